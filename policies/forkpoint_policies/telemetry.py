@@ -1,0 +1,175 @@
+"""The record of each step, and the channel that carries it from the worker to the server.
+
+A message is three frames: a Header, the rows as int32 [n, 7 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
+handle, position, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per rule.
+Columns of an alternative: the row it belongs to, k token ids, k probabilities as float32 bits.
+
+Nothing ever waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+import zmq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .kernel import Record
+
+logger = logging.getLogger(__name__)
+
+MOST_STEPS_WAITING = 4096
+MOST_MESSAGES_WAITING = 10_000
+HEAD_COLUMNS = 7
+
+
+class Header(msgspec.Struct, frozen=True):
+    """How to read the two arrays, and the seconds that the step took on the worker's host."""
+
+    rows: int
+    rules: int
+    detailed: int
+    alternatives: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one step as the server reads them; arrays of [n] unless said otherwise."""
+
+    handle: NDArray[np.int32]
+    position: NDArray[np.int32]
+    flags: NDArray[np.int32]
+    numbers: NDArray[np.float32]  # [n, 4 + R]
+    detailed: NDArray[np.int32]  # [m], which rows the alternatives belong to
+    alternatives: NDArray[np.int32]  # [m, k]
+    probabilities: NDArray[np.float32]  # [m, k]
+    seconds: float
+
+
+def encode(rows: NDArray[np.int32], details: NDArray[np.int32], seconds: float) -> list[bytes]:
+    """The frames of a message; `rows` and `details` with the columns named above."""
+    header = Header(len(rows), rows.shape[1] - HEAD_COLUMNS, len(details), (details.shape[1] - 1) // 2, seconds)
+    return [msgspec.msgpack.encode(header), rows.tobytes(), details.tobytes()]
+
+
+def decode(frames: Sequence[bytes]) -> Batch:
+    """Read a message. Raises ValueError when it is not one."""
+    if len(frames) != 3:
+        raise ValueError(f"a message has 3 frames, not {len(frames)}")
+    header = msgspec.msgpack.decode(frames[0], type=Header)
+    rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, HEAD_COLUMNS + header.rules)
+    details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, 1 + 2 * header.alternatives)
+    return Batch(
+        handle=rows[:, 0],
+        position=rows[:, 1],
+        flags=rows[:, 2],
+        numbers=rows[:, 3:].view(np.float32),
+        detailed=details[:, 0],
+        alternatives=details[:, 1 : 1 + header.alternatives],
+        probabilities=details[:, 1 + header.alternatives :].view(np.float32),
+        seconds=header.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where the rows of a layout report to: a handle per row, and the rows that belong to each address."""
+
+    handles: Tensor  # [n] int32, on the host
+    rows_of: dict[str, NDArray[np.int64]]
+    detailed: NDArray[np.int32]  # [m]
+
+
+@dataclass(frozen=True)
+class _Step:
+    rows: Tensor
+    details: Tensor | None
+    ready: torch.cuda.Event | None
+    destinations: Destinations
+    seconds: float
+
+
+class Sender:
+    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no room."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._waiting: queue.Queue[_Step | None] = queue.Queue(MOST_STEPS_WAITING)
+        self._thread: threading.Thread | None = None
+
+    def report(self, record: Record, destinations: Destinations, seconds: float) -> None:
+        """Copy a record to the host without waiting for it, and queue it."""
+        if self._thread is None:  # started late: a processor may be made before its process forks
+            self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
+            self._thread.start()
+        heads = torch.stack((record.position, record.flags), dim=1).int()
+        rows = torch.cat((heads, record.numbers.view(torch.int32)), dim=1)
+        details = None
+        if record.alternatives is not None and record.probabilities is not None:
+            details = torch.cat((record.alternatives.int(), record.probabilities.view(torch.int32)), dim=1)
+        ready = None
+        if rows.is_cuda:
+            rows = rows.to("cpu", non_blocking=True)
+            details = details.to("cpu", non_blocking=True) if details is not None else None
+            ready = torch.cuda.Event()
+            ready.record()
+        try:
+            self._waiting.put_nowait(_Step(rows, details, ready, destinations, seconds))
+        except queue.Full:
+            self.lost += len(rows)
+
+    def close(self) -> None:
+        """Send what is waiting, then stop."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(timeout=5)
+            self._thread = None
+
+    def _run(self) -> None:
+        context = zmq.Context()
+        sockets: dict[str, zmq.Socket[bytes]] = {}
+        try:
+            while (step := self._waiting.get()) is not None:
+                try:
+                    self._send(step, context, sockets)
+                except Exception:  # telemetry must never take the worker down
+                    self.lost += len(step.rows)
+                    logger.exception("forkpoint: a telemetry record could not be sent")
+        finally:
+            context.destroy(linger=200)
+
+    def _send(self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+        if step.ready is not None:
+            step.ready.synchronize()
+        handles = step.destinations.handles.numpy()
+        rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
+        for address, own in step.destinations.rows_of.items():
+            if address not in sockets:
+                sockets[address] = socket = context.socket(zmq.PUSH)
+                socket.setsockopt(zmq.SNDHWM, MOST_MESSAGES_WAITING)
+                socket.setsockopt(zmq.LINGER, 200)
+                socket.connect(address)
+            details = _details_of(step, own)
+            try:
+                sockets[address].send_multipart(encode(rows[own], details, step.seconds), zmq.NOBLOCK)
+            except zmq.Again:
+                self.lost += len(own)
+
+
+def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The alternatives of these rows, numbered by their place among them."""
+    if step.details is None:
+        return np.zeros((0, 1), np.int32)
+    place = {int(row): number for number, row in enumerate(own)}
+    kept = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
+    details = step.details.numpy()[[number for number, _ in kept]]
+    return np.concatenate((np.array([[row] for _, row in kept], np.int32).reshape(-1, 1), details), axis=1)
