@@ -1,0 +1,108 @@
+"""Assembles the server: vLLM's engine under our decorator, vLLM's app with our middleware and routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from argparse import Namespace
+from collections.abc import Collection
+from typing import Any, cast
+
+import vllm
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy
+from starlette.middleware import Middleware
+from vllm import envs
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.inputs import TokensPrompt
+from vllm.reasoning import ReasoningParserManager
+from vllm.sampling_params import SamplingParams
+from vllm.tool_parsers import ToolParserManager
+
+from . import __version__, metrics
+from .engine import InterveningEngine
+from .middleware import Interventions
+from .registry import Registry
+from .routes.policies import policies_router
+from .service import Service, served_target
+from .telemetry import Receiver
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(args: Namespace, registry: Registry, default: Policy | None) -> None:
+    """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
+    address, sock = setup_server(args, reuse_port=False)
+    receiver = Receiver()
+    try:
+        async with build_async_engine_client(args) as engine:
+            await receiver.start()
+            await _warm_up(engine)
+            shutdown = await _serve(engine, address, sock, args, registry, default, receiver)
+        await shutdown
+    finally:
+        await receiver.stop()
+        sock.close()
+
+
+async def _serve(
+    engine: EngineClient, address: str, sock: Any, args: Namespace, registry: Registry, default: Policy | None, receiver: Receiver
+) -> Any:
+    tasks = await engine.get_supported_tasks()
+    app = build_app(args, tasks, engine.model_config)
+
+    def models() -> Collection[str]:
+        serving = app.state.openai_serving_models
+        return {model.name for model in serving.base_model_paths} | set(serving.lora_requests)
+
+    target = await asyncio.to_thread(served_target, engine, args.structured_outputs_config.reasoning_parser)
+    service = Service(target, registry, default, receiver, models)
+    for named in registry:
+        service.compile(named.policy)  # a policy that this model cannot express is an error now, not at its first request
+    app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
+    app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
+    app.include_router(policies_router(service))
+    await init_app_state(cast(EngineClient, InterveningEngine(engine)), app.state, args, tasks)
+    metrics.BUILD.labels(__version__, vllm.__version__).set(1)
+    logger.warning(
+        "this model's fork threshold is not calibrated; %s nats is used, that of another model", DEFAULT_FORK_THRESHOLD_NATS
+    )
+    logger.info("serving on %s with %d named policies", address, len(list(registry)))
+    log_config = get_uvicorn_log_config(args)
+    return await serve_http(
+        app,
+        sock=sock,
+        enable_ssl_refresh=args.enable_ssl_refresh,
+        host=args.host,
+        port=args.port,
+        log_level=args.uvicorn_log_level,
+        access_log=not args.disable_uvicorn_access_log,
+        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        ssl_keyfile=args.ssl_keyfile,
+        ssl_certfile=args.ssl_certfile,
+        ssl_ca_certs=args.ssl_ca_certs,
+        ssl_cert_reqs=args.ssl_cert_reqs,
+        ssl_ciphers=args.ssl_ciphers,
+        h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
+        h11_max_header_count=args.h11_max_header_count,
+        **({"log_config": log_config} if log_config is not None else {}),
+    )
+
+
+def import_parsers(args: Namespace) -> None:
+    """Load the parser plugins that vLLM's arguments name."""
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+
+
+async def _warm_up(engine: EngineClient) -> None:
+    """One token with logprobs: on a CPU vLLM compiles for many seconds at the first, and a user's request would time out."""
+    params = SamplingParams(max_tokens=1, logprobs=1, temperature=1.0)
+    async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, "forkpoint-warm-up"):
+        pass

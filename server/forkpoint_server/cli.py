@@ -1,0 +1,102 @@
+"""`forkpoint serve [MODEL] [any argument of vLLM's server]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from forkpoint_policies.spec import PolicyError
+
+from .demo import SERVED_NAME, WEIGHTS
+from .registry import Registry, read_policies
+
+TESTED_VLLM = ("0.32.0",)
+
+DEMO_ARGUMENTS = (
+    str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
+    "--block-size", "32", "--enforce-eager",
+)  # fmt: skip
+"""How the embedded model is served: short traces fill blocks of 32 tokens, and nothing needs compiling."""
+
+PROCESSORS = {False: "forkpoint_policies.vllm_v1:PolicyProcessor"}
+"""The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the server; the exit status."""
+    try:
+        import vllm
+    except ImportError as error:
+        return _fail(f'vLLM is not installed ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
+    try:
+        args = parse(arguments)
+        if vllm.__version__ not in TESTED_VLLM and not args.allow_untested_vllm:
+            raise ValueError(
+                f"vLLM {vllm.__version__} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
+                "install that one, or pass --allow-untested-vllm"
+            )
+        registry = Registry(read_policies(args.policies) if args.policies else None)
+        default = registry.get(args.policy, "--policy").policy if args.policy else None
+        _choose_processor(args)
+    except (PolicyError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        return _fail(_one_line(error))
+    import uvloop
+
+    from .app import serve
+
+    try:
+        uvloop.run(serve(args, registry, default))
+    except KeyboardInterrupt:
+        return 130
+    except (PolicyError, ValueError, OSError, RuntimeError) as error:
+        return _fail(_one_line(error))
+    return 0
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """vLLM's arguments and ours; without a model, those of the embedded one come first. Exits with 2 on a wrong argument."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    cli_env_setup()
+    parser = make_arg_parser(FlexibleArgumentParser(prog="forkpoint serve", description=__doc__))
+    own = parser.add_argument_group("Forkpoint")
+    own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
+    own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
+    own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
+    args = parser.parse_args(arguments)
+    if args.model_tag is None and not any(argument.split("=")[0] == "--model" for argument in arguments):
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; ample for two million parameters
+        args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
+    if args.model_tag is not None:
+        args.model = args.model_tag
+    if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
+        raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
+    args.api_server_count = None
+    configure_logging_from_args(args)
+    validate_parsed_serve_args(args)
+    return args
+
+
+def _choose_processor(args: Namespace) -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    if config.use_v2_model_runner not in PROCESSORS:
+        raise ValueError("this vLLM would run its V2 model runner, for which there is no adapter yet; set VLLM_USE_V2_MODEL_RUNNER=0")
+    args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _fail(message: str) -> int:
+    print(f"forkpoint serve: {message}", file=sys.stderr)
+    return 1

@@ -1,0 +1,178 @@
+"""Train the embedded model from nothing: `python -m forkpoint_server.demo.train --out FOLDER`.
+
+A Qwen3 of under two million parameters, on traces drawn by `corpus.py`; about an hour on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from .corpus import draw_trace
+from .countdown import Puzzle, held_out, solvable
+from .tokenizer import for_serving, train_tokenizer
+
+EASY_SHARE = 0.6
+LONGEST = 512  # tokens; longer traces, which are mostly those that give up, are left out
+BUCKETS = (64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
+BATCH_TOKENS = 2048
+LEARNING_RATE = 3e-3
+WARM_UP_STEPS = 150
+
+Piece = tuple[str, bool]
+
+
+def draw_texts(count: int, seed: int) -> list[list[Piece]]:
+    """Whole conversations as pieces of (text, whether to learn it); only puzzles that are not held out."""
+    draw = random.Random(seed)
+    pools = [[puzzle for puzzle in solvable(size) if not held_out(*puzzle)] for size in (3, 4)]
+    texts: list[list[Piece]] = []
+    for _ in range(count):
+        numbers, target = draw.choice(pools[0] if draw.random() < EASY_SHARE else pools[1])
+        puzzle = Puzzle(tuple(draw.sample(numbers, len(numbers))), target)
+        trace = draw_trace(puzzle, draw)
+        prompt = f"<|im_start|>user\n{puzzle.prompt}<|im_end|>\n<|im_start|>assistant\n<think>"
+        texts.append([(prompt, False), *trace.pieces, (f"</think>{trace.answer}<|im_end|>", True)])
+    return texts
+
+
+def _draw_texts(arguments: tuple[int, int]) -> list[list[Piece]]:
+    return draw_texts(*arguments)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, text: list[Piece]) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation, and the labels: -100 where nothing is to be learnt."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for piece, learn in text:
+        tokens: list[int] = tokenizer.encode(piece, add_special_tokens=False)
+        ids += tokens
+        labels += tokens if learn else [-100] * len(tokens)
+    return ids, labels
+
+
+def batches(
+    examples: list[tuple[list[int], list[int]]], pad: int, draw: random.Random
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of a few fixed shapes [rows, bucket] in random order; varying shapes cost a third of the speed on a CPU."""
+    buckets: dict[int, list[tuple[list[int], list[int]]]] = {bucket: [] for bucket in BUCKETS}
+    for example in examples:
+        if len(example[0]) <= LONGEST:
+            buckets[next(bucket for bucket in BUCKETS if len(example[0]) <= bucket)].append(example)
+    groups = []
+    for bucket, members in buckets.items():
+        draw.shuffle(members)
+        rows = BATCH_TOKENS // bucket
+        groups += [(bucket, members[i : i + rows]) for i in range(0, len(members) - rows + 1, rows)]
+    draw.shuffle(groups)
+    for bucket, members in groups:
+        ids = torch.full((len(members), bucket), pad)
+        labels = torch.full((len(members), bucket), -100)
+        for row, (tokens, targets) in enumerate(members):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            labels[row, : len(targets)] = torch.tensor(targets)
+        yield ids, labels
+
+
+def build_model(vocabulary: int, end: int) -> Qwen3ForCausalLM:
+    """The architecture: head counts and vocabulary divide by two, so that tensor parallelism can be tried on it."""
+    config: Any = Qwen3Config(
+        vocab_size=math.ceil(vocabulary / 64) * 64,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=0,
+        attn_implementation="eager",  # CPU flash attention is slower at these sizes
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def train(out: Path, traces: int, seed: int) -> None:
+    """Draw the corpus, train for one pass over it, and save model and tokenizer to `out`."""
+    torch.manual_seed(seed)
+    started = time.monotonic()
+    workers = os.cpu_count() or 1
+    shards = 32
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        drawn = pool.map(_draw_texts, [(traces // shards, seed * shards + shard) for shard in range(shards)], 1)
+    texts = [text for shard in drawn for text in shard]
+    tokenizer = for_serving(train_tokenizer("".join(piece for piece, _ in text) for text in texts[:20_000]))
+    examples = [encode(tokenizer, text) for text in texts]
+    steps = list(batches(examples, tokenizer.pad_token_id, random.Random(seed)))
+    tokens_total = sum(int((labels != -100).sum()) for _, labels in steps)
+    print(f"{len(texts)} traces, {len(steps)} steps, {tokens_total / 1e6:.1f} M learnt tokens, {len(tokenizer)} token types, drawn in {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+
+    model = build_model(len(tokenizer), tokenizer.eos_token_id).train()
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.98),
+    )
+
+    def schedule(step: int) -> float:
+        if step < WARM_UP_STEPS:
+            return (step + 1) / WARM_UP_STEPS
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / len(steps)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    started, tokens, recent = time.monotonic(), 0, 0.0
+    for number, (ids, labels) in enumerate(steps, 1):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(input_ids=ids, use_cache=False).logits
+        keep = labels[:, 1:] != -100
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1][keep].float(), labels[:, 1:][keep])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        tokens += ids.numel()
+        recent += loss.item()
+        if number % 100 == 0:
+            print(f"step {number}/{len(steps)}  loss {recent / 100:.4f}  {tokens / (time.monotonic() - started):.0f} tokens/s", flush=True)  # fmt: skip
+            recent = 0.0
+        if number % 2000 == 0:
+            save(model, tokenizer, out)
+    save(model, tokenizer, out)
+    print(f"trained in {(time.monotonic() - started) / 60:.0f} min, saved to {out}", flush=True)
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the folder that vLLM serves: weights in bfloat16, configuration, tokenizer with its chat template."""
+    state = {name: tensor.detach().to(torch.bfloat16) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(out, state_dict=state)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train Forkpoint's embedded model on a CPU.")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--traces", type=int, default=200_000, help="how many traces to draw and learn (default 200000)")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    train(arguments.out, arguments.traces, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

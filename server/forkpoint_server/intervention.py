@@ -1,0 +1,163 @@
+"""One HTTP request's intervention: its policy as compiled, the traces of its choices, and what is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from forkpoint_policies.program import Program
+from forkpoint_policies.spec import Policy
+from forkpoint_policies.vocabulary import Vocabulary
+
+from . import metrics
+from .connector_ids import ConnectorIds
+from .telemetry import Profile, Receiver, Trace
+
+SETTLE_SECONDS = 1.0
+ALTERNATIVES = 5
+
+current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
+"""The intervention of the HTTP request being handled: set by the middleware, read by the engine."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled policy, ready to be sent: `packed` is the program and `key` its name in the worker."""
+
+    policy: Policy
+    label: str
+    program: Program
+    packed: bytes
+    key: str
+
+
+@dataclass
+class Intervention:
+    """What one HTTP request asked for, and its traces, in the order of the response's choices."""
+
+    plan: Plan
+    named: bool  # a policy was asked for, rather than only `forks`
+    forks: bool
+    threshold: float
+    receiver: Receiver
+    vocabulary: Vocabulary
+    connectors: ConnectorIds
+    traces: list[Trace] = field(default_factory=list)
+
+    def open(self, choices: int) -> list[Trace]:
+        """Traces for the choices of one more prompt."""
+        opened = [self.receiver.open(len(self.traces) + number) for number in range(choices)]
+        self.traces += opened
+        return opened
+
+    async def settle(self) -> None:
+        """Wait, not for long, until the records of all tokens are here."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        await asyncio.gather(*(trace.settle(deadline) for trace in self.traces))
+
+    def close(self) -> None:
+        """Count what happened, once, and let go of the traces."""
+        self.receiver.close(self.traces)
+        for trace in self.traces:
+            self._count(trace)
+
+    def summary(self) -> dict[str, Any]:
+        """The `forkpoint` object of the response."""
+        profiles = [trace.profile() for trace in self.traces]
+        entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
+        planning = entropy > self.threshold
+        told: dict[str, Any] = {
+            "policy": self.plan.policy.name if self.named else None,
+            "digest": self.plan.policy.digest if self.named else None,
+            "shadow": self.plan.policy.shadow,
+            "experiment": None,
+            "arm": None,
+            "tokens": sum(len(trace.tokens) for trace in self.traces),
+            "forks": int(planning.sum()),
+            "mean_entropy": _mean(entropy),
+            "mean_entropy_forks": _mean(entropy[planning]),
+            "mean_entropy_execution": _mean(entropy[~planning]),
+            "threshold": self.threshold,
+            "reasoning_tokens": sum(int(profile.in_reasoning.sum()) for profile in profiles),
+            "interventions": self._interventions(profiles) if self.named else {},
+            "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
+            "branches": 0,
+            "complete": not any(trace.missing for trace in self.traces),
+        }
+        if self.forks:
+            told["fork_points"] = [
+                point for trace, profile in zip(self.traces, profiles, strict=True) for point in self._points(trace, profile)
+            ]
+        return told
+
+    def _actions(self) -> list[str]:
+        """The action of each compiled rule, by the name that the user wrote."""
+        return [self.plan.policy.rules[rule.number].do.action for rule in self.plan.program.rules]
+
+    def _interventions(self, profiles: list[Profile]) -> dict[str, dict[str, float]]:
+        told: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in self._actions()}
+        for profile in profiles:
+            for rule, action in enumerate(self._actions()[: profile.fired.shape[1]]):
+                told[action]["fired"] += int(profile.fired[:, rule].sum())
+                told[action]["effect"] += float(profile.effect[:, rule].sum())
+        return {action: {"fired": one["fired"], "effect": round(one["effect"], 4)} for action, one in told.items()}
+
+    def _points(self, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+        points = []
+        for place in np.flatnonzero(profile.entropy > self.threshold).tolist():
+            index = int(profile.position[place])
+            alternatives = profile.alternatives.get(index)
+            fired = [action for rule, action in enumerate(self._actions()) if profile.fired[place, rule]] if self.named else []
+            points.append(
+                {
+                    "choice": trace.choice,
+                    "index": index,
+                    "token": self._text(trace.tokens[index]),
+                    "entropy": round(float(profile.entropy[place]), 4),
+                    "connector": self.connectors.family(trace.tokens[index]),
+                    "alternatives": [
+                        {"token": self._text(token), "probability": round(probability, 4)}
+                        for token, probability in zip(alternatives.tokens, alternatives.probabilities, strict=True)
+                    ]
+                    if alternatives
+                    else [],
+                    "action": next((action for action in fired if action != "observe"), fired[0] if fired else None),
+                }
+            )
+        return points
+
+    def _text(self, token: int) -> str:
+        return self.vocabulary.tokens[token].decode(errors="replace") if token < self.vocabulary.size else ""
+
+    def _count(self, trace: Trace) -> None:
+        label, profile = self.plan.label, trace.profile()
+        metrics.DROPPED.inc(trace.missing)
+        planning = profile.entropy > self.threshold
+        for role, chosen in (("planning", planning), ("execution", ~planning)):
+            metrics.TOKENS.labels(label, role).inc(int(chosen.sum()))
+            histogram = metrics.ENTROPY.labels(label, role)
+            for nats in profile.entropy[chosen].tolist():
+                histogram.observe(nats)
+        for token in trace.tokens:
+            if family := self.connectors.family(token):
+                metrics.CONNECTORS.labels(label, family).inc()
+        metrics.REASONING.labels(label).observe(int(profile.in_reasoning.sum()))
+        for rule, action in enumerate(self._actions()[: profile.fired.shape[1]] if self.named else []):
+            families = _families(self.plan.policy, self.plan.program.rules[rule].number)
+            metrics.INTERVENTIONS.labels(label, action, families).inc(int(profile.fired[:, rule].sum()))
+            metrics.EFFECT.labels(label, action).inc(float(profile.effect[:, rule].sum()))
+
+
+def _families(policy: Policy, rule: int) -> str:
+    """The connector families that a rule acts on, as one bounded label."""
+    do = policy.rules[rule].do
+    named = do.suppress or do.amplify
+    return "+".join(sorted(set(named.connectors))) if named is not None else ""
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if values.size else None

@@ -1,0 +1,28 @@
+"""Every Prometheus metric of Forkpoint, named in one place. They stand on vLLM's /metrics page, beside its own."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ENTROPY_BUCKETS_NATS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.672, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+LENGTH_BUCKETS_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+STEP_BUCKETS_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+REQUESTS = Counter("forkpoint_requests", "Finished choices.", ["policy", "arm", "finish_reason"])
+TOKENS = Counter("forkpoint_tokens", "Generated tokens by role: planning above the fork threshold.", ["policy", "role"])
+ENTROPY = Histogram(
+    "forkpoint_token_entropy_nats", "Entropy of each generated token's distribution, in nats.", ["policy", "role"],
+    buckets=ENTROPY_BUCKETS_NATS,
+)  # fmt: skip
+INTERVENTIONS = Counter("forkpoint_interventions", "Rules that fired, at committed tokens.", ["policy", "action", "family"])
+EFFECT = Counter(
+    "forkpoint_intervention_effect", "Summed total variation distance of what rules did: expected changed tokens.",
+    ["policy", "action"],
+)  # fmt: skip
+CONNECTORS = Counter("forkpoint_connectors", "Generated connector words, by family.", ["policy", "family"])
+REASONING = Histogram(
+    "forkpoint_reasoning_tokens", "Reasoning tokens of a finished choice.", ["policy"], buckets=LENGTH_BUCKETS_TOKENS
+)
+DROPPED = Counter("forkpoint_telemetry_dropped", "Records of generated tokens that never arrived.")
+STEP = Histogram("forkpoint_step_seconds", "The kernel's own cost per step, on the worker's host.", buckets=STEP_BUCKETS_SECONDS)
+BUILD = Gauge("forkpoint_build_info", "Always 1; the versions are in the labels.", ["version", "vllm"], multiprocess_mode="max")

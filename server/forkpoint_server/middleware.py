@@ -1,0 +1,171 @@
+"""The ASGI middleware: resolves each request's policy before vLLM's handler runs, and completes the response after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from forkpoint_policies.spec import PolicyError
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+
+from .intervention import current
+from .resolution import HEADER, resolve, split_model
+from .response import SummarisedSend
+from .service import Service
+
+GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+OWN = ("/v1/policies",)
+MODELS = "/v1/models"
+
+
+def error_response(error: PolicyError, status: int = 400) -> JSONResponse:
+    """A PolicyError as vLLM would say it: the OpenAI error shape, with the field in `param`."""
+    return JSONResponse(create_error_response(str(error), param=error.field).model_dump(), status_code=status)
+
+
+class Interventions:
+    """The innermost middleware of vLLM's app: behind its authentication, in front of its handlers."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
+        if path == MODELS and scope["method"] == "GET":
+            await self._app(scope, receive, _ListedAliases(send, self._service))
+        elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
+            await self._app(scope, receive, send)
+        else:
+            await self._post(scope, receive, send, path)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        raw, receive = await _read(receive)
+        body = _object(raw)
+        if body is None:  # not ours to judge: vLLM says what is wrong with it
+            await self._app(scope, _replay(raw, receive), send)
+            return
+        models = self._service.models()
+        if path not in GENERATING:
+            await self._elsewhere(scope, receive, send, path, raw, body, models)
+            return
+        header = Headers(scope=scope).get(HEADER)
+        try:
+            asked = resolve(body, header, models, self._service.registry, self._service.default)
+            if (asked.policy or asked.forks) and body.get("use_beam_search"):
+                raise PolicyError("policy", "does not work with use_beam_search; leave one of the two out")
+            intervention = await self._service.intervention(asked.policy, asked.forks)
+        except PolicyError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        if asked.changed:
+            raw = json.dumps(asked.body).encode()
+            scope = _with_length(scope, len(raw))
+        if intervention is None:
+            await self._app(scope, _replay(raw, receive), send)
+            return
+
+        async def summary() -> dict[str, Any]:
+            await intervention.settle()
+            return intervention.summary()
+
+        headers = {"X-Forkpoint-Policy": asked.policy.name} if asked.policy is not None else {}
+        token = current.set(intervention)
+        try:
+            await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary))
+        finally:
+            current.reset(token)
+            intervention.close()
+
+    async def _elsewhere(
+        self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]
+    ) -> None:
+        """A route that generates nothing: a policy is an error there, a model's alias means the model."""
+        if body.get("policy") is not None:
+            error = PolicyError("policy", f"works on {', '.join(GENERATING)}; {path} generates no text, leave it out")
+            await error_response(error)(scope, receive, send)
+            return
+        model, alias = split_model(body.get("model"), models)
+        if alias is not None:
+            raw = json.dumps({**body, "model": model}).encode()
+            scope = _with_length(scope, len(raw))
+        await self._app(scope, _replay(raw, receive), send)
+
+
+class _ListedAliases:
+    """An ASGI `send` that lists `MODEL:POLICY` beside each model of `GET /v1/models`."""
+
+    def __init__(self, send: Send, service: Service) -> None:
+        self._send = send
+        self._service = service
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            self._start = message
+            return
+        if message["type"] != "http.response.body" or self._start is None:
+            await self._send(message)
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        listed = json.loads(self._body)
+        aliases = [
+            {**model, "id": f"{model['id']}:{named.policy.name}", "parent": model["id"], "permission": []}
+            for model in listed["data"]
+            for named in self._service.registry
+        ]
+        listed["data"] += aliases
+        response = JSONResponse(listed)
+        kept = [(name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")]
+        await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
+        await self._send({"type": "http.response.body", "body": response.body})
+
+
+async def _read(receive: Receive) -> tuple[bytes, Receive]:
+    """The whole body, and the `receive` to listen on for what comes after it."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":  # the client is gone; let the handler hear it
+
+            async def again(message: Message = message) -> Message:
+                return message
+
+            return b"".join(parts), again
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts), receive
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, and then what the client sends, its disconnection above all."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}

@@ -1,0 +1,115 @@
+"""Puts the `forkpoint` object into vLLM's responses: a field of a JSON body, or into the end of a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Send
+
+Summary = Callable[[], Awaitable[dict[str, Any]]]
+
+DONE = b"data: [DONE]"
+LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
+"""The events that end a stream of responses or messages; chat and completions end with [DONE]."""
+
+
+class SummarisedSend:
+    """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any."""
+
+    def __init__(self, send: Send, headers: dict[str, str], summary: Summary) -> None:
+        self._send = send
+        self._headers = headers
+        self._summary = summary
+        self._start: Message | None = None  # held back while a JSON body is collected: its length will change
+        self._streams = False
+        self._body = b""
+        self._last_chunk = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif message["type"] == "http.response.body" and self._start is not None:
+            await self._collect(message)
+        elif message["type"] == "http.response.body" and self._streams:
+            await self._stream(message)
+        else:
+            await self._send(message)
+
+    async def _begin(self, message: Message) -> None:
+        headers = MutableHeaders(raw=message["headers"])
+        for name, value in self._headers.items():
+            headers[name] = value
+        kind = headers.get("content-type", "").partition(";")[0]
+        if message["status"] == 200 and kind == "application/json":
+            self._start = message
+            return
+        self._streams = message["status"] == 200 and kind == "text/event-stream"
+        await self._send(message)
+
+    async def _collect(self, message: Message) -> None:
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        start, self._start = self._start, None
+        assert start is not None
+        body = json.loads(self._body)
+        if isinstance(body, dict):
+            body["forkpoint"] = await self._summary()
+            self._body = _json(body)
+        MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": self._body})
+
+    async def _stream(self, message: Message) -> None:
+        """Pass whole events on; what has not ended yet waits for its end."""
+        self._body += message.get("body", b"")
+        passed = b""
+        while (end := self._body.find(b"\n\n")) >= 0:
+            event, self._body = self._body[: end + 2], self._body[end + 2 :]
+            passed += await self._event(event)
+        more = message.get("more_body", False)
+        if not more:
+            passed, self._body = passed + self._body, b""
+        if passed or not more:
+            await self._send({"type": "http.response.body", "body": passed, "more_body": more})
+
+    async def _event(self, event: bytes) -> bytes:
+        if event.startswith(DONE):
+            return await self._last_chunk_with_summary() + event
+        name, data = _fields(event)
+        if name in LAST_EVENTS:
+            told = json.loads(data)
+            holder = told["response"] if isinstance(told.get("response"), dict) else told
+            holder["forkpoint"] = await self._summary()
+            return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
+        if not name and data:
+            self._last_chunk = data
+        return event
+
+    async def _last_chunk_with_summary(self) -> bytes:
+        try:
+            last = json.loads(self._last_chunk)
+        except ValueError:
+            return b""
+        if "choices" not in last:  # an error, or the end of an API that says so otherwise
+            return b""
+        kept = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+        return b"data: " + _json({**kept, "choices": [], "forkpoint": await self._summary()}) + b"\n\n"
+
+
+def _fields(event: bytes) -> tuple[str, bytes]:
+    """The `event` and `data` fields of a server-sent event."""
+    name, data = "", b""
+    for line in event.splitlines():
+        if line.startswith(b"event:"):
+            name = line[6:].strip().decode()
+        elif line.startswith(b"data:"):
+            data += line[5:].strip()
+    return name, data
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

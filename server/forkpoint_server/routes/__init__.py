@@ -1,0 +1,1 @@
+"""Forkpoint's own routes, beside vLLM's."""

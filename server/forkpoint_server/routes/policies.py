@@ -1,0 +1,107 @@
+"""`/v1/policies`: which policies there are, what connectors mean for the served model, and what a policy would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from forkpoint_policies.program import Action, CompiledRule
+from forkpoint_policies.spec import PolicyError
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+
+from ..middleware import error_response
+from ..resolution import resolve
+from ..service import Service
+
+MOST_TOKENS_SHOWN = 200
+
+
+def policies_router(service: Service) -> APIRouter:
+    """The routes, bound to a running server."""
+    router = APIRouter(tags=["forkpoint"])
+
+    @router.get("/v1/policies")
+    async def list_policies() -> dict[str, Any]:
+        """The policies one can ask for by name."""
+        return {"object": "list", "data": [named.described() for named in service.registry]}
+
+    @router.get("/v1/policies/connectors")
+    async def list_connectors() -> dict[str, Any]:
+        """Connector families, with the words of each and the token ids that they mean for the served model."""
+        found = service.connectors
+        return {
+            "object": "list",
+            "data": [
+                {
+                    "name": family,
+                    "words": list(found.words[family]),
+                    "token_ids": list(found.tokens[family]),
+                    "tokens": [_text(service, token) for token in found.tokens[family]],
+                }
+                for family in found.words
+            ],
+        }
+
+    @router.get("/v1/policies/{name}")
+    async def show_policy(name: str) -> Any:
+        """One policy, with its digest."""
+        if name not in service.registry:
+            told = create_error_response(f"there is no policy {name!r}", "NotFoundError", 404, "name")  # type: ignore[arg-type]
+            return JSONResponse(told.model_dump(), 404)
+        return service.registry.get(name).described()
+
+    @router.post("/v1/policies/validate")
+    async def validate_policy(request: Request) -> Any:
+        """What a policy would do for the served model: rules in the order of application, token ids, warnings.
+
+        The body is what a request's `policy` field may hold: an object with `rules`, or `{"policy": …}` around a name or object.
+        """
+        try:
+            return _validated(service, await _body(request))
+        except PolicyError as error:
+            return error_response(error)
+
+    return router
+
+
+async def _body(request: Request) -> Any:
+    try:
+        return await request.json()
+    except ValueError:
+        raise PolicyError("body", "is not JSON; send a policy object") from None
+
+
+def _validated(service: Service, body: Any) -> dict[str, Any]:
+    asked = body["policy"] if isinstance(body, dict) and "policy" in body else body
+    if asked is None:
+        raise PolicyError("policy", "is missing; give a name or an object with `rules`")
+    policy = resolve({"policy": asked}, None, (), service.registry, None).policy
+    assert policy is not None
+    compiled = service.compile(policy)
+    return {
+        "object": "policy.validation",
+        "valid": True,
+        "name": policy.name,
+        "digest": policy.digest,
+        "shadow": policy.shadow,
+        "rules": [_rule(service, rule) for rule in compiled.program.rules],
+        "warnings": list(compiled.warnings),
+    }
+
+
+def _rule(service: Service, rule: CompiledRule) -> dict[str, Any]:
+    pairs = list(zip(rule.target.tokens, rule.target.states, strict=True))
+    return {
+        "rule": rule.number,
+        "action": Action(rule.action).name.lower(),
+        "strength": rule.strength,
+        "token_ids": sorted({token for token, _ in pairs}),
+        "tokens": [
+            {"id": token, "token": _text(service, token), "in_every_context": state < 0} for token, state in pairs[:MOST_TOKENS_SHOWN]
+        ],
+    }
+
+
+def _text(service: Service, token: int) -> str:
+    return service.target.vocabulary.tokens[token].decode(errors="replace")

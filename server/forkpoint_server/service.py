@@ -1,0 +1,100 @@
+"""What the running server knows: the served model as policies see it, the registry, and the telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Any
+
+import xgrammar
+from forkpoint_policies.program import NO_TOKEN, Compiled, Target, compile_policy, key_of
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy
+from forkpoint_policies.vocabulary import Vocabulary
+from vllm.engine.protocol import EngineClient
+from vllm.reasoning import ReasoningParserManager
+
+from .connector_ids import find_connectors
+from .intervention import Intervention, Plan
+from .registry import Registry
+from .telemetry import Receiver
+
+MOST_PLANS = 512
+
+
+class Service:
+    """Compiles policies for the served model, and opens an Intervention for each request that asks for one."""
+
+    def __init__(
+        self, target: Target, registry: Registry, default: Policy | None, receiver: Receiver, models: Callable[[], Collection[str]]
+    ) -> None:
+        self.target = target
+        self.registry = registry
+        self.default = default
+        self.models = models
+        self.connectors = find_connectors(target.vocabulary)
+        self._receiver = receiver
+        self._plans: OrderedDict[Policy, Plan] = OrderedDict()
+
+    def compile(self, policy: Policy) -> Compiled:
+        """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
+        return compile_policy(policy, self.target)
+
+    async def intervention(self, policy: Policy | None, forks: bool) -> Intervention | None:
+        """What a request with this policy needs, or None when it asks for nothing. Raises PolicyError."""
+        if policy is None and not forks:
+            return None
+        plan = await self._plan(policy or self.registry.get("observe").policy)
+        return Intervention(
+            plan=plan,
+            named=policy is not None,
+            forks=forks,
+            threshold=self.target.fork_threshold,
+            receiver=self._receiver,
+            vocabulary=self.target.vocabulary,
+            connectors=self.connectors,
+        )
+
+    async def _plan(self, policy: Policy) -> Plan:
+        plan = self._plans.get(policy)
+        if plan is None:
+            compiled = await asyncio.to_thread(self.compile, policy)  # may take a while for many words
+            packed = compiled.program.pack()
+            plan = Plan(policy, self.registry.label(policy), compiled.program, packed, key_of(packed))
+            self._plans[policy] = plan
+            while len(self._plans) > MOST_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(policy)
+        return plan
+
+
+def served_target(engine: EngineClient, reasoning_parser: str | None) -> Target:
+    """The served model as policies are compiled for it."""
+    tokenizer: Any = engine.renderer.tokenizer
+    start, end = _reasoning_markers(tokenizer, reasoning_parser)
+    return Target(
+        vocabulary=read_vocabulary(tokenizer, engine.model_config.get_vocab_size()),
+        fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
+        reasoning_start=start,
+        reasoning_end=end,
+    )
+
+
+def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
+    """What each token writes, for any tokenizer that vLLM loads."""
+    info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size)
+    specials = {*info.special_token_ids, *tokenizer.all_special_ids}
+    return Vocabulary(tuple(info.decoded_vocab), frozenset(specials))
+
+
+def _reasoning_markers(tokenizer: Any, reasoning_parser: str | None) -> tuple[int, int]:
+    """The single tokens that begin and end the reasoning, NO_TOKEN where there is none."""
+    if not reasoning_parser:
+        return NO_TOKEN, NO_TOKEN
+    parser = ReasoningParserManager.get_reasoning_parser(reasoning_parser)(tokenizer)
+
+    def single(marker: str | None) -> int:
+        ids = tokenizer.encode(marker.strip(), add_special_tokens=False) if marker else []
+        return ids[0] if len(ids) == 1 else NO_TOKEN
+
+    return single(parser.reasoning_start_str), single(parser.reasoning_end_str)
