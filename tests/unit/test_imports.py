@@ -1,0 +1,96 @@
+"""The one-way rule of imports: who may import whom, so that each package installs with no more than it needs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the modules of one package must not import, save what is allowed below it, and save for some modules."""
+
+    package: str
+    forbidden: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = ()
+
+    def breach(self, module: str, target: str) -> bool:
+        return module not in self.exempt and within(target, self.forbidden) and not within(target, self.allowed)
+
+
+RULES = (
+    Rule("forkpoint_policies", forbidden=("forkpoint_server", "forkpoint_clients")),
+    Rule(
+        "forkpoint_policies",
+        forbidden=("vllm",),
+        exempt=("forkpoint_policies.vllm_v1", "forkpoint_policies.vllm_v2"),
+    ),
+    Rule("forkpoint_server", forbidden=("forkpoint_clients",)),
+    Rule("forkpoint_clients", forbidden=("forkpoint_server", "torch", "vllm")),
+    Rule(
+        "forkpoint_clients",
+        forbidden=("forkpoint_policies",),
+        allowed=("forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.connectors"),
+    ),
+)
+
+
+def within(target: str, names: tuple[str, ...]) -> bool:
+    return any(target == name or target.startswith(f"{name}.") for name in names)
+
+
+def targets(source: str, package: str) -> Iterator[str]:
+    """The full names that a source imports, wherever it does: at its top, in functions, for the type checker only."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def imports(package: str) -> list[tuple[str, str]]:
+    """(importing module, imported name) of a whole source tree."""
+    folder = ROOT / package.removeprefix("forkpoint_")
+    found = []
+    for path in sorted((folder / package).rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__init__")
+        found += [(module, target) for target in targets(path.read_text(encoding="utf-8"), ".".join(parts[:-1]))]
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.package} without {', '.join(rule.forbidden)}")
+def test_imports_go_one_way(rule: Rule) -> None:
+    found = imports(rule.package)
+    assert found, f"no imports found in {rule.package}: is the source tree still where this test looks?"
+    assert [f"{module} imports {target}" for module, target in found if rule.breach(module, target)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import vllm.config as c", ["vllm.config"]),
+        ("from vllm import LLM, config", ["vllm.LLM", "vllm.config"]),
+        ("def f():\n    import torch", ["torch"]),
+        ("from .countdown import Puzzle", ["forkpoint_server.demo.countdown.Puzzle"]),
+        ("from .. import engine", ["forkpoint_server.engine"]),
+    ],
+)
+def test_targets_are_full_names(source: str, expected: list[str]) -> None:
+    assert list(targets(source, "forkpoint_server.demo")) == expected
+
+
+@pytest.mark.parametrize("module", ["forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.command"])
+def test_imports_without_torch(module: str) -> None:
+    """Who only writes policies or asks for help on the command line waits for neither torch nor vLLM."""
+    script = f"import sys, {module}; print(*sorted({{'torch', 'vllm'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
