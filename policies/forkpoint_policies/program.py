@@ -169,9 +169,7 @@ def _automaton(policy: Policy, words: Sequence[str], vocabulary: Vocabulary, pat
         raise
 
 
-def _compile_rule(
-    rule: Rule, number: int, target: Target, automaton: Automaton, path: str, warnings: list[str]
-) -> CompiledRule:
+def _compile_rule(rule: Rule, number: int, target: Target, automaton: Automaton, path: str, warnings: list[str]) -> CompiledRule:
     when = rule.when
     action, strength, named = _action(rule.do)
     entries: dict[Completion, None] = {}

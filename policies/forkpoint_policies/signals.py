@@ -63,7 +63,7 @@ def measure(logits: Tensor) -> Signals:
 
 def stable_sum(values: Tensor) -> Tensor:
     """The sum over the last dimension of [rows, n], in an order that depends on n alone."""
-    rows, width = values.shape
+    width = values.shape[1]
     whole = width - width % CHUNK
     total = values[:, whole:].sum(dim=-1)
     if whole:

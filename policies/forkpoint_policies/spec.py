@@ -184,7 +184,7 @@ def parse_policy(data: Any, field: str = "policy") -> Policy:
 
 def _explain(error: ValidationError, field: str) -> PolicyError:
     first = error.errors(include_url=False, include_context=False)[0]
-    path, model = field, Policy
+    path = field
     for part in first["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
@@ -192,9 +192,7 @@ def _explain(error: ValidationError, field: str) -> PolicyError:
             path += f".{part}"  # other parts name pydantic's union members, which no user wrote
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        parent = _model_at(model, first["loc"][:-1])
-        known = f"; here one can write {', '.join(parent.model_fields)}" if parent else ""
-        message = f"is not a field of a policy{known}"
+        message = f"is not a field of a policy; here one can write {', '.join(_part_at(first['loc'][:-1]).model_fields)}"
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"] == "string_pattern_mismatch":
@@ -202,11 +200,17 @@ def _explain(error: ValidationError, field: str) -> PolicyError:
     return PolicyError(path, message)
 
 
-_PARTS: dict[str, type[Strict]] = {"rules": Rule, "when": When, "do": Do, "suppress": Suppress, "amplify": Amplify, "observe": Observe}
+_PARTS: dict[str, type[BaseModel]] = {
+    "rules": Rule,
+    "when": When,
+    "do": Do,
+    "suppress": Suppress,
+    "amplify": Amplify,
+    "observe": Observe,
+}
 _FIELDS = {name for part in (Policy, *_PARTS.values()) for name in part.model_fields}
 
 
-def _model_at(model: type[Strict], location: tuple[int | str, ...]) -> type[Strict]:
-    for part in location:
-        model = _PARTS.get(part, model) if isinstance(part, str) else model
-    return model
+def _part_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    names = [part for part in location if isinstance(part, str) and part in _PARTS]
+    return _PARTS[names[-1]] if names else Policy

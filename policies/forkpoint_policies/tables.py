@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,8 +119,8 @@ def belongs(states: Tensor, word_state: Tensor) -> Tensor:
     return (states == ANY_STATE) | (states == word_state.view(-1, *[1] * (states.dim() - 1)))
 
 
-def _padded(sizes: object) -> int:
-    largest = max(sizes, default=0)  # type: ignore[call-overload]
+def _padded(sizes: Iterable[int]) -> int:
+    largest = max(sizes, default=0)
     return -(-largest // SET_CHUNK) * SET_CHUNK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ def is_word_character(character: str) -> bool:
 def _cuts(text: str) -> list[int]:
     """The byte offsets strictly inside the text at which a word may begin or end."""
     cuts, offset = [], 0
-    for left, right in zip(text, text[1:], strict=False):
+    for left, right in itertools.pairwise(text):
         offset += len(left.encode())
         if not (is_word_character(left) and is_word_character(right)):
             cuts.append(offset)

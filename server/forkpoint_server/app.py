@@ -27,6 +27,7 @@ from . import __version__, metrics
 from .engine import InterveningEngine
 from .middleware import Interventions
 from .registry import Registry
+from .routes.forks import forks_router
 from .routes.policies import policies_router
 from .service import Service, served_target
 from .telemetry import Receiver
@@ -66,6 +67,7 @@ async def _serve(
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service))
+    app.include_router(forks_router(service))
     await init_app_state(cast(EngineClient, InterveningEngine(engine)), app.state, args, tasks)
     metrics.BUILD.labels(__version__, vllm.__version__).set(1)
     logger.warning(
@@ -73,6 +75,7 @@ async def _serve(
     )
     logger.info("serving on %s with %d named policies", address, len(list(registry)))
     log_config = get_uvicorn_log_config(args)
+    options: dict[str, Any] = {"log_config": log_config} if log_config is not None else {}
     return await serve_http(
         app,
         sock=sock,
@@ -89,7 +92,7 @@ async def _serve(
         ssl_ciphers=args.ssl_ciphers,
         h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
         h11_max_header_count=args.h11_max_header_count,
-        **({"log_config": log_config} if log_config is not None else {}),
+        **options,
     )
 
 

@@ -68,7 +68,7 @@ def parse(arguments: list[str]) -> Namespace:
     own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
     own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
-    args = parser.parse_args(arguments)
+    args: Namespace = parser.parse_args(arguments)
     if args.model_tag is None and not any(argument.split("=")[0] == "--model" for argument in arguments):
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; ample for two million parameters
         args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
@@ -88,7 +88,9 @@ def _choose_processor(args: Namespace) -> None:
 
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if config.use_v2_model_runner not in PROCESSORS:
-        raise ValueError("this vLLM would run its V2 model runner, for which there is no adapter yet; set VLLM_USE_V2_MODEL_RUNNER=0")
+        raise ValueError(
+            "this vLLM would run its V2 model runner, for which there is no adapter yet; set VLLM_USE_V2_MODEL_RUNNER=0"
+        )
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 
 

@@ -94,7 +94,7 @@ class InterveningEngine:
                     async for output in traced:
                         arrived.put_nowait((number, output))
                 arrived.put_nowait((number, None))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # it is raised again where the choices are gathered
                 arrived.put_nowait((number, error))
 
         self._children[request_id] = names

@@ -47,6 +47,7 @@ class Intervention:
     vocabulary: Vocabulary
     connectors: ConnectorIds
     traces: list[Trace] = field(default_factory=list)
+    response_id: str | None = None
 
     def open(self, choices: int) -> list[Trace]:
         """Traces for the choices of one more prompt."""
@@ -82,17 +83,44 @@ class Intervention:
             "mean_entropy_forks": _mean(entropy[planning]),
             "mean_entropy_execution": _mean(entropy[~planning]),
             "threshold": self.threshold,
-            "reasoning_tokens": sum(int(profile.in_reasoning.sum()) for profile in profiles),
+            "reasoning_tokens": sum(map(self._reasoning_tokens, self.traces, profiles)),
             "interventions": self._interventions(profiles) if self.named else {},
             "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
             "branches": 0,
             "complete": not any(trace.missing for trace in self.traces),
         }
         if self.forks:
-            told["fork_points"] = [
-                point for trace, profile in zip(self.traces, profiles, strict=True) for point in self._points(trace, profile)
-            ]
+            told["fork_points"] = self._fork_points(profiles)
         return told
+
+    def report(self) -> dict[str, Any]:
+        """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
+        profiles = [trace.profile() for trace in self.traces]
+        return {
+            "id": self.response_id,
+            "object": "trace",
+            "choices": [
+                {
+                    "index": trace.choice,
+                    "token_ids": trace.tokens,
+                    "tokens": [self._text(token) for token in trace.tokens],
+                    "positions": profile.position.tolist(),
+                    "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
+                    "in_reasoning": profile.in_reasoning.tolist(),
+                    "actions": [self._fired(profile, place) for place in range(len(profile.position))],
+                }
+                for trace, profile in zip(self.traces, profiles, strict=True)
+            ],
+            "fork_points": self._fork_points(profiles),
+            "forkpoint": self.summary(),
+        }
+
+    def _fork_points(self, profiles: list[Profile]) -> list[dict[str, Any]]:
+        return [point for trace, profile in zip(self.traces, profiles, strict=True) for point in self._points(trace, profile)]
+
+    def _fired(self, profile: Profile, place: int) -> list[str]:
+        """The actions that fired at a place of the profile; none when no policy was asked for."""
+        return [action for rule, action in enumerate(self._actions()) if profile.fired[place, rule]] if self.named else []
 
     def _actions(self) -> list[str]:
         """The action of each compiled rule, by the name that the user wrote."""
@@ -111,7 +139,7 @@ class Intervention:
         for place in np.flatnonzero(profile.entropy > self.threshold).tolist():
             index = int(profile.position[place])
             alternatives = profile.alternatives.get(index)
-            fired = [action for rule, action in enumerate(self._actions()) if profile.fired[place, rule]] if self.named else []
+            fired = self._fired(profile, place)
             points.append(
                 {
                     "choice": trace.choice,
@@ -130,6 +158,11 @@ class Intervention:
             )
         return points
 
+    def _reasoning_tokens(self, trace: Trace, profile: Profile) -> int:
+        """As vLLM counts them: without the marker that ends the reasoning."""
+        ends = np.array([trace.tokens[index] == self.plan.program.reasoning_end for index in profile.position.tolist()], np.bool_)
+        return int((profile.in_reasoning & ~ends).sum())
+
     def _text(self, token: int) -> str:
         return self.vocabulary.tokens[token].decode(errors="replace") if token < self.vocabulary.size else ""
 
@@ -145,7 +178,7 @@ class Intervention:
         for token in trace.tokens:
             if family := self.connectors.family(token):
                 metrics.CONNECTORS.labels(label, family).inc()
-        metrics.REASONING.labels(label).observe(int(profile.in_reasoning.sum()))
+        metrics.REASONING.labels(label).observe(self._reasoning_tokens(trace, profile))
         for rule, action in enumerate(self._actions()[: profile.fired.shape[1]] if self.named else []):
             families = _families(self.plan.policy, self.plan.program.rules[rule].number)
             metrics.INTERVENTIONS.labels(label, action, families).inc(int(profile.fired[:, rule].sum()))

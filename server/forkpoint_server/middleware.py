@@ -10,8 +10,8 @@ from forkpoint_policies.spec import PolicyError
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
+from .errors import wrong
 from .intervention import current
 from .resolution import HEADER, resolve, split_model
 from .response import SummarisedSend
@@ -20,11 +20,6 @@ from .service import Service
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 OWN = ("/v1/policies",)
 MODELS = "/v1/models"
-
-
-def error_response(error: PolicyError, status: int = 400) -> JSONResponse:
-    """A PolicyError as vLLM would say it: the OpenAI error shape, with the field in `param`."""
-    return JSONResponse(create_error_response(str(error), param=error.field).model_dump(), status_code=status)
 
 
 class Interventions:
@@ -60,7 +55,7 @@ class Interventions:
                 raise PolicyError("policy", "does not work with use_beam_search; leave one of the two out")
             intervention = await self._service.intervention(asked.policy, asked.forks)
         except PolicyError as error:
-            await error_response(error)(scope, receive, send)
+            await wrong(error)(scope, receive, send)
             return
         if asked.changed:
             raw = json.dumps(asked.body).encode()
@@ -69,8 +64,9 @@ class Interventions:
             await self._app(scope, _replay(raw, receive), send)
             return
 
-        async def summary() -> dict[str, Any]:
+        async def summary(response_id: str | None) -> dict[str, Any]:
             await intervention.settle()
+            intervention.response_id = response_id
             return intervention.summary()
 
         headers = {"X-Forkpoint-Policy": asked.policy.name} if asked.policy is not None else {}
@@ -80,6 +76,7 @@ class Interventions:
         finally:
             current.reset(token)
             intervention.close()
+            self._service.traces.keep(intervention)
 
     async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]
@@ -87,7 +84,7 @@ class Interventions:
         """A route that generates nothing: a policy is an error there, a model's alias means the model."""
         if body.get("policy") is not None:
             error = PolicyError("policy", f"works on {', '.join(GENERATING)}; {path} generates no text, leave it out")
-            await error_response(error)(scope, receive, send)
+            await wrong(error)(scope, receive, send)
             return
         model, alias = split_model(body.get("model"), models)
         if alias is not None:

@@ -9,7 +9,8 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-Summary = Callable[[], Awaitable[dict[str, Any]]]
+Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
+"""Given the response's id, what to tell of it."""
 
 DONE = b"data: [DONE]"
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
@@ -27,6 +28,7 @@ class SummarisedSend:
         self._streams = False
         self._body = b""
         self._last_chunk = b""
+        self._message_id: str | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -57,7 +59,7 @@ class SummarisedSend:
         assert start is not None
         body = json.loads(self._body)
         if isinstance(body, dict):
-            body["forkpoint"] = await self._summary()
+            body["forkpoint"] = await self._summary(body.get("id"))
             self._body = _json(body)
         MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
         await self._send(start)
@@ -83,8 +85,10 @@ class SummarisedSend:
         if name in LAST_EVENTS:
             told = json.loads(data)
             holder = told["response"] if isinstance(told.get("response"), dict) else told
-            holder["forkpoint"] = await self._summary()
+            holder["forkpoint"] = await self._summary(holder.get("id") or self._message_id)
             return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
+        if name == "message_start":
+            self._message_id = json.loads(data).get("message", {}).get("id")
         if not name and data:
             self._last_chunk = data
         return event
@@ -97,7 +101,7 @@ class SummarisedSend:
         if "choices" not in last:  # an error, or the end of an API that says so otherwise
             return b""
         kept = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
-        return b"data: " + _json({**kept, "choices": [], "forkpoint": await self._summary()}) + b"\n\n"
+        return b"data: " + _json({**kept, "choices": [], "forkpoint": await self._summary(last.get("id"))}) + b"\n\n"
 
 
 def _fields(event: bytes) -> tuple[str, bytes]:

@@ -18,6 +18,7 @@ from .connector_ids import find_connectors
 from .intervention import Intervention, Plan
 from .registry import Registry
 from .telemetry import Receiver
+from .traces import Traces
 
 MOST_PLANS = 512
 
@@ -33,6 +34,7 @@ class Service:
         self.default = default
         self.models = models
         self.connectors = find_connectors(target.vocabulary)
+        self.traces = Traces()
         self._receiver = receiver
         self._plans: OrderedDict[Policy, Plan] = OrderedDict()
 

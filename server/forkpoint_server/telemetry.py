@@ -43,6 +43,8 @@ class Trace:
     _records: dict[int, tuple[Batch, int]] = field(default_factory=dict)
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _profile: Profile | None = None
+    _missing: int | None = None
 
     def add(self, batch: Batch, row: int) -> None:
         """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
@@ -55,6 +57,8 @@ class Trace:
     @property
     def missing(self) -> int:
         """How many of the choice's tokens have no record yet."""
+        if self._missing is not None:
+            return self._missing
         return sum(position not in self._records for position in range(len(self.tokens)))
 
     async def settle(self, deadline: float) -> None:
@@ -66,8 +70,15 @@ class Trace:
             except TimeoutError:
                 return
 
+    def finish(self) -> None:
+        """Keep only what is told of the choice: the messages that its records came in hold those of others too."""
+        self._profile, self._missing = self.profile(), self.missing
+        self._records.clear()
+
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
+        if self._profile is not None:
+            return self._profile
         positions = [position for position in range(len(self.tokens)) if position in self._records]
         kept = [self._records[position] for position in positions]
         rules = max((batch.numbers.shape[1] - 4 for batch, _ in kept), default=0)
@@ -135,6 +146,7 @@ class Receiver:
         """Stop collecting: the choices are told of, or their client is gone."""
         for trace in traces:
             self._traces.pop(trace.handle, None)
+            trace.finish()
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:

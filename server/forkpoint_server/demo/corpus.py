@@ -17,6 +17,8 @@ from .countdown import Puzzle, combine, reachable
 SLIP = 0.04
 CLOSEST = 0.85
 FORGET_THEREFORE = 0.04
+HOPE = 0.8  # "So" before a last step that hits …
+FALSE_HOPE = 0.1  # … and before one that misses: without these, a model that has said "So" writes the target whatever comes out
 BIND = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
@@ -123,7 +125,7 @@ def _last_step(trace: Trace, terms: tuple[Term, ...], target: int, draw: random.
     while choices:
         at = 0 if draw.random() < CLOSEST else draw.randrange(len(choices))
         step, after = choices.pop(at)
-        hopeful = step.value == target and draw.random() < 0.8
+        hopeful = draw.random() < (HOPE if step.value == target else FALSE_HOPE)
         if not first:
             trace.say(" Hmm, close." if abs(step.value - target) < 12 else " Hmm, no.")
         if _carry_out(trace, " So" if hopeful else " Then", step, target, True, draw):
@@ -168,7 +170,7 @@ def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
             misses += 1
         if len(terms) > 2 and not path:
             return None
-        if misses >= 6 * (size - 2) and draw.random() < 0.02:
+        if misses >= 12 * (size - 2) and draw.random() < 0.02:
             return None
         again = size == 4 and len(terms) == 2 and draw.random() < 0.35
         if again:

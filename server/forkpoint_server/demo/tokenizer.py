@@ -23,13 +23,13 @@ CHAT_TEMPLATE = (
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """A tokenizer for these texts, about 500 tokens; connectors and the numbers 0..99 get a token with and one without a space."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r" ?[A-Za-z']+| ?\d+| ?[^\sA-Za-z\d]+|\s+"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     forms = [f"{space}{word}" for word in (*CONNECTORS, *map(str, range(100))) for space in ("", " ")]
     trainer = trainers.BpeTrainer(
         vocab_size=1024,  # more than there are pieces: training stops when every piece is one token

@@ -13,21 +13,21 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from .corpus import draw_trace
 from .countdown import Puzzle, held_out, solvable
 from .tokenizer import for_serving, train_tokenizer
 
-EASY_SHARE = 0.6
-LONGEST = 512  # tokens; longer traces, which are mostly those that give up, are left out
-BUCKETS = (64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
+EASY_SHARE = 0.5
+LONGEST = 1024  # tokens; the few longer traces are left out
+BUCKETS = (64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
 BATCH_TOKENS = 2048
 LEARNING_RATE = 3e-3
 WARM_UP_STEPS = 150
+ATTENTION = "eager"  # CPU flash attention is slower at these sizes
 
 Piece = tuple[str, bool]
 
@@ -86,7 +86,7 @@ def batches(
 
 def build_model(vocabulary: int, end: int) -> Qwen3ForCausalLM:
     """The architecture: head counts and vocabulary divide by two, so that tensor parallelism can be tried on it."""
-    config: Any = Qwen3Config(
+    config = Qwen3Config(
         vocab_size=math.ceil(vocabulary / 64) * 64,
         hidden_size=192,
         intermediate_size=512,
@@ -99,13 +99,13 @@ def build_model(vocabulary: int, end: int) -> Qwen3ForCausalLM:
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=0,
-        attn_implementation="eager",  # CPU flash attention is slower at these sizes
     )
-    return Qwen3ForCausalLM(config)
+    model: Qwen3ForCausalLM = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
+    return model
 
 
-def train(out: Path, traces: int, seed: int) -> None:
-    """Draw the corpus, train for one pass over it, and save model and tokenizer to `out`."""
+def train(out: Path, traces: int, seed: int, start: Path | None, learning_rate: float) -> None:
+    """Draw the corpus, learn it in one pass from nothing or from a model at `start`, and save model and tokenizer to `out`."""
     torch.manual_seed(seed)
     started = time.monotonic()
     workers = os.cpu_count() or 1
@@ -113,19 +113,25 @@ def train(out: Path, traces: int, seed: int) -> None:
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         drawn = pool.map(_draw_texts, [(traces // shards, seed * shards + shard) for shard in range(shards)], 1)
     texts = [text for shard in drawn for text in shard]
-    tokenizer = for_serving(train_tokenizer("".join(piece for piece, _ in text) for text in texts[:20_000]))
+    if start is None:
+        tokenizer = for_serving(train_tokenizer("".join(piece for piece, _ in text) for text in texts[:20_000]))
+        model = build_model(len(tokenizer), tokenizer.eos_token_id)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
+        model = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation=ATTENTION)
+    model.train()
     examples = [encode(tokenizer, text) for text in texts]
     steps = list(batches(examples, tokenizer.pad_token_id, random.Random(seed)))
-    tokens_total = sum(int((labels != -100).sum()) for _, labels in steps)
-    print(f"{len(texts)} traces, {len(steps)} steps, {tokens_total / 1e6:.1f} M learnt tokens, {len(tokenizer)} token types, drawn in {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+    learnt = sum(int((labels != -100).sum()) for _, labels in steps)
+    drawn_in = time.monotonic() - started
+    print(f"{len(texts)} traces drawn in {drawn_in:.0f} s: {len(steps)} steps, {learnt / 1e6:.1f} M learnt tokens", flush=True)
 
-    model = build_model(len(tokenizer), tokenizer.eos_token_id).train()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        lr=LEARNING_RATE,
+        lr=learning_rate,
         betas=(0.9, 0.98),
     )
 
@@ -149,7 +155,8 @@ def train(out: Path, traces: int, seed: int) -> None:
         tokens += ids.numel()
         recent += loss.item()
         if number % 100 == 0:
-            print(f"step {number}/{len(steps)}  loss {recent / 100:.4f}  {tokens / (time.monotonic() - started):.0f} tokens/s", flush=True)  # fmt: skip
+            speed = tokens / (time.monotonic() - started)
+            print(f"step {number}/{len(steps)}  loss {recent / 100:.4f}  {speed:.0f} tokens/s", flush=True)
             recent = 0.0
         if number % 2000 == 0:
             save(model, tokenizer, out)
@@ -170,8 +177,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--traces", type=int, default=200_000, help="how many traces to draw and learn (default 200000)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="go on from the model in this folder")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     arguments = parser.parse_args()
-    train(arguments.out, arguments.traces, arguments.seed)
+    train(arguments.out, arguments.traces, arguments.seed, arguments.start, arguments.learning_rate)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from forkpoint_policies.program import Action, CompiledRule
 from forkpoint_policies.spec import PolicyError
-from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
-from ..middleware import error_response
+from ..errors import missing, wrong
 from ..resolution import resolve
 from ..service import Service
 
@@ -47,8 +45,7 @@ def policies_router(service: Service) -> APIRouter:
     async def show_policy(name: str) -> Any:
         """One policy, with its digest."""
         if name not in service.registry:
-            told = create_error_response(f"there is no policy {name!r}", "NotFoundError", 404, "name")  # type: ignore[arg-type]
-            return JSONResponse(told.model_dump(), 404)
+            return missing(f"there is no policy {name!r}", "name")
         return service.registry.get(name).described()
 
     @router.post("/v1/policies/validate")
@@ -60,7 +57,7 @@ def policies_router(service: Service) -> APIRouter:
         try:
             return _validated(service, await _body(request))
         except PolicyError as error:
-            return error_response(error)
+            return wrong(error)
 
     return router
 
@@ -98,7 +95,8 @@ def _rule(service: Service, rule: CompiledRule) -> dict[str, Any]:
         "strength": rule.strength,
         "token_ids": sorted({token for token, _ in pairs}),
         "tokens": [
-            {"id": token, "token": _text(service, token), "in_every_context": state < 0} for token, state in pairs[:MOST_TOKENS_SHOWN]
+            {"id": token, "token": _text(service, token), "in_every_context": state < 0}
+            for token, state in pairs[:MOST_TOKENS_SHOWN]
         ],
     }
 
