@@ -1,0 +1,91 @@
+"""Real vLLM engines on the embedded model: a stock one, and one with our logits processor."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from forkpoint_policies.instruction import Instruction
+from forkpoint_policies.program import Target, compile_policy, key_of
+from forkpoint_policies.spec import parse_policy
+from forkpoint_server.cli import PROCESSORS
+from forkpoint_server.demo import WEIGHTS
+from forkpoint_server.demo.countdown import held_out_puzzles
+from forkpoint_server.service import read_vocabulary
+from transformers import AutoTokenizer
+from vllm import LLM, SamplingParams
+from vllm.inputs import TokensPrompt
+
+import tests.serving  # noqa: F401  # sets how much memory the engines take
+
+OPTIONS: dict[str, Any] = {
+    "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
+}  # fmt: skip
+_handles = itertools.count(1)
+
+Instruct = Callable[..., SamplingParams]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+@pytest.fixture(scope="session")
+def target(tokenizer: Any) -> Target:
+    start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    return Target(read_vocabulary(tokenizer, 576), 0.672, start, end)
+
+
+@pytest.fixture(scope="session")
+def prompts(tokenizer: Any) -> list[TokensPrompt]:
+    puzzles = held_out_puzzles("hard", 16)
+    texts = [f"<|im_start|>user\n{puzzle.prompt}<|im_end|>\n<|im_start|>assistant\n<think>" for puzzle in puzzles]
+    return [TokensPrompt(prompt_token_ids=tokenizer.encode(text)) for text in texts]
+
+
+@pytest.fixture(scope="session")
+def instruct(target: Target) -> Instruct:
+    """Sampling parameters with the instruction of a policy; each is a request of its own."""
+
+    def make(policy: dict[str, Any] | None, address: str = "", **options: Any) -> SamplingParams:
+        params = SamplingParams(max_tokens=200, **options)
+        if policy is not None:
+            program = compile_policy(parse_policy(policy), target).program
+            packed = program.pack()
+            instruction = Instruction(packed, key_of(packed), next(_handles), address, 0, in_reasoning=True)
+            params.extra_args = instruction.into(None)
+        return params
+
+    return make
+
+
+def running(**options: Any) -> Iterator[LLM]:
+    """An engine, until it is no longer needed."""
+    llm = LLM(**{"max_num_seqs": 256, **OPTIONS, **options})
+    yield llm
+    llm.llm_engine.engine_core.shutdown()
+
+
+@pytest.fixture(scope="session")
+def stock() -> Iterator[LLM]:
+    yield from running()
+
+
+@pytest.fixture(scope="session")
+def intervening() -> Iterator[LLM]:
+    yield from running(logits_processors=[PROCESSORS[False]])
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[LLM]:
+    """A tiny cache and small batches: prompts are computed in pieces, and requests are preempted and resumed."""
+    yield from running(
+        logits_processors=[PROCESSORS[False]],
+        max_num_batched_tokens=48,
+        max_num_seqs=16,
+        num_gpu_blocks_override=40,
+        enable_prefix_caching=False,
+    )
