@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         return _fail(f'vLLM is not installed ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
     try:
         args = parse(arguments)
-        if vllm.__version__ not in TESTED_VLLM and not args.allow_untested_vllm:
+        if vllm.__version__.partition("+")[0] not in TESTED_VLLM and not args.allow_untested_vllm:
             raise ValueError(
                 f"vLLM {vllm.__version__} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
                 "install that one, or pass --allow-untested-vllm"

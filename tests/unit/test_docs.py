@@ -1,0 +1,42 @@
+"""Every policy that the documentation shows is one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from forkpoint_policies.library import LIBRARY
+from forkpoint_policies.spec import parse_policy
+from forkpoint_server import metrics
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
+
+ROOT = Path(__file__).parents[2]
+SHOWN = [
+    (file.name, block)
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"```json\n(.*?)```", file.read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("block", [block for _, block in SHOWN], ids=[f"{name}-{number}" for number, (name, _) in enumerate(SHOWN)])
+def test_a_policy_of_the_documentation(block: str) -> None:
+    assert parse_policy(json.loads(block)).rules
+
+
+def test_each_condition_and_action_has_an_example() -> None:
+    policies = [parse_policy(json.loads(block)) for _, block in SHOWN]
+    rules = [rule for policy in policies for rule in policy.rules]
+    shown = {name for rule in rules for name in (*rule.when.model_fields_set, *rule.do.model_fields_set)}
+    wanted = {*type(rules[0].when).model_fields, *type(rules[0].do).model_fields} - {"varentropy_below", "top_probability_above"}
+    assert wanted <= shown
+
+
+def test_each_metric_and_each_named_policy_is_documented() -> None:
+    serving, policies = (ROOT / "docs" / "serving.md").read_text(), (ROOT / "docs" / "policies.md").read_text()
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            name = metric.describe()[0].name + ("_total" if isinstance(metric, Counter) else "")
+            assert f"| `{name}` |" in serving
+    for name in LIBRARY:
+        assert f"| `{name}` |" in policies
