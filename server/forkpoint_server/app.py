@@ -106,6 +106,6 @@ def import_parsers(args: Namespace) -> None:
 
 async def _warm_up(engine: EngineClient) -> None:
     """One token with logprobs: on a CPU vLLM compiles for many seconds at the first, and a user's request would time out."""
-    params = SamplingParams(max_tokens=1, logprobs=1, temperature=1.0)
+    params = SamplingParams(max_tokens=1, logprobs=1 if engine.model_config.max_logprobs else None, temperature=1.0)
     async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, "forkpoint-warm-up"):
         pass
