@@ -40,15 +40,15 @@ class Trace:
     handle: int
     choice: int
     tokens: list[int] = field(default_factory=list)
-    _records: dict[int, tuple[Batch, int]] = field(default_factory=dict)
+    _records: dict[int, tuple[int, NDArray[np.float32]]] = field(default_factory=dict)
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _profile: Profile | None = None
     _missing: int | None = None
 
-    def add(self, batch: Batch, row: int) -> None:
+    def add(self, position: int, flags: int, numbers: NDArray[np.float32]) -> None:
         """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
-        self._records[int(batch.position[row])] = batch, row
+        self._records[position] = flags, numbers
         self._arrived.set()
 
     def add_alternatives(self, position: int, alternatives: Alternatives) -> None:
@@ -81,11 +81,11 @@ class Trace:
             return self._profile
         positions = [position for position in range(len(self.tokens)) if position in self._records]
         kept = [self._records[position] for position in positions]
-        rules = max((batch.numbers.shape[1] - 4 for batch, _ in kept), default=0)
+        rules = max((len(numbers) - 4 for _, numbers in kept), default=0)
         numbers = np.zeros((len(kept), 4 + rules), np.float32)
-        for place, (batch, row) in enumerate(kept):
-            numbers[place, : batch.numbers.shape[1]] = batch.numbers[row]
-        flags = np.array([batch.flags[row] for batch, row in kept], np.int32)
+        for place, (_, row) in enumerate(kept):  # a batch's rows are as wide as its longest policy
+            numbers[place, : len(row)] = row
+        flags = np.array([flags for flags, _ in kept], np.int32)
         return Profile(
             position=np.array(positions, np.int64),
             entropy=numbers[:, 0],
@@ -158,9 +158,10 @@ class Receiver:
 
     def _take(self, batch: Batch) -> None:
         metrics.STEP.observe(batch.seconds)
-        for row, handle in enumerate(batch.handle.tolist()):
+        columns = (batch.handle.tolist(), batch.position.tolist(), batch.flags.tolist(), batch.numbers)
+        for handle, position, flags, numbers in zip(*columns, strict=True):
             if trace := self._traces.get(handle):
-                trace.add(batch, row)
+                trace.add(position, flags, numbers)
         for row, tokens, probabilities in zip(
             batch.detailed.tolist(), batch.alternatives.tolist(), batch.probabilities.tolist(), strict=True
         ):
