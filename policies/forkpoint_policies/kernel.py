@@ -225,16 +225,16 @@ def _act(values: Tensor, signals: Signals, layout: Layout, word_state: Tensor, f
             tokens = rules.target_tokens[:, rule]
             chosen = values.gather(1, tokens)
             removed = torch.where(masks, (counts & (chosen > -torch.inf)).sum(dim=-1), 0)
-            empties = removed >= possible
-            left_alone |= empties & masks
-            counts &= ~(empties & masks)[:, None]
+            empties = (removed > 0) & (removed >= possible)
+            left_alone |= empties
+            counts &= ~empties[:, None]
             possible = torch.where(empties, possible, possible - removed)
             change = torch.where(masks, -torch.inf, strength)
             depth = (chosen - signals.peak[:, None]) / temperature[:, None]
-            before = _set_sum(torch.where(counts, depth.exp(), 0.0))
+            before = _set_sum(torch.where(counts, depth.clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
             after = _set_sum(torch.where(counts, (depth + (change / temperature)[:, None]).clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
             new_total = (total - before + after).clamp_(min=torch.finfo(torch.float32).tiny)
-            effects[:, rule] = (after / new_total - before / total).abs().clamp_(max=1.0)
+            effects[:, rule] = ((after / new_total).clamp_(max=1.0) - (before / total).clamp_(max=1.0)).abs_()
             total = new_total
             values.scatter_add_(1, tokens, torch.where(counts, change[:, None], 0.0))
         if layout.heated is not None:

@@ -18,6 +18,7 @@ from .words import ANY_STATE, FREE, INSIDE, Automaton, Completion, build_automat
 
 NO_TOKEN = -1
 UNLIMITED = 2**31 - 1
+MOST_WORDS = 512
 
 
 class Action(IntEnum):
@@ -124,6 +125,8 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
     """Turn a policy into a program. Raises PolicyError where the vocabulary cannot express it."""
     warnings: list[str] = []
     words = sorted({word for rule in policy.rules for tokens in _token_sets(rule) for word in named_words(tokens)})
+    if len(words) > MOST_WORDS:
+        raise PolicyError(f"{path}.rules", f"name {len(words)} different words; {MOST_WORDS} at most")
     automaton = _automaton(policy, words, target.vocabulary, path)
     rules = [
         _compile_rule(rule, number, target, automaton, f"{path}.rules[{number}]", warnings)
@@ -162,11 +165,21 @@ def _automaton(policy: Policy, words: Sequence[str], vocabulary: Vocabulary, pat
     try:
         return build_automaton(words, vocabulary)
     except PolicyError:
-        for number, rule in enumerate(policy.rules):  # again, rule by rule, to name the field
-            for action in (rule.do.suppress, rule.do.amplify):
-                if action is not None:
-                    build_automaton(action.words, vocabulary, f"{path}.rules[{number}].do.{rule.do.action}.words")
+        for number, rule in enumerate(policy.rules):  # again, one by one, to name the field
+            for part, tokens in (("when", rule.when), ("do.suppress", rule.do.suppress), ("do.amplify", rule.do.amplify)):
+                if tokens is not None:
+                    _check_words(tokens, vocabulary, f"{path}.rules[{number}].{part}")
         raise
+
+
+def _check_words(tokens: Tokens | When, vocabulary: Vocabulary, field: str) -> None:
+    if isinstance(tokens, Tokens):
+        build_automaton(tokens.words, vocabulary, f"{field}.words")
+    for number, family in enumerate(tokens.connectors):
+        try:
+            build_automaton(FAMILIES[family], vocabulary)
+        except PolicyError as error:
+            raise PolicyError(f"{field}.connectors[{number}]", error.message) from None
 
 
 def _compile_rule(rule: Rule, number: int, target: Target, automaton: Automaton, path: str, warnings: list[str]) -> CompiledRule:

@@ -20,7 +20,7 @@ LOWEST_EXPONENT = -87.0  # e^-87 is the smallest normal float32; less adds nothi
 
 @dataclass(frozen=True)
 class Signals:
-    """Per row, float32 unless said otherwise. `total` is S0, relative to `peak`; `possible` counts logits above -inf (int64)."""
+    """Per row, float32 unless said otherwise. `total` is S0, relative to `peak`; `possible` counts logits above -inf."""
 
     peak: Tensor
     total: Tensor
@@ -31,19 +31,20 @@ class Signals:
 
 
 def measure(logits: Tensor) -> Signals:
-    """The signals of [rows, vocabulary] float32 logits. A row of -inf alone gives zeros and `possible` 0."""
+    """The signals of [rows, vocabulary] float32 logits. A row of -inf alone is taken as certain, with `possible` 0."""
     rows, vocabulary = logits.shape
     peak = logits.amax(dim=-1)
     peak = torch.where(peak == -torch.inf, 0.0, peak)
     moments = logits.new_empty(3, rows)
-    possible = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    possible = logits.new_empty(rows)
     block = max(1, BLOCK_ELEMENTS // vocabulary)
     for begin in range(0, rows, block):
         part = slice(begin, begin + block)
         depth = logits[part] - peak[part, None]
-        possible[part] = (depth > -torch.inf).sum(dim=-1)
+        weight = torch.empty_like(depth)
+        possible[part] = stable_sum(torch.gt(depth, -torch.inf, out=weight))  # ones and zeros as floats: a sum of booleans is slow
         depth.clamp_(min=LOWEST_EXPONENT)
-        weight = depth.exp()
+        torch.exp(depth, out=weight)
         moments[0, part] = stable_sum(weight)
         weight.mul_(depth)
         moments[1, part] = stable_sum(weight)
@@ -84,7 +85,10 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows]."""
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+
+    A row of -inf alone has neither, and 0.
+    """
     rows, vocabulary = logits.shape
     distance = logits.new_empty(rows)
     block = max(1, BLOCK_ELEMENTS // vocabulary)
@@ -92,5 +96,5 @@ def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
         part = slice(begin, begin + block)
         first = torch.softmax(logits[part] / before[part, None], dim=-1)
         second = torch.softmax(logits[part] / after[part, None], dim=-1)
-        distance[part] = 0.5 * stable_sum(second.sub_(first).abs_())
+        distance[part] = (0.5 * stable_sum(second.sub_(first).abs_())).nan_to_num_(nan=0.0)
     return distance

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from .connectors import FAMILIES
 
@@ -18,9 +19,10 @@ MOST_RULES = 16
 MOST_TOKENS = 4096
 
 Region = Literal["reasoning", "answer", "any"]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Nats = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Nats = Annotated[Number, Field(ge=0, le=50)]
+SquareNats = Annotated[Number, Field(ge=0, le=1000)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
 Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -69,13 +71,13 @@ class Tokens(Strict):
 class Suppress(Tokens):
     """Lower the logits of these tokens by a bias, or, without one, never draw them."""
 
-    bias: Annotated[float, Field(lt=0, ge=-1000, allow_inf_nan=False)] | None = None
+    bias: Annotated[Number, Field(lt=0, ge=-1000)] | None = None
 
 
 class Amplify(Tokens):
     """Raise the logits of these tokens by a bias."""
 
-    bias: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    bias: Annotated[Number, Field(gt=0, le=1000)]
 
 
 class Observe(Strict):
@@ -90,8 +92,8 @@ class When(Strict):
 
     entropy_above: Nats | Literal["fork"] | None = None
     entropy_below: Nats | Literal["fork"] | None = None
-    varentropy_above: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] | None = None
-    varentropy_below: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] | None = None
+    varentropy_above: SquareNats | None = None
+    varentropy_below: SquareNats | None = None
     top_probability_above: Probability | None = None
     top_probability_below: Probability | None = None
     connectors: tuple[Word, ...] = Field(default=(), max_length=32)
@@ -128,7 +130,7 @@ class Do(Strict):
 
     suppress: Suppress | None = None
     amplify: Amplify | None = None
-    temperature: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    temperature: Annotated[Number, Field(gt=0, le=100)] | None = None
     observe: Observe | None = None
 
     @model_validator(mode="after")
@@ -158,7 +160,7 @@ class Policy(Strict):
     name: Name = "inline"
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
     source: Annotated[str, StringConstraints(max_length=400)] = ""
-    shadow: bool = False
+    shadow: Annotated[bool, Field(strict=True)] = False
     rules: tuple[Rule, ...] = Field(max_length=MOST_RULES)
 
     @property
@@ -183,21 +185,34 @@ def parse_policy(data: Any, field: str = "policy") -> Policy:
 
 
 def _explain(error: ValidationError, field: str) -> PolicyError:
-    first = error.errors(include_url=False, include_context=False)[0]
+    errors = error.errors(include_url=False, include_context=False)
+    first = errors[0]
+    path = _path(first, field)
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(_part_at(first["loc"][:-1]).model_fields) or "nothing"
+        return PolicyError(path, f"is not a field of a policy; here one can write {known}")
+    if first["type"] == "missing":
+        return PolicyError(path, "is missing")
+    if first["type"] == "string_pattern_mismatch":
+        return PolicyError(
+            path, "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit"
+        )
+    if first["type"] == "tuple_type":
+        return PolicyError(path, "must be a list")
+    if first["type"] == "model_type":
+        return PolicyError(path, "must be an object")
+    same = [one["msg"].removeprefix("Value error, ") for one in errors if _path(one, field) == path]  # several for a union
+    return PolicyError(path, " or ".join([same[0], *(message.removeprefix("Input should be ") for message in same[1:])]))
+
+
+def _path(error: ErrorDetails, field: str) -> str:
     path = field
-    for part in first["loc"]:
+    for part in error["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part in _FIELDS or first["type"] in ("extra_forbidden", "missing"):
+        elif part in _FIELDS or error["type"] in ("extra_forbidden", "missing"):
             path += f".{part}"  # other parts name pydantic's union members, which no user wrote
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = f"is not a field of a policy; here one can write {', '.join(_part_at(first['loc'][:-1]).model_fields)}"
-    elif first["type"] == "missing":
-        message = "is missing"
-    elif first["type"] == "string_pattern_mismatch":
-        message = "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit"
-    return PolicyError(path, message)
+    return path
 
 
 _PARTS: dict[str, type[BaseModel]] = {

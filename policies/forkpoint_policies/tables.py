@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from .program import Action, Program, TokenSet
-from .words import ANY_STATE, FREE, INSIDE
+from .words import ANY_STATE, FREE, INSIDE, MOST_STATES
 
 NEVER = -2  # the state of padding: no row is ever in it
 SET_CHUNK = 64  # token sets are padded to a multiple, so that their sums do not depend on what else is in the batch
-MOST_STATES = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,14 +23,34 @@ def is_word_character(character: str) -> bool:
     return character == "_" or character.isdigit() or character.lower() != character.upper()
 
 
-def _cuts(text: str) -> list[int]:
-    """The byte offsets strictly inside the text at which a word may begin or end."""
-    cuts, offset = [], 0
+def cuts(written: bytes) -> list[int]:
+    """The offsets strictly inside these bytes at which a word may begin or end, whatever pieces of characters stand around them."""
+    text, begin, end = _whole_characters(written)
+    found = [begin] if begin and text and not is_word_character(text[0]) else []
+    offset = begin
     for left, right in itertools.pairwise(text):
         offset += len(left.encode())
         if not (is_word_character(left) and is_word_character(right)):
-            cuts.append(offset)
-    return cuts
+            found.append(offset)
+    if end < len(written) and text and not is_word_character(text[-1]):
+        found.append(end)
+    return found
+
+
+def leaves_word_free(written: bytes) -> bool:
+    """Whether a new word may begin after these bytes."""
+    text, _, end = _whole_characters(written)
+    return end == len(written) and bool(text) and not is_word_character(text[-1])
+
+
+def _whole_characters(written: bytes) -> tuple[str, int, int]:
+    """The whole characters in these bytes, between pieces of others, and the offsets at which they begin and end."""
+    begin = next((offset for offset, byte in enumerate(written) if byte & 0xC0 != 0x80), len(written))
+    try:
+        text, used = codecs.utf_8_decode(written[begin:], "strict", False)
+    except UnicodeDecodeError:
+        return "", 0, 0
+    return text, begin, begin + used
 
 
 @dataclass(frozen=True)
@@ -78,17 +99,15 @@ def _build_index(vocabulary: Vocabulary) -> Index:
         if not written or token in vocabulary.specials:
             ends_word_free[token] = True
             continue
-        text = written.decode(errors="replace")
-        partial = text.encode() != written  # a piece of a character: no cut can be told inside it
-        cuts = [] if partial else _cuts(text)
-        ends_word_free[token] = not partial and not is_word_character(text[-1])
+        ends_word_free[token] = leaves_word_free(written)
+        inside = cuts(written)
         lowered = written.lower()
         whole[lowered].append(token)
-        for cut in (*cuts, len(lowered)):
+        for cut in (*inside, len(lowered)):
             head[lowered[:cut]].append(token)
-        for begin in cuts:
+        for begin in inside:
             tail[lowered[begin:]].append(token)
-            for end in (*cuts, len(lowered)):
+            for end in (*inside, len(lowered)):
                 if end > begin:
                     span[lowered[begin:end]].append(token)
     return Index(dict(whole), dict(head), dict(tail), dict(span), ends_word_free)

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .spec import PolicyError
-from .vocabulary import Vocabulary, is_word_character
+from .vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
 
 FREE, INSIDE, FIRST_PREFIX = 0, 1, 2
 ANY_STATE = -1
+MOST_STATES = 1 << 13
 
 Completion = tuple[int, int]
 """(state or ANY_STATE, token): in this state, this token completes the word."""
@@ -62,60 +63,66 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
             raise PolicyError(f"{path}[{number}]", f"the word {word!r} is not valid text") from None
 
     prefixes = sorted({form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix))
+    if len(prefixes) + FIRST_PREFIX >= MOST_STATES:
+        raise PolicyError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MOST_STATES} at most")
     state_of = {prefix: FIRST_PREFIX + number for number, prefix in enumerate(prefixes)}
     found: dict[str, dict[Completion, None]] = {word: {} for word in words}
     moves: dict[tuple[int, int], int] = {}
     tails: dict[int, int] = {}
 
+    anywhere = {
+        form for form in forms if not is_word_character(form.decode()[0])
+    }  # nothing that stands before can be part of the word
     for form, named in forms.items():
-        for token in index.span.get(form, ()):
+        for token in (*index.span.get(form, ()), *(index.head.get(form, ()) if form in anywhere else ())):
             for word in named:
                 found[word][ANY_STATE, token] = None
     for prefix in prefixes:  # the longest beginning that a token ends with comes last and stays
-        for token in index.tail.get(prefix, ()):
+        begins_anywhere = any(form.startswith(prefix) for form in anywhere)
+        for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if begins_anywhere else ())):
             tails[token] = state_of[prefix]
 
-    sources: list[tuple[bytes, bytes, int]] = [(b"", b"", FREE)]
+    standing: dict[bytes, list[int]] = {b"": [FREE]}  # the states in which the text may count as ending with these bytes
     for prefix in prefixes:
-        sources += [(prefix, beginning, state_of[prefix]) for beginning in _endings(prefix, state_of)]
-    for _, matched, state in sources:
-        for form, named in forms.items():
-            if not form.startswith(matched) or len(form) == len(matched):
-                continue
-            for token in index.head.get(form[len(matched) :], ()):
+        for beginning in _endings(prefix, state_of):
+            standing.setdefault(beginning, []).append(state_of[prefix])
+    for form, named in forms.items():
+        for length in range(len(form)):
+            states = standing.get(form[:length], ())
+            for token in index.head.get(form[length:], ()):
                 for word in named:
                     if (ANY_STATE, token) not in found[word]:
-                        found[word][state, token] = None
-            for length in range(len(matched) + 1, len(form)):
-                for token in index.whole.get(form[len(matched) : length], ()):
-                    if moves.get((state, token), 0) < state_of[form[:length]]:
-                        moves[state, token] = state_of[form[:length]]
+                        found[word].update(dict.fromkeys((state, token) for state in states))
+            for further in range(length + 1, len(form)):
+                after = state_of[form[:further]]
+                for token in index.whole.get(form[length:further], ()):
+                    for state in states:
+                        moves[state, token] = max(after, moves.get((state, token), 0))
 
+    reachable = _reachable(moves, tails)
     for number, word in enumerate(dict.fromkeys(words)):
-        if not _can_be_spelled(found[word], moves, tails):
+        if not any(state in reachable for state, _ in found[word]):
             raise PolicyError(f"{path}[{number}]", f"the tokenizer of the served model cannot write the word {word!r}")
     completions = {word: tuple(entries) for word, entries in found.items()}
     return Automaton(FIRST_PREFIX + len(prefixes), completions, moves, tails, state_of)
 
 
 def _endings(prefix: bytes, state_of: Mapping[bytes, int]) -> list[bytes]:
-    """What of a prefix may count as the beginning of a word: its shorter endings after a cut, then, to win, all of it."""
-    text = prefix.decode(errors="replace")
-    endings = []
-    for begin in range(len(text) - 1, 0, -1):
-        if not (is_word_character(text[begin - 1]) and is_word_character(text[begin])):
-            ending = text[begin:].encode()
-            if ending in state_of:
-                endings.append(ending)
-    if not is_word_character(text[-1]):
-        endings.insert(0, b"")
+    """What of a prefix may count as the beginning of a word: its shorter endings after a cut, and all of it."""
+    endings = [prefix[cut:] for cut in cuts(prefix) if prefix[cut:] in state_of]
+    if leaves_word_free(prefix):
+        endings.append(b"")
     return [*endings, prefix]
 
 
-def _can_be_spelled(entries: Mapping[Completion, None], moves: Mapping[tuple[int, int], int], tails: Mapping[int, int]) -> bool:
-    reachable = {ANY_STATE, FREE, *tails.values()}
+def _reachable(moves: Mapping[tuple[int, int], int], tails: Mapping[int, int]) -> set[int]:
+    """The states that some tokens lead to."""
+    after: dict[int, set[int]] = {}
+    for (state, _), then in moves.items():
+        after.setdefault(state, set()).add(then)
+    reachable = {ANY_STATE}
     frontier = {FREE, *tails.values()}
     while frontier:
-        frontier = {after for (state, _), after in moves.items() if state in frontier} - reachable
         reachable |= frontier
-    return any(state in reachable for state, _ in entries)
+        frontier = {then for state in frontier for then in after.get(state, ())} - reachable
+    return reachable

@@ -1,14 +1,14 @@
 """Train the embedded model from nothing: `python -m forkpoint_server.demo.train --out FOLDER`.
 
 A Qwen3 of under two million parameters, on traces drawn by `corpus.py`. The committed weights were made in three runs, in about
-80 minutes on two CPU cores, while the corpus was being improved, so that running this again gives a model like them, not the same bits:
+80 minutes on two CPU cores, while the corpus was being improved; run again, they give a model like this, not the same bits:
 
     python -m forkpoint_server.demo.train --out A --traces 240000 --seed 1
     python -m forkpoint_server.demo.train --out B --traces 72000 --seed 2 --start A --learning-rate 1.5e-3
     python -m forkpoint_server.demo.train --out C --traces 48000 --seed 3 --start B --learning-rate 1.5e-3
 
-After the first run, with traces of up to 512 tokens and no false hopes (`corpus.FALSE_HOPE`), 83 % of the easy puzzles were solved; after
-the second, with false hopes, 97 %, and 28 % of the hard ones; after the third, with traces of up to 1,024 tokens, 100 % and 57 %.
+After the first run (traces of up to 512 tokens, no `corpus.FALSE_HOPE`) 83 % of the easy puzzles were solved; after the second,
+with false hopes, 97 %, and 28 % of the hard ones; after the third, with traces of up to 1,024 tokens, 100 % and 57 %.
 """
 
 from __future__ import annotations
