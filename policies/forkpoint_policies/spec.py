@@ -223,7 +223,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "amplify": Amplify,
     "observe": Observe,
 }
-_FIELDS = {name for part in (Policy, *_PARTS.values()) for name in part.model_fields}
+_FIELDS = set(Policy.model_fields).union(*(part.model_fields for part in _PARTS.values()))
 
 
 def _part_at(location: tuple[int | str, ...]) -> type[BaseModel]:

@@ -46,7 +46,7 @@ def test_chat(client: openai.OpenAI, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_chat_in_a_stream(client: openai.OpenAI, way: str) -> None:
-    options = {"include_usage": True}
+    options: Any = {"include_usage": True}
     asked = client.chat.completions.create(
         messages=MESSAGES, seed=3, temperature=1, stream=True, stream_options=options, **WAYS[way]
     )

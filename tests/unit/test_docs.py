@@ -36,7 +36,7 @@ def test_each_metric_and_each_named_policy_is_documented() -> None:
     serving, policies = (ROOT / "docs" / "serving.md").read_text(), (ROOT / "docs" / "policies.md").read_text()
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
-            name = metric.describe()[0].name + ("_total" if isinstance(metric, Counter) else "")
+            name = next(iter(metric.describe())).name + ("_total" if isinstance(metric, Counter) else "")
             assert f"| `{name}` |" in serving
     for name in LIBRARY:
         assert f"| `{name}` |" in policies
