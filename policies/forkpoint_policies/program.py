@@ -164,12 +164,12 @@ def _automaton(policy: Policy, words: Sequence[str], vocabulary: Vocabulary, pat
         return Automaton(0, {}, {}, {})
     try:
         return build_automaton(words, vocabulary)
-    except PolicyError:
+    except PolicyError as error:
         for number, rule in enumerate(policy.rules):  # again, one by one, to name the field
             for part, tokens in (("when", rule.when), ("do.suppress", rule.do.suppress), ("do.amplify", rule.do.amplify)):
                 if tokens is not None:
                     _check_words(tokens, vocabulary, f"{path}.rules[{number}].{part}")
-        raise
+        raise PolicyError(f"{path}.rules", f"their words together {error.message}") from None
 
 
 def _check_words(tokens: Tokens | When, vocabulary: Vocabulary, field: str) -> None:

@@ -69,12 +69,12 @@ def running(**options: Any) -> Iterator[LLM]:
     llm.llm_engine.engine_core.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stock() -> Iterator[LLM]:
     yield from running()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def intervening() -> Iterator[LLM]:
     yield from running(logits_processors=[PROCESSORS[False]])
 

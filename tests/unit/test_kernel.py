@@ -177,6 +177,7 @@ def test_a_row_without_any_possible_token(temperature: float) -> None:
     assert torch.isfinite(record.numbers).all()
     assert record.numbers[0, 0] == 0
     assert effects(record) == [0.0] * 4
+    assert not int(record.flags[0]) & LEFT_ALONE, "no mask has left it without one"
     assert record.probabilities is not None
     assert record.probabilities.tolist() == [[0.0] * 3]
 
@@ -247,6 +248,13 @@ def test_big_biases_do_not_overflow_the_effect(biases: tuple[float, ...], temper
     _, record = apply(policy(*rules, rule(temperature=50.0)), random_logits(SIZE, scale=30.0), temperature=temperature)
     assert not record.numbers.isnan().any()
     assert all(0 <= effect <= 1 for effect in effects(record))
+
+
+def test_where_a_bias_has_taken_all_no_other_has_an_effect() -> None:
+    logits = random_logits(SIZE)
+    written = policy(rule(amplify=ids(3, bias=1000.0)), rule(amplify=ids(3, bias=1000.0)), rule(suppress=ids(4, bias=-1000.0)))
+    _, record = apply(written, logits)
+    assert effects(record) == pytest.approx([1 - reference.distribution(logits.numpy())[3], 0.0, 0.0], abs=1e-6)
 
 
 def test_a_big_bias_takes_all_the_probability() -> None:

@@ -24,7 +24,8 @@ NAMED = st.fixed_dictionaries(
     optional={
         "words": st.lists(WORDS, min_size=1, max_size=3),
         "connectors": st.lists(FAMILIES, min_size=1, max_size=2),
-        "token_ids": st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=90),
+        "token_ids": st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=90)
+        | st.integers(65, SIZE).map(lambda n: list(range(n))),
     },
 ).filter(bool)
 

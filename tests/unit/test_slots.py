@@ -12,11 +12,8 @@ CPU = torch.device("cpu")
 def used(count: int = 3) -> Slots:
     """Slots of which each has seen something."""
     slots = Slots.allocate(count, CPU)
-    slots.position += 7
-    slots.word_state += 3
-    slots.in_reasoning[:] = False
-    slots.fired += 2
-    slots.pending[:] = True
+    for tensor, seen in ((slots.position, 7), (slots.word_state, 3), (slots.in_reasoning, 0), (slots.fired, 2), (slots.pending, 1)):
+        tensor.fill_(seen)
     return slots
 
 

@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "a negative probability": (when(top_probability_below=-0.1), "policy.rules[0].when.top_probability_below", "or equal to 0"),
     "connector mass of nothing": (when(connector_probability_above=0.1), "policy.rules[0].when", "needs `connectors`"),
     "connectors alone": (when(connectors=["reflection"]), "policy.rules[0].when", "add connector_probability_above"),
-    "mass of a wrong family": (when(connectors=["x"], connector_probability_above=0.1), "policy.rules[0].when", "there are reflection"),
+    "mass of a wrong family": (when(connectors=["x"], connector_probability_above=0), "policy.rules[0].when", "there are refl"),
     "an unknown region": (when(region="thinking"), "policy.rules[0].when.region", "'reasoning', 'answer' or 'any'"),
     "a negative position": (when(after_token=-1), "policy.rules[0].when.after_token", "greater than or equal to 0"),
     "a position in quotes": (when(after_token="3"), "policy.rules[0].when.after_token", "valid integer"),
@@ -262,7 +262,7 @@ def test_in_shadow() -> None:
 def test_a_policy_does_not_change_and_can_be_a_key() -> None:
     read = parse_policy(CALM)
     with pytest.raises(ValidationError, match="frozen"):
-        read.name = "other"  # type: ignore[misc]
+        read.name = "other"
     assert {read: 1}[parse_policy(CALM)] == 1
 
 
