@@ -18,6 +18,8 @@ from .response import SummarisedSend
 from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+ALONE = ("use_beam_search", "background")
+"""Beam search asks the engine anew for each token; a background response is told of before it is generated."""
 OWN = ("/v1/policies",)
 MODELS = "/v1/models"
 
@@ -51,8 +53,9 @@ class Interventions:
         header = Headers(scope=scope).get(HEADER)
         try:
             asked = resolve(body, header, models, self._service.registry, self._service.default)
-            if (asked.policy or asked.forks) and body.get("use_beam_search"):
-                raise PolicyError("policy", "does not work with use_beam_search; leave one of the two out")
+            for option in ALONE:
+                if (asked.policy or asked.forks) and body.get(option):
+                    raise PolicyError("policy", f"does not work with {option}; leave one of the two out")
             intervention = await self._service.intervention(asked.policy, asked.forks)
         except PolicyError as error:
             await wrong(error)(scope, receive, send)

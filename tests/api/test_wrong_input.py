@@ -85,9 +85,11 @@ def test_a_policy_where_nothing_is_generated(server: Server, path: str) -> None:
     check(response, "policy", "/v1/chat/completions")
 
 
-def test_beam_search(server: Server) -> None:
+def test_beam_search_and_background(server: Server) -> None:
     body = {"model": "countdown", "prompt": "x", "use_beam_search": True, "policy": "nowait"}
     check(httpx.post(f"{server.api}/completions", json=body), "policy", "use_beam_search")
+    body = {"model": "countdown", "input": "x", "background": True, "policy": "nowait"}
+    check(httpx.post(f"{server.api}/responses", json=body), "policy", "background")
 
 
 def test_unknown_alias_and_header(server: Server) -> None:
