@@ -139,8 +139,9 @@ def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
         _, changed = evaluate(desk, [passing, lasting], [[], []])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number], [1, 300]]
         desk.dismiss(1)
-    layout, _ = desk.layout([0], 1, [lasting])
-    assert int(layout.program[0]) <= MOST_IDLE_PROGRAMS + 1, "idle ones were let go of"
+    last = desk.admit(1, Request(numbered(301), handle=0).instruction(), 1.0, [])
+    layout, _ = desk.layout([0, 1], 2, [lasting, last])
+    assert int(layout.program.max()) <= MOST_IDLE_PROGRAMS + 2, "idle ones were let go of"
 
 
 def test_a_program_comes_back_after_it_was_let_go_of() -> None:

@@ -145,6 +145,7 @@ def test_a_word_of_characters_without_case_is_found_in_any_pieces(
         ("...wa|it", "wait"), ("let|'|s", "let's"), ("let's", "let's"), ("double|-check", "double-check"),
         ("dou|ble-ch|eck", "double-check"), ("in| conclusion", "in conclusion"), (" in| |conclusion", "in conclusion"),
         ("in con|clusion", "in conclusion"), ("é|gale|ment", "également"), ("É|gale|ment", "également"), ("等|等", "等等"),
+        ("É|t|é", "été"), ("É|T|É", "été"),
         ("x|等等", "等等"), ("wait|?!", "?!"), (b"\xc3|\xa9g|a|l|e|ment", "également"), (b" \xc3|\xa9galement", "également"),
         (b"caf|\xc3|\xa9 ", "café"), ("x等".encode() + b"|\xe7\xad|\x89", "等等"),
     ],
