@@ -1,4 +1,4 @@
-"""`forkpoint policies [list | show NAME | validate FILE]`, with a server and without one."""
+"""`forkpoint policies [list | show NAME | validate FILE | schema]`, with a server and without one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import openai
 import yaml
-from forkpoint_policies.library import LIBRARY
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.named import Named, library
+from forkpoint_policies.spec import SCHEMA, PolicyError, parse_policy
 
 from .client import Forkpoint
 
@@ -28,7 +28,11 @@ def policies(arguments: list[str]) -> int:
     show.add_argument("name")
     validate = commands.add_parser("validate", parents=[connection], help="check a YAML or JSON file that holds a policy")
     validate.add_argument("file", type=Path)
+    commands.add_parser("schema", help="the policy language as a JSON Schema")
     parsed = parser.parse_args(arguments or ["list"])
+    if parsed.command == "schema":
+        print(SCHEMA.read_text(), end="")
+        return 0
     client = Forkpoint(base_url=parsed.server, api_key=parsed.api_key) if parsed.server else None
     try:
         if parsed.command == "list":
@@ -45,7 +49,7 @@ def policies(arguments: list[str]) -> int:
 
 
 def _known(client: Forkpoint | None) -> list[dict[str, Any]]:
-    return client.policies() if client else [_described(entry.policy) for entry in LIBRARY.values()]
+    return client.policies() if client else [named.described() for named in library()]
 
 
 def _shown(name: str, client: Forkpoint | None) -> dict[str, Any]:
@@ -62,15 +66,7 @@ def _validated(file: Path, client: Forkpoint | None) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     policy = parse_policy(data, f"{file}: policy")
-    return client.validate_policy(data) if client else {"valid": True, **_described(policy)}
-
-
-def _described(policy: Policy) -> dict[str, Any]:
-    return {
-        **policy.model_dump(mode="json", exclude_unset=True),
-        "description": policy.description,
-        "digest": policy.digest,
-    }
+    return client.validate_policy(data) if client else {"valid": True, **Named(policy).described()}
 
 
 def _print(value: dict[str, Any]) -> None:

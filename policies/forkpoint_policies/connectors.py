@@ -25,6 +25,14 @@ NOWAIT_WORDS = (
 )  # fmt: skip
 """The 17 words of NoWait (arXiv:2506.08343)."""
 
+THINKING_WORDS = (
+    "so", "let", "hmm", "i", "okay", "first", "wait", "but", "now", "then", "since", "therefore", "if", "maybe", "to",
+)  # fmt: skip
+"""Words at which the hidden states carry most information about the answer (arXiv:2506.02867)."""
+
+SWITCH_WORDS = ("alternatively", "alternative", "another")
+"""Words that begin another thought (arXiv:2501.18585)."""
+
 
 def family_of(word: str) -> str | None:
     """The first family that a word belongs to."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from .instruction import Instruction
-from .kernel import Layout, build_layout
+from .layout import Entry, Layout, build_layout
 from .program import Program
-from .slots import Slots
-from .tables import Moves, Rules, build_moves, build_rules
+from .slots import Slots, State
+from .tables import Tables, build_tables
 from .telemetry import Destinations
 
-MOST_PREEMPTED = 4096
-MOST_IDLE_PROGRAMS = 64
+MOST_PREEMPTED = 1024
+MOST_TABLES = 16
 GREEDY_BELOW = 1e-5  # vLLM takes the likeliest token below this temperature
 
 
@@ -27,88 +26,95 @@ class Assignment:
 
     slot: int
     instruction: Instruction
+    program: Program
     temperature: float
 
 
-class Desk:
-    """Assigns slots and keeps programs on the device; `layout` is rebuilt only when the batch changes."""
+@dataclass(frozen=True)
+class Seat:
+    """A row of the logits, the request it belongs to, and its place among the request's rows."""
 
-    def __init__(self, slots: int, vocabulary: int, device: torch.device) -> None:
-        self.slots = Slots.allocate(slots, device)
+    row: int
+    assignment: Assignment
+    offset: int = 0
+
+
+class Desk:
+    """Assigns slots and keeps programs on the device. `depth` is the most rows that one request has in a step."""
+
+    def __init__(self, slots: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
+        self.slots = Slots(slots, depth, device)
         self._device = device
         self._vocabulary = vocabulary
         self._programs: OrderedDict[str, Program] = OrderedDict()
-        self._tables: tuple[dict[str, int], list[Program], Rules, Moves | None] | None = None
+        self._tables: OrderedDict[tuple[str, ...], Tables] = OrderedDict()
         self._in_use: dict[int, Assignment] = {}
-        self._preempted: OrderedDict[int, tuple[Tensor, Tensor, Tensor]] = OrderedDict()
+        self._left: OrderedDict[int, State] = OrderedDict()
 
-    def admit(self, slot: int, instruction: Instruction, temperature: float, generated: list[int]) -> Assignment:
+    def admit(self, slot: int, instruction: Instruction, temperature: float, generated: Sequence[int]) -> Assignment:
         """Take a request into a slot; `generated` are its tokens so far, more than none when it was preempted before."""
+        self.dismiss(slot)
         program = self._program(instruction)
-        word_state, in_reasoning = program.follow(generated, instruction.word_state, instruction.in_reasoning)
-        self.slots.start(slot, len(generated), word_state, in_reasoning)
-        counts = self._preempted.pop(instruction.handle, None)
-        if counts is not None:
-            self.slots.restore_counts(slot, len(generated), counts)
+        kept = self._left.pop(instruction.handle, None)
+        if kept is not None and int(kept.core.position[0]) <= len(generated):
+            self.slots.restore(slot, kept)
+        else:
+            word_state, in_reasoning = program.follow(generated, instruction.word_state, instruction.in_reasoning)
+            self.slots.start(slot, len(generated), word_state, in_reasoning)
         temperature = 0.0 if temperature < GREEDY_BELOW else temperature
-        assignment = Assignment(slot, instruction, temperature)
+        assignment = Assignment(slot, instruction, program, temperature)
         self._in_use[slot] = assignment
         return assignment
 
     def dismiss(self, slot: int) -> None:
-        """Free a slot. Its counts are kept for a while: vLLM does not tell whether the request ended or will be resumed."""
-        assignment = self._in_use.pop(slot)
-        self._preempted[assignment.instruction.handle] = self.slots.counts(slot)
-        while len(self._preempted) > MOST_PREEMPTED:
-            self._preempted.popitem(last=False)
+        """Free a slot. Its state is kept for a while: vLLM does not tell whether the request ended or will be resumed."""
+        assignment = self._in_use.pop(slot, None)
+        if assignment is None:
+            return
+        self._left[assignment.instruction.handle] = self.slots.copy_of(slot)
+        while len(self._left) > MOST_PREEMPTED:
+            self._left.popitem(last=False)
 
-    def layout(self, rows: list[int], total_rows: int, assignments: list[Assignment]) -> tuple[Layout, Destinations]:
-        """The layout of a batch in which these rows hold these assignments, and where their records go."""
-        indices, table, rules, moves = self._on_device()
-        layout = build_layout(
-            rows=rows,
-            total_rows=total_rows,
-            slots=[assignment.slot for assignment in assignments],
-            programs=[indices[assignment.instruction.key] for assignment in assignments],
-            temperatures=[assignment.temperature for assignment in assignments],
-            details=[assignment.instruction.alternatives > 0 for assignment in assignments],
-            table=table,
-            rules=rules,
-            moves=moves,
-            alternatives=max((assignment.instruction.alternatives for assignment in assignments), default=0),
-        )
-        return layout, _destinations(assignments)
+    def at(self, slot: int) -> Assignment | None:
+        """The request in a slot."""
+        return self._in_use.get(slot)
+
+    def layout(self, seats: Sequence[Seat], total_rows: int) -> tuple[Layout, Destinations]:
+        """The layout of a batch of `total_rows` in which these rows have a policy, and where their records go."""
+        requests = [seat.assignment for seat in seats]
+        keys = tuple(sorted({request.instruction.key for request in requests}))
+        place = {key: number for number, key in enumerate(keys)}
+        entries = [
+            Entry(
+                row=seat.row,
+                slot=seat.assignment.slot,
+                program=place[seat.assignment.instruction.key],
+                temperature=seat.assignment.temperature,
+                seed=seat.assignment.instruction.seed,
+                detailed=seat.assignment.instruction.alternatives > 0,
+                drawn=seat.assignment.instruction.drawn,
+                offset=seat.offset,
+            )
+            for seat in seats
+        ]
+        tables = self._tables_of(keys, {request.instruction.key: request.program for request in requests})
+        alternatives = max((request.instruction.alternatives for request in requests), default=0)
+        layout = build_layout(entries, total_rows, tables, alternatives, self.slots.depth, self._vocabulary)
+        return layout, Destinations.of([request.instruction for request in requests])
 
     def _program(self, instruction: Instruction) -> Program:
-        program = self._programs.get(instruction.key)
-        if program is None:
-            program = self._programs[instruction.key] = Program.unpack(instruction.program)
-            self._tables = None
-        self._programs.move_to_end(instruction.key)
+        """The program of a request, read once for as long as some request had it lately."""
+        program = self._programs.pop(instruction.key, None) or Program.unpack(instruction.program)
+        self._programs[instruction.key] = program
+        while len(self._programs) > MOST_TABLES * MOST_TABLES:
+            self._programs.popitem(last=False)
         return program
 
-    def _on_device(self) -> tuple[dict[str, int], list[Program], Rules, Moves | None]:
-        if self._tables is None:
-            used = {assignment.instruction.key for assignment in self._in_use.values()}
-            for key in list(self._programs):
-                if len(self._programs) <= len(used) + MOST_IDLE_PROGRAMS:
-                    break
-                if key not in used:
-                    del self._programs[key]
-            table = list(self._programs.values())
-            indices = {key: number for number, key in enumerate(self._programs)}
-            self._tables = (indices, table, build_rules(table, self._device), build_moves(table, self._vocabulary, self._device))
-        return self._tables
-
-
-def _destinations(assignments: list[Assignment]) -> Destinations:
-    rows_of: dict[str, list[int]] = {}
-    for row, assignment in enumerate(assignments):
-        if assignment.instruction.address:
-            rows_of.setdefault(assignment.instruction.address, []).append(row)
-    detailed = [row for row, assignment in enumerate(assignments) if assignment.instruction.alternatives > 0]
-    return Destinations(
-        handles=torch.tensor([assignment.instruction.handle for assignment in assignments], dtype=torch.int32),
-        rows_of={address: np.array(rows) for address, rows in rows_of.items()},
-        detailed=np.array(detailed, np.int32),
-    )
+    def _tables_of(self, keys: tuple[str, ...], programs: dict[str, Program]) -> Tables:
+        tables = self._tables.pop(keys, None)
+        if tables is None:
+            tables = build_tables([programs[key] for key in keys], self._vocabulary, self._device)
+        self._tables[keys] = tables
+        while len(self._tables) > MOST_TABLES:
+            self._tables.popitem(last=False)
+        return tables

@@ -12,7 +12,8 @@ RESERVED_KEY = "forkpoint"
 class Instruction(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
-    `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report.
+    `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
+    where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program).
     """
 
     program: bytes
@@ -22,6 +23,8 @@ class Instruction(msgspec.Struct, frozen=True):
     word_state: int
     in_reasoning: bool
     alternatives: int = 0
+    seed: int = 0
+    drawn: dict[int, list[int]] = {}
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this instruction in the place of whatever a client put there."""

@@ -1,22 +1,29 @@
-"""Per-request state on the device, advanced only by committed tokens."""
+"""Per-request state on the device, advanced only by committed tokens.
+
+A slot has a cell for each row that its request can have in one step: one, and with speculative decoding one more per draft token.
+A cell's state is that before its row was evaluated, together with what was decided there (`pending`), which counts only once a
+token was committed at that position: a prompt computed in pieces evaluates its first position several times, and a rejected
+draft's position is evaluated again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .spec import MOST_RULES
+from .spec import MOST_RULES, MOST_WINDOW
+from .tables import Uses
+
+HISTORY_BINS = 256
+NO_RULE = -1
 
 
 @dataclass(frozen=True)
-class Slots:
-    """One entry per request slot. A slot's state is that after the tokens before `position`, the last position evaluated.
-
-    `pending` holds the rules that fired there; they count in `fired` only once a token was committed at that position, as a
-    prompt that is computed in pieces evaluates its first position several times.
-    """
+class Core:
+    """`position` is the number of tokens before the row, `pending` the rules that fired there."""
 
     position: Tensor  # [S] int64
     word_state: Tensor  # [S] int64
@@ -24,29 +31,140 @@ class Slots:
     fired: Tensor  # [S, MOST_RULES] int64
     pending: Tensor  # [S, MOST_RULES] bool
 
-    @staticmethod
-    def allocate(count: int, device: torch.device) -> Slots:
-        return Slots(
-            position=torch.zeros(count, dtype=torch.int64, device=device),
-            word_state=torch.zeros(count, dtype=torch.int64, device=device),
-            in_reasoning=torch.ones(count, dtype=torch.bool, device=device),
-            fired=torch.zeros(count, MOST_RULES, dtype=torch.int64, device=device),
-            pending=torch.zeros(count, MOST_RULES, dtype=torch.bool, device=device),
+
+@dataclass(frozen=True)
+class Marks:
+    """Per rule: the position of the last connector, 0 before any, and whether the last token is what it wants to come before."""
+
+    connector: Tensor  # [S, MOST_RULES] int64
+    previous: Tensor  # [S, MOST_RULES] bool
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The text being written: the rule that forces it (or NO_RULE) and how many of its tokens are there."""
+
+    rule: Tensor  # [S] int64
+    offset: Tensor  # [S] int64
+    pending: Tensor  # [S] int64, the rule whose token is forced at this position
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Per rule that acts by chance: at how many of its positions the conditions of the rule that it is like held."""
+
+    held: Tensor  # [S, MOST_RULES] float32
+    placed: Tensor  # [S, MOST_RULES] float32
+    pending_held: Tensor  # [S, MOST_RULES] float32
+    pending_placed: Tensor  # [S, MOST_RULES] float32
+
+
+@dataclass(frozen=True)
+class History:
+    """How many of the request's entropies lie in each bin."""
+
+    counts: Tensor  # [S, HISTORY_BINS] int32
+    pending: Tensor  # [S] int64, the bin of this position's entropy
+
+
+@dataclass(frozen=True)
+class Window:
+    """Running sums of the request's confidences, in nats: the sum before position p stands at p modulo MOST_WINDOW + 1."""
+
+    sums: Tensor  # [S, MOST_WINDOW + 1] float64
+    pending: Tensor  # [S] float64
+
+
+@dataclass(frozen=True)
+class State:
+    """The parts of the state that a batch uses; Core always."""
+
+    core: Core
+    marks: Marks | None = None
+    texts: Texts | None = None
+    chances: Chances | None = None
+    history: History | None = None
+    window: Window | None = None
+
+
+class Slots:
+    """The cells of all slots: those of slot s are s * depth … s * depth + depth - 1."""
+
+    def __init__(self, count: int, depth: int, device: torch.device) -> None:
+        cells = count * depth
+        integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
+        floats: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        flags: dict[str, Any] = {"dtype": torch.bool, "device": device}
+        self.depth = depth
+        self.state = State(
+            Core(
+                torch.zeros(cells, **integers),
+                torch.zeros(cells, **integers),
+                torch.ones(cells, **flags),
+                torch.zeros(cells, MOST_RULES, **integers),
+                torch.zeros(cells, MOST_RULES, **flags),
+            ),
+            Marks(torch.zeros(cells, MOST_RULES, **integers), torch.zeros(cells, MOST_RULES, **flags)),
+            Texts(
+                torch.full((cells,), NO_RULE, **integers), torch.zeros(cells, **integers), torch.full((cells,), NO_RULE, **integers)
+            ),
+            Chances(*(torch.zeros(cells, MOST_RULES, **floats) for _ in range(4))),
+            History(torch.zeros(cells, HISTORY_BINS, dtype=torch.int32, device=device), torch.zeros(cells, **integers)),
+            Window(
+                torch.zeros(cells, MOST_WINDOW + 1, dtype=torch.float64, device=device),
+                torch.zeros(cells, dtype=torch.float64, device=device),
+            ),
         )
 
     def start(self, slot: int, position: int, word_state: int, in_reasoning: bool) -> None:
         """Begin a request whose first `position` tokens are already reflected in the other arguments."""
-        self.position[slot] = position
-        self.word_state[slot] = word_state
-        self.in_reasoning[slot] = in_reasoning
-        self.fired[slot] = 0
-        self.pending[slot] = False
+        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        for part in (getattr(self.state, one.name) for one in fields(State)):
+            for one in fields(part):
+                getattr(part, one.name)[cells] = 0
+        self.state.core.position[cells] = position
+        self.state.core.word_state[cells] = word_state
+        self.state.core.in_reasoning[cells] = in_reasoning
+        assert self.state.texts is not None
+        self.state.texts.rule[cells] = NO_RULE
+        self.state.texts.pending[cells] = NO_RULE
 
-    def counts(self, slot: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What cannot be told again from the tokens: to keep while a request is preempted."""
-        return self.position[slot].clone(), self.fired[slot].clone(), self.pending[slot].clone()
+    def copy_of(self, slot: int) -> State:
+        """All of a slot's state, to keep while its request is preempted."""
+        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        return State(*(_each(getattr(self.state, one.name), lambda tensor: tensor[cells].clone()) for one in fields(State)))
 
-    def restore_counts(self, slot: int, position: int, counts: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Give a resumed request its counts back; firings at a position whose token was committed since count now."""
-        evaluated, fired, pending = counts
-        self.fired[slot] = fired + (pending & (evaluated < position))
+    def restore(self, slot: int, kept: State) -> None:
+        """Give a resumed request its state back; the tokens committed since its last evaluation advance it in the next step."""
+        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        for part in fields(State):
+            ours, theirs = getattr(self.state, part.name), getattr(kept, part.name)
+            for one in fields(ours):
+                getattr(ours, one.name)[cells] = getattr(theirs, one.name)
+
+    def read(self, cells: Tensor, uses: Uses) -> State:
+        """A copy of the state of these cells, of the parts in use."""
+
+        def part(name: str, used: bool) -> Any:
+            return _each(getattr(self.state, name), lambda tensor: tensor[cells]) if used else None
+
+        return State(
+            part("core", True),
+            part("marks", uses.marks),
+            part("texts", uses.texts),
+            part("chances", uses.chances),
+            part("history", uses.history),
+            part("window", uses.window),
+        )
+
+    def write(self, cells: Tensor, state: State) -> None:
+        """Put the parts in use back."""
+        for one in fields(State):
+            ours, theirs = getattr(self.state, one.name), getattr(state, one.name)
+            if theirs is not None:
+                for field in fields(ours):
+                    getattr(ours, field.name)[cells] = getattr(theirs, field.name)
+
+
+def _each(part: Any, change: Any) -> Any:
+    return type(part)(*(change(getattr(part, one.name)) for one in fields(part)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from .connectors import FAMILIES
@@ -17,15 +18,22 @@ DEFAULT_FORK_THRESHOLD_NATS = 0.672
 
 MOST_RULES = 16
 MOST_TOKENS = 4096
+MOST_WINDOW = 2048
+MOST_NAME = 64
 
 Region = Literal["reasoning", "answer", "any"]
+Match = Literal["probability", "count", "frequency", "positions"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Nats = Annotated[Number, Field(ge=0, le=50)]
 SquareNats = Annotated[Number, Field(ge=0, le=1000)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9._-]{{0,{MOST_NAME - 1}}}$")]
+
+
+SCHEMA = Path(__file__).parent / "policy.schema.json"
+"""The language as a JSON Schema, as it is served and shipped."""
 
 
 class PolicyError(ValueError):
@@ -35,6 +43,20 @@ class PolicyError(ValueError):
         self.field = field
         self.message = message
         super().__init__(f"{field}: {message}")
+
+
+def exactly_one(part: BaseModel, what: str) -> None:
+    """Raise ValueError unless exactly one field is given."""
+    given = sorted(part.model_fields_set)
+    if len(given) != 1 or getattr(part, given[0]) is None:
+        raise ValueError(f"{what} {', '.join(type(part).model_fields)}; it holds {', '.join(given) or 'none'}")
+
+
+def check_words(words: Iterable[str]) -> None:
+    """Raise ValueError for a word that nothing can be seen of."""
+    for word in words:
+        if not word.strip():
+            raise ValueError(f"the word {word!r} is blank; a word has at least one visible character")
 
 
 def check_families(names: Iterable[str]) -> None:
@@ -50,6 +72,61 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Schedule(Strict):
+    """A number that depends on the position in the generated text.
+
+    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that begins at 0,
+    rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and comes back to 0.
+    """
+
+    shape: Literal["linear", "triangular"]
+    start: Number | None = None
+    end: Number | None = None
+    over: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
+    amplitude: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    period: Annotated[int, Field(ge=4, le=10_000_000, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        needed = {"linear": ("start", "end", "over"), "triangular": ("amplitude", "period")}[self.shape]
+        given = self.model_fields_set - {"shape"}
+        if given != set(needed):
+            raise ValueError(f"a {self.shape} schedule is given by {', '.join(needed)}, all of them and nothing else")
+        return self
+
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that it takes."""
+        if self.shape == "triangular":
+            height = self.amplitude or 0.0
+            return -height, height
+        ends = self.start or 0.0, self.end or 0.0
+        return min(ends), max(ends)
+
+
+class EntropyTemperature(Strict):
+    """The temperature's factor as a function of the entropy H in nats: scale · base ^ (exponent / H), as in EDT (arXiv:2403.14541).
+
+    Below LOWEST_TEMPERATURE it takes the likeliest token, all but surely.
+    """
+
+    scale: Annotated[Number, Field(gt=0, le=100)] = 1.0
+    base: Annotated[Number, Field(gt=0, le=1)]
+    exponent: Annotated[Number, Field(gt=0, le=100)]
+
+
+def _is_object(value: Any) -> str:
+    return "object" if isinstance(value, dict | BaseModel) else "value"
+
+
+_VALUE, _OBJECT, _WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
+"""A plain value or an object: the errors are then those of the one that was meant."""
+
+Fall = Annotated[Annotated[Number, Field(lt=0, ge=-1000), _VALUE] | Annotated[Schedule, _OBJECT], _WHICH]
+Rise = Annotated[Annotated[Number, Field(gt=0, le=1000), _VALUE] | Annotated[Schedule, _OBJECT], _WHICH]
+Heat = Annotated[Annotated[Number, Field(ge=0, le=100), _VALUE] | Annotated[EntropyTemperature, _OBJECT], _WHICH]
+Chance = Annotated[Annotated[Probability, _VALUE] | Annotated[Schedule, _OBJECT], _WHICH]
+
+
 class Tokens(Strict):
     """A set of tokens, named by connector family, by whole words in every spelling, or by token id."""
 
@@ -59,25 +136,109 @@ class Tokens(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Tokens:
-        if not (self.connectors or self.words or self.token_ids):
-            raise ValueError("names no token; give a non-empty list of connectors, words or token_ids")
+        if not self._any_named():
+            *some, last = _listed(type(self))
+            raise ValueError(f"names no token; give a non-empty list of {', '.join(some)} or {last}")
         check_families(self.connectors)
-        for word in self.words:
-            if not word.strip():
-                raise ValueError(f"the word {word!r} is blank; a word has at least one visible character")
+        check_words(self.words)
         return self
+
+    def _any_named(self) -> bool:
+        return bool(self.connectors or self.words or self.token_ids)
+
+
+def _listed(part: type[BaseModel]) -> list[str]:
+    return [name for name, field in part.model_fields.items() if field.default == ()]
+
+
+class Previous(Tokens):
+    """What the generated text ends with: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""
+
+    endings: tuple[Word, ...] = Field(default=(), max_length=64)
+
+    def _any_named(self) -> bool:
+        return bool(self.endings) or super()._any_named()
 
 
 class Suppress(Tokens):
     """Lower the logits of these tokens by a bias, or, without one, never draw them."""
 
-    bias: Annotated[Number, Field(lt=0, ge=-1000)] | None = None
+    bias: Fall | None = None
+
+    @model_validator(mode="after")
+    def _check_bias(self) -> Suppress:
+        if isinstance(self.bias, Schedule) and self.bias.range()[1] > 0:
+            raise ValueError("a bias that suppresses is never above 0; write amplify for one that swings to both sides")
+        return self
 
 
 class Amplify(Tokens):
     """Raise the logits of these tokens by a bias."""
 
-    bias: Annotated[Number, Field(gt=0, le=1000)]
+    bias: Rise
+
+    @model_validator(mode="after")
+    def _check_bias(self) -> Amplify:
+        if isinstance(self.bias, Schedule) and self.bias.shape == "linear" and self.bias.range()[0] < 0:
+            raise ValueError("a linear bias that amplifies is never below 0; write suppress for one that lowers")
+        return self
+
+
+class Truncate(Strict):
+    """Keep the likeliest tokens only; exactly one way of saying how many.
+
+    `top_h` keeps tokens, in order of probability and at most TOP_H_TOKENS, while the entropy of what is kept is at most this
+    share of the whole entropy (Top-H decoding).
+    """
+
+    top_k: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    top_h: Annotated[Number, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Truncate:
+        exactly_one(self, "must hold exactly one of")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the ways is given."""
+        return next(iter(self.model_fields_set))
+
+
+Instead = Annotated[Annotated[Literal["end_of_reasoning"], _VALUE] | Annotated[Tokens, _OBJECT], _WHICH]
+
+
+class Force(Strict):
+    """Write this text, token by token; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    instead_of: Instead | None = None
+
+
+class EndReasoning(Strict):
+    """End the reasoning here; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    instead_of: Tokens | None = None
+
+
+class Stop(Strict):
+    """End the generated text here; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    instead_of: Tokens | None = None
+
+
+class Control(Strict):
+    """The matched placebo of another rule: acts as often and as strongly, on tokens or positions drawn at random.
+
+    `probability`: where the rule would act, the same probability is taken from (or given to) other tokens. `count`: as many
+    tokens, drawn from the vocabulary. `frequency`: tokens that are together as frequent in the model's own text. `positions`: the
+    same action on the same share of positions. All are drawn from the request's seed.
+    """
+
+    like: Rule
+    match: Match
 
 
 class Observe(Strict):
@@ -96,20 +257,39 @@ class When(Strict):
     varentropy_below: SquareNats | None = None
     top_probability_above: Probability | None = None
     top_probability_below: Probability | None = None
+    entropy_quantile_above: Probability | None = None
+    confidence_below: Nats | None = None
+    confidence_window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
     connectors: tuple[Word, ...] = Field(default=(), max_length=32)
+    words: tuple[Word, ...] = Field(default=(), max_length=256)
     connector_probability_above: Probability | None = None
+    since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
+    previous: Previous | None = None
+    end_of_reasoning_within: Nats | None = None
     region: Region = "any"
     after_token: Position | None = None
     before_token: Position | None = None
+    probability: Chance = 1.0
     at_most: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> When:
         check_families(self.connectors)
-        if self.connector_probability_above is not None and not self.connectors:
-            raise ValueError("connector_probability_above needs `connectors`, the families whose probability is summed")
-        if self.connectors and self.connector_probability_above is None:
-            raise ValueError("`connectors` says nothing alone; add connector_probability_above")
+        check_words(self.words)
+        named = bool(self.connectors or self.words)
+        if self.connector_probability_above is not None and not named:
+            raise ValueError("connector_probability_above needs `connectors` or `words`, whose probability is summed")
+        if named and self.connector_probability_above is None and self.since_connector_below is None:
+            raise ValueError(
+                "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, or put "
+                "them into `previous`"
+            )
+        if "confidence_window" in self.model_fields_set and self.confidence_below is None:
+            raise ValueError("confidence_window says nothing alone; add confidence_below")
+        if isinstance(self.probability, Schedule):
+            low, high = self.probability.range()
+            if low < 0 or high > 1:
+                raise ValueError(f"a probability lies between 0 and 1; this schedule goes from {low:g} to {high:g}")
         self._check_order("entropy_above", "entropy_below")
         self._check_order("varentropy_above", "varentropy_below")
         self._check_order("top_probability_above", "top_probability_below")
@@ -130,15 +310,17 @@ class Do(Strict):
 
     suppress: Suppress | None = None
     amplify: Amplify | None = None
-    temperature: Annotated[Number, Field(gt=0, le=100)] | None = None
+    temperature: Heat | None = None
+    truncate: Truncate | None = None
+    force: Force | None = None
+    end_reasoning: EndReasoning | None = None
+    stop: Stop | None = None
+    control: Control | None = None
     observe: Observe | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Do:
-        given = sorted(self.model_fields_set)
-        if len(given) != 1 or getattr(self, given[0]) is None:
-            said = ", ".join(given) or "none"
-            raise ValueError(f"must hold exactly one action of {', '.join(type(self).model_fields)}; it holds {said}")
+        exactly_one(self, "must hold exactly one action of")
         return self
 
     @property
@@ -153,9 +335,27 @@ class Rule(Strict):
     when: When = When()
     do: Do
 
+    @model_validator(mode="after")
+    def _check(self) -> Rule:
+        do, when = self.do, self.when
+        if do.control is not None and when.model_fields_set:
+            raise ValueError(
+                "a control acts where the rule that it is like would act; put the conditions into do.control.like.when"
+            )
+        if do.control is not None and do.control.like.do.control is not None:
+            raise ValueError("a control of a control is the same control; let it be like the rule itself")
+        ends = do.end_reasoning is not None or (do.force is not None and do.force.instead_of == "end_of_reasoning")
+        if when.region == "answer" and (ends or when.end_of_reasoning_within is not None):
+            raise ValueError("contradicts itself: in the answer the reasoning has already ended; use region `reasoning`")
+        return self
+
+
+Control.model_rebuild()
+Do.model_rebuild()
+
 
 class Policy(Strict):
-    """A named list of rules, applied in order: masks first, then biases, then temperature."""
+    """A named list of rules, applied in order: masks first, then biases, then temperature and truncation, then what is forced."""
 
     name: Name = "inline"
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
@@ -208,6 +408,8 @@ def _explain(error: ValidationError, field: str) -> PolicyError:
 def _path(error: ErrorDetails, field: str) -> str:
     path = field
     for part in error["loc"]:
+        if part in ("value", "object"):
+            continue  # the two tags above
         if isinstance(part, int):
             path += f"[{part}]"
         elif part in _FIELDS or error["type"] in ("extra_forbidden", "missing"):
@@ -217,10 +419,21 @@ def _path(error: ErrorDetails, field: str) -> str:
 
 _PARTS: dict[str, type[BaseModel]] = {
     "rules": Rule,
+    "like": Rule,
     "when": When,
+    "previous": Previous,
     "do": Do,
     "suppress": Suppress,
     "amplify": Amplify,
+    "bias": Schedule,
+    "probability": Schedule,
+    "temperature": EntropyTemperature,
+    "truncate": Truncate,
+    "force": Force,
+    "instead_of": Tokens,
+    "end_reasoning": EndReasoning,
+    "stop": Stop,
+    "control": Control,
     "observe": Observe,
 }
 _FIELDS = set(Policy.model_fields).union(*(part.model_fields for part in _PARTS.values()))

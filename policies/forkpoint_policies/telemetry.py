@@ -22,6 +22,7 @@ import zmq
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .instruction import Instruction
 from .kernel import Record
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,19 @@ class Destinations:
     handles: Tensor  # [n] int32, on the host
     rows_of: dict[str, NDArray[np.int64]]
     detailed: NDArray[np.int32]  # [m]
+
+    @staticmethod
+    def of(instructions: Sequence[Instruction]) -> Destinations:
+        """Where the rows with these instructions report to."""
+        rows_of: dict[str, list[int]] = {}
+        for row, instruction in enumerate(instructions):
+            if instruction.address:
+                rows_of.setdefault(instruction.address, []).append(row)
+        return Destinations(
+            handles=torch.tensor([instruction.handle for instruction in instructions], dtype=torch.int32),
+            rows_of={address: np.array(rows) for address, rows in rows_of.items()},
+            detailed=np.array([row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32),
+        )
 
 
 @dataclass(frozen=True)

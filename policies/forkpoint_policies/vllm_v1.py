@@ -11,9 +11,11 @@ from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_i
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from .desk import Assignment, Desk
+from .desk import Assignment, Desk, Seat
 from .instruction import Instruction
-from .kernel import Layout, Rows, step
+from .kernel import Rows, step
+from .layout import Layout
+from .signals import warm_up
 from .telemetry import Destinations, Sender
 
 
@@ -28,6 +30,7 @@ class PolicyProcessor(LogitsProcessor):
         self._at: dict[int, tuple[Assignment, list[int]]] = {}  # batch index -> request and its growing list of tokens
         self._batch: tuple[Layout, Destinations, list[list[int]]] | None = None
         self._sender = Sender()
+        warm_up(device.type)
         # every rank computes the same decisions; one tells of them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
 
@@ -58,7 +61,7 @@ class PolicyProcessor(LogitsProcessor):
         begun = time.perf_counter()
         if self._batch is None:
             indices = sorted(self._at)
-            layout, destinations = self._desk.layout(indices, len(logits), [self._at[index][0] for index in indices])
+            layout, destinations = self._desk.layout([Seat(index, self._at[index][0]) for index in indices], len(logits))
             self._batch = layout, destinations, [self._at[index][1] for index in indices]
         layout, destinations, generated = self._batch
         # V1 hands out tokens as Python lists only, so the last of each is fetched here; the kernel takes it from there

@@ -64,6 +64,11 @@ class Vocabulary:
     def size(self) -> int:
         return len(self.tokens)
 
+    @cached_property
+    def silent(self) -> frozenset[int]:
+        """Tokens that write no text: the special ones, and ids that the tokenizer leaves empty."""
+        return self.specials | {token for token, written in enumerate(self.tokens) if not written}
+
     def check_ids(self, token_ids: Sequence[int], path: str) -> None:
         """Raise PolicyError for an id that the vocabulary does not have."""
         for index, token in enumerate(token_ids):

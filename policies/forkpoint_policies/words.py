@@ -9,7 +9,7 @@ States: 0, a word may begin here; 1, inside some other word; from 2 on, the prop
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .spec import PolicyError
@@ -19,20 +19,26 @@ FREE, INSIDE, FIRST_PREFIX = 0, 1, 2
 ANY_STATE = -1
 MOST_STATES = 1 << 13
 
+_END = "\0"  # marks an ending among the words, so that one text can be both
+
 Completion = tuple[int, int]
 """(state or ANY_STATE, token): in this state, this token completes the word."""
 
 
 @dataclass(frozen=True)
 class Automaton:
-    """`completions[word]` as above. `moves[state, token]` is the next state where a prefix is begun or continued; otherwise it is
-    `tails[token]` where the token ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`."""
+    """`completions[word]` as above, and `endings[text]` for those that leave the text ending so.
+
+    `moves[state, token]` is the next state where a prefix is begun or continued; otherwise it is `tails[token]` where the token
+    ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`.
+    """
 
     states: int
     completions: Mapping[str, tuple[Completion, ...]]
     moves: Mapping[tuple[int, int], int]
     tails: Mapping[int, int]
     prefixes: Mapping[bytes, int] = field(default_factory=dict)
+    endings: Mapping[str, tuple[Completion, ...]] = field(default_factory=dict)
 
     def longest_beginning(self, word: str) -> tuple[Completion, ...]:
         """The tokens that, where a word may begin, write the most of this one."""
@@ -51,22 +57,27 @@ def spellings(word: str) -> set[bytes]:
     return {form.encode().lower() for form in (word, word.lower(), word.upper(), word.title(), word.casefold())}
 
 
-def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "words") -> Automaton:
-    """Follow these words through a vocabulary. Raises PolicyError for a word that no tokens can spell."""
+def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "words", endings: Sequence[str] = ()) -> Automaton:
+    """Follow these words and endings through a vocabulary. Raises PolicyError for one that no tokens can spell."""
     index = vocabulary.index
     forms: dict[bytes, list[str]] = {}
-    for number, word in enumerate(dict.fromkeys(words)):
+    words, endings = tuple(dict.fromkeys(words)), tuple(dict.fromkeys(endings))
+    for number, written in enumerate((*words, *endings)):
+        ending = number >= len(words)
+        if ending and is_word_character(written[0]):
+            raise PolicyError(path, f"the ending {written!r} begins inside a word; an ending begins with a sign or a space")
         try:
-            for form in spellings(word.strip()):
-                forms.setdefault(form, []).append(word)
+            for form in spellings(written if ending else written.strip()):
+                forms.setdefault(form, []).append(_END + written if ending else written)
         except UnicodeEncodeError:
-            raise PolicyError(f"{path}[{number}]", f"the word {word!r} is not valid text") from None
+            raise PolicyError(f"{path}[{number}]", f"the word {written!r} is not valid text") from None
 
     prefixes = sorted({form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix))
     if len(prefixes) + FIRST_PREFIX >= MOST_STATES:
         raise PolicyError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MOST_STATES} at most")
     state_of = {prefix: FIRST_PREFIX + number for number, prefix in enumerate(prefixes)}
-    found: dict[str, dict[Completion, None]] = {word: {} for word in words}
+    named_all = [*words, *(_END + ending for ending in endings)]
+    found: dict[str, dict[Completion, None]] = {word: {} for word in named_all}
     moves: dict[tuple[int, int], int] = {}
     tails: dict[int, int] = {}
 
@@ -100,11 +111,29 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
                         moves[state, token] = max(after, moves.get((state, token), 0))
 
     reachable = _reachable(moves, tails)
-    for number, word in enumerate(dict.fromkeys(words)):
+    for number, word in enumerate(named_all):
         if not any(state in reachable for state, _ in found[word]):
-            raise PolicyError(f"{path}[{number}]", f"the tokenizer of the served model cannot write the word {word!r}")
-    completions = {word: tuple(entries) for word, entries in found.items()}
-    return Automaton(FIRST_PREFIX + len(prefixes), completions, moves, tails, state_of)
+            what = f"the ending {word.removeprefix(_END)!r}" if word.startswith(_END) else f"the word {word!r}"
+            raise PolicyError(f"{path}[{number}]", f"the tokenizer of the served model cannot write {what}")
+    return Automaton(
+        states=FIRST_PREFIX + len(prefixes),
+        completions={word: tuple(found[word]) for word in words},
+        moves=moves,
+        tails=tails,
+        prefixes=state_of,
+        endings={ending: _at_the_end(found[_END + ending], ending, vocabulary) for ending in endings},
+    )
+
+
+def _at_the_end(entries: Iterable[Completion], ending: str, vocabulary: Vocabulary) -> tuple[Completion, ...]:
+    """Of the tokens that complete an ending, those with nothing after it."""
+    forms = spellings(ending)
+
+    def ends(token: int) -> bool:
+        written = vocabulary.tokens[token].lower()
+        return any(written.endswith(form) or form.endswith(written) for form in forms)
+
+    return tuple((state, token) for state, token in entries if ends(token))
 
 
 def _endings(prefix: bytes, state_of: Mapping[bytes, int]) -> list[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from argparse import Namespace
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, cast
 
 import vllm
@@ -24,6 +25,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.tool_parsers import ToolParserManager
 
 from . import __version__, metrics
+from .calibration import read_calibration
 from .engine import InterveningEngine
 from .middleware import Interventions
 from .registry import Registry
@@ -60,10 +62,12 @@ async def _serve(
         serving = app.state.openai_serving_models
         return {model.name for model in serving.base_model_paths} | set(serving.lora_requests)
 
-    target = await asyncio.to_thread(served_target, engine, args.structured_outputs_config.reasoning_parser)
+    target = await asyncio.to_thread(
+        served_target, engine, args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
+    )
     service = Service(target, registry, default, receiver, models)
-    for named in registry:
-        service.compile(named.policy)  # a policy that this model cannot express is an error now, not at its first request
+    for policy in (*(named.policy for named in registry if not named.builtin), *([default] if default is not None else [])):
+        service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service))

@@ -20,7 +20,7 @@ DEMO_ARGUMENTS = (
 )  # fmt: skip
 """How the embedded model is served: short traces fill blocks of 32 tokens, and nothing needs compiling."""
 
-PROCESSORS = {False: "forkpoint_policies.vllm_v1:PolicyProcessor"}
+PROCESSORS = {False: "forkpoint_policies.vllm_v1:PolicyProcessor", True: "forkpoint_policies.vllm_v2:PolicyProcessor"}
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
 
 
@@ -87,9 +87,10 @@ def _choose_processor(args: Namespace) -> None:
     from vllm.usage.usage_lib import UsageContext
 
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    if config.use_v2_model_runner not in PROCESSORS:
+    if config.speculative_config is not None and not config.use_v2_model_runner:
         raise ValueError(
-            "this vLLM would run its V2 model runner, for which there is no adapter yet; set VLLM_USE_V2_MODEL_RUNNER=0"
+            "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave --speculative-config out, "
+            "or run where vLLM has its V2 model runner (a GPU with Triton; VLLM_USE_V2_MODEL_RUNNER=1)"
         )
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
@@ -134,6 +135,7 @@ def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace
     plan = intervention.plan
     tokens = list(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else []
     word_state, _ = plan.program.follow(tokens[-PROMPT_TAIL:])
+    seed = secrets.randbits(62) if params.seed is None else params.seed + number
     instruction = Instruction(
         program=plan.packed,
         key=plan.key,
@@ -142,6 +144,8 @@ def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace
         word_state=word_state,
         in_reasoning=begins_in_reasoning(tokens, plan.program.reasoning_start, plan.program.reasoning_end),
         alternatives=ALTERNATIVES if intervention.forks else 0,
+        seed=seed,
+        drawn=plan.compiled.drawn(seed, intervention.target),
     )
     own = params.clone()
     own.extra_args = instruction.into(params.extra_args)

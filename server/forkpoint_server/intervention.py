@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from forkpoint_policies.compiler import Compiled, Target
 from forkpoint_policies.program import Program
 from forkpoint_policies.spec import Policy
-from forkpoint_policies.vocabulary import Vocabulary
 
 from . import metrics
 from .connector_ids import ConnectorIds
@@ -30,9 +30,13 @@ class Plan:
 
     policy: Policy
     label: str
-    program: Program
+    compiled: Compiled
     packed: bytes
     key: str
+
+    @property
+    def program(self) -> Program:
+        return self.compiled.program
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Intervention:
     forks: bool
     threshold: float
     receiver: Receiver
-    vocabulary: Vocabulary
+    target: Target
     connectors: ConnectorIds
     traces: list[Trace] = field(default_factory=list)
     response_id: str | None = None
@@ -86,6 +90,8 @@ class Intervention:
             "reasoning_tokens": sum(map(self._reasoning_tokens, self.traces, profiles)),
             "interventions": self._interventions(profiles) if self.named else {},
             "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
+            "forced": sum(int(profile.forced.sum()) for profile in profiles),
+            "refused": sum(int(profile.refused.sum()) for profile in profiles),
             "branches": 0,
             "complete": not any(trace.missing for trace in self.traces),
         }
@@ -164,7 +170,8 @@ class Intervention:
         return int((profile.in_reasoning & ~ends).sum())
 
     def _text(self, token: int) -> str:
-        return self.vocabulary.tokens[token].decode(errors="replace") if token < self.vocabulary.size else ""
+        vocabulary = self.target.vocabulary
+        return vocabulary.tokens[token].decode(errors="replace") if token < vocabulary.size else ""
 
     def _count(self, trace: Trace) -> None:
         label, profile = self.plan.label, trace.profile()
@@ -188,6 +195,7 @@ class Intervention:
 def _families(policy: Policy, rule: int) -> str:
     """The connector families that a rule acts on, as one bounded label."""
     do = policy.rules[rule].do
+    do = do.control.like.do if do.control is not None else do
     named = do.suppress or do.amplify
     return "+".join(sorted(set(named.connectors))) if named is not None else ""
 

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from forkpoint_policies.library import LIBRARY
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.named import Named, library, with_placebo
+from forkpoint_policies.placebo import PLACEBO
+from forkpoint_policies.spec import MOST_NAME, Policy, PolicyError, parse_policy
 
-RESERVED_NAMES = frozenset({"inline", "none", "connectors", "validate"})
-
-
-@dataclass(frozen=True)
-class Named:
-    """A policy one can ask for; `caution` says where its evidence is weak."""
-
-    policy: Policy
-    builtin: bool
-    caution: str = ""
-
-    def described(self) -> dict[str, Any]:
-        """As the API shows it."""
-        rules = self.policy.model_dump(mode="json", exclude_unset=True)
-        extra = {"object": "policy", "digest": self.policy.digest, "builtin": self.builtin, "caution": self.caution}
-        return {**rules, "description": self.policy.description, "source": self.policy.source, **extra}
+RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"})
 
 
 class Registry:
-    """Named policies; fixed once the server runs."""
+    """Named policies, each with its placebo; fixed once the server runs."""
 
     def __init__(self, added: Mapping[str, Policy] | None = None) -> None:
-        self._named = {name: Named(entry.policy, True, entry.caution) for name, entry in LIBRARY.items()}
-        self._named.update({name: Named(policy, False) for name, policy in (added or {}).items()})
+        known = [*library()]
+        known += [named for policy in (added or {}).values() for named in with_placebo(policy)]
+        self._named = {named.policy.name: named for named in known}
 
     def __iter__(self) -> Iterator[Named]:
         return iter(self._named.values())
@@ -45,15 +31,24 @@ class Registry:
     def get(self, name: str, field: str = "policy") -> Named:
         """The policy of that name. Raises PolicyError when there is none."""
         if name not in self._named:
+            plain = name.removesuffix(PLACEBO)
+            if plain in self._named and name != plain:
+                raise PolicyError(field, f"{plain!r} does the same at every position, so it has no placebo")
             raise PolicyError(field, f"there is no policy {name!r}; there are {', '.join(self._named)}")
         return self._named[name]
 
     def label(self, policy: Policy | None) -> str:
-        """The name under which metrics count a policy: bounded, so every inline one is `inline`."""
+        """The name under which metrics count a policy: bounded, so every inline one is `inline`.
+
+        A named policy keeps its name whatever its parameters: their rules have the same actions.
+        """
         if policy is None:
             return "none"
         known = self._named.get(policy.name)
-        return policy.name if known is not None and known.policy.rules == policy.rules else "inline"
+        if known is None:
+            return "inline"
+        same = [rule.do.action for rule in policy.rules] == [rule.do.action for rule in known.policy.rules]
+        return policy.name if same and policy.description == known.policy.description else "inline"
 
 
 def read_policies(folder: Path) -> dict[str, Policy]:
@@ -65,6 +60,10 @@ def read_policies(folder: Path) -> dict[str, Policy]:
         policy = read_policy(file)
         if policy.name in LIBRARY or policy.name in RESERVED_NAMES or policy.name in found:
             raise PolicyError(f"{file}: name", f"{policy.name!r} is taken; choose another name")
+        if len(policy.name) + len(PLACEBO) > MOST_NAME:
+            raise PolicyError(f"{file}: name", f"is too long; at most {MOST_NAME - len(PLACEBO)}, as {PLACEBO!r} is added to it")
+        if policy.name.endswith(PLACEBO):
+            raise PolicyError(f"{file}: name", f"names that end in {PLACEBO!r} are those of placebos; choose another name")
         found[policy.name] = policy
     return found
 

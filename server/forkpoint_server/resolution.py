@@ -77,11 +77,10 @@ def _from_use(asked: dict[str, Any], registry: Registry) -> Policy:
     name, parameters, shadow = asked["use"], asked.get("with") or {}, asked.get("shadow", False)
     if not isinstance(name, str):
         raise PolicyError("policy.use", f"must be a policy's name, not {type(name).__name__}")
-    policy = registry.get(name, "policy.use").policy
+    named = registry.get(name, "policy.use")
     if not isinstance(parameters, dict):
         raise PolicyError("policy.with", f"must be an object of parameters, not {type(parameters).__name__}")
-    if parameters:
-        raise PolicyError(f"policy.with.{next(iter(parameters))}", f"the policy {name!r} has no parameters")
+    policy = named.use(parameters)
     if not isinstance(shadow, bool):
         raise PolicyError("policy.shadow", f"must be true or false, not {shadow!r}")
     return policy.in_shadow() if shadow else policy

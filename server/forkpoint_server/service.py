@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import xgrammar
-from forkpoint_policies.program import NO_TOKEN, Compiled, Target, compile_policy, key_of
+from forkpoint_policies.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.program import NO_TOKEN, key_of
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy
 from forkpoint_policies.vocabulary import Vocabulary
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
 
+from .calibration import Calibration
 from .connector_ids import find_connectors
 from .intervention import Intervention, Plan
 from .registry import Registry
@@ -53,7 +55,7 @@ class Service:
             forks=forks,
             threshold=self.target.fork_threshold,
             receiver=self._receiver,
-            vocabulary=self.target.vocabulary,
+            target=self.target,
             connectors=self.connectors,
         )
 
@@ -62,7 +64,7 @@ class Service:
         if plan is None:
             compiled = await asyncio.to_thread(self.compile, policy)  # may take a while for many words
             packed = compiled.program.pack()
-            plan = Plan(policy, self.registry.label(policy), compiled.program, packed, key_of(packed))
+            plan = Plan(policy, self.registry.label(policy), compiled, packed, key_of(packed))
             self._plans[policy] = plan
             while len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
@@ -70,16 +72,25 @@ class Service:
         return plan
 
 
-def served_target(engine: EngineClient, reasoning_parser: str | None) -> Target:
+def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration) -> Target:
     """The served model as policies are compiled for it."""
     tokenizer: Any = engine.renderer.tokenizer
     start, end = _reasoning_markers(tokenizer, reasoning_parser)
+    vocabulary = read_vocabulary(tokenizer, engine.model_config.get_vocab_size())
     return Target(
-        vocabulary=read_vocabulary(tokenizer, engine.model_config.get_vocab_size()),
+        vocabulary=vocabulary,
         fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
         reasoning_start=start,
         reasoning_end=end,
+        stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
+        encode=encoder(tokenizer),
+        frequencies=calibration.frequencies,
     )
+
+
+def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """How a text that stands in the middle of an answer is written."""
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 import zmq.asyncio
-from forkpoint_policies.kernel import IN_REASONING, LEFT_ALONE, RULES_SHIFT
+from forkpoint_policies.kernel import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, Batch, decode
 from numpy.typing import NDArray
 
@@ -91,6 +91,8 @@ class Trace:
             entropy=numbers[:, 0],
             in_reasoning=(flags & IN_REASONING).astype(np.bool_),
             left_alone=(flags & LEFT_ALONE).astype(np.bool_),
+            forced=(flags & FORCED).astype(np.bool_),
+            refused=(flags & REFUSED).astype(np.bool_),
             fired=(flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_),
             effect=numbers[:, 4:],
             alternatives=self._alternatives,
@@ -105,6 +107,8 @@ class Profile:
     entropy: NDArray[np.float32]
     in_reasoning: NDArray[np.bool_]
     left_alone: NDArray[np.bool_]
+    forced: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
     fired: NDArray[np.bool_]
     effect: NDArray[np.float32]
     alternatives: dict[int, Alternatives]

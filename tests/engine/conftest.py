@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from forkpoint_policies.compiler import Target, compile_policy
 from forkpoint_policies.instruction import Instruction
-from forkpoint_policies.program import Target, compile_policy, key_of
+from forkpoint_policies.program import key_of
 from forkpoint_policies.spec import parse_policy
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.demo.countdown import held_out_puzzles
-from forkpoint_server.service import read_vocabulary
+from forkpoint_server.service import encoder, read_vocabulary
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
@@ -36,7 +37,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def target(tokenizer: Any) -> Target:
     start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
-    return Target(read_vocabulary(tokenizer, 576), 0.672, start, end)
+    return Target(read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer))
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
-from forkpoint_policies.desk import Assignment, Desk
+from forkpoint_policies.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.desk import Assignment, Desk, Seat
 from forkpoint_policies.instruction import Instruction
 from forkpoint_policies.kernel import RULES_SHIFT, Record, Rows, step
-from forkpoint_policies.program import Compiled, Program, Target, compile_policy, key_of
+from forkpoint_policies.program import Program, key_of
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.words import FREE
 from torch import Tensor
@@ -66,11 +67,14 @@ class Request:
     in_reasoning: bool = True
     handle: int = 1
     address: str = ""
+    seed: int = 0
+    drawn: dict[int, list[int]] = field(default_factory=dict)
 
     def instruction(self) -> Instruction:
         assert self.program is not None
         packed, key = _packed(self.program.pack())
-        return Instruction(packed, key, self.handle, self.address, self.word_state, self.in_reasoning, self.alternatives)
+        where = (self.handle, self.address, self.word_state, self.in_reasoning)
+        return Instruction(packed, key, *where, self.alternatives, self.seed, self.drawn)
 
 
 class Run:
@@ -93,7 +97,7 @@ class Run:
             if number not in self.assignments:
                 request = self.requests[number]
                 self.assignments[number] = self.desk.admit(number, request.instruction(), request.temperature, generated[number])
-        layout, _ = self.desk.layout(rows, len(batch), [self.assignments[number] for number in numbers])
+        layout, _ = self.desk.layout([Seat(row, self.assignments[batch[row]]) for row in rows], len(batch))
         position = torch.tensor([len(generated[number]) for number in numbers])
         last = torch.tensor([generated[number][-1] if generated[number] else 0 for number in numbers])
         return step(self.desk.slots, Rows(layout, position, last), logits)

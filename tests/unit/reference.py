@@ -86,10 +86,7 @@ def counting(tokens: TokenSet, word_state: int) -> list[int]:
 def fires(rule: CompiledRule, seen: tuple[float, float, float], mass: float, at: Situation, count: int) -> bool:
     region = RegionCode.REASONING if at.in_reasoning else RegionCode.ANSWER
     return (
-        rule.entropy_above < seen[0] < rule.entropy_below
-        and rule.varentropy_above < seen[1] < rule.varentropy_below
-        and rule.top_probability_above < seen[2] < rule.top_probability_below
-        and mass > rule.mass_above
+        all(low < value < high for low, value, high in zip(rule.low, (*seen, mass), rule.high, strict=False))
         and rule.first_position <= at.position <= rule.last_position
         and rule.region in (RegionCode.ANY, region)
         and count < rule.at_most
@@ -100,9 +97,9 @@ def act(rule: CompiledRule, logits: Logits, word_state: int) -> Logits:
     """The logits after a rule; in float32, as they must be exact."""
     after = logits.copy()
     if rule.action == Action.TEMPERATURE:
-        return after / np.float32(rule.strength)
+        return after / np.float32(rule.strength.a)
     for token in counting(rule.target, word_state):
-        after[token] = -np.inf if rule.action == Action.MASK else after[token] + np.float32(rule.strength)
+        after[token] = -np.inf if rule.action == Action.MASK else after[token] + np.float32(rule.strength.a)
     return after
 
 

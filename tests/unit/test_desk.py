@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from forkpoint_policies.desk import MOST_IDLE_PROGRAMS, Assignment, Desk
-from forkpoint_policies.kernel import Layout, Record, Rows, step
+from forkpoint_policies.desk import MOST_TABLES, Assignment, Desk, Seat
+from forkpoint_policies.kernel import Record, Rows, step
+from forkpoint_policies.layout import Layout
 from forkpoint_policies.program import Program
 from torch import Tensor
 
@@ -21,7 +22,7 @@ LOGITS = random_logits(SIZE)
 
 def evaluate(desk: Desk, assignments: list[Assignment], generated: list[list[int]]) -> tuple[Record, Tensor]:
     """One step of these requests and no others, on the same logits."""
-    layout, _ = desk.layout(list(range(len(assignments))), len(assignments), assignments)
+    layout, _ = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], len(assignments))
     changed = LOGITS.repeat(len(assignments), 1)
     position = torch.tensor([len(one) for one in generated])
     last = torch.tensor([one[-1] if one else 0 for one in generated])
@@ -36,8 +37,9 @@ def numbered(number: int) -> Program:
 def test_a_request_starts_where_its_prompt_ends() -> None:
     desk = Desk(4, SIZE, CPU)
     state, _ = TWICE.follow(tokens("Wa"))
+    core = desk.slots.state.core
     desk.admit(2, Request(TWICE, word_state=state, in_reasoning=False).instruction(), 1.0, [])
-    assert (int(desk.slots.position[2]), int(desk.slots.word_state[2]), bool(desk.slots.in_reasoning[2])) == (0, state, False)
+    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2])) == (0, state, False)
 
 
 def test_a_resumed_request_is_where_it_was() -> None:
@@ -85,7 +87,7 @@ def test_greedy_is_what_vllm_takes_for_it(temperature: float, greedy: bool) -> N
     desk = Desk(1, SIZE, CPU)
     assignment = desk.admit(0, Request(TWICE).instruction(), temperature, [])
     assert (assignment.temperature == 0) == greedy
-    layout, _ = desk.layout([0], 1, [assignment])
+    layout, _ = desk.layout([Seat(0, assignment)], 1)
     assert (layout.greedy is not None) == greedy
     assert layout.temperature.tolist() == [1.0 if greedy else pytest.approx(temperature)]
 
@@ -94,14 +96,14 @@ def plain_layout(**request: float) -> Layout:
     desk = Desk(2, SIZE, CPU)
     program = compiled(policy(rule(suppress={"token_ids": [1]})))
     assignment = desk.admit(0, Request(program).instruction(), request.get("temperature", 1.0), [])
-    return desk.layout([0], 1, [assignment])[0]
+    return desk.layout([Seat(0, assignment)], 1)[0]
 
 
 def test_what_a_batch_does_not_need_is_not_done() -> None:
     layout = plain_layout()
-    assert (layout.rows, layout.moves, layout.shadow, layout.greedy, layout.heated, layout.detailed) == (None,) * 6
-    assert not layout.tempered
-    assert plain_layout(temperature=0.7).tempered
+    assert (layout.rows, layout.moves, layout.marks, layout.shadow, layout.greedy, layout.detailed) == (None,) * 6
+    assert (layout.tempered, layout.windowed, layout.forcing) == (None,) * 3
+    assert plain_layout(temperature=0.7).tempered is not None
 
 
 def test_records_go_to_the_addresses_of_their_requests() -> None:
@@ -113,7 +115,7 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
         Request(TWICE, handle=13, address="ipc:///a"),
     ]
     assignments = [desk.admit(slot, request.instruction(), 1.0, []) for slot, request in enumerate(requests)]
-    layout, destinations = desk.layout([0, 1, 2, 3], 4, assignments)
+    layout, destinations = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], 4)
     assert destinations.handles.tolist() == [10, 11, 12, 13]
     assert {address: rows.tolist() for address, rows in destinations.rows_of.items()} == {"ipc:///a": [0, 3], "ipc:///b": [2]}
     assert np.array_equal(destinations.detailed, [0, 2])
@@ -124,29 +126,25 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
 def test_requests_with_the_same_program_share_it() -> None:
     desk = Desk(3, SIZE, CPU)
     programs = [TWICE, numbered(5), TWICE]
-    layout, _ = desk.layout(
-        [0, 1, 2], 3, [desk.admit(slot, Request(program).instruction(), 1.0, []) for slot, program in enumerate(programs)]
-    )
-    assert layout.program[0] == layout.program[2] != layout.program[1]
+    seats = [Seat(slot, desk.admit(slot, Request(program).instruction(), 1.0, [])) for slot, program in enumerate(programs)]
+    program = desk.layout(seats, 3)[0].turns[0].program
+    assert program[0] == program[2] != program[1]
 
 
 def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
     """Far more programs than are kept idle pass by, while one request goes on; each masks the token of its own."""
     desk = Desk(3, SIZE, CPU)
     lasting = desk.admit(0, Request(numbered(300), handle=1).instruction(), 1.0, [])
-    for number in range(2 * MOST_IDLE_PROGRAMS):
+    for number in range(2 * MOST_TABLES):
         passing = desk.admit(1, Request(numbered(number), handle=2 + number).instruction(), 1.0, [])
         _, changed = evaluate(desk, [passing, lasting], [[], []])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number], [1, 300]]
         desk.dismiss(1)
-    last = desk.admit(1, Request(numbered(301), handle=0).instruction(), 1.0, [])
-    layout, _ = desk.layout([0, 1], 2, [lasting, last])
-    assert int(layout.program.max()) <= MOST_IDLE_PROGRAMS + 2, "idle ones were let go of"
 
 
 def test_a_program_comes_back_after_it_was_let_go_of() -> None:
     desk = Desk(2, SIZE, CPU)
-    for number in [*range(2 * MOST_IDLE_PROGRAMS), 0]:
+    for number in [*range(2 * MOST_TABLES), 0]:
         assignment = desk.admit(0, Request(numbered(number), handle=number).instruction(), 1.0, [])
         _, changed = evaluate(desk, [assignment], [[]])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number]]

@@ -28,8 +28,9 @@ def test_each_condition_and_action_has_an_example() -> None:
     policies = [parse_policy(json.loads(block)) for _, block in SHOWN]
     rules = [rule for policy in policies for rule in policy.rules]
     shown = {name for rule in rules for name in (*rule.when.model_fields_set, *rule.do.model_fields_set)}
-    wanted = {*type(rules[0].when).model_fields, *type(rules[0].do).model_fields} - {"varentropy_below", "top_probability_above"}
+    wanted = {*type(rules[0].when).model_fields, *type(rules[0].do).model_fields}
     assert wanted <= shown
+    assert {kind for rule in rules if rule.do.truncate for kind in rule.do.truncate.model_fields_set} >= {"min_p", "top_k"}
 
 
 def test_each_metric_and_each_named_policy_is_documented() -> None:

@@ -37,7 +37,12 @@ RULES = (
     Rule(
         "forkpoint_clients",
         forbidden=("forkpoint_policies",),
-        allowed=("forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.connectors"),
+        allowed=(
+            "forkpoint_policies.spec",
+            "forkpoint_policies.library",
+            "forkpoint_policies.connectors",
+            "forkpoint_policies.named",
+        ),
     ),
 )
 

@@ -121,13 +121,15 @@ def test_a_request_goes_on_in_the_middle_of_a_word() -> None:
     assert torch.isneginf(changed[token("it")])
 
 
+LATER = {"after_token": 0}  # other conditions than those of a rule without any, though they always hold
+
 # What masks may not do, and what grammars have done.
 
 
 def test_a_row_is_left_alone_where_masks_would_leave_no_token() -> None:
     logits = torch.full((SIZE,), -torch.inf)
     logits[[3, 70]] = torch.tensor([1.0, 2.0])
-    changed, record = apply(policy(rule(suppress=ids(3, 70)), rule(amplify=ids(3, bias=0.5))), logits)
+    changed, record = apply(policy(rule(suppress=ids(3, 70)), rule(LATER, amplify=ids(3, bias=0.5))), logits)
     assert changed[[3, 70]].tolist() == [1.5, 2.0], "the other rules still hold"
     assert torch.isneginf(changed).sum() == SIZE - 2
     assert int(record.flags[0]) & LEFT_ALONE
@@ -233,7 +235,7 @@ def test_the_effect_on_a_greedy_request_is_whether_its_token_changes() -> None:
 def test_greedy_effects_follow_each_other() -> None:
     logits = random_logits(SIZE)
     best, second = logits.topk(2).indices.tolist()
-    masks_and_bias = rule(suppress=ids(best)), rule(suppress=ids(best, second)), rule(amplify=ids(best, bias=9.0))
+    masks_and_bias = rule(suppress=ids(best)), rule(suppress=ids(best, second)), rule(LATER, amplify=ids(best, bias=9.0))
     _, record = apply(policy(*masks_and_bias), logits, temperature=0.0)
     assert effects(record) == [1.0, 1.0, 0.0], "a masked token is not raised"
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from forkpoint_policies.compiler import Target
 from forkpoint_policies.kernel import LEFT_ALONE, RULES_SHIFT, Record
-from forkpoint_policies.program import Program, Target
+from forkpoint_policies.program import Program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,7 +160,7 @@ def check_same_record(record: Record, row: int, alone: Record, detailed: list[bo
 
 
 def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> None:
-    one, other, rules = together.desk.slots, alone.desk.slots, len(program.rules)
+    one, other, rules = together.desk.slots.state.core, alone.desk.slots.state.core, len(program.rules)
     assert torch.equal(one.position[slot], other.position[0])
     assert torch.equal(one.in_reasoning[slot], other.in_reasoning[0])
     assert torch.equal(one.fired[slot, :rules], other.fired[0, :rules])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from forkpoint_policies import library
+from forkpoint_policies.compiler import compile_policy
 from forkpoint_policies.connectors import NOWAIT_WORDS
 from forkpoint_policies.library import LIBRARY, Entry
-from forkpoint_policies.program import Action, compile_policy
+from forkpoint_policies.program import Action
 from forkpoint_policies.spec import parse_policy
 
 from .vocabularies import TARGET
@@ -26,14 +27,15 @@ def test_every_file_of_the_folder_is_in_the_library() -> None:
 
 @ENTRIES
 def test_a_user_could_have_written_it(entry: Entry) -> None:
-    written = json.loads(entry.policy.model_dump_json(exclude_defaults=True))
+    written = json.loads(entry.policy.model_dump_json(exclude_unset=True))
     assert parse_policy(written) == entry.policy
     assert parse_policy(written).digest == entry.policy.digest
 
 
 @ENTRIES
 def test_it_tells_what_it_does_and_what_is_known_against_it(entry: Entry) -> None:
-    assert entry.policy.description
+    assert entry.policy.description == entry.description
+    assert entry.description
     assert entry.caution
     assert not entry.policy.shadow
 

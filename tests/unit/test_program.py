@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import string
 from itertools import product
-from typing import Any
 
 import pytest
+from forkpoint_policies.compiler import Target, compile_policy
 from forkpoint_policies.connectors import FAMILIES
-from forkpoint_policies.program import UNLIMITED, Action, Program, RegionCode, Target, compile_policy, describe, key_of
+from forkpoint_policies.program import UNLIMITED, Action, Program, RegionCode, Signal, key_of
 from forkpoint_policies.spec import PolicyError, parse_policy
 from forkpoint_policies.vocabulary import Vocabulary
 from forkpoint_policies.words import ANY_STATE, FREE, INSIDE
@@ -41,19 +40,19 @@ def test_rules_are_in_the_order_in_which_they_are_applied() -> None:
     program = compiled(FULL)
     assert [one.action for one in program.rules] == [Action.OBSERVE, Action.MASK, Action.BIAS, Action.BIAS, Action.TEMPERATURE]
     assert [one.number for one in program.rules] == [2, 3, 1, 4, 0]
-    assert [one.strength for one in program.rules] == [0.0, 0.0, 2.0, -3.0, 1.25]
+    assert [one.strength.a for one in program.rules] == [0.0, 0.0, 2.0, -3.0, 1.25]
 
 
 def test_conditions_as_numbers() -> None:
     by_number = {one.number: one for one in compiled(FULL).rules}
-    assert (by_number[0].entropy_above, by_number[0].region, by_number[0].at_most) == (0.672, RegionCode.REASONING, 3)
-    assert by_number[1].mass_above == 0.25
+    assert (by_number[0].low[Signal.ENTROPY], by_number[0].region, by_number[0].at_most) == (0.672, RegionCode.REASONING, 3)
+    assert by_number[1].low[Signal.MASS] == 0.25
     assert {VOCABULARY.tokens[one] for one in by_number[1].mass.tokens} >= {b"so", b" so", b"So"}
     assert (by_number[2].first_position, by_number[2].last_position) == (4, 8)
-    assert (by_number[2].varentropy_below, by_number[2].top_probability_above) == (2.0, 0.5)
-    assert (by_number[4].entropy_below, by_number[4].region) == (1.5, RegionCode.ANSWER)
+    assert (by_number[2].high[Signal.VARENTROPY], by_number[2].low[Signal.TOP_PROBABILITY]) == (2.0, 0.5)
+    assert (by_number[4].high[Signal.ENTROPY], by_number[4].region) == (1.5, RegionCode.ANSWER)
     open_ended = by_number[3]
-    assert (open_ended.entropy_above, open_ended.entropy_below, open_ended.mass_above) == (-math.inf, math.inf, -math.inf)
+    assert (open_ended.low, open_ended.high) == ([-math.inf] * len(Signal), [math.inf] * len(Signal))
     assert (open_ended.region, open_ended.at_most, open_ended.first_position) == (RegionCode.ANY, UNLIMITED, 0)
     assert open_ended.last_position == UNLIMITED
 
@@ -224,19 +223,3 @@ def test_following_the_reasoning(stream: list[int], reasoning: bool) -> None:
 
 def test_following_without_words_keeps_the_state() -> None:
     assert compiled(policy(rule(temperature=2.0))).follow(tokens("W|ait")) == (FREE, True)
-
-
-# What a reader is shown.
-
-
-def test_describe() -> None:
-    program = compiled(policy(rule(suppress={"words": ["so"]})))
-
-    def decode(written: bytes) -> str:
-        return written.decode(errors="replace")
-
-    told: list[dict[str, Any]] = describe(program.rules[0].target, VOCABULARY, decode)
-    assert {"id": token(" so"), "token": " so", "in_every_context": True} in told
-    assert {"id": token("so"), "token": "so", "in_every_context": False} in told
-    assert len(told) == len(program.rules[0].target.tokens)
-    assert all(re.search("o", entry["token"], re.IGNORECASE) for entry in told)

@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 import pytest
-from forkpoint_policies.spec import MOST_RULES, Policy, PolicyError, parse_policy
+from forkpoint_policies.schema import schema as schema_now
+from forkpoint_policies.spec import MOST_RULES, SCHEMA, Do, PolicyError, parse_policy
 from pydantic import ValidationError
 
 from .batches import Json, policy, rule
@@ -68,13 +69,13 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "unknown field": (policy(rulez=[]), "policy.rulez", "here one can write name, description, source, shadow, rules"),
     "unknown field of a rule": ({"rules": [{"if": {}, "do": {"observe": {}}}]}, "policy.rules[0].if", "one can write when, do"),
     "unknown condition": (when(entropy=1), "policy.rules[0].when.entropy", "here one can write entropy_above, entropy_below"),
-    "unknown action": (do(jump={}), "policy.rules[0].do.jump", "here one can write suppress, amplify, temperature, observe"),
+    "unknown action": (do(jump={}), "policy.rules[0].do.jump", "one can write suppress, amplify, temperature, truncate, force"),
     "unknown field of suppress": (suppress(word=["a"]), "policy.rules[0].do.suppress.word", "connectors, words, token_ids, bias"),
     "unknown field of amplify": (amplify(words=["a"], bias=1, by=2), "policy.rules[0].do.amplify.by", "one can write connectors"),
     "unknown field of observe": (do(observe={"x": 1}), "policy.rules[0].do.observe.x", "here one can write nothing"),
     # actions
     "no do": ({"rules": [{"when": {}}]}, "policy.rules[0].do", "is missing"),
-    "no action": (do(), "policy.rules[0].do", "exactly one action of suppress, amplify, temperature, observe; it holds none"),
+    "no action": (do(), "policy.rules[0].do", "exactly one action of suppress, amplify, .*, observe; it holds none"),
     "two actions": (do(temperature=1.0, observe={}), "policy.rules[0].do", "exactly one action .* it holds observe, temperature"),
     "a null action": (do(suppress=None), "policy.rules[0].do", "exactly one action"),
     "an action and a null": (do(temperature=1.0, suppress=None), "policy.rules[0].do", "exactly one action"),
@@ -113,7 +114,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "amplify with a null": (amplify(words=["a"], bias=None), "policy.rules[0].do.amplify.bias", "valid number"),
     "a lowering bias to amplify": (amplify(words=["a"], bias=-2.0), "policy.rules[0].do.amplify.bias", "greater than 0"),
     "infinite amplification": (amplify(words=["a"], bias=INFINITY), "policy.rules[0].do.amplify.bias", "finite number"),
-    "temperature 0": (do(temperature=0), "policy.rules[0].do.temperature", "greater than 0"),
+    "temperature -1": (do(temperature=-1), "policy.rules[0].do.temperature", "greater than or equal to 0"),
     "NaN temperature": (do(temperature=NAN), "policy.rules[0].do.temperature", "finite number"),
     "infinite temperature": (do(temperature=INFINITY), "policy.rules[0].do.temperature", "finite number"),
     "temperature as true": (do(temperature=True), "policy.rules[0].do.temperature", "valid number"),
@@ -267,8 +268,9 @@ def test_a_policy_does_not_change_and_can_be_a_key() -> None:
 
 
 def test_the_json_schema_tells_the_fields() -> None:
-    schema = json.loads(json.dumps(Policy.model_json_schema()))
+    schema = json.loads(SCHEMA.read_text())
+    assert schema == json.loads(schema_now()), "run make schema"
     assert schema["required"] == ["rules"]
     assert set(schema["properties"]) == {"name", "description", "source", "shadow", "rules"}
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["Do"]["properties"]) == {"suppress", "amplify", "temperature", "observe"}
+    assert set(schema["$defs"]["Do"]["properties"]) == set(Do.model_fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from forkpoint_policies.program import Program
-from forkpoint_policies.tables import NEVER, SET_CHUNK, belongs, build_moves, build_rules
+from forkpoint_policies.tables import NEVER, SET_CHUNK, Moves, Rules, belongs, build_tables
 from forkpoint_policies.words import ANY_STATE, FREE, INSIDE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,17 +30,22 @@ CHINESE = compiled(policy(rule(suppress={"words": ["等等", "in conclusion", "l
 PROGRAMS = [NOTHING, WAIT, MANY, NUMBERS, CHINESE]
 
 
+def build_rules(programs: list[Program], device: torch.device) -> Rules:
+    return build_tables(programs, SIZE, device).rules
+
+
+def build_moves(programs: list[Program], size: int, device: torch.device) -> Moves | None:
+    return build_tables(programs, size, device).moves
+
+
 @pytest.mark.parametrize("programs", [PROGRAMS, PROGRAMS[::-1], [MANY], [NOTHING]])
 def test_rules_are_where_their_program_is(programs: list[Program]) -> None:
     tables = build_rules(programs, CPU)
     for place, program in enumerate(programs):
         for number, one in enumerate(program.rules):
-            assert tables.action[place, number] == one.action
-            assert tables.strength[place, number] == one.strength
-            assert tables.low[place, number].tolist() == [
-                one.entropy_above, one.varentropy_above, one.top_probability_above, pytest.approx(one.mass_above),
-            ]  # fmt: skip
-            assert tables.high[place, number].tolist() == [one.entropy_below, one.varentropy_below, one.top_probability_below]
+            assert tables.strength[place, number].tolist() == [one.strength.shape, one.strength.a, one.strength.b, one.strength.c]
+            assert tables.low[place, number].tolist() == pytest.approx(one.low)
+            assert tables.high[place, number].tolist() == pytest.approx(one.high)
             assert tables.region[place, number] == one.region
             assert tables.first_position[place, number] == one.first_position
             assert tables.last_position[place, number] == one.last_position
@@ -70,7 +75,7 @@ def test_sets_are_padded_to_whole_chunks() -> None:
 def test_rows_get_the_rules_of_their_program() -> None:
     tables = build_rules(PROGRAMS, CPU)
     rows = tables.rows(torch.tensor([2, 0, 2, 1]))
-    for name in ("action", "strength", "low", "target_tokens", "mass_states"):
+    for name in ("region", "strength", "low", "target_tokens", "mass_states"):
         assert torch.equal(getattr(rows, name)[0], getattr(tables, name)[2]), name
         assert torch.equal(getattr(rows, name)[1], getattr(tables, name)[0]), name
         assert torch.equal(getattr(rows, name)[2], getattr(tables, name)[2]), name

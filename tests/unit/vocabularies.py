@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkpoint_policies.program import Target
+from forkpoint_policies.compiler import Target
 from forkpoint_policies.vocabulary import Vocabulary
 
 MERGES = (
@@ -31,7 +31,23 @@ def byte_vocabulary(*merges: str | bytes) -> Vocabulary:
 VOCABULARY = byte_vocabulary(*MERGES)
 SIZE = VOCABULARY.size
 THINK, END_THINK, END = range(SIZE - 3, SIZE)
-TARGET = Target(VOCABULARY, fork_threshold=0.672, reasoning_start=THINK, reasoning_end=END_THINK)
+
+
+def encode(text: str) -> list[int]:
+    """The longest token first, as a tokenizer of these tokens would."""
+    left, found = text.encode(), []
+    while left:
+        found.append(
+            max(
+                (one for one in range(SIZE - 3) if left.startswith(VOCABULARY.tokens[one])),
+                key=lambda one: len(VOCABULARY.tokens[one]),
+            )
+        )
+        left = left[len(VOCABULARY.tokens[found[-1]]) :]
+    return found
+
+
+TARGET = Target(VOCABULARY, fork_threshold=0.672, reasoning_start=THINK, reasoning_end=END_THINK, stop=END, encode=encode)
 UNMARKED = Target(VOCABULARY, fork_threshold=0.672)
 
 

@@ -15,7 +15,7 @@ __all__ = ["LIBRARY", "Entry"]
 def _read() -> dict[str, Entry]:
     names = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
     entries: list[Entry] = [importlib.import_module(f"{__name__}.{name}").ENTRY for name in names]
-    return {entry.policy.name: entry for entry in sorted(entries, key=lambda entry: entry.policy.name)}
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
 LIBRARY: Mapping[str, Entry] = MappingProxyType(_read())

@@ -1,15 +1,123 @@
-"""What a library file holds."""
+"""What a library file holds: a policy as data, with the numbers that one may choose."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
 
-from ..spec import Policy
+from ..spec import Policy, PolicyError, parse_policy
+
+
+@dataclass(frozen=True)
+class Number:
+    """A parameter between two bounds, inclusive; a whole one where `whole`. `other` is a word that may stand for it."""
+
+    default: float | str
+    low: float
+    high: float
+    meaning: str
+    whole: bool = False
+    other: str | None = None
+
+    def read(self, value: Any, field: str) -> float | str:
+        """The value if it can be one. Raises PolicyError."""
+        if self.other is not None and value == self.other:
+            return self.other
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            kind = "a whole number" if self.whole else "a number"
+            also = f", or {self.other!r}" if self.other is not None else ""
+            raise PolicyError(field, f"must be {kind} from {self.low:g} to {self.high:g}{also}, not {value!r}")
+        if self.whole and value != int(value):
+            raise PolicyError(field, f"must be a whole number, not {value!r}")
+        return int(value) if self.whole else float(value)
+
+    def described(self) -> dict[str, Any]:
+        return {"default": self.default, "minimum": self.low, "maximum": self.high, "meaning": self.meaning}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A parameter that is a text."""
+
+    default: str
+    meaning: str
+
+    def read(self, value: Any, field: str) -> str:
+        """The value if it can be one. Raises PolicyError."""
+        if not isinstance(value, str) or not value:
+            raise PolicyError(field, f"must be a text that is not empty, not {value!r}")
+        return value
+
+    def described(self) -> dict[str, Any]:
+        return {"default": self.default, "meaning": self.meaning}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Stands in a rule for a parameter's value, or for the product of several and of a constant, rounded where it is `whole`."""
+
+    names: tuple[str, ...]
+    times: float = 1.0
+    whole: bool = False
+
+
+def given(*names: str, times: float = 1.0, whole: bool = False) -> Given:
+    return Given(names, times, whole)
+
+
+@dataclass(frozen=True)
+class First:
+    """Stands in a rule for as many of these words as a parameter says."""
+
+    name: str
+    words: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy, and in `caution` where its evidence is weak."""
+    """A named policy: `rules` as a user would write them, with Given and First in the place of parameters; in `caution`, where its
+    evidence is weak."""
 
-    policy: Policy
+    name: str
+    description: str
+    source: str
     caution: str
+    rules: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Number | Text] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy with every parameter at its default."""
+        return self.use({})
+
+    def use(self, values: Mapping[str, Any], path: str = "policy.with") -> Policy:
+        """The policy with these parameters, the others at their defaults. Raises PolicyError with the path of the wrong one."""
+        for name in values:
+            if name not in self.parameters:
+                known = ", ".join(self.parameters) or "it has none"
+                raise PolicyError(f"{path}.{name}", f"is not a parameter of {self.name!r}; its parameters: {known}")
+        read = {
+            name: parameter.read(values[name], f"{path}.{name}") if name in values else parameter.default
+            for name, parameter in self.parameters.items()
+        }
+        rules = _filled(self.rules, read)
+        return parse_policy({"name": self.name, "description": self.description, "source": self.source, "rules": rules}, self.name)
+
+
+def _filled(part: Any, values: Mapping[str, Any]) -> Any:
+    match part:
+        case Given(names=(name,), times=1.0, whole=False):
+            return values[name]
+        case Given():
+            product = part.times * prod(values[name] for name in part.names)
+            return max(1, round(product)) if part.whole else product
+        case First():
+            return list(part.words[: values[part.name]])
+        case Mapping():
+            return {key: _filled(value, values) for key, value in part.items()}
+        case list() | tuple():
+            return [_filled(value, values) for value in part]
+        case _:
+            return part

@@ -1,18 +1,17 @@
 """More reflection at forks."""
 
-from ..spec import Amplify, Do, Policy, Rule, When
-from ._entry import Entry
+from ._entry import Entry, Number, given
 
 ENTRY = Entry(
-    policy=Policy(
-        name="amplify-reflection",
-        description="Raises the logits of reflection words by 2 at forks inside the reasoning.",
-        rules=(
-            Rule(
-                when=When(entropy_above="fork", region="reasoning"),
-                do=Do(amplify=Amplify(connectors=("reflection",), bias=2.0)),
-            ),
-        ),
-    ),
+    name="amplify-reflection",
+    description="Raises the logits of reflection words by `bias` at forks inside the reasoning.",
+    source="",
     caution="No paper reports this rule by itself; the strength is a starting point, not a finding.",
+    parameters={"bias": Number(2.0, 0.01, 100, "how far the logits are raised")},
+    rules=[
+        {
+            "when": {"entropy_above": "fork", "region": "reasoning"},
+            "do": {"amplify": {"connectors": ["reflection"], "bias": given("bias")}},
+        }
+    ],
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from forkpoint_policies.program import Action, CompiledRule
-from forkpoint_policies.spec import PolicyError
+from fastapi.responses import FileResponse
+from forkpoint_policies.program import Action, CompiledRule, ControlKind, Curve, Shape
+from forkpoint_policies.spec import SCHEMA, PolicyError
 
 from ..errors import missing, wrong
 from ..resolution import resolve
@@ -40,6 +41,11 @@ def policies_router(service: Service) -> APIRouter:
                 for family in found.words
             ],
         }
+
+    @router.get("/v1/policies/schema")
+    async def show_schema() -> FileResponse:
+        """The policy language as a JSON Schema."""
+        return FileResponse(SCHEMA, media_type="application/schema+json")
 
     @router.get("/v1/policies/{name}")
     async def show_policy(name: str) -> Any:
@@ -92,13 +98,22 @@ def _rule(service: Service, rule: CompiledRule) -> dict[str, Any]:
     return {
         "rule": rule.number,
         "action": Action(rule.action).name.lower(),
-        "strength": rule.strength,
+        "strength": _number(rule.strength),
+        "control": ControlKind(rule.control).name.lower() if rule.control else None,
+        "text": [_text(service, token) for token in rule.text],
         "token_ids": sorted({token for token, _ in pairs}),
         "tokens": [
             {"id": token, "token": _text(service, token), "in_every_context": state < 0}
             for token, state in pairs[:MOST_TOKENS_SHOWN]
         ],
     }
+
+
+def _number(curve: Curve) -> float | dict[str, float | str]:
+    """A number that does not change, or the curve that it follows."""
+    if curve.shape == Shape.CONSTANT:
+        return curve.a
+    return {"shape": Shape(curve.shape).name.lower(), "a": curve.a, "b": curve.b, "c": curve.c}
 
 
 def _text(service: Service, token: int) -> str:

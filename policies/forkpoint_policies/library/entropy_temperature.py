@@ -1,0 +1,16 @@
+"""EDT: the temperature as a function of the entropy."""
+
+from ._entry import Entry, Number, given
+
+ENTRY = Entry(
+    name="entropy-temperature",
+    description="Multiplies the temperature by t0 * n ^ (theta / H), with H the entropy in nats.",
+    source="arXiv:2403.14541",
+    caution="Made for translation and summaries, not for reasoning. The factor is not let below 0.01.",
+    parameters={
+        "t0": Number(1.0, 0.01, 100, "the factor at infinite entropy"),
+        "n": Number(0.8, 0.01, 1, "the base"),
+        "theta": Number(1.5, 0.01, 100, "the exponent, in nats"),
+    },
+    rules=[{"do": {"temperature": {"scale": given("t0"), "base": given("n"), "exponent": given("theta")}}}],
+)

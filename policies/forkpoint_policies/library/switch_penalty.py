@@ -1,0 +1,24 @@
+"""TIP: a thought is not to be left too soon."""
+
+from ..connectors import SWITCH_WORDS
+from ._entry import Entry, Number, given
+
+ENTRY = Entry(
+    name="switch-penalty",
+    description=(
+        "Lowers the logits of words that switch to another thought by `alpha`, for the first `beta` tokens of each thought; a "
+        "thought begins with the reasoning, and at each such word."
+    ),
+    source="arXiv:2501.18585",
+    caution="The paper's list of words could not be confirmed.",
+    parameters={
+        "alpha": Number(3.0, 0.01, 100, "how far the logits are lowered"),
+        "beta": Number(600, 1, 1_000_000, "for how many tokens of a thought", whole=True),
+    },
+    rules=[
+        {
+            "when": {"region": "reasoning", "words": SWITCH_WORDS, "since_connector_below": given("beta")},
+            "do": {"suppress": {"words": SWITCH_WORDS, "bias": given("alpha", times=-1.0)}},
+        }
+    ],
+)

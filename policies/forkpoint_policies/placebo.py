@@ -1,0 +1,111 @@
+"""The matched placebo of a policy: acts as often and as strongly, on tokens or positions drawn at random.
+
+The published controls are unfair: to ban a set of random tokens removes almost no probability, to ban "Wait" removes a lot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .spec import Control, Do, EntropyTemperature, Match, Policy, PolicyError, Rule
+
+PLACEBO = ".placebo"
+
+_SIGNALS = (
+    "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below", "top_probability_above",
+    "top_probability_below", "connector_probability_above", "confidence_below", "since_connector_below", "previous",
+    "end_of_reasoning_within",
+)  # fmt: skip
+"""Conditions that choose positions by what the model does there; `positions` replaces them by chance."""
+
+
+def kinds_of(rule: Rule) -> tuple[Match, ...]:
+    """The ways in which a rule's placebo can be matched, the fairest first; none for a rule that acts everywhere alike."""
+    do = rule.do
+    kinds: list[Match] = []
+    if do.suppress is not None or do.amplify is not None:
+        kinds += ["probability", "count", "frequency"]
+    if do.truncate is not None:
+        kinds += ["probability"]
+    if do.force is not None:
+        kinds += ["count", "frequency"]
+    if _chooses_positions(rule):
+        kinds += ["positions"]
+    return tuple(kinds)
+
+
+def matches_of(policy: Policy) -> tuple[Match, ...]:
+    """The kinds that some rule of a policy can be matched by, that of its first rule first."""
+    return tuple(dict.fromkeys(kind for rule in policy.rules for kind in kinds_of(rule)))
+
+
+def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy") -> Policy:
+    """NAME.placebo: every rule replaced by its control. A rule that `match` means nothing for gets the first that it can have.
+
+    Raises PolicyError for a policy without a placebo, or one that cannot be matched so.
+    """
+    possible = matches_of(policy)
+    if not possible:
+        raise PolicyError(
+            field, f"{policy.name!r} does the same at every position, so it has no placebo: it would be the same policy"
+        )
+    if match is not None and match not in possible:
+        raise PolicyError(field, f"{policy.name!r} cannot be matched by {match!r}; it can by {', '.join(possible)}")
+    return Policy(
+        name=policy.name + PLACEBO,
+        description=f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random.",
+        source=policy.source,
+        shadow=policy.shadow,
+        rules=tuple(_control(rule, match) for rule in policy.rules),
+    )
+
+
+def _control(rule: Rule, match: Match | None) -> Rule:
+    kinds = kinds_of(rule)
+    if not kinds:
+        return rule  # acts everywhere alike: so does its placebo
+    return Rule(do=Do(control=Control(like=rule, match=match if match in kinds else kinds[0])))
+
+
+def _chooses_positions(rule: Rule) -> bool:
+    do = rule.do
+    instead = [action.instead_of for action in (do.force, do.end_reasoning, do.stop) if action is not None]
+    by_entropy = isinstance(do.temperature, EntropyTemperature)
+    return by_entropy or any(instead) or any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn for each request in place of a rule's tokens: `count` of them, or so many that their `frequency` is the same.
+
+    `rule` is the rule's index in the program; `excluded` are never drawn.
+    """
+
+    rule: int
+    count: int
+    frequency: float | None
+    excluded: Collection[int]
+
+    def tokens(self, seed: int, vocabulary: int, frequencies: Mapping[int, float]) -> list[int]:
+        """The tokens for a request with this seed."""
+        random = np.random.default_rng([seed & (2**63 - 1), self.rule])
+        if self.frequency is None:
+            drawn: dict[int, None] = {}
+            while len(drawn) < self.count:
+                token = int(random.integers(vocabulary))
+                if token not in self.excluded:
+                    drawn[token] = None
+            return list(drawn)
+        pool = np.array([token for token in sorted(frequencies) if token not in self.excluded])
+        random.shuffle(pool)
+        total, found = 0.0, list[int]()
+        for token in pool.tolist():
+            if total >= self.frequency:
+                break
+            if total + frequencies[token] <= self.frequency * 1.05 or not found:
+                found.append(token)
+                total += frequencies[token]
+        return found

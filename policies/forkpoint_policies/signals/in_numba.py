@@ -1,0 +1,255 @@
+"""The signals on a CPU, compiled by numba when this module is imported: for each row its maximum, then one fused sweep.
+
+LLVM makes vector code of the loops because sums may be reordered (`reassoc`) and the exponential is arithmetic, not a call. Blocks
+are summed in float32 and then in float64. A row is always one thread's, so its bits do not depend on the rows around it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba  # type: ignore[import-untyped]
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .definition import LEAST_WEIGHT, LOWEST_EXPONENT, Signals
+
+BLOCK = 1024
+ELEMENTS_PER_THREAD = 1 << 20  # less than this is done before another thread has woken up
+
+Floats = NDArray[np.float32]
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _compiled(signature: str, *flags: str) -> Callable[[Function], Function]:
+    """To machine code that runs without the interpreter's lock; `flags` say what LLVM may do to floats."""
+    return cast("Callable[[Function], Function]", numba.njit(signature, fastmath={"nsz", *flags}, nogil=True, error_model="numpy"))
+
+
+LOWEST = np.float32(LOWEST_EXPONENT)
+HIGHEST = np.float32(88.0)  # e^88 is about the largest float32
+NOTHING = np.float32(-np.inf)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+
+# e^x = 2^k e^r with k = round(x / ln 2) and |r| ≤ ½ ln 2; ln 2 in two parts, so that r is exact; e^r = 1 + r + r² P(r), with the
+# coefficients that Cephes' expf gives to P (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
+TO_TWOS = np.float32(1.4426950408889634)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+P5, P4, P3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+P2, P1, P0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+ROUNDER = np.float32(1.5 * 2**23)  # added to a small float, it leaves the nearest integer in the low bits
+ROUNDER_BITS = ROUNDER.view(np.int32)
+BIAS, MANTISSA_BITS = np.int32(127), np.int32(23)
+SIGN, MAGNITUDE, LOWEST_INTEGER = np.int32(31), np.int32(0x7FFFFFFF), np.int32(-(2**31))
+
+
+@_compiled("float32(float32)", "contract")
+def exponential(x: np.float32) -> np.float32:
+    """e^x for x from LOWEST to HIGHEST."""
+    k = np.int32(np.float32(x * TO_TWOS + ROUNDER).view(np.int32) - ROUNDER_BITS)
+    twos = np.float32(k)
+    r = (x - twos * LN2_HIGH) - twos * LN2_LOW
+    p = ((((P5 * r + P4) * r + P3) * r + P2) * r + P1) * r + P0
+    power = np.int32((k + BIAS) << MANTISSA_BITS).view(np.float32)
+    return np.float32(((p * r) * r + r + ONE) * power)
+
+
+@_compiled("float32(float32[::1])")
+def _highest(row: Floats) -> np.float32:
+    """As integers, with the magnitude of the negative ones turned around, floats keep their order; and those LLVM vectorises."""
+    bits = row.view(np.int32)
+    highest = LOWEST_INTEGER
+    for i in range(bits.size):
+        key = np.int32(bits[i] ^ ((bits[i] >> SIGN) & MAGNITUDE))
+        highest = max(highest, key)
+    return np.int32(highest ^ ((highest >> SIGN) & MAGNITUDE)).view(np.float32)
+
+
+@_compiled("UniTuple(float32, 3)(float32[::1], float32)", "reassoc", "contract")
+def _moments(block: Floats, peak: np.float32) -> tuple[np.float32, np.float32, np.float32]:
+    s0, s1, s2 = ZERO, ZERO, ZERO
+    for i in range(block.size):
+        depth = block[i] - peak
+        some = depth >= LOWEST
+        depth = depth if some else LOWEST
+        weight = exponential(depth)
+        weight = weight if some else ZERO
+        s0 += weight
+        s1 += weight * depth
+        s2 += weight * depth * depth
+    return s0, s1, s2
+
+
+@_compiled("void(float32[::1], int64, int64, float32[:, ::1], int64, int64)")
+def _measure_rows(logits: Floats, stride: int, vocabulary: int, found: Floats, begin: int, end: int) -> None:
+    for r in range(begin, end):
+        row = logits[r * stride : r * stride + vocabulary]
+        peak = _highest(row)
+        total, first, second = 0.0, 0.0, 0.0
+        if peak == NOTHING:
+            peak, total = ZERO, 1.0
+        else:
+            for at in range(0, vocabulary, BLOCK):
+                s0, s1, s2 = _moments(row[at : at + BLOCK], peak)
+                total += float(s0)
+                first += float(s1)
+                second += float(s2)
+        mean = first / total
+        found[0, r] = peak
+        found[1, r] = total
+        found[2, r] = max(math.log(total) - mean, 0.0)
+        found[3, r] = max(second / total - mean * mean, 0.0)
+        found[4, r] = 1.0 / total
+
+
+@_compiled("float32(float32[::1], float32, float32)", "reassoc")
+def _block_weight(block: Floats, peak: np.float32, coldness: np.float32) -> np.float32:
+    total = ZERO
+    for i in range(block.size):
+        depth = (block[i] - peak) * coldness
+        some = depth >= LOWEST
+        depth = depth if some else LOWEST
+        weight = exponential(min(depth, HIGHEST))
+        total += weight if some else ZERO
+    return total
+
+
+@_compiled("float64(float32[::1], float32, float32)")
+def _weight(row: Floats, peak: np.float32, coldness: np.float32) -> float:
+    total = 0.0
+    for at in range(0, row.size, BLOCK):
+        total += float(_block_weight(row[at : at + BLOCK], peak, coldness))
+    return max(total, LEAST_WEIGHT)
+
+
+@_compiled("void(float32[::1], int64, int64, float32[::1], float32[::1], float32[::1], int64, int64)")
+def _weigh_rows(
+    logits: Floats, stride: int, vocabulary: int, peak: Floats, temperature: Floats, sums: Floats, begin: int, end: int
+) -> None:
+    for r in range(begin, end):
+        row = logits[r * stride : r * stride + vocabulary]
+        sums[r] = _weight(row, peak[r], ONE / temperature[r])
+
+
+@_compiled("float32(float32[::1], float32, float32, float32, float32, float32)", "reassoc")
+def _block_distance(
+    block: Floats, peak: np.float32, cold: np.float32, share: np.float32, new_cold: np.float32, new_share: np.float32
+) -> np.float32:
+    total = ZERO
+    for i in range(block.size):
+        depth, new_depth = (block[i] - peak) * cold, (block[i] - peak) * new_cold
+        old = exponential(max(depth, LOWEST)) * share
+        new = exponential(max(new_depth, LOWEST)) * new_share
+        total += abs((new if new_depth >= LOWEST else ZERO) - (old if depth >= LOWEST else ZERO))
+    return total
+
+
+@_compiled("void(float32[::1], int64, int64, float32[::1], float32[::1], float32[::1], int64, int64)")
+def _vary_rows(
+    logits: Floats, stride: int, vocabulary: int, before: Floats, after: Floats, found: Floats, begin: int, end: int
+) -> None:
+    for r in range(begin, end):
+        row = logits[r * stride : r * stride + vocabulary]
+        peak = _highest(row)
+        total = 0.0
+        if peak > NOTHING:
+            cold, new_cold = ONE / before[r], ONE / after[r]
+            share = np.float32(1.0 / _weight(row, peak, cold))
+            new_share = np.float32(1.0 / _weight(row, peak, new_cold))
+            for at in range(0, vocabulary, BLOCK):
+                total += float(_block_distance(row[at : at + BLOCK], peak, cold, share, new_cold, new_share))
+        found[r] = 0.5 * total
+
+
+def measure(logits: Tensor) -> Signals:
+    """The signals of [rows, vocabulary] float32 logits. A row of -inf alone is taken as certain."""
+    rows, vocabulary = logits.shape
+    flat, stride = _flat(logits)
+    found = torch.empty(5, rows)
+    into = found.numpy()
+    _over_rows(rows, vocabulary, lambda begin, end: _measure_rows(flat, stride, vocabulary, into, begin, end))
+    return Signals(*found.unbind(0))
+
+
+def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
+    """Σ e^((logit - peak) / temperature) per row of [rows, vocabulary]; `peak` and `temperature` are [rows].
+
+    Never less than LEAST_WEIGHT, so that a row of -inf alone can be divided by it.
+    """
+    rows, vocabulary = logits.shape
+    flat, stride = _flat(logits)
+    sums = torch.empty(rows)
+    given = peak.contiguous().numpy(), temperature.contiguous().numpy(), sums.numpy()
+    _over_rows(rows, vocabulary, lambda begin, end: _weigh_rows(flat, stride, vocabulary, *given, begin, end))
+    return sums
+
+
+def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+
+    A row of -inf alone has neither, and 0.
+    """
+    rows, vocabulary = logits.shape
+    flat, stride = _flat(logits)
+    found = torch.empty(rows)
+    given = before.contiguous().numpy(), after.contiguous().numpy(), found.numpy()
+    _over_rows(rows, vocabulary, lambda begin, end: _vary_rows(flat, stride, vocabulary, *given, begin, end))
+    return found
+
+
+def _flat(logits: Tensor) -> tuple[Floats, int]:
+    """The logits' memory as one array, and how far apart in it rows begin; copied only if a row is not in one piece."""
+    rows, vocabulary = logits.shape
+    if rows * vocabulary and (logits.stride(1) != 1 or logits.stride(0) < 0):
+        logits = logits.contiguous()
+    stride = logits.stride(0)
+    size = (rows - 1) * stride + vocabulary if rows else 0
+    return logits.as_strided((size,), (1,)).numpy(), stride
+
+
+def _over_rows(rows: int, vocabulary: int, sweep: Callable[[int, int], None]) -> None:
+    """`sweep` all rows, on as many of torch's threads as are worth waking."""
+    parts = min(torch.get_num_threads(), rows, rows * vocabulary // ELEMENTS_PER_THREAD)
+    if parts > 1:
+        parts = min(parts, len(_cores()))
+    if parts <= 1:
+        sweep(0, rows)
+        return
+    bounds = [rows * part // parts for part in range(parts + 1)]
+    others = [_pool(os.getpid()).submit(sweep, *pair) for pair in pairwise(bounds[1:])]
+    sweep(0, bounds[1])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - one per process, as a fork has no threads but the one that forked
+    cores = _cores()
+    return ThreadPoolExecutor(len(cores), "forkpoint-signals", initializer=lambda: os.sched_setaffinity(0, cores))
+
+
+@cache
+def _cores() -> frozenset[int]:
+    """The cores to compute on: those of this thread or, where each of torch's threads is bound to one, as by vLLM, those of all.
+
+    A new thread is bound like the one that started it: without this, all rows would be measured on one core. None if unknown.
+    """
+    if sys.platform != "linux":
+        return frozenset()
+    own = os.sched_getaffinity(0)
+    if len(own) == 1:
+        with suppress(OSError):  # a thread that ended in between
+            threads = [os.sched_getaffinity(int(thread.name)) for thread in Path("/proc/self/task").iterdir()]
+            own = set().union(*(cores for cores in threads if len(cores) == 1))
+    return frozenset(own)

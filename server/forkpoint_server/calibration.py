@@ -1,0 +1,39 @@
+"""What was measured of a model's own text, in a file beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+FILE = "forkpoint.json"
+
+
+class _File(msgspec.Struct):
+    """`counts` are how often each token came in text that the model wrote at temperature 1."""
+
+    counts: dict[int, int]
+    mean_reasoning_tokens: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`frequencies`: the share of each token in the model's own text; empty when nothing was measured."""
+
+    frequencies: Mapping[int, float] = field(default_factory=dict)
+    mean_reasoning_tokens: float | None = None
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration in a model's folder, or an empty one. Raises ValueError for a file that is none."""
+    file = folder / FILE
+    if not file.is_file():
+        return Calibration()
+    try:
+        read = msgspec.json.decode(file.read_bytes(), type=_File)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{file} is not a calibration: {error}") from None
+    total = sum(read.counts.values())
+    return Calibration({token: count / total for token, count in read.counts.items() if count}, read.mean_reasoning_tokens)
