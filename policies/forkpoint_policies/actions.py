@@ -207,7 +207,7 @@ def _displace(work: _Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
     """The placebo matched by probability: undo the action, and move as much probability between other tokens and the rest.
 
     The other tokens are taken in random order from the PLACEBO_TOKENS likeliest ones that the action leaves as they are, until they
-    have the probability that the action's tokens had; one bias on all of them then changes theirs by as much.
+    have the probability that the action's tokens had; one bias on all of them then changes theirs by as much, if they have as much.
     """
     temperature = work.layout.temperature[rows][:, None]
     after = work.values.index_select(0, rows)
@@ -226,10 +226,8 @@ def _displace(work: _Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
     wanted = (held + has - had).clamp(min=0.0, max=_CERTAIN)
     bias = temperature[:, 0] * (torch.logit(wanted) - torch.logit(held.clamp(max=_CERTAIN)))
     fired = work.decision.fired[rows, stage.rule] & (had > 0)
-    # what would be left without any token is left as it is
-    gone = (wanted == 0) & ((others.sum(dim=-1) - held) <= 0)
-    change = torch.where(taken & (fired & ~gone)[:, None], bias[:, None], 0.0)
-    work.effects[rows, stage.rule] = torch.where(fired & ~gone, (wanted - held).abs(), 0.0)
+    change = torch.where(taken & fired[:, None], bias[:, None], 0.0)
+    work.effects[rows, stage.rule] = torch.where(fired, (wanted - held).abs(), 0.0)
     work.values.index_copy_(0, rows, before.scatter_add_(1, tokens, change))
 
 

@@ -173,7 +173,7 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
     if uses.instead:
         replaced = _would_be_drawn(values, seen, turn, core.word_state)
         drawn = (_chance(turn, here, _DRAWN) < replaced) | ~rules.instead
-        fired, shut = fired & drawn, fired & ~drawn
+        fired, shut = fired & drawn, fired & ~drawn & (turn.temperature > 0)[:, None]  # a greedy request draws others anyway
     past, chances, history, window, texts = None, state.chances, state.history, state.window, state.texts
     if history is not None:
         history = History(history.counts, _bin(seen.entropy))

@@ -10,7 +10,7 @@ import pytest
 from forkpoint_policies.compiler import Target, compile_policy
 from forkpoint_policies.instruction import Instruction
 from forkpoint_policies.program import key_of
-from forkpoint_policies.spec import parse_policy
+from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.demo.countdown import held_out_puzzles
@@ -51,12 +51,13 @@ def prompts(tokenizer: Any) -> list[TokensPrompt]:
 def instruct(target: Target) -> Instruct:
     """Sampling parameters with the instruction of a policy; each is a request of its own."""
 
-    def make(policy: dict[str, Any] | None, address: str = "", **options: Any) -> SamplingParams:
-        params = SamplingParams(max_tokens=200, **options)
+    def make(policy: dict[str, Any] | Policy | None, address: str = "", **options: Any) -> SamplingParams:
+        params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
-            program = compile_policy(parse_policy(policy), target).program
-            packed = program.pack()
-            instruction = Instruction(packed, key_of(packed), next(_handles), address, 0, in_reasoning=True)
+            compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
+            packed, seed = compiled.program.pack(), params.seed or 0
+            drawn = compiled.drawn(seed, target)
+            instruction = Instruction(packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn)
             params.extra_args = instruction.into(None)
         return params
 
