@@ -12,7 +12,7 @@ from .instruction import Instruction
 from .layout import Entry, Layout, build_layout
 from .program import Program
 from .slots import Slots, State
-from .tables import Tables, build_tables
+from .tables import Tables, Uses, build_tables
 from .telemetry import Destinations
 
 MOST_PREEMPTED = 1024
@@ -27,6 +27,7 @@ class Assignment:
     slot: int
     instruction: Instruction
     program: Program
+    uses: Uses
     temperature: float
 
 
@@ -46,7 +47,7 @@ class Desk:
         self.slots = Slots(slots, depth, device)
         self._device = device
         self._vocabulary = vocabulary
-        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self._programs: OrderedDict[str, tuple[Program, Uses]] = OrderedDict()
         self._tables: OrderedDict[tuple[str, ...], Tables] = OrderedDict()
         self._in_use: dict[int, Assignment] = {}
         self._left: OrderedDict[int, State] = OrderedDict()
@@ -54,15 +55,16 @@ class Desk:
     def admit(self, slot: int, instruction: Instruction, temperature: float, generated: Sequence[int]) -> Assignment:
         """Take a request into a slot; `generated` are its tokens so far, more than none when it was preempted before."""
         self.dismiss(slot)
-        program = self._program(instruction)
+        program, uses = self._program(instruction)
         kept = self._left.pop(instruction.handle, None)
+        word_state, in_reasoning = instruction.word_state, instruction.in_reasoning
+        if generated:
+            word_state, in_reasoning = program.follow(generated, word_state, in_reasoning)
+        self.slots.start(slot, len(generated), word_state, in_reasoning)
         if kept is not None and int(kept.core.position[0]) <= len(generated):
             self.slots.restore(slot, kept)
-        else:
-            word_state, in_reasoning = program.follow(generated, instruction.word_state, instruction.in_reasoning)
-            self.slots.start(slot, len(generated), word_state, in_reasoning)
         temperature = 0.0 if temperature < GREEDY_BELOW else temperature
-        assignment = Assignment(slot, instruction, program, temperature)
+        assignment = Assignment(slot, instruction, program, uses, temperature)
         self._in_use[slot] = assignment
         return assignment
 
@@ -71,7 +73,7 @@ class Desk:
         assignment = self._in_use.pop(slot, None)
         if assignment is None:
             return
-        self._left[assignment.instruction.handle] = self.slots.copy_of(slot)
+        self._left[assignment.instruction.handle] = self.slots.copy_of(slot, assignment.uses)
         while len(self._left) > MOST_PREEMPTED:
             self._left.popitem(last=False)
 
@@ -102,13 +104,16 @@ class Desk:
         layout = build_layout(entries, total_rows, tables, alternatives, self.slots.depth, self._vocabulary)
         return layout, Destinations.of([request.instruction for request in requests])
 
-    def _program(self, instruction: Instruction) -> Program:
-        """The program of a request, read once for as long as some request had it lately."""
-        program = self._programs.pop(instruction.key, None) or Program.unpack(instruction.program)
-        self._programs[instruction.key] = program
+    def _program(self, instruction: Instruction) -> tuple[Program, Uses]:
+        """The program of a request and the parts of the language that it uses, kept while requests come with it."""
+        known = self._programs.pop(instruction.key, None)
+        if known is None:
+            program = Program.unpack(instruction.program)
+            known = program, Uses.of([program])
+        self._programs[instruction.key] = known
         while len(self._programs) > MOST_TABLES * MOST_TABLES:
             self._programs.popitem(last=False)
-        return program
+        return known
 
     def _tables_of(self, keys: tuple[str, ...], programs: dict[str, Program]) -> Tables:
         tables = self._tables.pop(keys, None)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from .program import ON_SETS, Action, ControlKind, Program
-from .tables import NEVER, Marks, Moves, Rules, Tables, Uses, padded
+from .program import ON_SETS, Action, Program
+from .tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
 from .words import ANY_STATE
 
 
@@ -106,6 +106,7 @@ def build_layout(
     """Gather what a batch needs, on the host, when its make-up changes. `depth` is the number of cells of a slot."""
     device = tables.rules.region.device
     own = [tables.programs[entry.program] for entry in entries]
+    facts = [tables.facts[entry.program] for entry in entries]
 
     def tensor(values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
@@ -114,7 +115,8 @@ def build_layout(
         return tensor([row for row, yes in enumerate(chosen) if yes]) if any(chosen) else None
 
     program = tensor([entry.program for entry in entries])
-    rules = _with_drawn(tables.rules.rows(program), entries, own)
+    shared = tables.rules.repeated(len(entries)) if len(tables.programs) == 1 else tables.rules.rows(program)
+    rules = _with_drawn(shared, entries, own)
     whole = Turn(
         offset=0,
         rows=None,
@@ -141,11 +143,11 @@ def build_layout(
         shadow=where([one.shadow for one in own]),
         greedy=where([entry.temperature == 0 for entry in entries]),
         detailed=where([entry.detailed for entry in entries]),
-        windowed=where([any(rule.window for rule in one.rules) for one in own]),
-        forcing=where([any(rule.action == Action.FORCE for rule in one.rules) for one in own]),
+        windowed=where([one.windowed for one in facts]),
+        forcing=where([one.forcing for one in facts]),
         alternatives=alternatives,
-        stages=_stages(entries, own, rules, vocabulary, shutting=False),
-        shutting=_stages(entries, own, rules, vocabulary, shutting=True),
+        stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
+        shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
         turns=_turns(whole, entries),
     )
 
@@ -187,33 +189,32 @@ def _widened(values: Tensor, width: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[2]), value=fill)
 
 
-def _stages(entries: Sequence[Entry], own: Sequence[Program], rules: Rules, vocabulary: int, shutting: bool) -> tuple[Stage, ...]:
-    """The actions on the logits, rule by rule; or, shutting, the forces that stand in place of tokens that are not to be drawn."""
-    groups: dict[tuple[int, Action, bool, bool], list[int]] = {}
-    for row, program in enumerate(own):
-        changed = False
-        for index, rule in enumerate(program.rules):
-            action = Action(rule.action)
-            if shutting and rule.instead and rule.control != ControlKind.POSITIONS:
-                groups.setdefault((index, action, False, False), []).append(row)
-            if not shutting and action not in (Action.OBSERVE, Action.FORCE):
-                groups.setdefault((index, action, changed, rule.control == ControlKind.PROBABILITY), []).append(row)
-                changed = True
+def _stages(entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int) -> tuple[Stage, ...]:
+    """The actions of all rows, rule by rule."""
+    groups: dict[Acting, list[int]] = {}
+    for row, actions in enumerate(acting):
+        for action in actions:
+            groups.setdefault(action, []).append(row)
     stages = []
-    for (index, action, again, displaced), rows in sorted(groups.items()):
+    for action, rows in sorted(groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again)):
         chosen = torch.tensor(rows, device=rules.region.device)
         greedy = [row for row in rows if entries[row].temperature == 0]
+        whole = len(rows) == len(entries)
+        tokens, states, strength = (
+            one[:, action.rule] if whole else one[chosen, action.rule]
+            for one in (rules.target_tokens, rules.target_states, rules.strength)
+        )
         stages.append(
             Stage(
-                rule=index,
-                action=action,
-                rows=None if len(rows) == len(entries) else chosen,
-                strength=rules.strength[chosen, index],
-                at=(chosen * vocabulary)[:, None] + rules.target_tokens[chosen, index],
-                states=rules.target_states[chosen, index],
+                rule=action.rule,
+                action=action.action,
+                rows=None if whole else chosen,
+                strength=strength,
+                at=(chosen * vocabulary)[:, None] + tokens,
+                states=states,
                 greedy=torch.tensor(greedy, device=chosen.device) if greedy else None,
-                again=again,
-                displaced=displaced,
+                again=action.again,
+                displaced=action.displaced,
             )
         )
     return tuple(stages)

@@ -129,17 +129,16 @@ class Slots:
         self.state.texts.rule[cells] = NO_RULE
         self.state.texts.pending[cells] = NO_RULE
 
-    def copy_of(self, slot: int) -> State:
-        """All of a slot's state, to keep while its request is preempted."""
-        cells = slice(slot * self.depth, (slot + 1) * self.depth)
-        return State(*(_each(getattr(self.state, one.name), lambda tensor: tensor[cells].clone()) for one in fields(State)))
+    def copy_of(self, slot: int, uses: Uses) -> State:
+        """A slot's state, of the parts in use, to keep while its request is preempted."""
+        return self.read(torch.arange(slot * self.depth, (slot + 1) * self.depth, device=self.state.core.position.device), uses)
 
     def restore(self, slot: int, kept: State) -> None:
         """Give a resumed request its state back; the tokens committed since its last evaluation advance it in the next step."""
         cells = slice(slot * self.depth, (slot + 1) * self.depth)
         for part in fields(State):
             ours, theirs = getattr(self.state, part.name), getattr(kept, part.name)
-            for one in fields(ours):
+            for one in fields(ours) if theirs is not None else ():
                 getattr(ours, one.name)[cells] = getattr(theirs, one.name)
 
     def read(self, cells: Tensor, uses: Uses) -> State:

@@ -51,6 +51,10 @@ class Rules:
         """The rules of each row of a batch, by its program's index."""
         return Rules(*(getattr(self, one.name)[programs] for one in fields(self)))
 
+    def repeated(self, count: int) -> Rules:
+        """The rules of so many rows that all have the only program; a view."""
+        return Rules(*(tensor.expand(count, *tensor.shape[1:]) for tensor in (getattr(self, one.name) for one in fields(self))))
+
 
 class Mark(IntEnum):
     """What a generated token is looked up for."""
@@ -137,10 +141,46 @@ def _draws_entropy(rule: CompiledRule) -> bool:
 
 
 @dataclass(frozen=True)
+class Acting:
+    """An action of a program on the logits. `again`: a rule before it may have changed the distribution. `displaced`: the same
+    probability is moved among other tokens instead."""
+
+    rule: int
+    action: Action
+    again: bool
+    displaced: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a batch needs to know of a program on the host: which parts its rows take part in."""
+
+    acting: tuple[Acting, ...]
+    shutting: tuple[Acting, ...]  # the forces that stand in place of tokens that are not to be drawn
+    windowed: bool
+    forcing: bool
+
+    @staticmethod
+    def of(program: Program) -> Facts:
+        acting: list[Acting] = []
+        for index, rule in enumerate(program.rules):
+            if rule.action not in (Action.OBSERVE, Action.FORCE):
+                acting.append(Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY))
+        instead = [index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS]
+        return Facts(
+            tuple(acting),
+            tuple(Acting(index, Action.FORCE, again=False, displaced=False) for index in instead),
+            windowed=any(rule.window for rule in program.rules),
+            forcing=any(rule.action == Action.FORCE for rule in program.rules),
+        )
+
+
+@dataclass(frozen=True)
 class Tables:
     """Some programs, ready for the device."""
 
     programs: tuple[Program, ...]
+    facts: tuple[Facts, ...]
     rules: Rules
     moves: Moves | None
     marks: Marks | None
@@ -151,6 +191,7 @@ def build_tables(programs: Sequence[Program], vocabulary: int, device: torch.dev
     """Pad programs to the largest among them; each set to a multiple of SET_CHUNK."""
     return Tables(
         tuple(programs),
+        tuple(Facts.of(program) for program in programs),
         _build_rules(programs, device),
         _build_moves(programs, vocabulary, device),
         _build_marks(programs, vocabulary, device),

@@ -10,8 +10,8 @@ Nothing ever waits for the channel: a full queue or an absent server loses recor
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from .kernel import Record
 logger = logging.getLogger(__name__)
 
 MOST_STEPS_WAITING = 4096
+LOOK_EVERY_SECONDS = 0.004
 MOST_MESSAGES_WAITING = 10_000
 HEAD_COLUMNS = 7
 
@@ -113,11 +114,16 @@ class _Step:
 
 
 class Sender:
-    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no room."""
+    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no room.
+
+    The thread looks for what is there every few milliseconds, rather than being woken at each step: that would hand it Python's
+    lock in the middle of one.
+    """
 
     def __init__(self) -> None:
         self.lost = 0
-        self._waiting: queue.Queue[_Step | None] = queue.Queue(MOST_STEPS_WAITING)
+        self._waiting: deque[_Step] = deque()
+        self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
     def report(self, record: Record, destinations: Destinations, seconds: float) -> None:
@@ -136,30 +142,38 @@ class Sender:
             details = details.to("cpu", non_blocking=True) if details is not None else None
             ready = torch.cuda.Event()
             ready.record()
-        try:
-            self._waiting.put_nowait(_Step(rows, details, ready, destinations, seconds))
-        except queue.Full:
+        if len(self._waiting) < MOST_STEPS_WAITING:
+            self._waiting.append(_Step(rows, details, ready, destinations, seconds))
+        else:
             self.lost += len(rows)
 
     def close(self) -> None:
         """Send what is waiting, then stop."""
         if self._thread is not None:
-            self._waiting.put(None)
+            self._ending.set()
             self._thread.join(timeout=5)
             self._thread = None
+            self._ending.clear()
 
     def _run(self) -> None:
         context = zmq.Context()
         sockets: dict[str, zmq.Socket[bytes]] = {}
         try:
-            while (step := self._waiting.get()) is not None:
-                try:
-                    self._send(step, context, sockets)
-                except Exception:  # telemetry must never take the worker down
-                    self.lost += len(step.rows)
-                    logger.exception("forkpoint: a telemetry record could not be sent")
+            ending = False
+            while not ending:
+                ending = self._ending.wait(LOOK_EVERY_SECONDS)
+                self._send_waiting(context, sockets)
         finally:
             context.destroy(linger=200)
+
+    def _send_waiting(self, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+        while self._waiting:
+            step = self._waiting.popleft()
+            try:
+                self._send(step, context, sockets)
+            except Exception:  # telemetry must never take the worker down
+                self.lost += len(step.rows)
+                logger.exception("forkpoint: a telemetry record could not be sent")
 
     def _send(self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
         if step.ready is not None:

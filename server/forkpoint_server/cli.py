@@ -89,8 +89,8 @@ def _choose_processor(args: Namespace) -> None:
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if config.speculative_config is not None and not config.use_v2_model_runner:
         raise ValueError(
-            "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave --speculative-config out, "
-            "or run where vLLM has its V2 model runner (a GPU with Triton; VLLM_USE_V2_MODEL_RUNNER=1)"
+            "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave --speculative-config "
+            "out, or run where vLLM has its V2 model runner (a GPU with Triton; VLLM_USE_V2_MODEL_RUNNER=1)"
         )
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 

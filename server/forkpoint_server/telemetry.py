@@ -8,6 +8,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,11 +155,16 @@ class Receiver:
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:
-            frames = await socket.recv_multipart()
-            try:
-                self._take(decode(frames))
-            except Exception:  # one bad message must not end the telemetry of all requests
-                logger.exception("a telemetry message could not be read")
+            await socket.poll()
+            with suppress(zmq.Again):
+                while True:  # all that is there: to be woken costs more than to read
+                    self._read(await socket.recv_multipart(zmq.NOBLOCK))
+
+    def _read(self, frames: list[bytes]) -> None:
+        try:
+            self._take(decode(frames))
+        except Exception:  # one bad message must not end the telemetry of all requests
+            logger.exception("a telemetry message could not be read")
 
     def _take(self, batch: Batch) -> None:
         metrics.STEP.observe(batch.seconds)

@@ -10,6 +10,7 @@ from vllm.inputs import TokensPrompt
 from vllm.v1.metrics.reader import Counter
 
 from .conftest import Instruct
+from .policies import STATEFUL
 
 NEVER: dict[str, Any] = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
 OBSERVE: dict[str, Any] = {"rules": [{"do": {"observe": {}}}]}
@@ -84,16 +85,51 @@ def test_slots_are_used_again_and_hold_nothing_of_the_last_request(
     assert generate(intervening, prompts[:1], [instruct(ONCE, **SAMPLED)]) == first
 
 
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_prompts_in_pieces_and_preemption_leave_the_state_right(
-    intervening: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct
+    intervening: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct, options: dict[str, Any]
 ) -> None:
-    policies = [ONCE, NOWAIT, {"rules": [{"when": {"at_most": 5, "entropy_above": 0.3}, "do": {"temperature": 0.2}}]}]
+    policies = [ONCE, NOWAIT, *STATEFUL]
 
     def mixed() -> list[SamplingParams]:
-        return [instruct(policies[number % len(policies)], **GREEDY) for number in range(len(prompts))]
+        return [instruct(policies[number % len(policies)], **options) for number in range(len(prompts))]
 
     assert generate(cramped, prompts, mixed()) == generate(intervening, prompts, mixed())
-    preempted = [
-        metric.value for metric in cramped.get_metrics() if metric.name == "vllm:num_preemptions" and isinstance(metric, Counter)
+    assert counter(cramped, "vllm:num_preemptions") > 0
+
+
+def test_prompts_found_in_the_prefix_cache_leave_the_state_right(
+    intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct
+) -> None:
+    """A prompt of which blocks are cached is computed from its middle; its answer is that of one computed whole."""
+    long = [
+        TokensPrompt(prompt_token_ids=prompts[0]["prompt_token_ids"] * 4 + prompt["prompt_token_ids"]) for prompt in prompts[:6]
     ]
-    assert preempted[0] > 0
+
+    def ask() -> list[tuple[int, ...]]:
+        return alone(intervening, long, [instruct(policy, **SAMPLED) for policy in STATEFUL[:6]])
+
+    first, before = ask(), counter(intervening, "vllm:prefix_cache_hits")
+    assert ask() == first
+    assert counter(intervening, "vllm:prefix_cache_hits") > before
+
+
+def test_an_aborted_request_leaves_nothing_behind(intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct) -> None:
+    """Requests are aborted in the middle of forced texts and windows; those that get their slots are as before."""
+
+    def ask() -> list[tuple[int, ...]]:
+        return generate(intervening, prompts[:6], [instruct(policy, **SAMPLED) for policy in STATEFUL[:6]])
+
+    expected, engine = ask(), intervening.llm_engine
+    names = [f"aborted-{number}" for number in range(32)]
+    for number, name in enumerate(names):
+        engine.add_request(name, prompts[number % 16], instruct(STATEFUL[number % len(STATEFUL)], **SAMPLED))
+    for _ in range(20):
+        engine.step()
+    engine.abort_request(names)
+    assert ask() == expected
+
+
+def counter(llm: LLM, name: str) -> float:
+    """One of vLLM's counters."""
+    return sum(metric.value for metric in llm.get_metrics() if metric.name == name and isinstance(metric, Counter))

@@ -45,7 +45,7 @@ def test_a_slot_starts_with_nothing_of_the_last_request() -> None:
 
 def test_what_is_kept_comes_back_whole() -> None:
     slots = used(3, 2)
-    kept = slots.copy_of(0)
+    kept = slots.copy_of(0, ALL)
     slots.start(0, position=0, word_state=0, in_reasoning=False)
     slots.restore(2, kept)
     for now, was in zip(tensors(slots.state), tensors(used(3, 2).state), strict=True):

@@ -79,4 +79,3 @@ def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) 
         if random.random() < 0.2:
             continue  # evaluated again, as after a step that was not committed
         committed += right + 1
-

@@ -1,0 +1,46 @@
+"""Measures the embedded model's own text, for placebos matched by frequency: `python -m forkpoint_server.demo.measure`.
+
+Writes forkpoint.json beside the weights: how often each token comes in answers at temperature 1, and the mean reasoning length.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from typing import Any
+
+from transformers import AutoTokenizer
+from vllm import LLM, SamplingParams
+
+from ..calibration import FILE
+from . import WEIGHTS
+from .countdown import Puzzle, held_out, solvable
+
+PUZZLES = 400
+MOST_TOKENS = 1500
+
+
+def _puzzles(draw: random.Random) -> list[Puzzle]:
+    """As many of three numbers as of four, none of them held out."""
+    pools = [[puzzle for puzzle in solvable(size) if not held_out(*puzzle)] for size in (3, 4)]
+    return [Puzzle(*chosen) for pool in pools for chosen in draw.sample(pool, PUZZLES // 2)]
+
+
+def main() -> None:
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+    tokenizer: Any = AutoTokenizer.from_pretrained(WEIGHTS)
+    llm = LLM(str(WEIGHTS), enforce_eager=True, block_size=32, max_num_seqs=64)
+    messages: list[Any] = [[{"role": "user", "content": puzzle.prompt}] for puzzle in _puzzles(random.Random(1))]
+    params = [SamplingParams(temperature=1.0, seed=number, max_tokens=MOST_TOKENS) for number in range(len(messages))]
+    answers = [output.outputs[0].token_ids for output in llm.chat(messages, params)]
+    end = tokenizer.convert_tokens_to_ids("</think>")
+    lengths = [answer.index(end) if end in answer else len(answer) for answer in map(list, answers)]
+    counts = Counter(token for answer in answers for token in answer)
+    read = {"counts": dict(sorted(counts.items())), "mean_reasoning_tokens": round(sum(lengths) / len(lengths), 1)}
+    (WEIGHTS / FILE).write_text(json.dumps(read, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Several ranks: with tensor parallelism all decide alike and one reports, with data parallelism each serves its own requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+from forkpoint_server.demo.countdown import held_out_puzzles
+
+from tests.serving import Server, serving
+
+from .puzzles import attempt, attempts
+
+PARALLEL = {
+    "tensor": (("--tensor-parallel-size", "2"), "0|1"),
+    "data": (("--data-parallel-size", "2"), "nobind"),
+}
+"""vLLM's arguments, and how its CPU build binds the threads of two ranks."""
+
+POLICIES = ("nowait", "nowait.placebo", "budget-force", "entropix")
+
+
+@pytest.fixture(scope="module", params=PARALLEL)
+def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    arguments, binding = PARALLEL[request.param]
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": binding}
+    with serving(tmp_path_factory.mktemp(request.param), *arguments, environment=environment) as running:
+        yield running
+
+
+def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, client: openai.OpenAI) -> None:
+    """The same seeds and policies, one request at a time; then a batch, of which every token's record arrives."""
+    other = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
+    puzzles = held_out_puzzles("easy", 4)
+    steps = parallel.metrics()["forkpoint_step_seconds_count"]
+    tokens = 0
+    for policy, puzzle in zip(POLICIES, puzzles, strict=True):
+        here, there = (attempt(one, puzzle, policy, seed=5) for one in (client, other))
+        assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
+        assert there.told["interventions"] == here.told["interventions"]
+        assert there.told["complete"]
+        tokens += there.told["tokens"]
+    # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much
+    assert tokens <= parallel.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
+    many = attempts(other, held_out_puzzles("easy", 24), "nowait")
+    assert all(one.told["complete"] for one in many)
+    other.close()

@@ -1,0 +1,69 @@
+"""Forkpoint against stock vLLM, as ratios measured in one run: `make bench`, `make bench ARGS="qwen --rounds 5"`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from .arms import Plan
+from .tables import Table
+
+QUICK = Plan(rounds=1, seconds=1.0)
+PLAN = Plan(rounds=5, seconds=8.0)
+
+
+def main() -> None:
+    """Measure the tables that were asked for, and print each as soon as it is done."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all of them when none is named")
+    parser.add_argument("--rounds", type=int, help=f"how often each arm is measured ({PLAN.rounds})")
+    parser.add_argument("--seconds", type=float, help=f"about how long each time; at least one wave of requests ({PLAN.seconds:g})")
+    parser.add_argument("--concurrency", type=int, nargs="+", help="requests at a time, or the kernel's rows, instead of the usual")
+    parser.add_argument("--smoke", action="store_true", help="one short round, to see whether it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there, too")
+    args = parser.parse_args()
+    if unknown := set(args.tables) - set(TABLES):
+        parser.error(f"there is no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    usual = QUICK if args.smoke else PLAN
+    plan = Plan(args.rounds or usual.rounds, args.seconds or usual.seconds)
+    done: list[Table] = []
+    for name in args.tables or TABLES:
+        done.append(TABLES[name](plan, tuple(args.concurrency or ())))
+        print(f"\n{done[-1].markdown()}\n", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps({"machine": _machine(), "tables": [table.data() for table in done]}, indent=1))
+
+
+def _qwen(plan: Plan, sizes: tuple[int, ...]) -> Table:
+    from .serving_tables import QWEN_CONCURRENCY, qwen
+
+    return qwen(plan, sizes or QWEN_CONCURRENCY)
+
+
+def _demo(plan: Plan, sizes: tuple[int, ...]) -> Table:
+    from .serving_tables import DEMO_CONCURRENCY, demo
+
+    return demo(plan, sizes or DEMO_CONCURRENCY)
+
+
+def _kernel(plan: Plan, sizes: tuple[int, ...]) -> Table:
+    from .kernel import ROWS, kernel
+
+    return kernel(plan.rounds, sizes or ROWS)
+
+
+TABLES: dict[str, Callable[[Plan, tuple[int, ...]], Table]] = {"kernel": _kernel, "demo": _demo, "qwen": _qwen}
+
+
+def _machine() -> dict[str, str | int | None]:
+    versions = {"python": platform.python_version(), "torch": version("torch")}
+    return {"processor": platform.machine(), "cores": os.cpu_count(), **versions}
+
+
+if __name__ == "__main__":
+    main()

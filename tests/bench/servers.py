@@ -1,0 +1,78 @@
+"""Stock vLLM and `forkpoint serve`, as processes with the same arguments."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+
+from tests.serving import COMMAND, Server, free_port
+
+START_SECONDS = 900  # vLLM may compile the model first
+STOCK = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
+FORKPOINT = (str(COMMAND), "serve")
+
+
+@dataclass(frozen=True)
+class ServerProcess(Server):
+    """A server whose process and children are known."""
+
+    process: psutil.Process
+
+    def processor_seconds(self) -> float:
+        """What the server and its engine have used of the processor so far."""
+        times = [one.cpu_times() for one in (self.process, *self.process.children(recursive=True))]
+        return sum(float(one.user + one.system) for one in times)
+
+    def policies(self) -> set[str]:
+        """The names of the policies that it serves, if it is a Forkpoint."""
+        listed: dict[str, Any] = httpx.get(f"{self.api}/policies").raise_for_status().json()
+        return {policy["name"] for policy in listed["data"]}
+
+
+@contextmanager
+def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Stock vLLM and Forkpoint with these arguments, until the block ends. They start one by one, so as to compile only once."""
+    with ExitStack() as stack:
+        first = stack.enter_context(_running([*STOCK, *stock], folder / "stock.log"))
+        second = stack.enter_context(_running([*FORKPOINT, *forkpoint], folder / "forkpoint.log"))
+        yield first, second
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path) -> Iterator[ServerProcess]:
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
+        )
+    server = ServerProcess(f"http://127.0.0.1:{port}", log, psutil.Process(process.pid))
+    try:
+        _wait_until_healthy(process, server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{server.url}/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the server ended, or was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")

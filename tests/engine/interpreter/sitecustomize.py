@@ -1,0 +1,31 @@
+"""Lets vLLM use Triton without a GPU: put this folder on PYTHONPATH, with TRITON_INTERPRET=1, and kernels are interpreted.
+
+vLLM's CPU build turns Triton off, and with it the V2 model runner, unless Triton has a backend "cpu" with an active driver. The
+interpreter is all that is needed, but it is not a backend, so a stand-in claims to be one. Python imports this module by its name
+before anything else in every process, vLLM's own workers too, so the stand-in is there before vLLM looks.
+"""
+
+import os
+from typing import Any
+
+
+class Driver:
+    """What is asked of a driver where no kernel is ever compiled: interpreted ones touch no device."""
+
+    @staticmethod
+    def is_active() -> bool:
+        return True
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> Any:
+        import torch
+
+        return torch.device("cpu")
+
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from triton.backends import Backend, backends  # type: ignore[import-untyped]
+
+    backends["cpu"] = Backend(compiler=object, driver=Driver)

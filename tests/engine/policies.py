@@ -1,0 +1,22 @@
+"""Policies that use every part of the state that a request has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rule(when: dict[str, Any], **do: Any) -> dict[str, Any]:
+    return {"rules": [{"when": when, "do": do}]}
+
+
+STATEFUL: list[dict[str, Any]] = [
+    _rule({"at_most": 5, "entropy_above": 0.3}, temperature=0.2),
+    _rule({"entropy_quantile_above": 0.6}, suppress={"connectors": ["conclusion"]}),
+    _rule({"confidence_below": 14.0, "confidence_window": 6}, truncate={"top_k": 1}),
+    _rule({"previous": {"endings": ["."]}, "probability": 0.3, "at_most": 3}, force={"text": "Hmm, no. Wait, try"}),
+    _rule({"since_connector_below": 9}, suppress={"connectors": ["reflection"], "bias": -4.0}),
+    _rule({}, control={"like": {"when": {"entropy_above": 0.5}, "do": {"temperature": 0.3}}, "match": "positions"}),
+    _rule({"at_most": 2}, force={"text": " Wait", "instead_of": {"words": ["so", "then"]}}),
+    _rule({}, control={"like": {"do": {"temperature": {"base": 0.8, "exponent": 1.5}}}, "match": "positions"}),
+    _rule({}, control={"like": {"do": {"suppress": {"words": ["try", "then"]}}}, "match": "probability"}),
+]

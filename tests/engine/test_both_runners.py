@@ -1,0 +1,105 @@
+"""Each policy of the library on both of vLLM's model runners, without and with a draft model: the same tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forkpoint_policies.named import library
+from forkpoint_server.cli import PROCESSORS
+from vllm.inputs import TokensPrompt
+
+from .conftest import Instruct
+from .policies import STATEFUL
+from .runners import Runner, runner, speculating, write_noisy_model
+
+POLICIES = [named.policy for named in library()]
+ACCEPTED = 0.2, 0.95  # a draft that is always right or never would prove little
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 20}
+
+
+@pytest.fixture(scope="module")
+def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runner]]:
+    """One engine of each kind."""
+    folder = tmp_path_factory.mktemp("runners")
+    draft = write_noisy_model(folder / "draft", noise=0.3)
+    common: dict[str, Any] = {"max_num_seqs": 256, "enable_prefix_caching": False}
+    with (
+        runner(folder / "v1.log", v2=False, logits_processors=[PROCESSORS[False]], **common) as v1,
+        runner(folder / "v2.log", v2=True, logits_processors=[PROCESSORS[True]], **common) as v2,
+        runner(
+            folder / "draft.log", v2=True, logits_processors=[PROCESSORS[True]], speculative_config=speculating(draft), **common
+        ) as speculative,
+    ):
+        yield {"V1": v1, "V2": v2, "V2 with a draft": speculative}
+
+
+def test_greedy_tokens_are_the_same(runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct) -> None:
+    """Every policy and every placebo, on two puzzles each; all run together, so that batches mix all of them."""
+    chosen = [prompt for _ in POLICIES for prompt in prompts[:2]]
+
+    def ask(one: Runner) -> list[tuple[int, ...]]:
+        return one.generate(chosen, [instruct(policy, **GREEDY) for policy in POLICIES for _ in range(2)])
+
+    expected = ask(runners["V1"])
+    for name in ("V2", "V2 with a draft"):
+        found = ask(runners[name])
+        different = {POLICIES[number // 2].name for number, tokens in enumerate(found) if tokens != expected[number]}
+        assert different == set(), name
+    assert ACCEPTED[0] < runners["V2 with a draft"].acceptance < ACCEPTED[1]
+
+
+def test_the_second_runner_leaves_the_state_right_too(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, tmp_path: Path
+) -> None:
+    """Prompts in pieces, and requests that are preempted and resumed, on V2 as on V1 without."""
+    few = prompts[: len(STATEFUL)]
+
+    def ask(one: Runner) -> list[tuple[int, ...]]:
+        return one.generate(few, [instruct(policy, temperature=0.0, max_tokens=64) for policy in STATEFUL])
+
+    small: dict[str, Any] = {"max_num_batched_tokens": 32, "max_num_seqs": 16, "num_gpu_blocks_override": 17, "enable_prefix_caching": False}
+    with runner(tmp_path / "log", v2=True, logits_processors=[PROCESSORS[True]], **small) as cramped:
+        found = ask(cramped)
+        assert cramped.counters["vllm:num_preemptions"] > 0
+    assert found == ask(runners["V1"])
+
+
+SEEDS = 240
+PERMUTATIONS = 999
+
+
+@pytest.mark.parametrize("name", ["nowait", "dual-temperature", "budget-force"])
+def test_sampled_tokens_have_the_same_distribution(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, name: str
+) -> None:
+    """The first tokens of one puzzle's answer over many seeds. At 1 in 1,000 per comparison, chance fails this once in 150 runs."""
+    policy = next(policy for policy in POLICIES if policy.name == name)
+
+    def ask(one: Runner) -> list[tuple[int, ...]]:
+        params = [instruct(policy, temperature=1.0, seed=seed, max_tokens=5) for seed in range(SEEDS)]
+        return one.generate([prompts[3]] * SEEDS, params)
+
+    found = {kind: ask(one) for kind, one in runners.items()}
+    assert len(set(found["V1"])) > SEEDS / 20, "there is a distribution to compare"
+    for kind in ("V2", "V2 with a draft"):
+        assert chance_of(found["V1"], found[kind]) > 0.001, kind
+
+
+def chance_of(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> float:
+    """How likely two samples of one distribution differ so much: a permutation test on the total variation distance."""
+    kinds = {kind: number for number, kind in enumerate(Counter([*one, *other]))}
+    values = np.array([kinds[value] for value in (*one, *other)])
+    random = np.random.default_rng(0)
+
+    def distance(order: np.ndarray) -> int:
+        counts = [np.bincount(values[part], minlength=len(kinds)) for part in (order[: len(one)], order[len(one) :])]
+        return int(np.abs(counts[0] - counts[1]).sum())
+
+    seen = distance(np.arange(len(values)))
+    as_far = sum(distance(random.permutation(len(values))) >= seen for _ in range(PERMUTATIONS))
+    return (as_far + 1) / (PERMUTATIONS + 1)
