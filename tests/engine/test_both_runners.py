@@ -62,7 +62,12 @@ def test_the_second_runner_leaves_the_state_right_too(
     def ask(one: Runner) -> list[tuple[int, ...]]:
         return one.generate(few, [instruct(policy, temperature=0.0, max_tokens=64) for policy in STATEFUL])
 
-    small: dict[str, Any] = {"max_num_batched_tokens": 32, "max_num_seqs": 16, "num_gpu_blocks_override": 17, "enable_prefix_caching": False}
+    small: dict[str, Any] = {
+        "max_num_batched_tokens": 32,
+        "max_num_seqs": 16,
+        "num_gpu_blocks_override": 17,
+        "enable_prefix_caching": False,
+    }
     with runner(tmp_path / "log", v2=True, logits_processors=[PROCESSORS[True]], **small) as cramped:
         found = ask(cramped)
         assert cramped.counters["vllm:num_preemptions"] > 0

@@ -10,7 +10,9 @@ import pytest
 import torch
 from forkpoint_policies.compiler import Target
 from forkpoint_policies.kernel import LEFT_ALONE, RULES_SHIFT, Record
+from forkpoint_policies.placebo import kinds_of
 from forkpoint_policies.program import Program
+from forkpoint_policies.spec import PolicyError, parse_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +66,44 @@ def rules(draw: st.DrawFn) -> Json:
     return {"when": when, "do": do}
 
 
+@st.composite
+def richer_rules(draw: st.DrawFn) -> Json:
+    """Any rule of the language, and the controls of any."""
+    plain = draw(rules())
+    when, do = plain["when"], plain["do"]
+    when |= draw(
+        st.sampled_from(
+            [{}, {}, {"entropy_quantile_above": 0.5}, {"probability": 0.5}, {"confidence_below": 7, "confidence_window": 2}]
+        )
+    )
+    when |= draw(st.sampled_from([{}, {}, {"since_connector_below": 2}, {"previous": {"words": ["so"], "endings": ["\n", ","]}}]))
+    if "connectors" in when and not {"connector_probability_above", "since_connector_below"} & when.keys():
+        del when["connectors"]
+    do = draw(
+        st.sampled_from(
+            [
+                do, do, {"temperature": 0}, {"temperature": {"base": 0.8, "exponent": 1.5}}, {"truncate": {"top_k": 5}},
+                {"truncate": {"top_p": 0.8}}, {"truncate": {"min_p": 0.1}}, {"truncate": {"top_h": 0.5}},
+                {"force": {"text": "Wait, so"}}, {"force": {"text": "so", "instead_of": {"token_ids": list(range(90))}}},
+                {"amplify": {"words": ["so"], "bias": {"shape": "triangular", "amplitude": 3.0, "period": 5}}},
+            ]
+        )
+    )  # fmt: skip
+    rule = {"when": when, "do": do}
+    kinds = kinds_of(parse_policy(policy(rule)).rules[0])
+    match = draw(st.sampled_from([None, None, *(kind for kind in kinds if kind not in ("frequency", "count"))]))
+    return rule if match is None else {"do": {"control": {"like": rule, "match": match}}}
+
+
+def possible(written: Json, target: Target) -> bool:
+    """Not refused for contradicting itself."""
+    try:
+        compiled(written, target)
+    except PolicyError:
+        return False
+    return True
+
+
 @lru_cache
 def target_of(size: int) -> Target:
     return replace(TARGET, vocabulary=padded(size))
@@ -98,14 +138,15 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
     """A vocabulary's size, requests of several policies or none, and the step at which each begins."""
     size = draw(st.sampled_from([SIZE, 1024, 1500, 3 * 1024 + 17]))
     target = target_of(size)
-    written = st.builds(lambda some, shadow: policy(*some, shadow=shadow), st.lists(rules(), max_size=4), st.booleans())
-    policies = draw(st.lists(written, min_size=1, max_size=4))
+    written = st.builds(lambda some, shadow: policy(*some, shadow=shadow), st.lists(richer_rules(), max_size=4), st.booleans())
+    policies = draw(st.lists(written.filter(lambda one: possible(one, target)), min_size=1, max_size=4))
     request = st.builds(
         Request,
         program=st.sampled_from([None, *(compiled(one, target) for one in policies)]),
         temperature=st.sampled_from([0.0, 0.25, 0.7, 1.0, 1.3]),
         alternatives=st.sampled_from([0, 0, 3]),
         in_reasoning=st.booleans(),
+        seed=st.integers(0, 2**62),
     )
     requests = [Request(compiled(policies[0], target)), *draw(st.lists(request, max_size=19))]
     requests = [replace(one, handle=number + 1) for number, one in enumerate(draw(st.permutations(requests)))]

@@ -274,3 +274,44 @@ def test_the_json_schema_tells_the_fields() -> None:
     assert set(schema["properties"]) == {"name", "description", "source", "shadow", "rules"}
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Do"]["properties"]) == set(Do.model_fields)
+
+
+MORE_WRONG: dict[str, tuple[Any, str, str]] = {
+    "half a schedule": (
+        do(amplify={"words": ["a"], "bias": {"shape": "linear", "start": 1.0}}), "policy.rules[0].do.amplify.bias", "start, end, over",
+    ),
+    "another shape": (do(suppress={"words": ["a"], "bias": {"shape": "sine"}}), "policy.rules[0].do.suppress.bias.shape", "linear"),
+    "a rising suppression": (
+        do(suppress={"words": ["a"], "bias": {"shape": "linear", "start": -1.0, "end": 1.0, "over": 5}}),
+        "policy.rules[0].do.suppress", "never above 0",
+    ),
+    "a chance above 1": (
+        when(probability={"shape": "linear", "start": 2.0, "end": 0.0, "over": 5}), "policy.rules[0].when", "from 0 to 2",
+    ),
+    "two truncations": (do(truncate={"top_k": 1, "min_p": 0.1}), "policy.rules[0].do.truncate", "exactly one of top_k"),
+    "an empty text": (do(force={"text": ""}), "policy.rules[0].do.force.text", "at least 1 character"),
+    "another end": (do(force={"text": "a", "instead_of": "stop"}), "policy.rules[0].do.force.instead_of", "'end_of_reasoning'"),
+    "no such set": (do(stop={"instead_of": {}}), "policy.rules[0].do.stop.instead_of", "names no token"),
+    "a window alone": (when(confidence_window=5), "policy.rules[0].when", "add confidence_below"),
+    "a window too wide": (
+        when(confidence_below=1.0, confidence_window=5000), "policy.rules[0].when.confidence_window", "less than or equal to 2048",
+    ),
+    "a blank word before": (when(previous={"words": [" "]}), "policy.rules[0].when.previous", "visible character"),
+    "reasoning that is over": (
+        {"rules": [{"when": {"region": "answer"}, "do": {"end_reasoning": {}}}]}, "policy.rules[0]", "already ended",
+    ),
+    "a control with conditions": (
+        {"rules": [{"when": {"at_most": 1}, "do": {"control": {"like": {"do": {"stop": {}}}, "match": "positions"}}}]},
+        "policy.rules[0]", "do.control.like.when",
+    ),
+    "inside a control": (
+        do(control={"like": {"do": {"jump": {}}}, "match": "count"}), "policy.rules[0].do.control.like.do.jump", "one can write",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "field", "right"), MORE_WRONG.values(), ids=MORE_WRONG.keys())
+def test_wrong_input_of_the_richer_rules(data: Any, field: str, right: str) -> None:
+    with pytest.raises(PolicyError, match=right) as caught:
+        parse_policy(data)
+    assert caught.value.field == field
