@@ -27,6 +27,8 @@ FEWEST_FOR_RANK = 16
 CONFIDENCE_TOKENS = 20
 """The k of group confidence (arXiv:2508.15260)."""
 
+CATCH_UP_TOKENS = 16.0
+
 _LOWEST_BIN_NATS, _HIGHEST_BIN_NATS = 1e-3, 16.0
 _COIN, _DRAWN, _PLACE, _PAST = 0, MOST_RULES, 2 * MOST_RULES, 2 * MOST_RULES + 1  # salts: each purpose has its own chance
 
@@ -181,7 +183,7 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
         held = holds.float() if replaced is None else torch.where(rules.instead, holds * replaced, holds.float())
         chances = replace(chances, pending_held=_wide(held * placed), pending_placed=_wide(placed.float()))
         place = uniform(turn.seed, position, _PLACE)
-        fired = torch.where(rules.by_chance, placed & _by_chance(chances, rules.by_chance, place), fired)
+        fired = torch.where(rules.by_chance, placed & _by_chance(chances, core.fired, rules.by_chance, place), fired)
         shut = None if shut is None else shut & ~rules.by_chance
         if history is not None:
             past = _past_entropy(history, uniform(turn.seed, position, _PAST))
@@ -294,14 +296,17 @@ def _chance(turn: Turn, here: Tensor, salt: int) -> Tensor:
     return uniform(turn.seed[:, None], here, torch.arange(salt, salt + count, device=here.device))
 
 
-def _by_chance(chances: Chances, by_chance: Tensor, place: Tensor) -> Tensor:
+def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor) -> Tensor:
     """Which rules act here by chance: each as often as its conditions held so far, and never two where they exclude each other.
 
-    The rules' shares lie side by side on a circle of length 1, on which the position's one number falls.
+    What a rule owes, its conditions having held more often than it acted, is made up for within about CATCH_UP_TOKENS. The rules'
+    shares lie side by side on a circle of length 1, on which the position's one number falls.
     """
     count = by_chance.shape[1]
-    held = (chances.held + chances.pending_held)[:, :count]
-    share = torch.where(by_chance, held / (chances.placed + chances.pending_placed)[:, :count].clamp(min=1.0), 0.0)
+    held, placed = chances.held[:, :count], chances.placed[:, :count]
+    share = held / placed.clamp(min=1.0) + (held - acted[:, :count]) / CATCH_UP_TOKENS
+    share = torch.where(placed == 0, chances.pending_held[:, :count], share).clamp(0.0, 1.0)
+    share = torch.where(by_chance, share, 0.0)
     begin = share.cumsum(dim=-1) - share
     return (place[:, None] - begin).remainder(1.0) < share
 

@@ -1,12 +1,12 @@
 """What each policy of the library does to the embedded model's answers, beside its placebo, on held-out puzzles.
 
-All arms answer the same puzzles with the same seeds at temperature 1, interleaved puzzle by puzzle.
+All arms answer the same puzzles with the same seeds at temperature 1: `python -m tests.bench.library --set hard nowait`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +15,22 @@ from typing import Any
 
 import numpy as np
 import openai
+from forkpoint_policies.placebo import PLACEBO
 from forkpoint_server.demo.countdown import Puzzle, held_out_puzzles, is_correct
 from numpy.typing import NDArray
 
 from tests.serving import serving
 
 CAP_TOKENS = 1000
-AT_ONCE = 128
+AT_ONCE = 256
 DRAWS = 4000
 NO_POLICY = "none"
 COLUMNS = (
     "arm", "correct", "difference, points", "reasoning tokens", "difference", "capped", "positions acted on", "effect per answer"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
-    "alpha-one": {"paragraph": ".", "thinking_tokens": 300}  # the embedded model writes no paragraphs; about its mean length
+    "alpha-one": {"paragraph": ".", "thinking_tokens": 300},  # the embedded model writes no paragraphs; about its mean length
+    "budget-force": {"text": " Wait"},  # the word as this model writes it
 }
 """Parameters without which a policy could not act on the embedded model."""
 
@@ -45,7 +47,7 @@ class Answer:
 
 async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -> Answer:
     """One answer under an arm: a policy's name, or NO_POLICY."""
-    policy = {"use": arm, "with": FITTED.get(arm.removesuffix(".placebo"), {})} if arm != NO_POLICY else "observe"
+    policy = {"use": arm, "with": FITTED.get(arm.removesuffix(PLACEBO), {})} if arm != NO_POLICY else "observe"
     response = await client.chat.completions.create(
         model="countdown",
         messages=[{"role": "user", "content": puzzle.prompt}],
@@ -66,18 +68,16 @@ async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -
     )
 
 
-async def ask_all(url: str, arms: Sequence[str], puzzles: Sequence[Puzzle]) -> dict[str, list[Answer]]:
-    """Every puzzle under every arm."""
-    client = openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0)
+async def ask_all(url: str, arm: str, puzzles: Sequence[Puzzle]) -> list[Answer]:
+    """Every puzzle under an arm."""
     free = asyncio.Semaphore(AT_ONCE)
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
 
-    async def one(number: int, arm: str) -> Answer:
-        async with free:
-            return await ask(client, puzzles[number], arm, seed=number)
+        async def one(number: int) -> Answer:
+            async with free:
+                return await ask(client, puzzles[number], arm, seed=number)
 
-    found = await asyncio.gather(*(one(number, arm) for number in range(len(puzzles)) for arm in arms))
-    await client.close()
-    return {arm: list(found[place :: len(arms)]) for place, arm in enumerate(arms)}
+        return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -102,21 +102,26 @@ def row(arm: str, answers: list[Answer], plain: list[Answer]) -> str:
     )
 
 
-def main(count: int, names: Sequence[str]) -> None:
-    """Print a table for the easy puzzles and one for the hard ones."""
+def main() -> None:
+    """Print a table for each set of puzzles, arm by arm."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.library", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="POLICY", help="these and their placebos; all when none is named")
+    parser.add_argument("--puzzles", type=int, default=300)
+    parser.add_argument("--set", choices=("easy", "hard"), action="append", help="both when not given")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), "--max-num-seqs", "256") as server:
         listed = openai.OpenAI(base_url=server.api, api_key="none").get("/policies", cast_to=dict[str, Any])["data"]
         known = [policy["name"] for policy in listed]
-        arms = [NO_POLICY, *(name for name in known if not names or name.removesuffix(".placebo") in names)]
-        for difficulty in ("easy", "hard"):
-            puzzles = held_out_puzzles(difficulty, count)
-            found = asyncio.run(ask_all(server.api, arms, puzzles))
-            print(f"\n{difficulty}: {count} held-out puzzles, at most {CAP_TOKENS} tokens\n")
-            print(f"| {' | '.join(COLUMNS)} |")
-            print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        arms = [name for name in known if not args.names or name.removesuffix(PLACEBO) in args.names]
+        for difficulty in args.set or ("easy", "hard"):
+            puzzles = held_out_puzzles(difficulty, args.puzzles)
+            print(f"\n{difficulty}: {args.puzzles} held-out puzzles, at most {CAP_TOKENS} tokens\n")
+            print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+            plain = asyncio.run(ask_all(server.api, NO_POLICY, puzzles))
+            print(row(NO_POLICY, plain, plain), flush=True)
             for arm in arms:
-                print(row(arm, found[arm], found[NO_POLICY]), flush=True)
+                print(row(arm, asyncio.run(ask_all(server.api, arm, puzzles)), plain), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300, sys.argv[2:])
+    main()

@@ -278,7 +278,8 @@ def test_the_json_schema_tells_the_fields() -> None:
 
 MORE_WRONG: dict[str, tuple[Any, str, str]] = {
     "half a schedule": (
-        do(amplify={"words": ["a"], "bias": {"shape": "linear", "start": 1.0}}), "policy.rules[0].do.amplify.bias", "start, end, over",
+        do(amplify={"words": ["a"], "bias": {"shape": "linear", "start": 1.0}}),
+        "policy.rules[0].do.amplify.bias", "start, end, over",
     ),
     "another shape": (do(suppress={"words": ["a"], "bias": {"shape": "sine"}}), "policy.rules[0].do.suppress.bias.shape", "linear"),
     "a rising suppression": (
