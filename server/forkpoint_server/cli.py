@@ -16,9 +16,12 @@ TESTED_VLLM = ("0.32.0",)
 
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
-    "--block-size", "32", "--enforce-eager",
+    "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384",
 )  # fmt: skip
-"""How the embedded model is served: short traces fill blocks of 32 tokens, and nothing needs compiling."""
+"""How the embedded model is served: short traces fill blocks of 32 tokens, and nothing needs compiling.
+
+Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
+"""
 
 PROCESSORS = {False: "forkpoint_policies.vllm_v1:PolicyProcessor", True: "forkpoint_policies.vllm_v2:PolicyProcessor"}
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""

@@ -1,4 +1,4 @@
-"""The signals on a CPU, compiled by numba when this module is imported: for each row its maximum, then one fused sweep.
+"""The signals on a CPU, compiled by numba when this module is imported: one sweep over blocks that stay in the first-level cache.
 
 LLVM makes vector code of the loops because sums may be reordered (`reassoc`) and the exponential is arithmetic, not a call. Blocks
 are summed in float32 and then in float64. A row is always one thread's, so its bits do not depend on the rows around it.
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .definition import LEAST_WEIGHT, LOWEST_EXPONENT, Signals
 
-BLOCK = 1024
+BLOCK = 2048
 ELEMENTS_PER_THREAD = 1 << 20  # less than this is done before another thread has woken up
 
 Floats = NDArray[np.float32]
@@ -95,16 +95,27 @@ def _moments(block: Floats, peak: np.float32) -> tuple[np.float32, np.float32, n
 def _measure_rows(logits: Floats, stride: int, vocabulary: int, found: Floats, begin: int, end: int) -> None:
     for r in range(begin, end):
         row = logits[r * stride : r * stride + vocabulary]
-        peak = _highest(row)
-        total, first, second = 0.0, 0.0, 0.0
+        peak, total, first, second = NOTHING, 0.0, 0.0, 0.0
+        for at in range(0, vocabulary, BLOCK):  # each block is read from memory once, and then from the first-level cache
+            block = row[at : at + BLOCK]
+            highest = _highest(block)
+            if highest == NOTHING:
+                continue
+            s0, s1, s2 = _moments(block, highest)
+            if highest > peak:  # what was summed relative to the old peak, relative to the new one
+                shift = float(peak) - float(highest)
+                scale = math.exp(shift) if total > 0 else 0.0
+                shift = shift if total > 0 else 0.0
+                second = scale * (second + shift * (2 * first + shift * total)) + s2
+                first, total, peak = scale * (first + shift * total) + s1, scale * total + s0, highest
+            else:
+                shift = float(highest) - float(peak)
+                scale = math.exp(shift)
+                second += scale * (s2 + shift * (2 * s1 + shift * s0))
+                first += scale * (s1 + shift * s0)
+                total += scale * s0
         if peak == NOTHING:
             peak, total = ZERO, 1.0
-        else:
-            for at in range(0, vocabulary, BLOCK):
-                s0, s1, s2 = _moments(row[at : at + BLOCK], peak)
-                total += float(s0)
-                first += float(s1)
-                second += float(s2)
         mean = first / total
         found[0, r] = peak
         found[1, r] = total
