@@ -43,7 +43,7 @@ class RowRecorder(LogitsProcessor):
         lengths = states.total_len.gpu[slots].tolist()
         self._write(
             "apply",
-            logits=[list(logits.shape), str(logits.dtype)],
+            logits=list(logits.shape),
             best=logits.argmax(dim=-1).tolist(),
             expanded_idx_mapping=ctx.expanded_idx_mapping.tolist(),
             idx_mapping=slots,
