@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 def write_random_model(folder: Path) -> Path:
-    """A Llama of a few thousand parameters with the embedded model's tokenizer, to be served with `--load-format dummy`."""
+    """A Llama of a few thousand parameters, to be served with `--load-format dummy`; the embedded tokenizer in lower case."""
     shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
     vocabulary = json.loads((WEIGHTS / "config.json").read_text())["vocab_size"]
     config = {
@@ -99,6 +99,8 @@ def write_random_model(folder: Path) -> Path:
         "rope_theta": 10000.0,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": {"type": "Lowercase"}}))
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -88,9 +88,9 @@ class Compiled:
     warnings: tuple[str, ...]
     draws: tuple[Draw, ...] = ()
 
-    def drawn(self, seed: int, target: Target) -> dict[int, list[int]]:
+    def drawn(self, seed: int) -> dict[int, list[int]]:
         """The tokens that stand in for those of a rule (by its index in the program) in a request with this seed."""
-        return {draw.rule: draw.tokens(seed, target.vocabulary.size, target.frequencies) for draw in self.draws}
+        return {draw.rule: draw.tokens(seed) for draw in self.draws}
 
 
 def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Compiled:
@@ -115,7 +115,7 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
         tails=list(automaton.tails.items()),
         word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes() if automaton.states else b"",
     )
-    draws = tuple(Draw(place[draw.rule], draw.count, draw.frequency, draw.excluded) for draw in build.draws)
+    draws = tuple(replace(draw, rule=place[draw.rule]) for draw in build.draws)
     return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws)
 
 
@@ -351,15 +351,20 @@ class _Build:
         own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
         replaced = like.text if forced else sorted(own) or like.target.tokens[:1]
         excluded = {*vocabulary.silent, *like.target.tokens, *like.text, self.target.reasoning_start, self.target.reasoning_end}
-        frequency = None
+        frequency, shares = None, None
         if match == "frequency":
             if not self.target.frequencies:
                 raise PolicyError(field, "`frequency` needs the token frequencies of the served model, which was not calibrated")
             excluded |= self.target.connectors
             frequency = sum(self.target.frequencies.get(token, 0.0) for token in replaced)
-        if len(replaced) + len(excluded) > vocabulary.size:
-            raise PolicyError(field, f"there are not {len(replaced)} other tokens to draw from")
-        self.draws.append(Draw(like.number, len(replaced), frequency, frozenset(excluded)))
+            pool = np.array([token for token in sorted(self.target.frequencies) if token not in excluded], np.int64)
+            shares = np.array([self.target.frequencies[token] for token in pool.tolist()])
+        else:
+            pool = np.setdiff1d(np.arange(vocabulary.size), np.array(sorted(excluded), np.int64))
+        needed = len(replaced) if frequency is None else 1
+        if len(pool) < needed:
+            raise PolicyError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
+        self.draws.append(Draw(like.number, len(replaced), pool, frequency, shares))
         drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
         return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
 

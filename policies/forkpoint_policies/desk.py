@@ -54,7 +54,10 @@ class Desk:
 
     def admit(self, slot: int, instruction: Instruction, temperature: float, generated: Sequence[int]) -> Assignment:
         """Take a request into a slot; `generated` are its tokens so far, more than none when it was preempted before."""
-        self.dismiss(slot)
+        # V2 does not tell that a request was preempted: it comes again, in another slot perhaps
+        before = next((used for used, one in self._in_use.items() if one.instruction.handle == instruction.handle), slot)
+        for left in {slot, before}:
+            self.dismiss(left)
         program, uses = self._program(instruction)
         kept = self._left.pop(instruction.handle, None)
         word_state, in_reasoning = instruction.word_state, instruction.in_reasoning

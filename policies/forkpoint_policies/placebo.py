@@ -5,10 +5,10 @@ The published controls are unfair: to ban a set of random tokens removes almost 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .spec import Control, Do, EntropyTemperature, Match, Policy, PolicyError, Rule
 
@@ -77,35 +77,32 @@ def _chooses_positions(rule: Rule) -> bool:
     return by_entropy or any(instead) or any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
     """What is drawn for each request in place of a rule's tokens: `count` of them, or so many that their `frequency` is the same.
 
-    `rule` is the rule's index in the program; `excluded` are never drawn.
+    `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the model's own
+    text: both [p].
     """
 
     rule: int
     count: int
-    frequency: float | None
-    excluded: Collection[int]
+    pool: NDArray[np.int64]
+    frequency: float | None = None
+    shares: NDArray[np.float64] | None = None
 
-    def tokens(self, seed: int, vocabulary: int, frequencies: Mapping[int, float]) -> list[int]:
+    def tokens(self, seed: int) -> list[int]:
         """The tokens for a request with this seed."""
         random = np.random.default_rng([seed & (2**63 - 1), self.rule])
-        if self.frequency is None:
-            drawn: dict[int, None] = {}
-            while len(drawn) < self.count:
-                token = int(random.integers(vocabulary))
-                if token not in self.excluded:
-                    drawn[token] = None
-            return list(drawn)
-        pool = np.array([token for token in sorted(frequencies) if token not in self.excluded])
-        random.shuffle(pool)
+        if self.frequency is None or self.shares is None:
+            drawn: list[int] = self.pool[random.choice(len(self.pool), self.count, replace=False)].tolist()
+            return drawn
         total, found = 0.0, list[int]()
-        for token in pool.tolist():
+        order = random.permutation(len(self.pool))
+        for token, share in zip(self.pool[order].tolist(), self.shares[order].tolist(), strict=True):
             if total >= self.frequency:
                 break
-            if total + frequencies[token] <= self.frequency * 1.05 or not found:
+            if total + share <= self.frequency * 1.05 or not found:
                 found.append(token)
-                total += frequencies[token]
+                total += share
         return found

@@ -44,13 +44,34 @@ class Header(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The rows of one step as the server reads them; arrays of [n] unless said otherwise."""
+class Rows:
+    """Records as they were sent, [n, 7 + R] int32, and what their columns mean."""
 
-    handle: NDArray[np.int32]
-    position: NDArray[np.int32]
-    flags: NDArray[np.int32]
-    numbers: NDArray[np.float32]  # [n, 4 + R]
+    values: NDArray[np.int32]
+
+    @property
+    def handle(self) -> NDArray[np.int32]:
+        return self.values[:, 0]
+
+    @property
+    def position(self) -> NDArray[np.int32]:
+        return self.values[:, 1]
+
+    @property
+    def flags(self) -> NDArray[np.int32]:
+        return self.values[:, 2]
+
+    @property
+    def numbers(self) -> NDArray[np.float32]:
+        """[n, 4 + R], as in kernel.Record."""
+        return self.values[:, 3:].view(np.float32)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The records of one step as the server reads them."""
+
+    rows: Rows
     detailed: NDArray[np.int32]  # [m], which rows the alternatives belong to
     alternatives: NDArray[np.int32]  # [m, k]
     probabilities: NDArray[np.float32]  # [m, k]
@@ -71,10 +92,7 @@ def decode(frames: Sequence[bytes]) -> Batch:
     rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, HEAD_COLUMNS + header.rules)
     details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, 1 + 2 * header.alternatives)
     return Batch(
-        handle=rows[:, 0],
-        position=rows[:, 1],
-        flags=rows[:, 2],
-        numbers=rows[:, 3:].view(np.float32),
+        rows=Rows(rows),
         detailed=details[:, 0],
         alternatives=details[:, 1 : 1 + header.alternatives],
         probabilities=details[:, 1 + header.alternatives :].view(np.float32),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import vllm
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from starlette.middleware import Middleware
 from vllm import envs
 from vllm.engine.protocol import EngineClient
@@ -37,7 +37,7 @@ from .telemetry import Receiver
 logger = logging.getLogger(__name__)
 
 
-async def serve(args: Namespace, registry: Registry, default: Policy | None) -> None:
+async def serve(args: Namespace, registry: Registry, default: str | None) -> None:
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
@@ -53,7 +53,7 @@ async def serve(args: Namespace, registry: Registry, default: Policy | None) -> 
 
 
 async def _serve(
-    engine: EngineClient, address: str, sock: Any, args: Namespace, registry: Registry, default: Policy | None, receiver: Receiver
+    engine: EngineClient, address: str, sock: Any, args: Namespace, registry: Registry, default: str | None, receiver: Receiver
 ) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
@@ -66,7 +66,8 @@ async def _serve(
         served_target, engine, args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     )
     service = Service(target, registry, default, receiver, models)
-    for policy in (*(named.policy for named in registry if not named.builtin), *([default] if default is not None else [])):
+    own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
+    for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours

@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
                 "install that one, or pass --allow-untested-vllm"
             )
         registry = Registry(read_policies(args.policies) if args.policies else None)
-        default = registry.get(args.policy, "--policy").policy if args.policy else None
+        if args.policy:
+            registry.get(args.policy, "--policy")
         _choose_processor(args)
     except (PolicyError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     from .app import serve
 
     try:
-        uvloop.run(serve(args, registry, default))
+        uvloop.run(serve(args, registry, args.policy))
     except KeyboardInterrupt:
         return 130
     except (PolicyError, ValueError, OSError, RuntimeError) as error:
@@ -72,7 +73,7 @@ def parse(arguments: list[str]) -> Namespace:
     own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
     args: Namespace = parser.parse_args(arguments)
-    if args.model_tag is None and not any(argument.split("=")[0] == "--model" for argument in arguments):
+    if args.model_tag is None and args.model == parser.get_default("model"):
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; ample for two million parameters
         args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
     if args.model_tag is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from forkpoint_policies.connectors import FAMILIES
 from forkpoint_policies.spec import PolicyError
 from forkpoint_policies.vocabulary import Vocabulary
 from forkpoint_policies.words import ANY_STATE, FREE, build_automaton
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -17,19 +19,25 @@ class ConnectorIds:
 
     words: Mapping[str, tuple[str, ...]]
     tokens: Mapping[str, tuple[int, ...]]
-    _family_of: Mapping[int, str]
+    _number_of: NDArray[np.int64]  # [vocabulary], 1 + the number of the token's first family, 0 for none
 
     def family(self, token: int) -> str | None:
         """The first family that a token belongs to."""
-        return self._family_of.get(token)
+        return next(iter(self.count([token])), None)
+
+    def count(self, tokens: Sequence[int]) -> dict[str, int]:
+        """How often each family comes, of those that come at all."""
+        known = np.array(tokens, np.int64)
+        times = np.bincount(self._number_of[known[known < len(self._number_of)]], minlength=1 + len(self.words))
+        return {family: int(times[1 + number]) for number, family in enumerate(self.words) if times[1 + number]}
 
 
 def find_connectors(vocabulary: Vocabulary) -> ConnectorIds:
     """Look the families up in a vocabulary."""
     words: dict[str, tuple[str, ...]] = {}
     tokens: dict[str, tuple[int, ...]] = {}
-    family_of: dict[int, str] = {}
-    for family, members in FAMILIES.items():
+    number_of = np.zeros(vocabulary.size, np.int64)
+    for number, (family, members) in enumerate(FAMILIES.items()):
         found: dict[int, None] = {}
         written = []
         for word in members:
@@ -41,5 +49,5 @@ def find_connectors(vocabulary: Vocabulary) -> ConnectorIds:
             found |= dict.fromkeys(token for state, token in completions if state in (ANY_STATE, FREE))
         words[family], tokens[family] = tuple(written), tuple(sorted(found))
         for token in found:
-            family_of.setdefault(token, family)
-    return ConnectorIds(words, tokens, family_of)
+            number_of[token] = number_of[token] or 1 + number
+    return ConnectorIds(words, tokens, number_of)

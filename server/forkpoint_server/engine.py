@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_policies.instruction import Instruction, without_instruction
+from forkpoint_policies.program import NO_TOKEN, Program
 from vllm.engine.protocol import EngineClient
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -26,7 +28,7 @@ class InterveningEngine:
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
-        self._children: dict[str, list[str]] = {}
+        self._children: dict[str, list[str]] = {}  # by the id that its client may have chosen, so not unique
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -39,39 +41,44 @@ class InterveningEngine:
         params.extra_args = without_instruction(params.extra_args)
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
         if intervention is None:
-            return self._counted(self._engine.generate(prompt, params, request_id, **options))
+            return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
         traces = intervention.open(params.n)
-        branches = [_instructed(params, intervention, trace, number, prompt) for number, trace in enumerate(traces)]
+        begin = _begin(intervention.plan.program, prompt)
+        branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
-            return self._traced(outputs, traces[0], intervention, _is_cumulative(params))
+            return self._watched(outputs, intervention.label, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
 
-    async def abort(self, request_id: str | Iterable[str]) -> None:
-        """As EngineClient.abort; the choices of a request go with it."""
+    async def abort(self, request_id: str | Iterable[str], **options: Any) -> None:
+        """As AsyncLLM.abort; the choices of a request go with it."""
         asked = [request_id] if isinstance(request_id, str) else list(request_id)
-        await self._engine.abort([one for name in asked for one in self._children.get(name, [name])])
+        children = [child for name in asked for child in self._children.get(name, ())]
+        await self._engine.abort([*asked, *children], **options)
 
-    async def _counted(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
-        async with aclosing(outputs):
-            async for output in outputs:
-                for choice in output.outputs:
-                    if choice.finish_reason is not None:
-                        metrics.REQUESTS.labels("none", "", choice.finish_reason).inc()
-                yield output
-
-    async def _traced(
-        self, outputs: AsyncGenerator[RequestOutput, None], trace: Trace, intervention: Intervention, cumulative: bool
+    async def _watched(
+        self, outputs: AsyncGenerator[RequestOutput, None], label: str, trace: Trace | None = None, cumulative: bool = False
     ) -> AsyncGenerator[RequestOutput, None]:
-        async with aclosing(outputs):
-            async for output in outputs:
-                for choice in output.outputs:
-                    if cumulative:
-                        trace.tokens.clear()
-                    trace.tokens.extend(choice.token_ids)
-                    if choice.finish_reason is not None:
-                        metrics.REQUESTS.labels(intervention.plan.label, "", choice.finish_reason).inc()
-                yield output
+        """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends."""
+        ended = False
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    for choice in output.outputs:
+                        if trace is not None:
+                            if cumulative:
+                                trace.tokens.clear()
+                            trace.tokens.extend(choice.token_ids)
+                        if choice.finish_reason is not None:
+                            ended = True
+                            metrics.REQUESTS.labels(label, "", choice.finish_reason).inc()
+                    if trace is not None:
+                        trace.ended = ended
+                    yield output
+        except (asyncio.CancelledError, GeneratorExit):
+            if not ended:
+                metrics.REQUESTS.labels(label, "", "abort").inc()
+            raise
 
     async def _several(
         self,
@@ -91,14 +98,14 @@ class InterveningEngine:
         async def run(number: int) -> None:
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
-                async with aclosing(self._traced(outputs, traces[number], intervention, cumulative)) as traced:
-                    async for output in traced:
+                async with aclosing(self._watched(outputs, intervention.label, traces[number], cumulative)) as watched:
+                    async for output in watched:
                         arrived.put_nowait((number, output))
                 arrived.put_nowait((number, None))
             except Exception as error:  # noqa: BLE001  # it is raised again where the choices are gathered
                 arrived.put_nowait((number, error))
 
-        self._children[request_id] = names
+        self._children.setdefault(request_id, []).extend(names)
         tasks = [asyncio.create_task(run(number)) for number in range(len(branches))]
         finals: dict[int, RequestOutput] = {}
         running = len(tasks)
@@ -127,40 +134,59 @@ class InterveningEngine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            del self._children[request_id]
+            for name in names:
+                self._children[request_id].remove(name)
+            if not self._children[request_id]:
+                del self._children[request_id]
 
 
-def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, prompt: Any) -> SamplingParams:
+@dataclass(frozen=True)
+class _Begin:
+    """Where a request's prompt leaves it."""
+
+    word_state: int
+    in_reasoning: bool
+
+
+def _begin(program: Program, prompt: Any) -> _Begin:
+    tokens = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
+    word_state, _ = program.follow(list(tokens[-PROMPT_TAIL:]))
+    return _Begin(word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
+
+
+def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, begin: _Begin) -> SamplingParams:
     """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
     plan = intervention.plan
-    tokens = list(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else []
-    word_state, _ = plan.program.follow(tokens[-PROMPT_TAIL:])
-    seed = secrets.randbits(62) if params.seed is None else params.seed + number
+    seed = secrets.randbits(62) if params.seed is None else _signed(params.seed + number)
     instruction = Instruction(
         program=plan.packed,
         key=plan.key,
         handle=trace.handle,
         address=intervention.receiver.address,
-        word_state=word_state,
-        in_reasoning=begins_in_reasoning(tokens, plan.program.reasoning_start, plan.program.reasoning_end),
+        word_state=begin.word_state,
+        in_reasoning=begin.in_reasoning,
         alternatives=ALTERNATIVES if intervention.forks else 0,
         seed=seed,
-        drawn=plan.compiled.drawn(seed, intervention.target),
+        drawn=plan.compiled.drawn(seed),
     )
     own = params.clone()
     own.extra_args = instruction.into(params.extra_args)
     if params.n > 1:
         own.n = 1
-        own.seed = None if params.seed is None else params.seed + number
+        own.seed = None if params.seed is None else _signed(params.seed + number)
     return own
 
 
-def begins_in_reasoning(prompt: list[int], start: int, end: int) -> bool:
+def _signed(seed: int) -> int:
+    """A seed as 64 bits: vLLM takes seeds up to the largest such number, and the next choice's is one more."""
+    return (seed + 2**63) % 2**64 - 2**63
+
+
+def begins_in_reasoning(prompt: Sequence[int], start: int, end: int) -> bool:
     """Whether what follows the prompt is reasoning: unless the last marker in it is the one that ends it."""
-    for token in reversed(prompt):
-        if token in (start, end):
-            return token == start
-    return True
+    if start == end == NO_TOKEN:
+        return True
+    return next((token == start for token in reversed(prompt) if token in (start, end)), True)
 
 
 def _is_cumulative(params: SamplingParams) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from . import metrics
 from .connector_ids import ConnectorIds
 from .telemetry import Profile, Receiver, Trace
 
-SETTLE_SECONDS = 1.0
 ALTERNATIVES = 5
 
 current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
@@ -29,7 +27,6 @@ class Plan:
     """A compiled policy, ready to be sent: `packed` is the program and `key` its name in the worker."""
 
     policy: Policy
-    label: str
     compiled: Compiled
     packed: bytes
     key: str
@@ -38,12 +35,22 @@ class Plan:
     def program(self) -> Program:
         return self.compiled.program
 
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        """The action of each compiled rule, by the name that the user wrote."""
+        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+
+    @cached_property
+    def digest(self) -> str:
+        return self.policy.digest
+
 
 @dataclass
 class Intervention:
     """What one HTTP request asked for, and its traces, in the order of the response's choices."""
 
     plan: Plan
+    label: str  # the policy's name in the metrics
     named: bool  # a policy was asked for, rather than only `forks`
     forks: bool
     threshold: float
@@ -61,14 +68,13 @@ class Intervention:
 
     async def settle(self) -> None:
         """Wait, not for long, until the records of all tokens are here."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        await asyncio.gather(*(trace.settle(deadline) for trace in self.traces))
+        await self.receiver.settle(self.traces)
 
     def close(self) -> None:
         """Count what happened, once, and let go of the traces."""
-        self.receiver.close(self.traces)
         for trace in self.traces:
             self._count(trace)
+        self.receiver.close(self.traces, self.threshold)
 
     def summary(self) -> dict[str, Any]:
         """The `forkpoint` object of the response."""
@@ -77,7 +83,7 @@ class Intervention:
         planning = entropy > self.threshold
         told: dict[str, Any] = {
             "policy": self.plan.policy.name if self.named else None,
-            "digest": self.plan.policy.digest if self.named else None,
+            "digest": self.plan.digest if self.named else None,
             "shadow": self.plan.policy.shadow,
             "experiment": None,
             "arm": None,
@@ -113,7 +119,7 @@ class Intervention:
                     "positions": profile.position.tolist(),
                     "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
                     "in_reasoning": profile.in_reasoning.tolist(),
-                    "actions": [self._fired(profile, place) for place in range(len(profile.position))],
+                    "actions": self._fired(profile),
                 }
                 for trace, profile in zip(self.traces, profiles, strict=True)
             ],
@@ -124,28 +130,28 @@ class Intervention:
     def _fork_points(self, profiles: list[Profile]) -> list[dict[str, Any]]:
         return [point for trace, profile in zip(self.traces, profiles, strict=True) for point in self._points(trace, profile)]
 
-    def _fired(self, profile: Profile, place: int) -> list[str]:
-        """The actions that fired at a place of the profile; none when no policy was asked for."""
-        return [action for rule, action in enumerate(self._actions()) if profile.fired[place, rule]] if self.named else []
-
-    def _actions(self) -> list[str]:
-        """The action of each compiled rule, by the name that the user wrote."""
-        return [self.plan.policy.rules[rule.number].do.action for rule in self.plan.program.rules]
+    def _fired(self, profile: Profile) -> list[list[str]]:
+        """The actions that fired at each place of the profile; none when no policy was asked for."""
+        found: list[list[str]] = [[] for _ in profile.position]
+        if self.named:
+            for place, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
+                found[place].append(self.plan.actions[rule])
+        return found
 
     def _interventions(self, profiles: list[Profile]) -> dict[str, dict[str, float]]:
-        told: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in self._actions()}
+        told: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in self.plan.actions}
         for profile in profiles:
-            for rule, action in enumerate(self._actions()[: profile.fired.shape[1]]):
+            for rule, action in enumerate(self.plan.actions[: profile.fired.shape[1]]):
                 told[action]["fired"] += int(profile.fired[:, rule].sum())
                 told[action]["effect"] += float(profile.effect[:, rule].sum())
         return {action: {"fired": one["fired"], "effect": round(one["effect"], 4)} for action, one in told.items()}
 
     def _points(self, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
-        points = []
+        points, actions = [], self._fired(profile)
         for place in np.flatnonzero(profile.entropy > self.threshold).tolist():
             index = int(profile.position[place])
             alternatives = profile.alternatives.get(index)
-            fired = self._fired(profile, place)
+            fired = actions[place]
             points.append(
                 {
                     "choice": trace.choice,
@@ -166,7 +172,7 @@ class Intervention:
 
     def _reasoning_tokens(self, trace: Trace, profile: Profile) -> int:
         """As vLLM counts them: without the marker that ends the reasoning."""
-        ends = np.array([trace.tokens[index] == self.plan.program.reasoning_end for index in profile.position.tolist()], np.bool_)
+        ends = np.array(trace.tokens, np.int64)[profile.position] == self.plan.program.reasoning_end
         return int((profile.in_reasoning & ~ends).sum())
 
     def _text(self, token: int) -> str:
@@ -174,19 +180,19 @@ class Intervention:
         return vocabulary.tokens[token].decode(errors="replace") if token < vocabulary.size else ""
 
     def _count(self, trace: Trace) -> None:
-        label, profile = self.plan.label, trace.profile()
-        metrics.DROPPED.inc(trace.missing)
+        label, profile = self.label, trace.profile()
+        if trace.ended:  # what comes after a client has left is not waited for
+            metrics.DROPPED.inc(trace.missing)
         planning = profile.entropy > self.threshold
         for role, chosen in (("planning", planning), ("execution", ~planning)):
             metrics.TOKENS.labels(label, role).inc(int(chosen.sum()))
             histogram = metrics.ENTROPY.labels(label, role)
             for nats in profile.entropy[chosen].tolist():
                 histogram.observe(nats)
-        for token in trace.tokens:
-            if family := self.connectors.family(token):
-                metrics.CONNECTORS.labels(label, family).inc()
+        for family, times in self.connectors.count(trace.tokens).items():
+            metrics.CONNECTORS.labels(label, family).inc(times)
         metrics.REASONING.labels(label).observe(self._reasoning_tokens(trace, profile))
-        for rule, action in enumerate(self._actions()[: profile.fired.shape[1]] if self.named else []):
+        for rule, action in enumerate(self.plan.actions[: profile.fired.shape[1]] if self.named else []):
             families = _families(self.plan.policy, self.plan.program.rules[rule].number)
             metrics.INTERVENTIONS.labels(label, action, families).inc(int(profile.fired[:, rule].sum()))
             metrics.EFFECT.labels(label, action).inc(float(profile.effect[:, rule].sum()))

@@ -18,6 +18,8 @@ from .response import SummarisedSend
 from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
+"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 ALONE = ("use_beam_search", "background")
 """Beam search asks the engine anew for each token; a background response is told of before it is generated."""
 OWN = ("/v1/policies",)
@@ -53,10 +55,14 @@ class Interventions:
         header = Headers(scope=scope).get(HEADER)
         try:
             asked = resolve(body, header, models, self._service.registry, self._service.default)
+            policy = asked.asked
             for option in ALONE:
-                if (asked.policy or asked.forks) and body.get(option):
+                if body.get(option) in (None, False):
+                    continue
+                if asked.forks or (policy is not None and not asked.by_default):
                     raise PolicyError("policy", f"does not work with {option}; leave one of the two out")
-            intervention = await self._service.intervention(asked.policy, asked.forks)
+                policy = None  # the server's default is for what can have one
+            intervention = await self._service.intervention(policy, asked.forks)
         except PolicyError as error:
             await wrong(error)(scope, receive, send)
             return
@@ -72,7 +78,7 @@ class Interventions:
             intervention.response_id = response_id
             return intervention.summary()
 
-        headers = {"X-Forkpoint-Policy": asked.policy.name} if asked.policy is not None else {}
+        headers = {"X-Forkpoint-Policy": policy.policy.name} if policy is not None else {}
         token = current.set(intervention)
         try:
             await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary))
@@ -84,12 +90,16 @@ class Interventions:
     async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]
     ) -> None:
-        """A route that generates nothing: a policy is an error there, a model's alias means the model."""
-        if body.get("policy") is not None:
-            error = PolicyError("policy", f"works on {', '.join(GENERATING)}; {path} generates no text, leave it out")
-            await wrong(error)(scope, receive, send)
-            return
+        """A route that takes no policy. Where nothing is generated, a model's alias means the model."""
         model, alias = split_model(body.get("model"), models)
+        asked = {"policy": body.get("policy") is not None}
+        if path in WITHOUT_POLICIES:
+            asked |= {"forks": bool(body.get("forks")), "model": alias is not None, HEADER: HEADER in Headers(scope=scope)}
+        for field, here in asked.items():
+            if here:
+                error = PolicyError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")
+                await wrong(error)(scope, receive, send)
+                return
         if alias is not None:
             raw = json.dumps({**body, "model": model}).encode()
             scope = _with_length(scope, len(raw))

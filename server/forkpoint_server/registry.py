@@ -33,22 +33,10 @@ class Registry:
         if name not in self._named:
             plain = name.removesuffix(PLACEBO)
             if plain in self._named and name != plain:
-                raise PolicyError(field, f"{plain!r} does the same at every position, so it has no placebo")
+                why = "is a placebo itself" if plain.endswith(PLACEBO) else "does the same at every position"
+                raise PolicyError(field, f"{plain!r} {why}, so it has no placebo")
             raise PolicyError(field, f"there is no policy {name!r}; there are {', '.join(self._named)}")
         return self._named[name]
-
-    def label(self, policy: Policy | None) -> str:
-        """The name under which metrics count a policy: bounded, so every inline one is `inline`.
-
-        A named policy keeps its name whatever its parameters: their rules have the same actions.
-        """
-        if policy is None:
-            return "none"
-        known = self._named.get(policy.name)
-        if known is None:
-            return "inline"
-        same = [rule.do.action for rule in policy.rules] == [rule.do.action for rule in known.policy.rules]
-        return policy.name if same and policy.description == known.policy.description else "inline"
 
 
 def read_policies(folder: Path) -> dict[str, Policy]:

@@ -14,30 +14,49 @@ HEADER = "x-forkpoint-policy"
 FIELDS = ("policy", "forks")
 
 
+NONE = "none"
+"""Asks for no policy where the server has a default."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A policy, and the name that metrics count it by: bounded, so every inline one is `inline`."""
+
+    policy: Policy
+    label: str
+
+    @staticmethod
+    def by(name: str, policy: Policy) -> Asked:
+        """What a named policy is counted as, whatever its parameters; a shadow does nothing, so it is counted apart."""
+        return Asked(policy, f"{name} (shadow)" if policy.shadow else name)
+
+
 @dataclass(frozen=True)
 class Resolved:
-    """What a request asked for. `body` is what vLLM shall read: without our fields, with the plain model name."""
+    """What a request asked for. `body` is what vLLM shall read: without our fields, with the plain model name.
 
-    policy: Policy | None
+    `by_default`: the request named no policy, so it got the server's.
+    """
+
+    asked: Asked | None
     forks: bool
     body: dict[str, Any]
     changed: bool
+    by_default: bool = False
 
 
-def resolve(
-    body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: Policy | None
-) -> Resolved:
+def resolve(body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None) -> Resolved:
     """Resolve a request. Raises PolicyError when what it asks for cannot be, or when two ways of asking disagree."""
-    asked: dict[str, Policy] = {}
+    asked: dict[str, Asked | None] = {}
     if body.get("policy") is not None:
         asked["the body's `policy`"] = _from_body(body["policy"], registry)
     if header is not None:
-        asked["the header X-Forkpoint-Policy"] = registry.get(header, "X-Forkpoint-Policy").policy
+        asked["the header X-Forkpoint-Policy"] = _by_name(header, registry, "X-Forkpoint-Policy")
     model, alias = split_model(body.get("model"), models)
     if alias is not None:
-        asked[f"the model {body['model']!r}"] = registry.get(alias, "model").policy
-    if len(set(asked.values())) > 1:
-        said = ", ".join(f"{place} says {policy.name!r}" for place, policy in asked.items())
+        asked[f"the model {body['model']!r}"] = _by_name(alias, registry, "model")
+    if len({one and one.policy for one in asked.values()}) > 1:
+        said = ", ".join(f"{place} says {one.policy.name if one else NONE!r}" for place, one in asked.items())
         raise PolicyError("policy", f"{said}; ask for one policy, in one place")
     forks = body.get("forks", False)
     if forks is None:
@@ -48,7 +67,9 @@ def resolve(
     if alias is not None:
         kept["model"] = model
     changed = alias is not None or len(kept) != len(body)
-    return Resolved(next(iter(asked.values()), default), forks, kept, changed)
+    by_default = not asked and default is not None
+    chosen = next(iter(asked.values()), _by_name(default, registry, "--policy") if default is not None else None)
+    return Resolved(chosen, forks, kept, changed, by_default)
 
 
 def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:
@@ -60,17 +81,21 @@ def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:
     return model, None
 
 
-def _from_body(asked: Any, registry: Registry) -> Policy:
+def _by_name(name: str, registry: Registry, field: str) -> Asked | None:
+    return None if name == NONE else Asked.by(name, registry.get(name, field).policy)
+
+
+def _from_body(asked: Any, registry: Registry) -> Asked | None:
     if isinstance(asked, str):
-        return registry.get(asked).policy
+        return _by_name(asked, registry, "policy")
     if isinstance(asked, dict) and "use" in asked:
         return _from_use(asked, registry)
     if isinstance(asked, dict):
-        return parse_policy(asked)
+        return Asked.by("inline", parse_policy(asked))
     raise PolicyError("policy", f"must be a policy's name or a policy object, not {type(asked).__name__}")
 
 
-def _from_use(asked: dict[str, Any], registry: Registry) -> Policy:
+def _from_use(asked: dict[str, Any], registry: Registry) -> Asked:
     for key in asked:
         if key not in ("use", "with", "shadow"):
             raise PolicyError(f"policy.{key}", "is not a field beside `use`; here one can write use, with, shadow")
@@ -83,4 +108,4 @@ def _from_use(asked: dict[str, Any], registry: Registry) -> Policy:
     policy = named.use(parameters)
     if not isinstance(shadow, bool):
         raise PolicyError("policy.shadow", f"must be true or false, not {shadow!r}")
-    return policy.in_shadow() if shadow else policy
+    return Asked.by(name, policy.in_shadow() if shadow else policy)

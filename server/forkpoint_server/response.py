@@ -13,6 +13,7 @@ Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
 """Given the response's id, what to tell of it."""
 
 DONE = b"data: [DONE]"
+CHUNK = b"data: {"
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
 """The events that end a stream of responses or messages; chat and completions end with [DONE]."""
 
@@ -67,7 +68,12 @@ class SummarisedSend:
 
     async def _stream(self, message: Message) -> None:
         """Pass whole events on; what has not ended yet waits for its end."""
-        self._body += message.get("body", b"")
+        body = message.get("body", b"")
+        if not self._body and body.startswith(CHUNK) and body.find(b"\n\n") == len(body) - 2:  # nearly all of them
+            self._last_chunk = body
+            await self._send(message)
+            return
+        self._body += body
         passed = b""
         while (end := self._body.find(b"\n\n")) >= 0:
             event, self._body = self._body[: end + 2], self._body[end + 2 :]
@@ -81,6 +87,9 @@ class SummarisedSend:
     async def _event(self, event: bytes) -> bytes:
         if event.startswith(DONE):
             return await self._last_chunk_with_summary() + event
+        if event.startswith(CHUNK):
+            self._last_chunk = event
+            return event
         name, data = _fields(event)
         if name in LAST_EVENTS:
             told = json.loads(data)
@@ -89,13 +98,11 @@ class SummarisedSend:
             return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
         if name == "message_start":
             self._message_id = json.loads(data).get("message", {}).get("id")
-        if not name and data:
-            self._last_chunk = data
         return event
 
     async def _last_chunk_with_summary(self) -> bytes:
         try:
-            last = json.loads(self._last_chunk)
+            last = json.loads(_fields(self._last_chunk)[1])
         except ValueError:
             return b""
         if "choices" not in last:  # an error, or the end of an API that says so otherwise

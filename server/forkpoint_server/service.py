@@ -10,7 +10,7 @@ from typing import Any
 import xgrammar
 from forkpoint_policies.compiler import Compiled, Target, compile_policy
 from forkpoint_policies.program import NO_TOKEN, key_of
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy, PolicyError
 from forkpoint_policies.vocabulary import Vocabulary
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
@@ -19,6 +19,7 @@ from .calibration import Calibration
 from .connector_ids import find_connectors
 from .intervention import Intervention, Plan
 from .registry import Registry
+from .resolution import Asked
 from .telemetry import Receiver
 from .traces import Traces
 
@@ -29,7 +30,7 @@ class Service:
     """Compiles policies for the served model, and opens an Intervention for each request that asks for one."""
 
     def __init__(
-        self, target: Target, registry: Registry, default: Policy | None, receiver: Receiver, models: Callable[[], Collection[str]]
+        self, target: Target, registry: Registry, default: str | None, receiver: Receiver, models: Callable[[], Collection[str]]
     ) -> None:
         self.target = target
         self.registry = registry
@@ -38,20 +39,21 @@ class Service:
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver
-        self._plans: OrderedDict[Policy, Plan] = OrderedDict()
+        self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
 
     def compile(self, policy: Policy) -> Compiled:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
 
-    async def intervention(self, policy: Policy | None, forks: bool) -> Intervention | None:
+    async def intervention(self, asked: Asked | None, forks: bool) -> Intervention | None:
         """What a request with this policy needs, or None when it asks for nothing. Raises PolicyError."""
-        if policy is None and not forks:
+        if asked is None and not forks:
             return None
-        plan = await self._plan(policy or self.registry.get("observe").policy)
+        plan = await self._plan(asked.policy if asked is not None else self.registry.get("observe").policy)
         return Intervention(
             plan=plan,
-            named=policy is not None,
+            label=asked.label if asked is not None else "none",
+            named=asked is not None,
             forks=forks,
             threshold=self.target.fork_threshold,
             receiver=self._receiver,
@@ -60,16 +62,23 @@ class Service:
         )
 
     async def _plan(self, policy: Policy) -> Plan:
-        plan = self._plans.get(policy)
-        if plan is None:
-            compiled = await asyncio.to_thread(self.compile, policy)  # may take a while for many words
-            packed = compiled.program.pack()
-            plan = Plan(policy, self.registry.label(policy), compiled, packed, key_of(packed))
-            self._plans[policy] = plan
+        """The compiled policy; however many requests bring a new one at once, it is compiled once, and not in the event loop."""
+        making = self._plans.get(policy)
+        if making is None:
+            making = self._plans[policy] = asyncio.create_task(asyncio.to_thread(self._planned, policy))
             while len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(policy)
-        return plan
+        try:
+            return await asyncio.shield(making)  # others may wait for it when this request's client leaves
+        except PolicyError:
+            self._plans.pop(policy, None)
+            raise
+
+    def _planned(self, policy: Policy) -> Plan:
+        compiled = self.compile(policy)
+        packed = compiled.program.pack()
+        return Plan(policy, compiled, packed, key_of(packed))
 
 
 def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration) -> Target:

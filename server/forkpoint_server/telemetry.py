@@ -16,7 +16,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 from forkpoint_policies.kernel import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
-from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, Batch, decode
+from forkpoint_policies.telemetry import HEAD_COLUMNS, MOST_MESSAGES_WAITING, Batch, Rows, decode
 from numpy.typing import NDArray
 
 from . import metrics
@@ -24,9 +24,10 @@ from . import metrics
 logger = logging.getLogger(__name__)
 
 HANDLES = 2**31 - 1
+SETTLE_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Alternatives:
     """The likeliest tokens at a position and their probabilities at temperature 1."""
 
@@ -36,21 +37,24 @@ class Alternatives:
 
 @dataclass
 class Trace:
-    """One choice: its tokens as the engine gave them, and the kernel's record of each position."""
+    """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent."""
 
     handle: int
     choice: int
     tokens: list[int] = field(default_factory=list)
-    _records: dict[int, tuple[int, NDArray[np.float32]]] = field(default_factory=dict)
+    ended: bool = False  # by itself, rather than because its client left
+    _chunks: list[tuple[int, bytearray]] = field(default_factory=list)  # columns and rows: a batch's longest policy sets the width
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _profile: Profile | None = None
-    _missing: int | None = None
+    _arrived: asyncio.Event | None = None
+    _profile: tuple[tuple[int, int], Profile] | None = None
 
-    def add(self, position: int, flags: int, numbers: NDArray[np.float32]) -> None:
+    def add(self, columns: int, row: bytes) -> None:
         """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
-        self._records[position] = flags, numbers
-        self._arrived.set()
+        if not self._chunks or self._chunks[-1][0] != columns:
+            self._chunks.append((columns, bytearray()))
+        self._chunks[-1][1].extend(row)
+        if self._arrived is not None:
+            self._arrived.set()
 
     def add_alternatives(self, position: int, alternatives: Alternatives) -> None:
         self._alternatives[position] = alternatives
@@ -58,37 +62,40 @@ class Trace:
     @property
     def missing(self) -> int:
         """How many of the choice's tokens have no record yet."""
-        if self._missing is not None:
-            return self._missing
-        return sum(position not in self._records for position in range(len(self.tokens)))
+        return len(self.tokens) - len(self.profile().position)
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
         while self.missing and (left := deadline - time.monotonic()) > 0:
-            self._arrived.clear()
-            try:
+            self._arrived = asyncio.Event()
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
-            except TimeoutError:
-                return
+        self._arrived = None
 
-    def finish(self) -> None:
-        """Keep only what is told of the choice: the messages that its records came in hold those of others too."""
-        self._profile, self._missing = self.profile(), self.missing
-        self._records.clear()
+    def finish(self, threshold: float) -> None:
+        """Let go of what will not be told: alternatives are, where the entropy is above the threshold."""
+        profile = self.profile()
+        told = profile.position[profile.entropy > threshold].tolist()
+        self._alternatives = {position: self._alternatives[position] for position in told if position in self._alternatives}
+        self._profile = None
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
-        if self._profile is not None:
-            return self._profile
-        positions = [position for position in range(len(self.tokens)) if position in self._records]
-        kept = [self._records[position] for position in positions]
-        rules = max((len(numbers) - 4 for _, numbers in kept), default=0)
-        numbers = np.zeros((len(kept), 4 + rules), np.float32)
-        for place, (_, row) in enumerate(kept):  # a batch's rows are as wide as its longest policy
-            numbers[place, : len(row)] = row
-        flags = np.array([flags for flags, _ in kept], np.int32)
+        amount = sum(len(chunk) for _, chunk in self._chunks), len(self.tokens)
+        if self._profile is None or self._profile[0] != amount:
+            self._profile = amount, self._read()
+        return self._profile[1]
+
+    def _read(self) -> Profile:
+        parts = [Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns)) for columns, chunk in self._chunks]
+        rules = max((columns - HEAD_COLUMNS for columns, _ in self._chunks), default=0)
+        heads = np.concatenate([np.zeros((0, 2), np.int32), *(part.values[:, 1:3] for part in parts)])
+        numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
+        position, last = np.unique(heads[::-1, 0], return_index=True)
+        last = (len(heads) - 1 - last)[position < len(self.tokens)]
+        flags, numbers = heads[last, 1], numbers[last]
         return Profile(
-            position=np.array(positions, np.int64),
+            position=position[position < len(self.tokens)].astype(np.int64),
             entropy=numbers[:, 0],
             in_reasoning=(flags & IN_REASONING).astype(np.bool_),
             left_alone=(flags & LEFT_ALONE).astype(np.bool_),
@@ -98,6 +105,10 @@ class Trace:
             effect=numbers[:, 4:],
             alternatives=self._alternatives,
         )
+
+
+def _widened(numbers: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
+    return np.pad(numbers, ((0, 0), (0, columns - numbers.shape[1])))
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,10 @@ class Profile:
 
 
 class Receiver:
-    """Listens for the worker's records. `address` is what instructions name; empty when nothing could be bound."""
+    """Listens for the worker's records. `address` is what instructions name; empty when nothing could be bound.
+
+    `silent`: a request waited for records in vain, and none came since.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forkpoint-")
@@ -125,12 +139,19 @@ class Receiver:
         self._traces: dict[int, Trace] = {}
         self._handles = itertools.count(1)
         self.address = f"ipc://{Path(self._folder.name) / 'telemetry'}"
+        self.silent = False
+        self._taken = 0
 
     async def start(self) -> None:
         self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.PULL)
         socket.setsockopt(zmq.RCVHWM, MOST_MESSAGES_WAITING)
-        socket.bind(self.address)
+        try:
+            socket.bind(self.address)
+        except zmq.ZMQError as error:
+            logger.warning("no telemetry: %s cannot be listened on (%s); a shorter TMPDIR may help", self.address, error)
+            self.address = ""
+            return
         self._task = asyncio.create_task(self._listen(socket), name="forkpoint-telemetry")
 
     async def stop(self) -> None:
@@ -147,11 +168,19 @@ class Receiver:
         self._traces[trace.handle] = trace
         return trace
 
-    def close(self, traces: Iterable[Trace]) -> None:
+    async def settle(self, traces: Iterable[Trace]) -> None:
+        """Wait, not for long, until the records of all tokens are here; not at all where there are none to be expected."""
+        if not self.address or self.silent:
+            return
+        deadline, taken = time.monotonic() + SETTLE_SECONDS, self._taken
+        await asyncio.gather(*(trace.settle(deadline) for trace in traces))
+        self.silent = self._taken == taken and any(trace.missing for trace in traces)
+
+    def close(self, traces: Iterable[Trace], threshold: float) -> None:
         """Stop collecting: the choices are told of, or their client is gone."""
         for trace in traces:
             self._traces.pop(trace.handle, None)
-            trace.finish()
+            trace.finish(threshold)
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -168,12 +197,14 @@ class Receiver:
 
     def _take(self, batch: Batch) -> None:
         metrics.STEP.observe(batch.seconds)
-        columns = (batch.handle.tolist(), batch.position.tolist(), batch.flags.tolist(), batch.numbers)
-        for handle, position, flags, numbers in zip(*columns, strict=True):
+        self._taken, self.silent = self._taken + 1, False
+        columns, whole = batch.rows.values.shape[1], batch.rows.values.tobytes()
+        stride = columns * batch.rows.values.itemsize
+        for row, handle in enumerate(batch.rows.handle.tolist()):
             if trace := self._traces.get(handle):
-                trace.add(position, flags, numbers)
+                trace.add(columns, whole[row * stride : (row + 1) * stride])
         for row, tokens, probabilities in zip(
             batch.detailed.tolist(), batch.alternatives.tolist(), batch.probabilities.tolist(), strict=True
         ):
-            if trace := self._traces.get(int(batch.handle[row])):
-                trace.add_alternatives(int(batch.position[row]), Alternatives(tuple(tokens), tuple(probabilities)))
+            if trace := self._traces.get(int(batch.rows.handle[row])):
+                trace.add_alternatives(int(batch.rows.position[row]), Alternatives(tuple(tokens), tuple(probabilities)))

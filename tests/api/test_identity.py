@@ -60,6 +60,8 @@ def test_many_at_once_are_all_told_of(client: openai.OpenAI) -> None:
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(client: openai.OpenAI, server: Any) -> None:
+    aborted, dropped = 'forkpoint_requests_total{arm="",finish_reason="abort",policy="nowait"}', "forkpoint_telemetry_dropped_total"
+    before = server.metrics()
     stream = client.chat.completions.create(
         model="countdown:nowait",
         messages=MESSAGES,
@@ -75,5 +77,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(client: openai.OpenAI, serve
         samples = server.metrics()
         gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
         if sum(value for name, value in samples.items() if name.startswith(gauges)) == 0:
+            assert samples[aborted] == before.get(aborted, 0.0) + 4
+            assert samples[dropped] == before[dropped], "what nobody waits for is not lost"
             return
     pytest.fail("requests of a client that left still run")

@@ -83,6 +83,7 @@ FORCING: dict[str, Any] = {"rules": [{"when": {"probability": 0.3}, "do": {"forc
 def test_structured_output_is_never_broken(client: openai.OpenAI, policy: Any) -> None:
     """What the grammar forbids is not written, and counted."""
     schema = {"type": "object", "properties": {"x": {"type": "integer"}, "ok": {"type": "boolean"}}, "required": ["x", "ok"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     refused = 0
     for seed in range(6):
         response = client.chat.completions.create(
@@ -91,7 +92,7 @@ def test_structured_output_is_never_broken(client: openai.OpenAI, policy: Any) -
             seed=seed,
             max_tokens=300,
             temperature=1.0,
-            response_format={"type": "json_schema", "json_schema": {"name": "it", "schema": schema}},
+            response_format=form,
             extra_body={"policy": policy, "chat_template_kwargs": {"enable_thinking": False}},
         )
         message = response.choices[0].message
@@ -108,14 +109,14 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "unknown parameter": ({"use": "switch-penalty", "with": {"gamma": 1}}, "policy.with.gamma", "alpha, beta"),
     "out of range": ({"use": "switch-penalty", "with": {"alpha": -1}}, "policy.with.alpha", "from 0.01 to 100"),
     "no such match": ({"use": "nowait.placebo", "with": {"match": "luck"}}, "policy.with.match", "probability, count, frequency"),
-    "no placebo": ("nowait.placebo.placebo", "policy", "there is no policy"),
+    "no placebo": ("nowait.placebo.placebo", "policy", "has no placebo"),
     "contradiction": (
         {"rules": [{"do": {"suppress": {"words": ["wait"]}}}, {"do": {"amplify": {"words": ["wait"], "bias": 1}}}]},
         "policy.rules[1].do.amplify",
         "contradicts rules[0]",
     ),
     "too many rules": ({"rules": [{"do": {"observe": {}}}] * 17}, "policy.rules", "16"),
-    "a text that cannot be": ({"rules": [{"do": {"force": {"text": "</think>"}}}]}, "policy.rules[0].do.force.text", "come back"),
+    "too long a text": ({"rules": [{"do": {"force": {"text": "1 2 3 " * 40}}}]}, "policy.rules[0].do.force.text", "64 at most"),
 }
 
 

@@ -34,9 +34,29 @@ def test_the_servers_default_policy(other: openai.OpenAI) -> None:
     assert told(other.completions.create(model="random:observe", prompt="Use 3", max_tokens=4))["policy"] == "observe"
 
 
+def test_the_default_gives_way(other: openai.OpenAI) -> None:
+    """To `none`, and to beam search, which can have no policy."""
+    for extra in ({"policy": "none"}, {"use_beam_search": True, "n": 2}):
+        response = other.completions.create(model="random", prompt="Use 3", max_tokens=2, temperature=0, extra_body=extra)
+        assert "forkpoint" not in (response.model_extra or {})
+        assert response.choices
+
+
 def test_it_warns_that_there_is_no_reasoning_parser(other: openai.OpenAI) -> None:
     said: Any = other.post("/policies/validate", body={"policy": "calm"}, cast_to=dict)
     assert any("--reasoning-parser" in warning for warning in said["warnings"])
+
+
+def test_a_text_that_its_tokenizer_does_not_keep_cannot_be_forced(other: openai.OpenAI) -> None:
+    """This model's tokenizer writes lower case only."""
+
+    def ask(text: str) -> Any:
+        policy = {"rules": [{"when": {"before_token": 1}, "do": {"force": {"text": text}}}]}
+        return other.completions.create(model="random", prompt="Use 3", max_tokens=4, extra_body={"policy": policy})
+
+    with pytest.raises(openai.BadRequestError, match=r"'Wait' does not come back .* it comes back as 'wait'"):
+        ask("Wait")
+    assert ask("wait").choices[0].text.startswith("wait")
 
 
 @pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/connectors", "/v1/policies/calm", "/v1/forks/x", "/v1/models"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -179,3 +180,35 @@ def test_a_reserved_key_of_the_client_is_dropped(client: openai.OpenAI) -> None:
         model="countdown", messages=MESSAGES, temperature=1, seed=6, extra_body={**smuggled, "policy": "nowait"}
     )
     check(told(response))
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63)])
+def test_the_largest_seeds(client: openai.OpenAI, seed: int) -> None:
+    """The second choice's seed is one more than what 64 bits hold."""
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, n=2, seed=seed, max_tokens=4, extra_body={"policy": "nowait.placebo"}
+    )
+    assert [choice.index for choice in response.choices] == [0, 1]
+    assert told(response)["complete"]
+
+
+def test_an_id_that_two_requests_chose(client: openai.OpenAI) -> None:
+    """Clients may name their requests, and two at once may have the same name."""
+
+    def ask(seed: int) -> Any:
+        return client.chat.completions.create(
+            model="countdown",
+            messages=MESSAGES,
+            n=2,
+            seed=seed,
+            max_tokens=60,
+            extra_headers={"X-Request-Id": "mine"},
+            extra_body={"policy": "observe"},
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+    assert all(len(one.choices) == 2 and told(one)["tokens"] == one.usage.completion_tokens for one in answers)
+    assert len({one.choices[0].message.reasoning for one in answers}) > 1
+    trace = client.get(f"/forks/{answers[0].id}", cast_to=dict)
+    assert len(trace["choices"]) == 2

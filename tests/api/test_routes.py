@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import openai
 import pytest
@@ -80,10 +82,15 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
     assert moved("forkpoint_telemetry_dropped_total") == 0
 
 
-def test_requests_without_a_policy_are_counted(server: Server, client: openai.OpenAI) -> None:
-    name = 'forkpoint_requests_total{arm="",finish_reason="length",policy="none"}'
+@pytest.mark.parametrize(
+    ("asked", "label"),
+    [({}, "none"), ({"forks": True}, "none"), ({"policy": {"use": "nowait", "shadow": True}}, "nowait (shadow)")],
+    ids=["nothing", "forks", "shadow"],
+)
+def test_what_has_no_policy_is_not_counted_as_one(server: Server, client: openai.OpenAI, asked: dict[str, Any], label: str) -> None:
+    name = f'forkpoint_requests_total{{arm="",finish_reason="length",policy="{label}"}}'
     before = server.metrics().get(name, 0.0)
-    client.completions.create(model="countdown", prompt="x", max_tokens=1)
+    client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body=asked)
     assert server.metrics()[name] == before + 1
 
 

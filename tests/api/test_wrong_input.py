@@ -32,7 +32,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("no action", {"rules": [{"do": {}}]}, "policy.rules[0].do", "exactly one"),
     ("two actions", {"rules": [{"do": {"temperature": 1.0, "observe": {}}}]}, "policy.rules[0].do", "exactly one"),
     ("a list", [], "policy", "name or a policy object"),
-    ("parameters", {"use": "nowait", "with": {"alpha": 1}}, "policy.with.alpha", "no parameters"),
+    ("parameters", {"use": "nowait", "with": {"alpha": 1}}, "policy.with.alpha", "it has none"),
 ]
 
 
@@ -83,6 +83,23 @@ def test_two_places_that_agree(client: openai.OpenAI) -> None:
 def test_a_policy_where_nothing_is_generated(server: Server, path: str) -> None:
     response = httpx.post(f"{server.url}{path}", json={"model": "countdown", "input": "x", "prompt": "x", "policy": "nowait"})
     check(response, "policy", "/v1/chat/completions")
+
+
+@pytest.mark.parametrize(
+    ("field", "changed", "header"),
+    [
+        ("policy", {"policy": "nowait"}, None),
+        ("model", {"model": "countdown:nowait"}, None),
+        ("forks", {"forks": True}, None),
+        ("x-forkpoint-policy", {}, "nowait"),
+    ],
+)
+def test_where_a_policy_would_be_passed_over(server: Server, field: str, changed: dict[str, Any], header: str | None) -> None:
+    """Routes that evaluate the model in other ways: no way of asking is dropped in silence."""
+    for path in ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring"):
+        body = {"model": "countdown", "messages": MESSAGES, **changed}
+        headers = {"X-Forkpoint-Policy": header} if header else {}
+        check(httpx.post(f"{server.url}{path}", json=body, headers=headers), field, "policies work on")
 
 
 def test_beam_search_and_background(server: Server) -> None:

@@ -56,7 +56,7 @@ def instruct(target: Target) -> Instruct:
         if policy is not None:
             compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
             packed, seed = compiled.program.pack(), params.seed or 0
-            drawn = compiled.drawn(seed, target)
+            drawn = compiled.drawn(seed)
             instruction = Instruction(packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn)
             params.extra_args = instruction.into(None)
         return params

@@ -66,6 +66,7 @@ def test_the_second_runner_leaves_the_state_right_too(
         "max_num_batched_tokens": 32,
         "max_num_seqs": 16,
         "num_gpu_blocks_override": 17,
+        "max_model_len": 256,
         "enable_prefix_caching": False,
     }
     with runner(tmp_path / "log", v2=True, logits_processors=[PROCESSORS[True]], **small) as cramped:

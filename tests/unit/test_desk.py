@@ -57,15 +57,17 @@ def test_a_resumed_request_is_where_it_was() -> None:
     assert torch.equal(record.numbers, again.numbers)
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("committed", [0, 1])
-def test_at_most_survives_a_preemption(committed: int) -> None:
-    """What fired at the last position counts only if its token came to be."""
+def test_at_most_survives_a_preemption(committed: int, told: bool) -> None:
+    """What fired at the last position counts only if its token came to be. V2 does not tell of a preemption."""
     desk, generated = Desk(4, SIZE, CPU), tokens("a|b|c")
     first = desk.admit(0, Request(TWICE, handle=7).instruction(), 1.0, [])
     assert [fired(evaluate(desk, [first], [generated[:position]])[0]) for position in (0, 1)] == [[0], [0]]
-    desk.dismiss(0)
-    other = desk.admit(0, Request(TWICE, handle=8).instruction(), 1.0, [])
-    assert fired(evaluate(desk, [other], [[]])[0]) == [0], "another request in the same slot begins anew"
+    if told:
+        desk.dismiss(0)
+    other = desk.admit(0 if told else 2, Request(TWICE, handle=8).instruction(), 1.0, [])
+    assert fired(evaluate(desk, [other], [[]])[0]) == [0], "another request begins anew"
     resumed = desk.admit(1, Request(TWICE, handle=7).instruction(), 1.0, generated[: 1 + committed])
     expected: list[list[int]] = [[], []] if committed else [[0], []]
     record, _ = evaluate(desk, [resumed], [generated[: 1 + committed]])

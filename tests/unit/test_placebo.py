@@ -26,7 +26,7 @@ def control(written: Json, match: Match) -> Compiled:
 
 
 def request(made: Compiled, seed: int, **options: Any) -> Request:
-    return Request(made.program, seed=seed, drawn=made.drawn(seed, TARGET), **options)
+    return Request(made.program, seed=seed, drawn=made.drawn(seed), **options)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
@@ -84,7 +84,7 @@ def test_tokens_of_the_same_frequency() -> None:
     made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(suppress=WORDS))}), "frequency"), target)
     itself = compile_policy(parse_policy(policy(rule(suppress=WORDS))), TARGET).program.rules[0].target
     own = sum(weights[one] for one, state in zip(itself.tokens, itself.states, strict=True) if state <= 0)
-    drawn = [made.drawn(seed, target)[0] for seed in range(30)]
+    drawn = [made.drawn(seed)[0] for seed in range(30)]
     assert all(sum(weights[one] for one in some) == pytest.approx(own, rel=0.3) for some in drawn)
     assert np.mean([sum(weights[one] for one in some) for some in drawn]) == pytest.approx(own, rel=0.1)
     assert not {one for some in drawn for one in some} & target.connectors

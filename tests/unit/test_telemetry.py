@@ -84,8 +84,8 @@ def test_what_is_encoded_is_decoded(rows: int, rules: int, detailed: int, altern
     told = np.concatenate((integers, numbers.view(np.int32)), axis=1)
     details = np.concatenate((owners, tokens, probabilities.view(np.int32)), axis=1)
     batch = decode(encode(told, details, seconds))
-    assert np.array_equal(np.stack((batch.handle, batch.position, batch.flags), axis=1), integers)
-    assert np.array_equal(batch.numbers, numbers)
+    assert np.array_equal(np.stack((batch.rows.handle, batch.rows.position, batch.rows.flags), axis=1), integers)
+    assert np.array_equal(batch.rows.numbers, numbers)
     assert np.array_equal(batch.detailed, owners[:, 0])
     assert np.array_equal(batch.alternatives, tokens)
     assert np.array_equal(batch.probabilities, probabilities)
@@ -109,10 +109,10 @@ def test_a_record_arrives(tmp_path: Path) -> None:
     with receiving(address) as socket, sending() as sender:
         sender.report(record_of(3), to({address: [0, 1, 2]}, rows=3), seconds=0.25)
         batch = receive(socket)
-    assert batch.handle.tolist() == [500, 501, 502]
-    assert batch.position.tolist() == [1000, 1001, 1002]
-    assert batch.flags.tolist() == [0, 256, 512]
-    assert batch.numbers.tolist() == record_of(3).numbers.tolist()
+    assert batch.rows.handle.tolist() == [500, 501, 502]
+    assert batch.rows.position.tolist() == [1000, 1001, 1002]
+    assert batch.rows.flags.tolist() == [0, 256, 512]
+    assert batch.rows.numbers.tolist() == record_of(3).numbers.tolist()
     assert batch.alternatives.shape == (0, 0)
     assert batch.seconds == 0.25
     assert sender.lost == 0
@@ -131,9 +131,9 @@ def test_each_address_gets_its_own_rows(tmp_path: Path) -> None:
     with receiving(one) as first, receiving(other) as second, sending() as sender:
         sender.report(record_of(5), to({one: [0, 3], other: [1, 4]}, rows=5), seconds=0.0)
         here, there = receive(first), receive(second)
-    assert (here.handle.tolist(), there.handle.tolist()) == ([500, 503], [501, 504])
-    assert here.numbers[:, 0].tolist() == [0.0, 3.0]
-    assert there.numbers[:, 0].tolist() == [1.0, 4.0]
+    assert (here.rows.handle.tolist(), there.rows.handle.tolist()) == ([500, 503], [501, 504])
+    assert here.rows.numbers[:, 0].tolist() == [0.0, 3.0]
+    assert there.rows.numbers[:, 0].tolist() == [1.0, 4.0]
 
 
 def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
@@ -145,14 +145,14 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
         batches = [receive(first), receive(second), receive(last)]
     told = [
         {
-            int(batch.handle[row]): alternatives.tolist()
+            int(batch.rows.handle[row]): alternatives.tolist()
             for row, alternatives in zip(batch.detailed, batch.alternatives, strict=True)
         }
         for batch in batches
     ]
     assert told == [{501: [0, 1, 2], 504: [20, 21, 22]}, {502: [10, 11, 12]}, {}]
     assert batches[1].probabilities.tolist() == [pytest.approx([0.010, 0.011, 0.012])]
-    assert batches[2].handle.tolist() == [503]
+    assert batches[2].rows.handle.tolist() == [503]
 
 
 def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_absent_receiver_does_not_keep_records_from_others(tmp_path: Path) ->
     with receiving(here) as socket, sending() as sender:
         for _ in range(50):
             sender.report(record_of(2), to({gone: [0], here: [1]}, rows=2), seconds=0.0)
-        assert [receive(socket).handle.tolist() for _ in range(50)] == [[501]] * 50
+        assert [receive(socket).rows.handle.tolist() for _ in range(50)] == [[501]] * 50
 
 
 def test_an_address_that_is_none_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba  # type: ignore[import-untyped]
 import numpy as np
@@ -77,7 +77,7 @@ def _highest(row: Floats) -> np.float32:
 
 
 @_compiled("UniTuple(float32, 3)(float32[::1], float32)", "reassoc", "contract")
-def _moments(block: Floats, peak: np.float32) -> tuple[np.float32, np.float32, np.float32]:
+def _moments(block: Floats, peak: np.float32) -> tuple[Any, Any, Any]:
     s0, s1, s2 = ZERO, ZERO, ZERO
     for i in range(block.size):
         depth = block[i] - peak

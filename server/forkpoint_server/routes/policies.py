@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -61,7 +62,7 @@ def policies_router(service: Service) -> APIRouter:
         The body is what a request's `policy` field may hold: an object with `rules`, or `{"policy": …}` around a name or object.
         """
         try:
-            return _validated(service, await _body(request))
+            return await asyncio.to_thread(_validated, service, await _body(request))  # many words take a while
         except PolicyError as error:
             return wrong(error)
 
@@ -79,8 +80,10 @@ def _validated(service: Service, body: Any) -> dict[str, Any]:
     asked = body["policy"] if isinstance(body, dict) and "policy" in body else body
     if asked is None:
         raise PolicyError("policy", "is missing; give a name or an object with `rules`")
-    policy = resolve({"policy": asked}, None, (), service.registry, None).policy
-    assert policy is not None
+    resolved = resolve({"policy": asked}, None, (), service.registry, None).asked
+    if resolved is None:
+        raise PolicyError("policy", "is `none`: there is nothing to validate")
+    policy = resolved.policy
     compiled = service.compile(policy)
     return {
         "object": "policy.validation",

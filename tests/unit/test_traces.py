@@ -1,0 +1,102 @@
+"""What the server keeps of each choice: records in any order and width, and the bounded memory of finished requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from forkpoint_policies.kernel import FORCED, IN_REASONING, RULES_SHIFT
+from forkpoint_policies.telemetry import HEAD_COLUMNS
+from forkpoint_server.telemetry import Alternatives, Trace
+from forkpoint_server.traces import Traces
+
+
+def row(position: int, entropy: float, flags: int = 0, rules: int = 1) -> tuple[int, bytes]:
+    """A record as the worker sends it, and its number of columns."""
+    numbers = np.zeros(4 + rules, np.float32)
+    numbers[0] = entropy
+    head = np.array([7, position, flags], np.int32)
+    return HEAD_COLUMNS + rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
+
+
+def trace_of(tokens: int, *rows: tuple[int, bytes]) -> Trace:
+    trace = Trace(handle=7, choice=0, tokens=list(range(tokens)))
+    for columns, one in rows:
+        trace.add(columns, one)
+    return trace
+
+
+def test_records_are_told_in_the_order_of_their_positions_and_the_last_of_one_counts() -> None:
+    """Of batches of other widths too: a batch's longest policy sets how many rules a record has room for."""
+    trace = trace_of(3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3))
+    profile = trace.profile()
+    assert profile.position.tolist() == [0, 1, 2]
+    assert np.allclose(profile.entropy, [0.5, 0.2, 0.3])
+    assert profile.in_reasoning.tolist() == [False, True, False]
+    assert profile.fired.tolist() == [[False] * 3, [False, False, True], [False] * 3]
+    assert trace.missing == 0
+
+
+def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is_missing() -> None:
+    trace = trace_of(4, row(0, 0.1), row(2, 0.2, FORCED), row(4, 0.9), row(5, 0.9))
+    assert trace.profile().position.tolist() == [0, 2]
+    assert trace.profile().forced.tolist() == [False, True]
+    assert trace.missing == 2
+    assert trace_of(2).missing == 2
+    assert trace_of(0).profile().entropy.shape == (0,)
+
+
+def test_a_finished_trace_keeps_the_alternatives_that_are_told() -> None:
+    trace = trace_of(2, row(0, 0.1), row(1, 2.0))
+    for position in (0, 1, 2):
+        trace.add_alternatives(position, Alternatives((1, 2), (0.5, 0.25)))
+    trace.finish(threshold=0.672)
+    assert set(trace.profile().alternatives) == {1}
+    assert trace.profile().position.tolist() == [0, 1]
+
+
+async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
+    trace = trace_of(1)
+
+    async def later() -> None:
+        await asyncio.sleep(0.05)
+        trace.add(*row(0, 0.1))
+
+    late, begun = asyncio.create_task(later()), time.monotonic()
+    await trace.settle(begun + 30)
+    assert time.monotonic() - begun < 10
+    assert trace.missing == 0
+    await late
+    trace.tokens.append(5)
+    await trace.settle(time.monotonic() + 0.05)
+    assert trace.missing == 1
+
+
+def finished(name: str | None, tokens: int) -> Any:
+    return SimpleNamespace(response_id=name, traces=[trace_of(tokens)])
+
+
+def test_the_oldest_go_first_and_an_id_that_comes_again_is_counted_once() -> None:
+    traces = Traces(most_tokens=30)
+    for _ in range(50):
+        traces.keep(finished("chosen by its client", 9))
+    others = [finished(str(number), 9) for number in range(2)]
+    for one in (*others, finished(None, 9)):
+        traces.keep(one)
+    assert traces.get("chosen by its client") is not None
+    traces.keep(finished("one more", 9))
+    assert traces.get("chosen by its client") is None
+    assert [traces.get(str(number)) for number in range(2)] == others
+
+
+def test_a_trace_that_grows_after_it_was_kept_gives_back_what_it_took() -> None:
+    traces = Traces(most_tokens=30)
+    grown = finished("grown", 9)
+    traces.keep(grown)
+    grown.traces[0].tokens.extend(range(100))
+    for number in range(4):
+        traces.keep(finished(str(number), 9))
+    assert [traces.get(str(number)) is not None for number in range(4)] == [False, True, True, True]
