@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test bench lint lock schema clean
+.PHONY: help setup serve test soak bench lint lock schema clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-a
 
 test: setup ## Run the tests, the fast ones first; ARGS goes to pytest
 	$(VENV)/bin/pytest $(ARGS)
+
+soak: setup ## Run the tests that take long; ARGS goes to pytest
+	$(VENV)/bin/pytest -m soak $(ARGS)
 
 bench: setup ## Measure against stock vLLM; ARGS="kernel" or ARGS="demo qwen --rounds 5" measures less
 	$(VENV)/bin/python -m tests.bench $(ARGS)

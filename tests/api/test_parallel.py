@@ -40,9 +40,8 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, cl
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
         assert set(there.told["interventions"]) == set(here.told["interventions"])
         for action, found in there.told["interventions"].items():
-            assert found["fired"] == here.told["interventions"][action]["fired"]
             # the ranks' matrices are multiplied in other pieces, so logits differ by bfloat16's last bits
-            assert found["effect"] == pytest.approx(here.told["interventions"][action]["effect"], rel=0.02, abs=0.01)
+            assert found == pytest.approx(here.told["interventions"][action], rel=0.02, abs=0.01), action
         assert there.told["complete"]
         tokens += there.told["tokens"]
     # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much

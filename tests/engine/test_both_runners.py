@@ -79,7 +79,9 @@ SEEDS = 240
 PERMUTATIONS = 999
 
 
-@pytest.mark.parametrize("name", ["nowait", "dual-temperature", "budget-force"])
+@pytest.mark.parametrize(
+    "name", ["nowait", *(pytest.param(name, marks=pytest.mark.soak) for name in ("dual-temperature", "budget-force"))]
+)
 def test_sampled_tokens_have_the_same_distribution(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, name: str
 ) -> None:

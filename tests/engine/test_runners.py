@@ -27,6 +27,7 @@ def calls(file: Path, event: str) -> Calls:
     return [call for call in map(json.loads, file.read_text().splitlines()) if call["event"] == event]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_stock_greedy_tokens_are_the_same_on_each(tmp_path: Path, prompts: list[TokensPrompt]) -> None:
     with runner(tmp_path / "v1.log", v2=False) as v1:
