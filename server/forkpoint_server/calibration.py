@@ -15,7 +15,6 @@ class _File(msgspec.Struct):
     """`counts` are how often each token came in text that the model wrote at temperature 1."""
 
     counts: dict[int, int]
-    mean_reasoning_tokens: float
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Calibration:
     """`frequencies`: the share of each token in the model's own text; empty when nothing was measured."""
 
     frequencies: Mapping[int, float] = field(default_factory=dict)
-    mean_reasoning_tokens: float | None = None
 
 
 def read_calibration(folder: Path) -> Calibration:
@@ -36,4 +34,4 @@ def read_calibration(folder: Path) -> Calibration:
     except msgspec.DecodeError as error:
         raise ValueError(f"{file} is not a calibration: {error}") from None
     total = sum(read.counts.values())
-    return Calibration({token: count / total for token, count in read.counts.items() if count}, read.mean_reasoning_tokens)
+    return Calibration({token: count / total for token, count in read.counts.items() if count})
