@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .decisions import Decision, Seen, set_sum
 from .layout import Layout, Stage
-from .numbers import evaluate, uniform
+from .numbers import LOWEST_TEMPERATURE, evaluate, uniform
 from .program import ON_SETS, Action
 from .signals import total_variation, weight_at
 from .tables import belongs
@@ -24,6 +24,7 @@ TOP_H_TOKENS = 100
 PLACEBO_TOKENS = 256
 _SHUFFLE = 1 << 20  # a salt beyond those of the decisions; each rule and token adds to it
 _CERTAIN = 1 - 1e-6
+_NEARLY_ALL = 0.999
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def act(values: Tensor, seen: Seen, decision: Decision, layout: Layout) -> Outco
         rows = _acting(stage.rows, decision.fired[:, stage.rule])
         if rows is None or rows.numel():
             _apply(work, stage, rows)
-        _note_choice(work, stage)
+            _note_choice(work, stage)
     if layout.forcing is not None:
         _write_texts(work, layout.forcing)
     return Outcome(effects, left_alone)
@@ -115,7 +116,7 @@ def _change_set(work: _Work, stage: Stage, rows: Tensor | None) -> None:
     chosen = flat.take(at)
     counts = belongs(states, work.decision.word_state[every]) & work.decision.fired[every, stage.rule][:, None]
     if stage.action == Action.MASK:
-        emptied = _would_empty(work, every, at, chosen, counts)
+        emptied = _would_empty(work, every, at, chosen, counts, work.peak[every])
         work.left_alone[every] |= emptied
         counts &= ~emptied[:, None]
         change = torch.full_like(peak, -torch.inf)
@@ -125,14 +126,26 @@ def _change_set(work: _Work, stage: Stage, rows: Tensor | None) -> None:
     before = set_sum(torch.where(counts, depth.clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
     lifted = depth + (change / temperature)[:, None]
     after = set_sum(torch.where(counts, lifted.clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
-    new_total = (total - before + after).clamp_(min=torch.finfo(torch.float32).tiny)
-    work.effects[every, stage.rule] = ((after / new_total).clamp_(max=1.0) - (before / total).clamp_(max=1.0)).abs_()
     flat.scatter_add_(0, at.flatten(), torch.where(counts, change[:, None], 0.0).flatten())
+    new_total = (total - before + after).clamp_(min=torch.finfo(torch.float32).tiny)
+    if stage.action != Action.MASK:
+        _measure_small(work, every, new_total, (before > _NEARLY_ALL * total) & (change < 0))
+    work.effects[every, stage.rule] = ((after / new_total).clamp_(max=1.0) - (before / total).clamp_(max=1.0)).abs_()
 
 
-def _would_empty(work: _Work, rows: Tensor, at: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
+def _measure_small(work: _Work, rows: Tensor, totals: Tensor, small: Tensor) -> None:
+    """Totals of which nearly all was taken, summed anew: as a difference they would be rounding errors."""
+    few = _acting(None, small)
+    if few is not None and not few.numel():
+        return
+    few = torch.arange(len(rows), device=rows.device) if few is None else few
+    part = work.values.index_select(0, rows[few])
+    totals[few] = weight_at(part, work.peak[rows[few]], work.layout.temperature[rows[few]])
+
+
+def _would_empty(work: _Work, rows: Tensor, at: Tensor, chosen: Tensor, counts: Tensor, peak: Tensor) -> Tensor:
     """Rows in which nothing is left after these tokens. Only where the likeliest goes can that be."""
-    doubtful = torch.where(counts, chosen, -torch.inf).amax(dim=-1) >= work.peak[rows] if at.shape[1] else None
+    doubtful = torch.where(counts, chosen, -torch.inf).amax(dim=-1) >= peak if at.shape[1] else None
     emptied = torch.zeros_like(rows, dtype=torch.bool)
     if doubtful is None:
         return emptied
@@ -150,7 +163,7 @@ def _would_empty(work: _Work, rows: Tensor, at: Tensor, chosen: Tensor, counts: 
 
 
 def _heat(work: _Work, stage: Stage, rows: Tensor) -> None:
-    factor = torch.where(work.decision.fired[rows, stage.rule], _strength(work, stage, rows), 1.0)
+    factor = torch.where(work.decision.fired[rows, stage.rule], _strength(work, stage, rows).clamp(min=LOWEST_TEMPERATURE), 1.0)
     part, scale = work.values.index_select(0, rows), work.layout.temperature[rows]
     work.effects[rows, stage.rule] = total_variation(part, scale, scale * factor)
     work.values.index_copy_(0, rows, part.div_(factor[:, None]))
@@ -164,23 +177,20 @@ def _truncate(work: _Work, stage: Stage, rows: Tensor) -> None:
     if stage.action == Action.LIKELIEST:
         kept = torch.zeros_like(part, dtype=torch.bool).scatter_(1, part.argmax(dim=-1, keepdim=True), True)
     else:
-        kept = part >= _limit(stage.action, part, size, peak, total, temperature)[:, None]
+        kept = part >= _limit(stage, part, size, peak, total, temperature)[:, None]
     kept |= ~fired[:, None] | (part == -torch.inf).all(dim=-1, keepdim=True)
     part = part.masked_fill_(~kept, -torch.inf)
     work.effects[rows, stage.rule] = (1 - weight_at(part, peak, temperature) / total).clamp_(min=0.0) * fired
     work.values.index_copy_(0, rows, part)
 
 
-def _limit(action: Action, values: Tensor, size: Tensor, peak: Tensor, total: Tensor, temperature: Tensor) -> Tensor:
+def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tensor, temperature: Tensor) -> Tensor:
     """The smallest logit that is kept in each row."""
+    action = stage.action
     if action == Action.MIN_P:
         return peak + temperature * size.log()
     if action == Action.TOP_K:
-        place = (size.long() - 1).clamp(0, values.shape[1] - 1)
-        top = (
-            values.topk(int(place.max()) + 1, dim=-1).values if not values.is_cuda else values.sort(dim=-1, descending=True).values
-        )
-        return top.gather(1, place[:, None]).squeeze(1)
+        return values.topk(min(stage.keep, values.shape[1]), dim=-1).values[:, -1]
     top = values.sort(dim=-1, descending=True).values if action == Action.TOP_P else _top(values)
     logs = (top - peak[:, None]) / temperature[:, None] - total.log()[:, None]
     share = logs.exp()
@@ -251,6 +261,10 @@ def _write_texts(work: _Work, forcing: Tensor) -> None:
         assert decision.replaced is not None
         rows = torch.arange(len(work.values), device=work.values.device) if stage.rows is None else stage.rows
         counts = belongs(stage.states, decision.word_state[rows]) & decision.shut[rows, stage.rule][:, None]
+        peak = work.values.index_select(0, rows).amax(dim=-1)
+        emptied = _would_empty(work, rows, stage.at, work.values.view(-1).take(stage.at), counts, peak)
+        work.left_alone[rows] |= emptied
+        counts &= ~emptied[:, None]
         work.values.view(-1).scatter_add_(0, stage.at.flatten(), torch.where(counts, -torch.inf, 0.0).flatten())
         met = decision.shut[rows, stage.rule] | (decision.fired[rows, stage.rule])
         work.effects[rows, stage.rule] = torch.where(met, decision.replaced[rows, stage.rule], 0.0)

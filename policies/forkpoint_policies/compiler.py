@@ -98,6 +98,7 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
     build = _Build(target, _automaton(policy, target.vocabulary, path))
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     _check_contradictions(policy, rules, path)
+    _check_overlaps(rules, path)
     if target.reasoning_end == NO_TOKEN and any(_like(rule).when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so all "
@@ -190,6 +191,18 @@ def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) 
                 raise PolicyError(
                     f"{path}.rules[{raising.number}].do.amplify",
                     f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be drawn",
+                )
+
+
+def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
+    """Of two rules that stand in for the same token, which one would act where it is drawn?"""
+    standing: dict[int, int] = {}
+    for rule in rules:
+        for token in rule.target.tokens if rule.instead else ():
+            other = standing.setdefault(token, rule.number)
+            if other != rule.number:
+                raise PolicyError(
+                    f"{path}.rules[{rule.number}].do", f"stands in for tokens for which rules[{other}] stands in; name each once"
                 )
 
 
@@ -364,7 +377,7 @@ class _Build:
         needed = len(replaced) if frequency is None else 1
         if len(pool) < needed:
             raise PolicyError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
-        self.draws.append(Draw(like.number, len(replaced), pool, frequency, shares))
+        self.draws.append(Draw(like.number, len(replaced), pool, frequency, shares, text=forced))
         drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
         return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
 

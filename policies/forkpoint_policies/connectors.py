@@ -32,8 +32,3 @@ THINKING_WORDS = (
 
 SWITCH_WORDS = ("alternatively", "alternative", "another")
 """Words that begin another thought (arXiv:2501.18585)."""
-
-
-def family_of(word: str) -> str | None:
-    """The first family that a word belongs to."""
-    return next((family for family, words in FAMILIES.items() if word.casefold() in words), None)

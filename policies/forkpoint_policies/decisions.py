@@ -5,6 +5,7 @@ All rules decide on what the model said, before any of them acts.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ CONFIDENCE_TOKENS = 20
 CATCH_UP_TOKENS = 16.0
 
 _LOWEST_BIN_NATS, _HIGHEST_BIN_NATS = 1e-3, 16.0
+_BIN = math.log(_HIGHEST_BIN_NATS / _LOWEST_BIN_NATS) / (HISTORY_BINS - 1)
 _COIN, _DRAWN, _PLACE, _PAST = 0, MOST_RULES, 2 * MOST_RULES, 2 * MOST_RULES + 1  # salts: each purpose has its own chance
 
 
@@ -79,7 +81,9 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
     confidence, likeliest, total = None, None, signals.total
     if layout.windowed is not None:
         chosen = values.index_select(0, layout.windowed)
-        mean = chosen.topk(min(CONFIDENCE_TOKENS, chosen.shape[1]), dim=-1).values.mean(dim=-1)
+        top = chosen.topk(min(CONFIDENCE_TOKENS, chosen.shape[1]), dim=-1).values
+        possible = top > -torch.inf  # a grammar may leave fewer
+        mean = torch.where(possible, top, 0.0).sum(dim=-1) / possible.sum(dim=-1).clamp(min=1)
         depth = signals.peak[layout.windowed] + signals.total[layout.windowed].log() - mean
         confidence = torch.zeros_like(signals.entropy).index_copy_(0, layout.windowed, depth)
     if layout.tempered is not None:
@@ -94,22 +98,24 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
     )
 
 
-def advance(slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor) -> tuple[State, Tensor]:
-    """The state of a turn's rows before they are evaluated, and the position of each.
+def advance(slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor) -> tuple[State, Tensor, Tensor | None]:
+    """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
 
-    The first turn continues from the cell of the last draft that was accepted, the others from the row before.
+    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no account are
+    the pieces of a prompt before its last: nothing is drawn there.
     """
     if turn.offset:
         state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
-        committed, position = torch.ones_like(state.core.in_reasoning), state.core.position + 1
+        committed, position, idle = torch.ones_like(state.core.in_reasoning), state.core.position + 1, None
     else:
         evaluated = slots.state.core.position[turn.first_cell]
-        position = torch.maximum(position, evaluated)  # a prompt that is computed again after preemption begins below it
+        idle = position < evaluated  # after a preemption a request's own tokens are computed again like a prompt
+        position = torch.maximum(position, evaluated)
         accepted = position - evaluated
         level = 0 if slots.depth == 1 else (accepted - 1).clamp_(0, slots.depth - 1)
         state = slots.read(turn.first_cell + level, layout.uses)
         committed = accepted > 0
-    return _advanced(state, layout, turn, committed, torch.where(committed, last_token, 0)), position
+    return _advanced(state, layout, turn, committed, torch.where(committed, last_token, 0)), position, idle
 
 
 def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
@@ -174,7 +180,7 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
     fired, shut, replaced = placed & holds, None, None
     if uses.instead:
         replaced = _would_be_drawn(values, seen, turn, core.word_state)
-        drawn = (_chance(turn, here, _DRAWN) < replaced) | ~rules.instead
+        drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
         fired, shut = fired & drawn, fired & ~drawn & (turn.temperature > 0)[:, None]  # a greedy request draws others anyway
     past, chances, history, window, texts = None, state.chances, state.history, state.window, state.texts
     if history is not None:
@@ -229,7 +235,8 @@ def _bounded(state: State, seen: Seen, values: Tensor, mass: Tensor, layout: Lay
     found = torch.ones_like(rules.by_chance)
     for signal in layout.uses.signals:
         value = mass if signal == Signal.MASS else _signal(signal, state, seen, values, turn, position)
-        found &= (value > rules.low[..., signal]) & (value < rules.high[..., signal])
+        low, high = rules.low[..., signal], rules.high[..., signal]
+        found &= ((value > low) | (low == -torch.inf)) & ((value < high) | (high == torch.inf))  # a signal may itself be infinite
     return found
 
 
@@ -249,8 +256,7 @@ def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, p
 
 def _bin(entropy: Tensor) -> Tensor:
     """Which of HISTORY_BINS an entropy lies in: equal steps of its logarithm, 4 % each."""
-    step = (torch.tensor(_HIGHEST_BIN_NATS / _LOWEST_BIN_NATS).log() / (HISTORY_BINS - 1)).item()
-    return ((entropy.clamp(_LOWEST_BIN_NATS, _HIGHEST_BIN_NATS) / _LOWEST_BIN_NATS).log() / step).long().clamp_(0, HISTORY_BINS - 1)
+    return ((entropy.clamp(_LOWEST_BIN_NATS, _HIGHEST_BIN_NATS) / _LOWEST_BIN_NATS).log() / _BIN).long().clamp_(0, HISTORY_BINS - 1)
 
 
 def _rank(history: History, bin_: Tensor) -> Tensor:
@@ -264,8 +270,7 @@ def _past_entropy(history: History, chance: Tensor) -> Tensor:
     """An entropy drawn from those that the request has had, this one included, in nats."""
     counts = history.counts.scatter_add(1, history.pending[:, None], torch.ones_like(history.counts[:, :1]))
     reached = counts.cumsum(dim=-1) > (chance * counts.sum(dim=-1))[:, None]
-    step = (torch.tensor(_HIGHEST_BIN_NATS / _LOWEST_BIN_NATS).log() / (HISTORY_BINS - 1)).item()
-    return _LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * step).exp()
+    return _LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * _BIN).exp()
 
 
 def _group_confidence(window: Window, confidence: Tensor, width: Tensor, position: Tensor) -> Tensor:
@@ -294,6 +299,15 @@ def _chance(turn: Turn, here: Tensor, salt: int) -> Tensor:
     """A number in [0, 1) for each rule of each row."""
     count = turn.rules.region.shape[1]
     return uniform(turn.seed[:, None], here, torch.arange(salt, salt + count, device=here.device))
+
+
+def _drawn(turn: Turn, position: Tensor, replaced: Tensor, looked: Tensor) -> Tensor:
+    """Of the rules that stand in for tokens, the one of whose tokens one is drawn here: their shares, which do not overlap, lie
+    side by side, and the position's one number falls into one of them or into none."""
+    share = torch.where(looked, replaced, 0.0)
+    begin = share.cumsum(dim=-1) - share
+    place = uniform(turn.seed, position, _DRAWN)[:, None]
+    return (place >= begin) & (place < begin + share)
 
 
 def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor) -> Tensor:

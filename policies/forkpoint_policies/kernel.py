@@ -5,7 +5,7 @@ Everything is vectorised over rows × rules and stays on the device. A row gets 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from .slots import Slots
 
 IN_REASONING, LEFT_ALONE, FORCED, REFUSED = 1, 2, 4, 8
 RULES_SHIFT = 8
+NO_POSITION = -1
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Record:
     Rules are counted in the program's order, the order of application.
     """
 
-    position: Tensor  # [n] int64
+    position: Tensor  # [n] int64, NO_POSITION where nothing will be drawn
     flags: Tensor  # [n] int64
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
     alternatives: Tensor | None  # [detailed, k] int64
@@ -75,9 +76,13 @@ def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decisio
     """The decisions of all rows: those after the committed tokens first, then those after each further draft token."""
     layout, made = rows.layout, []
     for one in rows.layout.turns:
-        state, position = advance(slots, layout, one, one.of(rows.position), one.of(rows.last_token))
+        state, position, idle = advance(slots, layout, one, one.of(rows.position), one.of(rows.last_token))
         decision, pending = decide(state, seen, values, layout, one, position)
-        slots.write(one.first_cell + one.offset, pending)
+        cell = one.first_cell + one.offset
+        if idle is not None:
+            cell = torch.where(idle, slots.spare, cell)
+            decision = replace(decision, position=torch.where(idle, NO_POSITION, position))
+        slots.write(cell, pending)
         made.append(decision)
     if len(made) == 1:
         return made[0]

@@ -49,6 +49,7 @@ class Stage:
     greedy: Tensor | None  # those of the rows that take the likeliest token
     again: bool
     displaced: bool
+    keep: int  # the k of a top-k
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _stages(entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rule
         for action in actions:
             groups.setdefault(action, []).append(row)
     stages = []
-    for action, rows in sorted(groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again)):
+    for action, rows in sorted(groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again, group[0].keep)):
         chosen = torch.tensor(rows, device=rules.region.device)
         greedy = [row for row in rows if entries[row].temperature == 0]
         whole = len(rows) == len(entries)
@@ -215,6 +216,7 @@ def _stages(entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rule
                 greedy=torch.tensor(greedy, device=chosen.device) if greedy else None,
                 again=action.again,
                 displaced=action.displaced,
+                keep=action.keep,
             )
         )
     return tuple(stages)

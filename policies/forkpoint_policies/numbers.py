@@ -14,7 +14,10 @@ _POSITION, _SALT = -0x61C8864680B583EB, 0x5851F42D4C957F2D
 
 def uniform(seed: Tensor, position: Tensor, salt: int | Tensor) -> Tensor:
     """Numbers in [0, 1), float32, that depend on nothing but these; the arguments are int64 and broadcast."""
-    mixed = seed + position * _POSITION + (torch.as_tensor(salt, device=seed.device) + 1) * _SALT
+    salted = (salt + 1) * _SALT
+    if isinstance(salted, int):
+        salted = (salted + 2**63) % 2**64 - 2**63  # as tensors wrap; to make one of it would mean to wait for the device
+    mixed = seed + position * _POSITION + salted
     for shift, factor in _STEPS:
         mixed = (mixed ^ _right(mixed, shift)) * factor
     return _right(mixed ^ _right(mixed, 31), 40).float() * 2.0**-24

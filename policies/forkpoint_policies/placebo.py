@@ -10,9 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import Control, Do, EntropyTemperature, Match, Policy, PolicyError, Rule
+from .spec import MOST_NAME, MOST_TOKENS, Control, Do, EntropyTemperature, Match, Policy, PolicyError, Rule
 
 PLACEBO = ".placebo"
+
+_TOLERANCE = 1.05  # of a drawn set's frequency
+_ALIKE = 20  # tokens of about the same frequency, to draw from
+_RAREST = 1e-9
 
 _SIGNALS = (
     "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below", "top_probability_above",
@@ -54,6 +58,8 @@ def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy"
         )
     if match is not None and match not in possible:
         raise PolicyError(field, f"{policy.name!r} cannot be matched by {match!r}; it can by {', '.join(possible)}")
+    if len(policy.name + PLACEBO) > MOST_NAME:
+        raise PolicyError(f"{field}.name", f"is too long to have a placebo; at most {MOST_NAME - len(PLACEBO)} characters")
     return Policy(
         name=policy.name + PLACEBO,
         description=f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random.",
@@ -82,7 +88,7 @@ class Draw:
     """What is drawn for each request in place of a rule's tokens: `count` of them, or so many that their `frequency` is the same.
 
     `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the model's own
-    text: both [p].
+    text: both [p]. A `text` keeps its count, and is drawn from those tokens that are about as frequent as its own.
     """
 
     rule: int
@@ -90,6 +96,7 @@ class Draw:
     pool: NDArray[np.int64]
     frequency: float | None = None
     shares: NDArray[np.float64] | None = None
+    text: bool = False
 
     def tokens(self, seed: int) -> list[int]:
         """The tokens for a request with this seed."""
@@ -97,12 +104,20 @@ class Draw:
         if self.frequency is None or self.shares is None:
             drawn: list[int] = self.pool[random.choice(len(self.pool), self.count, replace=False)].tolist()
             return drawn
+        if self.text:
+            near = np.abs(np.log(self.shares) - np.log(max(self.frequency / self.count, _RAREST)))
+            alike = near.argsort(kind="stable")[: max(_ALIKE, self.count)]
+            near_enough: list[int] = random.permutation(self.pool[alike])[: self.count].tolist()
+            return near_enough
+        fitting = np.flatnonzero(self.shares <= self.frequency * _TOLERANCE)
+        if not len(fitting):
+            return [int(self.pool[self.shares.argmin()])]
         total, found = 0.0, list[int]()
-        order = random.permutation(len(self.pool))
+        order = random.permutation(fitting)
         for token, share in zip(self.pool[order].tolist(), self.shares[order].tolist(), strict=True):
-            if total >= self.frequency:
+            if total >= self.frequency or len(found) == MOST_TOKENS:
                 break
-            if total + share <= self.frequency * 1.05 or not found:
+            if total + share <= self.frequency * _TOLERANCE:
                 found.append(token)
                 total += share
         return found

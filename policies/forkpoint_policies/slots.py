@@ -88,10 +88,11 @@ class State:
 
 
 class Slots:
-    """The cells of all slots: those of slot s are s * depth … s * depth + depth - 1."""
+    """The cells of all slots: those of slot s are s * depth … s * depth + depth - 1, and one cell more."""
 
     def __init__(self, count: int, depth: int, device: torch.device) -> None:
-        cells = count * depth
+        self.spare = count * depth  # a cell for what is to be forgotten
+        cells = self.spare + 1
         integers: dict[str, Any] = {"dtype": torch.int64, "device": device}
         floats: dict[str, Any] = {"dtype": torch.float32, "device": device}
         flags: dict[str, Any] = {"dtype": torch.bool, "device": device}

@@ -80,8 +80,8 @@ class Schedule(Strict):
     """
 
     shape: Literal["linear", "triangular"]
-    start: Number | None = None
-    end: Number | None = None
+    start: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
+    end: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
     over: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     amplitude: Annotated[Number, Field(gt=0, le=1000)] | None = None
     period: Annotated[int, Field(ge=4, le=10_000_000, strict=True)] | None = None
@@ -210,10 +210,13 @@ class Truncate(Strict):
 Instead = Annotated[Annotated[Literal["end_of_reasoning"], _VALUE] | Annotated[Tokens, _OBJECT], _WHICH]
 
 
+MOST_TEXT = 256
+
+
 class Force(Strict):
     """Write this text, token by token; with `instead_of`, only where one of those tokens would have been drawn."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)]
     instead_of: Instead | None = None
 
 

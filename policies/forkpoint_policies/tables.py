@@ -149,6 +149,7 @@ class Acting:
     action: Action
     again: bool
     displaced: bool
+    keep: int = 0  # the k of a top-k
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Facts:
         acting: list[Acting] = []
         for index, rule in enumerate(program.rules):
             if rule.action not in (Action.OBSERVE, Action.FORCE):
-                acting.append(Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY))
+                keep = int(rule.strength.a) if rule.action == Action.TOP_K else 0
+                acting.append(Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY, keep))
         instead = [index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS]
         return Facts(
             tuple(acting),

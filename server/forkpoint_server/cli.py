@@ -96,6 +96,8 @@ def _choose_processor(args: Namespace) -> None:
             "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave --speculative-config "
             "out, or run where vLLM has its V2 model runner (a GPU with Triton; VLLM_USE_V2_MODEL_RUNNER=1)"
         )
+    if config.parallel_config.enable_batch_sharded_sampling:
+        raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import torch
 from forkpoint_policies.compiler import Compiled, Target, compile_policy
 from forkpoint_policies.desk import Assignment, Desk, Seat
@@ -96,7 +97,8 @@ class Run:
         for number in numbers:
             if number not in self.assignments:
                 request = self.requests[number]
-                self.assignments[number] = self.desk.admit(number, request.instruction(), request.temperature, generated[number])
+                instruction = msgspec.structs.replace(request.instruction(), handle=number + 1)
+                self.assignments[number] = self.desk.admit(number, instruction, request.temperature, generated[number])
         layout, _ = self.desk.layout([Seat(row, self.assignments[batch[row]]) for row in rows], len(batch))
         position = torch.tensor([len(generated[number]) for number in numbers])
         last = torch.tensor([generated[number][-1] if generated[number] else 0 for number in numbers])

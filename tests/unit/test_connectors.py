@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from forkpoint_policies.connectors import FAMILIES, NOWAIT_WORDS, family_of
+from forkpoint_policies.connectors import FAMILIES, NOWAIT_WORDS
 
 
 @pytest.mark.parametrize("words", [*FAMILIES.values(), NOWAIT_WORDS], ids=[*FAMILIES, "NoWait"])
@@ -15,21 +15,6 @@ def test_words_are_written_as_they_are_looked_up(words: tuple[str, ...]) -> None
 def test_nowait_has_the_papers_words() -> None:
     assert len(NOWAIT_WORDS) == 17
     assert {"wait", "hmm", "double-check"} <= set(NOWAIT_WORDS)
-
-
-@pytest.mark.parametrize(
-    ("word", "family"),
-    [
-        ("wait", "reflection"),
-        ("Wait", "reflection"),
-        ("THEREFORE", "conclusion"),
-        ("perhaps", "alternative"),
-        ("table", None),
-        ("", None),
-    ],
-)
-def test_the_family_of_a_word(word: str, family: str | None) -> None:
-    assert family_of(word) == family
 
 
 def test_families_cannot_be_changed_by_accident() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from forkpoint_policies.kernel import IN_REASONING, LEFT_ALONE, Record
+from forkpoint_policies.desk import Desk, Seat
+from forkpoint_policies.kernel import FORCED, IN_REASONING, LEFT_ALONE, NO_POSITION, Record, Rows, step
 from torch import Tensor
 
 from . import reference
-from .batches import Json, Request, Run, apply, compiled, effects, fired, policy, random_logits, rule
+from .batches import CPU, Json, Request, Run, apply, compiled, effects, fired, policy, random_logits, rule
 from .vocabularies import END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
 
 
@@ -432,3 +433,88 @@ def test_rows_without_a_policy_are_not_touched() -> None:
     assert torch.equal(changed[[0, 2, 4]], logits[[0, 2, 4]])
     assert torch.equal(changed[[1, 3], 100:], logits[[1, 3], 100:] / 2.0)
     assert len(record.position) == 2
+
+
+def test_a_signal_that_another_request_bounds_changes_nothing_here() -> None:
+    """Where a grammar forbids the end of the reasoning, the distance to it is infinite; that bounds no other rule."""
+    watch = compiled(policy(rule(observe={})))
+    near = compiled(policy(rule({"end_of_reasoning_within": 0.5}, end_reasoning={})))
+    masked = SPREAD.clone()
+    masked[END_THINK] = -torch.inf
+    record = Run(Request(watch), Request(near)).step(masked.repeat(2, 1), [[], []])
+    assert (fired(record, 0), fired(record, 1)) == ([0], [])
+
+
+def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
+    """Such a position counts with what is left, and the ones after it as ever."""
+    program = compiled(policy(rule({"confidence_below": 50.0, "confidence_window": 2}, observe={})))
+    few = torch.full_like(SPREAD, -torch.inf)
+    few[:5] = 0.0
+    run, seen, generated = Run(Request(program)), [], tokens("x|y|x|y|x|y|x")
+    for position in range(8):
+        logits = (few if position == 3 else SPREAD)[None].clone()
+        seen.append(fired(run.step(logits, [generated[:position]])))
+    assert seen == [[], *[[0]] * 7]
+
+
+def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
+    """After a preemption V2 computes what a request had generated like a prompt, in pieces that end before it."""
+    desk = Desk(1, SIZE, CPU)
+    generated = tokens("x|y|x")
+    assignment = desk.admit(0, Request(compiled(policy(rule({"at_most": 2}, observe={})))).instruction(), 1.0, [])
+    layout, _ = desk.layout([Seat(0, assignment)], 1)
+
+    def at(position: int) -> Record:
+        last = torch.tensor([generated[position - 1] if position > 0 else 0])
+        return step(desk.slots, Rows(layout, torch.tensor([position]), last), SPREAD[None].clone())
+
+    assert [fired(at(position)) for position in (0, 1)] == [[0], [0]]
+    again = desk.admit(0, assignment.instruction, 1.0, generated[:1])
+    layout, _ = desk.layout([Seat(0, again)], 1)
+    piece = at(-3)
+    assert piece.position.tolist() == [NO_POSITION]
+    assert [fired(at(position)) for position in (1, 2)] == [[0], []]
+
+
+@pytest.mark.parametrize("first", [{"truncate": {"top_k": 1}}, {"temperature": 0}, {"temperature": 0.02}])
+def test_what_is_shut_out_leaves_a_token(first: Json) -> None:
+    """Where nothing but a rule's own tokens is left, it does not keep them from being drawn."""
+    target = int(SPREAD.argmax())
+    written = policy({"when": {}, "do": first}, rule(force={"text": "so", "instead_of": ids(target)}))
+    program, alone = compiled(written), 0
+    logits = SPREAD.repeat(40, 1)
+    record = Run(*(Request(program, seed=seed) for seed in range(40))).step(logits, [[]] * 40)
+    assert (logits > -torch.inf).any(dim=-1).all()
+    alone = int(((record.flags & LEFT_ALONE) > 0).sum())
+    forced = int(((record.flags & FORCED) > 0).sum())
+    assert forced > 0
+    assert alone == (40 - forced if first != {"temperature": 0.02} else 0)
+
+
+@pytest.mark.parametrize("factor", [1e-38, 1e-60])
+def test_the_smallest_temperatures(factor: float) -> None:
+    after, _ = apply(policy(rule(temperature=factor)), SPREAD)
+    assert torch.isfinite(after).all()
+    assert int(after.argmax()) == int(SPREAD.argmax())
+    assert float(torch.softmax(after, -1).max()) == pytest.approx(1.0)
+
+
+def test_rules_that_stand_in_for_tokens_act_as_often_as_these_are_drawn() -> None:
+    """Each of two rules: the second as well where the first had its turn."""
+    logits = torch.full((SIZE,), -30.0)  # a text of which a token is forbidden would not be written
+    logits[[7, 8, 9]] = torch.tensor([0.5, 0.3, 0.2]).log()
+    two = policy(*(rule(force={"text": text, "instead_of": ids(one)}) for text, one in (("so", 7), ("wait", 8))))
+    record = Run(*(Request(compiled(two), seed=seed) for seed in range(4000))).step(logits.repeat(4000, 1), [[]] * 4000)
+    times = [sum(fired(record, row) == [rule] for row in range(4000)) for rule in (0, 1)]
+    assert times == [pytest.approx(2000, abs=130), pytest.approx(1200, abs=120)]
+
+
+@pytest.mark.parametrize(("bias", "others"), [(-45.0, 387), (-30.0, 387), (-12.0, 3)])
+def test_the_effect_of_taking_nearly_all(bias: float, others: int) -> None:
+    logits = torch.full((SIZE,), -torch.inf)
+    logits[: others + 1] = 0.0
+    logits[3] = 40.0
+    _, record = apply(policy(rule(suppress=ids(3) | {"bias": bias})), logits)
+    before = 1 / (1 + others * math.exp(-40))
+    after = 1 / (1 + others * math.exp(-40 - bias))
+    assert effects(record) == [pytest.approx(before - after, rel=1e-4, abs=1e-7)]

@@ -91,6 +91,39 @@ def test_tokens_of_the_same_frequency() -> None:
     assert len({tuple(some) for some in drawn}) == 30
 
 
+def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_own() -> None:
+    weights = np.sort(np.random.default_rng(0).dirichlet(np.full(SIZE, 0.3)))[::-1]
+    place = {token_: number for number, token_ in enumerate(np.random.default_rng(1).permutation(SIZE).tolist())}
+    own = token("Wait")
+    for rank in (0, SIZE // 2, SIZE - 1):  # the most frequent token, one in the middle, and the rarest
+        order = sorted(place, key=lambda one: (one != own) if rank == 0 else (one == own) if rank == SIZE - 1 else place[one])
+        target = replace(TARGET, frequencies={one: float(weights[number]) for number, one in enumerate(order)})
+        made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), target)
+        drawn = [made.drawn(seed)[0] for seed in range(20)]
+        assert {len(some) for some in drawn} == {1}
+        assert {own} not in [set(some) for some in drawn]
+    never = replace(TARGET, frequencies=dict.fromkeys(range(300, 310), 0.1))
+    made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never)
+    assert all(300 <= one < 310 for seed in range(5) for one in made.drawn(seed)[0]), "of a text that the model never wrote, too"
+
+
+def test_a_set_rarer_than_any_token_is_replaced_by_the_rarest() -> None:
+    target = replace(TARGET, frequencies={one: 0.01 * (1 + one - 300) for one in range(300, 310)})
+    made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(suppress=WORDS))}), "frequency"), target)
+    assert made.drawn(1) == {0: [300]}
+
+
+def test_too_few_tokens_to_draw_from() -> None:
+    most = {"token_ids": list(range(SIZE - 5))}
+    with pytest.raises(PolicyError, match="other tokens to draw from"):
+        control(policy(rule(suppress=most)), "count")
+
+
+def test_a_name_too_long_for_a_placebo() -> None:
+    with pytest.raises(PolicyError, match="at most 56 characters"):
+        placebo_of(parse_policy({"name": "x" * 57, **policy(rule(suppress=WORDS))}))
+
+
 def test_frequencies_need_a_calibration() -> None:
     with pytest.raises(PolicyError, match="not calibrated"):
         control(policy(rule(suppress=WORDS)), "frequency")

@@ -24,7 +24,7 @@ def used(count: int, depth: int) -> Slots:
     """Slots in which every cell's every entry was written, differently."""
     slots = Slots(count, depth, CPU)
     for tensor in tensors(slots.state):
-        cells = torch.arange(1, count * depth + 1).view(-1, *[1] * (tensor.dim() - 1))
+        cells = torch.arange(1, count * depth + 2).view(-1, *[1] * (tensor.dim() - 1))
         tensor.copy_((cells % 2 if tensor.dtype == torch.bool else cells).expand_as(tensor))
     return slots
 
@@ -49,7 +49,7 @@ def test_what_is_kept_comes_back_whole() -> None:
     slots.start(0, position=0, word_state=0, in_reasoning=False)
     slots.restore(2, kept)
     for now, was in zip(tensors(slots.state), tensors(used(3, 2).state), strict=True):
-        assert torch.equal(now[4:], was[:2])
+        assert torch.equal(now[4:6], was[:2])
         assert torch.equal(now[2:4], was[2:4])
 
 

@@ -267,6 +267,14 @@ def test_a_policy_does_not_change_and_can_be_a_key() -> None:
     assert {read: 1}[parse_policy(CALM)] == 1
 
 
+@pytest.mark.parametrize("end", [1e300, -1e300])
+def test_the_ends_of_a_schedule_are_bounded(end: float) -> None:
+    bias = {"shape": "linear", "start": 0, "end": end, "over": 10}
+    action = "amplify" if end > 0 else "suppress"
+    with pytest.raises(PolicyError, match=r"bias\.end: .*1000"):
+        parse_policy({"rules": [{"do": {action: {"words": ["wait"], "bias": bias}}}]})
+
+
 def test_the_json_schema_tells_the_fields() -> None:
     schema = json.loads(SCHEMA.read_text())
     assert schema == json.loads(schema_now()), "run make schema"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from ..spec import Policy, PolicyError, parse_policy
+from ..spec import MOST_TEXT, Policy, PolicyError, parse_policy
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Text:
 
     def read(self, value: Any, field: str) -> str:
         """The value if it can be one. Raises PolicyError."""
-        if not isinstance(value, str) or not value:
-            raise PolicyError(field, f"must be a text that is not empty, not {value!r}")
+        if not isinstance(value, str) or not 1 <= len(value) <= MOST_TEXT:
+            raise PolicyError(field, f"must be a text of 1 to {MOST_TEXT} characters, not {value!r}")
         return value
 
     def described(self) -> dict[str, Any]:
@@ -103,7 +103,10 @@ class Entry:
             for name, parameter in self.parameters.items()
         }
         rules = _filled(self.rules, read)
-        return parse_policy({"name": self.name, "description": self.description, "source": self.source, "rules": rules}, self.name)
+        try:
+            return parse_policy({"name": self.name, "description": self.description, "source": self.source, "rules": rules}, "it")
+        except PolicyError as error:  # each parameter can be, but not these together
+            raise PolicyError(path, f"makes no policy: {error}") from None
 
 
 def _filled(part: Any, values: Mapping[str, Any]) -> Any:

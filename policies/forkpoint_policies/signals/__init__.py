@@ -19,6 +19,7 @@ import logging
 from functools import cache
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from . import in_torch
@@ -66,7 +67,7 @@ def implementation(device: str) -> Implementation:
 
 def warm_up(device: str = "cpu") -> None:
     """Load, and for a CPU also compile, what measures on a type of device: two seconds, better spent before the first step."""
-    implementation(device)
+    implementation(device).measure(torch.zeros(1, 16, device=device))
 
 
 def measure(logits: Tensor) -> Signals:
