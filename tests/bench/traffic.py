@@ -18,7 +18,7 @@ VIEWS = {
 FILLS = {"new_zeros", "new_full", "zeros_like", "ones_like", "full_like"}  # take only the shape of what they are given
 LOOK_UPS = {"take", "index", "gather", "index_select"}  # read as much as they give back
 SCATTERS = {"scatter_add_", "scatter_add", "scatter_", "scatter", "index_copy_", "index_put_", "index_add_"}
-SWEEPS = {"measure": 2, "weight_at": 1, "total_variation": 4}
+SWEEPS = {"measure": 1, "weight_at": 1, "total_variation": 4}
 """How often the compiled functions, which torch does not see into, read the logits: for the peak, and for each sum."""
 
 

@@ -1,4 +1,4 @@
-"""The signals on a CPU, compiled by numba when this module is imported: one sweep over blocks that stay in the first-level cache.
+"""The signals on a CPU, compiled by numba when this module is imported: each logit is read once.
 
 LLVM makes vector code of the loops because sums may be reordered (`reassoc`) and the exponential is arithmetic, not a call. Blocks
 are summed in float32 and then in float64. A row is always one thread's, so its bits do not depend on the rows around it.
@@ -39,6 +39,7 @@ def _compiled(signature: str, *flags: str) -> Callable[[Function], Function]:
 
 LOWEST = np.float32(LOWEST_EXPONENT)
 HIGHEST = np.float32(88.0)  # e^88 is about the largest float32
+FAR = np.float32(2.0)  # nats by which the highest logit may exceed the reference before sums lose digits
 NOTHING = np.float32(-np.inf)
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
@@ -76,44 +77,55 @@ def _highest(row: Floats) -> np.float32:
     return np.int32(highest ^ ((highest >> SIGN) & MAGNITUDE)).view(np.float32)
 
 
-@_compiled("UniTuple(float32, 3)(float32[::1], float32)", "reassoc", "contract")
-def _moments(block: Floats, peak: np.float32) -> tuple[Any, Any, Any]:
+@_compiled("UniTuple(float32, 4)(float32[::1], float32)", "reassoc", "contract")
+def _moments(block: Floats, reference: np.float32) -> tuple[Any, Any, Any, np.float32]:
+    """Of the weights relative to a reference near the highest: their sum, first and second moment; and the highest logit."""
     s0, s1, s2 = ZERO, ZERO, ZERO
+    bits = block.view(np.int32)
+    highest = LOWEST_INTEGER
     for i in range(block.size):
-        depth = block[i] - peak
+        key = np.int32(bits[i] ^ ((bits[i] >> SIGN) & MAGNITUDE))
+        highest = max(highest, key)
+        depth = block[i] - reference
         some = depth >= LOWEST
         depth = depth if some else LOWEST
-        weight = exponential(depth)
+        weight = exponential(depth)  # far above the reference it is nonsense, which is not used
         weight = weight if some else ZERO
         s0 += weight
         s1 += weight * depth
         s2 += weight * depth * depth
-    return s0, s1, s2
+    return s0, s1, s2, np.int32(highest ^ ((highest >> SIGN) & MAGNITUDE)).view(np.float32)
 
 
 @_compiled("void(float32[::1], int64, int64, float32[:, ::1], int64, int64)")
 def _measure_rows(logits: Floats, stride: int, vocabulary: int, found: Floats, begin: int, end: int) -> None:
     for r in range(begin, end):
         row = logits[r * stride : r * stride + vocabulary]
-        peak, total, first, second = NOTHING, 0.0, 0.0, 0.0
-        for at in range(0, vocabulary, BLOCK):  # each block is read from memory once, and then from the first-level cache
+        peak, reference, total, first, second = NOTHING, NOTHING, 0.0, 0.0, 0.0
+        for at in range(0, vocabulary, BLOCK):
             block = row[at : at + BLOCK]
-            highest = _highest(block)
-            if highest == NOTHING:
-                continue
-            s0, s1, s2 = _moments(block, highest)
-            if highest > peak:  # what was summed relative to the old peak, relative to the new one
-                shift = float(peak) - float(highest)
-                scale = math.exp(shift) if total > 0 else 0.0
-                shift = shift if total > 0 else 0.0
-                second = scale * (second + shift * (2 * first + shift * total)) + s2
-                first, total, peak = scale * (first + shift * total) + s1, scale * total + s0, highest
-            else:
-                shift = float(highest) - float(peak)
+            if reference == NOTHING:
+                moved = _highest(block)
+                if moved == NOTHING:
+                    continue
+                reference = moved
+            # each logit is read once, against the highest so far; only where that is far exceeded, once more
+            s0, s1, s2, highest = _moments(block, reference)
+            if highest > reference + FAR:
+                shift = float(reference) - float(highest)  # what was summed relative to the old reference, relative to the new
                 scale = math.exp(shift)
-                second += scale * (s2 + shift * (2 * s1 + shift * s0))
-                first += scale * (s1 + shift * s0)
-                total += scale * s0
+                second = scale * (second + shift * (2 * first + shift * total))
+                first, total, reference = scale * (first + shift * total), scale * total, highest
+                s0, s1, s2, highest = _moments(block, reference)
+            peak = max(peak, highest)
+            total += s0
+            first += s1
+            second += s2
+        if peak > NOTHING:
+            shift = float(reference) - float(peak)
+            scale = math.exp(shift)
+            second = scale * (second + shift * (2 * first + shift * total))
+            first, total = scale * (first + shift * total), scale * total
         if peak == NOTHING:
             peak, total = ZERO, 1.0
         mean = first / total
