@@ -7,7 +7,7 @@ from forkpoint_server.demo.countdown import held_out_puzzles
 
 from .puzzles import Attempt, attempts
 
-EASY, HARD = 200, 120
+EASY, HARD = 160, 80
 
 
 @pytest.fixture(scope="module")

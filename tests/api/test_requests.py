@@ -116,10 +116,11 @@ def test_messages(claude: anthropic.Anthropic, way: str) -> None:
 
 def test_no_reflection_word_in_any_spelling(client: openai.OpenAI) -> None:
     """Hard puzzles, where the model wants to turn back most."""
-    tried = attempts(client, held_out_puzzles("hard", 64), "nowait")
+    puzzles = held_out_puzzles("hard", 32)
+    tried = attempts(client, puzzles, "nowait")
     assert [attempt.reasoning for attempt in tried if BANNED.search(attempt.reasoning)] == []
-    free = attempts(client, held_out_puzzles("hard", 64))
-    assert sum(bool(BANNED.search(attempt.reasoning)) for attempt in free) > 32
+    free = attempts(client, puzzles)
+    assert sum(bool(BANNED.search(attempt.reasoning)) for attempt in free) > 16
 
 
 def test_an_inline_policy_of_several_rules(client: openai.OpenAI) -> None:
