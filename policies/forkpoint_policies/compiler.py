@@ -32,10 +32,14 @@ from .spec import (
     EndReasoning,
     EntropyTemperature,
     Force,
+    Growing,
     Policy,
     PolicyError,
     Previous,
+    Probe,
+    Resume,
     Rule,
+    Sample,
     Schedule,
     Stop,
     Tokens,
@@ -82,15 +86,24 @@ class Target:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program with what a user may want to know of it, and what is to be drawn for each request."""
+    """A program with what a user may want to know of it, and what is to be drawn for each request.
+
+    `written` are the tokens with which further requests of a probe or a resumption begin, `written_instead` those of its placebo.
+    """
 
     program: Program
     warnings: tuple[str, ...]
     draws: tuple[Draw, ...] = ()
+    written: tuple[int, ...] = ()
+    written_instead: Draw | None = None
 
     def drawn(self, seed: int) -> dict[int, list[int]]:
         """The tokens that stand in for those of a rule (by its index in the program) in a request with this seed."""
         return {draw.rule: draw.tokens(seed) for draw in self.draws}
+
+    def writes(self, seed: int) -> list[int]:
+        """The tokens with which further requests of a request with this seed begin."""
+        return list(self.written) if self.written_instead is None else self.written_instead.tokens(seed)
 
 
 def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Compiled:
@@ -117,7 +130,7 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
         word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes() if automaton.states else b"",
     )
     draws = tuple(replace(draw, rule=place[draw.rule]) for draw in build.draws)
-    return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws)
+    return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws, tuple(build.written), build.written_instead)
 
 
 def named_words(tokens: Tokens | When) -> tuple[str, ...]:
@@ -214,6 +227,8 @@ class _Build:
         self.automaton = automaton
         self.warnings: list[str] = []
         self.draws: list[Draw] = []
+        self.written: list[int] = []
+        self.written_instead: Draw | None = None
 
     def rule(self, rule: Rule, number: int, path: str) -> CompiledRule:
         if rule.do.control is not None:
@@ -241,9 +256,10 @@ class _Build:
             "region": RegionCode[when.region.upper()],
             "first_position": when.after_token or 0,
             "last_position": UNLIMITED if when.before_token is None else when.before_token - 1,
+            "every": when.every or 1,
             "at_most": when.at_most or UNLIMITED,
         }
-        return CompiledRule(**conditions, **self._action(rule, field))
+        return CompiledRule(**{**conditions, **self._action(rule, field)})
 
     def _action(self, rule: Rule, field: str) -> dict[str, Any]:
         do = rule.do
@@ -258,6 +274,10 @@ class _Build:
             return {"action": _CUTS[do.truncate.kind], "strength": _curve(self._cut(do.truncate, field))}
         if do.observe is not None:
             return {"action": Action.OBSERVE, "strength": _curve(0.0)}
+        if do.growing is not None:
+            self.written = self._written(do.growing, field)
+            nowhere = {"at_most": 0} if isinstance(do.growing, Sample | Resume) else {}
+            return {"action": Action.GROW, "strength": _curve(0.0), **nowhere}
         return {"action": Action.FORCE, "strength": _curve(0.0), **self._forced(do.force or do.end_reasoning or do.stop, field)}
 
     def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
@@ -276,6 +296,12 @@ class _Build:
             end = self._need_reasoning_end(f"{field}.instead_of")
             return {"text": text, "instead": True, "target": TokenSet([end], [ANY_STATE])}
         return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
+
+    def _written(self, growing: Growing, field: str) -> list[int]:
+        """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on with."""
+        if isinstance(growing, Probe):
+            return [self._need_reasoning_end(field), *(self._text(growing.text, f"{field}.text") if growing.text else [])]
+        return self._text(growing.text, f"{field}.text") if isinstance(growing, Resume) else []
 
     def _text(self, text: str, field: str) -> list[int]:
         encode = self.target.encode
@@ -358,12 +384,20 @@ class _Build:
         if match == "probability":
             return msgspec.structs.replace(like, control=ControlKind.PROBABILITY)
         if match == "positions":
-            return msgspec.structs.replace(like, control=ControlKind.POSITIONS)
-        vocabulary, forced = self.target.vocabulary, like.action == Action.FORCE
+            by_server = isinstance(control.like.growing, Probe | Sample)  # which acts by chance there
+            return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
+        vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.GROW)
         # the tokens that are such a word by themselves: further pieces complete it only after others
         own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
-        replaced = like.text if forced else sorted(own) or like.target.tokens[:1]
-        excluded = {*vocabulary.silent, *like.target.tokens, *like.text, self.target.reasoning_start, self.target.reasoning_end}
+        replaced = (like.text or self.written) if forced else sorted(own) or like.target.tokens[:1]
+        excluded = {
+            *vocabulary.silent,
+            *like.target.tokens,
+            *like.text,
+            *self.written,
+            self.target.reasoning_start,
+            self.target.reasoning_end,
+        }
         frequency, shares = None, None
         if match == "frequency":
             if not self.target.frequencies:
@@ -377,7 +411,11 @@ class _Build:
         needed = len(replaced) if frequency is None else 1
         if len(pool) < needed:
             raise PolicyError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
-        self.draws.append(Draw(like.number, len(replaced), pool, frequency, shares, text=forced))
+        draw = Draw(like.number, len(replaced), pool, frequency, shares, text=forced)
+        if like.action == Action.GROW:
+            self.written_instead = draw
+            return like
+        self.draws.append(draw)
         drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
         return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
 

@@ -5,18 +5,19 @@ All rules decide on what the model said, before any of them acts.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .inheritance import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, LOWEST_BIN_NATS
 from .layout import Layout, Turn
 from .numbers import evaluate, uniform
 from .program import RegionCode, Signal
 from .signals import Signals, weight_at
-from .slots import HISTORY_BINS, NO_RULE, Chances, Core, History, Slots, State, Texts, Window
+from .slots import NO_RULE, Chances, Core, History, Slots, State, Texts, Window
 from .spec import MOST_RULES, MOST_WINDOW
 from .tables import SET_CHUNK, Mark, Rules, belongs
 
@@ -30,8 +31,6 @@ CONFIDENCE_TOKENS = 20
 
 CATCH_UP_TOKENS = 16.0
 
-_LOWEST_BIN_NATS, _HIGHEST_BIN_NATS = 1e-3, 16.0
-_BIN = math.log(_HIGHEST_BIN_NATS / _LOWEST_BIN_NATS) / (HISTORY_BINS - 1)
 _COIN, _DRAWN, _PLACE, _PAST = 0, MOST_RULES, 2 * MOST_RULES, 2 * MOST_RULES + 1  # salts: each purpose has its own chance
 
 
@@ -74,6 +73,7 @@ class Decision:
     forced: Tensor | None = None  # [n] int64
     token: Tensor | None = None  # [n] int64
     refused: Tensor | None = None  # [n] bool
+    told: Tensor | None = None  # [n, 2, R] float32, for this position what Chances sums up: held and placed
 
 
 def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
@@ -182,12 +182,13 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
         replaced = _would_be_drawn(values, seen, turn, core.word_state)
         drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
         fired, shut = fired & drawn, fired & ~drawn & (turn.temperature > 0)[:, None]  # a greedy request draws others anyway
-    past, chances, history, window, texts = None, state.chances, state.history, state.window, state.texts
+    past, told, chances, history, window, texts = None, None, state.chances, state.history, state.window, state.texts
     if history is not None:
         history = History(history.counts, _bin(seen.entropy))
     if chances is not None:
         held = holds.float() if replaced is None else torch.where(rules.instead, holds * replaced, holds.float())
-        chances = replace(chances, pending_held=_wide(held * placed), pending_placed=_wide(placed.float()))
+        told = torch.stack((held * placed, placed.float()), dim=1)
+        chances = replace(chances, pending_held=_wide(told[:, 0]), pending_placed=_wide(told[:, 1]))
         place = uniform(turn.seed, position, _PLACE)
         fired = torch.where(rules.by_chance, placed & _by_chance(chances, core.fired, rules.by_chance, place), fired)
         shut = None if shut is None else shut & ~rules.by_chance
@@ -195,7 +196,7 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
             past = _past_entropy(history, uniform(turn.seed, position, _PAST))
     if window is not None and seen.confidence is not None:
         window = Window(window.sums, seen.confidence.double())
-    decision = Decision(core.word_state, core.in_reasoning, position, mass, fired, past, replaced, shut)
+    decision = Decision(core.word_state, core.in_reasoning, position, mass, fired, past, replaced, shut, told=told)
     if texts is not None:
         decision, texts = _force(decision, texts, values, turn)
     core = Core(position, core.word_state, core.in_reasoning, core.fired, _wide(decision.fired))
@@ -226,7 +227,8 @@ def _placed(core: Core, rules: Rules, here: Tensor) -> Tensor:
     wanted = torch.where(core.in_reasoning[:, None], RegionCode.REASONING.value, RegionCode.ANSWER.value)
     regional = (rules.region == RegionCode.ANY.value) | (rules.region == wanted)
     left = core.fired[:, : rules.region.shape[1]] < rules.at_most
-    return (here >= rules.first_position) & (here <= rules.last_position) & regional & left
+    placed = (here >= rules.first_position) & (here <= rules.last_position) & (here % rules.every == 0)
+    return placed & regional & left
 
 
 def _bounded(state: State, seen: Seen, values: Tensor, mass: Tensor, layout: Layout, turn: Turn, position: Tensor) -> Tensor:
@@ -256,7 +258,12 @@ def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, p
 
 def _bin(entropy: Tensor) -> Tensor:
     """Which of HISTORY_BINS an entropy lies in: equal steps of its logarithm, 4 % each."""
-    return ((entropy.clamp(_LOWEST_BIN_NATS, _HIGHEST_BIN_NATS) / _LOWEST_BIN_NATS).log() / _BIN).long().clamp_(0, HISTORY_BINS - 1)
+    return torch.bucketize(entropy, _edges(entropy.device), right=True)
+
+
+@cache
+def _edges(device: torch.device) -> Tensor:
+    return torch.from_numpy(BIN_EDGES_NATS).to(device)
 
 
 def _rank(history: History, bin_: Tensor) -> Tensor:
@@ -270,7 +277,7 @@ def _past_entropy(history: History, chance: Tensor) -> Tensor:
     """An entropy drawn from those that the request has had, this one included, in nats."""
     counts = history.counts.scatter_add(1, history.pending[:, None], torch.ones_like(history.counts[:, :1]))
     reached = counts.cumsum(dim=-1) > (chance * counts.sum(dim=-1))[:, None]
-    return _LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * _BIN).exp()
+    return LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
 
 
 def _group_confidence(window: Window, confidence: Tensor, width: Tensor, position: Tensor) -> Tensor:

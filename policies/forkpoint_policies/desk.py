@@ -63,9 +63,12 @@ class Desk:
         word_state, in_reasoning = instruction.word_state, instruction.in_reasoning
         if generated:
             word_state, in_reasoning = program.follow(generated, word_state, in_reasoning)
-        self.slots.start(slot, len(generated), word_state, in_reasoning)
-        if kept is not None and int(kept.core.position[0]) <= len(generated):
+        position = instruction.begun + len(generated)
+        self.slots.start(slot, position, word_state, in_reasoning)
+        if kept is not None and int(kept.core.position[0]) <= position:
             self.slots.restore(slot, kept)
+        elif instruction.inherited is not None:
+            self.slots.inherit(slot, instruction.inherited)
         temperature = 0.0 if temperature < GREEDY_BELOW else temperature
         assignment = Assignment(slot, instruction, program, uses, temperature)
         self._in_use[slot] = assignment
@@ -99,6 +102,7 @@ class Desk:
                 detailed=seat.assignment.instruction.alternatives > 0,
                 drawn=seat.assignment.instruction.drawn,
                 offset=seat.offset,
+                begun=seat.assignment.instruction.begun,
             )
             for seat in seats
         ]

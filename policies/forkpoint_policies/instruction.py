@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from .inheritance import Inherited
+
 RESERVED_KEY = "forkpoint"
 
 
@@ -13,7 +15,8 @@ class Instruction(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
     `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
-    where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program).
+    where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program). The prompt's
+    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there.
     """
 
     program: bytes
@@ -25,6 +28,8 @@ class Instruction(msgspec.Struct, frozen=True):
     alternatives: int = 0
     seed: int = 0
     drawn: dict[int, list[int]] = {}
+    begun: int = 0
+    inherited: Inherited | None = None
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this instruction in the place of whatever a client put there."""

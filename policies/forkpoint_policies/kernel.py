@@ -42,7 +42,8 @@ class Record:
     flags: Tensor  # [n] int64
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
     alternatives: Tensor | None  # [detailed, k] int64
-    probabilities: Tensor | None  # [detailed, k] float32
+    probabilities: Tensor | None  # [detailed, k] float32; below 0 where the policy took the token away
+    inherited: Tensor | None = None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
 
 
 def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
@@ -68,15 +69,17 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
         flags=_flags(decision, outcome.left_alone),
         numbers=torch.cat((heads, outcome.effects), dim=1),
         alternatives=alternatives,
-        probabilities=probabilities,
+        probabilities=_left(values, alternatives, probabilities, layout),
+        inherited=_inherited(seen, decision) if layout.uses.branches else None,
     )
 
 
 def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decision:
     """The decisions of all rows: those after the committed tokens first, then those after each further draft token."""
     layout, made = rows.layout, []
+    begun = rows.position if layout.begun is None else rows.position + layout.begun
     for one in rows.layout.turns:
-        state, position, idle = advance(slots, layout, one, one.of(rows.position), one.of(rows.last_token))
+        state, position, idle = advance(slots, layout, one, one.of(begun), one.of(rows.last_token))
         decision, pending = decide(state, seen, values, layout, one, position)
         cell = one.first_cell + one.offset
         if idle is not None:
@@ -90,6 +93,21 @@ def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decisio
     parts: dict[str, Any] = {part.name: [getattr(decision, part.name) for decision in made] for part in fields(Decision)}
     whole: dict[str, Any] = {name: None if some[0] is None else torch.cat(some)[order] for name, some in parts.items()}
     return Decision(**whole)
+
+
+def _left(values: Tensor, tokens: Tensor | None, probabilities: Tensor | None, layout: Layout) -> Tensor | None:
+    """The probabilities, negative where the token can no longer be drawn."""
+    if tokens is None or probabilities is None or layout.detailed is None:
+        return None
+    return torch.where(values.index_select(0, layout.detailed).gather(1, tokens) > -torch.inf, probabilities, -probabilities)
+
+
+def _inherited(seen: Seen, decision: Decision) -> Tensor:
+    """What a branch that begins here could not work out from the rest of the record."""
+    rows, rules = decision.fired.shape
+    confidence = torch.zeros_like(seen.entropy) if seen.confidence is None else seen.confidence
+    told = seen.entropy.new_zeros(rows, 2, rules) if decision.told is None else decision.told
+    return torch.cat((confidence[:, None], told.flatten(1)), dim=1)
 
 
 def _flags(decision: Decision, left_alone: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Entry:
 
     `row` is its row of the logits, `program` an index into the tables, `offset` its place among the rows of its own request
     (above 0 for draft tokens only). `temperature` is 0 for a request that takes the likeliest token. `drawn` are the tokens that
-    stand in for a rule's.
+    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated.
     """
 
     row: int
@@ -30,6 +30,7 @@ class Entry:
     detailed: bool
     drawn: Mapping[int, Sequence[int]]
     offset: int = 0
+    begun: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Layout:
     rows: Tensor | None  # [n] int64
     slot: Tensor  # [n] int64
     seed: Tensor  # [n] int64
+    begun: Tensor | None  # [n] int64, the tokens of the prompt that count as generated
     by_chance: Tensor  # [n, R] bool, as in Rules
     instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be drawn
     uses: Uses
@@ -134,6 +136,7 @@ def build_layout(
         rows=None if [entry.row for entry in entries] == list(range(total_rows)) else tensor([entry.row for entry in entries]),
         slot=tensor([entry.slot for entry in entries]),
         seed=whole.seed,
+        begun=tensor([entry.begun for entry in entries]) if any(entry.begun for entry in entries) else None,
         by_chance=rules.by_chance,
         instead=rules.instead & ~rules.by_chance,
         uses=tables.uses,

@@ -34,7 +34,7 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
         kinds += ["probability", "count", "frequency"]
     if do.truncate is not None:
         kinds += ["probability"]
-    if do.force is not None:
+    if do.force is not None or do.resume is not None:
         kinds += ["count", "frequency"]
     if _chooses_positions(rule):
         kinds += ["positions"]
@@ -80,7 +80,8 @@ def _chooses_positions(rule: Rule) -> bool:
     do = rule.do
     instead = [action.instead_of for action in (do.force, do.end_reasoning, do.stop) if action is not None]
     by_entropy = isinstance(do.temperature, EntropyTemperature)
-    return by_entropy or any(instead) or any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
+    elsewhere = do.branch is not None or do.probe is not None or do.sample is not None
+    return by_entropy or elsewhere or any(instead) or any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
 
 
 @dataclass(frozen=True, eq=False)

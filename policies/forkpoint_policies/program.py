@@ -16,7 +16,10 @@ UNLIMITED = 2**31 - 1
 
 
 class Action(IntEnum):
-    """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens."""
+    """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
+
+    OBSERVE and GROW change nothing here: a position is reported, and the server begins further requests.
+    """
 
     OBSERVE = 0
     MASK = 1
@@ -28,10 +31,12 @@ class Action(IntEnum):
     MIN_P = 7
     TOP_H = 8
     FORCE = 9
+    GROW = 10
 
 
 TRUNCATIONS = (Action.LIKELIEST, Action.TOP_K, Action.TOP_P, Action.MIN_P, Action.TOP_H)
 ON_SETS = (Action.MASK, Action.BIAS)
+MARKS = (Action.OBSERVE, Action.GROW)
 
 
 class ControlKind(IntEnum):
@@ -112,6 +117,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
     region: int = RegionCode.ANY
     first_position: int = 0
     last_position: int = UNLIMITED
+    every: int = 1
     at_most: int = UNLIMITED
 
     def bounds(self, signal: Signal) -> bool:
@@ -131,19 +137,16 @@ class Program(msgspec.Struct, frozen=True):
     word_free: bytes
 
     def follow(self, tokens: Iterable[int], word_state: int = FREE, in_reasoning: bool = True) -> tuple[int, bool]:
-        """The automaton's state and whether the reasoning goes on after these tokens; what the kernel does, on the host."""
-        moves = {(state, token): after for state, token, after in self.moves}
-        tails = dict(self.tails)
-        free = np.unpackbits(np.frombuffer(self.word_free, np.uint8), bitorder="little") if self.word_free else None
+        """The automaton's state and whether the reasoning goes on after these tokens."""
+        walk = Walk(self)
         for token in tokens:
-            if token == self.reasoning_start:
-                in_reasoning = True
-            elif token == self.reasoning_end:
-                in_reasoning = False
-            if free is not None:
-                default = tails.get(token, FREE if free[token] else INSIDE)
-                word_state = moves.get((word_state, token), default)
+            word_state, in_reasoning = walk.step(token, word_state, in_reasoning)
         return word_state, in_reasoning
+
+    @property
+    def growing(self) -> int | None:
+        """The index of the rule by which a request grows a tree."""
+        return next((index for index, rule in enumerate(self.rules) if rule.action == Action.GROW), None)
 
     def pack(self) -> bytes:
         return msgspec.msgpack.encode(self)
@@ -151,6 +154,27 @@ class Program(msgspec.Struct, frozen=True):
     @staticmethod
     def unpack(data: bytes) -> Program:
         return msgspec.msgpack.decode(data, type=Program)
+
+
+class Walk:
+    """Follows a program's tokens on the host, as the kernel does on the device."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._moves = {(state, token): after for state, token, after in program.moves}
+        self._tails = dict(program.tails)
+        self._free = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little") if program.word_free else None
+
+    def step(self, token: int, word_state: int, in_reasoning: bool) -> tuple[int, bool]:
+        """The automaton's state, and whether the reasoning goes on, after one more token."""
+        if token == self._program.reasoning_start:
+            in_reasoning = True
+        elif token == self._program.reasoning_end:
+            in_reasoning = False
+        if self._free is not None:
+            default = self._tails.get(token, FREE if self._free[token] else INSIDE)
+            word_state = self._moves.get((word_state, token), default)
+        return word_state, in_reasoning
 
 
 def key_of(packed: bytes) -> str:

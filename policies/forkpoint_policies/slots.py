@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .inheritance import HISTORY_BINS, Inherited
 from .spec import MOST_RULES, MOST_WINDOW
 from .tables import Uses
 
-HISTORY_BINS = 256
 NO_RULE = -1
 
 
@@ -129,6 +129,26 @@ class Slots:
         assert self.state.texts is not None
         self.state.texts.rule[cells] = NO_RULE
         self.state.texts.pending[cells] = NO_RULE
+
+    def inherit(self, slot: int, inherited: Inherited) -> None:
+        """Give a request that goes on with another one's answer the state of that answer; start() has been called."""
+        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        state, rules = self.state, len(inherited.fired)
+        assert state.marks is not None
+        assert state.chances is not None
+        assert state.history is not None
+        assert state.window is not None
+        for ours, theirs in (
+            (state.core.fired, inherited.fired),
+            (state.marks.connector, inherited.connector),
+            (state.marks.previous, inherited.previous),
+            (state.chances.held, inherited.held),
+            (state.chances.placed, inherited.placed),
+        ):
+            ours[cells, :rules] = torch.tensor(theirs, dtype=ours.dtype, device=ours.device)
+        state.history.counts[cells] = torch.frombuffer(bytearray(inherited.history), dtype=torch.int32).to(state.history.counts)
+        if inherited.sums:
+            state.window.sums[cells] = torch.frombuffer(bytearray(inherited.sums), dtype=torch.float64).to(state.window.sums)
 
     def copy_of(self, slot: int, uses: Uses) -> State:
         """A slot's state, of the parts in use, to keep while its request is preempted."""

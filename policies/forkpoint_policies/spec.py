@@ -8,10 +8,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from .connectors import FAMILIES
+from .extractors import extractor
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
 """The 80th percentile of Qwen3-8B's token entropies on one task (arXiv:2506.01939); what uncalibrated models get."""
@@ -19,10 +30,12 @@ DEFAULT_FORK_THRESHOLD_NATS = 0.672
 MOST_RULES = 16
 MOST_TOKENS = 4096
 MOST_WINDOW = 2048
+MOST_BRANCHES = 256
 MOST_NAME = 64
 
 Region = Literal["reasoning", "answer", "any"]
 Match = Literal["probability", "count", "frequency", "positions"]
+Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Nats = Annotated[Number, Field(ge=0, le=50)]
 SquareNats = Annotated[Number, Field(ge=0, le=1000)]
@@ -207,6 +220,17 @@ class Truncate(Strict):
         return next(iter(self.model_fields_set))
 
 
+class OfFamilies(Strict):
+    """The likeliest tokens that are a connector of these families."""
+
+    connectors: tuple[Word, ...] = Field(min_length=1, max_length=32)
+
+    @model_validator(mode="after")
+    def _check(self) -> OfFamilies:
+        check_families(self.connectors)
+        return self
+
+
 Instead = Annotated[Annotated[Literal["end_of_reasoning"], _VALUE] | Annotated[Tokens, _OBJECT], _WHICH]
 
 
@@ -244,6 +268,111 @@ class Control(Strict):
     match: Match
 
 
+Share = Annotated[Number, Field(gt=0, le=1)]
+Extract = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Answers = Annotated[int, Field(ge=1, le=MOST_BRANCHES, strict=True)]
+
+
+def _check_extract(name: str) -> str:
+    extractor(name)
+    return name
+
+
+Extracted = Annotated[Extract, AfterValidator(_check_extract)]
+"""What of two answers is compared: the name of an extractor."""
+
+
+class Branch(Strict):
+    """Begin further answers here: from the tokens before this one, with another token in its place.
+
+    A request grows a tree. `width` is how many other tokens are tried at a fork, `min_gap` the fewest tokens between two forks of
+    one path, `depth` the most forks on a path, and `max_branches` the most answers in all; without it as many as the request has
+    choices. `alternatives` are the likeliest of the other tokens, ones drawn from the distribution, or the likeliest connectors of
+    some families. No further branch begins once the tree's answers have `budget_tokens` tokens, each shared one counted once.
+
+    `select` says what is returned: every answer, or one; `extract` names what is compared in `majority` and `confidence`, and
+    `decided_at` the share of the votes with which the others are stopped. With `fill`, what the tree lacks of the request's choices
+    is sampled from the beginning.
+    """
+
+    width: Answers = 1
+    max_branches: Answers | None = None
+    min_gap: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
+    depth: Annotated[int, Field(ge=1, le=1_000, strict=True)] = 1_000
+    alternatives: Annotated[Annotated[Literal["likeliest", "sampled"], _VALUE] | Annotated[OfFamilies, _OBJECT], _WHICH] = (
+        "likeliest"
+    )
+    budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
+    select: Select = "all"
+    extract: Extracted = "last_number"
+    decided_at: Share | None = None
+    fill: Literal["none", "sample"] = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> Branch:
+        if self.select not in ("majority", "confidence"):
+            for name in {"extract", "decided_at"} & self.model_fields_set:
+                raise ValueError(f"{name} says nothing with select {self.select!r}; it is for majority and confidence")
+        if self.fill == "sample" and self.select != "all":
+            raise ValueError(f"fill says nothing with select {self.select!r}: only with `all` is a number of answers asked for")
+        return self
+
+
+class Probe(Strict):
+    """Try out, beside the request, what it would answer now: as if the reasoning ended here and `text` came after it.
+
+    The `tokens` likeliest tokens of such an answer are generated. The reasoning ends here, as it did for the probe, when the one of
+    these that is given says so: their mean probability is above `probability_above`; the exponential moving variance of the
+    entropies at which the probes begin, by `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes
+    `extract` the same.
+    """
+
+    text: Annotated[str, StringConstraints(max_length=MOST_TEXT)] = ""
+    tokens: Annotated[int, Field(ge=1, le=256, strict=True)] = 20
+    probability_above: Probability | None = None
+    variance_below: SquareNats | None = None
+    smoothing: Share = 0.2
+    agreement: Annotated[int, Field(ge=2, le=1000, strict=True)] | None = None
+    extract: Extracted = "text"
+
+    @model_validator(mode="after")
+    def _check(self) -> Probe:
+        ways = ("probability_above", "variance_below", "agreement")
+        if sum(getattr(self, way) is not None for way in ways) != 1:
+            raise ValueError(f"must hold exactly one of {', '.join(ways)}: it says when the reasoning ends")
+        for name, way in (("extract", "agreement"), ("smoothing", "variance_below")):
+            if name in self.model_fields_set and getattr(self, way) is None:
+                raise ValueError(f"{name} says nothing without {way}")
+        return self
+
+
+class Sample(Strict):
+    """Generate several independent answers and let them vote, each with the weight of its lowest group confidence.
+
+    The first `warm_up` set a threshold: the lowest group confidences (over `window` tokens) of the best `keep_percent` of them
+    reach it. An answer of the others is stopped when its confidence falls below, and all are once the votes for one answer have the
+    share `decided_at`.
+    """
+
+    answers: Answers = 32
+    warm_up: Answers = 16
+    window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
+    keep_percent: Annotated[Number, Field(gt=0, le=100)] = 10.0
+    decided_at: Share | None = 0.95
+    extract: Extracted = "last_number"
+
+
+class Resume(Strict):
+    """When the answer is there, go on with this text in place of its end, and so again until the answers have `budget_tokens`."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)] = "Wait"
+    budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
+
+
+Growing = Branch | Probe | Sample | Resume
+"""The actions that take more requests of the engine than one."""
+
+
 class Observe(Strict):
     """Mark the position and change nothing."""
 
@@ -272,6 +401,7 @@ class When(Strict):
     region: Region = "any"
     after_token: Position | None = None
     before_token: Position | None = None
+    every: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     probability: Chance = 1.0
     at_most: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
 
@@ -318,6 +448,10 @@ class Do(Strict):
     force: Force | None = None
     end_reasoning: EndReasoning | None = None
     stop: Stop | None = None
+    branch: Branch | None = None
+    probe: Probe | None = None
+    sample: Sample | None = None
+    resume: Resume | None = None
     control: Control | None = None
     observe: Observe | None = None
 
@@ -330,6 +464,11 @@ class Do(Strict):
     def action(self) -> str:
         """The name of the one action that is given."""
         return next(iter(self.model_fields_set))
+
+    @property
+    def growing(self) -> Growing | None:
+        """The action, if it is one that takes several requests of the engine."""
+        return self.branch or self.probe or self.sample or self.resume
 
 
 class Rule(Strict):
@@ -347,10 +486,21 @@ class Rule(Strict):
             )
         if do.control is not None and do.control.like.do.control is not None:
             raise ValueError("a control of a control is the same control; let it be like the rule itself")
-        ends = do.end_reasoning is not None or (do.force is not None and do.force.instead_of == "end_of_reasoning")
+        if (do.sample is not None or do.resume is not None) and when.model_fields_set:
+            raise ValueError(f"{do.action} is about whole answers, so it has no conditions; leave `when` out")
+        ends = (
+            do.end_reasoning is not None
+            or do.probe is not None
+            or (do.force is not None and do.force.instead_of == "end_of_reasoning")
+        )
         if when.region == "answer" and (ends or when.end_of_reasoning_within is not None):
             raise ValueError("contradicts itself: in the answer the reasoning has already ended; use region `reasoning`")
         return self
+
+    @property
+    def growing(self) -> Growing | None:
+        """The rule's action that takes several requests of the engine, or that of the rule whose placebo it is."""
+        return (self.do.control.like.do if self.do.control is not None else self.do).growing
 
 
 Control.model_rebuild()
@@ -365,6 +515,20 @@ class Policy(Strict):
     source: Annotated[str, StringConstraints(max_length=400)] = ""
     shadow: Annotated[bool, Field(strict=True)] = False
     rules: tuple[Rule, ...] = Field(max_length=MOST_RULES)
+
+    @model_validator(mode="after")
+    def _check(self) -> Policy:
+        growing = [number for number, rule in enumerate(self.rules) if rule.growing is not None]
+        if len(growing) > 1:
+            raise ValueError(
+                f"rules {growing} take several requests; one tree grows of a request, so only one rule of a policy can"
+            )
+        return self
+
+    @property
+    def growing(self) -> Rule | None:
+        """The rule by which a request grows a tree, if there is one."""
+        return next((rule for rule in self.rules if rule.growing is not None), None)
 
     @property
     def digest(self) -> str:
@@ -436,6 +600,11 @@ _PARTS: dict[str, type[BaseModel]] = {
     "instead_of": Tokens,
     "end_reasoning": EndReasoning,
     "stop": Stop,
+    "branch": Branch,
+    "probe": Probe,
+    "sample": Sample,
+    "resume": Resume,
+    "alternatives": OfFamilies,
     "control": Control,
     "observe": Observe,
 }

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .program import Action, CompiledRule, ControlKind, Curve, Program, Shape, Signal, TokenSet
+from .program import MARKS, Action, CompiledRule, ControlKind, Curve, Program, Shape, Signal, TokenSet
 from .spec import MOST_RULES
 from .words import ANY_STATE, FREE, INSIDE, MOST_STATES
 
@@ -31,6 +31,7 @@ class Rules:
     region: Tensor  # [p, R] int64
     first_position: Tensor  # [p, R] int64
     last_position: Tensor  # [p, R] int64
+    every: Tensor  # [p, R] int64
     at_most: Tensor  # [p, R] int64
     since_below: Tensor  # [p, R] int64
     window: Tensor  # [p, R] int64
@@ -116,6 +117,7 @@ class Uses:
     window: bool
     coins: bool
     since: bool
+    branches: bool
     signals: tuple[int, ...]
 
     @staticmethod
@@ -132,6 +134,7 @@ class Uses:
             window=Signal.CONFIDENCE in bounded,
             coins=any(rule.probability != Curve(Shape.CONSTANT, 1.0) for rule in rules),
             since=any(rule.since.tokens for rule in rules),
+            branches=any(rule.action == Action.GROW for rule in rules),
             signals=tuple(sorted(bounded)),
         )
 
@@ -165,7 +168,7 @@ class Facts:
     def of(program: Program) -> Facts:
         acting: list[Acting] = []
         for index, rule in enumerate(program.rules):
-            if rule.action not in (Action.OBSERVE, Action.FORCE):
+            if rule.action not in (*MARKS, Action.FORCE):
                 keep = int(rule.strength.a) if rule.action == Action.TOP_K else 0
                 acting.append(Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY, keep))
         instead = [index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS]
@@ -238,6 +241,7 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
         "low": vectors("low", len(Signal), -np.inf),
         "high": vectors("high", len(Signal), np.inf),
         **{name: numbers(name) for name in ("region", "first_position", "last_position", "at_most", "since_below", "window")},
+        "every": np.maximum(numbers("every"), 1),
         "needs_previous": numbers("needs_previous", np.bool_),
         "by_chance": control == ControlKind.POSITIONS,
         "forces": action == Action.FORCE,

@@ -1,8 +1,9 @@
 """The record of each step, and the channel that carries it from the worker to the server.
 
 A message is three frames: a Header, the rows as int32 [n, 7 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
-handle, position, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per rule.
-Columns of an alternative: the row it belongs to, k token ids, k probabilities as float32 bits.
+handle, position, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per rule; where a
+policy branches, 1 + 2 R more: kernel.Record.inherited. Columns of an alternative: the row it belongs to, k token ids, k
+probabilities as float32 bits, negative where the policy took the token away.
 
 Nothing ever waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
 """
@@ -30,13 +31,15 @@ logger = logging.getLogger(__name__)
 MOST_STEPS_WAITING = 4096
 LOOK_EVERY_SECONDS = 0.004
 MOST_MESSAGES_WAITING = 10_000
-HEAD_COLUMNS = 7
+SIGNALS = 4  # columns of a record's numbers before those of its rules
+HEAD_COLUMNS = 3 + SIGNALS
 
 
 class Header(msgspec.Struct, frozen=True):
     """How to read the two arrays, and the seconds that the step took on the worker's host."""
 
     rows: int
+    columns: int
     rules: int
     detailed: int
     alternatives: int
@@ -45,9 +48,10 @@ class Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Rows:
-    """Records as they were sent, [n, 7 + R] int32, and what their columns mean."""
+    """Records as they were sent, [n, 7 + R] int32 or wider, and what their columns mean."""
 
     values: NDArray[np.int32]
+    rules: int
 
     @property
     def handle(self) -> NDArray[np.int32]:
@@ -64,7 +68,13 @@ class Rows:
     @property
     def numbers(self) -> NDArray[np.float32]:
         """[n, 4 + R], as in kernel.Record."""
-        return self.values[:, 3:].view(np.float32)
+        return self.values[:, 3 : HEAD_COLUMNS + self.rules].view(np.float32)
+
+    @property
+    def inherited(self) -> NDArray[np.float32]:
+        """[n, 1 + 2 R], as in kernel.Record; zeros where no policy of the batch branches."""
+        found = self.values[:, HEAD_COLUMNS + self.rules :].view(np.float32)
+        return found if found.shape[1] else np.zeros((len(found), 1 + 2 * self.rules), np.float32)
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,9 @@ class Batch:
     seconds: float
 
 
-def encode(rows: NDArray[np.int32], details: NDArray[np.int32], seconds: float) -> list[bytes]:
+def encode(rows: NDArray[np.int32], details: NDArray[np.int32], rules: int, seconds: float) -> list[bytes]:
     """The frames of a message; `rows` and `details` with the columns named above."""
-    header = Header(len(rows), rows.shape[1] - HEAD_COLUMNS, len(details), (details.shape[1] - 1) // 2, seconds)
+    header = Header(len(rows), rows.shape[1], rules, len(details), (details.shape[1] - 1) // 2, seconds)
     return [msgspec.msgpack.encode(header), rows.tobytes(), details.tobytes()]
 
 
@@ -89,10 +99,10 @@ def decode(frames: Sequence[bytes]) -> Batch:
     if len(frames) != 3:
         raise ValueError(f"a message has 3 frames, not {len(frames)}")
     header = msgspec.msgpack.decode(frames[0], type=Header)
-    rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, HEAD_COLUMNS + header.rules)
+    rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, header.columns)
     details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, 1 + 2 * header.alternatives)
     return Batch(
-        rows=Rows(rows),
+        rows=Rows(rows, header.rules),
         detailed=details[:, 0],
         alternatives=details[:, 1 : 1 + header.alternatives],
         probabilities=details[:, 1 + header.alternatives :].view(np.float32),
@@ -125,6 +135,7 @@ class Destinations:
 @dataclass(frozen=True)
 class _Step:
     rows: Tensor
+    rules: int
     details: Tensor | None
     ready: torch.cuda.Event | None
     destinations: Destinations
@@ -150,7 +161,8 @@ class Sender:
             self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
             self._thread.start()
         heads = torch.stack((record.position, record.flags), dim=1).int()
-        rows = torch.cat((heads, record.numbers.view(torch.int32)), dim=1)
+        numbers = (record.numbers,) if record.inherited is None else (record.numbers, record.inherited)
+        rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
         details = None
         if record.alternatives is not None and record.probabilities is not None:
             details = torch.cat((record.alternatives.int(), record.probabilities.view(torch.int32)), dim=1)
@@ -161,7 +173,7 @@ class Sender:
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MOST_STEPS_WAITING:
-            self._waiting.append(_Step(rows, details, ready, destinations, seconds))
+            self._waiting.append(_Step(rows, record.numbers.shape[1] - SIGNALS, details, ready, destinations, seconds))
         else:
             self.lost += len(rows)
 
@@ -206,7 +218,7 @@ class Sender:
                 socket.connect(address)
             details = _details_of(step, own)
             try:
-                sockets[address].send_multipart(encode(rows[own], details, step.seconds), zmq.NOBLOCK)
+                sockets[address].send_multipart(encode(rows[own], details, step.rules, step.seconds), zmq.NOBLOCK)
             except zmq.Again:
                 self.lost += len(own)
 

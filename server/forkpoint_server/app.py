@@ -26,7 +26,7 @@ from vllm.tool_parsers import ToolParserManager
 
 from . import __version__, metrics
 from .calibration import read_calibration
-from .engine import InterveningEngine
+from .engine import BranchLimits, InterveningEngine
 from .middleware import Interventions
 from .registry import Registry
 from .routes.forks import forks_router
@@ -65,7 +65,7 @@ async def _serve(
     target = await asyncio.to_thread(
         served_target, engine, args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     )
-    service = Service(target, registry, default, receiver, models)
+    service = Service(target, registry, default, receiver, models, args.max_branches)
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
@@ -73,7 +73,12 @@ async def _serve(
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service))
     app.include_router(forks_router(service))
-    await init_app_state(cast(EngineClient, InterveningEngine(engine)), app.state, args, tasks)
+    await init_app_state(
+        cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
+        app.state,
+        args,
+        tasks,
+    )
     metrics.BUILD.labels(__version__, vllm.__version__).set(1)
     logger.warning(
         "this model's fork threshold is not calibrated; %s nats is used, that of another model", DEFAULT_FORK_THRESHOLD_NATS

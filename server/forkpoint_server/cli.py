@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 from forkpoint_policies.spec import PolicyError
@@ -71,6 +71,13 @@ def parse(arguments: list[str]) -> Namespace:
     own = parser.add_argument_group("Forkpoint")
     own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
     own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
+    own.add_argument(
+        "--max-branches", metavar="N", type=_positive, default=16, help="the most answers of one request's tree (%(default)s)"
+    )
+    own.add_argument(
+        "--max-live-branches", metavar="N", type=_positive, default=128,
+        help="the most branches that run at once, of all requests; above it, trees stay smaller (%(default)s)",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
     args: Namespace = parser.parse_args(arguments)
     if args.model_tag is None and args.model == parser.get_default("model"):
@@ -84,6 +91,12 @@ def parse(arguments: list[str]) -> Namespace:
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
     return args
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _choose_processor(args: Namespace) -> None:

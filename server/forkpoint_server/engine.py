@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
@@ -11,23 +12,45 @@ from typing import Any
 
 from forkpoint_policies.instruction import Instruction, without_instruction
 from forkpoint_policies.program import NO_TOKEN, Program
+from forkpoint_policies.spec import Branch, Rule
 from vllm.engine.protocol import EngineClient
+from vllm.exceptions import VLLMValidationError
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from . import metrics
+from .branching.controllers import controller_of, most_answers
+from .branching.growth import Begin, Growth
+from .branching.tree import Limits
 from .intervention import ALTERNATIVES, Intervention, current
 from .telemetry import Trace
+
+BRANCH_ALTERNATIVES = 20
+"""How many likeliest tokens a branch may choose from."""
 
 PROMPT_TAIL = 32
 """How many of the prompt's last tokens are read to tell whether it ends inside a word."""
 
 
+@dataclass(frozen=True)
+class BranchLimits:
+    """The most answers of one request's tree, and the most branches that run at once, of all requests together."""
+
+    per_request: int
+    together: int
+
+
 class InterveningEngine:
     """Stands for vLLM's EngineClient: forwards everything, and attaches the current intervention to what is generated."""
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: EngineClient, limits: BranchLimits) -> None:
         self._engine = engine
+        self._limits = limits
+        self._live = 0  # branches that run, of all requests
+        self._inside = 0  # requests in the engine, branches among them
+        config = engine.vllm_config
+        self._at_once = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        self._ranks = itertools.count()
         self._children: dict[str, list[str]] = {}  # by the id that its client may have chosen, so not unique
 
     def __getattr__(self, name: str) -> Any:
@@ -42,6 +65,9 @@ class InterveningEngine:
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
         if intervention is None:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
+        growing = intervention.plan.policy.growing
+        if growing is not None and not intervention.plan.policy.shadow:
+            return self._tree(prompt, params, request_id, options, intervention, growing)
         traces = intervention.open(params.n)
         begin = _begin(intervention.plan.program, prompt)
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
@@ -62,23 +88,103 @@ class InterveningEngine:
         """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends."""
         ended = False
         try:
-            async with aclosing(outputs):
-                async for output in outputs:
+            outputs = self._counted_inside(outputs)
+            async with aclosing(outputs if trace is None else _kept(outputs, trace, cumulative)) as watched:
+                async for output in watched:
                     for choice in output.outputs:
-                        if trace is not None:
-                            if cumulative:
-                                trace.tokens.clear()
-                            trace.tokens.extend(choice.token_ids)
                         if choice.finish_reason is not None:
                             ended = True
                             metrics.REQUESTS.labels(label, "", choice.finish_reason).inc()
-                    if trace is not None:
-                        trace.ended = ended
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
                 metrics.REQUESTS.labels(label, "", "abort").inc()
             raise
+
+    def _tree(
+        self,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        options: dict[str, Any],
+        intervention: Intervention,
+        rule: Rule,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Run a request that grows a tree. Raises VLLMValidationError for what a branch could not go on with."""
+        growing = rule.growing
+        assert growing is not None
+        _check_branches(params, prompt)
+        if intervention.tree is not None:
+            raise VLLMValidationError("prompt: a policy that grows a tree takes one prompt a request", parameter="prompt")
+        ranks = self._engine.vllm_config.parallel_config.data_parallel_size
+        if ranks > 1 and options.get("data_parallel_rank") is None:
+            options = {**options, "data_parallel_rank": next(self._ranks) % ranks}  # where the trunk is, the prefix is cached
+        prompt_tokens = list(prompt["prompt_token_ids"])
+        begin = _begin(intervention.plan.program, prompt)
+        seed = secrets.randbits(62) if params.seed is None else _signed(params.seed)
+        answers = most_answers(growing, params.n, self._limits.per_request)
+        likelihoods = isinstance(growing, Branch) and growing.select == "likelihood"
+        longest = self._engine.model_config.max_model_len
+
+        def room() -> bool:
+            return self._live < self._limits.together and self._inside < self._at_once  # beyond which it would wait
+
+        def start(trace: Trace, begun: Begin) -> AsyncGenerator[RequestOutput, None]:
+            own = params.clone()
+            own.n, own.output_kind = 1, RequestOutputKind.DELTA
+            own.seed = begun.seed if params.seed is not None else None
+            own.min_tokens = max(0, params.min_tokens - len(begun.tokens))
+            left = (longest - len(prompt_tokens) if params.max_tokens is None else params.max_tokens) - len(begun.tokens)
+            own.max_tokens = left if begun.most_tokens is None else min(left, begun.most_tokens)
+            if begun.greedy:
+                own.temperature, own.top_p, own.top_k, own.min_p = 0.0, 1.0, 0, 0.0
+            own.logprobs = 0 if likelihoods and params.logprobs is None else params.logprobs
+            if not begun.first:
+                own.prompt_logprobs = None
+            instruction = _instruction(intervention, trace, begun.seed, begun)
+            own.extra_args = instruction.into(params.extra_args)
+            whole: Any = {**prompt, "prompt_token_ids": prompt_tokens + begun.tokens}
+            whole.pop("prompt", None)
+            name = request_id if begun.first else f"{trace.handle}_{request_id}"
+            outputs = self._engine.generate(whole, own, name, **options)
+            return outputs if begun.first else self._counted_live(outputs, name, request_id)
+
+        origin = Begin([], seed, begin.word_state, begin.in_reasoning)
+        growth = Growth(
+            intervention, params, request_id, origin, seed, Limits(answers, room),
+            lambda trace, begun: _kept(self._counted_inside(start(trace, begun)), trace),
+        )  # fmt: skip
+        return growth.outputs(controller_of(growth, rule))
+
+    async def _counted_inside(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+        """Count a request as long as the engine has it."""
+        self._inside += 1
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        finally:
+            self._inside -= 1
+
+    async def _counted_live(
+        self, outputs: AsyncGenerator[RequestOutput, None], name: str, request_id: str
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Count a branch as long as it runs, so that no more run than there is room for, and an abort finds it."""
+        self._live += 1
+        self._children.setdefault(request_id, []).append(name)
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        finally:
+            self._live -= 1
+            self._forget(request_id, [name])
+
+    def _forget(self, request_id: str, names: list[str]) -> None:
+        for name in names:
+            self._children[request_id].remove(name)
+        if not self._children[request_id]:
+            del self._children[request_id]
 
     async def _several(
         self,
@@ -134,41 +240,70 @@ class InterveningEngine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for name in names:
-                self._children[request_id].remove(name)
-            if not self._children[request_id]:
-                del self._children[request_id]
+            self._forget(request_id, names)
 
 
-@dataclass(frozen=True)
-class _Begin:
-    """Where a request's prompt leaves it."""
+async def _kept(
+    outputs: AsyncGenerator[RequestOutput, None], trace: Trace, cumulative: bool = False
+) -> AsyncGenerator[RequestOutput, None]:
+    """Pass on what the engine gives, and keep the tokens of a trace."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            for choice in output.outputs:
+                if cumulative:
+                    trace.tokens.clear()
+                trace.tokens.extend(choice.token_ids)
+                trace.ended |= choice.finish_reason is not None
+            yield output
 
-    word_state: int
-    in_reasoning: bool
+
+def _check_branches(params: SamplingParams, prompt: Any) -> None:
+    """What counts a request's own tokens, or follows them in a grammar, would not see those that a branch shares."""
+    unlike = {
+        "structured outputs": params.structured_outputs is not None,
+        "presence_penalty": params.presence_penalty != 0,
+        "frequency_penalty": params.frequency_penalty != 0,
+        "repetition_penalty": params.repetition_penalty != 1,
+        "bad_words": bool(params.bad_words),
+        "thinking_token_budget": params.thinking_token_budget is not None,
+    }
+    for name, asked in unlike.items():
+        if asked:
+            raise VLLMValidationError(
+                f"policy: one that branches does not work with {name}; leave one of the two out", parameter="policy"
+            )
+    if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):
+        raise VLLMValidationError("policy: one that branches needs a prompt of tokens", parameter="policy")
 
 
-def _begin(program: Program, prompt: Any) -> _Begin:
+def _begin(program: Program, prompt: Any) -> Begin:
     tokens = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
     word_state, _ = program.follow(list(tokens[-PROMPT_TAIL:]))
-    return _Begin(word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
+    return Begin([], 0, word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
 
 
-def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, begin: _Begin) -> SamplingParams:
-    """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
+def _instruction(intervention: Intervention, trace: Trace, seed: int, begin: Begin) -> Instruction:
     plan = intervention.plan
-    seed = secrets.randbits(62) if params.seed is None else _signed(params.seed + number)
-    instruction = Instruction(
+    branches = plan.policy.growing is not None and not plan.policy.shadow
+    return Instruction(
         program=plan.packed,
         key=plan.key,
         handle=trace.handle,
         address=intervention.receiver.address,
         word_state=begin.word_state,
         in_reasoning=begin.in_reasoning,
-        alternatives=ALTERNATIVES if intervention.forks else 0,
+        alternatives=BRANCH_ALTERNATIVES if branches else ALTERNATIVES if intervention.forks else 0,
         seed=seed,
         drawn=plan.compiled.drawn(seed),
+        begun=len(begin.tokens),
+        inherited=begin.inherited,
     )
+
+
+def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, begin: Begin) -> SamplingParams:
+    """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
+    seed = secrets.randbits(62) if params.seed is None else _signed(params.seed + number)
+    instruction = _instruction(intervention, trace, seed, begin)
     own = params.clone()
     own.extra_args = instruction.into(params.extra_args)
     if params.n > 1:

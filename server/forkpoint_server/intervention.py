@@ -13,6 +13,7 @@ from forkpoint_policies.program import Program
 from forkpoint_policies.spec import Policy
 
 from . import metrics
+from .branching.tree import Node, Tree
 from .connector_ids import ConnectorIds
 from .telemetry import Profile, Receiver, Trace
 
@@ -58,13 +59,18 @@ class Intervention:
     target: Target
     connectors: ConnectorIds
     traces: list[Trace] = field(default_factory=list)
+    tree: Tree | None = None
     response_id: str | None = None
 
-    def open(self, choices: int) -> list[Trace]:
-        """Traces for the choices of one more prompt."""
-        opened = [self.receiver.open(len(self.traces) + number) for number in range(choices)]
+    def open(self, choices: int, begun: int = 0) -> list[Trace]:
+        """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
+        opened = [self.receiver.open(len(self.traces) + number, begun) for number in range(choices)]
         self.traces += opened
         return opened
+
+    def generated(self) -> int | None:
+        """What a tree's answers cost in tokens, each shared one once; None without a tree, of which vLLM's own count is right."""
+        return None if self.tree is None else self.tree.generated
 
     async def settle(self) -> None:
         """Wait, not for long, until the records of all tokens are here."""
@@ -74,6 +80,9 @@ class Intervention:
         """Count what happened, once, and let go of the traces."""
         for trace in self.traces:
             self._count(trace)
+        for node in self.tree.nodes if self.tree is not None else ():
+            if node.kind == "answer" and node.ended in ("stop", "length"):
+                metrics.REASONING.labels(self.label).observe(self._reasoning_on(node))
         self.receiver.close(self.traces, self.threshold)
 
     def summary(self) -> dict[str, Any]:
@@ -87,7 +96,7 @@ class Intervention:
             "shadow": self.plan.policy.shadow,
             "experiment": None,
             "arm": None,
-            "tokens": sum(len(trace.tokens) for trace in self.traces),
+            "tokens": sum(len(trace.tokens) for trace in self.traces) if self.tree is None else self.tree.generated,
             "forks": int(planning.sum()),
             "mean_entropy": _mean(entropy),
             "mean_entropy_forks": _mean(entropy[planning]),
@@ -98,7 +107,8 @@ class Intervention:
             "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
             "forced": sum(int(profile.forced.sum()) for profile in profiles),
             "refused": sum(int(profile.refused.sum()) for profile in profiles),
-            "branches": 0,
+            "branches": 0 if self.tree is None else self.tree.answers - 1,
+            "tokens_shared": 0 if self.tree is None else self.tree.shared,
             "complete": not any(trace.missing for trace in self.traces),
         }
         if self.forks:
@@ -124,6 +134,7 @@ class Intervention:
                 for trace, profile in zip(self.traces, profiles, strict=True)
             ],
             "fork_points": self._fork_points(profiles),
+            "tree": None if self.tree is None else self.tree.told(self._text),
             "forkpoint": self.summary(),
         }
 
@@ -150,15 +161,16 @@ class Intervention:
         points, actions = [], self._fired(profile)
         for place in np.flatnonzero(profile.entropy > self.threshold).tolist():
             index = int(profile.position[place])
+            token = trace.tokens[index - trace.begun]
             alternatives = profile.alternatives.get(index)
             fired = actions[place]
             points.append(
                 {
                     "choice": trace.choice,
                     "index": index,
-                    "token": self._text(trace.tokens[index]),
+                    "token": self._text(token),
                     "entropy": round(float(profile.entropy[place]), 4),
-                    "connector": self.connectors.family(trace.tokens[index]),
+                    "connector": self.connectors.family(token),
                     "alternatives": [
                         {"token": self._text(token), "probability": round(probability, 4)}
                         for token, probability in zip(alternatives.tokens, alternatives.probabilities, strict=True)
@@ -172,8 +184,15 @@ class Intervention:
 
     def _reasoning_tokens(self, trace: Trace, profile: Profile) -> int:
         """As vLLM counts them: without the marker that ends the reasoning."""
-        ends = np.array(trace.tokens, np.int64)[profile.position] == self.plan.program.reasoning_end
+        ends = np.array(trace.tokens, np.int64)[profile.position - trace.begun] == self.plan.program.reasoning_end
         return int((profile.in_reasoning & ~ends).sum())
+
+    def _reasoning_on(self, node: Node) -> int:
+        """The reasoning of a tree's answer, with what it shares: what was written until it ended."""
+        tokens, end, first = node.tokens(), self.plan.program.reasoning_end, node.path()[0].trace.profile().in_reasoning[:1]
+        if not first.all():
+            return 0
+        return tokens.index(end) if end in tokens else len(tokens)
 
     def _text(self, token: int) -> str:
         vocabulary = self.target.vocabulary
@@ -191,7 +210,8 @@ class Intervention:
                 histogram.observe(nats)
         for family, times in self.connectors.count(trace.tokens).items():
             metrics.CONNECTORS.labels(label, family).inc(times)
-        metrics.REASONING.labels(label).observe(self._reasoning_tokens(trace, profile))
+        if self.tree is None:
+            metrics.REASONING.labels(label).observe(self._reasoning_tokens(trace, profile))
         for rule, action in enumerate(self.plan.actions[: profile.fired.shape[1]] if self.named else []):
             families = _families(self.plan.policy, self.plan.program.rules[rule].number)
             metrics.INTERVENTIONS.labels(label, action, families).inc(int(profile.fired[:, rule].sum()))

@@ -20,6 +20,12 @@ EFFECT = Counter(
     ["policy", "action"],
 )  # fmt: skip
 CONNECTORS = Counter("forkpoint_connectors", "Generated connector words, by family.", ["policy", "family"])
+BRANCHES = Counter(
+    "forkpoint_branches",
+    "Branches that ended, by how: stop, length, abort, error, outvoted, unsure, exit; refused for lack of room.",
+    ["policy", "outcome"],
+)
+SHARED = Counter("forkpoint_branch_shared_tokens", "Tokens that branches did not have to generate again.", ["policy"])
 REASONING = Histogram(
     "forkpoint_reasoning_tokens", "Reasoning tokens of a finished choice.", ["policy"], buckets=LENGTH_BUCKETS_TOKENS
 )

@@ -6,11 +6,12 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import Growing, PolicyError
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .branching.controllers import gives_several
 from .errors import wrong
 from .intervention import current
 from .resolution import HEADER, resolve, split_model
@@ -18,6 +19,7 @@ from .response import SummarisedSend
 from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
 WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
 """Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 ALONE = ("use_beam_search", "background")
@@ -62,6 +64,9 @@ class Interventions:
                 if asked.forks or (policy is not None and not asked.by_default):
                     raise PolicyError("policy", f"does not work with {option}; leave one of the two out")
                 policy = None  # the server's default is for what can have one
+            rule = policy.policy.growing if policy is not None and not policy.policy.shadow else None
+            if rule is not None and rule.growing is not None:
+                _check_choices(path, body, rule.growing, self._service.most_branches)
             intervention = await self._service.intervention(policy, asked.forks)
         except PolicyError as error:
             await wrong(error)(scope, receive, send)
@@ -81,7 +86,7 @@ class Interventions:
         headers = {"X-Forkpoint-Policy": policy.policy.name} if policy is not None else {}
         token = current.set(intervention)
         try:
-            await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary))
+            await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary, intervention.generated))
         finally:
             current.reset(token)
             intervention.close()
@@ -136,6 +141,19 @@ class _ListedAliases:
         kept = [(name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")]
         await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
         await self._send({"type": "http.response.body", "body": response.body})
+
+
+def _check_choices(path: str, body: dict[str, Any], growing: Growing, most: int) -> None:
+    """A tree's answers are the request's choices, where it has such; or one of them is given."""
+    choices = body.get("n")
+    choices = choices if isinstance(choices, int) else 1
+    if gives_several(growing):
+        if path not in WITH_CHOICES:
+            raise PolicyError("policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one")
+        if choices > most:
+            raise PolicyError("n", f"is {choices}; a tree has at most {most} answers here (--max-branches)")
+    elif choices > 1:
+        raise PolicyError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:

@@ -12,6 +12,9 @@ from starlette.types import Message, Send
 Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
 """Given the response's id, what to tell of it."""
 
+Generated = Callable[[], int | None]
+"""How many tokens were generated, where vLLM's own count is not right."""
+
 DONE = b"data: [DONE]"
 CHUNK = b"data: {"
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
@@ -21,10 +24,11 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "
 class SummarisedSend:
     """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any."""
 
-    def __init__(self, send: Send, headers: dict[str, str], summary: Summary) -> None:
+    def __init__(self, send: Send, headers: dict[str, str], summary: Summary, generated: Generated) -> None:
         self._send = send
         self._headers = headers
         self._summary = summary
+        self._generated = generated
         self._start: Message | None = None  # held back while a JSON body is collected: its length will change
         self._streams = False
         self._body = b""
@@ -61,6 +65,7 @@ class SummarisedSend:
         body = json.loads(self._body)
         if isinstance(body, dict):
             body["forkpoint"] = await self._summary(body.get("id"))
+            self._count_once(body.get("usage"))
             self._body = _json(body)
         MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
         await self._send(start)
@@ -71,7 +76,7 @@ class SummarisedSend:
         body = message.get("body", b"")
         if not self._body and body.startswith(CHUNK) and body.find(b"\n\n") == len(body) - 2:  # nearly all of them
             self._last_chunk = body
-            await self._send(message)
+            await self._send({**message, "body": self._counted(body)})
             return
         self._body += body
         passed = b""
@@ -89,16 +94,35 @@ class SummarisedSend:
             return await self._last_chunk_with_summary() + event
         if event.startswith(CHUNK):
             self._last_chunk = event
-            return event
+            return self._counted(event)
         name, data = _fields(event)
         if name in LAST_EVENTS:
             told = json.loads(data)
             holder = told["response"] if isinstance(told.get("response"), dict) else told
             holder["forkpoint"] = await self._summary(holder.get("id") or self._message_id)
+            self._count_once(holder.get("usage"))
             return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
         if name == "message_start":
             self._message_id = json.loads(data).get("message", {}).get("id")
         return event
+
+    def _counted(self, event: bytes) -> bytes:
+        if self._generated() is None or b'"usage":{' not in event:
+            return event
+        told = json.loads(_fields(event)[1])
+        self._count_once(told.get("usage"))
+        return b"data: " + _json(told) + b"\n\n"
+
+    def _count_once(self, usage: Any) -> None:
+        """Where answers share tokens, count each of these once in the usage."""
+        generated = self._generated()
+        if generated is None or not isinstance(usage, dict):
+            return
+        for name in ("completion_tokens", "output_tokens"):
+            if name in usage:
+                if "total_tokens" in usage:
+                    usage["total_tokens"] += generated - usage[name]
+                usage[name] = generated
 
     async def _last_chunk_with_summary(self) -> bytes:
         try:

@@ -30,12 +30,19 @@ class Service:
     """Compiles policies for the served model, and opens an Intervention for each request that asks for one."""
 
     def __init__(
-        self, target: Target, registry: Registry, default: str | None, receiver: Receiver, models: Callable[[], Collection[str]]
+        self,
+        target: Target,
+        registry: Registry,
+        default: str | None,
+        receiver: Receiver,
+        models: Callable[[], Collection[str]],
+        most_branches: int,
     ) -> None:
         self.target = target
         self.registry = registry
         self.default = default
         self.models = models
+        self.most_branches = most_branches
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver

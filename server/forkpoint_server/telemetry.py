@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import struct
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 from forkpoint_policies.kernel import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
-from forkpoint_policies.telemetry import HEAD_COLUMNS, MOST_MESSAGES_WAITING, Batch, Rows, decode
+from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, Batch, Rows, decode
 from numpy.typing import NDArray
 
 from . import metrics
@@ -24,40 +25,64 @@ from . import metrics
 logger = logging.getLogger(__name__)
 
 HANDLES = 2**31 - 1
+_HEAD = struct.Struct("=iiif")  # handle, position, flags and entropy, with which every record begins
 SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """The likeliest tokens at a position and their probabilities at temperature 1."""
+    """The likeliest tokens at a position, with their probabilities at temperature 1, negative where the policy took one away."""
 
     tokens: tuple[int, ...]
-    probabilities: tuple[float, ...]
+    signed: tuple[float, ...]
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        return tuple(map(abs, self.signed))
 
 
 @dataclass
 class Trace:
-    """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent."""
+    """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent.
+
+    A branch's first token stands at the position `begun`. Of a tree, `watched` is the index of the rule that branches, `forks` are
+    the entropies (nats) of the positions at which it fired, and `heard` is called when records came.
+    """
 
     handle: int
     choice: int
     tokens: list[int] = field(default_factory=list)
+    begun: int = 0
     ended: bool = False  # by itself, rather than because its client left
-    _chunks: list[tuple[int, bytearray]] = field(default_factory=list)  # columns and rows: a batch's longest policy sets the width
+    watched: int | None = None
+    forks: dict[int, float] = field(default_factory=dict)
+    heard: Callable[[], None] | None = None
+    _chunks: list[tuple[int, int, bytearray]] = field(
+        default_factory=list
+    )  # columns, rules, rows: a batch's policies set the width
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
     _arrived: asyncio.Event | None = None
     _profile: tuple[tuple[int, int], Profile] | None = None
 
-    def add(self, columns: int, row: bytes) -> None:
+    def add(self, columns: int, rules: int, row: bytes) -> None:
         """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
-        if not self._chunks or self._chunks[-1][0] != columns:
-            self._chunks.append((columns, bytearray()))
-        self._chunks[-1][1].extend(row)
+        if not self._chunks or self._chunks[-1][:2] != (columns, rules):
+            self._chunks.append((columns, rules, bytearray()))
+        self._chunks[-1][2].extend(row)
+        if self.watched is not None:
+            _, position, flags, entropy = _HEAD.unpack_from(row)
+            if flags >> (RULES_SHIFT + self.watched) & 1:
+                self.forks[position] = entropy
+            else:
+                self.forks.pop(position, None)
         if self._arrived is not None:
             self._arrived.set()
 
     def add_alternatives(self, position: int, alternatives: Alternatives) -> None:
         self._alternatives[position] = alternatives
+
+    def alternatives(self, position: int) -> Alternatives | None:
+        return self._alternatives.get(position)
 
     @property
     def missing(self) -> int:
@@ -81,22 +106,26 @@ class Trace:
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
-        amount = sum(len(chunk) for _, chunk in self._chunks), len(self.tokens)
+        amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
         if self._profile is None or self._profile[0] != amount:
             self._profile = amount, self._read()
         return self._profile[1]
 
     def _read(self) -> Profile:
-        parts = [Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns)) for columns, chunk in self._chunks]
-        rules = max((columns - HEAD_COLUMNS for columns, _ in self._chunks), default=0)
+        parts = [Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules) for columns, rules, chunk in self._chunks]
+        rules = max((rules for _, rules, _ in self._chunks), default=0)
         heads = np.concatenate([np.zeros((0, 2), np.int32), *(part.values[:, 1:3] for part in parts)])
         numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
+        inherited = np.concatenate([np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)])
         position, last = np.unique(heads[::-1, 0], return_index=True)
-        last = (len(heads) - 1 - last)[position < len(self.tokens)]
+        own = (position >= self.begun) & (position < self.begun + len(self.tokens))
+        last = (len(heads) - 1 - last)[own]
         flags, numbers = heads[last, 1], numbers[last]
         return Profile(
-            position=position[position < len(self.tokens)].astype(np.int64),
+            position=position[own].astype(np.int64),
+            inherited=inherited[last],
             entropy=numbers[:, 0],
+            top_probability=numbers[:, 2],
             in_reasoning=(flags & IN_REASONING).astype(np.bool_),
             left_alone=(flags & LEFT_ALONE).astype(np.bool_),
             forced=(flags & FORCED).astype(np.bool_),
@@ -105,6 +134,12 @@ class Trace:
             effect=numbers[:, 4:],
             alternatives=self._alternatives,
         )
+
+
+def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:
+    """What branches take over, [n, 1 + 2 R], of rows with fewer rules."""
+    confidence, held, placed = np.split(part.inherited, [1, 1 + part.rules], axis=1)
+    return np.concatenate((confidence, _widened(held, rules), _widened(placed, rules)), axis=1)
 
 
 def _widened(numbers: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
@@ -116,7 +151,9 @@ class Profile:
     """What is known of a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
 
     position: NDArray[np.int64]
+    inherited: NDArray[np.float32]  # [n, 1 + 2 rules], as in kernel.Record
     entropy: NDArray[np.float32]
+    top_probability: NDArray[np.float32]
     in_reasoning: NDArray[np.bool_]
     left_alone: NDArray[np.bool_]
     forced: NDArray[np.bool_]
@@ -162,9 +199,9 @@ class Receiver:
             self._context.destroy(linger=0)
         self._folder.cleanup()
 
-    def open(self, choice: int) -> Trace:
-        """Begin to collect the records of one choice."""
-        trace = Trace(next(self._handles) % HANDLES, choice)
+    def open(self, choice: int, begun: int = 0) -> Trace:
+        """Begin to collect the records of one choice, which may go on with `begun` tokens of another one."""
+        trace = Trace(next(self._handles) % HANDLES, choice, begun=begun)
         self._traces[trace.handle] = trace
         return trace
 
@@ -198,13 +235,18 @@ class Receiver:
     def _take(self, batch: Batch) -> None:
         metrics.STEP.observe(batch.seconds)
         self._taken, self.silent = self._taken + 1, False
-        columns, whole = batch.rows.values.shape[1], batch.rows.values.tobytes()
+        columns, rules, whole = batch.rows.values.shape[1], batch.rows.rules, batch.rows.values.tobytes()
         stride = columns * batch.rows.values.itemsize
+        listening: dict[int, Callable[[], None]] = {}
         for row, handle in enumerate(batch.rows.handle.tolist()):
             if trace := self._traces.get(handle):
-                trace.add(columns, whole[row * stride : (row + 1) * stride])
+                trace.add(columns, rules, whole[row * stride : (row + 1) * stride])
+                if trace.heard is not None:
+                    listening[handle] = trace.heard
         for row, tokens, probabilities in zip(
             batch.detailed.tolist(), batch.alternatives.tolist(), batch.probabilities.tolist(), strict=True
         ):
             if trace := self._traces.get(int(batch.rows.handle[row])):
                 trace.add_alternatives(int(batch.rows.position[row]), Alternatives(tuple(tokens), tuple(probabilities)))
+        for heard in listening.values():
+            heard()

@@ -30,6 +30,22 @@ def client(server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
 
 
+EXACT = ("--dtype", "float32")
+"""In bfloat16 the last bits depend on how a batch is computed, and with them what is likeliest and what is measured."""
+
+
+@pytest.fixture(scope="session")
+def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded model in float32."""
+    with serving(tmp_path_factory.mktemp("exact"), *EXACT) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def exact_client(exact_server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=exact_server.api, api_key="none", max_retries=0)
+
+
 @pytest.fixture(scope="session")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`forkpoint serve SOME/MODEL` with arguments of vLLM's and of ours."""

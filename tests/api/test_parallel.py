@@ -10,10 +10,8 @@ from forkpoint_server.demo.countdown import held_out_puzzles
 
 from tests.serving import Server, serving
 
+from .conftest import EXACT
 from .puzzles import attempt, attempts
-
-EXACT = ("--dtype", "float32")
-"""The ranks' matrices are multiplied in other pieces: bfloat16's last bits would differ, and with them what is measured."""
 
 PARALLEL = {
     "tensor": (("--tensor-parallel-size", "2"), "0|1"),
@@ -24,13 +22,7 @@ PARALLEL = {
 POLICIES = ("nowait", "nowait.placebo", "budget-force", "entropix")
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    with serving(tmp_path_factory.mktemp("alone"), *EXACT) as running:
-        yield openai.OpenAI(base_url=running.api, api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module", params=PARALLEL)
+@pytest.fixture(scope="module", params=["tensor", pytest.param("data", marks=pytest.mark.soak)])
 def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     arguments, binding = PARALLEL[request.param]
     environment = {"VLLM_CPU_OMP_THREADS_BIND": binding}
@@ -38,14 +30,14 @@ def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield running
 
 
-def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, alone: openai.OpenAI) -> None:
+def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, exact_client: openai.OpenAI) -> None:
     """The same seeds and policies, one request at a time; then a batch, of which every token's record arrives."""
     other = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
     puzzles = held_out_puzzles("easy", 4)
     steps = parallel.metrics()["forkpoint_step_seconds_count"]
     tokens = 0
     for policy, puzzle in zip(POLICIES, puzzles, strict=True):
-        here, there = (attempt(one, puzzle, policy, seed=5) for one in (alone, other))
+        here, there = (attempt(one, puzzle, policy, seed=5) for one in (exact_client, other))
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
         assert set(there.told["interventions"]) == set(here.told["interventions"])
         for action, found in there.told["interventions"].items():
@@ -57,3 +49,20 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, al
     many = attempts(other, held_out_puzzles("easy", 24), "nowait")
     assert all(one.told["complete"] for one in many)
     other.close()
+
+
+def test_a_tree_stays_on_one_rank(parallel: Server) -> None:
+    """Where the trunk is, its prefix is cached."""
+    here = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
+    generated = "vllm:generation_tokens_total"
+    for seed in range(3):
+        before = parallel.metrics()
+        response = here.chat.completions.create(
+            model="countdown", messages=[{"role": "user", "content": held_out_puzzles("hard", 1)[0].prompt}], n=4, seed=seed,
+            max_tokens=120, extra_body={"policy": {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {}}}]}},
+        )  # fmt: skip
+        assert len(response.choices) == 4
+        after = parallel.metrics()
+        grown = [name for name in after if name.startswith(generated) and after[name] > before.get(name, 0)]
+        assert len(grown) == 1
+    here.close()

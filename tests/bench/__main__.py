@@ -57,7 +57,18 @@ def _kernel(plan: Plan, sizes: tuple[int, ...]) -> Table:
     return kernel(plan.rounds, sizes or ROWS)
 
 
-TABLES: dict[str, Callable[[Plan, tuple[int, ...]], Table]] = {"kernel": _kernel, "demo": _demo, "qwen": _qwen}
+def _branching(plan: Plan, sizes: tuple[int, ...]) -> Table:
+    from .branching import LEAVES, branching
+
+    return branching(plan.rounds, sizes or LEAVES)
+
+
+TABLES: dict[str, Callable[[Plan, tuple[int, ...]], Table]] = {
+    "kernel": _kernel,
+    "demo": _demo,
+    "qwen": _qwen,
+    "branching": _branching,
+}
 
 
 def _machine() -> dict[str, str | int | None]:

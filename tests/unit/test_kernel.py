@@ -419,7 +419,7 @@ def test_alternatives_are_the_likeliest_tokens_before_any_change() -> None:
     assert record.alternatives is not None
     assert record.probabilities is not None
     assert record.alternatives.tolist() == [likely]
-    assert record.probabilities[0].numpy() == pytest.approx(EXACT[likely], rel=1e-5)
+    assert record.probabilities[0].numpy() == pytest.approx(-EXACT[likely], rel=1e-5), "negative, as they can no longer be drawn"
     _, record = apply(policy(rule(observe={})), SPREAD)
     assert record.alternatives is None
 

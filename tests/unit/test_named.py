@@ -21,8 +21,9 @@ def use(name: str, **values: Any) -> Policy:
 
 
 def test_each_entry_has_its_placebo_beside_it() -> None:
-    assert set(KNOWN) == {*LIBRARY, *(f"{name}.placebo" for name in LIBRARY)}
-    assert all(KNOWN[name].described()["placebo"] == f"{name}.placebo" for name in LIBRARY)
+    compared = [name for name in LIBRARY if name != "reasoning-cap"]  # which is a control itself
+    assert set(KNOWN) == {*LIBRARY, *(f"{name}.placebo" for name in compared)}
+    assert all(KNOWN[name].described()["placebo"] == f"{name}.placebo" for name in compared)
 
 
 def test_parameters_change_the_rules_and_the_digest() -> None:

@@ -186,7 +186,7 @@ def test_each_policy_of_the_library_has_a_placebo(name: str) -> None:
 
 
 def test_the_library_is_whole() -> None:
-    assert set(LIBRARY) == {name for name in LIBRARY if matches_of(LIBRARY[name].policy)}
+    assert {name for name in LIBRARY if not matches_of(LIBRARY[name].policy)} == {"reasoning-cap"}, "a control itself"
 
 
 WRONG: dict[str, tuple[Json, str]] = {

@@ -9,9 +9,20 @@ from forkpoint_policies.slots import NO_RULE, Slots, State
 from forkpoint_policies.tables import Uses
 
 CPU = torch.device("cpu")
-ALL = Uses(marks=True, texts=True, instead=True, chances=True, history=True, window=True, coins=True, since=True, signals=())
+ALL = Uses(
+    marks=True, texts=True, instead=True, chances=True, history=True, window=True, coins=True, since=True, branches=True, signals=()
+)
 NOTHING = Uses(
-    marks=False, texts=False, instead=False, chances=False, history=False, window=False, coins=False, since=False, signals=()
+    marks=False,
+    texts=False,
+    instead=False,
+    chances=False,
+    history=False,
+    window=False,
+    coins=False,
+    since=False,
+    branches=False,
+    signals=(),
 )
 
 

@@ -83,7 +83,7 @@ def test_what_is_encoded_is_decoded(rows: int, rules: int, detailed: int, altern
     probabilities = random.random((detailed, alternatives), np.float32)
     told = np.concatenate((integers, numbers.view(np.int32)), axis=1)
     details = np.concatenate((owners, tokens, probabilities.view(np.int32)), axis=1)
-    batch = decode(encode(told, details, seconds))
+    batch = decode(encode(told, details, rules, seconds))
     assert np.array_equal(np.stack((batch.rows.handle, batch.rows.position, batch.rows.flags), axis=1), integers)
     assert np.array_equal(batch.rows.numbers, numbers)
     assert np.array_equal(batch.detailed, owners[:, 0])
@@ -93,7 +93,7 @@ def test_what_is_encoded_is_decoded(rows: int, rules: int, detailed: int, altern
 
 
 def test_what_is_no_message_is_refused() -> None:
-    frames = encode(np.zeros((2, HEAD_COLUMNS), np.int32), np.zeros((0, 1), np.int32), 0.5)
+    frames = encode(np.zeros((2, HEAD_COLUMNS), np.int32), np.zeros((0, 1), np.int32), 0, 0.5)
     for wrong in ([], frames[:2], [*frames, b""]):
         with pytest.raises(ValueError, match="3 frames"):
             decode(wrong)

@@ -14,18 +14,18 @@ from forkpoint_server.telemetry import Alternatives, Trace
 from forkpoint_server.traces import Traces
 
 
-def row(position: int, entropy: float, flags: int = 0, rules: int = 1) -> tuple[int, bytes]:
-    """A record as the worker sends it, and its number of columns."""
+def row(position: int, entropy: float, flags: int = 0, rules: int = 1) -> tuple[int, int, bytes]:
+    """A record as the worker sends it, with its numbers of columns and rules."""
     numbers = np.zeros(4 + rules, np.float32)
     numbers[0] = entropy
     head = np.array([7, position, flags], np.int32)
-    return HEAD_COLUMNS + rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
+    return HEAD_COLUMNS + rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 
-def trace_of(tokens: int, *rows: tuple[int, bytes]) -> Trace:
+def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
     trace = Trace(handle=7, choice=0, tokens=list(range(tokens)))
-    for columns, one in rows:
-        trace.add(columns, one)
+    for one in rows:
+        trace.add(*one)
     return trace
 
 

@@ -39,15 +39,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A parameter that is a text."""
+    """A parameter that is a text of at least `fewest` characters."""
 
     default: str
     meaning: str
+    fewest: int = 1
 
     def read(self, value: Any, field: str) -> str:
         """The value if it can be one. Raises PolicyError."""
-        if not isinstance(value, str) or not 1 <= len(value) <= MOST_TEXT:
-            raise PolicyError(field, f"must be a text of 1 to {MOST_TEXT} characters, not {value!r}")
+        if not isinstance(value, str) or not self.fewest <= len(value) <= MOST_TEXT:
+            raise PolicyError(field, f"must be a text of {self.fewest} to {MOST_TEXT} characters, not {value!r}")
         return value
 
     def described(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
-from forkpoint_policies.program import Action, CompiledRule, ControlKind, Curve, Shape
-from forkpoint_policies.spec import SCHEMA, PolicyError
+from forkpoint_policies.program import Action, CompiledRule, Curve, Shape
+from forkpoint_policies.spec import SCHEMA, PolicyError, Rule
 
 from ..errors import missing, wrong
 from ..resolution import resolve
@@ -91,19 +91,21 @@ def _validated(service: Service, body: Any) -> dict[str, Any]:
         "name": policy.name,
         "digest": policy.digest,
         "shadow": policy.shadow,
-        "rules": [_rule(service, rule) for rule in compiled.program.rules],
+        "rules": [_rule(service, rule, policy.rules[rule.number], compiled.written) for rule in compiled.program.rules],
         "warnings": list(compiled.warnings),
     }
 
 
-def _rule(service: Service, rule: CompiledRule) -> dict[str, Any]:
+def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int, ...]) -> dict[str, Any]:
+    grows = source.growing is not None
+    plain = source.do.control.like if source.do.control is not None else source
     pairs = list(zip(rule.target.tokens, rule.target.states, strict=True))
     return {
         "rule": rule.number,
-        "action": Action(rule.action).name.lower(),
+        "action": plain.do.action if grows else Action(rule.action).name.lower(),
         "strength": _number(rule.strength),
-        "control": ControlKind(rule.control).name.lower() if rule.control else None,
-        "text": [_text(service, token) for token in rule.text],
+        "control": source.do.control.match if source.do.control is not None else None,
+        "text": [_text(service, token) for token in (written if grows else rule.text)],
         "token_ids": sorted({token for token, _ in pairs}),
         "tokens": [
             {"id": token, "token": _text(service, token), "in_every_context": state < 0}

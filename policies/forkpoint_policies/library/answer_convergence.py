@@ -1,0 +1,33 @@
+"""Answer convergence: end the reasoning when the answer no longer changes."""
+
+from ._entry import Entry, Number, Text, given
+
+ENTRY = Entry(
+    name="answer-convergence",
+    description="Every 64 tokens of the reasoning, tries an answer; ends the reasoning after 10 equal ones in a row.",
+    source="arXiv:2506.02536",
+    caution=(
+        "The number of equal answers could not be confirmed from the paper. Compare with reasoning-cap; the tried answers cost "
+        "tokens, which `usage` counts."
+    ),
+    rules=[
+        {
+            "when": {"every": given("every"), "after_token": 1, "region": "reasoning"},
+            "do": {
+                "probe": {
+                    "tokens": given("tokens"),
+                    "agreement": given("equal"),
+                    "extract": given("extract"),
+                    "text": given("text"),
+                }
+            },
+        }
+    ],
+    parameters={
+        "every": Number(64, 1, 100_000, "tokens from one tried answer to the next", whole=True),
+        "equal": Number(10, 2, 1000, "equal answers in a row after which the reasoning ends", whole=True),
+        "tokens": Number(32, 1, 256, "most tokens of a tried answer", whole=True),
+        "extract": Text("text", "what of two answers is compared: an extractor"),
+        "text": Text("", "what is written after the end of the reasoning, to ask for the answer", fewest=0),
+    },
+)

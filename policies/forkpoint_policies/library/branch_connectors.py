@@ -1,0 +1,21 @@
+"""Branch only between connectors: "Wait" or "Therefore"?"""
+
+from ..connectors import FAMILIES
+from ._entry import Entry, Number, given
+
+ENTRY = Entry(
+    name="branch-connectors",
+    description="Where the entropy is high, goes on with a connector that was likely instead of the token that was drawn.",
+    source="",
+    caution="No paper reports this rule; it asks whether the forks that matter are those between connectors.",
+    rules=[
+        {
+            "when": {"entropy_above": given("entropy"), "region": "reasoning"},
+            "do": {"branch": {"alternatives": {"connectors": list(FAMILIES)}, "width": given("width")}},
+        }
+    ],
+    parameters={
+        "entropy": Number("fork", 0.0, 50.0, "nats above which to branch", other="fork"),
+        "width": Number(1, 1, 16, "other connectors tried at a fork", whole=True),
+    },
+)

@@ -1,0 +1,38 @@
+"""DeepConf: independent answers, of which the unsure ones are stopped, and a vote by confidence."""
+
+from ._entry import Entry, Number, Text, given
+
+ENTRY = Entry(
+    name="deepconf",
+    description=(
+        "Samples independent answers. The first 16 set a threshold for the lowest group confidence (over 2048 tokens) that the "
+        "best 10 % of them reach; later answers below it are stopped. Votes count by confidence, and all stop at a share of 0.95."
+    ),
+    source="arXiv:2508.15260",
+    caution=(
+        "The server's --max-branches bounds the answers, 16 by default: more than the first 16 need it raised. 10 and 90 % are the "
+        "paper's; with 10 the vote rests on few answers, and confident wrong ones win. Compare with deepconf.placebo."
+    ),
+    rules=[
+        {
+            "do": {
+                "sample": {
+                    "answers": given("answers"),
+                    "warm_up": given("warm_up"),
+                    "window": given("window"),
+                    "keep_percent": given("keep_percent"),
+                    "decided_at": given("decided_at"),
+                    "extract": given("extract"),
+                }
+            }
+        }
+    ],
+    parameters={
+        "answers": Number(32, 1, 256, "most answers", whole=True),
+        "warm_up": Number(16, 1, 256, "answers that set the threshold", whole=True),
+        "window": Number(2048, 1, 2048, "tokens over which confidence is averaged", whole=True),
+        "keep_percent": Number(10.0, 0.1, 100.0, "share of the first answers that reaches the threshold, in percent; 10 or 90"),
+        "decided_at": Number(0.95, 0.01, 1.0, "share of the votes at which the rest is stopped"),
+        "extract": Text("last_number", "what the votes are counted by: an extractor"),
+    },
+)

@@ -1,0 +1,28 @@
+"""DEER: end the reasoning where an answer tried out at a reflection word is given with confidence."""
+
+from ._entry import Entry, Number, Text, given
+
+ENTRY = Entry(
+    name="deer",
+    description=(
+        "At each reflection word in the reasoning, tries an answer of at most 20 tokens; ends the reasoning there when their mean "
+        "probability is above 0.95."
+    ),
+    source="arXiv:2504.15895",
+    caution=(
+        "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The tried "
+        "answers cost tokens, which `usage` counts; in the paper a text such as '**Final Answer**' asks for them: `text`."
+    ),
+    rules=[
+        {
+            "when": {"previous": {"connectors": ["reflection", "alternative"]}, "region": "reasoning", "at_most": given("trials")},
+            "do": {"probe": {"tokens": given("tokens"), "probability_above": given("probability"), "text": given("text")}},
+        }
+    ],
+    parameters={
+        "probability": Number(0.95, 0.0, 1.0, "mean probability of the tried answer's tokens above which the reasoning ends"),
+        "tokens": Number(20, 1, 256, "most tokens of a tried answer", whole=True),
+        "trials": Number(10, 1, 1000, "most answers tried", whole=True),
+        "text": Text("", "what is written after the end of the reasoning, to ask for the answer", fewest=0),
+    },
+)

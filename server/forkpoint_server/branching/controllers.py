@@ -1,0 +1,35 @@
+"""Which controller grows the tree of a policy."""
+
+from __future__ import annotations
+
+from forkpoint_policies.spec import Branch, Growing, Probe, Rule, Sample
+
+from .forks import Forks
+from .growth import Controller, Growth
+from .probing import Probing
+from .resuming import Resuming
+from .sampling import Sampling
+
+
+def gives_several(growing: Growing) -> bool:
+    """Whether a request's choices are the answers of its tree, rather than one of them."""
+    return isinstance(growing, Branch) and growing.select == "all"
+
+
+def most_answers(growing: Growing, choices: int, most: int) -> int:
+    """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
+    answers = choices if gives_several(growing) else most
+    return min(answers, growing.max_branches or answers) if isinstance(growing, Branch) else answers
+
+
+def controller_of(growth: Growth, rule: Rule) -> Controller:
+    """The controller of a rule whose action takes several requests."""
+    growing, placebo = rule.growing, rule.do.control is not None
+    if isinstance(growing, Branch):
+        return Forks(growth, growing)  # by chance or not, the kernel says where
+    if isinstance(growing, Probe):
+        return Probing(growth, growing, placebo)
+    if isinstance(growing, Sample):
+        return Sampling(growth, growing, placebo)
+    assert growing is not None
+    return Resuming(growth, growing)

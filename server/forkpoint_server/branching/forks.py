@@ -1,0 +1,105 @@
+"""The controller of `branch`: further answers begin where the rule fires, and one is chosen or all are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from forkpoint_policies.spec import MOST_WINDOW, Branch
+
+from ..telemetry import Alternatives
+from .assembly import whole_characters
+from .growth import Grown, Growth, derived_seed
+from .leaves import leaf_of
+from .selection import Leaf, choose, decided
+from .tree import Node
+
+
+@dataclass
+class Forks:
+    """Grows the tree of a request at its forks, as a `branch` says."""
+
+    growth: Growth
+    branch: Branch
+
+    def __post_init__(self) -> None:
+        self.together = self.branch.select != "all"
+        self._whole = whole_characters(self.growth.intervention.target.vocabulary)
+
+    def begin(self) -> None:
+        self.growth.begin_root(self.growth.seed)
+
+    def reached(self, grown: Grown, position: int) -> None:
+        node, growth = grown.node, self.growth
+        found, width = node.trace.alternatives(position), width_at(node, position, self.branch, growth)
+        if not width or found is None:
+            return
+        intervention, before = growth.intervention, node.tokens(position)
+        vocabulary, end = intervention.target.vocabulary, intervention.plan.program.reasoning_end
+
+        def possible(token: int) -> bool:
+            """Whether an answer can go on after this token: one that ends it is no other way to go on."""
+            ends = token in vocabulary.silent and token != end
+            return not ends and token not in (growth.params.stop_token_ids or ()) and self._whole([*before, token])
+
+        seed = derived_seed(growth.seed, position, node.number)
+        chosen = candidates(self.branch, found, node.token_at(position), width, seed, intervention.connectors.family, possible)
+        probabilities = dict(zip(found.tokens, found.probabilities, strict=True))
+        for token in chosen:
+            growth.begin(grown, position, [token], probability=probabilities[token])
+
+    def advanced(self, grown: Grown) -> None:
+        """Forks are told of by themselves."""
+
+    def ended(self, grown: Grown) -> None:
+        growth = self.growth
+        if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at):
+            for one in growth.running:
+                growth.stop(one, "outvoted")
+        if self.branch.fill == "sample" and not growth.running:
+            for number in range(growth.tree.answers, growth.limits.answers):
+                growth.begin_root(derived_seed(growth.seed, -1, number))
+
+    def chosen(self) -> Sequence[Grown]:
+        if not self.together:
+            return self.growth.grown
+        number = choose(self._leaves(), self.branch.select)
+        return [self.growth.grown[number or 0]]
+
+    def _leaves(self) -> list[Leaf]:
+        return [leaf_of(self.growth, grown, self.branch.extract, self.branch.select, MOST_WINDOW) for grown in self.growth.grown]
+
+
+def width_at(node: Node, position: int, branch: Branch, growth: Growth) -> int:
+    """How many answers may begin at a fork of this one, as the policy says and as far as there is room."""
+    tree, last = growth.tree, node.last_fork()
+    if last is not None and position - last < branch.min_gap:
+        return 0
+    if node.depth >= branch.depth or any(one.ended == "outvoted" for one in tree.nodes):
+        return 0
+    if branch.budget_tokens is not None and tree.generated >= branch.budget_tokens:
+        return 0
+    return max(0, min(branch.width, growth.limits.answers - tree.answers))
+
+
+def candidates(
+    branch: Branch, found: Alternatives, drawn: int, width: int, seed: int, connectors: Callable[[int], str | None],
+    possible: Callable[[int], bool],
+) -> list[int]:  # fmt: skip
+    """The tokens to go on with at a fork, in place of the drawn one: as the policy chooses among those that could have been drawn.
+
+    `sampled` draws without replacement, in proportion to the probabilities; `connectors` tells a token's family.
+    """
+    kept = [
+        (token, probability)
+        for token, probability in zip(found.tokens, found.signed, strict=True)
+        if token != drawn and probability > 0 and possible(token)
+    ]
+    if not isinstance(branch.alternatives, str):
+        kept = [one for one in kept if connectors(one[0]) in branch.alternatives.connectors]
+    if branch.alternatives != "sampled" or len(kept) <= width:
+        return [token for token, _ in kept[:width]]
+    weights = np.array([probability for _, probability in kept])
+    places = np.random.default_rng(seed & (2**63 - 1)).choice(len(kept), width, replace=False, p=weights / weights.sum())
+    return [kept[place][0] for place in sorted(places.tolist())]

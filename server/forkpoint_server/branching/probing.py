@@ -1,0 +1,117 @@
+"""The controller of `probe`: tries out beside the request what it would answer, and ends the reasoning where the probes say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from forkpoint_policies.connectors import FAMILIES
+from forkpoint_policies.extractors import extractor
+from forkpoint_policies.spec import Probe
+
+from .growth import Grown, Growth, derived_seed
+from .leaves import said_text
+
+_WORDS = frozenset(word for words in FAMILIES.values() for word in words)
+_LONGEST_CONNECTOR_TOKENS = 6
+
+
+@dataclass
+class Probing:
+    """Ends the reasoning of a request early, as a `probe` says; `by_chance` is its placebo, which ends as late on average."""
+
+    growth: Growth
+    probe: Probe
+    by_chance: bool
+    together: bool = True
+    _probes: list[Grown] = field(default_factory=list)  # in the order of their positions
+    _read: int = 0  # probes that were judged
+    _answers: list[str | None] = field(default_factory=list)
+    _mean: float = 0.0
+    _variance: float | None = None
+    _exit_at: int | None = None  # where the placebo ends the reasoning, once it was drawn
+
+    def begin(self) -> None:
+        self._current = self.growth.begin_root(self.growth.seed)
+        self._written = self.growth.intervention.plan.compiled.writes(self.growth.seed)
+
+    def reached(self, grown: Grown, position: int) -> None:
+        if grown is not self._current or grown.node.number or self._exit_at is not None:
+            return
+        leaves = position - self._connector_before(grown, position)
+        probe = self.growth.begin(grown, leaves, self._written, kind="probe", most_tokens=self.probe.tokens)
+        if probe is not None:
+            self._probes.append(probe)
+
+    def advanced(self, grown: Grown) -> None:
+        """The placebo's end may lie further on."""
+        trunk = grown is self._current and not grown.node.number
+        if self._exit_at is not None and trunk and len(grown.answer.tokens) > self._exit_at:
+            self._exit(grown, self._exit_at)
+
+    def ended(self, grown: Grown) -> None:
+        """Probes are judged in the order of their positions, those too that end after the trunk: the first to say so counts."""
+        trunk = self._current
+        while trunk is not None and not trunk.node.number and self._exit_at is None and self._read < len(self._probes):
+            probe = self._probes[self._read]
+            if probe.running:
+                return
+            self._read += 1
+            if probe.node.ended in ("stop", "length") and self._says_enough(probe):
+                self._end_reasoning(trunk, probe.node.position)
+
+    def chosen(self) -> Sequence[Grown]:
+        assert self._current is not None
+        return [self._current]
+
+    def _end_reasoning(self, trunk: Grown, position: int) -> None:
+        if not self.by_chance:
+            self._exit(trunk, position)
+            return
+        # twice the position times a number between 0 and 1: on average the position
+        share = np.random.default_rng(derived_seed(self.growth.seed, -2, 0)).random()
+        self._exit_at = max(1, round(2 * share * position))
+        self.advanced(trunk)
+
+    def _exit(self, trunk: Grown, position: int) -> None:
+        """Go on from a position with the end of the reasoning; what the trunk wrote after it is given up."""
+        end = self.growth.intervention.plan.program.reasoning_end
+        if end in trunk.answer.tokens[:position]:
+            return  # the reasoning had ended before
+        followed = self.growth.begin(trunk, position, self._written)
+        if followed is None:
+            return
+        self.growth.stop(trunk, "exit")
+        for probe in self._probes:
+            self.growth.stop(probe, "outvoted")
+        self._current = followed
+
+    def _says_enough(self, probe: Grown) -> bool:
+        policy, profile = self.probe, probe.node.trace.profile()
+        if policy.probability_above is not None:
+            return len(profile.position) > 0 and float(profile.top_probability.mean()) > policy.probability_above
+        if policy.variance_below is not None:
+            return len(profile.position) > 0 and self._settled(float(profile.entropy[0]), policy.smoothing, policy.variance_below)
+        self._answers.append(extractor(policy.extract)(said_text(self.growth, probe)))
+        last = self._answers[-(policy.agreement or 0) :]
+        return len(last) == policy.agreement and last[0] is not None and len(set(last)) == 1
+
+    def _settled(self, entropy: float, smoothing: float, bound: float) -> bool:
+        """Whether the exponential moving variance (West, 1979) is below a bound after one more entropy; not after the first."""
+        if self._variance is None:
+            self._mean, self._variance = entropy, 0.0
+            return False
+        difference = entropy - self._mean
+        self._mean += smoothing * difference
+        self._variance = (1 - smoothing) * (self._variance + smoothing * difference**2)
+        return self._variance < bound
+
+    def _connector_before(self, grown: Grown, position: int) -> int:
+        """How many tokens before this one are the connector at which the rule fired: the answer is tried in its place."""
+        tokens, vocabulary = grown.answer.tokens, self.growth.intervention.target.vocabulary
+        for count in range(1, min(_LONGEST_CONNECTOR_TOKENS, position) + 1):
+            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position]).decode(errors="replace")
+            if text.strip().lower() in _WORDS:
+                return count
+        return 0

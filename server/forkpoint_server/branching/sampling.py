@@ -1,0 +1,112 @@
+"""The controller of `sample`: independent answers, of which the unsure ones are stopped, and a vote by confidence (DeepConf)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from forkpoint_policies.spec import Sample, Select
+
+from .growth import Grown, Growth, derived_seed
+from .leaves import confidence_of, confidences, leaf_of, lowest_confidence
+from .selection import Leaf, agreed, choose, decided
+
+
+@dataclass
+class Sampling:
+    """Samples answers as a `sample` says; `by_chance` is its placebo: as many are stopped, after as many tokens, by chance."""
+
+    growth: Growth
+    sample: Sample
+    by_chance: bool
+    together: bool = True
+    threshold: float | None = None  # nats
+    _stops_at: dict[int, int] = field(default_factory=dict)  # of the placebo, by the answer's number: a position
+    _sums: dict[int, list[float]] = field(default_factory=dict)  # of confidences, by the answer's number
+
+    def begin(self) -> None:
+        answers = min(self.sample.answers, self.growth.limits.answers)
+        self.growth.tree.refused += self.sample.answers - answers
+        self._answers, self._warm_up = answers, min(self.sample.warm_up, answers)
+        self._begin(range(self._warm_up))
+
+    def reached(self, grown: Grown, position: int) -> None:
+        """The rule fires nowhere."""
+
+    def advanced(self, grown: Grown) -> None:
+        if self.threshold is None or not grown.running or grown.node.number < self._warm_up:
+            return
+        if self.by_chance:
+            stops = grown.node.length >= self._stops_at.get(grown.node.number, grown.node.length + 1)
+        else:
+            stops = self._is_unsure(grown, self.threshold)
+        if stops:
+            self.growth.stop(grown, "unsure")
+            self._after_end()
+
+    def ended(self, grown: Grown) -> None:
+        if grown.node.ended != "unsure":
+            self._after_end()
+
+    def chosen(self) -> Sequence[Grown]:
+        number = choose(self._voters(), self._weighing)
+        return [self.growth.grown[number or 0]]
+
+    @property
+    def _weighing(self) -> Select:
+        return "majority" if self.by_chance else "confidence"
+
+    def _after_end(self) -> None:
+        growth = self.growth
+        warm = [grown for grown in growth.grown if grown.node.number < self._warm_up]
+        if any(grown.running for grown in warm):
+            return
+        if self.threshold is None:
+            self._set_threshold(warm)
+            share = self.sample.decided_at
+            if share is None or not agreed(self._voters(), self._weighing, share):
+                self._begin(range(self._warm_up, self._answers))
+        elif growth.running and decided(self._voters(), self._weighing, self.sample.decided_at):
+            for one in growth.running:
+                growth.stop(one, "outvoted")
+
+    def _begin(self, numbers: range) -> None:
+        for number in numbers:
+            self.growth.begin_root(self.growth.seed if not number else derived_seed(self.growth.seed, -1, number))
+
+    def _set_threshold(self, warm: list[Grown]) -> None:
+        lowest = [lowest_confidence(confidences(grown.node), self.sample.window) for grown in warm]
+        known = [one for one in lowest if one is not None]
+        self.threshold = float(np.percentile(known, 100 - self.sample.keep_percent)) if known else 0.0
+        if not self.by_chance:
+            return
+        crossed = [self._crossing(grown) for grown in warm]
+        random = np.random.default_rng(derived_seed(self.growth.seed, -2, 0))
+        for number in range(self._warm_up, self._answers):
+            at = crossed[random.integers(len(crossed))]
+            if at is not None:
+                self._stops_at[number] = at
+
+    def _crossing(self, grown: Grown) -> int | None:
+        """The position at which an answer would have been stopped."""
+        found, window = confidences(grown.node), self.sample.window
+        for position in range(min(window, len(found)), len(found) + 1):
+            if (self.threshold or 0.0) > float(np.nanmean(found[max(0, position - window) : position])):
+                return position
+        return None
+
+    def _is_unsure(self, grown: Grown, threshold: float) -> bool:
+        """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
+        sums, window = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window
+        while (found := grown.node.trace.alternatives(len(sums) - 1)) is not None:
+            sums.append(sums[-1] + confidence_of(found.probabilities))
+        return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
+
+    def _voters(self) -> list[Leaf]:
+        sample, growth = self.sample, self.growth
+        leaves = [leaf_of(growth, grown, sample.extract, self._weighing, sample.window) for grown in growth.grown]
+        if self.threshold is None or self.by_chance:
+            return leaves
+        sure = [leaf for leaf in leaves if leaf.ended_at is None or (leaf.confidence or 0.0) >= self.threshold]
+        return sure if any(leaf.ended_at is not None for leaf in sure) else leaves
