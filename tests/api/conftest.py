@@ -53,10 +53,8 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "policies").mkdir()
     (folder / "policies" / "calm.yaml").write_text(CALM)
     model = write_random_model(folder / "model")
-    (folder / "tmp").mkdir()
     with serving(
         folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256", "--enforce-eager",
         "--api-key", API_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
-        environment={"TMPDIR": str(folder / "tmp")},
     ) as running:  # fmt: skip
         yield running

@@ -1,0 +1,25 @@
+"""Without its telemetry the server serves, and counts what it lost. The socket goes before a worker ever used it."""
+
+import openai
+import pytest
+
+from tests.serving import serving, write_random_model
+
+from .puzzles import told
+
+
+def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.mktemp("lost")
+    (sockets := folder / "t").mkdir()
+    monkeypatch.setenv("TMPDIR", str(sockets))
+    model = write_random_model(folder / "model")
+    with serving(folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--enforce-eager") as server:
+        (found,) = sockets.glob("forkpoint-*/telemetry")
+        found.unlink()
+        client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
+        response = client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7)
+        assert response.choices[0].finish_reason == "length"
+        assert (told(response)["complete"], told(response)["tokens"], told(response)["forks"]) == (False, 7, 0)
+        assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
+        streamed = list(client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True))
+        assert told(streamed[-1])["complete"] is False
