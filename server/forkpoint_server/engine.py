@@ -19,7 +19,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from . import metrics
-from .branching.controllers import controller_of, most_answers
+from .branching.controllers import controller_of, gives_several, most_answers
 from .branching.growth import Begin, Growth
 from .branching.tree import Limits
 from .intervention import ALTERNATIVES, Intervention, current
@@ -114,6 +114,9 @@ class InterveningEngine:
         growing = rule.growing
         assert growing is not None
         _check_branches(params, prompt)
+        most = self._limits.per_request if gives_several(growing) else 1
+        if params.n > most:
+            raise VLLMValidationError(f"n: is {params.n}; under this policy it is at most {most} here", parameter="n")
         if intervention.tree is not None:
             raise VLLMValidationError("prompt: a policy that grows a tree takes one prompt a request", parameter="prompt")
         ranks = self._engine.vllm_config.parallel_config.data_parallel_size
@@ -128,6 +131,14 @@ class InterveningEngine:
 
         def room() -> bool:
             return self._live < self._limits.together and self._inside < self._at_once  # beyond which it would wait
+
+        def take() -> None:
+            self._live += 1
+            self._inside += 1
+
+        def release() -> None:
+            self._live -= 1
+            self._inside -= 1
 
         def start(trace: Trace, begun: Begin) -> AsyncGenerator[RequestOutput, None]:
             own = params.clone()
@@ -147,12 +158,12 @@ class InterveningEngine:
             whole.pop("prompt", None)
             name = request_id if begun.first else f"{trace.handle}_{request_id}"
             outputs = self._engine.generate(whole, own, name, **options)
-            return outputs if begun.first else self._counted_live(outputs, name, request_id)
+            return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
         origin = Begin([], seed, begin.word_state, begin.in_reasoning)
         growth = Growth(
-            intervention, params, request_id, origin, seed, Limits(answers, room),
-            lambda trace, begun: _kept(self._counted_inside(start(trace, begun)), trace),
+            intervention, params, request_id, origin, seed, Limits(answers, room, take, release),
+            lambda trace, begun: _kept(start(trace, begun), trace),
         )  # fmt: skip
         return growth.outputs(controller_of(growth, rule))
 
@@ -166,18 +177,16 @@ class InterveningEngine:
         finally:
             self._inside -= 1
 
-    async def _counted_live(
+    async def _named(
         self, outputs: AsyncGenerator[RequestOutput, None], name: str, request_id: str
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Count a branch as long as it runs, so that no more run than there is room for, and an abort finds it."""
-        self._live += 1
+        """Keep a branch's name as long as it runs, so that an abort finds it."""
         self._children.setdefault(request_id, []).append(name)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
                     yield output
         finally:
-            self._live -= 1
             self._forget(request_id, [name])
 
     def _forget(self, request_id: str, names: list[str]) -> None:

@@ -56,6 +56,7 @@ class Trace:
     ended: bool = False  # by itself, rather than because its client left
     watched: int | None = None
     forks: dict[int, float] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)  # of these, the ones not yet looked at
     heard: Callable[[], None] | None = None
     _chunks: list[tuple[int, int, bytearray]] = field(
         default_factory=list
@@ -73,6 +74,7 @@ class Trace:
             _, position, flags, entropy = _HEAD.unpack_from(row)
             if flags >> (RULES_SHIFT + self.watched) & 1:
                 self.forks[position] = entropy
+                self.fresh.append(position)
             else:
                 self.forks.pop(position, None)
         if self._arrived is not None:
@@ -99,6 +101,7 @@ class Trace:
 
     def finish(self, threshold: float) -> None:
         """Let go of what will not be told: alternatives are, where the entropy is above the threshold."""
+        self.heard = None  # which would keep the whole tree
         profile = self.profile()
         told = profile.position[profile.entropy > threshold].tolist()
         self._alternatives = {position: self._alternatives[position] for position in told if position in self._alternatives}

@@ -49,6 +49,7 @@ class Played:
     at_once: int = 100
     begun: list[Begin] = field(default_factory=list)
     running: int = 0
+    taken: int = 0
     lost: int | None = None  # a position whose record never comes
     entropy: Callable[[Begin, int], float] = lambda begin, position: 1.0
     top: float = 0.5
@@ -64,8 +65,14 @@ class Played:
             find_connectors(TARGET.vocabulary),
         )  # fmt: skip
         self.params = SamplingParams(max_tokens=self.longest, output_kind=RequestOutputKind.DELTA)
-        limits = Limits(self.answers, lambda: self.running < self.at_once)
+        limits = Limits(self.answers, lambda: 1 + self.taken < self.at_once, self.take, self.release)
         self.growth = Growth(self.intervention, self.params, "it", Begin([], 0, 0, True), 5, limits, self.start)
+
+    def take(self) -> None:
+        self.taken += 1
+
+    def release(self) -> None:
+        self.taken -= 1
 
     async def start(self, trace: Trace, begin: Begin) -> AsyncGenerator[RequestOutput, None]:
         self.begun.append(begin)
@@ -106,7 +113,7 @@ class Played:
         return self.growth.tree.nodes
 
     def close(self) -> None:
-        assert self.running == 0
+        assert (self.running, self.taken) == (0, 0)
         asyncio.run(self.intervention.receiver.stop())
 
     def texts(self) -> dict[int, str]:

@@ -113,7 +113,7 @@ def test_answers_converge_after_ten_equal_ones() -> None:
     told = iter([A, B, A, *[B] * 30])
     played = Played(
         in_full("answer-convergence"), lambda begin: [next(told), END] if begin.tokens else [tokens("eck")[0]] * 20 + [END],
-        forks=lambda begin, position: not begin.tokens and position < 20,
+        forks=lambda begin, position: not begin.tokens and position < 20, answers=40,
     )  # fmt: skip
     nodes = played.grow()
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]

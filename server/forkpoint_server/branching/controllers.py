@@ -18,7 +18,7 @@ def gives_several(growing: Growing) -> bool:
 
 def most_answers(growing: Growing, choices: int, most: int) -> int:
     """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
-    answers = choices if gives_several(growing) else most
+    answers = min(choices, most) if gives_several(growing) else most
     return min(answers, growing.max_branches or answers) if isinstance(growing, Branch) else answers
 
 

@@ -54,7 +54,8 @@ class Forks:
 
     def ended(self, grown: Grown) -> None:
         growth = self.growth
-        if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at):
+        more = growth.limits.answers - growth.tree.answers
+        if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at, more):
             for one in growth.running:
                 growth.stop(one, "outvoted")
         if self.branch.fill == "sample" and not growth.running:

@@ -56,6 +56,8 @@ class Grown:
 
     node: Node
     answer: Answer
+    seed: int
+    replaces: bool = False  # an answer that was given up for it: its failure is the request's
     task: asyncio.Task[None] | None = None
     first: RequestOutput | None = None
     told: bool = False  # to its end
@@ -149,13 +151,16 @@ class Growth:
         node = self.tree.begin(self._open(0), None, 0, (), "answer")
         origin = self.origin
         begin = Begin([], seed, origin.word_state, origin.in_reasoning, first=first)
-        return self._run(Grown(node, Answer(node.number)), begin)
+        return self._run(Grown(node, Answer(node.number), seed), begin)
 
     def begin(
         self, parent: Grown, position: int, given: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
-        most_tokens: int | None = None,
+        most_tokens: int | None = None, replaces: bool = False,
     ) -> Grown | None:  # fmt: skip
-        """Begin an answer, or a probe, that leaves another one at a position with these tokens; None where it cannot be."""
+        """Begin an answer, or a probe, that leaves another one at a position with these tokens; None where it cannot be.
+
+        One that `replaces` the other needs no further room.
+        """
         node, intervention = parent.node, self.intervention
         most = self.params.max_tokens
         if most is not None and position + len(given) >= most:
@@ -165,20 +170,20 @@ class Growth:
         if past is None:
             self.tree.refused += 1  # a record was lost: what the branch would take over is not known
             return None
-        if not self._room():
+        if not replaces and not self._room():
             return None
         path = Path(intervention.plan.program, self.origin.word_state, self.origin.in_reasoning).follow(tokens)
         child = self.tree.begin(self._open(len(tokens)), node, position, tuple(given), kind)
         vocabulary = intervention.target.vocabulary
         answer = branched(child.number, parent.answer, position, given, probability, vocabulary, self.params)
         metrics.SHARED.labels(intervention.label).inc(position)
-        grown = Grown(child, answer)
+        seed = derived_seed(parent.seed, position, given[0] if kind == "answer" else -1)
+        grown = Grown(child, answer, seed, replaces)
         if answer.finish_reason is not None:  # what is shared and given holds a stop string
             self.grown.append(grown)
             self._end(grown, "stop")
             self._events.put_nowait((grown, None))
             return grown
-        seed = derived_seed(self.seed, position, given[0] if kind == "answer" else -1)
         begin = Begin(
             tokens, seed, path.word_state, path.in_reasoning, path.inherit(past), kind == "probe", most_tokens, first=False
         )
@@ -226,6 +231,9 @@ class Growth:
                 self._events.put_nowait((grown, error))
 
         grown.task = asyncio.create_task(run())
+        if not begin.first:
+            self.limits.take()
+            grown.task.add_done_callback(lambda _: self.limits.release())
         return grown
 
     def _take(self, grown: Grown, event: RequestOutput | BaseException | None) -> None:
@@ -245,7 +253,7 @@ class Growth:
                 self._end(grown, "stop")
                 self._events.put_nowait((grown, None))
         elif isinstance(event, BaseException):
-            if node.number == 0:
+            if node.number == 0 or grown.replaces:
                 raise event
             logger.warning("a branch of %s ended with %s: %s", self.request_id, type(event).__name__, event)
             answer.finish_reason = "abort"
@@ -265,12 +273,14 @@ class Growth:
         """Tell of the positions that were reported since the last look, the earliest of each answer first."""
         for grown in list(self.grown):
             node = grown.node
-            if node.kind == "probe" or node.ended not in (None, "stop", "length"):
+            fresh, length = node.trace.fresh, len(grown.answer.tokens)
+            if not fresh or node.kind == "probe" or node.ended not in (None, "stop", "length"):
                 continue
-            reached = [position for position in node.trace.forks if node.looked_until <= position < len(grown.answer.tokens)]
-            for position in sorted(reached):
-                node.looked_until = position + 1
-                controller.reached(grown, position)
+            node.trace.fresh = [position for position in fresh if position >= length]
+            for position in sorted({one for one in fresh if one < length}):
+                if position >= node.looked_until and position in node.trace.forks:
+                    node.looked_until = position + 1
+                    controller.reached(grown, position)
 
     def _told(self, grown: Grown) -> RequestOutput | None:
         """What is new of an answer, as a difference or whole."""

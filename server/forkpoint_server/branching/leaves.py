@@ -28,7 +28,7 @@ def leaf_of(growth: Growth, grown: Grown, extract: str, select: Select, window: 
 def _read(growth: Growth, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
     node, answer = grown.node, grown.answer
     if node.ended not in ("stop", "length"):
-        return Leaf(node.number, ended_at=node.ended_at, truncated=True)
+        return Leaf(node.number, ended_at=node.ended_at, truncated=True, failed=True)
     whole = node.ended == "stop"
     likelihood = answer.log_probability
     said = said_tokens(growth, grown)

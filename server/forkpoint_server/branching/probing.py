@@ -39,6 +39,9 @@ class Probing:
     def reached(self, grown: Grown, position: int) -> None:
         if grown is not self._current or grown.node.number or self._exit_at is not None:
             return
+        if sum(probe.running for probe in self._probes) >= self.growth.limits.answers:
+            self.growth.tree.refused += 1
+            return
         leaves = position - self._connector_before(grown, position)
         probe = self.growth.begin(grown, leaves, self._written, kind="probe", most_tokens=self.probe.tokens)
         if probe is not None:
@@ -79,7 +82,7 @@ class Probing:
         end = self.growth.intervention.plan.program.reasoning_end
         if end in trunk.answer.tokens[:position]:
             return  # the reasoning had ended before
-        followed = self.growth.begin(trunk, position, self._written)
+        followed = self.growth.begin(trunk, position, self._written, replaces=True)
         if followed is None:
             return
         self.growth.stop(trunk, "exit")

@@ -29,13 +29,13 @@ class Sampling:
         answers = min(self.sample.answers, self.growth.limits.answers)
         self.growth.tree.refused += self.sample.answers - answers
         self._answers, self._warm_up = answers, min(self.sample.warm_up, answers)
-        self._begin(range(self._warm_up))
+        self._first = self._begin(range(self._warm_up))
 
     def reached(self, grown: Grown, position: int) -> None:
         """The rule fires nowhere."""
 
     def advanced(self, grown: Grown) -> None:
-        if self.threshold is None or not grown.running or grown.node.number < self._warm_up:
+        if self.threshold is None or not grown.running or grown in self._first:
             return
         if self.by_chance:
             stops = grown.node.length >= self._stops_at.get(grown.node.number, grown.node.length + 1)
@@ -59,7 +59,7 @@ class Sampling:
 
     def _after_end(self) -> None:
         growth = self.growth
-        warm = [grown for grown in growth.grown if grown.node.number < self._warm_up]
+        warm = self._first
         if any(grown.running for grown in warm):
             return
         if self.threshold is None:
@@ -71,9 +71,9 @@ class Sampling:
             for one in growth.running:
                 growth.stop(one, "outvoted")
 
-    def _begin(self, numbers: range) -> None:
-        for number in numbers:
-            self.growth.begin_root(self.growth.seed if not number else derived_seed(self.growth.seed, -1, number))
+    def _begin(self, numbers: range) -> list[Grown]:
+        seeds = [self.growth.seed if not number else derived_seed(self.growth.seed, -1, number) for number in numbers]
+        return [grown for seed in seeds if (grown := self.growth.begin_root(seed)) is not None]
 
     def _set_threshold(self, warm: list[Grown]) -> None:
         lowest = [lowest_confidence(confidences(grown.node), self.sample.window) for grown in warm]

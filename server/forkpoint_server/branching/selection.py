@@ -25,6 +25,7 @@ class Leaf:
     answer: str | None = None
     ended_at: int | None = None
     truncated: bool = False
+    failed: bool = False
     mean_log_probability: float | None = None
     confidence: float | None = None
     margin: float | None = None
@@ -33,7 +34,7 @@ class Leaf:
 def choose(leaves: Sequence[Leaf], select: Select) -> int | None:
     """The number of the answer to give; None where none has ended. Whole answers go before truncated ones."""
     ended = [leaf for leaf in leaves if leaf.ended_at is not None]
-    possible = [leaf for leaf in ended if not leaf.truncated] or ended
+    possible = [leaf for leaf in ended if not leaf.truncated] or [leaf for leaf in ended if not leaf.failed] or ended
     if not possible:
         return None
     if select in ("majority", "confidence"):
@@ -65,8 +66,9 @@ def count_votes(leaves: Sequence[Leaf], select: Select) -> dict[str, float]:
     return dict(votes)
 
 
-def decided(leaves: Sequence[Leaf], select: Select, share: float | None) -> bool:
-    """Whether the answers that still run can no longer change what is given, or, with a share, are no longer waited for."""
+def decided(leaves: Sequence[Leaf], select: Select, share: float | None, more: int = 0) -> bool:
+    """Whether the answers that still run, and `more` that may begin, can no longer change what is given; or, with a share, are no
+    longer waited for."""
     running = [leaf for leaf in leaves if leaf.ended_at is None]
     if select == "first":
         return any(leaf.ended_at is not None and not leaf.truncated for leaf in leaves)
@@ -80,7 +82,7 @@ def decided(leaves: Sequence[Leaf], select: Select, share: float | None) -> bool
     first, *others = sorted(votes.values(), reverse=True)
     if select == "confidence":  # what the others will weigh is not known
         return not running
-    return first - (others[0] if others else 0) > len(running)
+    return first - (others[0] if others else 0) > len(running) + more
 
 
 def agreed(leaves: Sequence[Leaf], select: Select, share: float) -> bool:

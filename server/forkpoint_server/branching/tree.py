@@ -81,10 +81,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most answers of a tree, and who is asked before one more begins: the server has room for so many at once."""
+    """The most answers of a tree, and who is asked before one more runs: it is taken in as long as it does, if there is room."""
 
     answers: int
     room: Callable[[], bool]
+    take: Callable[[], None]
+    release: Callable[[], None]
 
 
 @dataclass
