@@ -102,6 +102,10 @@ class SummarisedSend:
             holder["forkpoint"] = await self._summary(holder.get("id") or self._message_id)
             self._count_once(holder.get("usage"))
             return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
+        if name == "message_delta" and self._generated() is not None:
+            told = json.loads(data)
+            self._count_once(told.get("usage"))
+            return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
         if name == "message_start":
             self._message_id = json.loads(data).get("message", {}).get("id")
         return event

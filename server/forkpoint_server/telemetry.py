@@ -104,7 +104,8 @@ class Trace:
         self.heard = None  # which would keep the whole tree
         profile = self.profile()
         told = profile.position[profile.entropy > threshold].tolist()
-        self._alternatives = {position: self._alternatives[position] for position in told if position in self._alternatives}
+        kept = [position for position in (*told, *self.forks) if position in self._alternatives]
+        self._alternatives = {position: self._alternatives[position] for position in kept}
         self._profile = None
 
     def profile(self) -> Profile:

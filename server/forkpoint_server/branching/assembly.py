@@ -58,13 +58,15 @@ class Answer:
         longest = max(map(len, _stops(params)), default=0)
         if not self.begun or not longest:
             return False
-        begin = max(0, self.shared - longest + 1)
-        window = self.text[begin : self.begun + longest - 1]
-        found = [(window.find(stop), stop) for stop in _stops(params) if stop in window]
+        found = []
+        for stop in _stops(params):  # of what is shared alone none is one: the request would have ended
+            at = self.text.find(stop, max(0, self.shared - len(stop) + 1), self.begun + len(stop) - 1)
+            if at >= 0:
+                found.append((at, stop))
         if not found:
             return False
         at, stop = min(found)
-        self.text = self.text[: begin + at + (len(stop) if params.include_stop_str_in_output else 0)]
+        self.text = self.text[: at + (len(stop) if params.include_stop_str_in_output else 0)]
         self.finish_reason, self.stop_reason = "stop", stop
         return True
 

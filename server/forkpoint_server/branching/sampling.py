@@ -23,6 +23,7 @@ class Sampling:
     together: bool = True
     threshold: float | None = None  # nats
     _stops_at: dict[int, int] = field(default_factory=dict)  # of the placebo, by the answer's number: a position
+    _dropped: set[int] = field(default_factory=set)  # of the placebo, those of the first whose votes do not count
     _sums: dict[int, list[float]] = field(default_factory=dict)  # of confidences, by the answer's number
 
     def begin(self) -> None:
@@ -83,6 +84,8 @@ class Sampling:
             return
         crossed = [self._crossing(grown) for grown in warm]
         random = np.random.default_rng(derived_seed(self.growth.seed, -2, 0))
+        below = sum(one is not None and one < self.threshold for one in lowest)
+        self._dropped = {warm[place].node.number for place in random.choice(len(warm), below, replace=False).tolist()}
         for number in range(self._warm_up, self._answers):
             at = crossed[random.integers(len(crossed))]
             if at is not None:
@@ -106,7 +109,9 @@ class Sampling:
     def _voters(self) -> list[Leaf]:
         sample, growth = self.sample, self.growth
         leaves = [leaf_of(growth, grown, sample.extract, self._weighing, sample.window) for grown in growth.grown]
-        if self.threshold is None or self.by_chance:
+        if self.threshold is None:
             return leaves
+        if self.by_chance:
+            return [leaf for leaf in leaves if leaf.number not in self._dropped]
         sure = [leaf for leaf in leaves if leaf.ended_at is None or (leaf.confidence or 0.0) >= self.threshold]
         return sure if any(leaf.ended_at is not None for leaf in sure) else leaves
