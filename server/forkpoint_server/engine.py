@@ -274,6 +274,7 @@ def _check_branches(params: SamplingParams, prompt: Any) -> None:
         "frequency_penalty": params.frequency_penalty != 0,
         "repetition_penalty": params.repetition_penalty != 1,
         "bad_words": bool(params.bad_words),
+        "repetition_detection": params.repetition_detection is not None,
         "thinking_token_budget": params.thinking_token_budget is not None,
     }
     for name, asked in unlike.items():
