@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 from forkpoint_policies.connectors import NOWAIT_WORDS
-from forkpoint_server.demo.countdown import Puzzle, is_correct
+from forkpoint_policies.countdown import Puzzle, is_correct
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Use 3, 7, 2 to make 17."}]
 CONCURRENCY = 32

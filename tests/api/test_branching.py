@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 from forkpoint_policies.connectors import FAMILIES
-from forkpoint_server.demo.countdown import held_out_puzzles
+from forkpoint_policies.countdown import held_out_puzzles
 
 from tests.serving import Server
 

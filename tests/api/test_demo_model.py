@@ -3,7 +3,7 @@
 import numpy as np
 import openai
 import pytest
-from forkpoint_server.demo.countdown import held_out_puzzles
+from forkpoint_policies.countdown import held_out_puzzles
 
 from .puzzles import Attempt, attempts
 

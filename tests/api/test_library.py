@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.named import library
 from forkpoint_policies.placebo import matches_of
-from forkpoint_server.demo.countdown import held_out_puzzles
 
 from tests.serving import Server
 

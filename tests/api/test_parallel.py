@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from forkpoint_server.demo.countdown import held_out_puzzles
+from forkpoint_policies.countdown import held_out_puzzles
 
 from tests.serving import Server, serving
 

@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from forkpoint_server.demo.countdown import held_out_puzzles
+from forkpoint_policies.countdown import held_out_puzzles
 
 from tests.serving import Server
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_server.cli import DEMO_ARGUMENTS
 from forkpoint_server.demo import SERVED_NAME
-from forkpoint_server.demo.countdown import held_out_puzzles
 
 from tests.serving import Server, serving
 

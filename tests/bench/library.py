@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import openai
+from forkpoint_policies.countdown import Puzzle, held_out_puzzles, is_correct
 from forkpoint_policies.placebo import PLACEBO
-from forkpoint_server.demo.countdown import Puzzle, held_out_puzzles, is_correct
 from numpy.typing import NDArray
 
 from tests.serving import serving

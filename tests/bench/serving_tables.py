@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_server.cli import DEMO_ARGUMENTS
 from forkpoint_server.demo import SERVED_NAME
-from forkpoint_server.demo.countdown import held_out_puzzles
 
 from .arms import COLUMNS, Load, Plan, arms_of, compare
 from .load import Json

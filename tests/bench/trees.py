@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import openai
+from forkpoint_policies.countdown import Puzzle, held_out_puzzles, is_correct
 from forkpoint_policies.extractors import extractor
-from forkpoint_server.demo.countdown import Puzzle, held_out_puzzles, is_correct
 from numpy.typing import NDArray
 
 from tests.serving import serving

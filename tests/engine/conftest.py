@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from forkpoint_policies.compiler import Target, compile_policy
+from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_policies.instruction import Instruction
 from forkpoint_policies.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
-from forkpoint_server.demo.countdown import held_out_puzzles
 from forkpoint_server.service import encoder, read_vocabulary
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams

@@ -41,6 +41,8 @@ RULES = (
             "forkpoint_policies.spec",
             "forkpoint_policies.library",
             "forkpoint_policies.connectors",
+            "forkpoint_policies.countdown",
+            "forkpoint_policies.extractors",
             "forkpoint_policies.named",
         ),
     ),
@@ -85,7 +87,7 @@ def test_imports_go_one_way(rule: Rule) -> None:
         ("import vllm.config as c", ["vllm.config"]),
         ("from vllm import LLM, config", ["vllm.LLM", "vllm.config"]),
         ("def f():\n    import torch", ["torch"]),
-        ("from .countdown import Puzzle", ["forkpoint_server.demo.countdown.Puzzle"]),
+        ("from .corpus import Trace", ["forkpoint_server.demo.corpus.Trace"]),
         ("from .. import engine", ["forkpoint_server.engine"]),
     ],
 )

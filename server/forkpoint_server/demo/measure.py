@@ -11,12 +11,12 @@ import random
 from collections import Counter
 from typing import Any
 
+from forkpoint_policies.countdown import Puzzle, held_out, solvable
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 
 from ..calibration import FILE
 from . import WEIGHTS
-from .countdown import Puzzle, held_out, solvable
 
 PUZZLES = 400
 MOST_TOKENS = 1500

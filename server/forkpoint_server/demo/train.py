@@ -24,10 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from forkpoint_policies.countdown import Puzzle, held_out, solvable
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from .corpus import draw_trace
-from .countdown import Puzzle, held_out, solvable
 from .tokenizer import for_serving, train_tokenizer
 
 EASY_SHARE = 0.5
