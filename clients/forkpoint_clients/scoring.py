@@ -62,7 +62,7 @@ class Scorer:
 
 
 def scorer(name: str) -> Scorer:
-    """The scorer of a name in EXTRACTED, or `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`, `command:…`.
+    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`, `command:…`.
 
     A pattern with a group finds what is compared with the item's answer, one without must be found itself. A function gets the
     text and the item's answer. A command gets the text as its input and the answer in FORKPOINT_ANSWER; it prints a score, or it
