@@ -16,8 +16,8 @@ class Instruction(msgspec.Struct, frozen=True):
 
     `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
     where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program). The prompt's
-    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there. `given` are tokens to write
-    whatever the model says: the measure of a text that is there already.
+    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there. `given` are tokens to
+    write whatever the model says: a text that is there already is measured so.
     """
 
     program: bytes

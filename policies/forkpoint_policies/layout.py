@@ -19,8 +19,8 @@ class Entry:
 
     `row` is its row of the logits, `program` an index into the tables, `offset` its place among the rows of its own request
     (above 0 for draft tokens only). `temperature` is 0 for a request that takes the likeliest token. `drawn` are the tokens that
-    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated; `given` are the tokens after them, of a
-    request that writes a given text.
+    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated; `given` are the tokens after
+    them, if they are given.
     """
 
     row: int

@@ -18,3 +18,9 @@ def missing(message: str, field: str) -> JSONResponse:
     """404: there is no such thing."""
     told = create_error_response(message, "NotFoundError", HTTPStatus.NOT_FOUND, field)
     return JSONResponse(told.model_dump(), HTTPStatus.NOT_FOUND)
+
+
+def unavailable(message: str) -> JSONResponse:
+    """503: it cannot be done now."""
+    told = create_error_response(message, "ServiceUnavailableError", HTTPStatus.SERVICE_UNAVAILABLE)
+    return JSONResponse(told.model_dump(), HTTPStatus.SERVICE_UNAVAILABLE)

@@ -20,8 +20,8 @@ from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
-WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
-"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
+WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/forks")
+"""Routes that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 ALONE = ("use_beam_search", "background")
 """Beam search asks the engine anew for each token; a background response is told of before it is generated."""
 OWN = ("/v1/policies",)
