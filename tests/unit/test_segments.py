@@ -22,8 +22,8 @@ def test_they_are_the_text_and_begin_behind_a_block(seed: int) -> None:
 
 def test_they_are_as_long_as_each_other() -> None:
     found = split(1000, 25, 32, 8)
-    assert {one.end - one.begin for one in found[1:-1]} == {128}
-    assert all(one.end - one.begin <= 128 for one in found)
+    assert {one.end - one.begin for one in found[1:-1]} == {160}
+    assert all(one.end - one.begin <= 160 for one in found)
 
 
 def test_a_short_text_and_an_engine_with_one_place() -> None:
