@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import vllm
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
+from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from vllm import envs
 from vllm.engine.protocol import EngineClient
@@ -27,6 +28,7 @@ from vllm.tool_parsers import ToolParserManager
 from . import __version__, metrics
 from .calibration import read_calibration
 from .engine import BranchLimits, InterveningEngine
+from .errors import Refused, refusal
 from .middleware import Interventions
 from .registry import Registry
 from .routes.forks import forks_router
@@ -37,7 +39,7 @@ from .telemetry import Receiver
 logger = logging.getLogger(__name__)
 
 
-async def serve(args: Namespace, registry: Registry, default: str | None) -> None:
+async def serve(args: Namespace, registry: Registry, default: str | None, database: Engine) -> None:
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
@@ -45,15 +47,23 @@ async def serve(args: Namespace, registry: Registry, default: str | None) -> Non
         async with build_async_engine_client(args) as engine:
             await receiver.start()
             await _warm_up(engine)
-            shutdown = await _serve(engine, address, sock, args, registry, default, receiver)
+            shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database)
         await shutdown
     finally:
         await receiver.stop()
+        database.dispose()
         sock.close()
 
 
 async def _serve(
-    engine: EngineClient, address: str, sock: Any, args: Namespace, registry: Registry, default: str | None, receiver: Receiver
+    engine: EngineClient,
+    address: str,
+    sock: Any,
+    args: Namespace,
+    registry: Registry,
+    default: str | None,
+    receiver: Receiver,
+    database: Engine,
 ) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
@@ -65,11 +75,12 @@ async def _serve(
     target = await asyncio.to_thread(
         served_target, engine, args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     )
-    service = Service(target, registry, default, receiver, models, args.max_branches)
+    service = Service(target, registry, default, receiver, models, args.max_branches, database)
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
+    app.add_exception_handler(Refused, refusal)
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service))
     app.include_router(forks_router(service))

@@ -12,6 +12,7 @@ from forkpoint_policies.compiler import Compiled, Target, compile_policy
 from forkpoint_policies.program import NO_TOKEN, key_of
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy, PolicyError
 from forkpoint_policies.vocabulary import Vocabulary
+from sqlalchemy import Engine
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
 
@@ -37,12 +38,14 @@ class Service:
         receiver: Receiver,
         models: Callable[[], Collection[str]],
         most_branches: int,
+        database: Engine,
     ) -> None:
         self.target = target
         self.registry = registry
         self.default = default
         self.models = models
         self.most_branches = most_branches
+        self.database = database
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver
