@@ -1,0 +1,205 @@
+"""Intervals and tests for answers that come in clusters: several of one question say less than as many of different questions.
+
+Means and paired differences have the sandwich interval of statsmodels (clustered by question, Student's t with as many degrees of
+freedom as questions, less one): deterministic, and where each question has as many answers it is the t-interval of the questions'
+means. What has no such formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats as distributions
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+ALPHA = 0.05
+DRAWS = 2000
+MOST_CAPS = 256
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 1 - alpha interval, standard error and two-sided p-value against zero; NaN where clusters are too few."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    error: float = math.nan
+    p: float = math.nan
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval is all on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def __neg__(self) -> Estimate:
+        return Estimate(-self.value, -self.high, -self.low, self.error, self.p)
+
+
+def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
+    """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
+
+    `bound` is the largest absolute value that can be. With it, values that are all the same still get an interval: as many clusters
+    can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError without values.
+    """
+    data = np.asarray(values, np.float64)
+    if not len(data):
+        raise ValueError("there are no values to take a mean of")
+    _, groups = np.unique(np.asarray(clusters), return_inverse=True)
+    count, value = int(groups.max()) + 1, float(data.mean())
+    if count < 2:
+        return Estimate(value)
+    if np.allclose(data, data[0], rtol=0, atol=1e-12):
+        missed = 0.0 if bound is None else 1 - alpha ** (1 / count)
+        far = bound or 0.0
+        p = 1.0 if value == 0 else min(1.0, 2 * 0.5**count)
+        return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
+    fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    low, high = fit.conf_int(alpha)[0]
+    return Estimate(value, float(low), float(high), float(fit.bse[0]), float(fit.pvalues[0]))
+
+
+def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
+    """The mean of scores from 0 to 1 with an interval that stays there: Wilson's, for as many answers as the clusters are worth.
+
+    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score the same.
+    """
+    plain = mean(correct, clusters, alpha)
+    count = len(np.unique(np.asarray(clusters)))
+    if count < 2:
+        return plain
+    spread = plain.value * (1 - plain.value)
+    worth = min(float(len(np.asarray(correct))), spread / plain.error**2) if plain.error > 0 and spread > 0 else float(count)
+    worth *= (distributions.norm.ppf(alpha / 2) / distributions.t.ppf(alpha / 2, count - 1)) ** 2
+    low, high = wilson(plain.value * worth, worth, alpha)
+    return Estimate(plain.value, low, high, plain.error, plain.p)
+
+
+def wilson(right: float, count: float, alpha: float = ALPHA) -> tuple[float, float]:
+    """Wilson's interval of a share of independent answers."""
+    low, high = proportion_confint(right, count, alpha=alpha, method="wilson")
+    return float(low), float(high)
+
+
+def fisher(table: ArrayLike) -> float:
+    """The p-value of Fisher's test: exact for 2 x 2 counts, else from 9,999 drawn tables (fixed seed); 1 where none can differ."""
+    counts = np.asarray(table, np.int64)
+    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
+    if min(counts.shape) < 2:
+        return 1.0
+    method = None if counts.shape == (2, 2) else distributions.MonteCarloMethod(rng=np.random.default_rng(0))
+    return float(distributions.fisher_exact(counts, method=method).pvalue)
+
+
+def chi_square(table: ArrayLike) -> float:
+    """The p-value of Pearson's test, without a correction for continuity; for counts of about five and more in each place."""
+    counts = np.asarray(table, np.int64)
+    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
+    if min(counts.shape) < 2:
+        return 1.0
+    return float(distributions.chi2_contingency(counts, correction=False).pvalue)
+
+
+def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[list[bool], list[float]]:
+    """Which hold when all shall, with the p-values so corrected (Holm)."""
+    return _corrected(p, alpha, "holm")
+
+
+def benjamini_hochberg(p: Sequence[float], rate: float = ALPHA) -> tuple[list[bool], list[float]]:
+    """Which hold when at most a share of `rate` of these may be false, with the p-values so corrected (Benjamini and Hochberg)."""
+    return _corrected(p, rate, "fdr_bh")
+
+
+def _corrected(p: Sequence[float], alpha: float, method: str) -> tuple[list[bool], list[float]]:
+    if not p:
+        return [], []
+    rejected, corrected, _, _ = multipletests(p, alpha, method)
+    return rejected.tolist(), corrected.tolist()
+
+
+def clusters_needed(seen: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8) -> int | None:
+    """How many clusters like those that were seen it takes to tell `effect` from zero; None where their spread is not known."""
+    if not seen.error > 0 or effect == 0:
+        return None
+    quantiles = distributions.norm.ppf(1 - alpha / 2) + distributions.norm.ppf(power)
+    return math.ceil(clusters * (quantiles * seen.error / abs(effect)) ** 2)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Scores and tokens of an arm's answers, in the same order of (question, sample) as the other arm's: both [answers]."""
+
+    scores: Floats
+    tokens: Floats
+
+    def capped(self, cap: float) -> Floats:
+        """The scores with each text cut off at `cap`: the same seed gives the same tokens, so that what is longer has no answer."""
+        return self.scores * (self.tokens <= cap)
+
+
+@dataclass(frozen=True)
+class EqualMean:
+    """Two arms at the same mean number of tokens: the longer one is cut off at the cap that makes it so."""
+
+    tokens: float
+    own: float
+    other: float
+    difference: Estimate
+
+
+def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS) -> EqualMean:
+    """Compare at the smaller of both mean lengths; between two caps in proportion. The bootstrap finds the caps anew."""
+    _, groups = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(groups.max()) + 1
+    caps = _caps(np.concatenate([own.tokens, other.tokens]))
+    sums = [_sums(arm, groups, count, caps) for arm in (own, other)]
+    sizes = np.bincount(groups, minlength=count).astype(np.float64)
+    once = np.ones((1, count))
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    (tokens,), (first,), (second,) = _matched(once, sums, sizes)
+    _, firsts, seconds = _matched(drawn, sums, sizes)
+    differences = firsts - seconds
+    if count < 2:
+        return EqualMean(float(tokens), float(first), float(second), Estimate(float(first - second)))
+    low, high = np.quantile(differences, [alpha / 2, 1 - alpha / 2])
+    below = float((np.sum(differences <= 0) + 1) / (draws + 1))
+    above = float((np.sum(differences >= 0) + 1) / (draws + 1))
+    estimate = Estimate(
+        float(first - second), float(low), float(high), float(differences.std(ddof=1)), min(1.0, 2 * min(below, above))
+    )
+    return EqualMean(float(tokens), float(first), float(second), estimate)
+
+
+def _caps(tokens: Floats) -> Floats:
+    """Where scores and mean lengths change, or a grid of quantiles where these are too many; [caps], from 0."""
+    found = np.unique(tokens)
+    if len(found) > MOST_CAPS:
+        found = np.unique(np.quantile(tokens, np.linspace(0, 1, MOST_CAPS)))
+    return np.concatenate([[0.0], found])
+
+
+def _sums(arm: Lengths, groups: NDArray[np.intp], count: int, caps: Floats) -> tuple[Floats, Floats]:
+    """Of each cluster and cap, the summed tokens and scores: both [clusters, caps]."""
+    tokens, scores = np.zeros((count, len(caps))), np.zeros((count, len(caps)))
+    np.add.at(tokens, groups, np.minimum(arm.tokens[:, None], caps))
+    np.add.at(scores, groups, arm.scores[:, None] * (arm.tokens[:, None] <= caps))
+    return tokens, scores
+
+
+def _matched(weights: Floats, sums: Sequence[tuple[Floats, Floats]], sizes: Floats) -> tuple[Floats, Floats, Floats]:
+    """For each row of weights [draws, clusters]: the common mean length, and both arms' scores at it."""
+    answers = (weights @ sizes)[:, None]
+    curves = [(weights @ tokens / answers, weights @ scores / answers) for tokens, scores in sums]
+    common = np.minimum(curves[0][0][:, -1], curves[1][0][:, -1])
+    found = [
+        np.array([np.interp(at, lengths, scores) for at, lengths, scores in zip(common, *curve, strict=True)]) for curve in curves
+    ]
+    return common, found[0], found[1]

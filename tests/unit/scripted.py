@@ -1,0 +1,79 @@
+"""An OpenAI-compatible server that is no Forkpoint and no vLLM: it says what it is told to, so that clients meet every failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+Reply = Callable[[dict[str, Any]], tuple[int, Any]]
+"""Given a request's body, the status and the JSON to send; a status of 0 hangs up."""
+
+
+@dataclass
+class Scripted:
+    """`asked` are the bodies of the requests for chat completions, in the order in which they came."""
+
+    url: str
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+
+def completion(text: str, tokens: int = 3, finish_reason: str = "stop", **extra: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens},
+        **extra,
+    }
+
+
+def error(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}}
+
+
+@contextmanager
+def scripted(reply: Reply) -> Iterator[Scripted]:
+    """Serve chat completions by `reply`, and nothing else, until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._send(404, error("Not Found"))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if not self.path.endswith("/chat/completions"):
+                return self._send(404, error("Not Found"))
+            running.asked.append(body)
+            status, data = reply(body)
+            return self._send(status, data) if status else None
+
+        def _send(self, status: int, data: Any) -> None:
+            raw = json.dumps(data).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
+            """Nothing: the tests look at `asked`."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    running = Scripted(f"http://127.0.0.1:{server.server_port}/v1")
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield running
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
