@@ -27,7 +27,7 @@ import tests.serving  # noqa: F401  # sets how much memory the engines take
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
 }  # fmt: skip
-LAST_RECORDS_MILLISECONDS = 1000
+FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)
 
 Instruct = Callable[..., SamplingParams]
@@ -76,20 +76,23 @@ class Telemetry:
     """Listens to what engines report."""
 
     def __init__(self, folder: Path) -> None:
-        self.address = f"ipc://{folder / 'telemetry'}"
+        self._address = f"ipc://{folder / 'telemetry'}"
+        self._asked = 0
 
     def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
         """What `ask` answers, given where to report to; and the entropies in nats by position, of each request in its order."""
-        socket = zmq.Context.instance().socket(zmq.PULL)
         found: dict[int, dict[int, float]] = {}
-        with socket.bind(self.address):
-            answer = ask(self.address)
-            while socket.poll(LAST_RECORDS_MILLISECONDS):
-                rows = decode(socket.recv_multipart()).rows
+        self._asked += 1
+        address, patience = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS
+        with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+            socket.bind(address)
+            answer = ask(address)
+            while socket.poll(patience):
+                rows, patience = decode(socket.recv_multipart()).rows, NEXT_RECORD_MILLISECONDS
                 for handle, position, entropy in zip(
                     rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
                 ):
-                    found.setdefault(handle, {})[position] = entropy
+                    found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
         return answer, [found[handle] for handle in sorted(found)]
 
 
