@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from forkpoint_policies.spec import PolicyError
 from starlette.requests import Request
@@ -27,12 +28,18 @@ class Refused(Exception):  # noqa: N818  # it says no; nothing went wrong
         super().__init__(message)
 
 
+def error_object(error: BaseException) -> dict[str, Any]:
+    """Any error in OpenAI's shape, for a stream that has begun."""
+    if isinstance(error, Refused):
+        return create_error_response(error.message, KINDS[error.status], error.status, error.field).model_dump()
+    return create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
+
+
 async def refusal(_request: Request, error: Exception) -> JSONResponse:
     """The response to a Refused, wherever in a route it was raised."""
     assert isinstance(error, Refused)
-    told = create_error_response(error.message, KINDS[error.status], error.status, error.field)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(told.model_dump(), error.status, headers)
+    return JSONResponse(error_object(error), error.status, headers)
 
 
 def wrong(error: PolicyError) -> JSONResponse:
@@ -44,9 +51,3 @@ def missing(message: str, field: str) -> JSONResponse:
     """404: there is no such thing."""
     told = create_error_response(message, "NotFoundError", HTTPStatus.NOT_FOUND, field)
     return JSONResponse(told.model_dump(), HTTPStatus.NOT_FOUND)
-
-
-def unavailable(message: str) -> JSONResponse:
-    """503: it cannot be done now."""
-    told = create_error_response(message, "ServiceUnavailableError", HTTPStatus.SERVICE_UNAVAILABLE)
-    return JSONResponse(told.model_dump(), HTTPStatus.SERVICE_UNAVAILABLE)

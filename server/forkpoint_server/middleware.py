@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .branching.controllers import gives_several
 from .errors import wrong
+from .health import HEALTH, Healthy
 from .intervention import current
 from .resolution import HEADER, resolve, split_model
 from .response import SummarisedSend
@@ -39,6 +40,8 @@ class Interventions:
         path = scope.get("path", "").removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
         if path == MODELS and scope["method"] == "GET":
             await self._app(scope, receive, _ListedAliases(send, self._service))
+        elif path == HEALTH:
+            await self._app(scope, receive, Healthy(send, scope, self._service.threshold.warnings()))
         elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
             await self._app(scope, receive, send)
         else:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from forkpoint_policies.instruction import Instruction
 from vllm.inputs import TokensPrompt
@@ -18,6 +19,7 @@ from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from ..engine import InterveningEngine, begins_in_reasoning
+from ..errors import Refused
 from ..intervention import ALTERNATIVES, Intervention
 from ..places import Turns
 from ..telemetry import Trace, joined
@@ -28,8 +30,9 @@ Progress = Callable[[int], None]
 """Told how many more are done."""
 
 
-class UnmeasuredError(RuntimeError):
+def unmeasured(why: str) -> Refused:
     """The worker's records did not all arrive, or it did not write what it was given: there is no exact answer."""
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class Cost:
 
 
 async def measure(run: Run, intervention: Intervention, text: Text, alternatives: int, progress: Progress) -> Cost:
-    """Give the intervention the one trace of a text. Raises UnmeasuredError."""
+    """Give the intervention the one trace of a text. Raises Refused (503) where there is no exact answer."""
     if not intervention.receiver.address:
-        raise UnmeasuredError("there is no telemetry: the server's log says why")
+        raise unmeasured("there is no telemetry: the server's log says why")
     cache = run.engine.vllm_config.cache_config
     most = run.turns.most if cache.enable_prefix_caching else 1
     segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
@@ -83,7 +86,7 @@ async def measure(run: Run, intervention: Intervention, text: Text, alternatives
     finally:
         intervention.receiver.close(traces, intervention.threshold)
     if lost:
-        raise UnmeasuredError(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
+        raise unmeasured(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
     intervention.traces = [joined(traces)]
     return Cost(len(segments), len(text.tokens))
 
@@ -122,4 +125,4 @@ async def _write(
 
 def _check(written: Sequence[int], given: Sequence[int]) -> None:
     if list(written) != list(given):
-        raise UnmeasuredError("the model runner did not write the text that it was given")
+        raise unmeasured("the model runner did not write the text that it was given")

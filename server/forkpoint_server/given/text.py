@@ -18,7 +18,7 @@ from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from .asked import Asked
 
 
-class RefusedError(ValueError):
+class RenderingError(ValueError):
     """vLLM's own answer to what it will not render, such as an unknown model."""
 
     def __init__(self, response: ErrorResponse) -> None:
@@ -44,7 +44,7 @@ class Reader:
     request: Request
 
     async def read(self, asked: Asked) -> Text:
-        """The text. Raises PolicyError for what is no text of this model, and RefusedError with what vLLM says."""
+        """The text. Raises PolicyError for what is no text of this model, and RenderingError with what vLLM says."""
         text = await (self._plain(asked) if asked.messages is None else self._chat(asked, asked.messages))
         field = "completion" if asked.messages is None else "messages"
         if not text.prompt:
@@ -110,7 +110,7 @@ class Reader:
     async def _tokens(self, request: TokenizeChatRequest | TokenizeCompletionRequest) -> list[int]:
         answer = await self.tokenization.create_tokenize(request, self.request)
         if isinstance(answer, ErrorResponse):
-            raise RefusedError(answer)
+            raise RenderingError(answer)
         return answer.tokens
 
     def _after(self, prompt: Sequence[int], whole: Sequence[int]) -> list[int] | None:

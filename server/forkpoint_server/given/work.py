@@ -39,7 +39,7 @@ class Work:
         return self.engine.name
 
     async def run(self) -> Measured:
-        """Do it. Raises UnmeasuredError where there is no exact answer."""
+        """Do it. Raises Refused (503) where there is no exact answer."""
         asked = self.asked
         intervention = await self.service.intervention(None, forks=True)
         assert intervention is not None
@@ -69,7 +69,7 @@ class Work:
 
 
 async def prepare(service: Service, body: Any, request: Request) -> Work:
-    """Read what was asked. Raises PolicyError for what cannot be, and RefusedError with what vLLM says."""
+    """Read what was asked. Raises PolicyError for what cannot be, and RenderingError with what vLLM says."""
     asked = parse_asked(body)
     state = request.app.state
     engine: InterveningEngine = state.engine_client

@@ -11,12 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from forkpoint_policies.spec import PolicyError
-from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from ..errors import missing, unavailable, wrong
-from ..given.measure import UnmeasuredError
-from ..given.text import RefusedError
+from ..errors import error_object, missing, wrong
+from ..given.text import RenderingError
 from ..given.work import Work, prepare
 from ..service import Service
 
@@ -50,16 +48,14 @@ def forks_router(service: Service) -> APIRouter:
             work = await prepare(service, body, raw_request)
         except PolicyError as error:
             return wrong(error)
-        except RefusedError as refused:
+        except RenderingError as refused:
             return JSONResponse(refused.response.model_dump(), refused.response.error.code)
         if work.asked.stream:
             return StreamingResponse(_events(work), media_type="text/event-stream")
         try:
             return (await work.run()).report()
-        except UnmeasuredError as error:
-            return unavailable(str(error))
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
 
     return router
 
@@ -92,13 +88,15 @@ def _found(task: asyncio.Task[Any]) -> dict[str, Any]:
     if error is None:
         found: dict[str, Any] = task.result().report()
         return found
+    answer: dict[str, Any] = error_object(_first(error))
+    return answer
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of the errors of tasks that ran side by side, the first: the others were cancelled for it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, UnmeasuredError):
-        told: dict[str, Any] = json.loads(bytes(unavailable(str(error)).body))
-        return told
-    answer: dict[str, Any] = create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
-    return answer
+    return error
 
 
 def _event(data: dict[str, Any]) -> str:
