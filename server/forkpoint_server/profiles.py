@@ -15,8 +15,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class EntropyProfile(BaseModel):
     """`fork_threshold` is the 80th percentile of the entropies, in nats, of `tokens` tokens that the model wrote.
 
-    `interval` holds it at 95 %. `share_below_0_01` is the share of tokens below 0.01 nats, `mean_reasoning_tokens` the mean length of
-    an answer's reasoning, and `prompts_digest` says which prompts were asked.
+    `interval` holds it at 95 %. `share_below_0_01` is the share of tokens below 0.01 nats, `mean_reasoning_tokens` the mean length
+    of an answer's reasoning, and `prompts_digest` says which prompts were asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
