@@ -98,7 +98,7 @@ def digest(prompts: Sequence[Messages]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def summarise(written: Sequence[Written], seed: int = 0, alpha: float = 0.05) -> Profile:
+def summarise(written: Sequence[Written], seed: int = 0, alpha: float = 0.05, resamples: int = RESAMPLES) -> Profile:
     """The profile of what a model wrote. The interval is a bootstrap over prompts, as tokens of one answer are alike.
 
     Raises ValueError when nothing was written.
@@ -110,8 +110,8 @@ def summarise(written: Sequence[Written], seed: int = 0, alpha: float = 0.05) ->
     prompts, owner = np.unique(owners, return_inverse=True)
     order = np.argsort(entropies, kind="stable")
     ranked, owner = entropies[order], owner[order]
-    random, drawn = np.random.default_rng(seed), np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
+    random, drawn = np.random.default_rng(seed), np.empty(resamples)
+    for number in range(resamples):
         times = np.bincount(random.integers(len(prompts), size=len(prompts)), minlength=len(prompts))
         drawn[number] = _percentile(ranked, times[owner])
     low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2]).tolist()

@@ -57,4 +57,4 @@ def parse_profile(body: Any) -> EntropyProfile:
         field = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             said = f"is not part of a calibration; one can write {', '.join(EntropyProfile.model_fields)}"
-        raise PolicyError(field, "is missing" if first["type"] == "missing" else said) from None
+        raise PolicyError(field, "is missing" if first["type"] == "missing" and len(first["loc"]) == 1 else said) from None
