@@ -143,25 +143,37 @@ async def write(
     """
     sampling, numbers, done = Sampling(max_tokens=max_tokens, temperature=1.0), count(), 0
     found: dict[int, Written] = {}
+    running = 0
+
+    def expected() -> float:
+        """The tokens once all that runs has ended, if it becomes as long as what has."""
+        return done + running * (done / len(found) if found else 0)
 
     async def work() -> None:
-        nonlocal done
-        while done < tokens:
+        nonlocal done, running
+        while expected() < tokens:
             number = next(numbers)
-            place = number % len(prompts)
-            answer = await asker.ask(Question(prompts[place], seed=number, policy="observe"), sampling)
-            if answer.error is not None or answer.response_id is None:
-                raise DataError(f"prompt {place + 1}: {answer.error or 'the server gave no id to find the entropies by'}")
-            choice = (await asker.trace(answer.response_id))["choices"][0]
-            entropies = np.array(choice["entropies"], np.float64)
-            found[number] = Written(place, entropies, int(sum(choice["in_reasoning"])))
-            done += len(entropies)
-            told(len(entropies))
+            running += 1
+            await ask(number)
+            running -= 1
+
+    async def ask(number: int) -> None:
+        nonlocal done
+        place = number % len(prompts)
+        answer = await asker.ask(Question(prompts[place], seed=number, policy="observe"), sampling)
+        if answer.error is not None or answer.response_id is None:
+            raise DataError(f"prompt {place + 1}: {answer.error or 'the server gave no id to find the entropies by'}")
+        trace = await asker.trace(answer.response_id)
+        entropies = np.array(trace["choices"][0]["entropies"], np.float64)
+        found[number] = Written(place, entropies, trace["forkpoint"]["reasoning_tokens"])
+        done += len(entropies)
+        told(len(entropies))
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work())
+        while done < tokens:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(work())
     except* (DataError, ServerLostError, ServerRefusesError) as errors:
         raise errors.exceptions[0] from None
     reached = np.cumsum([len(found[number].entropies) for number in sorted(found)])

@@ -82,7 +82,7 @@ async def _calibrate(
             console.print("Nothing was stored (--dry-run).")
             return
         await _store(asker, profile.stored(asker.model, digest(prompts)), admin_api_key)
-        console.print(f"Stored: {server} uses it from now on, and whenever it serves this model.")
+        console.print(f"Stored: {server} uses it from now on, and whenever it serves this model.", soft_wrap=True)
 
 
 async def _store(asker: Asker, body: dict[str, Any], admin_api_key: str | None) -> None:
