@@ -45,7 +45,10 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to."""
+    """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to.
+
+    Its database lies in the folder, where its user's data are.
+    """
     port = free_port()
     log = folder / "server.log"
     with log.open("wb") as output:
@@ -54,7 +57,7 @@ def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "XDG_DATA_HOME": str(folder), **(environment or {})},
         )
     server = Server(f"http://127.0.0.1:{port}", log)
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .decisions import Decision, Seen, set_sum
-from .layout import Layout, Stage
+from .layout import Given, Layout, Stage
 from .numbers import LOWEST_TEMPERATURE, evaluate, uniform
 from .program import ON_SETS, Action
 from .signals import total_variation, weight_at
@@ -282,3 +282,14 @@ def _write_texts(work: _Work, forcing: Tensor) -> None:
     effects = work.effects[rows]
     own = torch.where(here[:, None] & ~layout.instead[rows].gather(1, rule), changed, effects.gather(1, rule))
     work.effects[rows] = effects.scatter(1, rule, own)
+
+
+def write_given(values: Tensor, position: Tensor, given: Given) -> None:
+    """Leave only the token that a given text has at each position [n], in its rows; beyond its end nothing is done."""
+    place = position[given.rows] - given.begun
+    inside = (place >= 0) & (place < given.tokens.shape[1])
+    token = given.tokens.gather(1, torch.where(inside, place, 0)[:, None])
+    here = inside[:, None] & (token >= 0)
+    part = values.index_select(0, given.rows)
+    certain = torch.full_like(part, -torch.inf).scatter_(1, token.clamp(min=0), 0.0)
+    values.index_copy_(0, given.rows, torch.where(here, certain, part))

@@ -103,6 +103,7 @@ class Desk:
                 drawn=seat.assignment.instruction.drawn,
                 offset=seat.offset,
                 begun=seat.assignment.instruction.begun,
+                given=seat.assignment.instruction.given,
             )
             for seat in seats
         ]

@@ -16,7 +16,8 @@ class Instruction(msgspec.Struct, frozen=True):
 
     `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
     where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program). The prompt's
-    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there.
+    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there. `given` are tokens to
+    write whatever the model says: a text that is there already is measured so.
     """
 
     program: bytes
@@ -30,6 +31,7 @@ class Instruction(msgspec.Struct, frozen=True):
     drawn: dict[int, list[int]] = {}
     begun: int = 0
     inherited: Inherited | None = None
+    given: list[int] = []
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this instruction in the place of whatever a client put there."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .actions import act
+from .actions import act, write_given
 from .decisions import Decision, Seen, advance, decide, look
 from .layout import Layout
 from .signals import measure
@@ -58,6 +58,9 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
     outcome = act(values, seen, decision, layout)
     if unchanged is not None and layout.shadow is not None:
         values.index_copy_(0, layout.shadow, unchanged)
+    left = _left(values, alternatives, probabilities, layout)
+    if layout.given is not None:
+        write_given(values, decision.position, layout.given)
     if layout.rows is not None:
         logits.index_copy_(0, layout.rows, values)
     elif values is not logits:
@@ -69,7 +72,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
         flags=_flags(decision, outcome.left_alone),
         numbers=torch.cat((heads, outcome.effects), dim=1),
         alternatives=alternatives,
-        probabilities=_left(values, alternatives, probabilities, layout),
+        probabilities=left,
         inherited=_inherited(seen, decision) if layout.uses.branches else None,
     )
 

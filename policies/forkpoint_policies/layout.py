@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from .program import ON_SETS, Action, Program
+from .program import NO_TOKEN, ON_SETS, Action, Program
 from .tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
 from .words import ANY_STATE
 
@@ -19,7 +19,8 @@ class Entry:
 
     `row` is its row of the logits, `program` an index into the tables, `offset` its place among the rows of its own request
     (above 0 for draft tokens only). `temperature` is 0 for a request that takes the likeliest token. `drawn` are the tokens that
-    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated.
+    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated; `given` are the tokens after
+    them, if they are given.
     """
 
     row: int
@@ -31,6 +32,16 @@ class Entry:
     drawn: Mapping[int, Sequence[int]]
     offset: int = 0
     begun: int = 0
+    given: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """The rows that write a given text: of each its tokens, padded with NO_TOKEN, and the position of the first."""
+
+    rows: Tensor  # [k] int64
+    tokens: Tensor  # [k, L] int64
+    begun: Tensor  # [k] int64
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ class Layout:
     detailed: Tensor | None  # rows whose alternatives are recorded
     windowed: Tensor | None  # rows whose confidence is looked at
     forcing: Tensor | None  # rows with a rule that forces
+    given: Given | None
     alternatives: int
     stages: tuple[Stage, ...]
     shutting: tuple[Stage, ...]  # the forces that stand in place of other tokens
@@ -149,10 +161,23 @@ def build_layout(
         detailed=where([entry.detailed for entry in entries]),
         windowed=where([one.windowed for one in facts]),
         forcing=where([one.forcing for one in facts]),
+        given=_given(entries, device),
         alternatives=alternatives,
         stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
         shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
         turns=_turns(whole, entries),
+    )
+
+
+def _given(entries: Sequence[Entry], device: torch.device) -> Given | None:
+    rows = [row for row, entry in enumerate(entries) if entry.given]
+    if not rows:
+        return None
+    texts = [torch.tensor(entries[row].given, dtype=torch.int64) for row in rows]
+    return Given(
+        rows=torch.tensor(rows, device=device),
+        tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=NO_TOKEN).to(device),
+        begun=torch.tensor([entries[row].begun for row in rows], device=device),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import vllm
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
+from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from vllm import envs
 from vllm.engine.protocol import EngineClient
@@ -27,17 +27,21 @@ from vllm.tool_parsers import ToolParserManager
 from . import __version__, metrics
 from .calibration import read_calibration
 from .engine import BranchLimits, InterveningEngine
+from .errors import Refused, refusal
 from .middleware import Interventions
 from .registry import Registry
+from .routes.admin import admin_only
+from .routes.calibration import calibration_router
 from .routes.forks import forks_router
 from .routes.policies import policies_router
 from .service import Service, served_target
 from .telemetry import Receiver
+from .thresholds import Threshold
 
 logger = logging.getLogger(__name__)
 
 
-async def serve(args: Namespace, registry: Registry, default: str | None) -> None:
+async def serve(args: Namespace, registry: Registry, default: str | None, database: Engine) -> None:
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
@@ -45,15 +49,23 @@ async def serve(args: Namespace, registry: Registry, default: str | None) -> Non
         async with build_async_engine_client(args) as engine:
             await receiver.start()
             await _warm_up(engine)
-            shutdown = await _serve(engine, address, sock, args, registry, default, receiver)
+            shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database)
         await shutdown
     finally:
         await receiver.stop()
+        database.dispose()
         sock.close()
 
 
 async def _serve(
-    engine: EngineClient, address: str, sock: Any, args: Namespace, registry: Registry, default: str | None, receiver: Receiver
+    engine: EngineClient,
+    address: str,
+    sock: Any,
+    args: Namespace,
+    registry: Registry,
+    default: str | None,
+    receiver: Receiver,
+    database: Engine,
 ) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
@@ -62,17 +74,23 @@ async def _serve(
         serving = app.state.openai_serving_models
         return {model.name for model in serving.base_model_paths} | set(serving.lora_requests)
 
-    target = await asyncio.to_thread(
-        served_target, engine, args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
-    )
-    service = Service(target, registry, default, receiver, models, args.max_branches)
+    def names() -> list[str]:
+        return [model.name for model in app.state.openai_serving_models.base_model_paths]
+
+    threshold = Threshold(database, engine.model_config.model, names)
+    await asyncio.to_thread(threshold.read)
+    parser, calibration = args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
+    target = await asyncio.to_thread(served_target, engine, parser, calibration, threshold.nats)
+    service = Service(target, registry, default, receiver, models, args.max_branches, database, threshold)
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
+    app.add_exception_handler(Refused, refusal)
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service))
     app.include_router(forks_router(service))
+    app.include_router(calibration_router(service, admin_only(args.admin_api_key)))
     await init_app_state(
         cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
         app.state,
@@ -80,9 +98,8 @@ async def _serve(
         tasks,
     )
     metrics.BUILD.labels(__version__, vllm.__version__).set(1)
-    logger.warning(
-        "this model's fork threshold is not calibrated; %s nats is used, that of another model", DEFAULT_FORK_THRESHOLD_NATS
-    )
+    for warning in threshold.warnings():
+        logger.warning(warning)
     logger.info("serving on %s with %d named policies", address, len(list(registry)))
     log_config = get_uvicorn_log_config(args)
     options: dict[str, Any] = {"log_config": log_config} if log_config is not None else {}

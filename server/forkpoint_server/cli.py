@@ -11,6 +11,7 @@ from forkpoint_policies.spec import PolicyError
 
 from .demo import SERVED_NAME, WEIGHTS
 from .registry import Registry, read_policies
+from .store.database import open_database
 
 TESTED_VLLM = ("0.32.0",)
 
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
         if args.policy:
             registry.get(args.policy, "--policy")
         _choose_processor(args)
+        database = open_database(args.database_url)
     except (PolicyError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     import uvloop
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
     from .app import serve
 
     try:
-        uvloop.run(serve(args, registry, args.policy))
+        uvloop.run(serve(args, registry, args.policy, database))
     except KeyboardInterrupt:
         return 130
     except (PolicyError, ValueError, OSError, RuntimeError) as error:
@@ -78,6 +80,19 @@ def parse(arguments: list[str]) -> Namespace:
         "--max-live-branches", metavar="N", type=_positive, default=128,
         help="the most branches that run at once, of all requests; above it, trees stay smaller (%(default)s)",
     )  # fmt: skip
+    own.add_argument(
+        "--database-url", metavar="URL",
+        help="where policies, experiments and their outcomes are kept: sqlite:////PATH or postgresql://…; without it a file in "
+        "the user's data folder",
+    )  # fmt: skip
+    own.add_argument(
+        "--retention-days", metavar="DAYS", type=_positive, default=90,
+        help="how long requests of experiments, and their outcomes, are kept (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--admin-api-key", metavar="KEY",
+        help="the key for the routes that change policies, experiments and calibrations; with --api-key, good for all others too",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
     args: Namespace = parser.parse_args(arguments)
     if args.model_tag is None and args.model == parser.get_default("model"):
@@ -88,6 +103,9 @@ def parse(arguments: list[str]) -> Namespace:
     if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
         raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
     args.api_server_count = None
+    keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
+    if keys and args.admin_api_key:
+        args.api_key = [*keys, args.admin_api_key]  # who may change things may ask, too
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
     return args

@@ -23,6 +23,7 @@ from .branching.controllers import controller_of, gives_several, most_answers
 from .branching.growth import Begin, Growth
 from .branching.tree import Limits
 from .intervention import ALTERNATIVES, Intervention, current
+from .places import Places, Shared
 from .telemetry import Trace
 
 BRANCH_ALTERNATIVES = 20
@@ -46,10 +47,10 @@ class InterveningEngine:
     def __init__(self, engine: EngineClient, limits: BranchLimits) -> None:
         self._engine = engine
         self._limits = limits
-        self._live = 0  # branches that run, of all requests
-        self._inside = 0  # requests in the engine, branches among them
         config = engine.vllm_config
-        self._at_once = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        at_once = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        self._places = Places(limits.together, at_once)
+        self.shared = Shared(self._places)
         self._ranks = itertools.count()
         self._children: dict[str, list[str]] = {}  # by the id that its client may have chosen, so not unique
 
@@ -75,6 +76,19 @@ class InterveningEngine:
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
             return self._watched(outputs, intervention.label, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
+
+    def directly(
+        self, prompt: Any, params: SamplingParams, request_id: str, instruction: Instruction | None = None, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Run a request that the server began by itself, outside any client's; it has a turn of `shared`."""
+        own = params.clone()
+        own.extra_args = None if instruction is None else instruction.into(None)
+        return self._engine.generate(prompt, own, request_id, **options)
+
+    def one_rank(self) -> dict[str, int]:
+        """The option that keeps requests which share a beginning where it is cached: on one data-parallel rank."""
+        ranks = self._engine.vllm_config.parallel_config.data_parallel_size
+        return {"data_parallel_rank": next(self._ranks) % ranks} if ranks > 1 else {}
 
     async def abort(self, request_id: str | Iterable[str], **options: Any) -> None:
         """As AsyncLLM.abort; the choices of a request go with it."""
@@ -119,26 +133,14 @@ class InterveningEngine:
             raise VLLMValidationError(f"n: is {params.n}; under this policy it is at most {most} here", parameter="n")
         if intervention.tree is not None:
             raise VLLMValidationError("prompt: a policy that grows a tree takes one prompt a request", parameter="prompt")
-        ranks = self._engine.vllm_config.parallel_config.data_parallel_size
-        if ranks > 1 and options.get("data_parallel_rank") is None:
-            options = {**options, "data_parallel_rank": next(self._ranks) % ranks}  # where the trunk is, the prefix is cached
+        if options.get("data_parallel_rank") is None:
+            options = {**options, **self.one_rank()}
         prompt_tokens = list(prompt["prompt_token_ids"])
         begin = _begin(intervention.plan.program, prompt)
         seed = secrets.randbits(62) if params.seed is None else _signed(params.seed)
         answers = most_answers(growing, params.n, self._limits.per_request)
         likelihoods = isinstance(growing, Branch) and growing.select == "likelihood"
         longest = self._engine.model_config.max_model_len
-
-        def room() -> bool:
-            return self._live < self._limits.together and self._inside < self._at_once  # beyond which it would wait
-
-        def take() -> None:
-            self._live += 1
-            self._inside += 1
-
-        def release() -> None:
-            self._live -= 1
-            self._inside -= 1
 
         def start(trace: Trace, begun: Begin) -> AsyncGenerator[RequestOutput, None]:
             own = params.clone()
@@ -160,22 +162,22 @@ class InterveningEngine:
             outputs = self._engine.generate(whole, own, name, **options)
             return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
-        origin = Begin([], seed, begin.word_state, begin.in_reasoning)
+        origin, places = Begin([], seed, begin.word_state, begin.in_reasoning), self._places
         growth = Growth(
-            intervention, params, request_id, origin, seed, Limits(answers, room, take, release),
+            intervention, params, request_id, origin, seed, Limits(answers, places.room, places.take, places.release),
             lambda trace, begun: _kept(start(trace, begun), trace),
         )  # fmt: skip
         return growth.outputs(controller_of(growth, rule))
 
     async def _counted_inside(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
         """Count a request as long as the engine has it."""
-        self._inside += 1
+        self._places.enter()
         try:
             async with aclosing(outputs):
                 async for output in outputs:
                     yield output
         finally:
-            self._inside -= 1
+            self._places.leave()
 
     async def _named(
         self, outputs: AsyncGenerator[RequestOutput, None], name: str, request_id: str

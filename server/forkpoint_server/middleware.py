@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .branching.controllers import gives_several
 from .errors import wrong
+from .health import HEALTH, Healthy
 from .intervention import current
 from .resolution import HEADER, resolve, split_model
 from .response import SummarisedSend
@@ -20,8 +21,8 @@ from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
-WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
-"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
+WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/forks")
+"""Routes that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 ALONE = ("use_beam_search", "background")
 """Beam search asks the engine anew for each token; a background response is told of before it is generated."""
 OWN = ("/v1/policies",)
@@ -39,6 +40,8 @@ class Interventions:
         path = scope.get("path", "").removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
         if path == MODELS and scope["method"] == "GET":
             await self._app(scope, receive, _ListedAliases(send, self._service))
+        elif path == HEALTH:
+            await self._app(scope, receive, Healthy(send, scope, self._service.threshold.warnings()))
         elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
             await self._app(scope, receive, send)
         else:

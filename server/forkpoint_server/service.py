@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import xgrammar
 from forkpoint_policies.compiler import Compiled, Target, compile_policy
 from forkpoint_policies.program import NO_TOKEN, key_of
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, Policy, PolicyError
+from forkpoint_policies.spec import Policy, PolicyError
 from forkpoint_policies.vocabulary import Vocabulary
+from sqlalchemy import Engine
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
 
@@ -21,6 +23,7 @@ from .intervention import Intervention, Plan
 from .registry import Registry
 from .resolution import Asked
 from .telemetry import Receiver
+from .thresholds import Threshold
 from .traces import Traces
 
 MOST_PLANS = 512
@@ -37,16 +40,25 @@ class Service:
         receiver: Receiver,
         models: Callable[[], Collection[str]],
         most_branches: int,
+        database: Engine,
+        threshold: Threshold,
     ) -> None:
         self.target = target
+        self.threshold = threshold
         self.registry = registry
         self.default = default
         self.models = models
         self.most_branches = most_branches
+        self.database = database
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver
         self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
+
+    def recalibrate(self) -> None:
+        """Take the threshold as it is now: what is compiled from here on means it by `fork`."""
+        self.target = replace(self.target, fork_threshold=self.threshold.nats)
+        self._plans.clear()
 
     def compile(self, policy: Policy) -> Compiled:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
@@ -88,14 +100,14 @@ class Service:
         return Plan(policy, compiled, packed, key_of(packed))
 
 
-def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration) -> Target:
-    """The served model as policies are compiled for it."""
+def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float) -> Target:
+    """The served model as policies are compiled for it; the threshold in nats."""
     tokenizer: Any = engine.renderer.tokenizer
     start, end = _reasoning_markers(tokenizer, reasoning_parser)
     vocabulary = read_vocabulary(tokenizer, engine.model_config.get_vocab_size())
     return Target(
         vocabulary=vocabulary,
-        fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
+        fork_threshold=fork_threshold,
         reasoning_start=start,
         reasoning_end=end,
         stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,

@@ -8,7 +8,7 @@ import logging
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +138,16 @@ class Trace:
             effect=numbers[:, 4:],
             alternatives=self._alternatives,
         )
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
+    whole = Trace(0, traces[0].choice, ended=True)
+    for trace in traces:
+        whole.tokens += trace.tokens
+        whole._chunks += trace._chunks
+        whole._alternatives |= trace._alternatives
+    return whole
 
 
 def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:

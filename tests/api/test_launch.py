@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,10 @@ from tests.serving import COMMAND
 
 
 def start(*arguments: str, cwd: Path) -> tuple[int, str]:
-    ended = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=200, cwd=cwd, check=False)
+    environment = {**os.environ, "XDG_DATA_HOME": str(cwd)}
+    ended = subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, timeout=200, cwd=cwd, env=environment, check=False
+    )
     return ended.returncode, ended.stderr
 
 
@@ -26,6 +30,15 @@ def start(*arguments: str, cwd: Path) -> tuple[int, str]:
         (["--policies", "nowhere"], "forkpoint serve: --policies: nowhere is not a folder"),
         (["--api-server-count", "2"], "forkpoint serve: .*--api-server-count"),
         (["--reasoning-parser", "nope"], "forkpoint serve: .*nope"),
+        (["--retention-days", "0"], "--retention-days: must be a whole number above 0"),
+        (
+            ["--database-url", "mysql://host/x"],
+            "forkpoint serve: --database-url: mysql is not supported; sqlite and postgresql are",
+        ),
+        (
+            ["--database-url", "postgresql://user:secret@127.0.0.1:1/x"],
+            r"forkpoint serve: the database postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/x cannot be used: .*refused",
+        ),
     ],
 )
 def test_serve(arguments: list[str], says: str, tmp_path: Path) -> None:

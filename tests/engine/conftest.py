@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from forkpoint_policies.compiler import Target, compile_policy
 from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_policies.instruction import Instruction
 from forkpoint_policies.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
+from forkpoint_policies.telemetry import decode
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.service import encoder, read_vocabulary
@@ -24,6 +27,7 @@ import tests.serving  # noqa: F401  # sets how much memory the engines take
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
 }  # fmt: skip
+FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)
 
 Instruct = Callable[..., SamplingParams]
@@ -51,17 +55,50 @@ def prompts(tokenizer: Any) -> list[TokensPrompt]:
 def instruct(target: Target) -> Instruct:
     """Sampling parameters with the instruction of a policy; each is a request of its own."""
 
-    def make(policy: dict[str, Any] | Policy | None, address: str = "", **options: Any) -> SamplingParams:
+    def make(
+        policy: dict[str, Any] | Policy | None, address: str = "", begun: int = 0, given: Sequence[int] = (), **options: Any
+    ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
             compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
             packed, seed = compiled.program.pack(), params.seed or 0
             drawn = compiled.drawn(seed)
-            instruction = Instruction(packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn)
+            instruction = Instruction(
+                packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn, begun=begun, given=list(given)
+            )
             params.extra_args = instruction.into(None)
         return params
 
     return make
+
+
+class Telemetry:
+    """Listens to what engines report."""
+
+    def __init__(self, folder: Path) -> None:
+        self._address = f"ipc://{folder / 'telemetry'}"
+        self._asked = 0
+
+    def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
+        """What `ask` answers, given where to report to; and the entropies in nats by position, of each request in its order."""
+        found: dict[int, dict[int, float]] = {}
+        self._asked += 1
+        address, patience = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS
+        with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+            socket.bind(address)
+            answer = ask(address)
+            while socket.poll(patience):
+                rows, patience = decode(socket.recv_multipart()).rows, NEXT_RECORD_MILLISECONDS
+                for handle, position, entropy in zip(
+                    rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
+                ):
+                    found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
+        return answer, [found[handle] for handle in sorted(found)]
+
+
+@pytest.fixture
+def telemetry(tmp_path: Path) -> Telemetry:
+    return Telemetry(tmp_path)
 
 
 def running(**options: Any) -> Iterator[LLM]:

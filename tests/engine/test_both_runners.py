@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from forkpoint_policies.named import library
 from forkpoint_server.cli import PROCESSORS
+from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
-from .conftest import Instruct
+from .conftest import Instruct, Telemetry
 from .policies import STATEFUL
 from .runners import Runner, runner, speculating, write_noisy_model
 
@@ -75,6 +76,42 @@ def test_the_second_runner_leaves_the_state_right_too(
         found = ask(cramped)
         assert cramped.counters["vllm:num_preemptions"] > 0
     assert found == ask(runners["V1"])
+
+
+BEGUN = 7
+GIVEN_TOLERANCE_NATS = 0.05  # between runners and batches in bfloat16; a wrong prefix is off by nats
+
+
+def test_a_given_text_is_written_and_measured(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
+) -> None:
+    """Whole, and from the middle on: the tokens are those given, and the entropies those of the text as it was generated."""
+    observe = {"rules": []}
+    free, told = telemetry.read(lambda address: _ask(runners["V1"], prompts[:4], [
+        instruct(observe, address, temperature=1.0, seed=number, max_tokens=60) for number in range(4)
+    ]))  # fmt: skip
+    assert all(len(told[number]) == len(tokens) for number, tokens in enumerate(free))
+    whole = [(prompt, list(tokens), 0) for prompt, tokens in zip(prompts, free, strict=False)]
+    rest: list[tuple[TokensPrompt, list[int], int]] = [
+        (TokensPrompt(prompt_token_ids=[*prompt["prompt_token_ids"], *tokens[:BEGUN]]), tokens[BEGUN:], BEGUN)
+        for prompt, tokens, _ in whole
+    ]
+    for name, one in runners.items():
+        asked = [*whole, *rest]
+        found, measured = telemetry.read(lambda address, one=one, asked=asked: _ask(one, [prompt for prompt, _, _ in asked], [
+            instruct(
+                observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True
+            ) for _, tokens, begun in asked
+        ]))  # fmt: skip
+        assert [list(tokens) for tokens in found] == [tokens for _, tokens, _ in asked], name
+        for number, (_, tokens, begun) in enumerate(asked):
+            own = {position: nats for position, nats in measured[number].items() if position < begun + len(tokens)}
+            expected = {position: nats for position, nats in told[number % len(whole)].items() if position >= begun}
+            assert own == pytest.approx(expected, abs=GIVEN_TOLERANCE_NATS), name
+
+
+def _ask(one: Runner, prompts: list[TokensPrompt], params: list[SamplingParams]) -> list[tuple[int, ...]]:
+    return one.generate(prompts, params)
 
 
 SEEDS = 240

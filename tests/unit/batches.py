@@ -70,12 +70,14 @@ class Request:
     address: str = ""
     seed: int = 0
     drawn: dict[int, list[int]] = field(default_factory=dict)
+    begun: int = 0
+    given: list[int] = field(default_factory=list)
 
     def instruction(self) -> Instruction:
         assert self.program is not None
         packed, key = _packed(self.program.pack())
         where = (self.handle, self.address, self.word_state, self.in_reasoning)
-        return Instruction(packed, key, *where, self.alternatives, self.seed, self.drawn)
+        return Instruction(packed, key, *where, self.alternatives, self.seed, self.drawn, self.begun, given=self.given)
 
 
 class Run:

@@ -1,13 +1,24 @@
-"""`/v1/forks`: where a recent request forked."""
+"""`/v1/forks`: where a recent request forked, or a text that is given."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from forkpoint_policies.spec import PolicyError
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from ..errors import missing
+from ..errors import error_object, missing, wrong
+from ..given.text import RenderingError
+from ..given.work import Work, prepare
 from ..service import Service
+
+TELL_EVERY_SECONDS = 0.25
 
 
 def forks_router(service: Service) -> APIRouter:
@@ -26,4 +37,67 @@ def forks_router(service: Service) -> APIRouter:
             return missing(message, "request_id")
         return kept.report()
 
+    @router.post("/v1/forks")
+    @with_cancellation
+    async def measure_text(body: Annotated[Any, Body()], raw_request: Request) -> Any:
+        """The same for a text that is given: `messages` of which the last is the assistant's, or `prompt` and `completion`.
+
+        With `verify: N`, which of its forks matter: N continuations from each of the likeliest alternatives.
+        """
+        try:
+            work = await prepare(service, body, raw_request)
+        except PolicyError as error:
+            return wrong(error)
+        except RenderingError as refused:
+            return JSONResponse(refused.response.model_dump(), refused.response.error.code)
+        if work.asked.stream:
+            return StreamingResponse(_events(work), media_type="text/event-stream")
+        try:
+            return (await work.run()).report()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
     return router
+
+
+async def _events(work: Work) -> AsyncIterator[str]:
+    """How far the work is, every now and then, and last what was found; when the client leaves, the work ends."""
+    told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    work.tell = told.put_nowait
+    task = asyncio.create_task(work.run())
+    task.add_done_callback(lambda _: told.put_nowait(None))
+    try:
+        last: dict[str, Any] = {}
+        spoken = 0.0
+        while (progress := await told.get()) is not None:
+            changes = progress["phase"] != last.get("phase") or progress["done"] == progress["total"]
+            if changes or time.monotonic() - spoken > TELL_EVERY_SECONDS:
+                spoken = time.monotonic()
+                yield _event(progress)
+            last = progress
+        yield _event(_found(task))
+        yield "data: [DONE]\n\n"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _found(task: asyncio.Task[Any]) -> dict[str, Any]:
+    """What the work came to, or its error in OpenAI's shape."""
+    error = task.exception()
+    if error is None:
+        found: dict[str, Any] = task.result().report()
+        return found
+    answer: dict[str, Any] = error_object(_first(error))
+    return answer
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of the errors of tasks that ran side by side, the first: the others were cancelled for it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -1,0 +1,1 @@
+"""Texts that are there already: where they fork, and which of their forks matter."""

@@ -1,0 +1,24 @@
+"""Who may change policies, experiments and calibrations."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from fastapi import Request
+
+from ..errors import Refused
+
+
+def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
+    """A dependency for routes: raises Refused (401) unless the request carries the key; without a key all may."""
+
+    async def check(request: Request) -> None:
+        if key is None:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), key.encode()):
+            raise Refused(HTTPStatus.UNAUTHORIZED, "needs the server's admin key: Authorization: Bearer KEY (--admin-api-key)")
+
+    return check

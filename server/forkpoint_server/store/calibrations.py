@@ -1,0 +1,27 @@
+"""The calibration of each model, kept as it was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from .database import writing
+from .statements import insert
+from .tables import CALIBRATIONS
+
+
+def read_calibration(database: Engine, model: str) -> dict[str, Any] | None:
+    """The stored calibration of a model, or None."""
+    with database.connect() as connection:
+        return connection.execute(select(CALIBRATIONS.c.calibration).where(CALIBRATIONS.c.model == model)).scalar_one_or_none()
+
+
+def write_calibration(database: Engine, model: str, calibration: Mapping[str, Any]) -> None:
+    """Store the calibration of a model in place of an earlier one; on return it is committed."""
+    row = {"model": model, "calibration": dict(calibration), "changed": time.time()}
+    with writing(database) as connection:
+        added = insert(connection, CALIBRATIONS).values(row)
+        connection.execute(added.on_conflict_do_update(index_elements=["model"], set_=row))

@@ -1,0 +1,148 @@
+"""Opening the database: which one, how it keeps what it acknowledged, and its migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+FILE = "forkpoint.sqlite3"
+MIGRATIONS = Path(__file__).parent / "migrations"
+POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
+BUSY_SECONDS = 10.0
+START_LOCK = 4_017_206_113  # any number, the same for all servers
+WAL_TRIES = 50
+
+
+class StoreError(RuntimeError):
+    """The database cannot be opened; the message says which and why, in one line, without its password."""
+
+
+def default_url() -> str:
+    """A file in the user's data folder, which is made if it is not there. Raises StoreError."""
+    folder = Path(platformdirs.user_data_dir("forkpoint", appauthor=False))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"no database can be kept in {folder} ({error.strerror}); name another with --database-url") from None
+    return f"sqlite:///{folder / FILE}"
+
+
+def open_database(url: str | None = None) -> Engine:
+    """Connect, and bring the tables up to date. Raises StoreError.
+
+    In SQLite and PostgreSQL alike a commit that returned survives a crash of the process and of the machine.
+    """
+    parsed = _parsed(url or default_url())
+    engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        with writing(engine) as connection:
+            _migrate(connection, shown)
+    except (DBAPIError, sqlite3.Error) as error:
+        engine.dispose()
+        raise StoreError(f"the database {shown} cannot be used: {_said(error)}") from None
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: committed when the block ends, undone when it raises.
+
+    SQLite lets one writer in at a time; to say so at once lets the others wait, where to find out later would fail them.
+    """
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError("--database-url is not a URL; write sqlite:////PATH or postgresql://USER:PASSWORD@HOST/DATABASE") from None
+    if parsed.drivername in POSTGRESQL:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername != "sqlite":
+        raise StoreError(f"--database-url: {parsed.drivername} is not supported; sqlite and postgresql are")
+    if parsed.database in (None, "", ":memory:"):
+        raise StoreError("--database-url names no file; write sqlite:////PATH")
+    return parsed
+
+
+def _postgresql(url: URL) -> Engine:
+    # a server that went away is noticed when a connection is taken from the pool, or, during a statement, after half a minute
+    patience = {"connect_timeout": 5, "tcp_user_timeout": 30_000, "application_name": "forkpoint"}
+    return create_engine(url, pool_pre_ping=True, connect_args={**patience, **url.query})
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        _use_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+    return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """The mode is the file's. SQLite does not wait where another process changes it at the same moment."""
+    for left in reversed(range(WAL_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if left == 0 or "locked" not in str(error):
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _migrate(connection: Connection, shown: str) -> None:
+    """Within the transaction: of servers that start together one migrates, and the others find it done."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": START_LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    for revision in MigrationContext.configure(connection).get_current_heads():
+        if revision not in known:
+            raise StoreError(
+                f"the database {shown} was written by a newer Forkpoint (its revision is {revision}); update this one, or name "
+                "another database with --database-url"
+            )
+    command.upgrade(config, "head")
+
+
+def _said(error: Exception) -> str:
+    """The driver's own words, in one line: SQLAlchemy's add the statement and a link."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(said).split()) or type(said).__name__
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same statement may succeed later: the database is away or busy, rather than the statement wrong."""
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
