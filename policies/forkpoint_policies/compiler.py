@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from .connectors import FAMILIES
-from .placebo import Draw, kinds_of
+from .placebo import Draw, follows_signals, kinds_of
 from .program import (
     NO_TOKEN,
     TRUNCATIONS,
@@ -384,7 +384,8 @@ class _Build:
         if match == "probability":
             return msgspec.structs.replace(like, control=ControlKind.PROBABILITY)
         if match == "positions":
-            by_server = isinstance(control.like.growing, Probe | Sample)  # which acts by chance there
+            growing = control.like.growing
+            by_server = isinstance(growing, Probe | Sample) or (growing is not None and not follows_signals(control.like))
             return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
         vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.GROW)
         # the tokens that are such a word by themselves: further pieces complete it only after others

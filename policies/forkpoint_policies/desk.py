@@ -110,7 +110,7 @@ class Desk:
         tables = self._tables_of(keys, {request.instruction.key: request.program for request in requests})
         alternatives = max((request.instruction.alternatives for request in requests), default=0)
         layout = build_layout(entries, total_rows, tables, alternatives, self.slots.depth, self._vocabulary)
-        return layout, Destinations.of([request.instruction for request in requests])
+        return layout, Destinations.of([request.instruction for request in requests], [seat.offset for seat in seats])
 
     def _program(self, instruction: Instruction) -> tuple[Program, Uses]:
         """The program of a request and the parts of the language that it uses, kept while requests come with it."""

@@ -17,7 +17,7 @@ from .layout import Layout
 from .signals import measure
 from .slots import Slots
 
-IN_REASONING, LEFT_ALONE, FORCED, REFUSED = 1, 2, 4, 8
+IN_REASONING, LEFT_ALONE, FORCED, REFUSED, DRAFT = 1, 2, 4, 8, 16
 RULES_SHIFT = 8
 NO_POSITION = -1
 
@@ -34,6 +34,8 @@ class Rows:
 @dataclass(frozen=True)
 class Record:
     """What the step saw and did. `flags`: the bits above, and from RULES_SHIFT on one bit per rule that fired.
+
+    DRAFT, of a row after draft tokens that may yet be rejected, is set when the record is sent.
 
     Rules are counted in the program's order, the order of application.
     """

@@ -81,7 +81,12 @@ def _chooses_positions(rule: Rule) -> bool:
     instead = [action.instead_of for action in (do.force, do.end_reasoning, do.stop) if action is not None]
     by_entropy = isinstance(do.temperature, EntropyTemperature)
     elsewhere = do.branch is not None or do.probe is not None or do.sample is not None
-    return by_entropy or elsewhere or any(instead) or any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
+    return by_entropy or elsewhere or any(instead) or follows_signals(rule)
+
+
+def follows_signals(rule: Rule) -> bool:
+    """Whether what the model does says where the rule acts, rather than the position alone."""
+    return any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
 
 
 @dataclass(frozen=True, eq=False)

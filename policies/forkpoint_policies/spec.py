@@ -324,11 +324,12 @@ class Probe(Strict):
     The `tokens` likeliest tokens of such an answer are generated. The reasoning ends here, as it did for the probe, when the one of
     these that is given says so: their mean probability is above `probability_above`; the exponential moving variance of the
     entropies at which the probes begin, by `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes
-    `extract` the same.
+    `extract` the same. Not before the `fewest` probes were made.
     """
 
     text: Annotated[str, StringConstraints(max_length=MOST_TEXT)] = ""
     tokens: Annotated[int, Field(ge=1, le=256, strict=True)] = 20
+    fewest: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     probability_above: Probability | None = None
     variance_below: SquareNats | None = None
     smoothing: Share = 0.2

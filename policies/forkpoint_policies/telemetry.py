@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .instruction import Instruction
-from .kernel import Record
+from .kernel import DRAFT, Record
 
 logger = logging.getLogger(__name__)
 
@@ -115,18 +115,20 @@ class Destinations:
     """Where the rows of a layout report to: a handle per row, and the rows that belong to each address."""
 
     handles: Tensor  # [n] int32, on the host
+    drafts: NDArray[np.int32]  # [n], DRAFT for each row after draft tokens, else 0
     rows_of: dict[str, NDArray[np.int64]]
     detailed: NDArray[np.int32]  # [m]
 
     @staticmethod
-    def of(instructions: Sequence[Instruction]) -> Destinations:
-        """Where the rows with these instructions report to."""
+    def of(instructions: Sequence[Instruction], offsets: Sequence[int] = ()) -> Destinations:
+        """Where the rows with these instructions report to; `offsets` are how many draft tokens each row comes after."""
         rows_of: dict[str, list[int]] = {}
         for row, instruction in enumerate(instructions):
             if instruction.address:
                 rows_of.setdefault(instruction.address, []).append(row)
         return Destinations(
             handles=torch.tensor([instruction.handle for instruction in instructions], dtype=torch.int32),
+            drafts=np.where(np.array(offsets or [0] * len(instructions)) > 0, DRAFT, 0).astype(np.int32),
             rows_of={address: np.array(rows) for address, rows in rows_of.items()},
             detailed=np.array([row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32),
         )
@@ -210,6 +212,7 @@ class Sender:
             step.ready.synchronize()
         handles = step.destinations.handles.numpy()
         rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
+        rows[:, 2] |= step.destinations.drafts
         for address, own in step.destinations.rows_of.items():
             if address not in sockets:
                 sockets[address] = socket = context.socket(zmq.PUSH)

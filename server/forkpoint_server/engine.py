@@ -22,12 +22,9 @@ from . import metrics
 from .branching.controllers import controller_of, gives_several, most_answers
 from .branching.growth import Begin, Growth
 from .branching.tree import Limits
-from .intervention import ALTERNATIVES, Intervention, current
+from .intervention import Intervention, current
 from .places import Places, Shared
 from .telemetry import Trace
-
-BRANCH_ALTERNATIVES = 20
-"""How many likeliest tokens a branch may choose from."""
 
 PROMPT_TAIL = 32
 """How many of the prompt's last tokens are read to tell whether it ends inside a word."""
@@ -66,9 +63,15 @@ class InterveningEngine:
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
         if intervention is None:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
-        growing = intervention.plan.policy.growing
-        if growing is not None and not intervention.plan.policy.shadow:
-            return self._tree(prompt, params, request_id, options, intervention, growing)
+        growing = intervention.growing
+        if growing is not None:
+            try:
+                return self._tree(prompt, params, request_id, options, intervention, growing)
+            except VLLMValidationError:
+                if not intervention.gives_way:
+                    raise
+            intervention.given_up = True
+            return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
         traces = intervention.open(params.n)
         begin = _begin(intervention.plan.program, prompt)
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
@@ -87,7 +90,8 @@ class InterveningEngine:
 
     def one_rank(self) -> dict[str, int]:
         """The option that keeps requests which share a beginning where it is cached: on one data-parallel rank."""
-        ranks = self._engine.vllm_config.parallel_config.data_parallel_size
+        parallel = self._engine.vllm_config.parallel_config
+        ranks = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
         return {"data_parallel_rank": next(self._ranks) % ranks} if ranks > 1 else {}
 
     async def abort(self, request_id: str | Iterable[str], **options: Any) -> None:
@@ -261,9 +265,11 @@ async def _kept(
     async with aclosing(outputs):
         async for output in outputs:
             for choice in output.outputs:
+                before = len(trace.tokens)
                 if cumulative:
                     trace.tokens.clear()
                 trace.tokens.extend(choice.token_ids)
+                trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
 
@@ -282,7 +288,9 @@ def _check_branches(params: SamplingParams, prompt: Any) -> None:
     for name, asked in unlike.items():
         if asked:
             raise VLLMValidationError(
-                f"policy: one that branches does not work with {name}; leave one of the two out", parameter="policy"
+                f"policy: one that branches does not work with {name}, which the request or the model's generation config asks "
+                "for; leave one of the two out",
+                parameter="policy",
             )
     if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):
         raise VLLMValidationError("policy: one that branches needs a prompt of tokens", parameter="policy")
@@ -296,7 +304,6 @@ def _begin(program: Program, prompt: Any) -> Begin:
 
 def _instruction(intervention: Intervention, trace: Trace, seed: int, begin: Begin) -> Instruction:
     plan = intervention.plan
-    branches = plan.policy.growing is not None and not plan.policy.shadow
     return Instruction(
         program=plan.packed,
         key=plan.key,
@@ -304,7 +311,7 @@ def _instruction(intervention: Intervention, trace: Trace, seed: int, begin: Beg
         address=intervention.receiver.address,
         word_state=begin.word_state,
         in_reasoning=begin.in_reasoning,
-        alternatives=BRANCH_ALTERNATIVES if branches else ALTERNATIVES if intervention.forks else 0,
+        alternatives=trace.most_alternatives,
         seed=seed,
         drawn=plan.compiled.drawn(seed),
         begun=len(begin.tokens),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from forkpoint_policies.compiler import Compiled, Target
 from forkpoint_policies.program import Program
-from forkpoint_policies.spec import Policy
+from forkpoint_policies.spec import Policy, Rule
 
 from . import metrics
 from .branching.tree import Node, Tree
@@ -18,6 +18,8 @@ from .connector_ids import ConnectorIds
 from .telemetry import Profile, Receiver, Trace
 
 ALTERNATIVES = 5
+BRANCH_ALTERNATIVES = 20
+"""How many likeliest tokens a branch may choose from."""
 
 current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
 """The intervention of the HTTP request being handled: set by the middleware, read by the engine."""
@@ -48,7 +50,10 @@ class Plan:
 
 @dataclass
 class Intervention:
-    """What one HTTP request asked for, and its traces, in the order of the response's choices."""
+    """What one HTTP request asked for, and its traces, in the order of the response's choices.
+
+    A policy that `gives_way` was not asked for by the request: where it cannot be, it is `given_up`.
+    """
 
     plan: Plan
     label: str  # the policy's name in the metrics
@@ -61,10 +66,23 @@ class Intervention:
     traces: list[Trace] = field(default_factory=list)
     tree: Tree | None = None
     response_id: str | None = None
+    gives_way: bool = False
+    given_up: bool = False
+
+    @property
+    def growing(self) -> Rule | None:
+        """The rule by which the request grows a tree, if it does."""
+        return None if self.plan.policy.shadow else self.plan.policy.growing
+
+    @property
+    def told_policy(self) -> str | None:
+        """The name of the policy under which the request ran, if one was asked for."""
+        return self.plan.policy.name if self.named and not self.given_up else None
 
     def open(self, choices: int, begun: int = 0) -> list[Trace]:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
-        opened = [self.receiver.open(len(self.traces) + number, begun) for number in range(choices)]
+        alternatives = BRANCH_ALTERNATIVES if self.growing is not None else ALTERNATIVES if self.forks else 0
+        opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, alternatives) for number in range(choices)]
         self.traces += opened
         return opened
 
@@ -83,7 +101,7 @@ class Intervention:
         for node in self.tree.nodes if self.tree is not None else ():
             if node.kind == "answer" and node.ended in ("stop", "length"):
                 metrics.REASONING.labels(self.label).observe(self._reasoning_on(node))
-        self.receiver.close(self.traces, self.threshold)
+        self.receiver.close(self.traces)
 
     def summary(self) -> dict[str, Any]:
         """The `forkpoint` object of the response."""
@@ -91,8 +109,8 @@ class Intervention:
         entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
         planning = entropy > self.threshold
         told: dict[str, Any] = {
-            "policy": self.plan.policy.name if self.named else None,
-            "digest": self.plan.digest if self.named else None,
+            "policy": self.told_policy,
+            "digest": self.plan.digest if self.told_policy is not None else None,
             "shadow": self.plan.policy.shadow,
             "experiment": None,
             "arm": None,
@@ -103,7 +121,7 @@ class Intervention:
             "mean_entropy_execution": _mean(entropy[~planning]),
             "threshold": self.threshold,
             "reasoning_tokens": sum(map(self._reasoning_tokens, self.traces, profiles)),
-            "interventions": self._interventions(profiles) if self.named else {},
+            "interventions": self._interventions(profiles) if self.told_policy is not None else {},
             "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
             "forced": sum(int(profile.forced.sum()) for profile in profiles),
             "refused": sum(int(profile.refused.sum()) for profile in profiles),

@@ -69,8 +69,13 @@ class Interventions:
                 policy = None  # the server's default is for what can have one
             rule = policy.policy.growing if policy is not None and not policy.policy.shadow else None
             if rule is not None and rule.growing is not None:
-                _check_choices(path, body, rule.growing, self._service.most_branches)
-            intervention = await self._service.intervention(policy, asked.forks)
+                try:
+                    _check_choices(path, body, rule.growing, self._service.most_branches)
+                except PolicyError:
+                    if not asked.by_default:
+                        raise
+                    policy = None
+            intervention = await self._service.intervention(policy, asked.forks, asked.by_default)
         except PolicyError as error:
             await wrong(error)(scope, receive, send)
             return
@@ -86,7 +91,9 @@ class Interventions:
             intervention.response_id = response_id
             return intervention.summary()
 
-        headers = {"X-Forkpoint-Policy": policy.policy.name} if policy is not None else {}
+        def headers() -> dict[str, str]:
+            return {"X-Forkpoint-Policy": name} if (name := intervention.told_policy) is not None else {}
+
         token = current.set(intervention)
         try:
             await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary, intervention.generated))

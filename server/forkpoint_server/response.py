@@ -12,6 +12,9 @@ from starlette.types import Message, Send
 Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
 """Given the response's id, what to tell of it."""
 
+Headers = Callable[[], dict[str, str]]
+"""Headers to add, once the response begins."""
+
 Generated = Callable[[], int | None]
 """How many tokens were generated, where vLLM's own count is not right."""
 
@@ -24,7 +27,7 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "
 class SummarisedSend:
     """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any."""
 
-    def __init__(self, send: Send, headers: dict[str, str], summary: Summary, generated: Generated) -> None:
+    def __init__(self, send: Send, headers: Headers, summary: Summary, generated: Generated) -> None:
         self._send = send
         self._headers = headers
         self._summary = summary
@@ -47,7 +50,7 @@ class SummarisedSend:
 
     async def _begin(self, message: Message) -> None:
         headers = MutableHeaders(raw=message["headers"])
-        for name, value in self._headers.items():
+        for name, value in self._headers().items():
             headers[name] = value
         kind = headers.get("content-type", "").partition(";")[0]
         if message["status"] == 200 and kind == "application/json":

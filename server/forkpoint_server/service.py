@@ -64,7 +64,7 @@ class Service:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
 
-    async def intervention(self, asked: Asked | None, forks: bool) -> Intervention | None:
+    async def intervention(self, asked: Asked | None, forks: bool, gives_way: bool = False) -> Intervention | None:
         """What a request with this policy needs, or None when it asks for nothing. Raises PolicyError."""
         if asked is None and not forks:
             return None
@@ -78,6 +78,7 @@ class Service:
             receiver=self._receiver,
             target=self.target,
             connectors=self.connectors,
+            gives_way=gives_way,
         )
 
     async def _plan(self, policy: Policy) -> Plan:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 import zmq.asyncio
-from forkpoint_policies.kernel import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
+from forkpoint_policies.kernel import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, Batch, Rows, decode
 from numpy.typing import NDArray
 
@@ -46,18 +46,29 @@ class Trace:
     """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent.
 
     A branch's first token stands at the position `begun`. Of a tree, `watched` is the index of the rule that branches, `forks` are
-    the entropies (nats) of the positions at which it fired, and `heard` is called when records came.
+    the entropies (nats) of the positions at which it fired, `confidence` (nats) and `margin` tell how sure the model was, by
+    position, and `heard` is called when records came. Alternatives are kept where the rule fired and above the fork `threshold`
+    (nats), or `keeps_all`.
+
+    Under speculative decoding positions after `firm` may have been evaluated on tokens that were rejected since.
     """
 
     handle: int
     choice: int
     tokens: list[int] = field(default_factory=list)
     begun: int = 0
+    threshold: float = 0.0
+    most_alternatives: int = 0  # others in the batch may have asked for more
+    keeps_all: bool = False
     ended: bool = False  # by itself, rather than because its client left
+    firm: int = -1
+    drawn_together: int = 0  # tokens that the engine gave last, at once
     watched: int | None = None
     forks: dict[int, float] = field(default_factory=dict)
     fresh: list[int] = field(default_factory=list)  # of these, the ones not yet looked at
     heard: Callable[[], None] | None = None
+    confidence: dict[int, float] = field(default_factory=dict)
+    margin: dict[int, float] = field(default_factory=dict)
     _chunks: list[tuple[int, int, bytearray]] = field(
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
@@ -70,8 +81,10 @@ class Trace:
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):
             self._chunks.append((columns, rules, bytearray()))
         self._chunks[-1][2].extend(row)
+        _, position, flags, entropy = _HEAD.unpack_from(row)
+        if not flags & DRAFT and position > self.firm:
+            self.firm = position
         if self.watched is not None:
-            _, position, flags, entropy = _HEAD.unpack_from(row)
             if flags >> (RULES_SHIFT + self.watched) & 1:
                 self.forks[position] = entropy
                 self.fresh.append(position)
@@ -80,16 +93,26 @@ class Trace:
         if self._arrived is not None:
             self._arrived.set()
 
-    def add_alternatives(self, position: int, alternatives: Alternatives) -> None:
-        self._alternatives[position] = alternatives
+    def add_alternatives(self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32]) -> None:
+        """Take the likeliest tokens, [k], of a position whose record was added."""
+        if self.keeps_all or position in self.forks or entropy > self.threshold:
+            tokens, signed = tokens[: self.most_alternatives], signed[: self.most_alternatives]
+            self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
+        else:
+            self._alternatives.pop(position, None)
+
+    def add_sureness(self, position: int, confidence: float, margin: float) -> None:
+        self.confidence[position], self.margin[position] = confidence, margin
 
     def alternatives(self, position: int) -> Alternatives | None:
         return self._alternatives.get(position)
 
     @property
     def missing(self) -> int:
-        """How many of the choice's tokens have no record yet."""
-        return len(self.tokens) - len(self.profile().position)
+        """How many of the choice's tokens have no record yet, or one that may be of rejected draft tokens."""
+        length = self.begun + len(self.tokens)
+        unsure = length - 1 - self.firm if self.firm < length - self.drawn_together else 0
+        return max(unsure, len(self.tokens) - len(self.profile().position))
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
@@ -99,14 +122,10 @@ class Trace:
                 await asyncio.wait_for(self._arrived.wait(), left)
         self._arrived = None
 
-    def finish(self, threshold: float) -> None:
-        """Let go of what will not be told: alternatives are, where the entropy is above the threshold."""
-        self.heard = None  # which would keep the whole tree
-        profile = self.profile()
-        told = profile.position[profile.entropy > threshold].tolist()
-        kept = [position for position in (*told, *self.forks) if position in self._alternatives]
-        self._alternatives = {position: self._alternatives[position] for position in kept}
-        self._profile = None
+    def finish(self) -> None:
+        """Let go of what will not be told."""
+        self.heard = self._profile = None  # the first would keep the whole tree
+        self.confidence, self.margin = {}, {}
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
@@ -142,12 +161,23 @@ class Trace:
 
 def joined(traces: Sequence[Trace]) -> Trace:
     """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
-    whole = Trace(0, traces[0].choice, ended=True)
+    whole = Trace(0, traces[0].choice, ended=True, firm=traces[-1].firm)
     for trace in traces:
         whole.tokens += trace.tokens
         whole._chunks += trace._chunks
         whole._alternatives |= trace._alternatives
     return whole
+
+
+def confidence_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[m] in nats, of the k likeliest tokens' probabilities, [m, k]: -1/k Σ ln p (arXiv:2508.15260, with k = 20)."""
+    confidence: NDArray[np.float32] = -np.log(np.maximum(probabilities, 1e-30)).mean(axis=1)
+    return confidence
+
+
+def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[m], by how much the likeliest of k tokens leads the second, [m, k]."""
+    return probabilities[:, 0] - probabilities[:, 1] if probabilities.shape[1] > 1 else np.ones(len(probabilities), np.float32)
 
 
 def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:
@@ -213,9 +243,9 @@ class Receiver:
             self._context.destroy(linger=0)
         self._folder.cleanup()
 
-    def open(self, choice: int, begun: int = 0) -> Trace:
+    def open(self, choice: int, begun: int, threshold: float, most_alternatives: int) -> Trace:
         """Begin to collect the records of one choice, which may go on with `begun` tokens of another one."""
-        trace = Trace(next(self._handles) % HANDLES, choice, begun=begun)
+        trace = Trace(next(self._handles) % HANDLES, choice, begun=begun, threshold=threshold, most_alternatives=most_alternatives)
         self._traces[trace.handle] = trace
         return trace
 
@@ -227,11 +257,11 @@ class Receiver:
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
         self.silent = self._taken == taken and any(trace.missing for trace in traces)
 
-    def close(self, traces: Iterable[Trace], threshold: float) -> None:
+    def close(self, traces: Iterable[Trace]) -> None:
         """Stop collecting: the choices are told of, or their client is gone."""
         for trace in traces:
             self._traces.pop(trace.handle, None)
-            trace.finish(threshold)
+            trace.finish()
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -257,10 +287,20 @@ class Receiver:
                 trace.add(columns, rules, whole[row * stride : (row + 1) * stride])
                 if trace.heard is not None:
                     listening[handle] = trace.heard
-        for row, tokens, probabilities in zip(
-            batch.detailed.tolist(), batch.alternatives.tolist(), batch.probabilities.tolist(), strict=True
-        ):
-            if trace := self._traces.get(int(batch.rows.handle[row])):
-                trace.add_alternatives(int(batch.rows.position[row]), Alternatives(tuple(tokens), tuple(probabilities)))
+        if len(batch.detailed):
+            self._take_alternatives(batch)
         for heard in listening.values():
             heard()
+
+    def _take_alternatives(self, batch: Batch) -> None:
+        rows, likeliest = batch.detailed, np.abs(batch.probabilities)
+        handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
+        entropies = batch.rows.numbers[rows, 0].tolist()
+        confidence, margin = confidence_of(likeliest).tolist(), margin_of(likeliest).tolist()
+        for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
+            trace = self._traces.get(handle)
+            if trace is None:
+                continue
+            trace.add_alternatives(position, entropies[place], batch.alternatives[place], batch.probabilities[place])
+            if trace.watched is not None:
+                trace.add_sureness(position, confidence[place], margin[place])

@@ -36,8 +36,8 @@ EXACT = ("--dtype", "float32")
 
 @pytest.fixture(scope="session")
 def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded model in float32."""
-    with serving(tmp_path_factory.mktemp("exact"), *EXACT) as running:
+    """The embedded model in float32, with a default policy that branches and few branches at once."""
+    with serving(tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "3") as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -228,6 +229,27 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
     assert sum(ends) / len(ends) == pytest.approx(24, abs=12)
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"use": "deer", "with": {"probability": 0.9}},
+        {"use": "think-again", "with": {"budget_tokens": 400}},
+        {"use": "deer", "with": {"probability": 1.0}},
+    ],
+)
+def test_what_is_certain_streams_before_the_end(client: openai.OpenAI, policy: dict[str, Any]) -> None:
+    """Behind the probes that are not judged yet; what it comes to is what comes without a stream."""
+    whole = ask(client, policy, n=1)
+    chunks = list(ask(client, policy, n=1, stream=True, stream_options={"include_usage": True}))
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    said = [f"{(delta.model_extra or {}).get('reasoning') or ''}{delta.content or ''}" for delta in deltas]
+    assert "".join(said) == text(whole.choices[0])
+    assert sum(map(bool, said)) > 5
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
+    (usage,) = [chunk.usage for chunk in chunks if chunk.usage]
+    assert usage.completion_tokens >= len(whole.choices[0].message.content or "") // 8
+
+
 def test_unsure_samples_are_stopped_and_the_others_vote(client: openai.OpenAI) -> None:
     sampled = {"answers": 8, "warm_up": 4, "window": 16, "keep_percent": 50.0, "decided_at": 1.0, "extract": "text"}
     response = ask(client, {"rules": [{"do": {"sample": sampled}}]}, max_tokens=600)
@@ -332,3 +354,44 @@ def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
     shown: Any = client.post("/policies/validate", body={"policy": "deer.placebo"}, cast_to=dict)
     (rule,) = shown["rules"]
     assert (rule["action"], rule["control"], rule["text"]) == ("probe", "positions", ["</think>"])
+
+
+@pytest.mark.parametrize(
+    ("route", "extra"),
+    [
+        ("chat/completions", {"structured_outputs": {"regex": "[0-9]{3}"}}),
+        ("chat/completions", {"presence_penalty": 0.5}),
+        ("chat/completions", {"n": 20}),
+        ("messages", {}),
+    ],
+)
+def test_the_servers_default_gives_way_where_it_cannot_be(exact_server: Server, route: str, extra: dict[str, Any]) -> None:
+    """The client did not ask for it; one that did is told."""
+    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 20, **extra}
+    response = httpx.post(f"{exact_server.api}/{route}", json=body, timeout=60)
+    assert response.status_code == 200, response.text
+    assert "x-forkpoint-policy" not in response.headers
+    assert response.json().get("forkpoint", {}).get("policy") is None
+    assert len(response.json().get("choices", [1])) == extra.get("n", 1)
+    asked = httpx.post(f"{exact_server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
+    assert asked.status_code == 400
+
+
+def test_the_servers_default_branches_where_it_can(exact_server: Server) -> None:
+    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 200, "n": 3, "seed": 2}
+    response = httpx.post(f"{exact_server.api}/chat/completions", json=body, timeout=60)
+    assert response.headers["x-forkpoint-policy"] == "branch"
+    assert response.json()["forkpoint"]["branches"] == 2
+
+
+def test_above_the_servers_cap_trees_stay_smaller(exact_client: openai.OpenAI, exact_server: Server) -> None:
+    """Three branches at once, of all requests: no error, nothing waits, and the tree tells what was refused."""
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: ask(exact_client, SHALLOW, n=4, seed=seed), range(8)))
+    trees = [tree(exact_client, response)["tree"] for response in found]
+    assert all(1 <= len(response.choices) <= 4 for response in found)
+    assert any(len(response.choices) < 4 for response in found)
+    assert all(one["refused"] > 0 for one, response in zip(trees, found, strict=True) if len(response.choices) < 4)
+    refused = exact_server.metrics()['forkpoint_branches_total{outcome="refused",policy="inline"}']
+    assert refused >= sum(one["refused"] for one in trees)
+    assert exact_server.metrics()['vllm:num_requests_running{engine="0",model_name="countdown"}'] == 0

@@ -18,7 +18,7 @@ from forkpoint_server.branching.growth import Begin, Growth
 from forkpoint_server.branching.tree import Limits, Node
 from forkpoint_server.connector_ids import find_connectors
 from forkpoint_server.intervention import Intervention, Plan
-from forkpoint_server.telemetry import Alternatives, Receiver, Trace
+from forkpoint_server.telemetry import Receiver, Trace, confidence_of
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -88,7 +88,9 @@ class Played:
                     program = self.intervention.plan.program
                     fired = self.forks(begin, position) << (program.growing or 0)
                     trace.add(*record(position, self.entropy(begin, position), self.top, fired, len(program.rules)))
-                trace.add_alternatives(position, Alternatives((A, B, C), self.likely(begin)))
+                likely = np.array(self.likely(begin), np.float32)
+                trace.add_alternatives(position, self.entropy(begin, position), np.array([A, B, C], np.int32), likely)
+                trace.add_sureness(position, float(confidence_of(likely[None])[0]), float(likely[0] - likely[1]))
                 trace.tokens.append(token)
                 if trace.heard is not None:
                     trace.heard()

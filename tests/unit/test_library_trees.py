@@ -12,8 +12,10 @@ from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.program import Action, CompiledRule, RegionCode, Signal
 from forkpoint_policies.spec import Policy
+from forkpoint_server.branching.assembly import text_of
 from forkpoint_server.branching.growth import Begin
-from forkpoint_server.branching.leaves import confidence_of
+from forkpoint_server.intervention import BRANCH_ALTERNATIVES
+from forkpoint_server.telemetry import confidence_of
 
 from .plays import A, B, C, Played, rest
 from .vocabularies import END, END_THINK, TARGET, tokens
@@ -84,17 +86,19 @@ def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(pr
     assert [node.chosen for node in nodes] == ([False, False, True] if ends else [True, False])
 
 
-def test_eat_ends_when_the_moving_variance_is_below_its_bound() -> None:
-    """An exponential moving mean and variance, with the weight 0.2 of the latest."""
+@pytest.mark.parametrize("fewest", [1, 25])
+def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> None:
+    """An exponential moving mean and variance, with the weight 0.2 of the latest; the authors' code waits for 25 lines."""
     entropies = [2.0, 1.0, 1.5, *[0.4, 0.42] * 12]
     mean, variance, ends = entropies[0], 0.0, None
     for number, one in enumerate(entropies[1:], 1):
         variance = 0.8 * (variance + 0.2 * (one - mean) ** 2)
         mean += 0.2 * (one - mean)
-        if variance < 0.05 and ends is None:
+        if variance < 0.05 and ends is None and number + 1 >= fewest:
             ends = number
-    assert ends is not None
-    policy = in_full("eat", variance=0.05)
+    assert ends == (19 if fewest == 1 else 24)
+    assert LIBRARY["eat"].parameters["fewest"].default == 25
+    policy = in_full("eat", variance=0.05, fewest=fewest)
     played = Played(
         policy, lambda begin: [END] if begin.tokens else [tokens("eck")[0]] * len(entropies) + [END],
         forks=lambda begin, position: not begin.tokens and position < len(entropies),
@@ -141,7 +145,7 @@ def test_deepconf_stops_what_is_below_the_confidence_of_the_best_tenth() -> None
 
     played = Played(policy, play, forks=lambda begin, position: False, answers=32, likely=likely)
     nodes = played.grow()
-    confidence = [confidence_of(likely(begin)) for begin in played.begun]
+    confidence = confidence_of(np.array([likely(begin) for begin in played.begun]))
     threshold = np.percentile(confidence[:16], 90)
     assert len(nodes) == 32
     assert all(node.ended == "stop" for node in nodes[:16])
@@ -152,8 +156,10 @@ def test_deepconf_stops_what_is_below_the_confidence_of_the_best_tenth() -> None
 
 
 def test_group_confidence_is_of_the_twenty_likeliest() -> None:
-    assert confidence_of([0.02] * 30) == pytest.approx(-math.log(0.02))
-    assert confidence_of([0.5, 0.25]) == pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2)
+    assert BRANCH_ALTERNATIVES == 20
+    assert confidence_of(np.array([[0.02] * 20, [0.5] + [0.25] * 19])) == pytest.approx(
+        [-math.log(0.02), -(math.log(0.5) + 19 * math.log(0.25)) / 20]
+    )
 
 
 def test_thinking_again_until_4096_tokens() -> None:
@@ -169,17 +175,55 @@ def test_thinking_again_until_4096_tokens() -> None:
     assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in drawn)
 
 
-def test_the_placebo_of_an_early_exit_ends_as_late_on_average() -> None:
+@pytest.mark.parametrize("exits_at", [20, 50])
+@pytest.mark.parametrize("marker", [[END_THINK, A], []])
+def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, marker: list[int]) -> None:
+    """Anywhere in the reasoning, of which it waits for the end: one that ends soon after does not pull the mean down."""
     policy = placebo_of(in_full("deer"), "positions")
     ends = []
     for seed in range(200):
-        played = Played(policy, lambda begin: [tokens("eck")[0]] * 60 + [END], top=0.99, longest=100)
-        played.forks = lambda begin, position: not begin.tokens and position == 20
+        played = Played(policy, lambda begin: [tokens("eck")[0]] * 60 + marker + [END], top=0.99, longest=100)
+        played.forks = lambda begin, position: not begin.tokens and position == exits_at
         played.growth.seed = seed
         ends += [node.position for node in played.grow() if node.chosen]
-    assert np.mean(ends) == pytest.approx(20, abs=2.5)
-    assert min(ends) <= 3
-    assert 37 <= max(ends) <= 40
+    reach = min(exits_at, 60 - exits_at)
+    assert np.mean(ends) == pytest.approx(exits_at, abs=2.5)
+    assert exits_at - reach <= min(ends) <= exits_at - reach + 3
+    assert exits_at + reach - 3 <= max(ends) <= exits_at + reach + 1
+
+
+def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> None:
+    """Drawn when the answer's length is known; at their own positions they would be the policy itself."""
+    policy = placebo_of(in_full("cot-branch", answers=3))
+    places = set()
+    for seed in range(60):
+        played = Played(policy, rest, forks=lambda begin, position: not begin.tokens and position == 0, answers=3)
+        played.growth.seed = seed
+        nodes = played.grow()
+        assert len({node.position for node in nodes[1:]}) == 1
+        assert len(nodes) == 3
+        assert all(node.ended_at is not None for node in nodes)
+        places.add(nodes[1].position)
+    assert places >= set(range(6)), "the answer has six tokens and its end"
+
+
+@pytest.mark.parametrize("top", [0.99, 0.1])
+@pytest.mark.parametrize("name", ["deer", "deer.placebo", "think-again"])
+def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) -> None:
+    """A stream gives what no exit can take back; together it is the answer that was chosen."""
+    policy = in_full(name.removesuffix(".placebo"), **({"budget_tokens": 90} if name == "think-again" else {}))
+    policy = placebo_of(policy, "positions") if name.endswith("placebo") else policy
+    for exits_at in (3, 15, 30):
+        played = Played(policy, lambda begin: [tokens("eck")[0], A] * 20 + [END], top=top, longest=100)
+        played.forks = lambda begin, position, at=exits_at: not begin.tokens and position in (at, at + 4)  # type: ignore[misc]
+        nodes = played.grow()
+        (chosen,) = (node for node in nodes if node.chosen)
+        told = [token for output in played.given for choice in output.outputs for token in choice.token_ids]
+        assert told == chosen.tokens()
+        assert played.texts() == {0: text_of(told, TARGET.vocabulary, played.params)}
+        waits = name == "deer.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
+        assert (len(played.given) == 1) if waits else (len(played.given) > 5)
+        assert [output.finished for output in played.given] == [False] * (len(played.given) - 1) + [True]
 
 
 def test_the_plain_cap() -> None:

@@ -52,6 +52,7 @@ def to(rows_of: dict[str, list[int]], rows: int, detailed: list[int] | None = No
     """Row r has handle 500 + r."""
     return Destinations(
         handles=torch.arange(500, 500 + rows, dtype=torch.int32),
+        drafts=np.zeros(rows, np.int32),
         rows_of={address: np.array(own) for address, own in rows_of.items()},
         detailed=np.array(detailed or [], np.int32),
     )

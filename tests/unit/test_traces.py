@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from forkpoint_policies.kernel import FORCED, IN_REASONING, RULES_SHIFT
+from forkpoint_policies.kernel import DRAFT, FORCED, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.telemetry import HEAD_COLUMNS
 from forkpoint_server.telemetry import Alternatives, Trace
 from forkpoint_server.traces import Traces
@@ -49,13 +49,33 @@ def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is
     assert trace_of(0).profile().entropy.shape == (0,)
 
 
-def test_a_finished_trace_keeps_the_alternatives_that_are_told() -> None:
+def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -> None:
+    """Another request of the batch may have asked for more, and pays for its own."""
     trace = trace_of(2, row(0, 0.1), row(1, 2.0))
-    for position in (0, 1, 2):
-        trace.add_alternatives(position, Alternatives((1, 2), (0.5, 0.25)))
-    trace.finish(threshold=0.672)
-    assert set(trace.profile().alternatives) == {1}
+    trace.threshold, trace.most_alternatives = 0.672, 2
+    for position, entropy in ((0, 0.1), (1, 2.0), (2, 0.2)):
+        trace.add_alternatives(position, entropy, np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 0.1], np.float32))
+    trace.finish()
+    assert trace.profile().alternatives == {1: Alternatives((1, 2), (0.5, 0.25))}
     assert trace.profile().position.tolist() == [0, 1]
+    trace.add_alternatives(1, 0.1, np.array([1], np.int32), np.array([0.5], np.float32))
+    assert trace.alternatives(1) is None, "the last record of a position counts"
+
+
+def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() -> None:
+    """A step evaluates one position after what is committed, and further ones after drafts, which may be rejected."""
+    trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT), row(2, 0.3, DRAFT))
+    trace.drawn_together = 1
+    assert (trace.firm, trace.missing) == (0, 0)
+    trace.tokens += [1]  # of a step whose record has not come: the one at position 1 is of a rejected draft
+    assert trace.missing == 1
+    trace.add(*row(1, 0.5))
+    assert (trace.firm, trace.missing, trace.profile().entropy.tolist()) == (1, 0, [np.float32(0.1), 0.5])
+    trace.add(*row(2, 0.6))
+    trace.add(*row(3, 0.7, DRAFT))
+    trace.tokens += [2, 3]  # the draft was accepted
+    trace.drawn_together = 2
+    assert (trace.firm, trace.missing) == (2, 0)
 
 
 async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:

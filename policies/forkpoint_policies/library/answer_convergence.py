@@ -7,8 +7,8 @@ ENTRY = Entry(
     description="Every 64 tokens of the reasoning, tries an answer; ends the reasoning after 10 equal ones in a row.",
     source="arXiv:2506.02536",
     caution=(
-        "The number of equal answers could not be confirmed from the paper. Compare with reasoning-cap; the tried answers cost "
-        "tokens, which `usage` counts."
+        "The number of equal answers could not be confirmed from the paper, which tries an answer after each sentence. Compare "
+        "with reasoning-cap; the tried answers cost tokens, which `usage` counts."
     ),
     rules=[
         {

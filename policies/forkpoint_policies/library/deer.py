@@ -11,7 +11,8 @@ ENTRY = Entry(
     source="arXiv:2504.15895",
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The tried "
-        "answers cost tokens, which `usage` counts; in the paper a text such as '**Final Answer**' asks for them: `text`."
+        "answers cost tokens, which `usage` counts. The paper asks for them before the end of the reasoning, with the `text` "
+        "'\\n**Final Answer**\\n\\\\boxed'; here they come after it, in the model's own way unless a `text` is given."
     ),
     rules=[
         {

@@ -36,6 +36,7 @@ class Answer:
     begun: int = 0
     given_characters: int = 0
     given_tokens: int = 0
+    _written: list[tuple[int, int]] = field(default_factory=list)  # tokens and characters, after each addition
 
     def add(self, output: CompletionOutput, params: SamplingParams) -> None:
         """Take what the engine gave, a difference to what it gave before; end where text and seam together hold a stop string."""
@@ -43,6 +44,7 @@ class Answer:
         self.tokens.extend(output.token_ids)
         steps: Any = output.logprobs or ()  # a list, or vLLM's own flat one of the same items
         self.steps.extend(steps)
+        self._written.append((len(self.tokens), len(self.text)))
         self.finish_reason, self.stop_reason = output.finish_reason, output.stop_reason
         self.stop_at_seam(params)
 
@@ -85,6 +87,18 @@ class Answer:
         steps = self.steps[self.given_tokens :]
         self.given_characters, self.given_tokens = max(until, self.given_characters), len(self.tokens)
         return self._made(text, tokens, steps, params)
+
+    def certain(self, tokens: int, params: SamplingParams) -> CompletionOutput | None:
+        """What is new among the first so many tokens of an answer that may yet be left for another one; None where nothing is."""
+        until, characters = max((one for one in self._written if one[0] <= tokens), default=(0, 0))
+        characters = min(characters, len(self.text))  # of which a stop string may have been taken
+        if until <= self.given_tokens or characters < self.given_characters:
+            return None
+        text, steps = self.text[self.given_characters : characters], self.steps[self.given_tokens : until]
+        made = self._made(text, self.tokens[self.given_tokens : until], steps, params)
+        made.finish_reason = made.stop_reason = None
+        self.given_characters, self.given_tokens = characters, until
+        return made
 
     def _made(self, text: str, tokens: Sequence[int], steps: list[Step], params: SamplingParams) -> CompletionOutput:
         asked = params.logprobs is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forkpoint_policies.placebo import follows_signals
 from forkpoint_policies.spec import Branch, Growing, Probe, Rule, Sample
 
 from .forks import Forks
@@ -24,9 +25,10 @@ def most_answers(growing: Growing, choices: int, most: int) -> int:
 
 def controller_of(growth: Growth, rule: Rule) -> Controller:
     """The controller of a rule whose action takes several requests."""
-    growing, placebo = rule.growing, rule.do.control is not None
+    growing, control = rule.growing, rule.do.control
+    placebo = control is not None
     if isinstance(growing, Branch):
-        return Forks(growth, growing)  # by chance or not, the kernel says where
+        return Forks(growth, growing, control is not None and not follows_signals(control.like))  # else the kernel says where
     if isinstance(growing, Probe):
         return Probing(growth, growing, placebo)
     if isinstance(growing, Sample):

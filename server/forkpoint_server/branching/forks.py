@@ -18,19 +18,32 @@ from .tree import Node
 
 @dataclass
 class Forks:
-    """Grows the tree of a request at its forks, as a `branch` says."""
+    """Grows the tree of a request at its forks, as a `branch` says.
+
+    `by_chance` is the placebo of a rule that goes by the position alone: as many forks of each answer, anywhere in it, once its
+    length is known.
+    """
 
     growth: Growth
     branch: Branch
+    by_chance: bool = False
 
     def __post_init__(self) -> None:
         self.together = self.branch.select != "all"
+        self.growth.keeps_alternatives = self.by_chance
+        self._to_place: dict[int, int] = {}  # forks, by the answer's number
         self._whole = whole_characters(self.growth.intervention.target.vocabulary)
 
     def begin(self) -> None:
         self.growth.begin_root(self.growth.seed)
 
     def reached(self, grown: Grown, position: int) -> None:
+        if self.by_chance:
+            self._to_place[grown.node.number] = self._to_place.get(grown.node.number, 0) + 1
+        else:
+            self._fork(grown, position)
+
+    def _fork(self, grown: Grown, position: int) -> None:
         node, growth = grown.node, self.growth
         found, width = node.trace.alternatives(position), width_at(node, position, self.branch, growth)
         if not width or found is None:
@@ -53,7 +66,11 @@ class Forks:
         """Forks are told of by themselves."""
 
     def ended(self, grown: Grown) -> None:
-        growth = self.growth
+        growth, node = self.growth, grown.node
+        places = np.arange(node.begun, node.length)
+        random = np.random.default_rng(derived_seed(grown.seed, -2, 0))
+        for position in sorted(random.permutation(places)[: self._to_place.pop(node.number, 0)].tolist()):
+            self._fork(grown, position)
         more = growth.limits.answers - growth.tree.answers
         if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at, more):
             for one in growth.running:
@@ -61,6 +78,9 @@ class Forks:
         if self.branch.fill == "sample" and not growth.running:
             for number in range(growth.tree.answers, growth.limits.answers):
                 growth.begin_root(derived_seed(growth.seed, -1, number))
+
+    def certain(self) -> None:
+        """Which answer it will be is known at the end."""
 
     def chosen(self) -> Sequence[Grown]:
         if not self.together:

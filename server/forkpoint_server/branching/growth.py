@@ -69,7 +69,7 @@ class Grown:
 
 
 class Controller(Protocol):
-    """Says what begins and what is stopped. `together`: one answer is chosen, so that nothing is given before the end."""
+    """Says what begins and what is stopped. `together`: one answer is chosen, so only what is `certain` is given before the end."""
 
     together: bool
 
@@ -88,6 +88,9 @@ class Controller(Protocol):
     def chosen(self) -> Sequence[Grown]:
         """The answers to give, once all have ended."""
 
+    def certain(self) -> tuple[Grown, int] | None:
+        """The answer that will be given, as far as is known, and how many of its tokens will be in it whatever comes."""
+
 
 @dataclass
 class Growth:
@@ -102,11 +105,14 @@ class Growth:
     start: Start
     tree: Tree = field(init=False)
     grown: list[Grown] = field(default_factory=list)
+    keeps_alternatives: bool = False  # of all positions
 
     def __post_init__(self) -> None:
         self.tree = self.intervention.tree = Tree(self.limits)
         self._events: asyncio.Queue[tuple[Grown | None, RequestOutput | BaseException | None]] = asyncio.Queue()
         self._ended = 0
+        self._hearing = False  # an event says that records came
+        self._given = 0, 0  # tokens and characters of the one answer that is given
 
     @property
     def running(self) -> list[Grown]:
@@ -115,18 +121,23 @@ class Growth:
     async def outputs(self, controller: Controller) -> AsyncGenerator[RequestOutput, None]:
         """What vLLM's handlers are given: the answers as choices, as they come, or all together, or the one that was chosen."""
         together = self.params.output_kind == RequestOutputKind.FINAL_ONLY or controller.together
+        follows = controller.together and self.params.output_kind == RequestOutputKind.DELTA
         reasons: list[str | None] = ["abort"]
         try:
             controller.begin()
             while self.running or not self._events.empty():
                 grown, event = await self._events.get()
-                if grown is not None:
+                if grown is None:
+                    self._hearing = False
+                else:
                     self._take(grown, event)
                     controller.advanced(grown)
                 self._look(controller)
                 if grown is not None and not grown.running and event is None:
                     controller.ended(grown)
                 if grown is not None and not together and (output := self._told(grown)) is not None:
+                    yield output
+                if follows and (output := self._certain(controller)) is not None:
                     yield output
             chosen = controller.chosen()
             reasons = [grown.node.finish_reason for grown in chosen]
@@ -176,7 +187,8 @@ class Growth:
         child = self.tree.begin(self._open(len(tokens)), node, position, tuple(given), kind)
         vocabulary = intervention.target.vocabulary
         answer = branched(child.number, parent.answer, position, given, probability, vocabulary, self.params)
-        metrics.SHARED.labels(intervention.label).inc(position)
+        if kind == "answer":
+            metrics.SHARED.labels(intervention.label).inc(position)
         seed = derived_seed(parent.seed, position, given[0] if kind == "answer" else -1)
         grown = Grown(child, answer, seed, replaces)
         if answer.finish_reason is not None:  # what is shared and given holds a stop string
@@ -207,11 +219,13 @@ class Growth:
     def _open(self, begun: int) -> Trace:
         trace = self.intervention.open(1, begun)[0]
         trace.watched = self.intervention.plan.program.growing
-        trace.heard = self._heard
+        trace.heard, trace.keeps_all = self._heard, self.keeps_alternatives
         return trace
 
     def _heard(self) -> None:
-        self._events.put_nowait((None, None))
+        if not self._hearing:
+            self._hearing = True
+            self._events.put_nowait((None, None))
 
     def _run(self, grown: Grown, begin: Begin) -> Grown:
         self.grown.append(grown)
@@ -274,6 +288,8 @@ class Growth:
         for grown in list(self.grown):
             node = grown.node
             fresh, length = node.trace.fresh, len(grown.answer.tokens)
+            if grown.running:
+                length = min(length, node.trace.firm + 1)
             if not fresh or node.kind == "probe" or node.ended not in (None, "stop", "length"):
                 continue
             node.trace.fresh = [position for position in fresh if position >= length]
@@ -293,11 +309,27 @@ class Growth:
         grown.told = not grown.running
         return self._request_output([output], not self.running)
 
+    def _certain(self, controller: Controller) -> RequestOutput | None:
+        """What is new of the one answer that will be given."""
+        known = controller.certain()
+        if known is None:
+            return None
+        answer = known[0].answer
+        answer.given_tokens, answer.given_characters = self._given
+        output = answer.certain(known[1], self.params)
+        if output is None:
+            return None
+        self._given = answer.given_tokens, answer.given_characters
+        output.index = 0
+        return self._request_output([output], finished=False)
+
     def _final(self, chosen: Sequence[Grown]) -> RequestOutput:
-        outputs = []
+        outputs, difference = [], any(self._given)
         for index, grown in enumerate(chosen):
             grown.node.chosen = True
-            output = grown.answer.output(self.params, difference=False)
+            if difference:
+                grown.answer.given_tokens, grown.answer.given_characters = self._given
+            output = grown.answer.output(self.params, difference)
             assert output is not None
             output.index, output.finish_reason = index, output.finish_reason or "abort"
             outputs.append(output)

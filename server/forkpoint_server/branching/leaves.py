@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from forkpoint_policies.extractors import extractor
 from numpy.typing import NDArray
 
+from ..telemetry import Trace
 from .assembly import text_of
 from .growth import Grown, Growth
 from .selection import Leaf, Select
 from .tree import Node
-
-CONFIDENCE_TOKENS = 20
-"""The k of group confidence (arXiv:2508.15260)."""
 
 
 def leaf_of(growth: Growth, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
@@ -58,19 +55,12 @@ def said_text(growth: Growth, grown: Grown) -> str:
 
 def confidences(node: Node) -> NDArray[np.float64]:
     """The confidence at each token of the answer, in nats: -1/k Σ ln p of the k likeliest tokens; NaN where it is not known."""
-    return _signal(node, confidence_of)
-
-
-def confidence_of(likeliest: Sequence[float]) -> float:
-    """At one token, of the probabilities of the likeliest, in nats."""
-    return -sum(math.log(max(probability, 1e-30)) for probability in likeliest[:CONFIDENCE_TOKENS]) / len(
-        likeliest[:CONFIDENCE_TOKENS]
-    )
+    return _signal(node, lambda trace: trace.confidence)
 
 
 def margins(node: Node) -> NDArray[np.float64]:
     """By how much the likeliest token led the second at each token of the answer; NaN where it is not known."""
-    return _signal(node, lambda likeliest: likeliest[0] - likeliest[1] if len(likeliest) > 1 else 1.0)
+    return _signal(node, lambda trace: trace.margin)
 
 
 def lowest_confidence(found: NDArray[np.float64], window: int) -> float | None:
@@ -83,14 +73,13 @@ def lowest_confidence(found: NDArray[np.float64], window: int) -> float | None:
     return float((sums[width:] - sums[:-width]).min() / width)
 
 
-def _signal(node: Node, of: Callable[[Sequence[float]], float]) -> NDArray[np.float64]:
+def _signal(node: Node, of: Callable[[Trace], dict[int, float]]) -> NDArray[np.float64]:
     found = np.full(node.length, np.nan)
     path = node.path()
     for one, until in zip(path, [*(following.position for following in path[1:]), node.length], strict=True):
-        for position in range(one.begun, min(until, one.length)):
-            alternatives = one.trace.alternatives(position)
-            if alternatives is not None:
-                found[position] = of(alternatives.probabilities)
+        own = range(one.begun, min(until, one.length))
+        told = of(one.trace)
+        found[one.begun : own.stop] = [told.get(position, np.nan) for position in own]
     return found
 
 

@@ -30,14 +30,15 @@ class Probing:
     _answers: list[str | None] = field(default_factory=list)
     _mean: float = 0.0
     _variance: float | None = None
-    _exit_at: int | None = None  # where the placebo ends the reasoning, once it was drawn
+    _said_at: int | None = None  # where the probes said so, of which the placebo keeps the mean
+    _drawn: bool = False  # where the placebo ends it
 
     def begin(self) -> None:
         self._current = self.growth.begin_root(self.growth.seed)
         self._written = self.growth.intervention.plan.compiled.writes(self.growth.seed)
 
     def reached(self, grown: Grown, position: int) -> None:
-        if grown is not self._current or grown.node.number or self._exit_at is not None:
+        if grown is not self._current or grown.node.number or self._said_at is not None:
             return
         if sum(probe.running for probe in self._probes) >= self.growth.limits.answers:
             self.growth.tree.refused += 1
@@ -48,34 +49,50 @@ class Probing:
             self._probes.append(probe)
 
     def advanced(self, grown: Grown) -> None:
-        """The placebo's end may lie further on."""
-        trunk = grown is self._current and not grown.node.number
-        if self._exit_at is not None and trunk and len(grown.answer.tokens) > self._exit_at:
-            self._exit(grown, self._exit_at)
+        """The placebo ends the reasoning once it is known how long it would have been."""
+        end = self.growth.intervention.plan.program.reasoning_end
+        if self._said_at is not None and grown is self._current and not grown.node.number and end in grown.answer.tokens:
+            self._exit_by_chance(grown, self._said_at, grown.answer.tokens.index(end))
 
     def ended(self, grown: Grown) -> None:
         """Probes are judged in the order of their positions, those too that end after the trunk: the first to say so counts."""
         trunk = self._current
-        while trunk is not None and not trunk.node.number and self._exit_at is None and self._read < len(self._probes):
+        while trunk is not None and not trunk.node.number and self._said_at is None and self._read < len(self._probes):
             probe = self._probes[self._read]
             if probe.running:
                 return
             self._read += 1
-            if probe.node.ended in ("stop", "length") and self._says_enough(probe):
-                self._end_reasoning(trunk, probe.node.position)
+            whole = probe.node.ended in ("stop", "length")
+            if not whole or not self._says_enough(probe) or self._read < self.probe.fewest:
+                continue
+            self._said_at = probe.node.position
+            if not self.by_chance:
+                self._exit(trunk, self._said_at)
+                return
+            self.advanced(trunk)
+        if self._said_at is not None and self.by_chance and trunk is not None and trunk is self._current and not trunk.running:
+            self._exit_by_chance(trunk, self._said_at, trunk.node.length - (trunk.node.ended == "stop"))  # before its end
+
+    def certain(self) -> tuple[Grown, int] | None:
+        """Up to where the next probe that is not judged, or one that may yet begin, could end the reasoning."""
+        current = self._current
+        if current is None or current.node.number:
+            return None if current is None else (current, len(current.answer.tokens))
+        if self.by_chance:
+            return None
+        looked = min(len(current.answer.tokens), current.node.trace.firm + 1) - _LONGEST_CONNECTOR_TOKENS
+        return current, min([looked, *(probe.node.position for probe in self._probes[self._read :])])
 
     def chosen(self) -> Sequence[Grown]:
         assert self._current is not None
         return [self._current]
 
-    def _end_reasoning(self, trunk: Grown, position: int) -> None:
-        if not self.by_chance:
-            self._exit(trunk, position)
+    def _exit_by_chance(self, trunk: Grown, position: int, length: int) -> None:
+        """End a reasoning of that length at a random position, which on average over the seeds is this one."""
+        if self._drawn:
             return
-        # twice the position times a number between 0 and 1: on average the position
-        share = np.random.default_rng(derived_seed(self.growth.seed, -2, 0)).random()
-        self._exit_at = max(1, round(2 * share * position))
-        self.advanced(trunk)
+        self._drawn = True
+        self._exit(trunk, random_exit(position, length, derived_seed(self.growth.seed, -2, 0)))
 
     def _exit(self, trunk: Grown, position: int) -> None:
         """Go on from a position with the end of the reasoning; what the trunk wrote after it is given up."""
@@ -118,3 +135,9 @@ class Probing:
             if text.strip().lower() in _WORDS:
                 return count
         return 0
+
+
+def random_exit(position: int, length: int, seed: int) -> int:
+    """A position within a length, uniform about `position` as widely as fits, so that it is the mean."""
+    reach = min(position, length - position)
+    return max(1, round(position + reach * (2 * float(np.random.default_rng(seed).random()) - 1)))

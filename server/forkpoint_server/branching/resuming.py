@@ -41,6 +41,12 @@ class Resuming:
         )
         self._current = resumed or self._current
 
+    def certain(self) -> tuple[Grown, int]:
+        """All but the end of an answer that has ended by itself; of what comes after it, nothing before it has ended so too."""
+        whole = [grown for grown in self.growth.grown if grown.node.ended == "stop"]
+        shown = (whole or self.growth.grown)[-1]
+        return shown, len(shown.answer.tokens) - 1
+
     def chosen(self) -> Sequence[Grown]:
         """The last answer that has ended by itself."""
         whole = [grown for grown in self.growth.grown if grown.node.ended == "stop"]

@@ -9,7 +9,7 @@ import numpy as np
 from forkpoint_policies.spec import Sample, Select
 
 from .growth import Grown, Growth, derived_seed
-from .leaves import confidence_of, confidences, leaf_of, lowest_confidence
+from .leaves import confidences, leaf_of, lowest_confidence
 from .selection import Leaf, agreed, choose, decided
 
 
@@ -49,6 +49,9 @@ class Sampling:
     def ended(self, grown: Grown) -> None:
         if grown.node.ended != "unsure":
             self._after_end()
+
+    def certain(self) -> None:
+        """Which answer it will be is known at the end."""
 
     def chosen(self) -> Sequence[Grown]:
         number = choose(self._voters(), self._weighing)
@@ -93,17 +96,21 @@ class Sampling:
 
     def _crossing(self, grown: Grown) -> int | None:
         """The position at which an answer would have been stopped."""
-        found, window = confidences(grown.node), self.sample.window
-        for position in range(min(window, len(found)), len(found) + 1):
-            if (self.threshold or 0.0) > float(np.nanmean(found[max(0, position - window) : position])):
-                return position
-        return None
+        found = confidences(grown.node)
+        if not len(found):
+            return None
+        window = min(self.sample.window, len(found))
+        known, sums = ~np.isnan(found), np.concatenate(([0.0], np.nancumsum(found)))
+        counts = np.concatenate(([0], known.cumsum()))
+        count = (counts[window:] - counts[:-window]).clip(min=1)
+        below = (sums[window:] - sums[:-window]) / count < (self.threshold or 0.0)
+        return window + int(below.argmax()) if below.any() else None
 
     def _is_unsure(self, grown: Grown, threshold: float) -> bool:
         """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
         sums, window = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window
-        while (found := grown.node.trace.alternatives(len(sums) - 1)) is not None:
-            sums.append(sums[-1] + confidence_of(found.probabilities))
+        while (confidence := grown.node.trace.confidence.get(len(sums) - 1)) is not None:
+            sums.append(sums[-1] + confidence)
         return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
 
     def _voters(self) -> list[Leaf]:

@@ -105,7 +105,7 @@ class Tree:
     @property
     def shared(self) -> int:
         """The tokens that others did not have to generate again."""
-        return sum(node.position for node in self.nodes)
+        return sum(node.position for node in self.nodes if node.kind == "answer")
 
     @property
     def answers(self) -> int:

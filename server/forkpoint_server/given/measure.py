@@ -68,14 +68,15 @@ async def measure(run: Run, intervention: Intervention, text: Text, alternatives
     cache = run.engine.vllm_config.cache_config
     most = run.turns.most if cache.enable_prefix_caching else 1
     segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
-    traces = [intervention.receiver.open(0, segment.begin) for segment in segments]
+    told = max(ALTERNATIVES, alternatives)
+    traces = [intervention.receiver.open(0, segment.begin, intervention.threshold, told) for segment in segments]
     cached = asyncio.Event()
 
     async def write(segment: Segment, trace: Trace, last: bool) -> None:
         if not last:
             await cached.wait()
         async with run.turns.turn():
-            await _write(run, intervention, text, segment, trace, max(ALTERNATIVES, alternatives), progress, cached)
+            await _write(run, intervention, text, segment, trace, progress, cached)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -84,7 +85,7 @@ async def measure(run: Run, intervention: Intervention, text: Text, alternatives
         await intervention.receiver.settle(traces)
         lost = sum(trace.missing for trace in traces)
     finally:
-        intervention.receiver.close(traces, intervention.threshold)
+        intervention.receiver.close(traces)
     if lost:
         raise unmeasured(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
     intervention.traces = [joined(traces)]
@@ -92,7 +93,7 @@ async def measure(run: Run, intervention: Intervention, text: Text, alternatives
 
 
 async def _write(
-    run: Run, intervention: Intervention, text: Text, segment: Segment, trace: Trace, alternatives: int, progress: Progress,
+    run: Run, intervention: Intervention, text: Text, segment: Segment, trace: Trace, progress: Progress,
     begun: asyncio.Event,
 ) -> None:  # fmt: skip
     """Make the model write one segment; `begun` is set when what stands before it was computed."""
@@ -105,7 +106,7 @@ async def _write(
         address=intervention.receiver.address,
         word_state=program.follow(())[0],
         in_reasoning=begins_in_reasoning(prompt, program.reasoning_start, program.reasoning_end),
-        alternatives=alternatives,
+        alternatives=trace.most_alternatives,
         begun=segment.begin,
         given=given,
     )
@@ -119,6 +120,7 @@ async def _write(
             begun.set()
             for choice in output.outputs:
                 trace.tokens.extend(choice.token_ids)
+                trace.drawn_together = len(choice.token_ids)
                 progress(len(choice.token_ids))
     _check(trace.tokens, given)
 
