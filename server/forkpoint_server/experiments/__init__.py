@@ -1,0 +1,1 @@
+"""Live experiments: arms, assignment, outcomes, and their analysis."""
