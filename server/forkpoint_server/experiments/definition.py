@@ -22,7 +22,13 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 Status = Literal["running", "paused", "stopped"]
 ArmStatus = Literal["running", "paused"]
-MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+METRIC_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")
+MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
+
+
+def is_metric_name(name: str) -> bool:
+    """Whether outcomes can have this name."""
+    return METRIC_NAME.fullmatch(name) is not None
 
 
 class ArmDefinition(Strict):
@@ -42,6 +48,12 @@ class MetricDefinition(Strict):
     direction: Literal["higher", "lower", "neither"]
     role: Literal["decision", "guardrail", "information"]
     margin: Annotated[Number, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> MetricDefinition:
+        if self.role == "guardrail" and self.direction == "neither":
+            raise ValueError("is a guardrail, so its direction must say which values are better: higher or lower")
+        return self
 
 
 class Definition(Strict):
@@ -70,7 +82,9 @@ class Definition(Strict):
         if self.traffic[0] >= self.traffic[1]:
             raise ValueError("traffic: is a range [from, to] of all units, as in [0, 0.5]; the first must be the smaller one")
         if self.traffic != (0.0, 1.0) and self.layer is None:
-            raise ValueError("layer: is missing; `traffic` is a range of a layer's units, so that experiments of one layer can share them out")
+            raise ValueError(
+                "layer: is missing; `traffic` is a range of a layer's units, so that experiments of one layer can share them out"
+            )
         for field, names in (("arms", [arm.name for arm in self.arms]), ("metrics", [one.name for one in self.metrics])):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

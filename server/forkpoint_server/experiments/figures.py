@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from forkpoint_policies.spec import PolicyError
 from sqlalchemy import Engine
 
 from ..store.experiments import Stored
@@ -67,7 +68,7 @@ def figures(database: Engine, stored: Stored) -> list[dict[str, Any]]:
 def analysed(
     database: Engine, stored: Stored, live: Live | None, oldest: float | None, server: str, effects: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The analysis of what has ended. `oldest`: when the oldest request that still runs on this `server` began. Raises ValueError.
+    """The analysis of what has ended. `oldest`: when the oldest request that still runs on this `server` began. Raises PolicyError.
 
     Requests that began later are left out until it has ended: arms that take longer would seem to have fewer.
     """
@@ -84,9 +85,11 @@ def analysed(
     known = {metric for by_metric in sums.values() for metric in by_metric}
     for metric in effects:
         if metric not in {*known, *BUILT_IN}:
-            raise ValueError(f"there is no metric {metric!r}; there are {', '.join(sorted({*known, *BUILT_IN}))}")
+            raise PolicyError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted({*known, *BUILT_IN}))}")
     epochs = strata(stored, units_by_epoch(database, stored.id, until))
-    found = analyse(arms, control, epochs, metrics_of(stored, known), stored.definition["alpha"], effects)
+    found = analyse(
+        arms, control, epochs, metrics_of(stored, known), stored.definition["alpha"], effects, stored.definition["unit"]
+    )
     return {**found, "until": int(until) if np.isfinite(until) else None, "untriggered": untriggered}
 
 
@@ -100,9 +103,9 @@ def metrics_of(stored: Stored, known: set[str]) -> list[Metric]:
 def strata(stored: Stored, units: Mapping[tuple[int, int], Mapping[str, int]]) -> list[Epoch]:
     """Periods in which the arms' units must come in the ratio of their weights.
 
-    Units are told apart by the epoch in which their part of the hash space was given to their arm, and by the one in which they were
-    first seen: of those given together, what was seen before does not depend on the arm. An arm that was paused missed units that the
-    others saw: it is left out from then on, until it is given more.
+    Units are told apart by the epoch in which their part of the hash space was given to their arm, and by the one in which they
+    were first seen: of those given together, what was seen before does not depend on the arm. An arm that was paused missed units
+    that the others saw: of what it had until then it is left out.
     """
     found = []
     for (given, seen), counts in units.items():
@@ -124,18 +127,18 @@ def _settled_elsewhere(database: Engine, stored: Stored, server: str) -> float:
 
 
 def _sums(by_metric: Mapping[str, UnitSums] | None) -> dict[str, Sums]:
-    return {metric: Sums(one.requests, one.sums) for metric, one in (by_metric or {}).items()}
+    return {metric: Sums(one.requests, one.sums, one.units, one.epochs) for metric, one in (by_metric or {}).items()}
 
 
 def effects_of(asked: Sequence[str]) -> dict[str, float]:
-    """`METRIC:SIZE` of a query as effects. Raises ValueError."""
+    """`METRIC:SIZE` of a query as effects. Raises PolicyError."""
     found = {}
     for one in asked:
         metric, _, size = one.rpartition(":")
         try:
             found[metric] = float(size)
         except ValueError:
-            raise ValueError(f"{one!r} is not METRIC:SIZE, as in correct:0.05") from None
+            found[metric] = np.nan
         if not metric or not np.isfinite(found[metric]) or found[metric] <= 0:
-            raise ValueError(f"{one!r} is not METRIC:SIZE, as in correct:0.05")
+            raise PolicyError("effect", f"{one!r} is not METRIC:SIZE, as in correct:0.05")
     return found

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import Policy, PolicyError, parse_policy
 
 from .. import metrics
@@ -94,6 +95,13 @@ def policy_of(arm: Mapping[str, Any]) -> Asked | None:
     return None if arm["definition"] is None else Asked(parse_policy(arm["definition"]), arm["label"])
 
 
+def named_by(stored: Stored) -> set[str]:
+    """The policies that an experiment's arms were given by name."""
+    given = [arm["policy"] for arm in stored.definition["arms"]]
+    names = {one if isinstance(one, str) else one.get("use", "") for one in given if one is not None}
+    return names | {name.removesuffix(PLACEBO) for name in names}
+
+
 async def make_live(stored: Stored, plan: MakePlan) -> Live:
     """Compile an experiment's policies. Raises PolicyError where the served model cannot express one."""
     definition = stored.definition
@@ -111,7 +119,9 @@ async def make_live(stored: Stored, plan: MakePlan) -> Live:
         arms.append(LiveArm(number, arm["name"], asked[number], paused[number], watches))
     for number in policies:
         if number != control and not any(number in watch.rules for watch in arms[control].watches):
-            untriggered[arms[number].name] = "the control arm has a policy, so its requests do not show where this one would have acted"
+            untriggered[arms[number].name] = (
+                "the control arm has a policy, so its requests do not show where this one would have acted"
+            )
     growing = [growing_of(policies.get(number)) for number in range(len(arms)) if not paused[number]]
     return Live(
         stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in growing if one is not None),

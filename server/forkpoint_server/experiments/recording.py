@@ -1,4 +1,7 @@
-"""What is recorded of each request of an experiment, and the one thread that writes it. It never makes a request wait or fail."""
+"""What is recorded of each request of an experiment, and the one thread that writes it. It never makes a request wait or fail.
+
+No text is recorded, and the unit only as its salted hash.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,27 @@ import queue
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
 from .. import metrics
+from ..intervention import Intervention
 from ..store.assignments import add_assignments, remove_older
-from .live import Enrolment
+from .running import Experiments
 
 logger = logging.getLogger(__name__)
 
+SERVER = secrets.token_hex(6)
+"""Tells the rows of this server from those of others."""
 MOST_WAITING = 10_000
 BATCH = 500
 PATIENCE_SECONDS = (0.1, 15.0)
 """How long a store that fails is left alone: at first, and at most."""
 PURGE_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
-
-
-def assignment(
-    enrolment: Enrolment, request_id: str | None, created: float, seconds: float, ending: str, told: dict[str, Any]
-) -> dict[str, Any]:
-    """The row of one request. `ending` is how it finished; `told` is what its intervention knows of it. No text is in it, and the
-    unit only as its salted hash."""
-    return {
-        "experiment": enrolment.live.stored.id,
-        "request_id": request_id or f"unanswered-{secrets.token_hex(12)}",
-        "arm": enrolment.arm.name,
-        "unit": enrolment.unit - 2**63,
-        "epoch": enrolment.live.stored.now.number,
-        "stratum": enrolment.stratum,
-        "created": created,
-        "latency_seconds": seconds,
-        "finish_reason": ending,
-        "error": int(ending == "error"),
-        "truncated": int(ending == "length"),
-        **told,
-    }
 
 
 class Recorder:
@@ -143,3 +129,51 @@ class Recorder:
             remove_older(self._database, time.time() - self._retention_seconds)
         except Exception as error:  # noqa: BLE001  # it is tried again
             logger.warning("old records could not be deleted (%s)", type(error).__name__)
+
+
+class Attendance:
+    """One request of an experiment, from its assignment to its end."""
+
+    def __init__(self, intervention: Intervention, experiments: Experiments, recorder: Recorder) -> None:
+        assert intervention.enrolment is not None
+        self._intervention = intervention
+        self._experiments = experiments
+        self._recorder = recorder
+        self._ticket = experiments.begin(intervention.enrolment)
+        self._created = time.time()
+        self._began = time.monotonic()
+
+    def end(self, failed: bool, streamed_id: str | None) -> None:
+        """Record the request, whatever became of it, unless the engine found that it could not be in the experiment.
+
+        `streamed_id`: the response's id as far as a stream told it, for one whose client left before its end.
+        """
+        self._experiments.end(self._ticket)
+        one = self._intervention
+        if one.enrolment is None:
+            return
+        metrics.ASSIGNED.labels(one.enrolment.live.stored.name, one.enrolment.arm.name).inc()
+        ending = "error" if failed else ending_of(one.endings)
+        request_id = one.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}"
+        self._recorder.put(
+            {
+                "experiment": one.enrolment.live.stored.id,
+                "request_id": request_id,
+                "server": SERVER,
+                "arm": one.enrolment.arm.name,
+                "unit": one.enrolment.unit - 2**63,
+                "epoch": one.enrolment.live.stored.now.number,
+                "stratum": one.enrolment.stratum,
+                "created": self._created,
+                "latency_seconds": time.monotonic() - self._began,
+                "finish_reason": ending,
+                "error": int(ending == "error"),
+                "truncated": int(ending == "length"),
+                **one.recorded(),
+            }
+        )
+
+
+def ending_of(endings: Sequence[str]) -> str:
+    """How a request has ended, of whose choices these are the endings: as the worst of them; without any it has failed."""
+    return next((one for one in ("error", "abort", "length") if one in endings), endings[0] if endings else "error")

@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from forkpoint_policies.spec import Policy, PolicyError, parse_policy
@@ -55,6 +56,11 @@ class Experiments:
             if await asyncio.to_thread(read_number, self._database) != self._number:
                 await self._take(await asyncio.to_thread(read_definitions, self._database))
 
+    async def follow(self) -> None:
+        """Read what was changed just now; where the database does not answer, the next look takes it up."""
+        with suppress(SQLAlchemyError):
+            await self.refresh()
+
     def enrol(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Enrolment | None:
         """The first running experiment that a request falls under, by priority and then by age, and its arm in it."""
         for live in self._running:
@@ -79,6 +85,10 @@ class Experiments:
         """When the oldest request of an experiment that still runs here began."""
         return next((begun for experiment, begun in self._begun.values() if experiment == name), None)
 
+    def stored(self, name: str) -> Stored | None:
+        """An experiment as this server last saw it."""
+        return next((live.stored for live in self._made.values() if live.stored.name == name), None)
+
     def live(self, stored: Stored) -> Live | None:
         """An experiment as this server runs or would run it; None where it cannot."""
         return self._made.get(stored.id)
@@ -91,7 +101,9 @@ class Experiments:
                 await self.refresh()
             except (SQLAlchemyError, OSError) as error:
                 if reachable:
-                    logger.warning("the database does not answer; experiments and policies stay as they are (%s)", type(error).__name__)
+                    logger.warning(
+                        "the database does not answer; experiments and policies stay as they are (%s)", type(error).__name__
+                    )
                 reachable = False
             except Exception:  # whatever is wrong with one change, the next one is looked at
                 logger.exception("experiments could not be read")

@@ -1,7 +1,7 @@
 """What is evaluated in a request of an experiment to tell whether a policy could have acted in it: the triggered analysis.
 
-In an arm that acts, its own rules. In a control arm that does not act, the other arms' rules, in shadow: the tokens are those of stock
-vLLM, and up to where a rule first fires they are drawn as they would be in the arm, so it fires as often in both.
+In an arm that acts, its own rules. In a control arm that does not act, the other arms' rules, in shadow: the tokens are those of
+stock vLLM, and up to where a rule first fires they are drawn as they would be in the arm, so it fires as often in both.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from forkpoint_policies.spec import MOST_RULES, Policy, Rule
 
 from ..intervention import Plan
@@ -30,8 +31,8 @@ class Watch:
         """A bit for each arm whose policy would have acted somewhere in these choices."""
         found, numbers = self.always, [rule.number for rule in self.plan.program.rules]
         for profile in profiles:
-            fired = profile.fired.any(axis=0).tolist()
-            acted = {number for number, there in zip(numbers, fired, strict=False) if there}
+            fired = np.flatnonzero(profile.fired[:, : len(numbers)].any(axis=0))
+            acted = {numbers[index] for index in fired.tolist()}
             found |= sum(1 << arm for arm, rules in self.rules.items() if acted & rules and not found >> arm & 1)
         return found
 

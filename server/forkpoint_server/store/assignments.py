@@ -27,7 +27,7 @@ def add_assignments(database: Engine, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def remove_older(database: Engine, than: float) -> int:
-    """Delete what was created before a time (seconds since 1970), with its outcomes; how many rows. In pieces, so that nobody waits."""
+    """Delete what was created before a time (seconds since 1970), with its outcomes, in pieces, so that nobody waits; how many."""
     keys = ASSIGNMENTS.c.experiment, ASSIGNMENTS.c.request_id
     old = select(*keys).where(ASSIGNMENTS.c.created < than).limit(CHUNK)
     removed = 0

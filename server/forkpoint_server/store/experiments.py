@@ -18,7 +18,7 @@ DEFINITIONS = "definitions"
 
 @dataclass(frozen=True)
 class Epoch:
-    """A period of unchanged weights. `arms`: per arm its `status` and its `intervals`, as [from, to, epoch in which it was given]."""
+    """A period of unchanged weights. `arms`: per arm its `status` and its `intervals`: [from, to, epoch in which it was given]."""
 
     number: int
     arms: Mapping[str, Any]
@@ -88,9 +88,7 @@ def add_experiment(
         return Stored(number, name, definition, status, now, (Epoch(0, arms, now),))
 
 
-def change_experiment(
-    database: Engine, name: str, change: Callable[[Stored], tuple[str, Mapping[str, Any] | None]]
-) -> Stored:
+def change_experiment(database: Engine, name: str, change: Callable[[Stored], tuple[str, Mapping[str, Any] | None]]) -> Stored:
     """Change an experiment: `change` gives its new status and, for a new epoch, its arms. Raises KeyError when there is none.
 
     What `change` raises undoes everything.
@@ -137,7 +135,9 @@ def _number(connection: Connection) -> int:
 
 
 def _policies(connection: Connection) -> dict[str, Any]:
-    return {row.name: row.policy for row in connection.execute(select(POLICIES.c.name, POLICIES.c.policy).order_by(POLICIES.c.name))}
+    return {
+        row.name: row.policy for row in connection.execute(select(POLICIES.c.name, POLICIES.c.policy).order_by(POLICIES.c.name))
+    }
 
 
 def _experiments(connection: Connection, name: str | None = None) -> tuple[Stored, ...]:

@@ -22,13 +22,17 @@ VALUES = {
 }
 """The metrics that each request has by itself."""
 
+BY_UNIT = ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.epoch
+
 
 @dataclass(frozen=True)
 class UnitSums:
-    """One metric of one arm: per unit that has a value, [units], how many of its requests have one, and their sum."""
+    """One metric of one arm, [entries]: per unit and epoch with a value, how many of its requests have one, and their sum."""
 
     requests: NDArray[np.float64]
     sums: NDArray[np.float64]
+    units: NDArray[np.int64]
+    epochs: NDArray[np.int64]
 
 
 Sums = Mapping[str, Mapping[str, UnitSums]]
@@ -53,7 +57,7 @@ def unit_sums(database: Engine, experiment: int, until: float, arms: Sequence[st
     if triggered is not None:
         chosen += [ASSIGNMENTS.c.arm.in_(arms), ASSIGNMENTS.c.triggered.op("&")(1 << triggered) != 0]
     with database.connect() as connection:
-        return {**_merged(_built_in(connection, chosen), _posted(connection, chosen))}
+        return _merged(_built_in(connection, chosen), _posted(connection, chosen))
 
 
 def counted(database: Engine, experiment: int) -> Mapping[str, Counted]:
@@ -79,7 +83,7 @@ def counted(database: Engine, experiment: int) -> Mapping[str, Counted]:
 
 
 def units_by_epoch(database: Engine, experiment: int, until: float) -> dict[tuple[int, int], dict[str, int]]:
-    """How many units of each arm were first seen in an epoch, by (the epoch in which their part of the space was given, that epoch)."""
+    """How many units of each arm were first seen in an epoch, by (the epoch in which their part was given, that epoch)."""
     first = (
         select(
             ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.stratum, func.min(ASSIGNMENTS.c.epoch).label("seen")
@@ -109,29 +113,33 @@ def _built_in(connection: Connection, chosen: Iterable[ColumnElement[bool]]) -> 
     columns = [
         one for column in VALUES.values() for one in (func.count(column), func.sum(case((column.is_not(None), column), else_=0)))
     ]
-    rows = connection.execute(
-        select(ASSIGNMENTS.c.arm, *columns).where(*chosen).group_by(ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit)
-    ).all()
+    rows = connection.execute(select(*BY_UNIT, *columns).where(*chosen).group_by(*BY_UNIT)).all()
     found: dict[tuple[str, str], UnitSums] = {}
     for arm in sorted({row[0] for row in rows}):
-        table = np.array([row[1:] for row in rows if row[0] == arm], np.float64)
+        keys = np.array([row[1:3] for row in rows if row[0] == arm], np.int64)
+        table = np.array([row[3:] for row in rows if row[0] == arm], np.float64)
         for number, metric in enumerate(VALUES):
             has = table[:, 2 * number] > 0
-            found[arm, metric] = UnitSums(table[has, 2 * number], table[has, 2 * number + 1])
+            found[arm, metric] = UnitSums(table[has, 2 * number], table[has, 2 * number + 1], *keys[has].T)
     return found
 
 
 def _posted(connection: Connection, chosen: Iterable[ColumnElement[bool]]) -> dict[tuple[str, str], UnitSums]:
     rows = connection.execute(
-        select(ASSIGNMENTS.c.arm, OUTCOMES.c.metric, func.count(), func.sum(OUTCOMES.c.value))
+        select(*BY_UNIT, OUTCOMES.c.metric, func.count(), func.sum(OUTCOMES.c.value))
         .join_from(OUTCOMES, ASSIGNMENTS)
         .where(*chosen)
-        .group_by(ASSIGNMENTS.c.arm, OUTCOMES.c.metric, ASSIGNMENTS.c.unit)
+        .group_by(*BY_UNIT, OUTCOMES.c.metric)
     )
-    gathered: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for arm, metric, count, total in rows:
-        gathered.setdefault((arm, metric), []).append((count, total))
-    return {key: UnitSums(*np.array(pairs, np.float64).T) for key, pairs in gathered.items()}
+    gathered: dict[tuple[str, str], list[tuple[int, int, int, float]]] = {}
+    for arm, unit, epoch, metric, count, total in rows:
+        gathered.setdefault((arm, metric), []).append((unit, epoch, count, total))
+    found = {}
+    for key, entries in gathered.items():
+        units, epochs, counts, totals = zip(*entries, strict=True)
+        sums = np.array(counts, np.float64), np.array(totals, np.float64)
+        found[key] = UnitSums(*sums, np.array(units, np.int64), np.array(epochs, np.int64))
+    return found
 
 
 def _merged(*parts: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, UnitSums]]:

@@ -47,7 +47,9 @@ class ContradictionError(ValueError):
     def __init__(self, outcome: Outcome, there: float) -> None:
         self.outcome = outcome
         self.there = there
-        super().__init__(f"{outcome.metric} of {outcome.request_id} is {there:g} already; an outcome is never changed to {outcome.value:g}")
+        super().__init__(
+            f"{outcome.metric} of {outcome.request_id} is {there:g} already; an outcome is never changed to {outcome.value:g}"
+        )
 
 
 class TooManyMetricsError(ValueError):
@@ -96,7 +98,9 @@ def _insert(connection: Connection, experiment: int, outcomes: Sequence[Outcome]
             {"experiment": experiment, **outcome._asdict(), "created": now} for outcome in outcomes[begin : begin + CHUNK]
         ]  # fmt: skip
         added = insert(connection, OUTCOMES).values(rows).on_conflict_do_nothing()
-        new += [(row.request_id, row.metric) for row in connection.execute(added.returning(OUTCOMES.c.request_id, OUTCOMES.c.metric))]
+        new += [
+            (row.request_id, row.metric) for row in connection.execute(added.returning(OUTCOMES.c.request_id, OUTCOMES.c.metric))
+        ]
     return new
 
 
