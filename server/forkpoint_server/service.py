@@ -19,11 +19,12 @@ from vllm.reasoning import ReasoningParserManager
 from .calibration import Calibration
 from .connector_ids import find_connectors
 from .experiments.live import Enrolment
-from .experiments.recording import Attendance, Recorder
+from .experiments.recording import Attendance
 from .experiments.running import Experiments
 from .intervention import Intervention, Part, Plan
 from .registry import Registry
 from .resolution import Asked
+from .store.recorder import Recorder
 from .telemetry import Receiver
 from .traces import Traces
 

@@ -13,8 +13,8 @@ from .. import metrics
 from ..errors import Refused
 from ..store.experiments import Stored
 from ..store.outcomes import Added, ContradictionError, Outcome, TooManyMetricsError, UnknownRequestError, add_outcomes
+from ..store.recorder import Recorder
 from .definition import MOST_METRICS
-from .recording import Recorder
 
 WAIT_SECONDS = 2.0
 """How long a request that is not there is waited for: it may be on its way to the database, here or on another server."""

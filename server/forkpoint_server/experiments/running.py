@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..registry import Registry
 from ..store.experiments import Definitions, Stored, read_definitions, read_number
+from ..store.threads import in_thread
 from .live import Enrolment, Live, MakePlan, make_live
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class Experiments:
     async def refresh(self) -> None:
         """Read all definitions, if there are newer ones."""
         async with self._reading:
-            if await asyncio.to_thread(read_number, self._database) != self._number:
-                await self._take(await asyncio.to_thread(read_definitions, self._database))
+            if await in_thread(read_number, self._database) != self._number:
+                await self._take(await in_thread(read_definitions, self._database))
 
     async def follow(self) -> None:
         """Read what was changed just now; where the database does not answer, the next look takes it up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..experiments.recording import SERVER
 from ..resolution import read_asked
 from ..service import Service
 from ..store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+from ..store.threads import in_thread
 from .admin import admin_only
 from .bodies import json_of
 from .storing import asking
@@ -64,7 +64,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         effects = effects_of(effect)
         stored = await _stored(service, name)
         oldest = service.experiments.oldest(name)
-        await asyncio.to_thread(service.recorder.flush, FLUSH_SECONDS)
+        await in_thread(service.recorder.flush, FLUSH_SECONDS)
         counts = await asking(figures, service.database, stored)
         live = service.experiments.live(stored)
         analysis = await asking(analysed, service.database, stored, live, oldest, SERVER, effects)

@@ -1,8 +1,7 @@
-"""The way from a route to the database: in a thread, and with a clear answer when there is none."""
+"""The way from a route to the database, with a clear answer when it does not answer."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
@@ -11,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import Refused
+from ..store.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _Found = TypeVar("_Found")
 async def asking(function: Callable[_Given, _Found], *given: _Given.args, **options: _Given.kwargs) -> _Found:
     """What a function that uses the database gives. Raises Refused (503) when the database does not answer."""
     try:
-        return await asyncio.to_thread(function, *given, **options)
+        return await in_thread(function, *given, **options)
     except SQLAlchemyError as error:
         logger.warning("the database does not answer (%s)", type(error).__name__)
         raise Refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ VALUES = {
 }
 """The metrics that each request has by itself."""
 
+DAY_SECONDS = 86_400.0
 BY_UNIT = ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.epoch
 
 
@@ -101,9 +103,11 @@ def units_by_epoch(database: Engine, experiment: int, until: float) -> dict[tupl
 
 
 def longest_seconds(database: Engine, experiment: int, without: str) -> float:
-    """The longest that a request which another server recorded has taken; 0 when there are none."""
+    """The longest that a request which another server recorded within a day has taken; 0 when there are none."""
     longest = select(func.max(ASSIGNMENTS.c.latency_seconds)).where(
-        ASSIGNMENTS.c.experiment == experiment, ASSIGNMENTS.c.server != without
+        ASSIGNMENTS.c.experiment == experiment,
+        ASSIGNMENTS.c.server != without,
+        ASSIGNMENTS.c.created > time.time() - DAY_SECONDS,
     )
     with database.connect() as connection:
         return float(connection.execute(longest).scalar_one() or 0.0)
