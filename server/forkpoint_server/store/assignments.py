@@ -22,8 +22,9 @@ def add_assignments(database: Engine, rows: Sequence[Mapping[str, Any]]) -> int:
     if not rows:
         return 0
     with writing(database) as connection:
-        added = insert(connection, ASSIGNMENTS).on_conflict_do_nothing().returning(ASSIGNMENTS.c.request_id)
-        return len(connection.execute(added, [dict(row) for row in rows]).all())
+        added = insert(connection, ASSIGNMENTS).on_conflict_do_nothing()
+        counted = {"preserve_rowcount": True}
+        return connection.execute(added, [dict(row) for row in rows], execution_options=counted).rowcount
 
 
 def remove_older(database: Engine, than: float) -> int:
