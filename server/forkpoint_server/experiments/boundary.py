@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
+from scipy.optimize import brentq
 from scipy.special import log_ndtr
 from ville import best_rho, normal_mixture
 
@@ -31,10 +32,18 @@ def mixing(one_sided: bool) -> float:
 def radius(variance: float, requests: float, alpha: float, one_sided: bool = False) -> float:
     """How far the interval reaches from an estimate, to each side or, one-sided, to the one side.
 
-    `variance` is that of the estimate, as it is now, `requests` its clock.
+    `variance` is that of the estimate, as it is now, `requests` its clock. One-sided, the mixture is over half of a normal
+    distribution, whose boundary has no closed form.
     """
-    boundary = float(normal_mixture(requests, alpha, mixing(one_sided), one_sided))
-    return math.sqrt(variance / requests) * boundary
+    boundary = math.sqrt(variance / requests) * float(normal_mixture(requests, alpha, mixing(one_sided)))
+    if not one_sided:
+        return boundary
+    deviation = math.sqrt(variance)
+
+    def missing(z: float) -> float:
+        return -math.log(alpha) - log_e_value(z, requests, one_sided)
+
+    return float(brentq(missing, 0.0, boundary / deviation)) * deviation
 
 
 def log_e_value(z: float, requests: float, one_sided: bool = False) -> float:

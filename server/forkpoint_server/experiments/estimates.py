@@ -8,7 +8,7 @@ size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,30 +42,30 @@ class _Entries:
 
     requests: NDArray[np.float64]
     sums: NDArray[np.float64]
-    units: NDArray[np.int64]
+    units: NDArray[np.int64] | None
+    unit_count: int
     periods: NDArray[np.int64]
-
-    @property
-    def unit_count(self) -> int:
-        return int(self.units.max()) + 1 if self.units.size else 0
 
     def by_period(self, values: NDArray[np.float64], periods: int) -> NDArray[np.float64]:
         return np.bincount(self.periods, values, periods).astype(np.float64)
 
     def by_unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(self.units, values, self.unit_count).astype(np.float64)
+        return values if self.units is None else np.bincount(self.units, values, self.unit_count).astype(np.float64)
 
 
 def _entries(sums: Sums, scale: float, among: NDArray[np.int64] | None = None) -> _Entries:
-    """The entries in the periods of `among`, all of them without; sums over `scale`, against overflow."""
-    keep = sums.usable
-    periods = np.zeros(keep.size, np.int64) if sums.periods is None else sums.periods
-    if among is not None:
-        keep &= np.isin(periods, among)
-        periods = np.searchsorted(among, periods)
-    given = np.arange(keep.size) if sums.units is None else sums.units
-    units = np.unique(given[keep], return_inverse=True)[1]
-    return _Entries(sums.requests[keep], sums.sums[keep] / scale, units, periods[keep])
+    """The entries in the periods of `among`, in one period without; sums over `scale`, against overflow."""
+    keep, periods = sums.usable, None
+    if among is not None and sums.periods is not None:
+        keep = keep & np.isin(sums.periods, among)
+        periods = np.searchsorted(among, sums.periods[keep])
+    units, count = None, int(np.count_nonzero(keep))
+    if periods is None:
+        periods = np.zeros(count, np.int64)
+    if sums.units is not None:
+        numbers, units = np.unique(sums.units[keep], return_inverse=True)
+        count = numbers.size
+    return _Entries(sums.requests[keep], sums.sums[keep] / scale, units, count, periods)
 
 
 def _scale(*of: Sums) -> float:
@@ -81,13 +81,13 @@ def unit_count(sums: Sums) -> int:
 def estimate_mean(sums: Sums) -> Estimate:
     """The mean of one arm's requests."""
     scale = _scale(sums)
-    entries = replace(_entries(sums, scale), periods=np.zeros(int(sums.usable.sum()), np.int64))
+    entries = _entries(sums, scale)
     requests = float(entries.requests.sum())
     if not requests:
         return Estimate(None, math.nan, 0.0, "no values yet")
     mean = float(entries.sums.sum()) / requests
     influence = _influence(entries, np.array([mean]), np.array([1 / requests]))
-    variance = _variance(influence) * scale**2
+    variance = _variance(influence) * scale * scale
     reason = _too_few(entries.unit_count, effective_units(influence))
     return Estimate(mean * scale, variance, requests, reason or _unusable(mean * scale, variance))
 
@@ -96,7 +96,7 @@ def estimate_difference(arm: Sums, control: Sums) -> Estimate:
     """The mean of an arm's requests less that of the control's, within each period, weighted by what the periods can tell.
 
     A period weighs n_arm x n_control / (n_arm + n_control), which is 0 where one of them has no requests. The clock is four times
-    their sum: all requests, where both arms have as many.
+    their sum: all requests, where both arms have as many. Raises ValueError where only one of them tells its periods.
     """
     scale = _scale(arm, control)
     among = _common_periods(arm, control)
@@ -120,17 +120,18 @@ def estimate_difference(arm: Sums, control: Sums) -> Estimate:
         # An arm's own values do not tell its variance: a rare event that it has not seen yet is no certainty that there are none.
         variance = max(variance, _variance(pooled))
         effective = effective_units(pooled) * fewest / pooled.size
-    variance *= scale**2
+    variance *= scale * scale
     reason = _too_few(fewest, effective) or _unusable(value * scale, variance)
     return Estimate(value * scale, variance, 4 * float(overlap.sum()), reason)
 
 
 def _common_periods(arm: Sums, control: Sums) -> NDArray[np.int64]:
+    if not (arm.usable.any() and control.usable.any()):
+        return np.empty(0, np.int64)
+    if arm.periods is None and control.periods is None:
+        return np.zeros(1, np.int64)
     if arm.periods is None or control.periods is None:
-        if arm.periods is not control.periods:
-            raise ValueError("of two arms that are compared both say in which periods their requests came, or neither")
-        both = arm.usable.any() and control.usable.any()
-        return np.zeros(int(both), np.int64)
+        raise ValueError("of two arms that are compared both say in which periods their requests came, or neither")
     return np.intersect1d(arm.periods[arm.usable], control.periods[control.usable])
 
 

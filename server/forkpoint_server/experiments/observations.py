@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ class Sums:
         if any(len(shape) != 1 or shape != given[0] for shape in given):
             raise ValueError(f"requests, sums, units and periods are one list each, of equal length, not of shapes {given}")
 
-    @property
+    @cached_property
     def usable(self) -> NDArray[np.bool_]:
         """[entries] False where a number is not finite, or where there are no requests."""
         with np.errstate(invalid="ignore"):
