@@ -61,23 +61,21 @@ class InterveningEngine:
         params = sampling_params.clone()
         params.extra_args = without_instruction(params.extra_args)
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
-        if intervention is None:
-            return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
+        if intervention is not None and intervention.enrolment is not None:
+            self._enter(intervention, params, prompt)
+        if intervention is not None and intervention.gives_way and intervention.growing is not None:
+            _give_way(intervention, params, prompt)
+        if intervention is None or intervention.silent:
+            return self._watched(self._engine.generate(prompt, params, request_id, **options))
         growing = intervention.growing
         if growing is not None:
-            try:
-                return self._tree(prompt, params, request_id, options, intervention, growing)
-            except VLLMValidationError:
-                if not intervention.gives_way:
-                    raise
-            intervention.given_up = True
-            return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
+            return self._tree(prompt, params, request_id, options, intervention, growing)
         traces = intervention.open(params.n)
         begin = _begin(intervention.plan.program, prompt)
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
-            return self._watched(outputs, intervention.label, traces[0], _is_cumulative(params))
+            return self._watched(outputs, intervention, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
 
     def directly(
@@ -100,11 +98,32 @@ class InterveningEngine:
         children = [child for name in asked for child in self._children.get(name, ())]
         await self._engine.abort([*asked, *children], **options)
 
+    def _enter(self, intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
+        """A request of an experiment in which some arm grows trees: if this one could not, it is in no arm."""
+        assert intervention.enrolment is not None
+        if intervention.enrolment.grows and not intervention.traces:
+            try:
+                _check_branches(params, prompt)
+            except VLLMValidationError:
+                intervention.withdraw()
+        intervention.prompt_tokens += len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
+
     async def _watched(
-        self, outputs: AsyncGenerator[RequestOutput, None], label: str, trace: Trace | None = None, cumulative: bool = False
+        self,
+        outputs: AsyncGenerator[RequestOutput, None],
+        intervention: Intervention | None = None,
+        trace: Trace | None = None,
+        cumulative: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends."""
         ended = False
+
+        def finished(reason: str) -> None:
+            if intervention is None:
+                metrics.REQUESTS.labels("none", "", reason).inc()
+            else:
+                intervention.finished(reason)
+
         try:
             outputs = self._counted_inside(outputs)
             async with aclosing(outputs if trace is None else _kept(outputs, trace, cumulative)) as watched:
@@ -112,11 +131,11 @@ class InterveningEngine:
                     for choice in output.outputs:
                         if choice.finish_reason is not None:
                             ended = True
-                            metrics.REQUESTS.labels(label, "", choice.finish_reason).inc()
+                            finished(choice.finish_reason)
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
-                metrics.REQUESTS.labels(label, "", "abort").inc()
+                finished("abort")
             raise
 
     def _tree(
@@ -219,7 +238,7 @@ class InterveningEngine:
         async def run(number: int) -> None:
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
-                async with aclosing(self._watched(outputs, intervention.label, traces[number], cumulative)) as watched:
+                async with aclosing(self._watched(outputs, intervention, traces[number], cumulative)) as watched:
                     async for output in watched:
                         arrived.put_nowait((number, output))
                 arrived.put_nowait((number, None))
@@ -272,6 +291,14 @@ async def _kept(
                 trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
+
+
+def _give_way(intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
+    """Do without a default policy that branches where a branch could not go on."""
+    try:
+        _check_branches(params, prompt)
+    except VLLMValidationError:
+        intervention.give_way()
 
 
 def _check_branches(params: SamplingParams, prompt: Any) -> None:

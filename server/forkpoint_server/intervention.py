@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from forkpoint_policies.compiler import Compiled, Target
@@ -16,6 +16,9 @@ from . import metrics
 from .branching.tree import Node, Tree
 from .connector_ids import ConnectorIds
 from .telemetry import Profile, Receiver, Trace
+
+if TYPE_CHECKING:
+    from .experiments.live import Enrolment
 
 ALTERNATIVES = 5
 BRANCH_ALTERNATIVES = 20
@@ -48,11 +51,20 @@ class Plan:
         return self.policy.digest
 
 
+class Part(NamedTuple):
+    """What is done with a request: a plan, the policy's name in the metrics, and whether it is one that was asked for."""
+
+    plan: Plan
+    label: str
+    named: bool
+
+
 @dataclass
 class Intervention:
-    """What one HTTP request asked for, and its traces, in the order of the response's choices.
+    """What one HTTP request asked for, or its experiment gave it, and its traces, in the order of the response's choices.
 
-    A policy that `gives_way` was not asked for by the request: where it cannot be, it is `given_up`.
+    `otherwise` is what it would get without its experiment. One that is `silent` does nothing and is not told of. A policy that
+    `gives_way` was not asked for by the request: where it cannot be, the request gets `without`.
     """
 
     plan: Plan
@@ -66,8 +78,13 @@ class Intervention:
     traces: list[Trace] = field(default_factory=list)
     tree: Tree | None = None
     response_id: str | None = None
+    enrolment: Enrolment | None = None
+    otherwise: Part | None = None
     gives_way: bool = False
-    given_up: bool = False
+    without: Part | None = None
+    silent: bool = False
+    prompt_tokens: int = 0
+    endings: list[str] = field(default_factory=list)  # how choices finished
 
     @property
     def growing(self) -> Rule | None:
@@ -75,9 +92,37 @@ class Intervention:
         return None if self.plan.policy.shadow else self.plan.policy.growing
 
     @property
-    def told_policy(self) -> str | None:
-        """The name of the policy under which the request ran, if one was asked for."""
-        return self.plan.policy.name if self.named and not self.given_up else None
+    def arm(self) -> str:
+        """`EXPERIMENT/ARM`, empty outside of experiments."""
+        return "" if self.enrolment is None else self.enrolment.label
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the response's headers say of it."""
+        policy = {"X-Forkpoint-Policy": self.plan.policy.name} if self.named else {}
+        return {**policy, **({"X-Forkpoint-Arm": self.arm} if self.arm else {})}
+
+    def withdraw(self) -> None:
+        """Leave the experiment, before anything was generated."""
+        assert self.enrolment is not None
+        metrics.INELIGIBLE.labels(self.enrolment.live.stored.name, "policy").inc()
+        self.enrolment = None
+        self._become(self.otherwise)
+
+    def give_way(self) -> None:
+        """Do without the server's default policy, before anything was generated."""
+        self._become(self.without)
+
+    def _become(self, part: Part | None) -> None:
+        if part is None:
+            self.silent = True
+        else:
+            self.plan, self.label, self.named = part
+
+    def finished(self, reason: str) -> None:
+        """Count a choice that has ended."""
+        self.endings.append(reason)
+        metrics.REQUESTS.labels(self.label, self.arm, reason).inc()
 
     def open(self, choices: int, begun: int = 0) -> list[Trace]:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
@@ -109,11 +154,11 @@ class Intervention:
         entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
         planning = entropy > self.threshold
         told: dict[str, Any] = {
-            "policy": self.told_policy,
-            "digest": self.plan.digest if self.told_policy is not None else None,
-            "shadow": self.plan.policy.shadow,
-            "experiment": None,
-            "arm": None,
+            "policy": self.plan.policy.name if self.named else None,
+            "digest": self.plan.digest if self.named else None,
+            "shadow": self.named and self.plan.policy.shadow,
+            "experiment": None if self.enrolment is None else self.enrolment.live.stored.name,
+            "arm": None if self.enrolment is None else self.enrolment.arm.name,
             "tokens": sum(len(trace.tokens) for trace in self.traces) if self.tree is None else self.tree.generated,
             "forks": int(planning.sum()),
             "mean_entropy": _mean(entropy),
@@ -121,7 +166,7 @@ class Intervention:
             "mean_entropy_execution": _mean(entropy[~planning]),
             "threshold": self.threshold,
             "reasoning_tokens": sum(map(self._reasoning_tokens, self.traces, profiles)),
-            "interventions": self._interventions(profiles) if self.told_policy is not None else {},
+            "interventions": self._interventions(profiles) if self.named else {},
             "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
             "forced": sum(int(profile.forced.sum()) for profile in profiles),
             "refused": sum(int(profile.refused.sum()) for profile in profiles),
@@ -132,6 +177,14 @@ class Intervention:
         if self.forks:
             told["fork_points"] = self._fork_points(profiles)
         return told
+
+    def recorded(self) -> dict[str, Any]:
+        """What is kept of a request of an experiment."""
+        assert self.enrolment is not None
+        told = self.summary()
+        measures = ("tokens", "reasoning_tokens", "forks", "mean_entropy", "mean_entropy_forks", "mean_entropy_execution")
+        triggered = self.enrolment.watch.triggered(trace.profile() for trace in self.traces)
+        return {"prompt_tokens": self.prompt_tokens, "triggered": triggered, **{name: told[name] for name in measures}}
 
     def report(self) -> dict[str, Any]:
         """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
