@@ -54,7 +54,7 @@ class Run:
     stops: frozenset[int]
 
     def side_by_side(self, prompt: int) -> int:
-        """How many requests that share a prompt of so many tokens are to run at once: without a cache each computes it by itself."""
+        """How many requests that share a prompt of so many tokens are to run at once; without a cache each computes it."""
         config = self.engine.vllm_config
         if config.cache_config.enable_prefix_caching:
             return self.turns.most
