@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import vllm
+from forkpoint_policies.spec import PolicyError
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from vllm import envs
@@ -27,11 +28,11 @@ from vllm.tool_parsers import ToolParserManager
 from . import __version__, metrics
 from .calibration import read_calibration
 from .engine import BranchLimits, InterveningEngine
-from .errors import Refused, refusal
+from .errors import Refused, refusal, wrong_policy
 from .middleware import Interventions
 from .registry import Registry
-from .routes.admin import admin_only
 from .routes.calibration import calibration_router
+from .routes.experiments import experiments_router
 from .routes.forks import forks_router
 from .routes.policies import policies_router
 from .service import Service, served_target
@@ -81,16 +82,18 @@ async def _serve(
     await asyncio.to_thread(threshold.read)
     parser, calibration = args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     target = await asyncio.to_thread(served_target, engine, parser, calibration, threshold.nats)
-    service = Service(target, registry, default, receiver, models, args.max_branches, database, threshold)
+    service = Service(target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days)
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
     app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
     app.add_exception_handler(Refused, refusal)
+    app.add_exception_handler(PolicyError, wrong_policy)
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
-    app.include_router(policies_router(service))
+    app.include_router(policies_router(service, args.admin_api_key))
+    app.include_router(experiments_router(service, args.admin_api_key))
     app.include_router(forks_router(service))
-    app.include_router(calibration_router(service, admin_only(args.admin_api_key)))
+    app.include_router(calibration_router(service, args.admin_api_key))
     await init_app_state(
         cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
         app.state,
@@ -103,24 +106,28 @@ async def _serve(
     logger.info("serving on %s with %d named policies", address, len(list(registry)))
     log_config = get_uvicorn_log_config(args)
     options: dict[str, Any] = {"log_config": log_config} if log_config is not None else {}
-    return await serve_http(
-        app,
-        sock=sock,
-        enable_ssl_refresh=args.enable_ssl_refresh,
-        host=args.host,
-        port=args.port,
-        log_level=args.uvicorn_log_level,
-        access_log=not args.disable_uvicorn_access_log,
-        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
-        ssl_keyfile=args.ssl_keyfile,
-        ssl_certfile=args.ssl_certfile,
-        ssl_ca_certs=args.ssl_ca_certs,
-        ssl_cert_reqs=args.ssl_cert_reqs,
-        ssl_ciphers=args.ssl_ciphers,
-        h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
-        h11_max_header_count=args.h11_max_header_count,
-        **options,
-    )
+    await service.start()
+    try:
+        return await serve_http(
+            app,
+            sock=sock,
+            enable_ssl_refresh=args.enable_ssl_refresh,
+            host=args.host,
+            port=args.port,
+            log_level=args.uvicorn_log_level,
+            access_log=not args.disable_uvicorn_access_log,
+            timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+            ssl_keyfile=args.ssl_keyfile,
+            ssl_certfile=args.ssl_certfile,
+            ssl_ca_certs=args.ssl_ca_certs,
+            ssl_cert_reqs=args.ssl_cert_reqs,
+            ssl_ciphers=args.ssl_ciphers,
+            h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
+            h11_max_header_count=args.h11_max_header_count,
+            **options,
+        )
+    finally:
+        await service.stop()
 
 
 def import_parsers(args: Namespace) -> None:

@@ -64,8 +64,10 @@ class InterveningEngine:
         params = sampling_params.clone()
         params.extra_args = without_instruction(params.extra_args)
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
-        if intervention is None:
-            return self._watched(self._engine.generate(prompt, params, request_id, **options), "none")
+        if intervention is not None and intervention.enrolment is not None:
+            self._enter(intervention, params, prompt)
+        if intervention is None or intervention.silent:
+            return self._watched(self._engine.generate(prompt, params, request_id, **options))
         growing = intervention.plan.policy.growing
         if growing is not None and not intervention.plan.policy.shadow:
             return self._tree(prompt, params, request_id, options, intervention, growing)
@@ -74,7 +76,7 @@ class InterveningEngine:
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
-            return self._watched(outputs, intervention.label, traces[0], _is_cumulative(params))
+            return self._watched(outputs, intervention, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
 
     def directly(
@@ -96,11 +98,32 @@ class InterveningEngine:
         children = [child for name in asked for child in self._children.get(name, ())]
         await self._engine.abort([*asked, *children], **options)
 
+    def _enter(self, intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
+        """A request of an experiment in which some arm grows trees: if this one could not, it is in no arm."""
+        assert intervention.enrolment is not None
+        if intervention.enrolment.grows and not intervention.traces:
+            try:
+                _check_branches(params, prompt)
+            except VLLMValidationError:
+                intervention.withdraw()
+        intervention.prompt_tokens += len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
+
     async def _watched(
-        self, outputs: AsyncGenerator[RequestOutput, None], label: str, trace: Trace | None = None, cumulative: bool = False
+        self,
+        outputs: AsyncGenerator[RequestOutput, None],
+        intervention: Intervention | None = None,
+        trace: Trace | None = None,
+        cumulative: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends."""
         ended = False
+
+        def finished(reason: str) -> None:
+            if intervention is None:
+                metrics.REQUESTS.labels("none", "", reason).inc()
+            else:
+                intervention.finished(reason)
+
         try:
             outputs = self._counted_inside(outputs)
             async with aclosing(outputs if trace is None else _kept(outputs, trace, cumulative)) as watched:
@@ -108,11 +131,11 @@ class InterveningEngine:
                     for choice in output.outputs:
                         if choice.finish_reason is not None:
                             ended = True
-                            metrics.REQUESTS.labels(label, "", choice.finish_reason).inc()
+                            finished(choice.finish_reason)
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
             if not ended:
-                metrics.REQUESTS.labels(label, "", "abort").inc()
+                finished("abort")
             raise
 
     def _tree(
@@ -215,7 +238,7 @@ class InterveningEngine:
         async def run(number: int) -> None:
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
-                async with aclosing(self._watched(outputs, intervention.label, traces[number], cumulative)) as watched:
+                async with aclosing(self._watched(outputs, intervention, traces[number], cumulative)) as watched:
                     async for output in watched:
                         arrived.put_nowait((number, output))
                 arrived.put_nowait((number, None))

@@ -42,6 +42,12 @@ async def refusal(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_object(error), error.status, headers)
 
 
+async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:
+    """The response to a PolicyError, wherever in a route it was raised."""
+    assert isinstance(error, PolicyError)
+    return wrong(error)
+
+
 def wrong(error: PolicyError) -> JSONResponse:
     """400: what was asked for cannot be."""
     return JSONResponse(create_error_response(str(error), param=error.field).model_dump(), HTTPStatus.BAD_REQUEST)

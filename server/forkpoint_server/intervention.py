@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from forkpoint_policies.compiler import Compiled, Target
@@ -16,6 +16,9 @@ from . import metrics
 from .branching.tree import Node, Tree
 from .connector_ids import ConnectorIds
 from .telemetry import Profile, Receiver, Trace
+
+if TYPE_CHECKING:
+    from .experiments.live import Enrolment
 
 ALTERNATIVES = 5
 
@@ -46,9 +49,20 @@ class Plan:
         return self.policy.digest
 
 
+class Part(NamedTuple):
+    """What is done with a request: a plan, the policy's name in the metrics, and whether it is one that was asked for."""
+
+    plan: Plan
+    label: str
+    named: bool
+
+
 @dataclass
 class Intervention:
-    """What one HTTP request asked for, and its traces, in the order of the response's choices."""
+    """What one HTTP request asked for, or its experiment gave it, and its traces, in the order of the response's choices.
+
+    `otherwise` is what it would get without its experiment. One that is `silent` does nothing and is not told of.
+    """
 
     plan: Plan
     label: str  # the policy's name in the metrics
@@ -61,6 +75,37 @@ class Intervention:
     traces: list[Trace] = field(default_factory=list)
     tree: Tree | None = None
     response_id: str | None = None
+    enrolment: Enrolment | None = None
+    otherwise: Part | None = None
+    silent: bool = False
+    prompt_tokens: int = 0
+    endings: list[str] = field(default_factory=list)  # how choices finished
+
+    @property
+    def arm(self) -> str:
+        """`EXPERIMENT/ARM`, empty outside of experiments."""
+        return "" if self.enrolment is None else self.enrolment.label
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the response's headers say of it."""
+        policy = {"X-Forkpoint-Policy": self.plan.policy.name} if self.named else {}
+        return {**policy, **({"X-Forkpoint-Arm": self.arm} if self.arm else {})}
+
+    def withdraw(self) -> None:
+        """Leave the experiment, before anything was generated."""
+        assert self.enrolment is not None
+        metrics.INELIGIBLE.labels(self.enrolment.live.stored.name, "policy").inc()
+        self.enrolment = None
+        if self.otherwise is None:
+            self.silent = True
+        else:
+            self.plan, self.label, self.named = self.otherwise
+
+    def finished(self, reason: str) -> None:
+        """Count a choice that has ended."""
+        self.endings.append(reason)
+        metrics.REQUESTS.labels(self.label, self.arm, reason).inc()
 
     def open(self, choices: int, begun: int = 0) -> list[Trace]:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
@@ -93,9 +138,9 @@ class Intervention:
         told: dict[str, Any] = {
             "policy": self.plan.policy.name if self.named else None,
             "digest": self.plan.digest if self.named else None,
-            "shadow": self.plan.policy.shadow,
-            "experiment": None,
-            "arm": None,
+            "shadow": self.named and self.plan.policy.shadow,
+            "experiment": None if self.enrolment is None else self.enrolment.live.stored.name,
+            "arm": None if self.enrolment is None else self.enrolment.arm.name,
             "tokens": sum(len(trace.tokens) for trace in self.traces) if self.tree is None else self.tree.generated,
             "forks": int(planning.sum()),
             "mean_entropy": _mean(entropy),
@@ -114,6 +159,14 @@ class Intervention:
         if self.forks:
             told["fork_points"] = self._fork_points(profiles)
         return told
+
+    def recorded(self) -> dict[str, Any]:
+        """What is kept of a request of an experiment."""
+        assert self.enrolment is not None
+        told = self.summary()
+        measures = ("tokens", "reasoning_tokens", "forks", "mean_entropy", "mean_entropy_forks", "mean_entropy_execution")
+        triggered = self.enrolment.watch.triggered(trace.profile() for trace in self.traces)
+        return {"prompt_tokens": self.prompt_tokens, "triggered": triggered, **{name: told[name] for name in measures}}
 
     def report(self) -> dict[str, Any]:
         """The whole trace, as `GET /v1/forks/{request_id}` tells it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Summary
 
 ENTROPY_BUCKETS_NATS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.672, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 LENGTH_BUCKETS_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -31,4 +31,19 @@ REASONING = Histogram(
 )
 DROPPED = Counter("forkpoint_telemetry_dropped", "Records of generated tokens that never arrived.")
 STEP = Histogram("forkpoint_step_seconds", "The kernel's own cost per step, on the worker's host.", buckets=STEP_BUCKETS_SECONDS)
+ASSIGNED = Counter("forkpoint_experiment_requests", "Requests that were assigned to an arm.", ["experiment", "arm"])
+INELIGIBLE = Counter(
+    "forkpoint_experiment_ineligible",
+    "Requests that are not in an experiment: without its unit, or such that some arm's policy could not apply.",
+    ["experiment", "reason"],
+)
+OUTCOME = Summary("forkpoint_experiment_outcome", "Outcomes that were posted here and are new.", ["experiment", "arm", "metric"])
+RECORDS_WAITING = Gauge(
+    "forkpoint_records_waiting", "Requests of experiments that are not written yet.", multiprocess_mode="livesum"
+)
+RECORDS_DROPPED = Counter(
+    "forkpoint_records_dropped",
+    "Requests of experiments that were not recorded, by why: full, duplicate, refused, stopped.",
+    ["reason"],
+)
 BUILD = Gauge("forkpoint_build_info", "Always 1; the versions are in the labels.", ["version", "vllm"], multiprocess_mode="max")

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Any
 
-from forkpoint_policies.spec import Growing, PolicyError
+from forkpoint_policies.spec import PolicyError
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .branching.controllers import gives_several
 from .errors import wrong
+from .generating import GENERATING, alone, check_choices, growing_of
 from .health import HEALTH, Healthy
-from .intervention import current
-from .resolution import HEADER, resolve, split_model
+from .intervention import Intervention, current
+from .resolution import HEADER, Asked, Resolved, resolve, split_model
 from .response import SummarisedSend
 from .service import Service
 
-GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
-WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
 WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
 """Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
-ALONE = ("use_beam_search", "background")
-"""Beam search asks the engine anew for each token; a background response is told of before it is generated."""
 FORKS = "/v1/forks"
 """Measures a text without a policy, whatever the header says: our clients send their default one with every request."""
-OWN = ("/v1/policies",)
+OWN = ("/v1/policies", "/v1/experiments")
 MODELS = "/v1/models"
 
 
@@ -59,20 +57,12 @@ class Interventions:
         if path not in GENERATING:
             await self._elsewhere(scope, receive, send, path, raw, body, models)
             return
-        header = Headers(scope=scope).get(HEADER)
+        headers = Headers(scope=scope)
         try:
-            asked = resolve(body, header, models, self._service.registry, self._service.default)
-            policy = asked.asked
-            for option in ALONE:
-                if body.get(option) in (None, False):
-                    continue
-                if asked.forks or (policy is not None and not asked.by_default):
-                    raise PolicyError("policy", f"does not work with {option}; leave one of the two out")
-                policy = None  # the server's default is for what can have one
-            rule = policy.policy.growing if policy is not None and not policy.policy.shadow else None
-            if rule is not None and rule.growing is not None:
-                _check_choices(path, body, rule.growing, self._service.most_branches)
-            intervention = await self._service.intervention(policy, asked.forks)
+            asked = resolve(body, headers.get(HEADER), models, self._service.registry, self._service.default)
+            policy = self._applicable(asked, path)
+            enrolment = None if asked.by_request else self._service.experiments.enrol(path, asked.body, headers)
+            intervention = await self._service.intervention(policy, asked.forks, enrolment)
         except PolicyError as error:
             await wrong(error)(scope, receive, send)
             return
@@ -81,21 +71,48 @@ class Interventions:
             scope = _with_length(scope, len(raw))
         if intervention is None:
             await self._app(scope, _replay(raw, receive), send)
-            return
+        else:
+            await self._intervene(scope, _replay(raw, receive), send, intervention)
+
+    def _applicable(self, asked: Resolved, path: str) -> Asked | None:
+        """The policy that a request gets outside of experiments. Raises PolicyError where it cannot have what it asks for."""
+        policy, option = asked.asked, alone(asked.body)
+        if option is not None:
+            if asked.forks or (policy is not None and not asked.by_default):
+                raise PolicyError("policy", f"does not work with {option}; leave one of the two out")
+            policy = None  # the server's default is for what can have one
+        growing = growing_of(policy.policy if policy is not None else None)
+        if growing is not None:
+            check_choices(path, asked.body, growing, self._service.most_branches)
+        return policy
+
+    async def _intervene(self, scope: Scope, receive: Receive, send: Send, intervention: Intervention) -> None:
+        """Handle a request under an intervention, tell of it in the response, and record it if it is part of an experiment."""
 
         async def summary(response_id: str | None) -> dict[str, Any]:
             await intervention.settle()
             intervention.response_id = response_id
             return intervention.summary()
 
-        headers = {"X-Forkpoint-Policy": policy.policy.name} if policy is not None else {}
+        def headers() -> dict[str, str] | None:
+            return None if intervention.silent else intervention.headers
+
+        summarised = SummarisedSend(send, headers, summary, intervention.generated)
         token = current.set(intervention)
+        attendance = self._service.attend(intervention)
+        failed = True
         try:
-            await self._app(scope, _replay(raw, receive), SummarisedSend(send, headers, summary, intervention.generated))
+            await self._app(scope, receive, summarised)
+            failed = False
+        except asyncio.CancelledError:  # the client is gone
+            failed = False
+            raise
         finally:
             current.reset(token)
             intervention.close()
             self._service.traces.keep(intervention)
+            if attendance is not None:
+                attendance.end(failed or (summarised.status or 0) >= HTTPStatus.BAD_REQUEST, summarised.streamed_id)
 
     async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]
@@ -148,19 +165,6 @@ class _ListedAliases:
         kept = [(name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")]
         await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
         await self._send({"type": "http.response.body", "body": response.body})
-
-
-def _check_choices(path: str, body: dict[str, Any], growing: Growing, most: int) -> None:
-    """A tree's answers are the request's choices, where it has such; or one of them is given."""
-    choices = body.get("n")
-    choices = choices if isinstance(choices, int) else 1
-    if gives_several(growing):
-        if path not in WITH_CHOICES:
-            raise PolicyError("policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one")
-        if choices > most:
-            raise PolicyError("n", f"is {choices}; a tree has at most {most} answers here (--max-branches)")
-    elif choices > 1:
-        raise PolicyError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:

@@ -15,12 +15,22 @@ RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"
 
 
 class Registry:
-    """Named policies, each with its placebo; fixed once the server runs."""
+    """Named policies, each with its placebo: those that the server was started with, and the stored ones, which come and go."""
 
     def __init__(self, added: Mapping[str, Policy] | None = None) -> None:
         known = [*library()]
         known += [named for policy in (added or {}).values() for named in with_placebo(policy)]
-        self._named = {named.policy.name: named for named in known}
+        self._fixed = {named.policy.name: named for named in known}
+        self._named = self._fixed
+
+    def replace_stored(self, stored: Mapping[str, Policy]) -> None:
+        """Take these as the stored policies, in place of the earlier ones; a name that the server was started with stays."""
+        added = {named.policy.name: named for policy in stored.values() for named in with_placebo(policy)}
+        self._named = {**added, **self._fixed} if added else self._fixed
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether the server was started with this name, so that it cannot be changed."""
+        return name in self._fixed
 
     def __iter__(self) -> Iterator[Named]:
         return iter(self._named.values())
@@ -46,14 +56,21 @@ def read_policies(folder: Path) -> dict[str, Policy]:
     found: dict[str, Policy] = {}
     for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
         policy = read_policy(file)
-        if policy.name in LIBRARY or policy.name in RESERVED_NAMES or policy.name in found:
+        if policy.name in LIBRARY or policy.name in found:
             raise PolicyError(f"{file}: name", f"{policy.name!r} is taken; choose another name")
-        if len(policy.name) + len(PLACEBO) > MOST_NAME:
-            raise PolicyError(f"{file}: name", f"is too long; at most {MOST_NAME - len(PLACEBO)}, as {PLACEBO!r} is added to it")
-        if policy.name.endswith(PLACEBO):
-            raise PolicyError(f"{file}: name", f"names that end in {PLACEBO!r} are those of placebos; choose another name")
+        check_name(policy.name, f"{file}: name")
         found[policy.name] = policy
     return found
+
+
+def check_name(name: str, field: str) -> None:
+    """Raise PolicyError for a name that a policy of one's own cannot have."""
+    if name in RESERVED_NAMES:
+        raise PolicyError(field, f"{name!r} is taken; choose another name")
+    if len(name) + len(PLACEBO) > MOST_NAME:
+        raise PolicyError(field, f"is too long; at most {MOST_NAME - len(PLACEBO)}, as {PLACEBO!r} is added to it")
+    if name.endswith(PLACEBO):
+        raise PolicyError(field, f"names that end in {PLACEBO!r} are those of placebos; choose another name")
 
 
 def read_policy(file: Path) -> Policy:

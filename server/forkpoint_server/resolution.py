@@ -1,4 +1,4 @@
-"""Which policy does a request get: the body's field, the header, the model's name, or the server's default."""
+"""Which policy does a request ask for: by the body's field, the header, the model's name; if by none, the server's default."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Asked:
 class Resolved:
     """What a request asked for. `body` is what vLLM shall read: without our fields, with the plain model name.
 
-    `by_default`: the request named no policy, so it got the server's.
+    `by_default`: the request named no policy, so it got the server's. `by_request`: it named one, or `none`.
     """
 
     asked: Asked | None
@@ -43,13 +43,14 @@ class Resolved:
     body: dict[str, Any]
     changed: bool
     by_default: bool = False
+    by_request: bool = False
 
 
 def resolve(body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None) -> Resolved:
     """Resolve a request. Raises PolicyError when what it asks for cannot be, or when two ways of asking disagree."""
     asked: dict[str, Asked | None] = {}
     if body.get("policy") is not None:
-        asked["the body's `policy`"] = _from_body(body["policy"], registry)
+        asked["the body's `policy`"] = read_asked(body["policy"], registry)
     if header is not None:
         asked["the header X-Forkpoint-Policy"] = _by_name(header, registry, "X-Forkpoint-Policy")
     model, alias = split_model(body.get("model"), models)
@@ -69,7 +70,7 @@ def resolve(body: dict[str, Any], header: str | None, models: Collection[str], r
     changed = alias is not None or len(kept) != len(body)
     by_default = not asked and default is not None
     chosen = next(iter(asked.values()), _by_name(default, registry, "--policy") if default is not None else None)
-    return Resolved(chosen, forks, kept, changed, by_default)
+    return Resolved(chosen, forks, kept, changed, by_default, bool(asked))
 
 
 def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:
@@ -85,7 +86,8 @@ def _by_name(name: str, registry: Registry, field: str) -> Asked | None:
     return None if name == NONE else Asked.by(name, registry.get(name, field).policy)
 
 
-def _from_body(asked: Any, registry: Registry) -> Asked | None:
+def read_asked(asked: Any, registry: Registry) -> Asked | None:
+    """What may stand in a body's `policy`: a name, a policy, or a use of one. Raises PolicyError."""
     if isinstance(asked, str):
         return _by_name(asked, registry, "policy")
     if isinstance(asked, dict) and "use" in asked:

@@ -12,6 +12,9 @@ from starlette.types import Message, Send
 Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
 """Given the response's id, what to tell of it."""
 
+Told = Callable[[], dict[str, str] | None]
+"""The headers to add, or None where nothing is to be told."""
+
 Generated = Callable[[], int | None]
 """How many tokens were generated, where vLLM's own count is not right."""
 
@@ -22,9 +25,12 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "
 
 
 class SummarisedSend:
-    """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any."""
+    """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any.
 
-    def __init__(self, send: Send, headers: dict[str, str], summary: Summary, generated: Generated) -> None:
+    `status` is the response's, once it has begun.
+    """
+
+    def __init__(self, send: Send, headers: Told, summary: Summary, generated: Generated) -> None:
         self._send = send
         self._headers = headers
         self._summary = summary
@@ -34,6 +40,15 @@ class SummarisedSend:
         self._body = b""
         self._last_chunk = b""
         self._message_id: str | None = None
+        self.status: int | None = None
+
+    @property
+    def streamed_id(self) -> str | None:
+        """The id that a stream has told so far."""
+        if not self._last_chunk:
+            return self._message_id
+        told = json.loads(_fields(self._last_chunk)[1]).get("id")
+        return told if isinstance(told, str) else None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -47,7 +62,11 @@ class SummarisedSend:
 
     async def _begin(self, message: Message) -> None:
         headers = MutableHeaders(raw=message["headers"])
-        for name, value in self._headers.items():
+        told, self.status = self._headers(), message["status"]
+        if told is None:
+            await self._send(message)
+            return
+        for name, value in told.items():
             headers[name] = value
         kind = headers.get("content-type", "").partition(";")[0]
         if message["status"] == 200 and kind == "application/json":

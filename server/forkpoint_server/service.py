@@ -19,9 +19,13 @@ from vllm.reasoning import ReasoningParserManager
 
 from .calibration import Calibration
 from .connector_ids import find_connectors
-from .intervention import Intervention, Plan
+from .experiments.live import Enrolment
+from .experiments.recording import Attendance
+from .experiments.running import Experiments
+from .intervention import Intervention, Part, Plan
 from .registry import Registry
 from .resolution import Asked
+from .store.recorder import Recorder
 from .telemetry import Receiver
 from .thresholds import Threshold
 from .traces import Traces
@@ -42,6 +46,7 @@ class Service:
         most_branches: int,
         database: Engine,
         threshold: Threshold,
+        retention_days: int,
     ) -> None:
         self.target = target
         self.threshold = threshold
@@ -50,6 +55,9 @@ class Service:
         self.models = models
         self.most_branches = most_branches
         self.database = database
+        self.retention_days = retention_days
+        self.recorder = Recorder(database, retention_days)
+        self.experiments = Experiments(database, registry, self.plan, most_branches)
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver
@@ -64,15 +72,31 @@ class Service:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
 
-    async def intervention(self, asked: Asked | None, forks: bool) -> Intervention | None:
-        """What a request with this policy needs, or None when it asks for nothing. Raises PolicyError."""
-        if asked is None and not forks:
+    async def start(self) -> None:
+        """Begin to record, and to follow what is defined."""
+        self.recorder.start()
+        await self.experiments.start()
+
+    async def stop(self) -> None:
+        """Write what is still to be recorded."""
+        await self.experiments.stop()
+        await asyncio.to_thread(self.recorder.stop)
+
+    async def intervention(self, asked: Asked | None, forks: bool, enrolment: Enrolment | None = None) -> Intervention | None:
+        """What a request with this policy, or in this arm, needs, or None when it asks for nothing. Raises PolicyError."""
+        plain = None
+        if asked is not None or forks:
+            plan = await self.plan(asked.policy if asked is not None else self.registry.get("observe").policy)
+            plain = part_of(plan, asked)
+        part = part_of(enrolment.watch.plan, enrolment.arm.asked) if enrolment is not None else plain
+        if part is None:
             return None
-        plan = await self._plan(asked.policy if asked is not None else self.registry.get("observe").policy)
         return Intervention(
-            plan=plan,
-            label=asked.label if asked is not None else "none",
-            named=asked is not None,
+            plan=part.plan,
+            label=part.label,
+            named=part.named,
+            enrolment=enrolment,
+            otherwise=plain,
             forks=forks,
             threshold=self.target.fork_threshold,
             receiver=self._receiver,
@@ -80,7 +104,11 @@ class Service:
             connectors=self.connectors,
         )
 
-    async def _plan(self, policy: Policy) -> Plan:
+    def attend(self, intervention: Intervention) -> Attendance | None:
+        """Follow a request of an experiment until it ends; None for one of no experiment."""
+        return None if intervention.enrolment is None else Attendance(intervention, self.experiments, self.recorder)
+
+    async def plan(self, policy: Policy) -> Plan:
         """The compiled policy; however many requests bring a new one at once, it is compiled once, and not in the event loop."""
         making = self._plans.get(policy)
         if making is None:
@@ -98,6 +126,11 @@ class Service:
         compiled = self.compile(policy)
         packed = compiled.program.pack()
         return Plan(policy, compiled, packed, key_of(packed))
+
+
+def part_of(plan: Plan, asked: Asked | None) -> Part:
+    """What is done with a request that asked for this, or for nothing: then it is observed."""
+    return Part(plan, "none" if asked is None else asked.label, asked is not None)
 
 
 def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float) -> Target:

@@ -1,4 +1,7 @@
-"""Forkpoint against stock vLLM, as ratios measured in one run: `make bench`, `make bench ARGS="qwen --rounds 5"`."""
+"""Forkpoint against stock vLLM, as ratios measured in one run: `make bench`, `make bench ARGS="qwen --rounds 5"`.
+
+`aa` measures how often the analysis of experiments errs, in 200 simulated experiments a round; it needs no server.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .arms import Plan
-from .tables import Table
+from .tables import Listing, Table
 
 QUICK = Plan(rounds=1, seconds=1.0)
 PLAN = Plan(rounds=5, seconds=8.0)
@@ -31,43 +34,51 @@ def main() -> None:
         parser.error(f"there is no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
     usual = QUICK if args.smoke else PLAN
     plan = Plan(args.rounds or usual.rounds, args.seconds or usual.seconds)
-    done: list[Table] = []
+    done: list[Table | Listing] = []
     for name in args.tables or TABLES:
-        done.append(TABLES[name](plan, tuple(args.concurrency or ())))
-        print(f"\n{done[-1].markdown()}\n", flush=True)
+        for table in TABLES[name](plan, tuple(args.concurrency or ())):
+            done.append(table)
+            print(f"\n{table.markdown()}\n", flush=True)
         if args.json:
             args.json.write_text(json.dumps({"machine": _machine(), "tables": [table.data() for table in done]}, indent=1))
 
 
-def _qwen(plan: Plan, sizes: tuple[int, ...]) -> Table:
+def _qwen(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .serving_tables import QWEN_CONCURRENCY, qwen
 
-    return qwen(plan, sizes or QWEN_CONCURRENCY)
+    return [qwen(plan, sizes or QWEN_CONCURRENCY)]
 
 
-def _demo(plan: Plan, sizes: tuple[int, ...]) -> Table:
+def _demo(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .serving_tables import DEMO_CONCURRENCY, demo
 
-    return demo(plan, sizes or DEMO_CONCURRENCY)
+    return [demo(plan, sizes or DEMO_CONCURRENCY)]
 
 
-def _kernel(plan: Plan, sizes: tuple[int, ...]) -> Table:
+def _kernel(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .kernel import ROWS, kernel
 
-    return kernel(plan.rounds, sizes or ROWS)
+    return [kernel(plan.rounds, sizes or ROWS)]
 
 
-def _branching(plan: Plan, sizes: tuple[int, ...]) -> Table:
+def _branching(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .branching import LEAVES, branching
 
-    return branching(plan.rounds, sizes or LEAVES)
+    return [branching(plan.rounds, sizes or LEAVES)]
 
 
-TABLES: dict[str, Callable[[Plan, tuple[int, ...]], Table]] = {
+def _aa(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .aa import aa
+
+    return [*aa(plan.rounds)]
+
+
+TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "kernel": _kernel,
     "demo": _demo,
     "qwen": _qwen,
     "branching": _branching,
+    "aa": _aa,
 }
 
 

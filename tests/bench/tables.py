@@ -59,12 +59,7 @@ class Table:
     def markdown(self) -> str:
         """The table as people read it."""
         heads = ("", "arm", self.columns[0], "goal", *self.columns[1:], "aside")
-        lines = [heads, *(_cells(row) for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        written = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
-        written.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        notes = (f"- {note}" for note in self.notes)
-        return "\n".join([f"## {self.name}: {self.title}", "", *written, "", *notes])
+        return _markdown(self.name, self.title, heads, [_cells(row) for row in self.rows], self.notes)
 
     def data(self) -> dict[str, Any]:
         """The table as programs read it, with every round."""
@@ -88,6 +83,34 @@ class Table:
             ],
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of figures that are no ratios."""
+
+    name: str
+    title: str
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str]
+
+    def markdown(self) -> str:
+        """The table as people read it."""
+        return _markdown(self.name, self.title, self.heads, self.rows, self.notes)
+
+    def data(self) -> dict[str, Any]:
+        """The table as programs read it."""
+        rows = [dict(zip(self.heads, row, strict=True)) for row in self.rows]
+        return {"name": self.name, "title": self.title, "rows": rows, "notes": list(self.notes)}
+
+
+def _markdown(name: str, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -> str:
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    written = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    written.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join([f"## {name}: {title}", "", *written, "", *(f"- {note}" for note in notes)])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -132,9 +132,12 @@ class Growth:
             reasons = [grown.node.finish_reason for grown in chosen]
             if together:
                 yield self._final(chosen)
+        except Exception:
+            reasons = ["error"]
+            raise
         finally:
             for reason in reasons:
-                metrics.REQUESTS.labels(self.intervention.label, "", reason or "abort").inc()
+                self.intervention.finished(reason or "abort")
             tasks = [grown.task for grown in self.grown if grown.task is not None]
             for task in tasks:
                 task.cancel()

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, JSONResponse
 from forkpoint_policies.program import Action, CompiledRule, Curve, Shape
-from forkpoint_policies.spec import SCHEMA, PolicyError, Rule
+from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, parse_policy
 
-from ..errors import missing, wrong
-from ..resolution import resolve
+from ..errors import Refused, missing
+from ..experiments.live import named_by
+from ..registry import check_name
+from ..resolution import read_asked, resolve
 from ..service import Service
+from ..store.experiments import Stored, remove_policy
+from ..store.experiments import put_policy as put
+from .admin import admin_only
+from .bodies import json_of
+from .storing import asking
 
 MOST_TOKENS_SHOWN = 200
 
 
-def policies_router(service: Service) -> APIRouter:
+def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
+    guarded = [Depends(admin_only(admin_key))]
 
     @router.get("/v1/policies")
     async def list_policies() -> dict[str, Any]:
@@ -61,19 +70,58 @@ def policies_router(service: Service) -> APIRouter:
 
         The body is what a request's `policy` field may hold: an object with `rules`, or `{"policy": …}` around a name or object.
         """
+        return await asyncio.to_thread(_validated, service, await json_of(request))  # many words take a while
+
+    @router.put("/v1/policies/{name}", dependencies=guarded)
+    async def put_policy(name: str, request: Request) -> JSONResponse:
+        """Store a policy under a name, for all servers that share the database. The body is a policy, or a use of a named one."""
+        policy = _named(service, name, await json_of(request))
+        await service.plan(policy)
+        new = await asking(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
+        await service.experiments.follow()
+        return JSONResponse(service.registry.get(name).described(), HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+    @router.delete("/v1/policies/{name}", dependencies=guarded)
+    async def delete_policy(name: str) -> Any:
+        """Delete a stored policy."""
+        _check_changeable(service, name)
+
+        def check(experiments: tuple[Stored, ...]) -> None:
+            running = [one.name for one in experiments if one.status == "running" and name in named_by(one)]
+            if running:
+                raise Refused(
+                    HTTPStatus.CONFLICT, f"{name!r} is in a running experiment: {', '.join(running)}; stop it first", "name"
+                )
+
         try:
-            return await asyncio.to_thread(_validated, service, await _body(request))  # many words take a while
-        except PolicyError as error:
-            return wrong(error)
+            await asking(remove_policy, service.database, name, check)
+        except KeyError:
+            return missing(f"there is no policy {name!r}", "name")
+        await service.experiments.follow()
+        return {"object": "policy.deleted", "name": name, "deleted": True}
 
     return router
 
 
-async def _body(request: Request) -> Any:
-    try:
-        return await request.json()
-    except ValueError:
-        raise PolicyError("body", "is not JSON; send a policy object") from None
+def _named(service: Service, name: str, body: Any) -> Policy:
+    """The policy of a body under this name. Raises PolicyError or Refused."""
+    _check_changeable(service, name)
+    check_name(name, "name")
+    if not isinstance(body, dict):
+        raise PolicyError("body", f"must be a policy object, not {type(body).__name__}")
+    if "use" in body:
+        asked = read_asked(body, service.registry)
+        assert asked is not None
+        return parse_policy({**asked.policy.model_dump(mode="json", exclude_unset=True), "name": name})
+    if body.get("name", name) != name:
+        raise PolicyError("policy.name", f"is {body['name']!r}, but this route is that of {name!r}")
+    return parse_policy({**body, "name": name})
+
+
+def _check_changeable(service: Service, name: str) -> None:
+    if service.registry.is_fixed(name):
+        kind = "built in" if service.registry.get(name).builtin else "given by --policies"
+        raise Refused(HTTPStatus.CONFLICT, f"{name!r} is {kind} and cannot be changed; choose another name", "name")
 
 
 def _validated(service: Service, body: Any) -> dict[str, Any]:

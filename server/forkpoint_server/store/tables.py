@@ -61,6 +61,7 @@ ASSIGNMENTS = Table(
     METADATA,
     Column("experiment", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
     Column("request_id", String(256), primary_key=True),
+    Column("server", String(16), nullable=False),
     Column("arm", String(64), nullable=False),
     Column("unit", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),

@@ -39,6 +39,7 @@ def upgrade() -> None:
         "assignments",
         sa.Column("experiment", sa.Integer, sa.ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("request_id", sa.String(256), primary_key=True),
+        sa.Column("server", sa.String(16), nullable=False),
         sa.Column("arm", sa.String(64), nullable=False),
         sa.Column("unit", sa.BigInteger, nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),

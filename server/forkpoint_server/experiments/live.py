@@ -1,0 +1,147 @@
+"""An experiment as this server runs it: its arms' policies compiled, its hash space at hand. No request asks the database."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forkpoint_policies.placebo import PLACEBO
+from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+
+from .. import metrics
+from ..generating import alone, can_grow, growing_of
+from ..intervention import Plan
+from ..resolution import Asked
+from ..store.experiments import Stored
+from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of
+from .shadowing import Watch, together, watch_own, watch_together
+from .units import unit_of
+
+MakePlan = Callable[[Policy], Awaitable[Plan]]
+
+
+@dataclass(frozen=True)
+class LiveArm:
+    """An arm; a request of it runs one of `watches`, by chance."""
+
+    number: int
+    name: str
+    asked: Asked | None
+    paused: bool
+    watches: tuple[Watch, ...]
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A request's place in an experiment. `unit` is its salted hash; `grows`: an arm that runs grows trees, which not all can."""
+
+    live: Live
+    arm: LiveArm
+    watch: Watch
+    unit: int
+    stratum: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.live.stored.name}/{self.arm.name}"
+
+    @property
+    def grows(self) -> bool:
+        return bool(self.live.growing)
+
+
+@dataclass(frozen=True)
+class Live:
+    """An experiment with what its requests need. `untriggered` says of which arms there is no triggered analysis, and why."""
+
+    stored: Stored
+    arms: tuple[LiveArm, ...]
+    space: Space
+    untriggered: Mapping[str, str]
+    growing: tuple[Any, ...] = ()
+    by_name: Mapping[str, LiveArm] = field(default_factory=dict)
+
+    def enrol(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], most_branches: int) -> Enrolment | bool:
+        """A request's place in this experiment; False when it has none, True when its arm is paused: it then gets nothing."""
+        definition = self.stored.definition
+        unit = unit_of(definition["unit"], definition["slice_seconds"], body, headers)
+        if unit is None:
+            metrics.INELIGIBLE.labels(self.stored.name, "unit").inc()
+            return False
+        if not inside(definition["traffic"], definition["layer"] or "", unit):
+            return False
+        if alone(body) or not all(can_grow(path, body, growing, most_branches) for growing in self.growing):
+            metrics.INELIGIBLE.labels(self.stored.name, "policy").inc()
+            return False
+        hashed = hash_of(salt_of(self.stored.name, definition["salt"]), unit)
+        found = find(self.space, point_of(hashed))
+        if found is None:
+            return False
+        arm = self.by_name[found[0]]
+        if arm.paused:
+            return True
+        return Enrolment(self, arm, secrets.choice(arm.watches), hashed, found[1].since)
+
+
+def space_of(stored: Stored) -> Space:
+    """What each arm owns now."""
+    return {name: tuple(Interval(*interval) for interval in arm["intervals"]) for name, arm in stored.now.arms.items()}
+
+
+def policy_of(arm: Mapping[str, Any]) -> Asked | None:
+    """The policy that an arm of a stored definition keeps."""
+    return None if arm["definition"] is None else Asked(parse_policy(arm["definition"]), arm["label"])
+
+
+def named_by(stored: Stored) -> set[str]:
+    """The policies that an experiment's arms were given by name."""
+    given = [arm["policy"] for arm in stored.definition["arms"]]
+    names = {one if isinstance(one, str) else one.get("use", "") for one in given if one is not None}
+    return names | {name.removesuffix(PLACEBO) for name in names}
+
+
+async def make_live(stored: Stored, plan: MakePlan) -> Live:
+    """Compile an experiment's policies. Raises PolicyError where the served model cannot express one."""
+    definition = stored.definition
+    asked = [policy_of(arm) for arm in definition["arms"]]
+    plans = [None if one is None else await plan(one.policy) for one in asked]
+    policies = {number: one.policy for number, one in enumerate(asked) if one is not None}
+    paused = [stored.now.arms[arm["name"]]["status"] == "paused" for arm in definition["arms"]]
+    shadows = await _shadows(policies, plan)
+    control = next(number for number, arm in enumerate(definition["arms"]) if arm["name"] == definition["control"])
+    arms, untriggered = [], dict[str, str]()
+    for number, arm in enumerate(definition["arms"]):
+        own, watches = plans[number], shadows
+        if own is not None:
+            watches = (_watch(number, policies, own, number == control),)
+        arms.append(LiveArm(number, arm["name"], asked[number], paused[number], watches))
+    for number in policies:
+        if number != control and not any(number in watch.rules for watch in arms[control].watches):
+            untriggered[arms[number].name] = (
+                "the control arm has a policy, so its requests do not show where this one would have acted"
+            )
+    growing = [growing_of(policies.get(number)) for number in range(len(arms)) if not paused[number]]
+    return Live(
+        stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in growing if one is not None),
+        {arm.name: arm for arm in arms},
+    )  # fmt: skip
+
+
+def _watch(number: int, policies: Mapping[int, Policy], plan: Plan, is_control: bool) -> Watch:
+    """An arm's own policy; in a control arm in shadow also those that have the same rules."""
+    own = policies[number]
+    same = {arm: policy for arm, policy in policies.items() if policy.rules == own.rules}
+    return watch_together(same, plan) if is_control and own.shadow else watch_own(number, own, plan)
+
+
+async def _shadows(policies: Mapping[int, Policy], plan: MakePlan) -> tuple[Watch, ...]:
+    """What a request without a policy evaluates: all policies together, or, where they get in each other's way, any one of them."""
+    whole = together(policies)
+    if whole is not None:
+        try:
+            return (watch_together(policies, await plan(whole)),)
+        except PolicyError:
+            pass  # what stands in for the same tokens cannot be in one program
+    return tuple([watch_own(arm, policy, await plan(policy.in_shadow())) for arm, policy in policies.items()])

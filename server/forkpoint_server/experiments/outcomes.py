@@ -1,0 +1,51 @@
+"""Outcomes: acknowledged when they are committed, and never before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from forkpoint_policies.spec import PolicyError
+from sqlalchemy import Engine
+
+from .. import metrics
+from ..errors import Refused
+from ..store.experiments import Stored
+from ..store.outcomes import Added, ContradictionError, Outcome, TooManyMetricsError, UnknownRequestError, add_outcomes
+from ..store.recorder import Recorder
+from .definition import MOST_METRICS
+
+WAIT_SECONDS = 2.0
+"""How long a request that is not there is waited for: it may be on its way to the database, here or on another server."""
+
+
+def record_outcomes(
+    database: Engine, recorder: Recorder, retention_days: int, stored: Stored, outcomes: Sequence[Outcome]
+) -> Added:
+    """Store outcomes, all or none. Not for the event loop. Raises Refused or PolicyError."""
+    deadline, pause = time.monotonic() + WAIT_SECONDS, 0.02
+    while True:
+        try:
+            added = add_outcomes(database, stored.id, outcomes, MOST_METRICS)
+        except UnknownRequestError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Refused(
+                    HTTPStatus.NOT_FOUND,
+                    f"no request {error.request_id!r} of {stored.name!r} is recorded: it was in another experiment or in none, its "
+                    f"response has not ended, or it is more than {retention_days} days ago; nothing of this was stored",
+                    "request_id",
+                ) from None
+            recorder.flush(min(pause, left))
+            time.sleep(min(pause, max(left, 0.0)))
+            pause *= 2
+        except ContradictionError as error:
+            raise Refused(HTTPStatus.CONFLICT, f"{error}; nothing of this was stored", "metrics") from None
+        except TooManyMetricsError:
+            raise PolicyError("metrics", f"would be more than {MOST_METRICS} different ones in {stored.name!r}") from None
+        else:
+            break
+    for arm, outcome in added.new:
+        metrics.OUTCOME.labels(stored.name, arm, outcome.metric).observe(outcome.value)
+    return added

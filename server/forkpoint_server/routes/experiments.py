@@ -1,0 +1,130 @@
+"""`/v1/experiments`: what is compared on live traffic, what came of it, and the outcomes that are known later."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from forkpoint_policies.spec import Policy, PolicyError
+
+from ..errors import Refused
+from ..experiments.changes import definition_of, next_epoch, read_outcomes
+from ..experiments.definition import parse_change, parse_definition
+from ..experiments.figures import analysed, described, effects_of, figures
+from ..experiments.outcomes import record_outcomes
+from ..experiments.recording import SERVER
+from ..resolution import read_asked
+from ..service import Service
+from ..store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+from ..store.threads import in_thread
+from .admin import admin_only
+from .bodies import json_of
+from .storing import asking
+
+MOST_EXPERIMENTS = 128
+FLUSH_SECONDS = 2.0
+
+
+def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
+    """The routes, bound to a running server."""
+    router = APIRouter(tags=["forkpoint"])
+    guarded = [Depends(admin_only(admin_key))]
+
+    @router.get("/v1/experiments")
+    async def list_experiments() -> dict[str, Any]:
+        """All experiments, oldest first, without their figures."""
+        found = await asking(read_definitions, service.database)
+        return {"object": "list", "data": [_shown(service, one) for one in found.experiments]}
+
+    @router.post("/v1/experiments", status_code=HTTPStatus.CREATED, dependencies=guarded)
+    async def create_experiment(request: Request) -> dict[str, Any]:
+        """Define an experiment. Its arms' policies are compiled now, and kept as they are."""
+        definition, arms = parse_definition(await json_of(request), lambda asked: read_asked(asked, service.registry))
+        stored, first = definition_of(definition, arms)
+        for number, arm in enumerate(arms):
+            if arm.asked is not None:
+                await _compile(service, arm.asked.policy, number)
+        try:
+            made = await asking(
+                add_experiment, service.database, definition.name, stored, definition.status, first, MOST_EXPERIMENTS
+            )
+        except KeyError:
+            raise Refused(
+                HTTPStatus.CONFLICT, f"there is an experiment {definition.name!r} already; change or delete that one", "name"
+            ) from None
+        except OverflowError:
+            raise Refused(HTTPStatus.CONFLICT, f"there are {MOST_EXPERIMENTS} experiments; delete one", "name") from None
+        await service.experiments.follow()
+        return _shown(service, made)
+
+    @router.get("/v1/experiments/{name}")
+    async def show_experiment(name: str, effect: list[str] = Query(default=[])) -> dict[str, Any]:  # noqa: B008
+        """One experiment with its figures and its analysis. `effect=METRIC:SIZE` asks how many requests would show it."""
+        effects = effects_of(effect)
+        stored = await _stored(service, name)
+        oldest = service.experiments.oldest(name)
+        await in_thread(service.recorder.flush, FLUSH_SECONDS)
+        counts = await asking(figures, service.database, stored)
+        live = service.experiments.live(stored)
+        analysis = await asking(analysed, service.database, stored, live, oldest, SERVER, effects)
+        return {**_shown(service, stored), "figures": counts, "analysis": analysis}
+
+    @router.patch("/v1/experiments/{name}", dependencies=guarded)
+    async def change(name: str, request: Request) -> dict[str, Any]:
+        """Change the status of an experiment or of arms, or raise weights."""
+        wanted = parse_change(await json_of(request))
+        try:
+            changed = await asking(change_experiment, service.database, name, lambda stored: next_epoch(stored, wanted))
+        except KeyError:
+            raise _unknown(name) from None
+        await service.experiments.follow()
+        return _shown(service, changed)
+
+    @router.delete("/v1/experiments/{name}", dependencies=guarded)
+    async def delete(name: str) -> dict[str, Any]:
+        """Delete an experiment that does not run, with all that was recorded of it."""
+
+        def check(stored: Stored) -> None:
+            if stored.status == "running":
+                raise Refused(HTTPStatus.CONFLICT, f"{name!r} is running; stop or pause it first, then delete it", "name")
+
+        try:
+            await asking(remove_experiment, service.database, name, check)
+        except KeyError:
+            raise _unknown(name) from None
+        await service.experiments.follow()
+        return {"object": "experiment.deleted", "name": name, "deleted": True}
+
+    @router.post("/v1/experiments/{name}/outcomes")
+    async def post_outcomes(name: str, request: Request) -> dict[str, int]:
+        """Store what became known of requests. When this answers, they are committed."""
+        outcomes = read_outcomes(await json_of(request))
+        stored = service.experiments.stored(name) or await _stored(service, name)
+        added = await asking(record_outcomes, service.database, service.recorder, service.retention_days, stored, outcomes)
+        return {"stored": len(added.new), "duplicates": added.duplicates}
+
+    return router
+
+
+async def _compile(service: Service, policy: Policy, arm: int) -> None:
+    try:
+        await service.plan(policy)
+    except PolicyError as error:
+        raise PolicyError(f"arms[{arm}].{error.field}", error.message) from None
+
+
+def _shown(service: Service, stored: Stored) -> dict[str, Any]:
+    return described(stored, service.experiments.problems.get(stored.name))
+
+
+async def _stored(service: Service, name: str) -> Stored:
+    found = await asking(read_definitions, service.database)
+    for one in found.experiments:
+        if one.name == name:
+            return one
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> Refused:
+    return Refused(HTTPStatus.NOT_FOUND, f"there is no experiment {name!r}", "name")
