@@ -31,7 +31,6 @@ from .engine import BranchLimits, InterveningEngine
 from .errors import Refused, refusal, wrong_policy
 from .middleware import Interventions
 from .registry import Registry
-from .routes.admin import admin_only
 from .routes.calibration import calibration_router
 from .routes.experiments import experiments_router
 from .routes.forks import forks_router
@@ -94,7 +93,7 @@ async def _serve(
     app.include_router(policies_router(service, args.admin_api_key))
     app.include_router(experiments_router(service, args.admin_api_key))
     app.include_router(forks_router(service))
-    app.include_router(calibration_router(service, admin_only(args.admin_api_key)))
+    app.include_router(calibration_router(service, args.admin_api_key))
     await init_app_state(
         cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
         app.state,

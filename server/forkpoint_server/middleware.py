@@ -21,8 +21,10 @@ from .resolution import HEADER, Asked, Resolved, resolve, split_model
 from .response import SummarisedSend
 from .service import Service
 
-WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/forks")
-"""Routes that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
+WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
+"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
+FORKS = "/v1/forks"
+"""Measures a text without a policy, whatever the header says: our clients send their default one with every request."""
 OWN = ("/v1/policies", "/v1/experiments")
 MODELS = "/v1/models"
 
@@ -122,6 +124,8 @@ class Interventions:
         asked = {"policy": body.get("policy") is not None}
         if path in WITHOUT_POLICIES:
             asked |= {"forks": bool(body.get("forks")), "model": alias is not None, HEADER: HEADER in Headers(scope=scope)}
+        if path == FORKS:
+            asked["model"] = alias is not None
         for field, here in asked.items():
             if here:
                 error = PolicyError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.databases import postgresql
 from tests.serving import Server, serving, write_random_model
 
 API_KEY = "test-key"
+ADMIN_KEY = "admin-key"
 CALM = """\
 name: calm
 description: Lowers reflection words at forks.
@@ -55,6 +57,13 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = write_random_model(folder / "model")
     with serving(
         folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256", "--enforce-eager",
-        "--api-key", API_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
+        "--api-key", API_KEY, "--admin-api-key", ADMIN_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
     ) as running:  # fmt: skip
         yield running
+
+
+@pytest.fixture
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty database of a real PostgreSQL."""
+    with postgresql(tmp_path_factory.mktemp("postgresql")) as running:
+        yield running.new_database()

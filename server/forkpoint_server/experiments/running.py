@@ -72,6 +72,11 @@ class Experiments:
                 return place
         return None
 
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The names of those that requests fall under."""
+        return tuple(live.stored.name for live in self._running)
+
     def begin(self, enrolment: Enrolment) -> int:
         """Note that a request of an experiment runs; the ticket is for `end`."""
         ticket = next(self._tickets)

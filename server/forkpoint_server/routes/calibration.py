@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body, Depends, Request
-from forkpoint_policies.spec import PolicyError
-from sqlalchemy.exc import DBAPIError
+from fastapi import APIRouter, Depends, Request
 
-from ..errors import Refused, wrong
+from ..errors import Refused
 from ..profiles import parse_profile
 from ..service import Service
+from .admin import admin_only
+from .bodies import json_of
+from .storing import asking
 
 logger = logging.getLogger(__name__)
 
 
-def calibration_router(service: Service, guard: Callable[[Request], Awaitable[None]]) -> APIRouter:
-    """The routes, bound to a running server; `guard` is who may change what is stored."""
+def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
+    """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
 
     @router.get("/v1/calibration")
@@ -28,17 +27,17 @@ def calibration_router(service: Service, guard: Callable[[Request], Awaitable[No
         """The fork threshold in use, in nats; and what it was measured on, or the warning that it was not measured."""
         return service.threshold.told()
 
-    @router.put("/v1/calibration", dependencies=[Depends(guard)])
-    async def store_calibration(body: Annotated[Any, Body()]) -> Any:
+    @router.put("/v1/calibration", dependencies=[Depends(admin_only(admin_key))])
+    async def store_calibration(request: Request) -> dict[str, Any]:
         """Store a calibration of the served model and use it from now on, and at every later start."""
-        try:
-            profile = parse_profile(body)
-            await asyncio.to_thread(service.threshold.write, profile)
-        except PolicyError as error:
-            return wrong(error)
-        except DBAPIError as error:
-            logger.exception("a calibration could not be stored")
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the database is away; nothing was stored or changed") from error
+        profile = parse_profile(await json_of(request))
+        if running := service.experiments.running:
+            raise Refused(
+                HTTPStatus.CONFLICT,
+                f"an experiment runs ({', '.join(running)}): another threshold may change what its arms do; pause it first",
+                "fork_threshold",
+            )
+        await asking(service.threshold.write, profile)
         service.recalibrate()
         logger.info("the fork threshold is %.4g nats from now on, by a calibration of %s", profile.fork_threshold, profile.created)
         return service.threshold.told()

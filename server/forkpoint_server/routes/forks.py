@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from forkpoint_policies.spec import PolicyError
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from ..errors import error_object, missing, wrong
+from ..errors import error_object, missing
 from ..given.text import RenderingError
 from ..given.work import Work, prepare
 from ..service import Service
@@ -46,10 +45,8 @@ def forks_router(service: Service) -> APIRouter:
         """
         try:
             work = await prepare(service, body, raw_request)
-        except PolicyError as error:
-            return wrong(error)
-        except RenderingError as refused:
-            return JSONResponse(refused.response.model_dump(), refused.response.error.code)
+        except RenderingError as error:
+            return JSONResponse(error.response.model_dump(), error.response.error.code)
         if work.asked.stream:
             return StreamingResponse(_events(work), media_type="text/event-stream")
         try:

@@ -3,70 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import openai
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .asking import Asker, ServerLostError, ServerRefusesError
-from .calibration import EMBEDDED_MODEL, FEWEST_PROMPTS, Messages, Profile, digest, embedded_prompts, read_prompts, summarise, write
-from .client import DEFAULT_URL
-from .datasets import DataError
+from ..asking import Asker, ServerLostError, ServerRefusesError, told
+from ..calibration import (
+    EMBEDDED_MODEL,
+    FEWEST_PROMPTS,
+    Messages,
+    Profile,
+    digest,
+    embedded_prompts,
+    read_prompts,
+    summarise,
+    write,
+)
+from ..client import DEFAULT_URL
+from ..datasets import DataError
+from .options import ApiKey, Server
+from .running import app, fail, run
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+NAME = "calibrate"
+
+application = app("Measure where the served model's forks begin, on your prompts.")
 
 
-@app.command()
+def main(arguments: list[str]) -> int:
+    """Run `forkpoint calibrate …`; the exit status."""
+    return run(application, NAME, arguments)
+
+
+@application.command()
 def calibrate(
     prompts: Annotated[
         Path | None,
         typer.Option(help="your prompts: one a line, or JSONL with `question` or `messages`; the embedded model has its own"),
     ] = None,
-    server: Annotated[str, typer.Option(metavar="URL", help="the server's API")] = DEFAULT_URL,
+    server: Server = DEFAULT_URL,
     model: Annotated[str | None, typer.Option(help="the model; without it the first that the server lists")] = None,
     tokens: Annotated[int, typer.Option(min=1000, help="how many tokens to measure")] = 50_000,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="the longest answer; without it as long as the model can")] = None,
     at_once: Annotated[int, typer.Option(min=1, max=512, help="requests at the same time")] = 32,
-    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="the server's API key")] = "none",
-    admin_api_key: Annotated[
-        str | None, typer.Option(envvar="FORKPOINT_ADMIN_API_KEY", help="the key that stores it, where the server has one")
-    ] = None,
+    api_key: ApiKey = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="measure, and store nothing")] = False,
 ) -> None:
     """Generate from your prompts at temperature 1, and store the 80th percentile of the entropies as the model's fork threshold."""
-    given = None if prompts is None else read_prompts(prompts)
-    asyncio.run(_calibrate(given, server, model, tokens, max_tokens, at_once, api_key, admin_api_key, dry_run))
-
-
-def main(arguments: list[str]) -> int:
-    """Run `forkpoint calibrate …`; the exit status."""
     try:
-        result = typer.main.get_command(app).main(args=arguments, prog_name="forkpoint calibrate", standalone_mode=False)
-    except typer.Abort:
-        return 130
-    except (DataError, ServerLostError, ServerRefusesError, openai.OpenAIError, ValueError) as error:
-        return _fail(_said(error))
-    except Exception as error:  # click's own, for wrong options
-        if not hasattr(error, "format_message"):
-            raise
-        return _fail(error.format_message(), 2)
-    return int(result or 0)
+        given = None if prompts is None else read_prompts(prompts)
+        asyncio.run(
+            _calibrate(given, Asker(server, model or "", api_key=api_key, at_once=at_once), tokens, max_tokens, at_once, dry_run)
+        )
+    except (DataError, ServerLostError, ServerRefusesError, ValueError) as error:
+        raise fail(NAME, error) from None
+    except openai.OpenAIError as error:
+        raise fail(NAME, told(error)) from None
 
 
 async def _calibrate(
-    given: list[Messages] | None, server: str, model: str | None, tokens: int, max_tokens: int | None, at_once: int, api_key: str,
-    admin_api_key: str | None, dry_run: bool,
-) -> None:  # fmt: skip
+    given: list[Messages] | None, asking: Asker, tokens: int, max_tokens: int | None, at_once: int, dry_run: bool
+) -> None:
     console = Console()
-    async with Asker(server, model or "", api_key=api_key, at_once=at_once) as asker:
+    async with asking as asker:
         if not await asker.is_forkpoint():
-            raise DataError(f"{server} is no Forkpoint: it lists no policies, and its entropies cannot be measured")
-        listed = (await asker.get("/models"))["data"]
-        asker.model = model or listed[0]["id"]
+            raise DataError(f"{asker.url} is no Forkpoint: it lists no policies, and its entropies cannot be measured")
+        asker.model = asker.model or (await asker.get("/models"))["data"][0]["id"]
         if given is None and asker.model != EMBEDDED_MODEL:
             raise DataError(f"{asker.model} needs --prompts FILE: a threshold holds for the prompts that it was measured on")
         prompts = embedded_prompts() if given is None else given
@@ -81,13 +86,8 @@ async def _calibrate(
         if dry_run:
             console.print("Nothing was stored (--dry-run).")
             return
-        await _store(asker, profile.stored(asker.model, digest(prompts)), admin_api_key)
-        console.print(f"Stored: {server} uses it from now on, and whenever it serves this model.", soft_wrap=True)
-
-
-async def _store(asker: Asker, body: dict[str, Any], admin_api_key: str | None) -> None:
-    client = asker.client if admin_api_key is None else asker.client.with_options(api_key=admin_api_key)
-    await client.put("/calibration", body=body, cast_to=object)
+        await asker.client.put("/calibration", body=profile.stored(asker.model, digest(prompts)), cast_to=object)
+        console.print(f"Stored: {asker.url} uses it from now on, and whenever it serves this model.", soft_wrap=True)
 
 
 def _show(console: Console, model: str, profile: Profile) -> None:
@@ -99,14 +99,3 @@ def _show(console: Console, model: str, profile: Profile) -> None:
         f"{profile.mean_reasoning_tokens:.0f} tokens on average (alpha-one's thinking_tokens).",
         soft_wrap=True,
     )
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
-        return str(error.body.get("message", error))
-    return str(error)
-
-
-def _fail(message: str, status: int = 1) -> int:
-    print(f"forkpoint calibrate: {message}", file=sys.stderr)
-    return status
