@@ -58,13 +58,17 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     if count < 2:
         return Estimate(value)
     if np.allclose(data, data[0], rtol=0, atol=1e-12):
-        missed = 0.0 if bound is None else 1 - alpha ** (1 / count)
-        far = bound or 0.0
-        p = 1.0 if value == 0 else min(1.0, 2 * 0.5**count)
-        return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
+        return _all_the_same(value, count, alpha, bound)
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     low, high = fit.conf_int(alpha)[0]
     return Estimate(value, float(low), float(high), float(fit.bse[0]), float(fit.pvalues[0]))
+
+
+def _all_the_same(value: float, clusters: int, alpha: float, bound: float | None) -> Estimate:
+    missed = 0.0 if bound is None else 1 - alpha ** (1 / clusters)
+    far = bound or 0.0
+    p = 1.0 if value == 0 else min(1.0, 2 * 0.5**clusters)
+    return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
@@ -166,16 +170,20 @@ def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: floa
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
     _, firsts, seconds = _matched(drawn, sums, sizes)
-    differences = firsts - seconds
-    if count < 2:
-        return EqualMean(float(tokens), float(first), float(second), Estimate(float(first - second)))
-    low, high = np.quantile(differences, [alpha / 2, 1 - alpha / 2])
-    below = float((np.sum(differences <= 0) + 1) / (draws + 1))
-    above = float((np.sum(differences >= 0) + 1) / (draws + 1))
-    estimate = Estimate(
-        float(first - second), float(low), float(high), float(differences.std(ddof=1)), min(1.0, 2 * min(below, above))
-    )
-    return EqualMean(float(tokens), float(first), float(second), estimate)
+    difference = _bootstrapped(float(first - second), firsts - seconds, count, alpha)
+    return EqualMean(float(tokens), float(first), float(second), difference)
+
+
+def _bootstrapped(value: float, drawn: Floats, clusters: int, alpha: float) -> Estimate:
+    """A difference of scores, from what it is in draws of clusters: Student's t with their spread, which holds for few clusters."""
+    if clusters < 2:
+        return Estimate(value)
+    error = float(drawn.std()) * math.sqrt(clusters / (clusters - 1))
+    if error < 1e-12:
+        return _all_the_same(value, clusters, alpha, 1.0)
+    student = distributions.t(clusters - 1)
+    far = float(student.ppf(1 - alpha / 2)) * error
+    return Estimate(value, max(-1.0, value - far), min(1.0, value + far), error, float(2 * student.sf(abs(value) / error)))
 
 
 def _caps(tokens: Floats) -> Floats:

@@ -1,0 +1,1 @@
+"""The subcommands of `forkpoint` that need only a server's address."""

@@ -1,0 +1,54 @@
+"""How figures are written in tables and reports."""
+
+from __future__ import annotations
+
+import math
+
+from .stats import Estimate
+
+UNKNOWN = "–"
+MINUS = "−"
+
+
+def percent(estimate: Estimate | None) -> str:
+    """A share: 48.7 % [43.0, 54.4]."""
+    return _written(estimate, 100, "{:.1f}", " %")
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares in percentage points: −17.3 [−24.0, −10.3]."""
+    return _written(estimate, 100, "{:+.1f}", "")
+
+
+def count(estimate: Estimate | None) -> str:
+    """A mean number: 633 [601, 665]."""
+    return _written(estimate, 1, "{:.0f}", "")
+
+
+def change(estimate: Estimate | None) -> str:
+    """A difference of mean numbers: +73 [+25, +122]."""
+    return _written(estimate, 1, "{:+.0f}", "")
+
+
+def p_value(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plain(value: float | None, digits: int = 1) -> str:
+    """A number without an interval."""
+    return UNKNOWN if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def share(estimate: Estimate | None) -> str:
+    """A share without its interval."""
+    return UNKNOWN if estimate is None else f"{100 * estimate.value:.0f} %"
+
+
+def _written(estimate: Estimate | None, times: float, form: str, unit: str) -> str:
+    if estimate is None:
+        return UNKNOWN
+    value, low, high = (form.format(times * one) for one in (estimate.value, estimate.low, estimate.high))
+    told = f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"
+    return told.replace("-", MINUS)
