@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import openai
 from openai.pagination import AsyncPage, SyncPage
 
 from .results import Deleted, Experiment, Policy, Recorded, Trace, Validation
+
+if TYPE_CHECKING:
+    from openai._base_client import AsyncPaginator  # what the SDK's own resources give back
 
 Body = Mapping[str, Any]
 Outcomes = Body | Sequence[Body]
@@ -98,8 +101,8 @@ class AsyncPolicies:
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
 
-    async def list(self) -> AsyncPage[Policy]:
-        return await self._client.get_api_list("/policies", page=AsyncPage[Policy], model=Policy)
+    def list(self) -> AsyncPaginator[Policy, AsyncPage[Policy]]:
+        return self._client.get_api_list("/policies", page=AsyncPage[Policy], model=Policy)
 
     async def get(self, name: str) -> Policy:
         return await self._client.get(_path("policies", name), cast_to=Policy)
@@ -120,8 +123,8 @@ class AsyncExperiments:
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
 
-    async def list(self) -> AsyncPage[Experiment]:
-        return await self._client.get_api_list("/experiments", page=AsyncPage[Experiment], model=Experiment)
+    def list(self) -> AsyncPaginator[Experiment, AsyncPage[Experiment]]:
+        return self._client.get_api_list("/experiments", page=AsyncPage[Experiment], model=Experiment)
 
     async def get(self, name: str) -> Experiment:
         return await self._client.get(_path("experiments", name), cast_to=Experiment)

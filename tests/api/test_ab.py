@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -172,10 +172,8 @@ def proxy(url: str) -> Iterator[tuple[str, Any]]:
 
     def cut() -> None:
         for end in (listener, *ends):
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()
 
     Thread(target=accept, daemon=True).start()

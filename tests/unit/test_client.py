@@ -46,7 +46,7 @@ TRACE = {
     "id": "chatcmpl-1",
     "object": "trace",
     "choices": [
-        {"index": 0, "tokens": ["Wait", " <b>", "\n"], "positions": [0, 1, 2], "entropies": [1.9, 0.0, 9.0], "token_ids": [1, 2, 3]},
+        {"index": 0, "tokens": ["Wait", " <b>", "\n"], "positions": [0, 1, 2], "entropies": [1.9, 0.0, 9.0]},
         {"index": 1, "tokens": [" so"], "positions": [1], "entropies": [0.5]},
     ],
     "fork_points": [
@@ -67,9 +67,7 @@ def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
         path = request.url.raw_path.decode()
         asked.append((request.method, path, json.loads(request.content) if request.content else None))
         if status != 200:
-            error = {
-                "error": {"message": "arms[1].weight: must be larger", "type": "BadRequestError", "param": "arms", "code": status}
-            }
+            error = {"error": {"message": "arms[1].weight: must be larger", "type": "Error", "param": "arms", "code": status}}
             return httpx2.Response(status, json=error)
         if path.endswith("/outcomes"):
             return httpx2.Response(200, json={"stored": 1, "duplicates": 0})
@@ -134,7 +132,7 @@ def test_each_method_is_its_route() -> None:
 async def test_the_asynchronous_ones_do_the_same() -> None:
     asked: Asked = []
     async with AsyncForkpoint(http_client=httpx2.AsyncClient(transport=transport(asked)), max_retries=0) as own:
-        assert [policy.name for policy in (await own.policies.list()).data] == ["calm"]
+        assert [policy.name async for policy in own.policies.list()] == ["calm"]
         await own.policies.get("a/b")
         await own.policies.validate("calm")
         await own.policies.put("calm", {"rules": []})
