@@ -102,12 +102,10 @@ class Alternative(openai.BaseModel):
 
 
 class Outcome(openai.BaseModel):
-    """What continuations from one alternative answered, and how often; how many were cut off, or ended without an answer."""
+    """What continuations from one alternative answered, and how often."""
 
     token: str
     answers: dict[str, int] = Field(default_factory=dict)
-    truncated: int = 0
-    unanswered: int = 0
 
 
 class Verified(openai.BaseModel):
