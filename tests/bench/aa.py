@@ -114,7 +114,7 @@ def _found(none: Sequence[Looks], with_effects: Sequence[Sequence[Looks]]) -> Li
 
 
 def _requests_a_day() -> float:
-    return float(simulate(USUAL, np.random.default_rng(SEED)).requests.sum() / DAYS)
+    return float(simulate(USUAL, np.random.default_rng(SEED)).requests[-1].sum() / DAYS)
 
 
 def _ratios(count: int) -> Listing:

@@ -10,7 +10,7 @@ import numpy as np
 from forkpoint_server.experiments.analysis import Arm, Epoch, Metric, Sums, analyse
 from forkpoint_server.experiments.families import holm
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -42,7 +42,7 @@ class World:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What came, by day: [units, days] each but `arm` and `piece` [units]."""
+    """What had come before each day and after the last: [days + 1, units] each, but `arm` and `piece` [units]."""
 
     arm: Counts
     piece: Counts  # 0: the unit is in an arm's first share of all units, 1: in what a raise added
@@ -86,7 +86,7 @@ def simulate(world: World, random: np.random.Generator) -> Experiment:
         "correct": random.binomial(requests, solved),
         "error": random.binomial(requests, failed),
     }
-    return Experiment(arm, piece, requests, {name: values.astype(np.float64) for name, values in sums.items()})
+    return Experiment(arm, piece, _before(requests), {name: _before(values).astype(np.float64) for name, values in sums.items()})
 
 
 def look_daily(world: World, experiment: Experiment) -> Looks:
@@ -114,7 +114,7 @@ def look_daily(world: World, experiment: Experiment) -> Looks:
 def _peeked(differences: list[Mapping[str, Any]]) -> bool:
     """Whether a z-test for a fixed sample finds anything, from the same estimates and standard errors, after Holm."""
     z = [abs(one["estimate"] / one["standard_error"]) if one["standard_error"] else 0.0 for one in differences]
-    return min(holm([float(2 * norm.sf(value)) for value in z])) <= ALPHA
+    return min(holm([float(2 * ndtr(-value)) for value in z])) <= ALPHA
 
 
 def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], str, list[Epoch]]:
@@ -122,8 +122,8 @@ def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], s
     start = world.raise_after if world.raise_after is not None and world.raise_after < day else 0
     told = world.raise_after is not None and world.tell_periods
     periods = [(0, start), (start, day)] if start and told else [(0, day)]
-    requests = [experiment.requests[:, slice(*period)].sum(axis=1) for period in periods]
-    sums = {name: [values[:, slice(*period)].sum(axis=1) for period in periods] for name, values in experiment.sums.items()}
+    requests = [experiment.requests[end] - experiment.requests[start] for start, end in periods]
+    sums = {name: [values[end] - values[start] for start, end in periods] for name, values in experiment.sums.items()}
     arms = []
     for number, name in enumerate(ARMS):
         seen = [np.flatnonzero((experiment.arm == number) & (some > 0)) for some in requests]
@@ -139,7 +139,7 @@ def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], s
             for metric, values in sums.items()
         }
         arms.append(Arm(name, metrics, {}, {}))
-    came = experiment.requests[:, :day].sum(axis=1) > 0
+    came = experiment.requests[day] > 0
     return arms, ARMS[0], _epochs(world, experiment, came)
 
 
@@ -161,6 +161,11 @@ def _tokens(requests: Counts, level: Values, random: np.random.Generator) -> Val
     each = np.exp(units[owner // requests.shape[1]] + random.normal(0, 0.8, owner.size))
     drawn = np.bincount(owner, np.ceil(each), requests.size).reshape(requests.shape)
     return np.asarray(drawn * level, np.float64)
+
+
+def _before(by_day: NDArray[Any]) -> NDArray[Any]:
+    """[days + 1, units] what had come before each day, of what came on it [units, days]."""
+    return np.concatenate([np.zeros((1, by_day.shape[0]), by_day.dtype), by_day.cumsum(axis=1).T])
 
 
 def _added(world: World, metric: str, arm: Counts) -> Values:

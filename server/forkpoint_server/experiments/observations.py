@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Direction = Literal["higher", "lower", "neither"]
 Role = Literal["decision", "guardrail", "information"]
 
+MOST_REQUESTS = 2.0**53
+"""Of a unit: beyond it a float is no count."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -35,9 +38,9 @@ class Sums:
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
-        """[entries] False where a number is not finite, or where there are no requests."""
+        """[entries] False where a sum is not finite, or where requests are none or no count."""
         with np.errstate(invalid="ignore"):
-            usable: NDArray[np.bool_] = np.isfinite(self.sums) & np.isfinite(self.requests) & (self.requests > 0)
+            usable: NDArray[np.bool_] = np.isfinite(self.sums) & (self.requests > 0) & (self.requests < MOST_REQUESTS)
             return usable
 
     @property
