@@ -113,7 +113,7 @@ async def test_our_clients(server: Server) -> None:
     assert client.policies.get("nowait").placebo == "nowait.placebo"
     assert client.policies.validate("nowait").valid
     with pytest.raises(openai.NotFoundError, match="there is no policy"):
-        client.policies.get("nope/x")
+        client.policies.get("nope")
     async with AsyncForkpoint(base_url=server.api) as other:
         response = await other.chat.completions.create(
             model="countdown:observe", messages=MESSAGES, temperature=1, extra_body={"forks": True}

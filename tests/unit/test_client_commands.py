@@ -68,7 +68,8 @@ def test_files_that_define_nothing(
 
 def test_list(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main([]) == 0
-    assert asked == [("GET", "/v1/experiments", None)]
+    assert experiments.main(["--server", "http://there/v1"]) == 0
+    assert asked == [("GET", "/v1/experiments", None)] * 2
     assert "plain 50%, calm 10% (paused)" in capsys.readouterr().out
 
 

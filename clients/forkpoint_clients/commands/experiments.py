@@ -18,7 +18,7 @@ from ..client import DEFAULT_URL, Forkpoint
 from ..results import Experiment
 from ..wording import MINUS, UNKNOWN, p_value
 from .options import ApiKey, Server
-from .running import app, fail, run
+from .running import app, fail, or_list, run
 
 NAME = "experiments"
 SHARE = {"error", "truncated"}
@@ -29,7 +29,7 @@ application = app("Experiments on a server's live traffic.")
 
 def main(arguments: list[str]) -> int:
     """Run `forkpoint experiments …`; the exit status."""
-    return run(application, NAME, arguments or ["list"])
+    return run(application, NAME, or_list(arguments))
 
 
 @application.command("list")

@@ -16,7 +16,7 @@ from forkpoint_policies.spec import SCHEMA, PolicyError, parse_policy
 from ..asking import told
 from ..client import Forkpoint
 from .options import ApiKey, MaybeServer
-from .running import app, fail, run
+from .running import app, fail, or_list, run
 
 NAME = "policies"
 
@@ -25,7 +25,7 @@ application = app("Look at policies, and check your own.", no_args_is_help=False
 
 def main(arguments: list[str]) -> int:
     """Run `forkpoint policies …`; the exit status."""
-    return run(application, NAME, arguments or ["list"])
+    return run(application, NAME, or_list(arguments))
 
 
 @application.command("list")

@@ -19,6 +19,11 @@ def run(app: typer.Typer, name: str, arguments: list[str]) -> int:
     return 0
 
 
+def or_list(arguments: list[str]) -> list[str]:
+    """With `list` where no subcommand is named."""
+    return arguments if arguments and (not arguments[0].startswith("-") or arguments[0] == "--help") else ["list", *arguments]
+
+
 def app(text: str, **options: Any) -> typer.Typer:
     """An application that shows errors as they are, without offering to install anything."""
     return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, **options)
