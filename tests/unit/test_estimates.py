@@ -65,7 +65,7 @@ def test_the_variance_is_that_of_simulation() -> None:
     estimates = [estimate_difference(clusters(seed), clusters(10_000 + seed)) for seed in range(600)]
     values = [estimate.value for estimate in estimates if estimate.value is not None]
     assert np.var(values) == pytest.approx(np.mean([estimate.variance for estimate in estimates]), rel=0.15)
-    assert np.mean(values) == pytest.approx(0, abs=4 * np.std(values) / math.sqrt(len(values)))
+    assert np.mean(values) == pytest.approx(0, abs=4 * float(np.std(values)) / math.sqrt(len(values)))
 
 
 def test_units_are_what_counts_not_requests() -> None:
@@ -96,7 +96,8 @@ def test_order_scale_and_a_common_shift_do_not_matter(seed: int, factor: float, 
     assert moved.value == pytest.approx(expected.value, rel=1e-6, abs=1e-9)
     assert moved.variance == pytest.approx(expected.variance, rel=1e-6)
     turned = estimate_difference(control, arm)
-    assert (turned.value, turned.variance) == (pytest.approx(-expected.value), pytest.approx(expected.variance))
+    assert turned.value == pytest.approx(-expected.value)
+    assert turned.variance == pytest.approx(expected.variance)
 
 
 def test_periods_keep_drift_out() -> None:
@@ -128,12 +129,13 @@ def test_a_unit_in_two_periods_is_one_unit() -> None:
     control_halves = Sums(np.tile(other.requests / 2, 2), np.tile(other.sums / 2, 2), np.tile(units, 2), np.repeat([0, 1], 200))
     assert unit_count(halves) == 200
     expected, split = estimate_difference(whole, control), estimate_difference(halves, control_halves)
-    assert (split.value, split.variance) == (pytest.approx(expected.value), pytest.approx(expected.variance))
+    assert split.value == pytest.approx(expected.value)
+    assert split.variance == pytest.approx(expected.variance)
 
 
 def test_a_period_without_both_arms_says_nothing() -> None:
-    early = Sums(np.ones(500), np.arange(500.0), periods=np.zeros(500, np.int64))
-    late = Sums(np.ones(500), np.arange(500.0), periods=np.ones(500, np.int64))
+    early = Sums(np.ones(500), np.linspace(0, 1, 500), periods=np.zeros(500, np.int64))
+    late = Sums(np.ones(500), np.linspace(0, 1, 500), periods=np.ones(500, np.int64))
     estimate = estimate_difference(early, late)
     assert (estimate.value, estimate.reason) == (None, "no period in which both arms have values")
     with pytest.raises(ValueError, match="both say in which periods"):

@@ -17,7 +17,7 @@ from ville import best_rho, normal_mixture
 
 NARROWEST_REQUESTS = 5000.0
 """The number of requests at which the intervals are narrowest beside those of a fixed sample. The guarantee needs one that the data
-have no part in; ten times fewer or a hundred times more widen them by a fifth to a quarter."""
+have no part in; ten times fewer widen them by a quarter, a hundred times more by a sixth."""
 
 TUNED_ALPHA = 0.05
 """The level that this holds for. The same for all levels, so that intervals of a smaller alpha contain those of a larger one."""
