@@ -15,7 +15,7 @@ from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
-from forkpoint_server.store.tables import ASSIGNMENTS
+from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from sqlalchemy import Engine, select
 
 from tests.serving import Server, serving
@@ -381,3 +381,42 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
         there.patch("/experiments/both", json={"arms": [{"name": "calm", "status": "paused"}]}).raise_for_status()
         time.sleep(3)
         assert "X-Forkpoint-Arm" not in ask(here, unit_in("both", 0.5, 1), max_tokens=1).headers
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_kill_9_of_a_server_loses_no_outcome(tmp_path: Path) -> None:
+    """While requests run and outcomes are posted; the next server on the same database knows all that was acknowledged."""
+    url, acknowledged = f"sqlite:///{tmp_path / 'kept.sqlite3'}", dict[str, float]()
+
+    def post(api: str, worker: int) -> None:
+        with httpx.Client(base_url=api, timeout=60) as client:
+            for number in range(1000):
+                try:
+                    answer = ask(client, f"{worker}-{number}", max_tokens=2).json()
+                    outcome = {"request_id": answer["id"], "metrics": {"number": number}}
+                    client.post("/experiments/kept/outcomes", json=outcome).raise_for_status()
+                except (httpx.TransportError, ValueError):  # killed
+                    return
+                acknowledged[answer["id"]] = number
+
+    for run in range(4):
+        (folder := tmp_path / str(run)).mkdir()
+        with serving(folder, "--database-url", url) as running, ThreadPoolExecutor(6) as pool:
+            with httpx.Client(base_url=running.api, timeout=60) as client:
+                made = client.post("/experiments", json={"name": "kept", "arms": ARMS, "unit": UNIT})
+                assert made.status_code == (409 if run else 201)
+                known = client.get("/experiments/kept").json()["figures"]
+            posted = sum(arm["metrics"].get("number", {"requests": 0})["requests"] for arm in known)
+            assert posted >= len(acknowledged)
+            for worker in range(6):
+                pool.submit(post, running.api, worker)
+            time.sleep(5 + run)
+            running.process.kill()
+    database = open_database(url)
+    with database.connect() as connection:
+        there = {one.request_id: one.value for one in connection.execute(select(OUTCOMES))}
+    database.dispose()
+    print(f"{len(acknowledged)} acknowledged, {len(there)} stored")
+    assert len(acknowledged) > 50
+    assert {name: there.get(name) for name in acknowledged} == acknowledged

@@ -39,6 +39,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Engine, Table, event, func, select
 from sqlalchemy.exc import OperationalError
 
+from tests.databases import postgresql
+
 from .experiments import store
 from .rows import row
 
@@ -276,3 +278,26 @@ def test_an_outcome_that_comes_before_its_request_is_written_waits(database: Eng
     )
     assert sample is not None
     assert sample >= 2
+
+
+@pytest.mark.soak
+def test_a_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """Requests are recorded once it is back; until then outcomes are refused, not acknowledged."""
+    with postgresql(tmp_path / "data") as server:
+        url = server.new_database()
+        database = open_database(url)
+        stored = store(database)
+        recorder = Recorder(database, 90)
+        recorder.start()
+        recorder.put(row(stored.id, "before"))
+        assert recorder.flush(10)
+    recorder.put(row(stored.id, "while it is away"))
+    assert not recorder.flush(2)
+    with pytest.raises(OperationalError):
+        add_outcomes(database, stored.id, [Outcome("before", "correct", 1.0)], 32)
+    with postgresql(tmp_path / "data"):
+        assert recorder.flush(60)
+        assert count(database) == 2
+        assert add_outcomes(database, stored.id, [Outcome("before", "correct", 1.0)], 32).new
+        recorder.stop()
+        database.dispose()
