@@ -65,7 +65,8 @@ def database(server: Server) -> Iterator[Engine]:
 
 def unit_in(experiment: str, low: float, high: float) -> str:
     """A unit whose point lies there."""
-    return next(str(number) for number in range(10_000) if low <= point_of(hash_of(salt_of(experiment, "s"), str(number))) < high)
+    names = (f"account-{number}" for number in range(10_000))
+    return next(name for name in names if low <= point_of(hash_of(salt_of(experiment, "s"), name)) < high)
 
 
 def ask(http: httpx.Client, unit: str | None, path: str = "/chat/completions", **body: Any) -> httpx.Response:
@@ -145,7 +146,7 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     assert (wrong.status_code, wrong.headers["X-Forkpoint-Arm"]) == (400, "endings/calm")
     with http.stream(
         "POST", "/chat/completions", headers={UNIT: calm},
-        json={"model": "countdown", "messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 3000},
+        json={"model": "countdown", "messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 1900},
     ) as leaving:  # fmt: skip
         first = next(line for line in leaving.iter_lines() if line.startswith("data:"))
     waited(http, "endings", 6)
@@ -330,10 +331,8 @@ def test_what_another_server_defines_and_records(http: httpx.Client, define: Def
 
 def test_the_admin_key_guards_what_changes_things(other_server: Server) -> None:
     """The plain key asks, and posts outcomes; the admin key does that and changes things."""
-    policy, experiment = (
-        {"rules": []},
-        {"name": "guarded", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}], "unit": UNIT},
-    )
+    policy: dict[str, Any] = {"rules": []}
+    experiment = {"name": "guarded", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}], "unit": UNIT}
     changes: list[tuple[str, str, Any]] = [
         ("PUT", "/policies/mine", policy),
         ("POST", "/experiments", experiment),
