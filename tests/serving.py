@@ -28,6 +28,7 @@ class Server:
 
     url: str
     log: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def api(self) -> str:
@@ -59,7 +60,7 @@ def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None
             cwd=folder,
             env={**os.environ, "XDG_DATA_HOME": str(folder), **(environment or {})},
         )
-    server = Server(f"http://127.0.0.1:{port}", log)
+    server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
         _wait_until_healthy(process, server)
         yield server

@@ -15,7 +15,7 @@ from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
-from forkpoint_server.store.tables import ASSIGNMENTS
+from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from sqlalchemy import Engine, select
 
 from tests.serving import Server, serving
@@ -65,7 +65,8 @@ def database(server: Server) -> Iterator[Engine]:
 
 def unit_in(experiment: str, low: float, high: float) -> str:
     """A unit whose point lies there."""
-    return next(str(number) for number in range(10_000) if low <= point_of(hash_of(salt_of(experiment, "s"), str(number))) < high)
+    names = (f"account-{number}" for number in range(10_000))
+    return next(name for name in names if low <= point_of(hash_of(salt_of(experiment, "s"), name)) < high)
 
 
 def ask(http: httpx.Client, unit: str | None, path: str = "/chat/completions", **body: Any) -> httpx.Response:
@@ -145,7 +146,7 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     assert (wrong.status_code, wrong.headers["X-Forkpoint-Arm"]) == (400, "endings/calm")
     with http.stream(
         "POST", "/chat/completions", headers={UNIT: calm},
-        json={"model": "countdown", "messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 3000},
+        json={"model": "countdown", "messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 1900},
     ) as leaving:  # fmt: skip
         first = next(line for line in leaving.iter_lines() if line.startswith("data:"))
     waited(http, "endings", 6)
@@ -330,10 +331,8 @@ def test_what_another_server_defines_and_records(http: httpx.Client, define: Def
 
 def test_the_admin_key_guards_what_changes_things(other_server: Server) -> None:
     """The plain key asks, and posts outcomes; the admin key does that and changes things."""
-    policy, experiment = (
-        {"rules": []},
-        {"name": "guarded", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}], "unit": UNIT},
-    )
+    policy: dict[str, Any] = {"rules": []}
+    experiment = {"name": "guarded", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}], "unit": UNIT}
     changes: list[tuple[str, str, Any]] = [
         ("PUT", "/policies/mine", policy),
         ("POST", "/experiments", experiment),
@@ -381,3 +380,42 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
         there.patch("/experiments/both", json={"arms": [{"name": "calm", "status": "paused"}]}).raise_for_status()
         time.sleep(3)
         assert "X-Forkpoint-Arm" not in ask(here, unit_in("both", 0.5, 1), max_tokens=1).headers
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_kill_9_of_a_server_loses_no_outcome(tmp_path: Path) -> None:
+    """While requests run and outcomes are posted; the next server on the same database knows all that was acknowledged."""
+    url, acknowledged = f"sqlite:///{tmp_path / 'kept.sqlite3'}", dict[str, float]()
+
+    def post(api: str, worker: int) -> None:
+        with httpx.Client(base_url=api, timeout=60) as client:
+            for number in range(1000):
+                try:
+                    answer = ask(client, f"{worker}-{number}", max_tokens=2).json()
+                    outcome = {"request_id": answer["id"], "metrics": {"number": number}}
+                    client.post("/experiments/kept/outcomes", json=outcome).raise_for_status()
+                except (httpx.TransportError, ValueError):  # killed
+                    return
+                acknowledged[answer["id"]] = number
+
+    for run in range(4):
+        (folder := tmp_path / str(run)).mkdir()
+        with serving(folder, "--database-url", url) as running, ThreadPoolExecutor(6) as pool:
+            with httpx.Client(base_url=running.api, timeout=60) as client:
+                made = client.post("/experiments", json={"name": "kept", "arms": ARMS, "unit": UNIT})
+                assert made.status_code == (409 if run else 201)
+                known = client.get("/experiments/kept").json()["figures"]
+            posted = sum(arm["metrics"].get("number", {"requests": 0})["requests"] for arm in known)
+            assert posted >= len(acknowledged)
+            for worker in range(6):
+                pool.submit(post, running.api, worker)
+            time.sleep(5 + run)
+            running.process.kill()
+    database = open_database(url)
+    with database.connect() as connection:
+        there = {one.request_id: one.value for one in connection.execute(select(OUTCOMES))}
+    database.dispose()
+    print(f"{len(acknowledged)} acknowledged, {len(there)} stored")
+    assert len(acknowledged) > 50
+    assert {name: there.get(name) for name in acknowledged} == acknowledged

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 from forkpoint_policies.spec import PolicyError, parse_policy
-from forkpoint_server.experiments import units
 from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.running import Experiments
@@ -20,11 +20,11 @@ from sqlalchemy import create_engine
 from .experiments import HALVES, REGISTRY, changed, define, live, plan_of
 
 CHAT = "/v1/chat/completions"
-BRANCH = {"rules": [{"do": {"branch": {}}}]}
+BRANCH: dict[str, Any] = {"rules": [{"do": {"branch": {}}}]}
 MASK = {"rules": [{"when": {"entropy_above": 1.0}, "do": {"suppress": {"words": ["wait"]}}}]}
 OBSERVED = {"rules": [{"do": {"observe": {}}}, {"when": {"entropy_above": 2.0}, "do": {"temperature": 0.5}}]}
 FORCE = {"rules": [{"when": {"entropy_above": 3.0}, "do": {"force": {"text": "so"}}}]}
-AGAIN = {"rules": [{"do": {"resume": {}}}]}
+AGAIN: dict[str, Any] = {"rules": [{"do": {"resume": {}}}]}
 
 
 async def running(*stored: Stored) -> Experiments:
@@ -69,7 +69,7 @@ async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
     by_slice = await running(define(unit="slice", slice_seconds=60))
     found = []
     for now in range(0, 60 * 60, 20):
-        monkeypatch.setattr(units.time, "time", lambda now=now: 1_000_000_020.0 + now)
+        monkeypatch.setattr(time, "time", lambda now=now: 1_000_000_020.0 + now)
         place = by_slice.enrol(CHAT, {}, {})
         assert place is not None
         found.append(place.arm.name)

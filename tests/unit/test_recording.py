@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine, Table, event, func, select
 from sqlalchemy.exc import OperationalError
+
+from tests.databases import postgresql
 
 from .experiments import store
 from .rows import row
@@ -137,7 +140,7 @@ def test_sums_are_of_units(database: Engine) -> None:
     correct = {one["request_id"]: float(random.integers(2)) for one in rows[::3]}
     add_outcomes(database, stored.id, [Outcome(name, "correct", value) for name, value in correct.items()], 32)
 
-    def check(chosen: list[dict[str, float]], until: float, triggered: int | None = None) -> None:
+    def check(chosen: list[dict[str, Any]], until: float, triggered: int | None = None) -> None:
         found = unit_sums(database, stored.id, until, ("control", "calm"), triggered)
         for arm in ("control", "calm"):
             for metric in ("tokens", "mean_entropy", "correct"):
@@ -164,7 +167,9 @@ def test_sums_are_of_units(database: Engine) -> None:
     overall = counted(database, stored.id)
     assert overall["calm"].requests == 200
     assert overall["calm"].units == len({one["unit"] for one in rows if one["arm"] == "calm"})
-    assert overall["calm"].means["tokens"] == (200, pytest.approx(np.mean([one["tokens"] for one in rows[1::2]])))
+    requests, mean = overall["calm"].means["tokens"]
+    assert requests == 200
+    assert mean == pytest.approx(np.mean([one["tokens"] for one in rows[1::2]]))
 
 
 def test_definitions_are_seen_by_others(database: Engine, database_url: str) -> None:
@@ -276,3 +281,26 @@ def test_an_outcome_that_comes_before_its_request_is_written_waits(database: Eng
     )
     assert sample is not None
     assert sample >= 2
+
+
+@pytest.mark.soak
+def test_a_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """Requests are recorded once it is back; until then outcomes are refused, not acknowledged."""
+    with postgresql(tmp_path / "data") as server:
+        url = server.new_database()
+        database = open_database(url)
+        stored = store(database)
+        recorder = Recorder(database, 90)
+        recorder.start()
+        recorder.put(row(stored.id, "before"))
+        assert recorder.flush(10)
+    recorder.put(row(stored.id, "while it is away"))
+    assert not recorder.flush(2)
+    with pytest.raises(OperationalError):
+        add_outcomes(database, stored.id, [Outcome("before", "correct", 1.0)], 32)
+    with postgresql(tmp_path / "data"):
+        assert recorder.flush(60)
+        assert count(database) == 2
+        assert add_outcomes(database, stored.id, [Outcome("before", "correct", 1.0)], 32).new
+        recorder.stop()
+        database.dispose()

@@ -46,12 +46,27 @@ def test_the_default_is_for_requests_that_name_none() -> None:
     assert named.asked is not None
     assert (named.asked.label, named.by_default) == ("nowait", False)
     assert resolved().asked is None
+    assert (resolved().by_request, default.by_request, named.by_request) == (False, False, True)
 
 
 def test_none_asks_for_no_policy() -> None:
     for one in (resolved("none", default="own"), resolve({"model": "m:none"}, "none", ("m",), REGISTRY, "own")):
         assert one.asked is None
         assert not one.by_default
+        assert one.by_request  # so it is in no experiment
         assert one.body == {"model": "m"}
     with pytest.raises(PolicyError, match=r"says 'nowait'.*says 'none'"):
         resolve({"model": "m", "policy": "nowait"}, "none", ("m",), REGISTRY, None)
+
+
+def test_stored_policies_come_and_go() -> None:
+    """A name that the server was started with stays what it is."""
+    registry = Registry({"own": OWN})
+    mine = parse_policy({"name": "mine", "rules": [{"when": {"entropy_above": 1.0}, "do": {"temperature": 0.5}}]})
+    registry.replace_stored({"mine": mine, "own": mine.model_copy(update={"name": "own"})})
+    assert registry.get("mine").policy == mine
+    assert "mine.placebo" in registry
+    assert registry.get("own").policy == OWN
+    assert (registry.is_fixed("own"), registry.is_fixed("nowait"), registry.is_fixed("mine")) == (True, True, False)
+    registry.replace_stored({})
+    assert "mine" not in registry
