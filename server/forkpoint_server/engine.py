@@ -87,7 +87,7 @@ class InterveningEngine:
         own.extra_args = None if instruction is None else instruction.into(None)
         return self._engine.generate(prompt, own, request_id, **options)
 
-    def one_rank(self) -> dict[str, int]:
+    def one_rank(self) -> dict[str, Any]:
         """The option that keeps requests which share a beginning where it is cached: on one data-parallel rank."""
         ranks = self._engine.vllm_config.parallel_config.data_parallel_size
         return {"data_parallel_rank": next(self._ranks) % ranks} if ranks > 1 else {}
