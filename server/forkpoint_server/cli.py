@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from argparse import ArgumentTypeError, Namespace
@@ -107,8 +108,19 @@ def parse(arguments: list[str]) -> Namespace:
     if keys and args.admin_api_key:
         args.api_key = [*keys, args.admin_api_key]  # who may change things may ask, too
     configure_logging_from_args(args)
+    if not args.log_config_file:  # which says itself where our messages go
+        _log_as_vllm()
     validate_parsed_serve_args(args)
     return args
+
+
+def _log_as_vllm() -> None:
+    """Send our messages where vLLM's go: Python's last resort prints none once a library has given the root logger a handler."""
+    theirs = logging.getLogger("vllm")
+    for name in ("forkpoint_server", "forkpoint_policies"):
+        ours = logging.getLogger(name)
+        ours.handlers, ours.propagate = list(theirs.handlers), theirs.propagate
+        ours.setLevel(theirs.level)
 
 
 def _positive(text: str) -> int:

@@ -86,7 +86,7 @@ class InterveningEngine:
         own.extra_args = None if instruction is None else instruction.into(None)
         return self._engine.generate(prompt, own, request_id, **options)
 
-    def one_rank(self) -> dict[str, int]:
+    def one_rank(self) -> dict[str, Any]:
         """The option that keeps requests which share a beginning where it is cached: on one data-parallel rank."""
         parallel = self._engine.vllm_config.parallel_config
         ranks = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size

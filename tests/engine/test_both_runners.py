@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from forkpoint_policies.named import library
 from forkpoint_server.cli import PROCESSORS
-from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
 from .conftest import Instruct, Telemetry
@@ -86,32 +86,35 @@ def test_a_given_text_is_written_and_measured(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
 ) -> None:
     """Whole, and from the middle on: the tokens are those given, and the entropies those of the text as it was generated."""
-    observe = {"rules": []}
-    free, told = telemetry.read(lambda address: _ask(runners["V1"], prompts[:4], [
-        instruct(observe, address, temperature=1.0, seed=number, max_tokens=60) for number in range(4)
-    ]))  # fmt: skip
+    observe: dict[str, Any] = {"rules": []}
+
+    def write_freely(address: str) -> list[tuple[int, ...]]:
+        options = [instruct(observe, address, temperature=1.0, seed=number, max_tokens=60) for number in range(4)]
+        return runners["V1"].generate(prompts[:4], options)
+
+    free, told = telemetry.read(write_freely)
     assert all(len(told[number]) == len(tokens) for number, tokens in enumerate(free))
     whole = [(prompt, list(tokens), 0) for prompt, tokens in zip(prompts, free, strict=False)]
     rest: list[tuple[TokensPrompt, list[int], int]] = [
         (TokensPrompt(prompt_token_ids=[*prompt["prompt_token_ids"], *tokens[:BEGUN]]), tokens[BEGUN:], BEGUN)
         for prompt, tokens, _ in whole
     ]
+    asked = [*whole, *rest]
+
+    def write_given(one: Runner, address: str) -> list[tuple[int, ...]]:
+        options = [
+            instruct(observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True)
+            for _, tokens, begun in asked
+        ]
+        return one.generate([prompt for prompt, _, _ in asked], options)
+
     for name, one in runners.items():
-        asked = [*whole, *rest]
-        found, measured = telemetry.read(lambda address, one=one, asked=asked: _ask(one, [prompt for prompt, _, _ in asked], [
-            instruct(
-                observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True
-            ) for _, tokens, begun in asked
-        ]))  # fmt: skip
+        found, measured = telemetry.read(partial(write_given, one))
         assert [list(tokens) for tokens in found] == [tokens for _, tokens, _ in asked], name
         for number, (_, tokens, begun) in enumerate(asked):
             own = {position: nats for position, nats in measured[number].items() if position < begun + len(tokens)}
             expected = {position: nats for position, nats in told[number % len(whole)].items() if position >= begun}
             assert own == pytest.approx(expected, abs=GIVEN_TOLERANCE_NATS), name
-
-
-def _ask(one: Runner, prompts: list[TokensPrompt], params: list[SamplingParams]) -> list[tuple[int, ...]]:
-    return one.generate(prompts, params)
 
 
 SEEDS = 240

@@ -23,7 +23,7 @@ def table(*rows: list[int]) -> NDArray[np.int64]:
 
 
 def test_two_outcomes_of_two_alternatives_are_fishers() -> None:
-    assert p_value(table([9, 1], [2, 8]), random()) == pytest.approx(fisher_exact(np.array([[9, 1], [2, 8]])).pvalue)
+    assert p_value(table([9, 1], [2, 8]), random()) == pytest.approx(fisher_exact(table([9, 1], [2, 8])).pvalue)
 
 
 def test_full_tables_are_chi_square() -> None:

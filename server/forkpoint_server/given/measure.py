@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from forkpoint_policies.instruction import Instruction
 from vllm.inputs import TokensPrompt
@@ -50,7 +51,7 @@ class Run:
     turns: Turns
     name: str
     lora: LoRARequest | None
-    rank: dict[str, int]
+    rank: dict[str, Any]  # options of EngineClient.generate
     stops: frozenset[int]
 
     def side_by_side(self, prompt: int) -> int:

@@ -37,7 +37,7 @@ def forks_router(service: Service) -> APIRouter:
         return kept.report()
 
     @router.post("/v1/forks")
-    @with_cancellation
+    @with_cancellation  # type: ignore[untyped-decorator]
     async def measure_text(body: Annotated[Any, Body()], raw_request: Request) -> Any:
         """The same for a text that is given: `messages` of which the last is the assistant's, or `prompt` and `completion`.
 
