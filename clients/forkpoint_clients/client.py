@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import openai
+
+from .resources import AsyncExperiments, AsyncForks, AsyncPolicies, Experiments, Forks, Policies
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
@@ -19,18 +22,20 @@ class Forkpoint(openai.OpenAI):
     def __init__(self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any) -> None:
         super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
 
-    def policies(self) -> list[dict[str, Any]]:
-        """The policies one can ask for by name."""
-        listed: dict[str, Any] = self.get("/policies", cast_to=dict[str, Any])
-        return list(listed["data"])
+    @cached_property
+    def policies(self) -> Policies:
+        """The policies that can be asked for by name."""
+        return Policies(self)
 
-    def validate_policy(self, policy: str | Mapping[str, Any]) -> dict[str, Any]:
-        """What a policy would do for the served model. Raises openai.BadRequestError when it is wrong."""
-        return self.post("/policies/validate", body={"policy": policy}, cast_to=dict[str, Any])
+    @cached_property
+    def experiments(self) -> Experiments:
+        """Experiments on live traffic."""
+        return Experiments(self)
 
-    def trace(self, response_id: str) -> dict[str, Any]:
-        """The trace of a recent request: tokens, entropies, forks, interventions."""
-        return self.get(f"/forks/{response_id}", cast_to=dict[str, Any])
+    @cached_property
+    def forks(self) -> Forks:
+        """Where texts forked."""
+        return Forks(self)
 
 
 class AsyncForkpoint(openai.AsyncOpenAI):
@@ -39,18 +44,20 @@ class AsyncForkpoint(openai.AsyncOpenAI):
     def __init__(self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any) -> None:
         super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
 
-    async def policies(self) -> list[dict[str, Any]]:
-        """The policies one can ask for by name."""
-        listed: dict[str, Any] = await self.get("/policies", cast_to=dict[str, Any])
-        return list(listed["data"])
+    @cached_property
+    def policies(self) -> AsyncPolicies:
+        """The policies that can be asked for by name."""
+        return AsyncPolicies(self)
 
-    async def validate_policy(self, policy: str | Mapping[str, Any]) -> dict[str, Any]:
-        """What a policy would do for the served model. Raises openai.BadRequestError when it is wrong."""
-        return await self.post("/policies/validate", body={"policy": policy}, cast_to=dict[str, Any])
+    @cached_property
+    def experiments(self) -> AsyncExperiments:
+        """Experiments on live traffic."""
+        return AsyncExperiments(self)
 
-    async def trace(self, response_id: str) -> dict[str, Any]:
-        """The trace of a recent request: tokens, entropies, forks, interventions."""
-        return await self.get(f"/forks/{response_id}", cast_to=dict[str, Any])
+    @cached_property
+    def forks(self) -> AsyncForks:
+        """Where texts forked."""
+        return AsyncForks(self)
 
 
 def _headers(policy: str | None, options: dict[str, Any]) -> dict[str, str]:

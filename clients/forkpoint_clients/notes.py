@@ -36,7 +36,7 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
     if comparison.questions < FEW_QUESTIONS:
         yield f"{comparison.questions} questions are few: intervals of so few clusters are wide, and may still be too narrow."
     if failed := sum(arm.errors + arm.failed_scorers for arm in comparison.arms):
-        yield f"{failed} answers have no score and are left out with their pairs; where that depends on the arm, the rest is biased."
+        yield f"{failed} answers have no score and are left out with their pairs; where the arm is why, the rest is biased."
     for arm in comparison.arms:
         if arm.truncated is not None and arm.truncated.value > MANY_TRUNCATED:
             share = f"{arm.truncated.value:.0%} of the answers of {arm.arm}"

@@ -43,6 +43,7 @@ def svg(figure: Figure, name: str) -> str:
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(written, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     found = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", written.getvalue(), count=1, flags=re.DOTALL)
+    found = re.sub(r'<g id="[^"]*"', "<g", found)  # the same in every plot, and nothing refers to them
     return found[found.index("<svg") :].replace(INK, "currentColor")
 
 

@@ -65,7 +65,7 @@ class Report:
                 configuration=self.configuration,
                 scorer=self.scorer,
                 warnings=notes.warnings(self.comparison),
-                cautions=self.cautions,
+                cautions={text: [name for name, one in self.cautions.items() if one == text] for text in self.cautions.values()},
                 general=notes.GENERAL,
                 caps=caps[len(caps) - 1 :: -max(1, len(caps) // CAPS_SHOWN)][::-1] if len(names) > 1 else [],
                 failures=list(islice(self.comparison.failures.items(), FAILURES_SHOWN)),

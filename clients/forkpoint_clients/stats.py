@@ -175,7 +175,7 @@ def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: floa
 
 
 def _bootstrapped(value: float, drawn: Floats, clusters: int, alpha: float) -> Estimate:
-    """A difference of scores from what it was in draws of clusters: Student's t with their spread, which holds for few clusters too."""
+    """A difference of scores, from what it is in draws of clusters: Student's t with their spread, which holds for few clusters."""
     if clusters < 2:
         return Estimate(value)
     error = float(drawn.std()) * math.sqrt(clusters / (clusters - 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
 
 import httpx
@@ -107,10 +109,18 @@ def test_a_trace_by_its_response(client: openai.OpenAI) -> None:
 async def test_our_clients(server: Server) -> None:
     client = Forkpoint(base_url=server.api, policy="nowait")
     assert told(client.chat.completions.create(model="countdown", messages=MESSAGES))["policy"] == "nowait"
-    assert "nowait" in [policy["name"] for policy in client.policies()]
-    assert client.validate_policy("nowait")["valid"]
+    assert "nowait" in [policy.name for policy in client.policies.list()]
+    assert client.policies.get("nowait").placebo == "nowait.placebo"
+    assert client.policies.validate("nowait").valid
+    with pytest.raises(openai.NotFoundError, match="there is no policy"):
+        client.policies.get("nope/x")
     async with AsyncForkpoint(base_url=server.api) as other:
-        response = await other.chat.completions.create(model="countdown:observe", messages=MESSAGES)
-        assert (await other.trace(response.id))["id"] == response.id
-        assert (await other.validate_policy({"rules": []}))["rules"] == []
-        assert len(await other.policies()) >= 4
+        response = await other.chat.completions.create(
+            model="countdown:observe", messages=MESSAGES, temperature=1, extra_body={"forks": True}
+        )
+        trace = await other.forks.get(response.id)
+        assert trace.id == response.id
+        assert "".join(trace.choices[0].tokens) in unescape(re.sub("<[^>]*>", "", trace._repr_html_()))
+        assert trace.fork_points[0].alternatives[0].probability > 0
+        assert (await other.policies.validate({"rules": []})).rules == []
+        assert len((await other.policies.list()).data) >= 4

@@ -22,6 +22,7 @@ from ..comparison import Scored, compare, score, scored
 from ..journal import Journal, JournalError, Unit
 from ..report import PAGE, RESULTS, Report, tables
 from ..scoring import Scorer, scorer
+from .options import ApiKey
 from .running import app, fail, run
 
 RESUMABLE = 3
@@ -70,9 +71,7 @@ def compare_arms(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path(
         "forkpoint-ab"
     ),
-    api_key: Annotated[
-        str, typer.Option("--api-key", envvar="FORKPOINT_API_KEY", help="of the server", show_default=False)
-    ] = "none",
+    api_key: ApiKey = "none",
     arm_url: Annotated[list[str] | None, typer.Option("--arm-url", metavar="NAME=URL", help="this arm's server")] = None,
     arm_model: Annotated[list[str] | None, typer.Option("--arm-model", metavar="NAME=MODEL", help="this arm's model")] = None,
     arm_api_key: Annotated[list[str] | None, typer.Option("--arm-api-key", metavar="NAME=KEY", help="this arm's key")] = None,

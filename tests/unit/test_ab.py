@@ -1,0 +1,168 @@
+"""Runs over a data set: what is asked in which order, and that nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forkpoint_clients import ab
+from forkpoint_clients.arms import Arm, ArmError
+from forkpoint_clients.asking import Answer, Sampling, ServerLostError
+from forkpoint_clients.commands.ab import RESUMABLE, main
+from forkpoint_clients.datasets import Item
+from forkpoint_clients.journal import Journal, Unit, read
+
+from .scripted import completion, error, scripted
+
+ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number) for number in range(12)]
+ARMS = [Arm("a"), Arm("b"), Arm("c")]
+
+
+def run(url: str = "http://nowhere/v1", **given: Any) -> ab.Run:
+    return ab.Run(url, "m", "data.jsonl", ITEMS, ARMS, **{"samples": 3, **given})
+
+
+def test_arms_take_turns_in_an_order_of_chance() -> None:
+    units = run().units()
+    assert len(units) == len(set(units)) == 12 * 3 * 3
+    blocks = [units[place : place + 3] for place in range(0, len(units), 3)]
+    assert all(len({(unit.question, unit.sample) for unit in block}) == 1 for block in blocks), "a question under all arms at once"
+    first = Counter(block[0].arm for block in blocks)
+    assert min(first.values()) >= 4, "none of the arms is always first"
+    assert [block[0].sample for block in blocks] == [sample for sample in range(3) for _ in range(12)]
+    assert [block[0].question for block in blocks[:12]] != [item.id for item in ITEMS], "no order of the data set's own"
+    assert units == run().units() != run(seed=1).units()
+
+
+def test_seeds_are_paired_and_differ() -> None:
+    seeds = {ab.seed_of(0, item.id, sample) for item in ITEMS for sample in range(50)}
+    assert len(seeds) == 12 * 50
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert ab.seed_of(0, "q1", 2) == ab.seed_of(0, "q1", 2) != ab.seed_of(1, "q1", 2)
+
+
+def test_the_configuration_has_all_that_answers_depend_on_and_no_keys() -> None:
+    first = run().configuration({"a": None, "b": None, "c": None})
+    others = [
+        run(seed=1).configuration({"a": None, "b": None, "c": None}),
+        run(samples=4).configuration({"a": None, "b": None, "c": None}),
+        run(sampling=Sampling(temperature=0.5)).configuration({"a": None, "b": None, "c": None}),
+        run("http://other/v1").configuration({"a": None, "b": None, "c": None}),
+        run().configuration({"a": None, "b": "3f9c", "c": None}),
+    ]
+    assert len({json.dumps(one) for one in [first, *others]}) == 6
+    secret = ab.Run("http://x/v1", "m", "d", ITEMS, [Arm("a", api_key="secret")])
+    assert "secret" not in json.dumps(secret.configuration({"a": None}))
+
+
+async def asked(run_: ab.Run, folder: Path, at_once: int = 4, retries: int = 0) -> dict[Unit, Answer]:
+    async with AsyncExitStack() as stack:
+        prepared = await ab.prepare(run_, stack, retries=retries)
+        with Journal(folder, prepared.configuration) as journal:
+            await ab.ask(prepared, journal, at_once, lambda unit, answer: None)
+            return dict(journal.answers)
+
+
+async def test_nothing_is_asked_twice(tmp_path: Path) -> None:
+    """The server dies after each 10 answers; in the end each question was answered under each arm, with the same seed in all."""
+    answered: list[tuple[str, int]] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if len(answered) >= limit:
+            return 503, error("gone")
+        answered.append((body["messages"][0]["content"], body["seed"]))
+        return 200, completion("4")
+
+    limit = 0
+    with scripted(reply) as server:
+        for round_ in range(11):
+            limit = 10 * (round_ + 1)
+            if limit < 108:
+                with pytest.raises(ServerLostError):
+                    await asked(run(server.url), tmp_path)
+                assert len(read(tmp_path / "journal.jsonl")[1]) <= limit
+            else:
+                found = await asked(run(server.url), tmp_path)
+    assert set(found) == set(run().units())
+    counts = Counter(answered)
+    assert len(counts) == 36
+    # What the server had answered when others failed may not have reached us: at most those at once, in each of ten rounds.
+    assert sum(counts.values()) <= 108 + 10 * 4
+    assert all(times >= 3 for times in counts.values())
+
+
+async def test_a_run_that_ended_asks_nothing(tmp_path: Path) -> None:
+    with scripted(lambda _: (200, completion("4"))) as server:
+        first = await asked(run(server.url), tmp_path)
+        before = len(server.asked)
+        assert await asked(run(server.url), tmp_path) == first
+        assert len(server.asked) == before == 108
+
+
+async def test_a_policy_needs_a_forkpoint() -> None:
+    with scripted(lambda _: (200, completion("4"))) as server:
+        wanting = ab.Run(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
+        async with AsyncExitStack() as stack:
+            with pytest.raises(ArmError, match=r"the arm 'nowait' has a policy, and .* is no Forkpoint"):
+                await ab.prepare(wanting, stack)
+
+
+def lines(tmp_path: Path) -> list[str]:
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{number}?", "answer": str(number % 5)}) + "\n" for number in range(40)))
+    return ["--data", str(file), "--arm", "none", "--arm", "again=none", "--scorer", "number", "--model", "m"]
+
+
+def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results and page are those of the journal; the server is asked for nothing that only Forkpoint knows."""
+    with scripted(lambda body: (200, completion(str(body["seed"] % 5), tokens=body["seed"] % 90))) as server:
+        out = tmp_path / "out"
+        assert main([*lines(tmp_path), "--server", server.url, "--out", str(out)]) == 0
+        assert all(set(body) == {"model", "messages", "seed", "temperature"} for body in server.asked)
+        results = json.loads((out / "results.json").read_text())
+        answers = read(out / "journal.jsonl")[1]
+        right = [answer.text == str((int(unit.question.removeprefix("line-")) - 1) % 5) for unit, answer in answers.items()]
+        assert len(right) == 80
+        assert sum(right) / 80 == results["arms"][0]["correct"]["value"] == results["arms"][1]["correct"]["value"] > 0
+        assert results["differences"][0]["correct"]["value"] == 0
+        assert "again" in (out / "report.html").read_text()
+        assert main([*lines(tmp_path), "--server", server.url, "--out", str(out), "--samples", "2"]) == 1
+        assert "samples was 1, is 2" in capsys.readouterr().err
+        assert (
+            main([*lines(tmp_path)[:-4], "--scorer", "regex:^4$", "--model", "m", "--server", server.url, "--out", str(out)]) == 0
+        )
+        assert len(server.asked) == 80, "another scorer asks nothing"
+        assert json.loads((out / "results.json").read_text())["scorer"] == "regex:^4$"
+
+
+def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = False
+    with scripted(lambda _: (503, error("gone")) if gone or len(server.asked) > 30 else (200, completion("1"))) as server:
+        command = [*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out"), "--retries", "0"]
+        assert main(command) == RESUMABLE
+        said = capsys.readouterr().err
+        assert "does not answer" in said
+        assert "the same command goes on from there" in said
+        results = json.loads((tmp_path / "out" / "results.json").read_text())
+        assert 0 < results["answered"] < results["asked"] == 80
+        assert "not complete" in results["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scorer", "guess"], "there is no scorer 'guess'"),
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
+        (["--extra", "[1]"], "--extra: must be an object"),
+        (["--extra", "{"], "--extra: is not JSON"),
+        (["--arm", "none"], "two arms are called 'none'"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*lines(tmp_path), *arguments, "--out", str(tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
