@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,27 +47,44 @@ def main(arguments: list[str]) -> int:
 
 @application.command()
 def findings(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="which; all if none is named", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]…", help="which; all if none is named", show_default=False)
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="say which there are, and ask nothing")] = False,
-    server: Annotated[str, typer.Option("--server", metavar="URL", help="the server's API; most findings need a Forkpoint")] = DEFAULT_URL,
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", help="the server's API; most findings need a Forkpoint")
+    ] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
     data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,
     score_by: Annotated[str, typer.Option("--scorer", help="as of `forkpoint ab`")] = "",
-    extract: Annotated[str, typer.Option("--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME")] = "last_line",
-    questions: Annotated[int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} if not given", show_default=False)] = None,
+    extract: Annotated[
+        str, typer.Option("--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME")
+    ] = "last_line",
+    questions: Annotated[
+        int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} if not given", show_default=False)
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and what is drawn")] = 0,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help=f"the longest answer; {EMBEDDED_TOKENS} on Countdown, else the server's limit")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK} questions: to see that all works, not to decide anything")] = False,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, help=f"the longest answer; {EMBEDDED_TOKENS} on Countdown, else the server's limit"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{QUICK} questions: to see that all works, not to decide anything")
+    ] = False,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="questions at once")] = 24,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path("forkpoint-findings"),
-    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path(
+        "forkpoint-findings"
+    ),
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it")
+    ] = None,
     api_key: ApiKey = "none",
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the server is given up")] = RETRIES,
 ) -> None:
     """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
 
-    Stopped in whatever way, the same command goes on without asking anything again; so it does with other findings or more questions.
+    Stopped in whatever way, the same command goes on without asking anything again; so it does with more findings or questions.
     """  # fmt: skip
     from ..findings import FINDINGS  # matplotlib takes a second, which `--help` need not
 
@@ -82,7 +100,9 @@ def findings(
         setting, configuration = _setting(data, score_by, extract, count, samples, seed, max_tokens, quick)
         command = _command(names or [], server, model, data, score_by, extract, count, samples, seed, max_tokens, quick)
         asker = Asker(server, model, api_key=api_key, at_once=concurrency, retries=retries)
-        report = asyncio.run(_retest(chosen, setting, asker, concurrency, {"server": server, "model": model, **configuration}, command, out))
+        report = asyncio.run(
+            _retest(chosen, setting, asker, concurrency, {"server": server, "model": model, **configuration}, command, out)
+        )
         if markdown is not None:
             report.write_markdown(markdown)
     except (ValueError, JournalError, ServerRefusesError) as error:
@@ -91,7 +111,9 @@ def findings(
         hint = START if server == DEFAULT_URL else f"the answers so far are in {out}; the same command goes on from there"
         raise fail("findings", f"{error}\n{hint}", RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
-        raise fail("findings", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED) from None
+        raise fail(
+            "findings", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
+        ) from None
 
 
 def _setting(
@@ -114,15 +136,21 @@ def _setting(
     items = items[:count]
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
-    verified = {"continuations": 8, "verified_questions": 6} if quick else {}
-    return Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract, **verified), configuration  # type: ignore[arg-type]
+    setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
+    return (replace(setting, continuations=8, verified_questions=6) if quick else setting), configuration
 
 
 async def _retest(
-    chosen: Sequence[Finding], setting: Setting, asker: Asker, concurrency: int, configuration: dict[str, Any], command: str, out: Path
+    chosen: Sequence[Finding],
+    setting: Setting,
+    asker: Asker,
+    concurrency: int,
+    configuration: dict[str, Any],
+    command: str,
+    out: Path,
 ) -> Report:
     from ..retest.lab import Lab
-    from ..retest.report import Report, Tested, tables
+    from ..retest.report import Report, Retested, tables
     from ..retest.run import retest
 
     console, begun = Console(), time.monotonic()
@@ -135,7 +163,7 @@ async def _retest(
             lab = Lab(setting, asker, journal, concurrency)
             lab.told = lambda what, done, total: progress.update(task, description=what[:60], completed=done, total=total)
 
-            def told(one: Tested) -> None:
+            def told(one: Retested) -> None:
                 console.print(f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False)
 
             tested = await retest(chosen, lab, lambda _: None, told)

@@ -117,11 +117,31 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
     shown = {f"{name}, {measure}": one for (name, measure), one in gains.items()}
     return Result(
         (claim,),
-        figures=(Figure("majority right, less independent samples of as many tokens (97.5 %)", gains["branch", "majority right"], "points"), Figure("majority right, less branches at random positions (97.5 %)", against["majority right"], "points")),
-        tables=(Table(f"{leaves} answers to a question", ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %"), tuple(rows)),),
-        plots=(drawing.intervals("branching", "Trees less independent samples of as many tokens on average.", shown, "difference, points", 100),),
-        notes=("Tokens are all that were generated, each shared one once. Independent samples are counted with as many answers as cost the same on average, between two numbers in proportion.",),
-    )  # fmt: skip
+        figures=(
+            Figure(
+                "majority right, less independent samples of as many tokens (97.5 %)", gains["branch", "majority right"], "points"
+            ),
+            Figure("majority right, less branches at random positions (97.5 %)", against["majority right"], "points"),
+        ),
+        tables=(
+            Table(
+                f"{leaves} answers to a question",
+                ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %"),
+                tuple(rows),
+            ),
+        ),
+        plots=(
+            drawing.intervals(
+                "branching", "Trees less independent samples of as many tokens on average.", shown, "difference, points", 100
+            ),
+        ),
+        notes=(
+            (
+                "Tokens are all that were generated, each shared one once. Independent samples are counted with as many "
+                "answers as cost the same on average, between two numbers in proportion."
+            ),
+        ),
+    )
 
 
 def passed(scores: Sequence[float], answers: Sequence[str | None]) -> float:
@@ -170,8 +190,9 @@ FINDING = Finding(
     claim="Branching only where the entropy is high gives more right answers for fewer tokens than sampling.",
     source="arXiv:2510.11170",
     protocol=(
-        "`branch` with several answers to each question, against independent samples of as many tokens on average, and against its placebo, which "
-        "branches as often at random positions. Right is one of the answers (pass@k), or the majority's."
+        "`branch` with several answers to each question, against independent samples of as many tokens on average, and "
+        "against its placebo, which branches as often at random positions. Right is one of the answers (pass@k), or the "
+        "majority's."
     ),
     retest=retest,
 )

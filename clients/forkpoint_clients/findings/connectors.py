@@ -75,7 +75,10 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         plots=(drawing.intervals("connectors", "What is right, less no policy.", losses, "difference, points", 100),),
         notes=(
             "The two papers contradict each other; each claim has its own verdict, and the first is the finding's.",
-            "A ban of random words takes away next to no probability (see the effects): the placebo by probability is the fair one.",
+            (
+                "A ban of random words takes away next to no probability (see the effects): the placebo by probability is the "
+                "fair one."
+            ),
         ),
     )
 
@@ -99,12 +102,13 @@ def relative(one: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
 FINDING = Finding(
     name="connectors",
     question="Does banning thinking words hurt more than its placebos?",
-    claim="Thinking words carry the reasoning: without them accuracy collapses. Against it: without them answers are shorter and as good.",
+    claim="Thinking words carry the reasoning: without them accuracy collapses. Against it: without them answers are as good.",
     source="arXiv:2506.02867, against arXiv:2506.08343",
     protocol=(
-        "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much probability is taken from other "
-        "words at each position, or as many words of the vocabulary are banned. Paired by question and seed; at most "
-        f"{-100 * TOLERATED:g} points less are called as good, at least {-100 * SHORTER:g} % fewer tokens shorter."
+        "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much probability "
+        "is taken from other words at each position, or as many words of the vocabulary are banned. Paired by question and "
+        f"seed; at most {-100 * TOLERATED:g} points less are called as good, at least {-100 * SHORTER:g} % fewer tokens "
+        "shorter."
     ),
     retest=retest,
 )

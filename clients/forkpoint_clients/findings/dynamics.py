@@ -57,14 +57,26 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
             Figure(f"the {REACH} tokens after a connector less the {REACH} before", after, "nats"),
         ),
         plots=(
-            drawing.curves("dynamics-along", "Mean entropy along the reasoning, of planning tokens (above the fork threshold) and of the others.", along, "tenth of the reasoning", "entropy, nats"),
-            drawing.curves("dynamics-around", f"Mean entropy before and after {len(windows):,} connectors, at 0 where the connector is drawn.", lags, "tokens from the connector", "entropy, nats"),
+            drawing.curves(
+                "dynamics-along",
+                "Mean entropy along the reasoning, of planning tokens (above the fork threshold) and of the others.",
+                along,
+                "tenth of the reasoning",
+                "entropy, nats",
+            ),
+            drawing.curves(
+                "dynamics-around",
+                f"Mean entropy before and after {len(windows):,} connectors, at 0 where the connector is drawn.",
+                lags,
+                "tokens from the connector",
+                "entropy, nats",
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def around(found: list[Trace]) -> tuple[Floats, list[str]]:
-    """The entropies around every connector that has REACH tokens of reasoning on both sides, [connectors, 2 REACH + 1]; and whose."""
+    """The entropies around every connector with REACH tokens of reasoning on both sides, [connectors, 2 REACH + 1]; and whose."""
     windows, owners = [np.zeros((0, 2 * REACH + 1))], []
     for trace in found:
         entropies = trace.entropies[trace.in_reasoning]
@@ -92,7 +104,7 @@ def drift(found: list[Trace], planning: bool) -> list[tuple[float, Estimate]]:
 
 
 def change(found: list[Trace], planning: bool | None) -> Estimate:
-    """The last fifth of the reasoning less the first, on average over the texts: of a role's entropy, or of planning's share (None)."""
+    """The last fifth of the reasoning less the first, averaged over the texts: a role's entropy, or planning's share (None)."""
     differences, owners = [], []
     for trace in found:
         entropies = trace.entropies[trace.in_reasoning]
@@ -120,8 +132,9 @@ FINDING = Finding(
     claim="Entropy peaks at connectors. How planning and execution drift along a trace is open: here it is measured.",
     source="the question that this project began with; arXiv:2506.01939",
     protocol=(
-        "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, in force at the "
-        "server, execution tokens the others. Texts are aligned at their connectors, and by tenths of their reasoning."
+        "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, in "
+        "force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of their "
+        "reasoning."
     ),
     retest=retest,
 )

@@ -47,10 +47,25 @@ class Exit:
 
 
 EXITS = (
-    Exit("deer", "19 to 80 % shorter, and more right", "arXiv:2504.15895", "tries an answer at each reflection word, mean probability above 0.95"),
-    Exit("answer-convergence", "shorter without loss", "arXiv:2506.02536", f"tries {TRIES} answers in a text of mean length, {EQUAL} equal ones in a row"),
-    Exit("eat", "13 to 21 % fewer tokens without loss", "arXiv:2509.26522", "entropy after a tried end at each sentence or line, its moving variance below 0.001 after 25"),
-)  # fmt: skip
+    Exit(
+        "deer",
+        "19 to 80 % shorter, and more right",
+        "arXiv:2504.15895",
+        "tries an answer at each reflection word, mean probability above 0.95",
+    ),
+    Exit(
+        "answer-convergence",
+        "shorter without loss",
+        "arXiv:2506.02536",
+        f"tries {TRIES} answers in a text of mean length, {EQUAL} equal ones in a row",
+    ),
+    Exit(
+        "eat",
+        "13 to 21 % fewer tokens without loss",
+        "arXiv:2509.26522",
+        "entropy after a tried end at each sentence or line, its moving variance below 0.001 after 25",
+    ),
+)
 
 
 async def retest(lab: Lab) -> Result:
@@ -143,14 +158,35 @@ def conclude(
         )
     return Result(
         tuple(claims),
-        tables=(Table("Early exits, and what they are compared with", ("arm", "right", "tokens, probes among them", "reasoning tokens", "policy less this, points", "tokens, policy less this"), tuple(rows)),),
-        plots=(drawing.intervals("early-exit", "What is right at the same mean number of tokens.", shown, "difference, points", 100),),
-        notes=(
-            "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of the questions, so that its mean number "
-            f"of tokens is the policy's own, and compared on the {LATER}. Where no cap is as long as the policy with its probes, it is the whole reasoning.",
-            "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs more tokens than the policy.",
+        tables=(
+            Table(
+                "Early exits, and what they are compared with",
+                (
+                    "arm",
+                    "right",
+                    "tokens, probes among them",
+                    "reasoning tokens",
+                    "policy less this, points",
+                    "tokens, policy less this",
+                ),
+                tuple(rows),
+            ),
         ),
-    )  # fmt: skip
+        plots=(
+            drawing.intervals("early-exit", "What is right at the same mean number of tokens.", shown, "difference, points", 100),
+        ),
+        notes=(
+            (
+                "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of the "
+                f"questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. Where no cap "
+                "is as long as the policy with its probes, it is the whole reasoning."
+            ),
+            (
+                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs more "
+                "tokens than the policy."
+            ),
+        ),
+    )
 
 
 def _reasoning(answers: Answers) -> Estimate:

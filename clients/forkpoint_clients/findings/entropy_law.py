@@ -62,12 +62,23 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
             Figure(f"measured at temperature {temperatures[0]:g}", marks[0][1], "percent"),
         ),
         tables=(Table("Runs", ("temperature", "mean entropy, nats", "right"), rows),),
-        plots=(drawing.law("entropy-law", f"Each mark is a temperature, from {temperatures[0]:g} to {temperatures[-1]:g}; the curve is the fit.", marks, grid, b - a * np.exp(grid), "mean entropy, nats"),),
-        notes=(
-            "The published law is about a policy that is being trained. Temperatures move the entropy of one model, which asks less of the law and "
-            "refutes it only for this use.",
+        plots=(
+            drawing.law(
+                "entropy-law",
+                f"Each mark is a temperature, from {temperatures[0]:g} to {temperatures[-1]:g}; the curve is the fit.",
+                marks,
+                grid,
+                b - a * np.exp(grid),
+                "mean entropy, nats",
+            ),
         ),
-    )  # fmt: skip
+        notes=(
+            (
+                "The published law is about a policy that is being trained. Temperatures move the entropy of one model, which "
+                "asks less of the law and refutes it only for this use."
+            ),
+        ),
+    )
 
 
 def _sums(answers: list[Answers]) -> tuple[Floats, int]:
@@ -111,9 +122,9 @@ FINDING = Finding(
     claim="R = -a exp(H) + b: performance is bought with entropy, and where entropy is used up a ceiling is reached.",
     source="arXiv:2505.22617",
     protocol=(
-        f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's own distribution (at temperature 1) over "
-        "the tokens that were generated there. Fitted by least squares; intervals by bootstrap over questions. A law must "
-        f"explain at least {EXPLAINED:.0%} of the variance between temperatures."
+        f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's own "
+        "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; intervals by "
+        f"bootstrap over questions. A law must explain at least {EXPLAINED:.0%} of the variance between temperatures."
     ),
     retest=retest,
 )

@@ -89,15 +89,25 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
     return Result(
         (claim,),
         figures=(Figure("forks less random positions (their placebo)", paired(forks, placebo), "points"),),
-        tables=(Table(f"Temperature times {HEAT:g}, where", ("heated", "right", "less no policy", "tokens", "effect per answer"), rows),),
+        tables=(
+            Table(f"Temperature times {HEAT:g}, where", ("heated", "right", "less no policy", "tokens", "effect per answer"), rows),
+        ),
         plots=(
-            drawing.intervals("fork-temperature", f"What is right when these are heated by {HEAT:g}, less no policy.", losses, "difference, points", 100),
+            drawing.intervals(
+                "fork-temperature",
+                f"What is right when these are heated by {HEAT:g}, less no policy.",
+                losses,
+                "difference, points",
+                100,
+            ),
         ),
         notes=(
-            "The effect is the expected number of changed tokens. Where random positions lose no more than forks, it is the number of "
-            "heated tokens and not their being forks that is tolerated.",
+            (
+                "The effect is the expected number of changed tokens. Where random positions lose no more than forks, it is "
+                "the number of heated tokens and not their being forks that is tolerated."
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 FINDING = Finding(
@@ -106,9 +116,9 @@ FINDING = Finding(
     claim="High-entropy tokens can be drawn at temperature 2 without loss; low-entropy tokens cannot.",
     source="arXiv:2506.01939",
     protocol=(
-        f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random positions (the placebo), at "
-        "a random quarter of the tokens below it, which are about as many, and at all of these. Paired by question and seed. Less than "
-        f"{-100 * TOLERATED:g} points are called no loss."
+        f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
+        "positions (the placebo), at a random quarter of the tokens below it, which are about as many, and at all of these. "
+        f"Paired by question and seed. Less than {-100 * TOLERATED:g} points are called no loss."
     ),
     retest=retest,
 )

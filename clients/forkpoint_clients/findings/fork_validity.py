@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ BINS = (0.0, 0.01, 0.1, 0.3, 0.6, 1.0, 1.5, 99.0)
 
 @dataclass(frozen=True)
 class Tried:
-    """A position: whether it is in the top fifth, its entropy in nats, whether it is a verified fork, the second token's probability."""
+    """A position: whether it is in the top fifth, its entropy in nats, whether it is verified, the second token's probability."""
 
     question: str
     high: bool
@@ -46,7 +47,7 @@ async def retest(lab: Lab) -> Result:
 
 
 def chosen(found: Sequence[Trace], seed: int) -> tuple[dict[str, list[int]], float]:
-    """Positions of the reasoning at random, EACH above the 80th percentile of all its entropies and EACH below; and that, in nats."""
+    """Random positions of the reasoning, EACH above the 80th percentile of all its entropies and EACH below; and that, in nats."""
     if not found:
         return {}, float("nan")
     border = float(np.quantile(np.concatenate([trace.entropies[trace.in_reasoning] for trace in found]), 1 - TOP))
@@ -112,37 +113,61 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
     groups = {"high": [one for one in found if one.high], "low": [one for one in found if not one.high]}
     by_entropy = [
         ((low + min(high, 2.5)) / 2, clustered([one.verified for one in here], [one.question for one in here], bound=1.0))
-        for low, high in zip(BINS[:-1], BINS[1:], strict=True)
+        for low, high in pairwise(BINS)
         if (here := [one for one in found if low <= one.entropy < high])
     ]
     return Result(
         claims,
         figures=(
             *(
-                Figure(f"verified, of {len(some)} {kind}-entropy positions", clustered([one.verified for one in some], [one.question for one in some], bound=1.0), "percent")
+                Figure(
+                    f"verified, of {len(some)} {kind}-entropy positions",
+                    clustered([one.verified for one in some], [one.question for one in some], bound=1.0),
+                    "percent",
+                )
                 for kind, some in groups.items()
             ),
             *(
-                Figure(f"mean probability of the second token at {kind}-entropy positions", clustered([one.second for one in some], [one.question for one in some]), "percent")
+                Figure(
+                    f"mean probability of the second token at {kind}-entropy positions",
+                    clustered([one.second for one in some], [one.question for one in some]),
+                    "percent",
+                )
                 for kind, some in groups.items()
             ),
         ),
-        plots=(drawing.curves("fork-validity", "The share of tried positions that are verified forks, by entropy.", {"verified": by_entropy}, "entropy, nats", "verified, %", 100, "bars"),),
-        notes=(
-            f"High is above {border:.3f} nats, the 80th percentile of these texts. {continuations} continuations of each alternative only find "
-            "forks that change the outcome much: the shares are lower bounds.",
-            "At a low-entropy position the second token is forced, which the model would hardly ever draw: that it would change the outcome makes "
-            "it a fork that is not taken.",
+        plots=(
+            drawing.curves(
+                "fork-validity",
+                "The share of tried positions that are verified forks, by entropy.",
+                {"verified": by_entropy},
+                "entropy, nats",
+                "verified, %",
+                100,
+                "bars",
+            ),
         ),
-    )  # fmt: skip
+        notes=(
+            (
+                f"High is above {border:.3f} nats, the 80th percentile of these texts. {continuations} continuations of each "
+                "alternative only find forks that change the outcome much: the shares are lower bounds."
+            ),
+            (
+                "At a low-entropy position the second token is forced, which the model would hardly ever draw: that it would "
+                "change the outcome makes it a fork that is not taken."
+            ),
+        ),
+    )
 
 
 def _sums(found: Sequence[Tried]) -> list[float]:
     """Verified and all, of the high and of the low."""
     return [
-        sum(one.verified for one in found if one.high), sum(one.high for one in found),
-        sum(one.verified for one in found if not one.high), sum(not one.high for one in found),
-    ]  # fmt: skip
+        sum(one.verified for one in found if one.high),
+        sum(one.high for one in found),
+        sum(one.verified for one in found if not one.high),
+        sum(not one.high for one in found),
+    ]
 
 
 def _shares(sums: Floats) -> tuple[float, float]:
@@ -165,12 +190,13 @@ def _within(sums: Floats) -> float:
 FINDING = Finding(
     name="fork-validity",
     question="Which share of high-entropy positions are verified forks?",
-    claim="High-entropy tokens are forks: what is drawn there steers the reasoning. Against it: hardly any verified fork has a high entropy.",
+    claim="High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high entropy.",
     source="arXiv:2506.01939, against an earlier study of 25 verified forks",
     protocol=(
-        f"In each text {EACH} random positions of the reasoning in the top fifth by entropy, and {EACH} of the others. POST /v1/forks continues the text "
-        "from the two likeliest tokens at each; a fork is verified where the answers differ (Fisher or chi-square, false-discovery rate "
-        "5 % over the text). With the embedded model on easy puzzles, as each position takes dozens of continuations."
+        f"In each text {EACH} random positions of the reasoning in the top fifth by entropy, and {EACH} of the others. POST "
+        "/v1/forks continues the text from the two likeliest tokens at each; a fork is verified where the answers differ "
+        "(Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model on easy puzzles, as each "
+        "position takes dozens of continuations."
     ),
     retest=retest,
 )

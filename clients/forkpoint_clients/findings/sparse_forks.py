@@ -127,11 +127,11 @@ def _tokens(found: list[Trace]) -> Table:
 FINDING = Finding(
     name="sparse-forks",
     question="Is the entropy concentrated, and in which tokens?",
-    claim="A fifth of the tokens carry nearly all the entropy, and they are the words that connect thoughts; most others are certain.",
+    claim="A fifth of the tokens carry nearly all the entropy, and they are the words that connect thoughts.",
     source="arXiv:2506.01939",
     protocol=(
-        "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, before each token. A connector "
-        "is a token that is by itself one of the words of the policies' connector families."
+        "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, before each "
+        "token. A connector is a token that is by itself one of the words of the policies' connector families."
     ),
     retest=retest,
-)  # fmt: skip
+)

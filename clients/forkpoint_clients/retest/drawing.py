@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import matplotlib as mpl
@@ -68,7 +69,7 @@ def histogram(name: str, caption: str, values: Floats, edges: Floats, across: st
     """The share of values in each bin, on a logarithmic axis; a line at `mark`."""
     figure, drawn = axes()
     with mpl.rc_context(STYLE):
-        shares = [100 * float(((values >= low) & (values < high)).mean()) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        shares = [100 * float(((values >= low) & (values < high)).mean()) for low, high in pairwise(edges)]
         drawn.stairs(shares, edges, fill=True, color=COLOURS[1], alpha=0.7)
         drawn.set_yscale("log")
         if mark is not None:

@@ -1,4 +1,4 @@
-"""What findings ask of a server, each thing once: answers, traces and verified positions are shared between them, and kept on disk."""
+"""What findings ask of a server, each thing once: answers, traces and verified positions are shared, and kept on disk."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ class Lab:
         for arm in arms:
             await self._check(arm)
         by_id = {item.id: item for item in items}
-        wanted = {(Unit(item.id, sample, arm.key), arm) for arm in arms for item in items for sample in range(samples)}
-        order = sorted((one for one in wanted if one[0] not in self.journal.answers), key=lambda one: str(one[0]))
+        wanted = {Unit(item.id, sample, arm.key): arm for arm in arms for item in items for sample in range(samples)}
+        order = sorted((unit for unit in wanted if unit not in self.journal.answers), key=str)
         random.Random(self.setting.seed).shuffle(order)
-        order.sort(key=lambda one: (one[0].sample, one[0].question))
+        order.sort(key=lambda unit: (unit.sample, unit.question))  # the arms of a question next to each other, in random order
         names = ", ".join(arm.name for arm in arms)
         left, done = iter(order), 0
 
-        async def work(units: Iterator[tuple[Unit, Arm]]) -> None:
+        async def work(units: Iterator[Unit]) -> None:
             nonlocal done
-            for unit, arm in units:
-                self._keep(unit, await self._answer(by_id[unit.question], unit.sample, arm))
+            for unit in units:
+                self._keep(unit, await self._answer(by_id[unit.question], unit.sample, wanted[unit]))
                 done += 1
                 self.told(names, done, len(order))
 

@@ -27,7 +27,7 @@ VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
 @dataclass(frozen=True)
-class Tested:
+class Retested:
     """A finding with what came of it: a result, or why there is none."""
 
     finding: Finding
@@ -43,7 +43,7 @@ class Tested:
 class Report:
     """`command` is the line that makes it again, `configuration` what was asked of whom, `cost` what that took."""
 
-    tested: Sequence[Tested]
+    tested: Sequence[Retested]
     command: str
     configuration: Mapping[str, Any]
     cost: Mapping[str, Any]
@@ -107,7 +107,7 @@ def interval(part: Part) -> str:
     return f"{part.claimed} {bound}"
 
 
-def tables(tested: Sequence[Tested]) -> list[Terminal]:
+def tables(tested: Sequence[Retested]) -> list[Terminal]:
     """For the terminal: each verdict with the figures that it rests on."""
     found = Terminal("finding", "verdict", "rests on", "is", "claimed", title="Findings")
     for one in tested:
@@ -122,7 +122,7 @@ def tables(tested: Sequence[Tested]) -> list[Terminal]:
     return [found]
 
 
-def _json(one: Tested) -> dict[str, Any]:
+def _json(one: Retested) -> dict[str, Any]:
     finding, result = one.finding, one.result
     told: dict[str, Any] = {
         "name": finding.name,

@@ -6,24 +6,26 @@ from collections.abc import Callable, Sequence
 
 from .finding import Finding
 from .lab import CannotError, Lab
-from .report import Tested
+from .report import Retested
 
 NO_FORKPOINT = "needs a Forkpoint server: entropies, traces and policies are not there otherwise"
 
 
-async def retest(findings: Sequence[Finding], lab: Lab, begun: Callable[[Finding], None], done: Callable[[Tested], None]) -> list[Tested]:
+async def retest(
+    findings: Sequence[Finding], lab: Lab, begun: Callable[[Finding], None], done: Callable[[Retested], None]
+) -> list[Retested]:
     """What came of each. Raises ServerLostError and ServerRefusesError, when the journal has all that was answered."""
     found = []
     forkpoint = await lab.asker.is_forkpoint()
     for finding in findings:
         begun(finding)
         if not forkpoint:
-            one = Tested(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is none")
+            one = Retested(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is none")
         else:
             try:
-                one = Tested(finding, await finding.retest(lab))
+                one = Retested(finding, await finding.retest(lab))
             except CannotError as error:
-                one = Tested(finding, cannot=str(error))
+                one = Retested(finding, cannot=str(error))
         found.append(one)
         done(one)
     return found

@@ -63,7 +63,7 @@ class Verification:
 
 
 def chosen_forks(intervention: Intervention, asked: Asked) -> tuple[tuple[Fork, ...], int]:
-    """The forks with the highest entropies, or the positions that were asked for, in the text's order; and how many forks it has."""
+    """The forks with the highest entropies, or the positions asked for, in the text's order; and how many forks it has."""
     profile = intervention.traces[0].profile()
     above = np.flatnonzero(profile.entropy > intervention.threshold)
     highest = sorted(above.tolist(), key=lambda place: (-profile.entropy[place], place))[: asked.most_forks]
