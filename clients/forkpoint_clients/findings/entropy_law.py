@@ -105,11 +105,12 @@ def _points(sums: Floats) -> tuple[Floats, Floats]:
 
 def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
     """a, b and the share of the variance that is explained, by least squares of R = -a exp(H) + b."""
-    design = np.stack([-np.exp(nats), np.ones_like(nats)], axis=1)
-    (a, b), *_ = np.linalg.lstsq(design, right, rcond=None)
-    total = float(((right - right.mean()) ** 2).sum())
-    left = float(((right - design @ [a, b]) ** 2).sum())
-    return float(a), float(b), 1 - left / total if total > 0 else float("nan")
+    across, up = np.exp(nats) - np.exp(nats).mean(), right - right.mean()
+    spread, total = float(across @ across), float(up @ up)
+    if not spread or not total:
+        return float("nan"), float("nan"), float("nan")
+    slope = float(across @ up) / spread
+    return -slope, float(right.mean()) - slope * float(np.exp(nats).mean()), slope * slope * spread / total
 
 
 def _ceiling(a: float, b: float, _: float) -> float:
