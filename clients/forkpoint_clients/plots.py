@@ -69,7 +69,7 @@ def differences(found: Sequence[Difference]) -> str:
         drawn.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
         drawn.set_yticks([-row for row in range(len(found))], [one.arm for one in found])
         drawn.set_ylim(0.5 - len(found), 0.5)
-        drawn.set_xlabel("difference in points; ● as answered, □ at equal mean tokens")
+        drawn.set_xlabel("difference in points\n● as answered, □ at equal mean tokens")
         drawn.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", MINUS) if value else "0")
     return svg(figure, "differences")
 

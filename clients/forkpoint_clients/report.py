@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import notes, wording
 from .arms import Arm
@@ -101,7 +101,7 @@ def environment() -> Environment:
 
 def tables(comparison: Comparison) -> list[Table]:
     """For the terminal: the arms, and their differences to the first."""
-    arms = Table("arm", "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms")
+    arms = Table(Column("arm", overflow="fold"), "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms")
     for one in comparison.arms:
         failed = f", {one.errors + one.failed_scorers} without a score" if one.errors + one.failed_scorers else ""
         arms.add_row(
@@ -111,7 +111,14 @@ def tables(comparison: Comparison) -> list[Table]:
     if not comparison.differences:
         return [arms]
     first = comparison.arms[0].arm
-    pairs = Table("arm", "right, points", "p (Holm)", "tokens", "at equal mean tokens", title=f"Differences to {first}, paired")
+    pairs = Table(
+        Column("arm", overflow="fold"),
+        "right, points",
+        "p (Holm)",
+        "tokens",
+        "at equal mean tokens",
+        title=f"Differences to {first}, paired",
+    )
     for two in comparison.differences:
         equal = f"{wording.points(two.equal_mean.difference)} at {two.equal_mean.tokens:.0f}" if two.equal_mean else wording.UNKNOWN
         pairs.add_row(two.arm, wording.points(two.correct), wording.p_value(two.correct_p_holm), wording.change(two.tokens), equal)

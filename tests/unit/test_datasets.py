@@ -63,11 +63,11 @@ def test_wrong_sources(source: str, limit: int | None, said: str) -> None:
 
 
 def test_puzzles_are_the_same_every_time() -> None:
-    items = read("countdown:hard", 5)
-    assert items == read("countdown:hard", 7)[:5]
-    assert items != read("countdown:hard", 5, seed=1)
+    items = read("countdown:easy", 5)
+    assert items == read("countdown:easy", 7)[:5]
+    assert items != read("countdown:easy", 5, seed=1)
     assert len({item.id for item in items}) == 5
-    assert len(items[0].answer["numbers"]) == 4
+    assert len(items[0].answer["numbers"]) == 3
 
 
 def test_the_digest_is_of_everything() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from forkpoint_clients.arms import Arm
 from forkpoint_clients.comparison import Scored, compare
+from forkpoint_clients.journal import Unit
 from forkpoint_clients.report import Report, tables
 from rich.console import Console
 
@@ -20,7 +21,7 @@ NAMES = ["none", "nowait", "<b>&x"]
 
 
 def report(names: list[str], **failures: str) -> Report:
-    answers = {}
+    answers: dict[Unit, Scored] = {}
     for seed, name in enumerate(names):
         answers |= made(name, 0.6 - 0.1 * seed, 100 + 20 * seed, seed, effect=1.0 if seed else None)
     for unit, said in zip(list(answers), failures.values(), strict=False):
