@@ -21,10 +21,12 @@ from .service import Service
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
-WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/forks")
-"""Routes that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
+WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
+"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 ALONE = ("use_beam_search", "background")
 """Beam search asks the engine anew for each token; a background response is told of before it is generated."""
+FORKS = "/v1/forks"
+"""Measures a text without a policy, whatever the header says: our clients send their default one with every request."""
 OWN = ("/v1/policies",)
 MODELS = "/v1/models"
 
@@ -110,6 +112,8 @@ class Interventions:
         asked = {"policy": body.get("policy") is not None}
         if path in WITHOUT_POLICIES:
             asked |= {"forks": bool(body.get("forks")), "model": alias is not None, HEADER: HEADER in Headers(scope=scope)}
+        if path == FORKS:
+            asked["model"] = alias is not None
         for field, here in asked.items():
             if here:
                 error = PolicyError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")

@@ -92,7 +92,7 @@ async def verify(
             progress(1)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(run.turns.most):
+        for _ in range(run.side_by_side(len(text.prompt) + len(text.tokens))):
             group.create_task(work())
     verdicts = await asyncio.to_thread(_judged, forks, asked.fdr, seed)
     return Verification(asked, seed, longest, above, tuple(forks), tuple(verdicts), Cost(requests, tokens))

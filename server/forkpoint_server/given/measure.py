@@ -8,6 +8,7 @@ generated: each token forced after it was measured. Segments of it run side by s
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from ..places import Turns
 from ..telemetry import Trace, joined
 from .segments import Segment, split
 from .text import Text
+
+SETTLE_SECONDS = 10.0
+"""How long the last records are waited for: without all of them there is no answer."""
 
 Progress = Callable[[int], None]
 """Told how many more are done."""
@@ -48,6 +52,13 @@ class Run:
     lora: LoRARequest | None
     rank: dict[str, int]
     stops: frozenset[int]
+
+    def side_by_side(self, prompt: int) -> int:
+        """How many requests that share a prompt of so many tokens are to run at once; without a cache each computes it."""
+        config = self.engine.vllm_config
+        if config.cache_config.enable_prefix_caching:
+            return self.turns.most
+        return max(1, min(self.turns.most, config.scheduler_config.max_num_batched_tokens // prompt))
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,8 @@ async def measure(
         async with asyncio.TaskGroup() as group:
             for segment, trace in reversed(list(zip(segments, traces, strict=True))):
                 group.create_task(write(segment, trace, segment is segments[-1]))
-        await intervention.receiver.settle(traces)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        await asyncio.gather(*(trace.settle(deadline) for trace in traces))
         lost = sum(trace.missing for trace in traces)
     finally:
         intervention.receiver.close(traces)
