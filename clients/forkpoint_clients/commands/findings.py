@@ -35,6 +35,9 @@ FORMAT = 1
 EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
 EMBEDDED_TOKENS = 1000
 QUESTIONS, QUICK = 100, 16
+VERIFIED_SHARE, FEWEST_VERIFIED, QUICK_CONTINUATIONS = 5, 6, 8
+"""Positions are verified in every fifth question's text: each takes dozens of continuations."""
+
 START = "there is no server: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
 
 application = app("Test published findings again, on the model behind a server.")
@@ -137,7 +140,8 @@ def _setting(
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
     setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
-    return (replace(setting, continuations=8, verified_questions=6) if quick else setting), configuration
+    setting = replace(setting, verified_questions=max(FEWEST_VERIFIED, count // VERIFIED_SHARE))
+    return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
 
 
 async def _retest(

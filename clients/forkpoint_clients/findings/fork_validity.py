@@ -19,7 +19,7 @@ from ..retest.verdict import Claim, Part
 from ..stats import ALPHA, Estimate, Floats
 
 TOP = 0.2
-EACH = 4
+EACH = 3
 """Positions of either kind that are tried in a text."""
 
 BINS = (0.0, 0.01, 0.1, 0.3, 0.6, 1.0, 1.5, 99.0)

@@ -60,8 +60,8 @@ class Setting:
     max_tokens: int | None = None
     extract: str = "last_line"
     leaves: int = 4
-    continuations: int = 16
-    verified_questions: int = 24
+    continuations: int = 12
+    verified_questions: int = 20
 
 
 @dataclass
