@@ -25,10 +25,11 @@ from forkpoint_clients.findings import (
 )
 from forkpoint_clients.retest.finding import Result
 from forkpoint_clients.retest.lab import Arm
+from forkpoint_clients.retest.measures import bootstrapped
 from forkpoint_clients.retest.reading import Reading, Trace, traces
 from forkpoint_clients.retest.report import Report, Retested
 from forkpoint_clients.retest.verdict import Part, Verdict, together
-from forkpoint_clients.stats import Estimate
+from forkpoint_clients.stats import Estimate, Floats
 from forkpoint_policies.spec import parse_policy
 
 QUESTIONS = 80
@@ -54,6 +55,7 @@ def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, va
         (part(-0.2, -0.06, bound=-0.05), "not reproduced"),
         (part(0.0, 0.2), "undecided"),
         (part(math.nan, math.nan, value=1.0), "undecided"),
+        (part(1.0, 1.0), "undecided"),
     ],
 )
 def test_a_verdict_is_no_surer_than_its_interval(one: Part, word: str) -> None:
@@ -70,6 +72,22 @@ def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
     assert "n needed: 20," in str(near)
     assert str(part(math.nan, math.nan, value=0.0).verdict) == "undecided"
     assert part(-0.1, 0.1).verdict.needed is None  # no number of questions tells zero from zero
+
+
+def test_bootstraps_allow_for_few_questions() -> None:
+    """Of five questions' means, nominal 95 % intervals hold the truth about as often as they say, and 1.96 errors would not."""
+    random = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        values = random.normal(size=5)
+
+        def mean(weights: Floats, values: Floats = values) -> float:
+            return float(weights @ values / weights.sum())
+
+        found = bootstrapped(mean, 5, draws=200)
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) > 0.92
+    assert math.isnan(bootstrapped(lambda weights: 1.0, 1).low)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -15,132 +16,140 @@ from ..retest import drawing
 from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
 from ..retest.measures import clustered
-from ..retest.reading import Reading
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA, Estimate, Floats
 
 Worth = Callable[[Sequence[float], Sequence[str | None]], float]
 """Of some answers to one question, from their scores and from what each says."""
 
+TREE, PLACEBO = "branch", "branch.placebo"
+ANY, MOST = "one of them right", "majority right"
+HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %")
+
+
+@dataclass(frozen=True)
+class Said:
+    """One request: what each of its answers scores and says (None where it was cut off), and the tokens of all together."""
+
+    scores: tuple[float, ...]
+    answers: tuple[str | None, ...]
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a tree's answers are worth, by (question, sample); `equal` is how many independent samples cost its mean `tokens`."""
+
+    worth: Mapping[tuple[str, int], float]
+    tokens: float
+    equal: float
+    gain: Estimate
+
 
 async def retest(lab: Lab) -> Result:
     leaves = lab.setting.leaves
     independent = (await lab.ask([BASE], samples=max(leaves, lab.setting.samples)))[BASE.name]
-    trees = await lab.ask([Arm("branch", "branch", answers=leaves), Arm("branch.placebo", "branch.placebo", answers=leaves)])
+    trees = await lab.ask([Arm(name, name, answers=leaves) for name in (TREE, PLACEBO)])
     return conclude(independent, trees, leaves, lab.setting.extract)
 
 
 def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, extract: str, alpha: float = ALPHA) -> Result:
-    said = extractor(extract)
-
-    def read(reading: Reading) -> tuple[list[float], list[str | None]]:
-        """What was cut off says nothing."""
-        choices = reading.answer.choices
-        answers = [said(one.text) if one.finish_reason == "stop" else None for one in choices]
-        return [score or 0.0 for score in reading.scores], answers
-
-    alone: dict[str, list[tuple[float, str | None, float]]] = {}
-    for (question, _), one in sorted(independent.items()):
-        if one.scores:
-            scores, answers = read(one)
-            alone.setdefault(question, []).append((scores[0], answers[0], one.tokens))
-    alone = {question: some[:leaves] for question, some in alone.items() if len(some) >= leaves}
-    each = float(np.mean([one[2] for some in alone.values() for one in some])) if alone else math.nan
-    figures: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
-    gains: dict[tuple[str, str], Estimate] = {}
+    """`independent` answers have `leaves` samples of each question; `trees` are those of TREE and PLACEBO."""
+    half = alpha / 2
+    alone = _alone(_said(independent, extract), leaves)
+    if not alone:
+        return Result((), notes=(f"No question has {leaves} independent answers.",))
+    each = float(np.mean([one.tokens for some in alone.values() for one in some]))
+    found: dict[str, dict[str, Measured]] = {}
     rows = []
-    for measure, worth in (("one of them right", passed), ("majority right", majority)):
+    for measure, worth in MEASURES.items():
         curves = {question: _curve(some, worth) for question, some in alone.items()}
-        for name, answers in trees.items():
-            found = {key: worth(*read(one)) for key, one in answers.items() if key[0] in alone and one.scores}
-            figures[name, measure] = found
-            equal = _as_many(answers, found, each, leaves)
-            gains[name, measure] = clustered(
-                [value - _between(curves[key[0]], equal) for key, value in found.items()],
-                [key[0] for key in found],
-                alpha / 2,
-                bound=1.0,
-            )
+        found[measure] = {
+            name: _measured(_said(answers, extract), curves, worth, each, leaves, half) for name, answers in trees.items()
+        }
         rows += [
-            (
-                "independent samples",
-                measure,
-                f"{count}",
-                f"{count * each:.0f}",
-                f"{100 * np.mean([one[count - 1] for one in curves.values()]):.1f} %",
-                "",
-            )
-            for count in range(1, leaves + 1)
-            if alone
+            ("independent samples", measure, f"{count}", f"{count * each:.0f}", f"{100 * right:.1f} %", "")
+            for count, right in enumerate(np.mean(list(curves.values()), axis=0), 1)
         ]
-    for (name, measure), found in figures.items():
-        mean_tokens = float(np.mean([trees[name][key].tokens for key in found])) if found else math.nan
-        rows.append(
-            (
-                name,
-                measure,
-                wording.plain(_as_many(trees[name], found, each, leaves), 2),
-                f"{mean_tokens:.0f}",
-                wording.percent(clustered(list(found.values()), [key[0] for key in found], bound=1.0)),
-                wording.points(gains[name, measure]),
-            )
-        )
-    count = len(alone)
-    against = {
-        measure: _less(figures["branch", measure], figures["branch.placebo", measure], alpha / 2)
-        for measure in ("one of them right", "majority right")
-    }
+        rows += [_row(name, measure, one) for name, one in found[measure].items()]
+    against = {measure: _less(some[TREE].worth, some[PLACEBO].worth, half) for measure, some in found.items()}
     claim = Claim(
         "Branching where the entropy is high finds a right answer more often than independent samples of as many tokens.",
         "arXiv:2510.11170: 64 % fewer tokens, up to 12 % more pass@k",
         (
             Part(
-                "one of them right, less independent samples of as many tokens",
-                gains["branch", "one of them right"],
-                "above",
-                0.0,
-                count,
-                "points",
-                alpha / 2,
+                f"{ANY}, less independent samples of as many tokens", found[ANY][TREE].gain, "above", 0, len(alone), "points", half
             ),
-            Part(
-                "one of them right, less branches at random positions",
-                against["one of them right"],
-                "above",
-                0.0,
-                count,
-                "points",
-                alpha / 2,
-            ),
+            Part(f"{ANY}, less branches at random positions", against[ANY], "above", 0, len(alone), "points", half),
         ),
     )
-    shown = {f"{name}, {measure}": one for (name, measure), one in gains.items()}
+    shown = {f"{name}, {measure}": one.gain for measure, some in found.items() for name, one in some.items()}
+    caption = "Trees less independent samples of as many tokens on average."
     return Result(
         (claim,),
         figures=(
-            Figure(
-                "majority right, less independent samples of as many tokens (97.5 %)", gains["branch", "majority right"], "points"
-            ),
-            Figure("majority right, less branches at random positions (97.5 %)", against["majority right"], "points"),
+            Figure(f"{MOST}, less independent samples of as many tokens (97.5 %)", found[MOST][TREE].gain, "points"),
+            Figure(f"{MOST}, less branches at random positions (97.5 %)", against[MOST], "points"),
         ),
-        tables=(
-            Table(
-                f"{leaves} answers to a question",
-                ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %"),
-                tuple(rows),
-            ),
-        ),
-        plots=(
-            drawing.intervals(
-                "branching", "Trees less independent samples of as many tokens on average.", shown, "difference, points", 100
-            ),
-        ),
+        tables=(Table(f"{leaves} answers to a question", HEADER, tuple(rows)),),
+        plots=(drawing.intervals("branching", caption, shown, "difference, points", 100),),
         notes=(
             (
                 "Tokens are all that were generated, each shared one once. Independent samples are counted with as many "
                 "answers as cost the same on average, between two numbers in proportion."
             ),
         ),
+    )
+
+
+def _said(answers: Answers, extract: str) -> dict[tuple[str, int], Said]:
+    read = extractor(extract)
+    return {
+        key: Said(
+            tuple(score or 0.0 for score in one.scores),
+            tuple(read(choice.text) if choice.finish_reason == "stop" else None for choice in one.answer.choices),
+            one.tokens,
+        )
+        for key, one in answers.items()
+        if one.scores
+    }
+
+
+def _alone(independent: Mapping[tuple[str, int], Said], leaves: int) -> dict[str, list[Said]]:
+    """The first `leaves` samples of each question that has so many."""
+    found: dict[str, list[Said]] = {}
+    for question, sample in sorted(independent):
+        found.setdefault(question, []).append(independent[question, sample])
+    return {question: some[:leaves] for question, some in found.items() if len(some) >= leaves}
+
+
+def _measured(
+    tree: Mapping[tuple[str, int], Said],
+    curves: Mapping[str, Sequence[float]],
+    worth: Worth,
+    each: float,
+    leaves: int,
+    alpha: float,
+) -> Measured:
+    here = {key: one for key, one in tree.items() if key[0] in curves}
+    if not here:
+        return Measured({}, math.nan, math.nan, Estimate(math.nan))
+    tokens = float(np.mean([one.tokens for one in here.values()]))
+    equal = float(np.clip(tokens / each, 1, leaves))
+    own = {key: worth(one.scores, one.answers) for key, one in here.items()}
+    gains = [value - float(np.interp(equal, np.arange(1, leaves + 1), curves[key[0]])) for key, value in own.items()]
+    return Measured(own, tokens, equal, clustered(gains, [key[0] for key in own], alpha, bound=1.0))
+
+
+def _row(name: str, measure: str, one: Measured) -> tuple[str, ...]:
+    right = clustered(list(one.worth.values()), [key[0] for key in one.worth], bound=1.0)
+    return (
+        name,
+        measure,
+        wording.plain(one.equal, 2),
+        wording.plain(one.tokens, 0),
+        wording.percent(right),
+        wording.points(one.gain),
     )
 
 
@@ -161,21 +170,13 @@ def majority(scores: Sequence[float], answers: Sequence[str | None]) -> float:
     )
 
 
-def _curve(some: Sequence[tuple[float, str | None, float]], worth: Worth) -> list[float]:
+def _curve(some: Sequence[Said], worth: Worth) -> list[float]:
     """What 1, 2, … of the independent answers are worth, on average over which."""
-    return [
-        float(np.mean([worth([one[0] for one in chosen], [one[1] for one in chosen]) for chosen in combinations(some, count)]))
-        for count in range(1, len(some) + 1)
-    ]
-
-
-def _as_many(answers: Answers, found: Mapping[tuple[str, int], float], each: float, leaves: int) -> float:
-    """How many independent answers cost what a tree does."""
-    return float(np.clip(np.mean([answers[key].tokens for key in found]) / each, 1, leaves)) if found else math.nan
-
-
-def _between(curve: Sequence[float], count: float) -> float:
-    return float(np.interp(count, np.arange(1, len(curve) + 1), curve))
+    found = []
+    for count in range(1, len(some) + 1):
+        drawn = [([one.scores[0] for one in chosen], [one.answers[0] for one in chosen]) for chosen in combinations(some, count)]
+        found.append(float(np.mean([worth(scores, answers) for scores, answers in drawn])))
+    return found
 
 
 def _less(one: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float], alpha: float) -> Estimate:
@@ -183,6 +184,8 @@ def _less(one: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], 
     values: Floats = np.array([one[key] - other[key] for key in keys])
     return clustered(values, [key[0] for key in keys], alpha, bound=1.0)
 
+
+MEASURES: Mapping[str, Worth] = {ANY: passed, MOST: majority}
 
 FINDING = Finding(
     name="branching",

@@ -9,7 +9,7 @@ from .. import wording
 from ..retest import drawing
 from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
-from ..retest.measures import average, effect, paired, questions_of, tokens
+from ..retest.measures import average, effect, fired, paired, questions_of, tokens
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA
 
@@ -82,6 +82,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
             wording.percent(average(answers[arm.name])),
             wording.points(losses[arm.name]) if arm is not BASE else "",
             wording.count(average(answers[arm.name], tokens)),
+            wording.count(average(answers[arm.name], fired)) if arm is not BASE else "",
             wording.number(average(answers[arm.name], effect)),
         )
         for arm in ARMS
@@ -90,7 +91,11 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         (claim,),
         figures=(Figure("forks less random positions (their placebo)", paired(forks, placebo), "points"),),
         tables=(
-            Table(f"Temperature times {HEAT:g}, where", ("heated", "right", "less no policy", "tokens", "effect per answer"), rows),
+            Table(
+                f"Temperature times {HEAT:g}, where",
+                ("heated", "right", "less no policy", "tokens", "heated tokens", "effect per answer"),
+                rows,
+            ),
         ),
         plots=(
             drawing.intervals(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats as distributions
 
 from .. import stats
 from ..stats import ALPHA, Estimate, Floats
@@ -28,6 +29,12 @@ def tokens(reading: Reading) -> float | None:
 
 def effect(reading: Reading) -> float | None:
     return reading.effect
+
+
+def fired(reading: Reading) -> float | None:
+    """How often the policy's rules acted."""
+    told = reading.answer.forkpoint
+    return None if told is None else float(sum(one["fired"] for one in told.get("interventions", {}).values()))
 
 
 def average(answers: Answers, read: Read = score, alpha: float = ALPHA) -> Estimate:
@@ -58,7 +65,10 @@ def clustered(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA, bou
 def bootstrapped(
     compute: Callable[[Floats], float], questions: int, alpha: float = ALPHA, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
-    """A figure of weights [questions] with its percentile interval over drawn questions; NaN where most draws have no value."""
+    """A figure of weights [questions] with its interval over drawn questions; without one where some draws have no value.
+
+    The wider of the percentiles and of Student's t with the draws' spread, which allows for few questions.
+    """
     value = compute(np.ones(questions))
     if questions < 2:
         return Estimate(value)
@@ -68,7 +78,9 @@ def bootstrapped(
     if len(found) < 0.95 * draws or not math.isfinite(value):
         return Estimate(value)
     low, high = np.quantile(found, [alpha / 2, 1 - alpha / 2]).tolist()
-    return Estimate(value, min(low, value), max(high, value), float(found.std()))
+    error = float(found.std()) * math.sqrt(questions / (questions - 1))
+    far = float(distributions.t(questions - 1).ppf(1 - alpha / 2)) * error
+    return Estimate(value, min(low, value - far), max(high, value + far), error)
 
 
 def of_each(questions: Sequence[str], values: ArrayLike) -> dict[str, Floats]:

@@ -42,9 +42,12 @@ class Part:
 
     @property
     def verdict(self) -> Verdict:
-        """Reproduced where the whole interval is on the claimed side of the bound, not so where all of it is on the other."""
+        """Reproduced where the whole interval is on the claimed side of the bound, not so where all of it is on the other.
+
+        An interval without a width tells that nothing varied among few questions, and decides nothing.
+        """
         one = self.estimate
-        if math.isnan(one.low) or math.isnan(one.high):
+        if math.isnan(one.low) or math.isnan(one.high) or one.low == one.high:
             return Verdict("undecided")
         if one.low > self.bound:
             return Verdict("reproduced" if self.claimed == "above" else "not reproduced")
