@@ -174,7 +174,11 @@ def written(sparse: bool, seed: int) -> list[Trace]:
     for number in range(40):
         size = int(random.integers(80, 160))
         tokens = [" Wait" if place % 10 == 5 else f" {place % 7}" for place in range(size)]
-        nats = random.uniform(0.5, 1.5, size) if not sparse else np.array([1.5 if token == " Wait" else 0.001 for token in tokens])
+        nats = (
+            random.uniform(0.5, 1.5, size)
+            if not sparse
+            else np.array([random.uniform(1.3, 1.7) if token == " Wait" else 0.001 for token in tokens])
+        )
         found.append(trace(f"q{number}", tokens, nats.tolist()))
     return found
 
@@ -194,7 +198,7 @@ def test_sparse_forks_finds_what_is_planted() -> None:
 def test_dynamics_finds_peaks_and_drifts() -> None:
     found = dynamics.conclude(written(sparse=True, seed=2))
     assert found.verdict.word == "reproduced"
-    assert found.claims[0].parts[0].estimate.value == pytest.approx(1.499, abs=1e-6)
+    assert found.claims[0].parts[0].estimate.value == pytest.approx(1.499, abs=0.05)
     assert dynamics.conclude(written(sparse=False, seed=3)).verdict.word == "undecided"
     falling = [trace(f"q{n}", [" a"] * 100, np.linspace(2.0, 0.6 + n / 100, 100).tolist()) for n in range(20)]
     assert dynamics.change(falling, planning=True).high < -0.8

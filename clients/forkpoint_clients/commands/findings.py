@@ -131,7 +131,7 @@ def _setting(
     embedded = data.startswith(datasets.COUNTDOWN)
     measure = scorer(score_by or ("countdown" if embedded else "exact"))
     items = datasets.read(data, count, seed) if embedded else datasets.read(data)
-    configuration = {
+    configuration: dict[str, Any] = {
         "data": data, "digest": None if embedded else datasets.digest(items), "scorer": measure.name, "extract": extract,
         "questions": min(count, len(items)), "samples": samples, "seed": seed,
         "max_tokens": max_tokens or (EMBEDDED_TOKENS if embedded else None),

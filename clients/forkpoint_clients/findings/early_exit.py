@@ -107,7 +107,8 @@ def conclude(
     base: Answers, answers: Mapping[str, Answers], capped: Mapping[str, Answers], caps: Mapping[str, int], alpha: float = ALPHA
 ) -> Result:
     """`capped` are the answers of the second half under each policy's cap."""
-    claims, rows, shown = [], [], {}
+    claims, rows = [], []
+    shown: dict[str, Estimate] = {}
     rows.append(("no policy", wording.percent(average(base)), wording.count(average(base, tokens)), "", "", ""))
     level = alpha / 2
     for one in EXITS:

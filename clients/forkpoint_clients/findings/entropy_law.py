@@ -12,7 +12,7 @@ from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
 from ..retest.measures import average, bootstrapped
 from ..retest.verdict import Claim, Part
-from ..stats import ALPHA, Floats
+from ..stats import ALPHA, Estimate, Floats
 
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 EXPLAINED = 0.8
@@ -36,7 +36,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
     right, nats = _points(np.ones(count) @ sums)
     a, b, _ = fit(right, nats)
 
-    def of(number: int, part_alpha: float) -> drawing.Estimate:
+    def of(number: int, part_alpha: float) -> Estimate:
         return bootstrapped(lambda weights: fit(*_points(weights @ sums))[number], count, part_alpha)
 
     claim = Claim(
