@@ -61,7 +61,7 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
         return Result((), notes=(f"No question has {leaves} independent answers.",))
     each = float(np.mean([one.tokens for some in alone.values() for one in some]))
     found: dict[str, dict[str, Measured]] = {}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for measure, worth in MEASURES.items():
         curves = {question: _curve(some, worth) for question, some in alone.items()}
         found[measure] = {
