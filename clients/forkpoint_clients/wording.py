@@ -30,6 +30,16 @@ def change(estimate: Estimate | None) -> str:
     return _written(estimate, 1, "{:+.0f}", "")
 
 
+def nats(estimate: Estimate | None) -> str:
+    """An entropy: 0.672 nats [0.661, 0.683]."""
+    return _written(estimate, 1, "{:.3f}", " nats")
+
+
+def number(estimate: Estimate | None) -> str:
+    """Any other figure: 0.93 [0.88, 0.97]."""
+    return _written(estimate, 1, "{:.2f}", "")
+
+
 def p_value(p: float | None) -> str:
     if p is None or math.isnan(p):
         return UNKNOWN
@@ -47,7 +57,7 @@ def share(estimate: Estimate | None) -> str:
 
 
 def _written(estimate: Estimate | None, times: float, form: str, unit: str) -> str:
-    if estimate is None:
+    if estimate is None or math.isnan(estimate.value):
         return UNKNOWN
     value, low, high = (form.format(times * one) for one in (estimate.value, estimate.low, estimate.high))
     told = f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"

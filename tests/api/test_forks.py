@@ -220,3 +220,23 @@ def test_without_a_reasoning_parser(other_server: Server) -> None:
     wrong = ask.post(f"{other_server.api}/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
     assert wrong.status_code == 400
     assert "--reasoning-parser" in wrong.json()["error"]["message"]
+
+
+def test_any_positions_can_be_tried(exact_server: Server, exact_client: openai.OpenAI) -> None:
+    """Where the model is sure as well as where it is not."""
+    message, trace = generated(exact_client, PUZZLES[0])
+    entropies = trace["choices"][0]["entropies"]
+    sure, unsure = entropies.index(min(entropies[:60])), entropies.index(max(entropies[:60]))
+    messages = [{"role": "user", "content": PUZZLES[0]}, message]
+    body = {"messages": messages, "verify": 6, "positions": [unsure, sure], "seed": 5, "max_tokens": 60}
+    found = measured(exact_server, body)["verification"]
+    assert [place["index"] for place in found["positions"]] == sorted([sure, unsure])
+    for place in found["positions"]:
+        assert place["token"] == trace["choices"][0]["tokens"][place["index"]]
+        assert place["entropy"] == pytest.approx(entropies[place["index"]], abs=TOLERANCE_NATS)
+        assert [way["token"] for way in place["verified"]["outcomes"]] == [one["token"] for one in place["alternatives"][:2]]
+        assert place["alternatives"][0]["probability"] >= place["alternatives"][1]["probability"] > 0
+    assert found["tried"] == 2
+    refused = post(exact_server, {**body, "positions": [len(entropies)]})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "positions"

@@ -33,6 +33,12 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}, {"role": 
         ({**PLAIN, "verify": 10, "fdr": 1}, "fdr", "less than 1"),
         ({"prompt": [1, "2"], "completion": "y"}, "prompt", "valid"),
         ({**PLAIN, "stream": "yes"}, "stream", "boolean"),
+        ({**PLAIN, "positions": [1]}, "positions", "nothing without `verify`"),
+        ({**PLAIN, "verify": 10, "positions": []}, "positions", "at least 1"),
+        ({**PLAIN, "verify": 10, "positions": [-1]}, "positions", "greater than or equal to 0"),
+        ({**PLAIN, "verify": 10, "positions": [3, 3]}, "positions", "twice"),
+        ({**PLAIN, "verify": 10, "positions": [3], "most_forks": 2}, "positions", "two ways"),
+        ({**PLAIN, "verify": 100, "positions": list(range(40))}, "verify", "8000 continuations"),
     ],
 )
 def test_wrong_requests(body: Any, field: str, said: str) -> None:
@@ -45,6 +51,13 @@ def test_a_continuation_is_as_long_as_the_text_unless_it_is_said() -> None:
     asked = parse_asked({**PLAIN, "verify": 10})
     assert [longest_continuation(asked, tokens) for tokens in (10, 1000)] == [256, 1000]
     assert longest_continuation(parse_asked({**PLAIN, "verify": 10, "max_tokens": 7}), 1000) == 7
+
+
+def test_positions_are_of_the_text() -> None:
+    asked = parse_asked({**PLAIN, "verify": 100, "positions": [0, 9]})
+    assert longest_continuation(asked, 10) == 256
+    with pytest.raises(PolicyError, match="has 9, and the text has 9 tokens"):
+        longest_continuation(asked, 9)
 
 
 def test_the_tokens_of_all_continuations_are_bounded() -> None:

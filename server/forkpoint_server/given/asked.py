@@ -21,7 +21,8 @@ class Asked(BaseModel):
     """A text, as messages of which the last is the assistant's, or as a prompt and its completion; and how to verify its forks.
 
     `verify` is how many continuations each of the likeliest `alternatives` is given at each of the `most_forks` forks with the
-    highest entropies, `fdr` the share of false ones among the forks that are called verified.
+    highest entropies, or at these `positions` of the text, whatever their entropies; `fdr` is the share of false ones among the
+    forks that are called verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +36,7 @@ class Asked(BaseModel):
     verify: Annotated[int, Field(ge=1, strict=True)] | None = None
     alternatives: Annotated[int, Field(ge=2, le=10, strict=True)] = 2
     most_forks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 16
+    positions: Annotated[list[_Token], Field(min_length=1, max_length=1024)] | None = None
     extract: str = "last_line"
     max_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
@@ -42,8 +44,13 @@ class Asked(BaseModel):
     fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
     stream: Annotated[bool, Field(strict=True)] = False
 
+    @property
+    def most_tried(self) -> int:
+        """How many places are continued at most."""
+        return self.most_forks if self.positions is None else len(self.positions)
 
-_OF_VERIFYING = ("alternatives", "most_forks", "extract", "max_tokens", "temperature", "seed", "fdr")
+
+_OF_VERIFYING = ("alternatives", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr")
 
 
 def parse_asked(body: Any) -> Asked:
@@ -93,19 +100,29 @@ def _check_verifying(asked: Asked) -> None:
             f"is {asked.verify}: so few continuations cannot differ with certainty, even if all do; {fewest} is the fewest that "
             f"can verify a fork with {asked.alternatives} alternatives at an fdr of {asked.fdr:g}",
         )
-    continuations = asked.verify * asked.alternatives * asked.most_forks
+    if asked.positions is not None:
+        if "most_forks" in asked.model_fields_set:
+            raise PolicyError("positions", "and most_forks are two ways to say where; give one of them")
+        if len(set(asked.positions)) < len(asked.positions):
+            raise PolicyError("positions", "names a position twice")
+    continuations = asked.verify * asked.alternatives * asked.most_tried
     if continuations > MOST_CONTINUATIONS:
         raise PolicyError(
             "verify",
             f"would take up to {continuations} continuations (verify {asked.verify} × alternatives {asked.alternatives} × "
-            f"most_forks {asked.most_forks}); {MOST_CONTINUATIONS} at most",
+            f"{asked.most_tried} positions); {MOST_CONTINUATIONS} at most",
         )
 
 
 def longest_continuation(asked: Asked, tokens: int) -> int:
-    """The most tokens of a continuation of a text with so many. Raises PolicyError when all together may be too many."""
+    """The most tokens of a continuation of a text with so many. Raises PolicyError when all together may be too many.
+
+    So it does for positions beyond the text.
+    """
+    if asked.positions is not None and max(asked.positions) >= tokens:
+        raise PolicyError("positions", f"has {max(asked.positions)}, and the text has {tokens} tokens, counted from 0")
     longest = asked.max_tokens or max(SHORTEST_DEFAULT_TOKENS, tokens)
-    continuations = (asked.verify or 0) * asked.alternatives * asked.most_forks
+    continuations = (asked.verify or 0) * asked.alternatives * asked.most_tried
     if continuations * longest > MOST_CONTINUED_TOKENS:
         raise PolicyError(
             "max_tokens",

@@ -63,12 +63,12 @@ class Verification:
 
 
 def chosen_forks(intervention: Intervention, asked: Asked) -> tuple[tuple[Fork, ...], int]:
-    """The forks with the highest entropies in the order of the text, and how many the text has."""
+    """The forks with the highest entropies, or the positions asked for, in the text's order; and how many forks it has."""
     profile = intervention.traces[0].profile()
     above = np.flatnonzero(profile.entropy > intervention.threshold)
     highest = sorted(above.tolist(), key=lambda place: (-profile.entropy[place], place))[: asked.most_forks]
     forks = []
-    for index in sorted(int(profile.position[place]) for place in highest):
+    for index in sorted(asked.positions or (int(profile.position[place]) for place in highest)):
         tokens = profile.alternatives[index].tokens[: asked.alternatives]
         forks.append(Fork(index, tuple(Way(token) for token in tokens)))
     return tuple(forks), len(above)

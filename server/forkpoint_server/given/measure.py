@@ -74,8 +74,13 @@ class Cost:
         return Cost(self.requests + other.requests, self.tokens + other.tokens)
 
 
-async def measure(run: Run, intervention: Intervention, text: Text, alternatives: int, progress: Progress) -> Cost:
-    """Give the intervention the one trace of a text. Raises Refused (503) where there is no exact answer."""
+async def measure(
+    run: Run, intervention: Intervention, text: Text, alternatives: int, progress: Progress, everywhere: bool = False
+) -> Cost:
+    """Give the intervention the one trace of a text, with its alternatives at forks or `everywhere`.
+
+    Raises Refused (503) where there is no exact answer.
+    """
     if not intervention.receiver.address:
         raise unmeasured("there is no telemetry: the server's log says why")
     cache = run.engine.vllm_config.cache_config
@@ -83,6 +88,8 @@ async def measure(run: Run, intervention: Intervention, text: Text, alternatives
     segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
     told = max(ALTERNATIVES, alternatives)
     traces = [intervention.receiver.open(0, segment.begin, intervention.threshold, told) for segment in segments]
+    for trace in traces:
+        trace.keeps_all = everywhere
     cached = asyncio.Event()
 
     async def write(segment: Segment, trace: Trace, last: bool) -> None:

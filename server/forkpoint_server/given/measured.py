@@ -45,7 +45,25 @@ class Measured:
             for point in told["fork_points"]:
                 point["verified"] = verdicts.get(point["index"])
             told["verification"] = _settings(verification)
+            if verification.asked.positions is not None:
+                told["verification"]["positions"] = [self._place(index, verdict) for index, verdict in verdicts.items()]
         return told
+
+    def _place(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
+        """A position that was asked for, whether it is above the threshold or not."""
+        trace = self.intervention.traces[0]
+        profile, vocabulary = trace.profile(), self.intervention.target.vocabulary
+        alternatives = profile.alternatives[index]
+        return {
+            "index": index,
+            "token": vocabulary.tokens[trace.tokens[index]].decode(errors="replace"),
+            "entropy": round(float(profile.entropy[profile.position == index][0]), 4),
+            "alternatives": [
+                {"token": vocabulary.tokens[token].decode(errors="replace"), "probability": round(probability, 6)}
+                for token, probability in zip(alternatives.tokens, alternatives.probabilities, strict=True)
+            ],
+            "verified": verdict,
+        }
 
     def _verified(self, fork: Fork, verdict: Verdict) -> dict[str, Any]:
         return {

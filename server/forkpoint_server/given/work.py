@@ -44,7 +44,9 @@ class Work:
         intervention = await self.service.intervention(None, forks=True)
         assert intervention is not None
         progress = self._progress("measuring", len(self.text.tokens))
-        cost = await measure(self.engine, intervention, self.text, asked.alternatives, progress)
+        cost = await measure(
+            self.engine, intervention, self.text, asked.alternatives, progress, everywhere=asked.positions is not None
+        )
         intervention.response_id = self.name
         verification = None
         if asked.verify is not None:
