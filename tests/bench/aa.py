@@ -106,8 +106,9 @@ def _found(none: Sequence[Looks], with_effects: Sequence[Sequence[Looks]]) -> Li
             rows.append((f"{metric} {effects.get(metric, 0):+g}", str(len(looks)), covered, rate(days > 0), median))
     heads = ("effect", "experiments", "always covered", f"found within {DAYS} days", "median day")
     about = (
-        "Both arms have the effect, on every request: of tokens around 500 with a standard deviation of about 650, of correct ones "
-        f"around one half. {USUAL.new_units_per_day:g} new units a day in three arms, about {_requests_a_day():.0f} requests."
+        "Both arms have the effect, on every request: of tokens around 500 with a standard deviation of about 620, of correct ones "
+        f"around one half. {USUAL.new_units_per_day:g} new units a day in three arms, about {_requests_a_day():.0f} requests. "
+        "Found is said of both arms, which share their control."
     )
     notes = (about,)
     return Listing("effects", "coverage, and how soon an effect is found", heads, rows, notes)

@@ -25,7 +25,7 @@ def test_the_interval_is_ville_s_boundary(requests: float, alpha: float, varianc
 
 @given(requests=REQUESTS, alpha=ALPHA)
 def test_the_interval_is_that_of_the_paper(requests: float, alpha: float) -> None:
-    """Waudby-Smith et al., (2.7): with rho^2 = 1 / the mixture's precision, for a standard deviation of 1."""
+    """Waudby-Smith et al., Theorem 2.2: with rho^2 = 1 / the mixture's precision, for a standard deviation of 1."""
     rho2 = 1 / mixing(False)
     paper = math.sqrt(2 * (requests * rho2 + 1) / (requests**2 * rho2) * math.log(math.sqrt(requests * rho2 + 1) / alpha))
     assert radius(1 / requests, requests, alpha) == pytest.approx(paper, rel=1e-9)
