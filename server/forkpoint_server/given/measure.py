@@ -59,7 +59,8 @@ class Run:
         config = self.engine.vllm_config
         if config.cache_config.enable_prefix_caching:
             return self.turns.most
-        return max(1, min(self.turns.most, config.scheduler_config.max_num_batched_tokens // prompt))
+        most: int = config.scheduler_config.max_num_batched_tokens // prompt
+        return max(1, min(self.turns.most, most))
 
 
 @dataclass(frozen=True)
