@@ -89,16 +89,16 @@ def test_it_is_used_at_once(own_server: Server, capsys: pytest.CaptureFixture[st
 
 
 def test_arms_of_a_running_experiment_do_not_change_under_it(own_server: Server) -> None:
-    admin = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, base_url=own_server.api)
     arms = [{"name": "none", "policy": None, "weight": 0.5}, {"name": "calm", "policy": "amplify-reflection", "weight": 0.5}]
-    made = admin.post("/experiments", json={"name": "busy", "unit": "request", "arms": arms, "status": "running"})
-    assert made.is_success, made.text
-    refused = put(own_server, PROFILE)
-    assert (refused.status_code, refused.json()["error"]["param"]) == (409, "fork_threshold")
-    assert "busy" in refused.json()["error"]["message"]
-    admin.patch("/experiments/busy", json={"status": "stopped"}).raise_for_status()
-    assert put(own_server, PROFILE).is_success
-    admin.delete("/experiments/busy").raise_for_status()
+    with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, base_url=own_server.api) as admin:
+        made = admin.post("/experiments", json={"name": "busy", "unit": "request", "arms": arms, "status": "running"})
+        assert made.is_success, made.text
+        refused = put(own_server, PROFILE)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (409, "fork_threshold")
+        assert "busy" in refused.json()["error"]["message"]
+        admin.patch("/experiments/busy", json={"status": "stopped"}).raise_for_status()
+        assert put(own_server, PROFILE).is_success
+        admin.delete("/experiments/busy").raise_for_status()
 
 
 @pytest.mark.soak

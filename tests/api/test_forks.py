@@ -214,10 +214,10 @@ def test_without_a_reasoning_parser(other_server: Server) -> None:
     """And with the server's key. Its template does not take a reasoning, and it does not know where one would end."""
     asked = {"messages": [USER, TEXT]}
     assert post(other_server, asked).status_code == 401
-    ask = httpx.Client(headers={"Authorization": f"Bearer {API_KEY}"}, timeout=SECONDS)
-    found = ask.post(f"{other_server.api}/forks", json=asked).raise_for_status().json()
+    with httpx.Client(headers={"Authorization": f"Bearer {API_KEY}"}, base_url=other_server.api, timeout=SECONDS) as ask:
+        found = ask.post("/forks", json=asked).raise_for_status().json()
+        wrong = ask.post("/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
     assert found["forkpoint"]["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
-    wrong = ask.post(f"{other_server.api}/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
     assert wrong.status_code == 400
     assert "--reasoning-parser" in wrong.json()["error"]["message"]
 
@@ -240,3 +240,15 @@ def test_any_positions_can_be_tried(exact_server: Server, exact_client: openai.O
     refused = post(exact_server, {**body, "positions": [len(entropies)]})
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "positions"
+
+
+def test_a_text_as_long_as_the_models_context(server: Server) -> None:
+    found = measured(server, {"prompt": [1] * 10, "completion": [5] * 2038})
+    assert len(found["choices"][0]["entropies"]) == 2038
+    assert found["forkpoint"]["complete"]
+
+
+def test_the_default_policy_of_a_client_says_nothing_of_a_text(server: Server) -> None:
+    headers = {"X-Forkpoint-Policy": "nowait"}
+    answer = httpx.post(f"{server.api}/forks", json={"prompt": "x", "completion": "y"}, headers=headers, timeout=SECONDS)
+    assert answer.json()["forkpoint"]["policy"] is None

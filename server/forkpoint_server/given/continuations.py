@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from forkpoint_policies.extractors import extractor
 from numpy.typing import NDArray
-from vllm.inputs import TokensPrompt
+from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from ..branching.assembly import text_of
@@ -130,9 +130,7 @@ class _Teller:
         )
         name = f"{self.run.name}-{fork.index}-{way.token}-{number}"
         async with self.run.turns.turn():
-            outputs = self.run.engine.directly(
-                TokensPrompt(prompt_token_ids=prompt), params, name, lora_request=self.run.lora, **self.run.rank
-            )
+            outputs = self.run.engine.directly(tokens_input(prompt), params, name, lora_request=self.run.lora, **self.run.rank)
             async with aclosing(outputs):
                 async for output in outputs:
                     final = output.outputs[0]

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from forkpoint_policies.instruction import Instruction
-from vllm.inputs import TokensPrompt
+from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -135,7 +135,7 @@ async def _write(
         temperature=0.0, max_tokens=len(given), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
     )
     name, lora = f"{run.name}-{segment.begin}", run.lora
-    outputs = run.engine.directly(TokensPrompt(prompt_token_ids=prompt), params, name, instruction, lora_request=lora, **run.rank)
+    outputs = run.engine.directly(tokens_input(prompt), params, name, instruction, lora_request=lora, **run.rank)
     async with aclosing(outputs):
         async for output in outputs:
             begun.set()
