@@ -202,7 +202,7 @@ def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
         ]
         ended = sum(own is not None and before is not None and own < before for before, own in pairs)
         if ended < IDLE * len(pairs):
-            yield f"{one.name} ended {ended} of {len(pairs)} answers early: what it is worth cannot be seen here, only what it costs."
+            yield f"{one.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only its cost."
 
 
 def _reasoning(answers: Answers) -> Estimate:
