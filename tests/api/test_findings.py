@@ -40,7 +40,7 @@ def told(out: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.timeout(SECONDS + 300)
 def test_all_findings_come_to_a_verdict(out: Path) -> None:
     found = told(out)
     assert [one["name"] for one in found["findings"]] == list(FINDINGS)
