@@ -106,10 +106,11 @@ def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
     """a, b and the share of the variance that is explained, by least squares of R = -a exp(H) + b."""
     across, up = np.exp(nats) - np.exp(nats).mean(), right - right.mean()
     spread, total = float(across @ across), float(up @ up)
-    if not spread or not total:
+    if not spread:
         return float("nan"), float("nan"), float("nan")
     slope = float(across @ up) / spread
-    return -slope, float(right.mean()) - slope * float(np.exp(nats).mean()), slope * slope * spread / total
+    explained = slope * slope * spread / total if total else float("nan")
+    return -slope, float(right.mean()) - slope * float(np.exp(nats).mean()), explained
 
 
 def _ceiling(a: float, b: float, _: float) -> float:
