@@ -40,7 +40,7 @@ def told(out: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.timeout(SECONDS + 300)
 def test_all_findings_come_to_a_verdict(out: Path) -> None:
     found = told(out)
     assert [one["name"] for one in found["findings"]] == list(FINDINGS)
@@ -54,8 +54,9 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
             for part in claim["parts"]:
                 assert part["value"] is not None, part
                 assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
-                sure = part["low"] is not None and (part["low"] > part["bound"] or part["high"] < part["bound"])
-                assert (part["verdict"] == "undecided") == (not sure)
+                assert part["questions"] <= int(QUESTIONS)
+                assert part["verdict"] == "undecided"  # of so few questions, whatever the interval
+                assert part["n_needed"] >= 10
     assert found["cost"]["tokens"] > 0
     page = (out / "report.html").read_text()
     assert page.count("<figure>") == sum(len(one["plots"]) for one in found["findings"])

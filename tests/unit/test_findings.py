@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def test_bootstraps_allow_for_few_questions() -> None:
     assert math.isnan(bootstrapped(lambda weights: 1.0, 1).low)
 
 
+def test_few_questions_decide_nothing() -> None:
+    verdict = replace(part(0.1, 0.2), questions=9).verdict
+    assert (verdict.word, verdict.needed) == ("undecided", 10)
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [
@@ -141,12 +147,16 @@ def test_connectors_finds_what_is_planted() -> None:
     assert found.claims[1].parts[0].estimate.value == pytest.approx(0.0, abs=0.05)
 
 
+BESIDE = (1, -1, 0, 0, -1, 1)
+"""Neither rises nor falls."""
+
+
 def entropies(a: float, b: float, spread: float) -> dict[float, ANSWERS]:
     """Runs that follow R = -a exp(H) + b, with H from 0.1 to 0.6, whichever temperature; `spread` beside it."""
     found = {}
     for number, at in enumerate(entropy_law.TEMPERATURES):
         nats = 0.1 * (number + 1)
-        share = -a * math.exp(nats) + b + spread * (-1) ** number
+        share = -a * math.exp(nats) + b + spread * BESIDE[number]
         found[at] = {(f"q{n}", 0): reading(float((n * 7 + number) % 400 < 400 * share), mean_entropy=nats) for n in range(400)}
     return found
 
@@ -157,7 +167,11 @@ def test_entropy_law_finds_its_constants() -> None:
     assert found.claims[0].parts[0].estimate.value == pytest.approx(0.8, abs=0.03)
     assert next(one for one in found.figures if "ceiling" in one.what).estimate.value == pytest.approx(0.8, abs=0.02)
     assert entropy_law.conclude(entropies(-0.5, 0.0, 0.0)).verdict.word == "not reproduced"  # it rises
-    assert entropy_law.conclude(entropies(0.1, 0.8, 0.25)).verdict.word == "not reproduced"  # there is no law
+    always = entropy_law.conclude(entropies(0.0, 1.0, 0.0))
+    assert (always.verdict.word, always.claims[0].parts[0].estimate.value) == ("undecided", 0.0)  # all are right
+    flat = entropy_law.conclude(entropies(0.0, 0.5, 0.1))
+    assert flat.verdict.word == "undecided"  # there is no law
+    assert next(one for one in flat.figures if "variance" in one.what).estimate.value < 0.3
 
 
 def trace(
@@ -299,6 +313,12 @@ def test_early_exit_finds_what_is_planted() -> None:
     assert set(words(early_exit.conclude(arm(0.9), answers(0.9, 0.2), against(0.2, 3), caps))) == {"reproduced"}
     assert set(words(early_exit.conclude(arm(0.9), answers(0.2, 0.9), against(0.9, 3), caps))) == {"not reproduced"}
     assert set(words(early_exit.conclude(arm(0.5), answers(0.5, 0.5), against(0.5, 4), caps))) == {"undecided"}
+
+
+def test_an_exit_that_ends_nothing_is_told_of() -> None:
+    base = arm(0.5, tokens=100)
+    answers = {one.name: arm(0.5, tokens=100) for one in early_exit.EXITS} | {"deer": arm(0.5, tokens=50)}
+    assert [note.split()[0] for note in early_exit.idle(base, answers)] == ["answer-convergence", "eat"]
 
 
 def test_the_cap_has_the_mean_length_of_the_policy() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .. import datasets
-from ..asking import RETRIES, Asker, ServerLostError, ServerRefusesError
+from ..asking import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
 from ..client import DEFAULT_URL
 from ..journal import Journal, JournalError
 from ..report import PAGE, RESULTS
@@ -26,7 +26,7 @@ from .running import app, fail, run
 
 if TYPE_CHECKING:
     from ..retest.finding import Finding
-    from ..retest.lab import Setting
+    from ..retest.lab import Cost, Setting
     from ..retest.report import Report
 
 FORMAT = 1
@@ -172,16 +172,24 @@ async def _retest(
 
             tested = await retest(chosen, lab, lambda _: None, told)
     seconds = time.monotonic() - begun
-    report = Report(tested, command, configuration, _cost(lab.cost.requests, lab.cost.tokens, seconds))
+    report = Report(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
     report.write(out)
     console.print(*tables(tested))
     console.print(f"{report.cost['said']} {out / PAGE} and {out / RESULTS}", soft_wrap=True)
     return report
 
 
-def _cost(requests: int, tokens: int, seconds: float) -> dict[str, Any]:
-    said = f"{requests:,} requests and {tokens:,} tokens in {seconds / 60:.1f} minutes, beside what was asked before."
-    return {"requests": requests, "tokens": tokens, "seconds": round(seconds, 1), "said": said}
+def _cost(answers: Sequence[Answer], now: Cost, seconds: float) -> dict[str, Any]:
+    """Of this run, and of all that its folder holds."""
+    tokens = sum(answer.tokens for answer in answers)
+    said = (
+        f"{len(answers):,} requests with {tokens:,} generated tokens, of which this run asked {now.requests:,} with {now.tokens:,} "
+        f"in {seconds / 60:.1f} minutes."
+    )
+    return {
+        "all_requests": len(answers), "all_tokens": tokens, "requests": now.requests, "tokens": now.tokens,
+        "seconds": round(seconds, 1), "said": said,
+    }  # fmt: skip
 
 
 def _command(

@@ -15,7 +15,7 @@ from .. import wording
 from ..retest import drawing
 from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
-from ..retest.measures import clustered
+from ..retest.measures import clustered, share
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA, Estimate, Floats
 
@@ -142,7 +142,7 @@ def _measured(
 
 
 def _row(name: str, measure: str, one: Measured) -> tuple[str, ...]:
-    right = clustered(list(one.worth.values()), [key[0] for key in one.worth], bound=1.0)
+    right = share(list(one.worth.values()), [key[0] for key in one.worth])
     return (
         name,
         measure,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ TRIES = 16
 
 EQUAL = 4
 LATER = "second half"
+IDLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,26 @@ def conclude(
                 f"questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. Where no cap "
                 "is as long as the policy with its probes, it is the whole reasoning."
             ),
+            *idle(base, answers),
             (
                 "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs more "
                 "tokens than the policy."
             ),
         ),
     )
+
+
+def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
+    """Says which policies ended next to nothing: of these the comparison tells nothing."""
+    for one in EXITS:
+        pairs = [
+            (base[key].answer.reasoning_tokens, own.answer.reasoning_tokens)
+            for key, own in answers[one.name].items()
+            if key in base
+        ]
+        ended = sum(own is not None and before is not None and own < before for before, own in pairs)
+        if ended < IDLE * len(pairs):
+            yield f"{one.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only its cost."
 
 
 def _reasoning(answers: Answers) -> Estimate:

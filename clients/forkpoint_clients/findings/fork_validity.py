@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..retest import drawing
 from ..retest.finding import Figure, Finding, Result
 from ..retest.lab import BASE, Lab
-from ..retest.measures import bootstrapped, clustered
+from ..retest.measures import bootstrapped, share
 from ..retest.reading import Trace, traces
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA, Estimate, Floats
@@ -106,13 +107,17 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
         Claim(
             "Entropy is no fork detector: most verified forks lie outside the top fifth.",
             "of 25 forks verified by resampling in an earlier study, 1 lay in the top 20 % by entropy",
-            (Part("verified forks that lie in the top fifth", of(_within, alpha), "below", 0.5, count, "percent", alpha),),
+            (
+                Part(
+                    "verified forks that lie in the top fifth", _clipped(of(_within, alpha)), "below", 0.5, count, "percent", alpha
+                ),
+            ),
             headline=False,
         ),
     )
     groups = {"high": [one for one in found if one.high], "low": [one for one in found if not one.high]}
     by_entropy = [
-        ((low + min(high, 2.5)) / 2, clustered([one.verified for one in here], [one.question for one in here], bound=1.0))
+        ((low + min(high, 2.5)) / 2, share([one.verified for one in here], [one.question for one in here]))
         for low, high in pairwise(BINS)
         if (here := [one for one in found if low <= one.entropy < high])
     ]
@@ -122,7 +127,7 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             *(
                 Figure(
                     f"verified, of {len(some)} {kind}-entropy positions",
-                    clustered([one.verified for one in some], [one.question for one in some], bound=1.0),
+                    share([one.verified for one in some], [one.question for one in some]),
                     "percent",
                 )
                 for kind, some in groups.items()
@@ -130,7 +135,7 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             *(
                 Figure(
                     f"mean probability of the second token at {kind}-entropy positions",
-                    clustered([one.second for one in some], [one.question for one in some]),
+                    share([one.second for one in some], [one.question for one in some]),
                     "percent",
                 )
                 for kind, some in groups.items()
@@ -158,6 +163,10 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             ),
         ),
     )
+
+
+def _clipped(one: Estimate) -> Estimate:
+    return replace(one, low=max(0.0, one.low), high=min(1.0, one.high)) if math.isfinite(one.low) else one
 
 
 def _sums(found: Sequence[Tried]) -> list[float]:
@@ -193,10 +202,10 @@ FINDING = Finding(
     claim="High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high entropy.",
     source="arXiv:2506.01939, against an earlier study of 25 verified forks",
     protocol=(
-        f"In each text {EACH} random positions of the reasoning in the top fifth by entropy, and {EACH} of the others. POST "
-        "/v1/forks continues the text from the two likeliest tokens at each; a fork is verified where the answers differ "
-        "(Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model on easy puzzles, as each "
-        "position takes dozens of continuations."
+        f"In a fifth of the questions' texts {EACH} random positions of the reasoning in the top fifth by entropy, and "
+        f"{EACH} of the others. POST /v1/forks continues the text from the two likeliest tokens at each; a fork is verified "
+        "where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model on "
+        "easy puzzles, as each position takes dozens of continuations."
     ),
     retest=retest,
 )

@@ -9,7 +9,7 @@ import numpy as np
 from ..retest import drawing
 from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Lab
-from ..retest.measures import bootstrapped, clustered
+from ..retest.measures import bootstrapped, clustered, share
 from ..retest.reading import Trace, traces
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA, Floats
@@ -39,7 +39,7 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
     questions, groups = np.unique(owners, return_inverse=True)
     count = len(questions)
     part_alpha = alpha / 2
-    certain = clustered(entropies < CERTAIN_NATS, owners, part_alpha, bound=1.0)
+    certain = share(entropies < CERTAIN_NATS, owners, part_alpha)
     sums = np.array([_sums(entropies[groups == one], connectors[groups == one]) for one in range(count)])
     apart = bootstrapped(lambda weights: _apart(weights @ sums), count, part_alpha)
     order = np.argsort(-entropies, kind="stable")
@@ -65,10 +65,10 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
             Figure("mean entropy", clustered(entropies, owners), "nats"),
             Figure(
                 "connectors among the top 20 %",
-                clustered(connectors[entropies > percentile.value], owners[entropies > percentile.value], bound=1.0),
+                share(connectors[entropies > percentile.value], owners[entropies > percentile.value]),
                 "percent",
             ),
-            Figure("connectors among all tokens", clustered(connectors, owners, bound=1.0), "percent"),
+            Figure("connectors among all tokens", share(connectors, owners), "percent"),
         ),
         tables=(_tokens(found),),
         plots=(

@@ -37,9 +37,14 @@ def intervals(
 def _mark(drawn: Axes, one: Estimate, row: float, times: float, colour: str) -> None:
     if math.isnan(one.value):
         return
-    value = times * one.value
-    spread = [[0.0], [0.0]] if math.isnan(one.low) else [[value - times * one.low], [times * one.high - value]]
-    drawn.errorbar(value, row, xerr=spread, fmt="o", color=colour, capsize=3)
+    value, (low, high) = times * one.value, _ends(one, times)
+    drawn.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
+
+
+def _ends(one: Estimate, times: float) -> tuple[float, float]:
+    """Of the interval, or the value where there is none; around the value, which rounding may put a hair beside it."""
+    low, high = (one.value if math.isnan(end) else end for end in (one.low, one.high))
+    return times * min(low, one.value), times * max(high, one.value)
 
 
 def curves(
@@ -52,8 +57,7 @@ def curves(
         for number, (label, some) in enumerate(marks.items()):
             shown = [(at, one) for at, one in some if not math.isnan(one.value)]
             at, value = [at for at, _ in shown], [times * one.value for _, one in shown]
-            low = [value[n] if math.isnan(one.low) else times * one.low for n, (_, one) in enumerate(shown)]
-            high = [value[n] if math.isnan(one.high) else times * one.high for n, (_, one) in enumerate(shown)]
+            low, high = zip(*(_ends(one, times) for _, one in shown), strict=True) if shown else ((), ())
             colour = COLOURS[number % len(COLOURS)]
             if line == "band":
                 drawn.plot(at, value, LINES[number % len(LINES)], color=colour, label=label)
@@ -83,15 +87,8 @@ def law(name: str, caption: str, marks: Sequence[tuple[float, Estimate]], at: Fl
     figure, drawn = axes()
     with mpl.rc_context(STYLE):
         for place, one in marks:
-            low, high = (one.value if math.isnan(end) else end for end in (one.low, one.high))
-            drawn.errorbar(
-                place,
-                100 * one.value,
-                yerr=[[100 * (one.value - low)], [100 * (high - one.value)]],
-                fmt="o",
-                color=COLOURS[1],
-                capsize=3,
-            )
+            value, (low, high) = 100 * one.value, _ends(one, 100)
+            drawn.errorbar(place, value, yerr=[[value - low], [high - value]], fmt="o", color=COLOURS[1], capsize=3)
         drawn.plot(at, 100 * fitted, "-", color=COLOURS[2])
         _finish(drawn, across, "right, %", True, False)
     return Plot(name, caption, svg(figure, name))

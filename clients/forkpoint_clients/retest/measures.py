@@ -62,6 +62,11 @@ def clustered(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA, bou
     return stats.mean(values, questions, alpha, bound) if len(np.asarray(values)) else NOTHING
 
 
+def share(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA) -> Estimate:
+    """The mean of values from 0 to 1 [n], of questions [n], with an interval that stays there."""
+    return stats.proportion(np.asarray(values, np.float64), questions, alpha) if len(np.asarray(values)) else NOTHING
+
+
 def bootstrapped(
     compute: Callable[[Floats], float], questions: int, alpha: float = ALPHA, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:

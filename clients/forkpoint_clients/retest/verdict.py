@@ -11,6 +11,9 @@ from .. import stats
 from ..stats import Estimate
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
+FEWEST_QUESTIONS = 10
+"""Fewer decide nothing: what intervals assume of many clusters does not hold of so few."""
+
 Form = Literal["percent", "points", "count", "change", "nats", "number"]
 """How a figure is written: a function of `wording`."""
 
@@ -47,14 +50,20 @@ class Part:
         An interval without a width tells that nothing varied among few questions, and decides nothing.
         """
         one = self.estimate
+        if self.questions < FEWEST_QUESTIONS:
+            return Verdict("undecided", max(FEWEST_QUESTIONS, self._needed() or 0))
         if math.isnan(one.low) or math.isnan(one.high) or one.low == one.high:
             return Verdict("undecided")
         if one.low > self.bound:
             return Verdict("reproduced" if self.claimed == "above" else "not reproduced")
         if one.high < self.bound:
             return Verdict("reproduced" if self.claimed == "below" else "not reproduced")
-        needed = stats.clusters_needed(one, self.questions, one.value - self.bound, self.alpha)
+        needed = self._needed()
         return Verdict("undecided", None if needed is None else max(needed, self.questions + 1))
+
+    def _needed(self) -> int | None:
+        one = self.estimate
+        return stats.clusters_needed(one, self.questions, one.value - self.bound, self.alpha) if math.isfinite(one.value) else None
 
 
 @dataclass(frozen=True)
