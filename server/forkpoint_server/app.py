@@ -36,6 +36,7 @@ from .routes.experiments import experiments_router
 from .routes.forks import forks_router
 from .routes.policies import policies_router
 from .service import Service, served_target
+from .spans import RequestSpans, export_spans
 from .telemetry import Receiver
 from .thresholds import Threshold
 
@@ -46,11 +47,12 @@ async def serve(args: Namespace, registry: Registry, default: str | None, databa
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
+    spans = export_spans(args.otlp_traces_endpoint)
     try:
         async with build_async_engine_client(args) as engine:
             await receiver.start()
             await _warm_up(engine)
-            shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database)
+            shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database, spans)
         await shutdown
     finally:
         await receiver.stop()
@@ -67,6 +69,7 @@ async def _serve(
     default: str | None,
     receiver: Receiver,
     database: Engine,
+    spans: RequestSpans | None,
 ) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
@@ -82,7 +85,9 @@ async def _serve(
     await asyncio.to_thread(threshold.read)
     parser, calibration = args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     target = await asyncio.to_thread(served_target, engine, parser, calibration, threshold.nats)
-    service = Service(target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days)
+    service = Service(
+        target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days, spans
+    )
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request

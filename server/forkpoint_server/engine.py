@@ -74,6 +74,7 @@ class InterveningEngine:
         begin = _begin(intervention.plan.program, prompt)
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
+            intervention.begins(request_id, traces[0])
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
             return self._watched(outputs, intervention, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
@@ -182,6 +183,7 @@ class InterveningEngine:
             whole: Any = {**prompt, "prompt_token_ids": prompt_tokens + begun.tokens}
             whole.pop("prompt", None)
             name = request_id if begun.first else f"{trace.handle}_{request_id}"
+            intervention.begins(name, trace)
             outputs = self._engine.generate(whole, own, name, **options)
             return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
@@ -236,6 +238,7 @@ class InterveningEngine:
         names = [f"{number}_{request_id}" for number in range(len(branches))]
 
         async def run(number: int) -> None:
+            intervention.begins(names[number], traces[number])
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
                 async with aclosing(self._watched(outputs, intervention, traces[number], cumulative)) as watched:

@@ -15,6 +15,7 @@ from forkpoint_policies.spec import Policy, Rule
 from . import metrics
 from .branching.tree import Node, Tree
 from .connector_ids import ConnectorIds
+from .spans import RequestSpans
 from .telemetry import Profile, Receiver, Trace
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Intervention:
     silent: bool = False
     prompt_tokens: int = 0
     endings: list[str] = field(default_factory=list)  # how choices finished
+    spans: RequestSpans | None = None  # where vLLM's spans go, when somebody wants them
+    names: dict[str, Trace] = field(default_factory=dict)  # by the engine's request, for the spans
 
     @property
     def growing(self) -> Rule | None:
@@ -130,6 +133,12 @@ class Intervention:
         opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, alternatives) for number in range(choices)]
         self.traces += opened
         return opened
+
+    def begins(self, request_id: str, trace: Trace) -> None:
+        """An engine request begins that generates the tokens of a trace."""
+        if self.spans is not None:
+            self.names[request_id] = trace
+            self.spans.expect(request_id)
 
     def generated(self) -> int | None:
         """What a tree's answers cost in tokens, each shared one once; None without a tree, of which vLLM's own count is right."""

@@ -20,6 +20,7 @@ from .intervention import Intervention, current
 from .resolution import HEADER, Asked, Resolved, resolve, split_model
 from .response import SummarisedSend
 from .service import Service
+from .spans import tell_spans
 
 WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
 """Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
@@ -113,6 +114,8 @@ class Interventions:
             current.reset(token)
             intervention.close()
             self._service.traces.keep(intervention)
+            if intervention.spans is not None:
+                tell_spans(intervention.spans, intervention)
             if attendance is not None:
                 attendance.end(failed or (summarised.status or 0) >= HTTPStatus.BAD_REQUEST, summarised.streamed_id)
 

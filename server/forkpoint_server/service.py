@@ -25,6 +25,7 @@ from .experiments.running import Experiments
 from .intervention import Intervention, Part, Plan
 from .registry import Registry
 from .resolution import Asked
+from .spans import RequestSpans
 from .store.recorder import Recorder
 from .telemetry import Receiver
 from .thresholds import Threshold
@@ -47,6 +48,7 @@ class Service:
         database: Engine,
         threshold: Threshold,
         retention_days: int,
+        spans: RequestSpans | None,
     ) -> None:
         self.target = target
         self.threshold = threshold
@@ -61,6 +63,7 @@ class Service:
         self.connectors = find_connectors(target.vocabulary)
         self.traces = Traces()
         self._receiver = receiver
+        self._spans = spans
         self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
 
     def recalibrate(self) -> None:
@@ -107,6 +110,7 @@ class Service:
             connectors=self.connectors,
             gives_way=gives_way,
             without=observed,
+            spans=self._spans,
         )
 
     def attend(self, intervention: Intervention) -> Attendance | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.collecting import Collector, collecting
 from tests.databases import postgresql
 from tests.serving import Server, serving, write_random_model
 
@@ -37,9 +38,19 @@ EXACT = ("--dtype", "float32")
 
 
 @pytest.fixture(scope="session")
-def exact_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def collector() -> Iterator[Collector]:
+    """Where the exact server's OpenTelemetry spans go."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
     """The embedded model in float32, with a default policy that branches and few branches at once."""
-    with serving(tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "3") as running:
+    with serving(
+        tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "3",
+        "--otlp-traces-endpoint", collector.endpoint, environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+    ) as running:  # fmt: skip
         yield running
 
 

@@ -1,0 +1,1 @@
+"""What a server does right now, from its /metrics page: `forkpoint watch`."""
