@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import MonteCarloMethod, chi2_contingency, fisher_exact
+from scipy.stats import MonteCarloMethod, chi2_contingency, false_discovery_control, fisher_exact
 from scipy.stats.contingency import expected_freq
-from statsmodels.stats.multitest import multipletests
 
 FEWEST_EXPECTED = 5
 """Below this many expected continuations in a cell of the table, the chi-square distribution is not near enough."""
@@ -47,5 +46,5 @@ def judge(p_values: Sequence[float], fdr: float) -> list[Verdict]:
     """Which forks of one text are verified, by Benjamini and Hochberg: a share `fdr` of these at most is expected to be false."""
     if not p_values:
         return []
-    verified, q, _, _ = multipletests(p_values, alpha=fdr, method="fdr_bh")
-    return [Verdict(p, float(one), bool(yes)) for p, one, yes in zip(p_values, q, verified, strict=True)]
+    corrected = np.atleast_1d(false_discovery_control(p_values)).tolist()
+    return [Verdict(p, q, q <= fdr) for p, q in zip(p_values, corrected, strict=True)]
