@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import openai
 from openai.pagination import AsyncPage, SyncPage
 
-from .results import Deleted, Experiment, Policy, Recorded, Trace, Validation
+from .results import Deleted, Experiment, Policy, Progress, Recorded, Trace, Validation
 
 if TYPE_CHECKING:
     from openai._base_client import AsyncPaginator  # what the SDK's own resources give back
 
 Body = Mapping[str, Any]
 Outcomes = Body | Sequence[Body]
+Tell = Callable[[Progress], object]
+"""Is told how far a verification is."""
 
 
 class Policies:
@@ -55,9 +57,13 @@ class Experiments:
         """All of them, without figures."""
         return self._client.get_api_list("/experiments", page=SyncPage[Experiment], model=Experiment)
 
-    def get(self, name: str) -> Experiment:
-        """One with its figures and its analysis. Raises openai.NotFoundError."""
-        return self._client.get(_path("experiments", name), cast_to=Experiment)
+    def get(self, name: str, effects: Mapping[str, float] | None = None) -> Experiment:
+        """One of them, with `figures` and `analysis`. Raises openai.NotFoundError.
+
+        `effects`: of metrics the smallest effect that interests, in the metric's unit; the analysis says how many more requests
+        it takes to see one.
+        """
+        return self._client.get(_experiment(name, effects), cast_to=Experiment)
 
     def create(self, definition: Body) -> Experiment:
         """Define one. Raises openai.BadRequestError with the field that is wrong, openai.ConflictError where the name is taken."""
@@ -86,13 +92,22 @@ class Forks:
         """The trace of a recent request. Raises openai.NotFoundError when it had neither policy nor `forks`, or is too long ago."""
         return self._client.get(_path("forks", response_id), cast_to=Trace)
 
-    def find(self, *, model: str, **text: Any) -> Trace:
+    def find(self, *, model: str, progress: Tell | None = None, **text: Any) -> Trace:
         """The forks of a given text: `messages`, of which the last is the trace, or `prompt` and `completion`.
 
         `verify=N` continues N times from each alternative to see which forks decide the answer; the server's other fields are
-        passed on. Raises openai.BadRequestError.
+        passed on. `progress` is called with how far that is. Raises openai.BadRequestError.
         """
-        return self._client.post("/forks", body={"model": model, **text}, cast_to=Trace)
+        body = {"model": model, **text}
+        if progress is None:
+            return self._client.post("/forks", body=body, cast_to=Trace)
+        events = self._client.post(
+            "/forks", body={**body, "stream": True}, cast_to=object, stream=True, stream_cls=openai.Stream[Any]
+        )
+        found: Any = None
+        for event in events:
+            found = _heard(event, progress)
+        return Trace.model_validate(found)
 
 
 class AsyncPolicies:
@@ -126,8 +141,8 @@ class AsyncExperiments:
     def list(self) -> AsyncPaginator[Experiment, AsyncPage[Experiment]]:
         return self._client.get_api_list("/experiments", page=AsyncPage[Experiment], model=Experiment)
 
-    async def get(self, name: str) -> Experiment:
-        return await self._client.get(_path("experiments", name), cast_to=Experiment)
+    async def get(self, name: str, effects: Mapping[str, float] | None = None) -> Experiment:
+        return await self._client.get(_experiment(name, effects), cast_to=Experiment)
 
     async def create(self, definition: Body) -> Experiment:
         return await self._client.post("/experiments", body=definition, cast_to=Experiment)
@@ -151,13 +166,34 @@ class AsyncForks:
     async def get(self, response_id: str) -> Trace:
         return await self._client.get(_path("forks", response_id), cast_to=Trace)
 
-    async def find(self, *, model: str, **text: Any) -> Trace:
-        return await self._client.post("/forks", body={"model": model, **text}, cast_to=Trace)
+    async def find(self, *, model: str, progress: Tell | None = None, **text: Any) -> Trace:
+        body = {"model": model, **text}
+        if progress is None:
+            return await self._client.post("/forks", body=body, cast_to=Trace)
+        events = await self._client.post(
+            "/forks", body={**body, "stream": True}, cast_to=object, stream=True, stream_cls=openai.AsyncStream[Any]
+        )
+        found: Any = None
+        async for event in events:
+            found = _heard(event, progress)
+        return Trace.model_validate(found)
 
 
 def _path(*parts: str) -> str:
     """A route with names in it, whatever characters these have."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _experiment(name: str, effects: Mapping[str, float] | None) -> str:
+    asked = urlencode([("effect", f"{metric}:{size}") for metric, size in (effects or {}).items()])
+    return _path("experiments", name) + (f"?{asked}" if asked else "")
+
+
+def _heard(event: Any, progress: Tell) -> Any:
+    """Tell of an event that says how far a verification is; any event as it is."""
+    if event["object"] == "forks.progress":
+        progress(Progress.model_validate(event))
+    return event
 
 
 def _outcomes(outcomes: Outcomes) -> Any:

@@ -166,6 +166,14 @@ class Trace(openai.BaseModel):
         ]
 
 
+class Progress(openai.BaseModel):
+    """How far a verification is: `done` of `total` in this phase."""
+
+    phase: str
+    done: int
+    total: int
+
+
 def begins_at(choice: TraceChoice) -> int:
     """Where a choice's own tokens begin in its text: a branch has those before it from its trunk. The last token has a record."""
     return max(choice.positions, default=-1) + 1 - len(choice.tokens) if choice.positions else 0

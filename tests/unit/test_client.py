@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 from forkpoint_clients import AsyncForkpoint, Forkpoint
-from forkpoint_clients.results import Experiment, Trace
+from forkpoint_clients.results import Experiment, Progress, Trace
 
 POLICY = {"name": "calm", "digest": "3f9c01ab", "object": "policy", "rules": [], "parameters": {"bias": {"default": 1}}, "novel": 1}
 EXPERIMENT = {
@@ -59,6 +59,8 @@ TRACE = {
     "forkpoint": {"policy": "nowait"},
 }  # fmt: skip
 
+PROGRESS = {"id": "forks-1", "object": "forks.progress", "phase": "continuations", "done": 3, "total": 8}
+
 Asked = list[tuple[str, str, Any]]
 
 
@@ -75,6 +77,9 @@ def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
             return httpx2.Response(200, json={"name": path.rpartition("/")[2], "deleted": True})
         if path.endswith("/validate"):
             return httpx2.Response(200, json={"valid": True, "name": "calm", "digest": "3f", "rules": [], "warnings": ["w"]})
+        if path == "/v1/forks" and asked[-1][2].get("stream"):
+            events = "".join(f"data: {json.dumps(event)}\n\n" for event in (PROGRESS, TRACE))
+            return httpx2.Response(200, content=events + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
         one: Any = POLICY if "/policies" in path else EXPERIMENT if "/experiments" in path else TRACE
         listed = request.method == "GET" and path.rstrip("/").endswith(("/policies", "/experiments"))
         return httpx2.Response(200, json={"object": "list", "data": [one]} if listed else one)
@@ -94,6 +99,7 @@ EXPECTED: Asked = [
     ("DELETE", "/v1/policies/calm", None),
     ("GET", "/v1/experiments", None),
     ("GET", "/v1/experiments/try", None),
+    ("GET", "/v1/experiments/try?effect=correct%3A0.05&effect=tokens%3A10", None),
     ("POST", "/v1/experiments", {"name": "try"}),
     ("PATCH", "/v1/experiments/try", {"status": "paused"}),
     ("DELETE", "/v1/experiments/try", None),
@@ -101,6 +107,7 @@ EXPECTED: Asked = [
     ("POST", "/v1/experiments/try/outcomes", [{"request_id": "r", "metrics": {"correct": 1}}]),
     ("GET", "/v1/forks/chatcmpl-1", None),
     ("POST", "/v1/forks", {"model": "m", "prompt": "a", "completion": "b", "verify": 4}),
+    ("POST", "/v1/forks", {"model": "m", "prompt": "a", "completion": "b", "stream": True}),
 ]
 OUTCOME = {"request_id": "r", "metrics": {"correct": 1}}
 
@@ -117,6 +124,7 @@ def test_each_method_is_its_route() -> None:
         found = own.experiments.get("try")
         assert found.figures is not None
         assert found.figures[0].metrics["tokens"]["mean"] == 81.5
+        own.experiments.get("try", effects={"correct": 0.05, "tokens": 10})
         assert isinstance(own.experiments.create({"name": "try"}), Experiment)
         assert own.experiments.update("try", {"status": "paused"}).arms[0].weight == 0.5
         assert own.experiments.delete("try").name == "try"
@@ -126,6 +134,9 @@ def test_each_method_is_its_route() -> None:
         assert trace.fork_points[0].verified is not None
         assert trace.fork_points[0].verified.outcomes[0].answers == {"17": 5}
         assert own.forks.find(model="m", prompt="a", completion="b", verify=4).choices[1].entropies == [0.5]
+        heard: list[Progress] = []
+        assert own.forks.find(model="m", prompt="a", completion="b", progress=heard.append).choices[1].entropies == [0.5]
+        assert [(one.phase, one.done, one.total) for one in heard] == [("continuations", 3, 8)]
     assert asked == EXPECTED
 
 
@@ -139,6 +150,7 @@ async def test_the_asynchronous_ones_do_the_same() -> None:
         await own.policies.delete("calm")
         assert [one.name for one in (await own.experiments.list()).data] == ["try"]
         await own.experiments.get("try")
+        await own.experiments.get("try", effects={"correct": 0.05, "tokens": 10})
         await own.experiments.create({"name": "try"})
         await own.experiments.update("try", {"status": "paused"})
         await own.experiments.delete("try")
@@ -146,6 +158,9 @@ async def test_the_asynchronous_ones_do_the_same() -> None:
         await own.experiments.record("try", [OUTCOME])
         await own.forks.get("chatcmpl-1")
         await own.forks.find(model="m", prompt="a", completion="b", verify=4)
+        heard: list[Progress] = []
+        assert (await own.forks.find(model="m", prompt="a", completion="b", progress=heard.append)).id == "chatcmpl-1"
+        assert [one.done for one in heard] == [3]
     assert asked == EXPECTED
 
 
