@@ -6,6 +6,7 @@ SHELL := bash
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
+JOBS := 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help setup serve test soak bench lint lock schema clean
@@ -18,8 +19,8 @@ setup: $(VENV)/.ready ## Make .venv with all that follows needs; done once, and 
 serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-argument" serves another
 	@exec $(VENV)/bin/forkpoint serve $(ARGS)
 
-test: setup ## Run the tests, the fast ones first; ARGS goes to pytest
-	$(VENV)/bin/pytest $(ARGS)
+test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
+	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
 	$(VENV)/bin/pytest -m soak $(ARGS)

@@ -48,7 +48,7 @@ def collector() -> Iterator[Collector]:
 def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
     """The embedded model in float32, with a default policy that branches and few branches at once."""
     with serving(
-        tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "3",
+        tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "8",
         "--otlp-traces-endpoint", collector.endpoint, environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
     ) as running:  # fmt: skip
         yield running

@@ -385,8 +385,8 @@ def test_the_servers_default_branches_where_it_can(exact_server: Server) -> None
 
 
 def test_above_the_servers_cap_trees_stay_smaller(exact_client: openai.OpenAI, exact_server: Server) -> None:
-    """Three branches at once, of all requests: no error, nothing waits, and the tree tells what was refused."""
-    with ThreadPoolExecutor(4) as pool:
+    """Eight branches at once, of all requests: no error, nothing waits, and the tree tells what was refused."""
+    with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda seed: ask(exact_client, SHALLOW, n=4, seed=seed), range(8)))
     trees = [tree(exact_client, response)["tree"] for response in found]
     assert all(1 <= len(response.choices) <= 4 for response in found)
