@@ -288,7 +288,8 @@ class Branch(Strict):
     A request grows a tree. `width` is how many other tokens are tried at a fork, `min_gap` the fewest tokens between two forks of
     one path, `depth` the most forks on a path, and `max_branches` the most answers in all; without it as many as the request has
     choices. `alternatives` are the likeliest of the other tokens, ones drawn from the distribution, or the likeliest connectors of
-    some families. No further branch begins once the tree's answers have `budget_tokens` tokens, each shared one counted once.
+    some families. Once the tree's answers have `budget_tokens` tokens, each shared one counted once, no branch begins and those
+    that run end; the trunk goes on.
 
     `select` says what is returned: every answer, or one; `extract` names what is compared in `majority` and `confidence`, and
     `decided_at` the share of the votes with which the others are stopped. With `fill`, what the tree lacks of the request's choices

@@ -88,7 +88,7 @@ def parse(arguments: list[str]) -> Namespace:
     )  # fmt: skip
     own.add_argument(
         "--retention-days", metavar="DAYS", type=_positive, default=90,
-        help="how long requests of experiments, and their outcomes, are kept (%(default)s)",
+        help="how long after its last request a stopped experiment's requests and outcomes are kept (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--admin-api-key", metavar="KEY",

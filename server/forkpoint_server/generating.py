@@ -30,6 +30,8 @@ def check_choices(path: str, body: Mapping[str, Any], growing: Growing, most: in
     """A tree's answers are the request's choices, where it has such; or one of them is given. Raises PolicyError."""
     choices = body.get("n")
     choices = choices if isinstance(choices, int) else 1
+    if body.get("best_of") not in (None, choices):
+        raise PolicyError("best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose")
     if gives_several(growing):
         if path not in WITH_CHOICES:
             raise PolicyError("policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one")

@@ -193,7 +193,8 @@ class Intervention:
         told = self.summary()
         measures = ("tokens", "reasoning_tokens", "forks", "mean_entropy", "mean_entropy_forks", "mean_entropy_execution")
         triggered = self.enrolment.watch.triggered(trace.profile() for trace in self.traces)
-        return {"prompt_tokens": self.prompt_tokens, "triggered": triggered, **{name: told[name] for name in measures}}
+        watch = {"triggered": triggered, "watched": self.enrolment.watch.watched}
+        return {"prompt_tokens": self.prompt_tokens, **watch, **{name: told[name] for name in measures}}
 
     def report(self) -> dict[str, Any]:
         """The whole trace, as `GET /v1/forks/{request_id}` tells it."""

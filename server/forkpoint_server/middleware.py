@@ -100,15 +100,28 @@ class Interventions:
         def headers() -> dict[str, str] | None:
             return None if intervention.silent else intervention.headers
 
-        summarised = SummarisedSend(send, headers, summary, intervention.generated)
+        left = answered = False  # the client, before its answer was complete; its handler may not have heard yet
+
+        async def heard() -> Message:
+            nonlocal left
+            message = await receive()
+            left |= message["type"] == "http.disconnect" and not answered
+            return message
+
+        async def sent(message: Message) -> None:
+            nonlocal answered
+            await send(message)
+            answered |= message["type"] == "http.response.body" and not message.get("more_body") and not left
+
+        summarised = SummarisedSend(sent, headers, summary, intervention.generated)
         token = current.set(intervention)
         attendance = self._service.attend(intervention)
         failed = True
         try:
-            await self._app(scope, receive, summarised)
+            await self._app(scope, heard, summarised)
             failed = False
         except asyncio.CancelledError:  # the client is gone
-            failed = False
+            failed, left = False, not answered
             raise
         finally:
             current.reset(token)
@@ -117,7 +130,8 @@ class Interventions:
             if intervention.spans is not None:
                 tell_spans(intervention.spans, intervention)
             if attendance is not None:
-                attendance.end(failed or (summarised.status or 0) >= HTTPStatus.BAD_REQUEST, summarised.streamed_id)
+                failed |= (summarised.status or 0) >= HTTPStatus.BAD_REQUEST and not left
+                attendance.end(failed, left, summarised.streamed_id)
 
     async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]

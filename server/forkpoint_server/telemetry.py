@@ -76,6 +76,11 @@ class Trace:
     _arrived: asyncio.Event | None = None
     _profile: tuple[tuple[int, int], Profile] | None = None
 
+    @property
+    def size(self) -> int:
+        """How many tokens and alternatives it holds."""
+        return len(self.tokens) + sum(len(one.tokens) for one in self._alternatives.values())
+
     def add(self, columns: int, rules: int, row: bytes) -> None:
         """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):

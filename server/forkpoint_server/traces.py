@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from .telemetry import Trace
 
 MOST_TOKENS = 2_000_000
+"""Altogether, each alternative that is kept being as much as a token: some hundred bytes."""
 
 
 class Kept(Protocol):
@@ -44,7 +45,7 @@ class Traces:
             return
         if name in self._kept:
             self._tokens -= self._kept.pop(name)[0]
-        size = 1 + sum(len(trace.tokens) for trace in kept.traces)
+        size = 1 + sum(trace.size for trace in kept.traces)
         self._kept[name] = size, kept
         self._tokens += size
         while self._tokens > self._most_tokens and self._kept:

@@ -128,6 +128,7 @@ def test_a_client_that_leaves_ends_every_branch(client: openai.OpenAI, server: S
 
 WRONG: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "too many": ("chat/completions", {"policy": "branch", "n": 17}, "n", "at most 16"),
+    "best of samples": ("chat/completions", {"policy": "branch", "n": 2, "best_of": 4}, "best_of", "let its `select` choose"),
     "choices of one": ("chat/completions", {"policy": "branch-first", "n": 2}, "n", "leave n out"),
     "no room for choices": ("messages", {"policy": "branch", "max_tokens": 9}, "policy", "select"),
     "depth": (

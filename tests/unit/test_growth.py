@@ -48,6 +48,21 @@ def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> No
         assert found == positions
 
 
+def test_a_tree_that_has_cost_its_tokens_ends_but_for_its_trunk() -> None:
+    def long(begin: Begin) -> list[int]:
+        return [A] * (20 if begin.first else 40) + [END]
+
+    played = Played({"branch": {"depth": 1, "min_gap": 2, "budget_tokens": 30, "fill": "sample"}}, long, answers=4)
+    nodes = played.grow()
+    assert nodes[0].ended == "stop"
+    assert nodes[0].length == 21
+    cut = [node for node in nodes[1:] if node.ended == "length"]
+    assert cut
+    reasons = {choice.index: choice.finish_reason for output in played.given for choice in output.outputs if choice.finish_reason}
+    assert all(reasons[node.number] == "length" for node in cut)
+    assert 30 <= played.growth.tree.generated <= 30 + 21 + len(nodes)
+
+
 def test_only_connectors_of_a_family() -> None:
     family = find_connectors(TARGET.vocabulary).family(A)
     played = Played({"branch": {"alternatives": {"connectors": [family]}}}, lambda begin: [C, C, END])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -116,13 +117,19 @@ def test_the_same_outcomes_from_many_at_once(database: Engine) -> None:
     assert count(database, OUTCOMES) == 200
 
 
-def test_what_is_old_goes_with_its_outcomes(database: Engine) -> None:
+def test_an_experiment_that_is_long_over_goes_with_its_outcomes(database: Engine) -> None:
+    """All of it or nothing: what is valid of all requests is not of those of the last days."""
     stored, now = store(database), time.time()
     add_assignments(database, [row(stored.id, f"old{number}", created=now - 100) for number in range(5000)])
+    add_outcomes(database, stored.id, [Outcome("old7", "correct", 1.0)], 32)
+    assert remove_older(database, now - 50) == 0, "it runs"
+    change_experiment(database, "one", lambda _: ("stopped", None))
+    assert remove_older(database, now - 150) == 0
     add_assignments(database, [row(stored.id, "new", created=now)])
-    add_outcomes(database, stored.id, [Outcome("old7", "correct", 1.0), Outcome("new", "correct", 0.0)], 32)
-    assert remove_older(database, now - 50) == 5000
-    assert (count(database), count(database, OUTCOMES)) == (1, 1)
+    assert remove_older(database, now - 50) == 0
+    assert (count(database), count(database, OUTCOMES)) == (5001, 1)
+    assert remove_older(database, now + 1) == 5001
+    assert (count(database), count(database, OUTCOMES)) == (0, 0)
 
 
 def test_sums_are_of_units(database: Engine) -> None:
@@ -141,7 +148,7 @@ def test_sums_are_of_units(database: Engine) -> None:
     add_outcomes(database, stored.id, [Outcome(name, "correct", value) for name, value in correct.items()], 32)
 
     def check(chosen: list[dict[str, Any]], until: float, triggered: int | None = None) -> None:
-        found = unit_sums(database, stored.id, until, ("control", "calm"), triggered)
+        found = unit_sums(database, stored.id, until, ("control", "calm"), triggered=triggered)
         for arm in ("control", "calm"):
             for metric in ("tokens", "mean_entropy", "correct"):
                 expected: dict[tuple[float, float], list[float]] = {}
@@ -260,22 +267,37 @@ def test_a_store_that_fails_blocks_nobody_and_is_tried_again(tmp_path: Path, mon
     database.dispose()
 
 
-def test_an_outcome_that_comes_before_its_request_is_written_waits(database: Engine) -> None:
+def test_what_a_control_is_watched_for_is_kept(database: Engine) -> None:
+    """Where control requests take turns, those that were watched for another arm say nothing of this one."""
+    stored = store(database)
+    add_assignments(database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)])
+    assert unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units.tolist() == [1, 4, 7]
+    add_assignments(database, [row(stored.id, "of before", unit=100)])
+    assert 100 in unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units
+
+
+async def test_an_outcome_that_comes_before_its_request_is_written_waits(database: Engine) -> None:
     """It may be in this server's queue, or in another's; what never comes is a 404 with the retention."""
     stored = store(database)
     with recording_to(database) as recorder:
         recorder.put(row(stored.id, "here"))
-        assert record_outcomes(database, recorder, 90, stored, [Outcome("here", "correct", 1.0)]).new
+        assert (await record_outcomes(database, 90, stored, [Outcome("here", "correct", 1.0)])).new
         late = threading.Timer(0.5, add_assignments, (database, [row(stored.id, "elsewhere")]))
         late.start()
-        assert record_outcomes(database, recorder, 90, stored, [Outcome("elsewhere", "correct", 1.0)]).new
+        assert (await record_outcomes(database, 90, stored, [Outcome("elsewhere", "correct", 1.0)])).new
         late.join()
         begun = time.monotonic()
         with pytest.raises(
             Refused, match=r"no request 'never' of 'one' is recorded.*more than 90 days ago; nothing of this was stored"
         ):
-            record_outcomes(database, recorder, 90, stored, [Outcome("never", "correct", 1.0)])
-        assert posting.WAIT_SECONDS <= time.monotonic() - begun < posting.WAIT_SECONDS + 2
+            await record_outcomes(database, 90, stored, [Outcome("never", "correct", 1.0)])
+        assert posting.WAIT_SECONDS <= time.monotonic() - begun < posting.WAIT_SECONDS + 4
+        waiting = [asyncio.create_task(record_outcomes(database, 90, stored, [Outcome("never", "x", 1.0)])) for _ in range(40)]
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        await record_outcomes(database, 90, stored, [Outcome("here", "late", 1.0)])
+        assert time.monotonic() - begun < posting.WAIT_SECONDS, "those that wait for a request keep nobody else waiting"
+        assert all(isinstance(one, Refused) for one in await asyncio.gather(*waiting, return_exceptions=True))
     sample = REGISTRY.get_sample_value(
         "forkpoint_experiment_outcome_count", {"experiment": "one", "arm": "control", "metric": "correct"}
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from forkpoint_server.experiments.observations import Arm, Sums
@@ -48,6 +50,24 @@ def test_arms_that_are_not_triggered_alike_are_not_compared(numbered: bool) -> N
     assert found["diluted"]["estimate"] is None
     assert "not triggered alike" in found["reason"]
     assert found["arm"]["mean"] == pytest.approx(104, abs=1)
+
+
+def test_a_control_whose_requests_take_turns() -> None:
+    """Each is watched for one of two arms: only those that were watched for this arm count as triggered or not."""
+    control, arm = arms((0.8, 0.8), 0.0, numbered=True)
+    half = np.arange(4000) % 2 == 0
+    everything, some = control.metrics["tokens"], arm.control_triggered["tokens"]
+    assert some.units is not None
+    seen = some.units % 2 == 0
+    watched = Sums(everything.requests[half], everything.sums[half], np.arange(4000)[half])
+    here = {"tokens": Sums(some.requests[seen], some.sums[seen], some.units[seen])}
+    without = describe_triggered(replace(arm, control_triggered=here), control, "tokens", 0.05)
+    found = describe_triggered(replace(arm, control_triggered=here, control_watched={"tokens": watched}), control, "tokens", 0.05)
+    assert without is not None
+    assert found is not None
+    assert not without["alike"]["passed"]
+    assert found["alike"]["passed"]
+    assert found["diluted"]["share"] == pytest.approx(0.8, abs=0.02)
 
 
 def test_units_are_matched_by_number_and_period() -> None:

@@ -63,7 +63,11 @@ class Forks:
             growth.begin(grown, position, [token], probability=probabilities[token])
 
     def advanced(self, grown: Grown) -> None:
-        """Forks are told of by themselves."""
+        """End all but the trunk when the tree has cost as much as it may."""
+        if is_spent(self.branch, self.growth):
+            for one in self.growth.running:
+                if one.node.parent is not None:
+                    self.growth.stop(one, "length")
 
     def ended(self, grown: Grown) -> None:
         growth, node = self.growth, grown.node
@@ -75,7 +79,7 @@ class Forks:
         if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at, more):
             for one in growth.running:
                 growth.stop(one, "outvoted")
-        if self.branch.fill == "sample" and not growth.running:
+        if self.branch.fill == "sample" and not growth.running and not is_spent(self.branch, growth):
             for number in range(growth.tree.answers, growth.limits.answers):
                 growth.begin_root(derived_seed(growth.seed, -1, number))
 
@@ -92,6 +96,11 @@ class Forks:
         return [leaf_of(self.growth, grown, self.branch.extract, self.branch.select, MOST_WINDOW) for grown in self.growth.grown]
 
 
+def is_spent(branch: Branch, growth: Growth) -> bool:
+    """Whether the tree's answers have all the tokens that they may have together."""
+    return branch.budget_tokens is not None and growth.tree.generated >= branch.budget_tokens
+
+
 def width_at(node: Node, position: int, branch: Branch, growth: Growth) -> int:
     """How many answers may begin at a fork of this one, as the policy says and as far as there is room."""
     tree, last = growth.tree, node.last_fork()
@@ -99,7 +108,7 @@ def width_at(node: Node, position: int, branch: Branch, growth: Growth) -> int:
         return 0
     if node.depth >= branch.depth or any(one.ended == "outvoted" for one in tree.nodes):
         return 0
-    if branch.budget_tokens is not None and tree.generated >= branch.budget_tokens:
+    if is_spent(branch, growth):
         return 0
     return max(0, min(branch.width, growth.limits.answers - tree.answers))
 

@@ -210,7 +210,7 @@ class Growth:
             return
         if grown.task is not None:
             grown.task.cancel()
-        grown.answer.finish_reason = "abort"
+        grown.answer.finish_reason = "length" if ending == "length" else "abort"
         self._end(grown, ending)
 
     def _room(self) -> bool:

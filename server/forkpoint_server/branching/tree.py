@@ -9,8 +9,8 @@ from typing import Any, Literal
 from ..telemetry import Trace
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
-"""How an answer ended: by itself, at its longest, with its client, by an error; or stopped: it could no longer be chosen, was less
-sure than others, or went on from an earlier token."""
+"""How an answer ended: by itself, at its longest or the tree's, with its client, by an error; or stopped: it could no longer be
+chosen, was less sure than others, or went on from an earlier token."""
 
 Kind = Literal["answer", "probe"]
 

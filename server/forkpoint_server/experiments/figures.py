@@ -76,12 +76,19 @@ def analysed(
     sums = unit_sums(database, stored.id, until)
     control: str = stored.definition["control"]
     untriggered = dict(live.untriggered) if live is not None else {}
+    takes_turns = live is None or len(live.by_name[control].watches) > 1
     arms = []
     for number, arm in enumerate(stored.definition["arms"]):
         name, triggered = arm["name"], dict[str, Mapping[str, UnitSums]]()
         if name != control and arm["definition"] is not None and name not in untriggered:
-            triggered = dict(unit_sums(database, stored.id, until, (name, control), number))
-        arms.append(Arm(name, _sums(sums.get(name)), _sums(triggered.get(name)), _sums(triggered.get(control))))
+            triggered = dict(unit_sums(database, stored.id, until, (name, control), triggered=number))
+        watched = unit_sums(database, stored.id, until, (control,), watched=number) if triggered and takes_turns else None
+        arms.append(
+            Arm(
+                name, _sums(sums.get(name)), _sums(triggered.get(name)), _sums(triggered.get(control)),
+                None if watched is None else _sums(watched.get(control)),
+            )
+        )  # fmt: skip
     known = {metric for by_metric in sums.values() for metric in by_metric}
     for metric in effects:
         if metric not in {*known, *BUILT_IN}:

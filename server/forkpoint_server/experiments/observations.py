@@ -61,6 +61,7 @@ class Arm:
     metrics: Mapping[str, Sums]  # all assigned requests (intention to treat)
     triggered: Mapping[str, Sums]  # only requests in which this comparison's policy could have acted
     control_triggered: Mapping[str, Sums]  # the same of the control arm, for this arm's policy (empty for the control itself)
+    control_watched: Mapping[str, Sums] | None = None  # the control's requests of which that is known; None: all of them
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -11,41 +12,40 @@ from sqlalchemy import Engine
 
 from .. import metrics
 from ..errors import Refused
+from ..store.asking import asking
 from ..store.experiments import Stored
 from ..store.outcomes import Added, ContradictionError, Outcome, TooManyMetricsError, UnknownRequestError, add_outcomes
-from ..store.recorder import Recorder
 from .definition import MOST_METRICS
 
 WAIT_SECONDS = 2.0
 """How long a request that is not there is waited for: it may be on its way to the database, here or on another server."""
 
 
-def record_outcomes(
-    database: Engine, recorder: Recorder, retention_days: int, stored: Stored, outcomes: Sequence[Outcome]
-) -> Added:
-    """Store outcomes, all or none. Not for the event loop. Raises Refused or PolicyError."""
+async def record_outcomes(database: Engine, retention_days: int, stored: Stored, outcomes: Sequence[Outcome]) -> Added:
+    """Store outcomes, all or none. Raises Refused or PolicyError."""
+    added = await _stored_or_refused(database, retention_days, stored, outcomes)
+    for arm, outcome in added.new:
+        metrics.OUTCOME.labels(stored.name, arm, outcome.metric).observe(outcome.value)
+    return added
+
+
+async def _stored_or_refused(database: Engine, retention_days: int, stored: Stored, outcomes: Sequence[Outcome]) -> Added:
     deadline, pause = time.monotonic() + WAIT_SECONDS, 0.02
     while True:
         try:
-            added = add_outcomes(database, stored.id, outcomes, MOST_METRICS)
+            return await asking(add_outcomes, database, stored.id, outcomes, MOST_METRICS)
         except UnknownRequestError as error:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= deadline:
                 raise Refused(
                     HTTPStatus.NOT_FOUND,
                     f"no request {error.request_id!r} of {stored.name!r} is recorded: it was in another experiment or in none, its "
-                    f"response has not ended, or it is more than {retention_days} days ago; nothing of this was stored",
+                    f"response has not ended, or the experiment was stopped more than {retention_days} days ago; nothing of this "
+                    "was stored",
                     "request_id",
                 ) from None
-            recorder.flush(min(pause, left))
-            time.sleep(min(pause, max(left, 0.0)))
+            await asyncio.sleep(pause)  # holds no thread: others' outcomes, and changes of experiments, need these
             pause *= 2
         except ContradictionError as error:
             raise Refused(HTTPStatus.CONFLICT, f"{error}; nothing of this was stored", "metrics") from None
         except TooManyMetricsError:
             raise PolicyError("metrics", f"would be more than {MOST_METRICS} different ones in {stored.name!r}") from None
-        else:
-            break
-    for arm, outcome in added.new:
-        metrics.OUTCOME.labels(stored.name, arm, outcome.metric).observe(outcome.value)
-    return added

@@ -27,17 +27,17 @@ class Attendance:
         self._created = time.time()
         self._began = time.monotonic()
 
-    def end(self, failed: bool, streamed_id: str | None) -> None:
+    def end(self, failed: bool, left: bool, streamed_id: str | None) -> None:
         """Record the request, whatever became of it, unless the engine found that it could not be in the experiment.
 
-        `streamed_id`: the response's id as far as a stream told it, for one whose client left before its end.
+        `left`: its client did, before the end; `streamed_id`: the response's id as far as a stream told it then.
         """
         self._experiments.end(self._ticket)
         one = self._intervention
         if one.enrolment is None:
             return
         metrics.ASSIGNED.labels(one.enrolment.live.stored.name, one.enrolment.arm.name).inc()
-        ending = "error" if failed else ending_of(one.endings)
+        ending = "error" if failed else ending_of([*one.endings, *(["abort"] if left else [])])
         request_id = one.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}"
         self._recorder.put(
             {

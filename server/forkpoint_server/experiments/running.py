@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..registry import Registry
 from ..store.experiments import Definitions, Stored, read_definitions, read_number
-from ..store.threads import in_thread
+from ..store.threads import BusyError, in_thread
 from .live import Enrolment, Live, MakePlan, make_live
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Experiments:
 
     async def follow(self) -> None:
         """Read what was changed just now; where the database does not answer, the next look takes it up."""
-        with suppress(SQLAlchemyError):
+        with suppress(SQLAlchemyError, BusyError):
             await self.refresh()
 
     def enrol(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Enrolment | None:
@@ -105,7 +105,7 @@ class Experiments:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await self.refresh()
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, BusyError) as error:
                 if reachable:
                     logger.warning(
                         "the database does not answer; experiments and policies stay as they are (%s)", type(error).__name__

@@ -27,6 +27,11 @@ class Watch:
     rules: Mapping[int, frozenset[int]]
     always: int = 0
 
+    @property
+    def watched(self) -> int:
+        """A bit for each arm of which it is found out whether its policy would have acted."""
+        return self.always | sum(1 << arm for arm in self.rules)
+
     def triggered(self, profiles: Iterable[Profile]) -> int:
         """A bit for each arm whose policy would have acted somewhere in these choices."""
         found, numbers = self.always, [rule.number for rule in self.plan.program.rules]

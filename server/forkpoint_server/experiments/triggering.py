@@ -29,7 +29,8 @@ def describe_triggered(arm: Arm, control: Arm, metric: str, alpha: float) -> dic
     ours, theirs = arm.triggered.get(metric, NONE), arm.control_triggered.get(metric, NONE)
     if not (ours.usable.any() or theirs.usable.any()):
         return None
-    everything = arm.metrics.get(metric, NONE), control.metrics.get(metric, NONE)
+    watched = control.metrics if arm.control_watched is None else arm.control_watched
+    everything = arm.metrics.get(metric, NONE), watched.get(metric, NONE)
     shares = [_share(one, all_) for one, all_ in zip((ours, theirs), everything, strict=True)]
     alike = _test(shares[0], shares[1])
     estimate = estimate_difference(ours, theirs)

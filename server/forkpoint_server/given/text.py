@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ class Reader:
 
     async def read(self, asked: Asked) -> Text:
         """The text. Raises PolicyError for what is no text of this model, and RenderingError with what vLLM says."""
+        self._check_length(asked)
         text = await (self._plain(asked) if asked.messages is None else self._chat(asked, asked.messages))
         field = "completion" if asked.messages is None else "messages"
         if not text.prompt:
@@ -60,13 +62,21 @@ class Reader:
             )
         return text
 
+    def _check_length(self, asked: Asked) -> None:
+        """What cannot fit, however it is written in tokens, is not tokenised at all: that would take long."""
+        longest = max(map(len, self.target.vocabulary.tokens)) * self.tokenization.model_config.max_model_len
+        given = {"prompt": asked.prompt, "completion": asked.completion, "messages": asked.messages}
+        for field, one in given.items():
+            if (size := _bytes(one)) > longest:
+                raise PolicyError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
+
     async def _plain(self, asked: Asked) -> Text:
         prompt, completion = asked.prompt, asked.completion
         if isinstance(prompt, str):
             prompt = await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt=prompt)) if prompt else []
         else:
             await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt="x"))  # is there such a model?
-        tokens = self._encode(completion) if isinstance(completion, str) else completion or []
+        tokens = await self._encode(completion) if isinstance(completion, str) else completion or []
         for field, given in (("prompt", prompt or []), ("completion", tokens)):
             wrong = next((token for token in given if token >= self.target.vocabulary.size), None)
             if wrong is not None:
@@ -84,10 +94,10 @@ class Reader:
         content, reasoning = _content(last), _reasoning(last)
         if content or last.get("tool_calls"):  # else the template would close what was cut off
             whole = await self._rendered(asked, messages, add_generation_prompt=False)
-            written = self._after(prompt, whole)
+            written = await self._after(prompt, whole)
             if written is not None and (not reasoning or await self._has_reasoning(asked, before, last, whole)):
                 return Text(prompt, self._ended(written))
-        return Text(prompt, self._encode(self._put_together(prompt, reasoning, content)))
+        return Text(prompt, await self._encode(self._put_together(prompt, reasoning, content)))
 
     async def _has_reasoning(self, asked: Asked, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]) -> bool:
         """Whether the template wrote the reasoning: without it, it writes something else."""
@@ -113,12 +123,12 @@ class Reader:
             raise RenderingError(answer)
         return answer.tokens
 
-    def _after(self, prompt: Sequence[int], whole: Sequence[int]) -> list[int] | None:
+    async def _after(self, prompt: Sequence[int], whole: Sequence[int]) -> list[int] | None:
         """What the template wrote after the prompt; None where it began otherwise, without the marker of a reasoning, say."""
         if list(whole[: len(prompt)]) == list(prompt):
             return list(whole[len(prompt) :])
         beginning, text = self._decode(prompt), self._decode(whole)
-        return self._encode(text[len(beginning) :]) if text.startswith(beginning) else None
+        return await self._encode(text[len(beginning) :]) if text.startswith(beginning) else None
 
     def _ended(self, tokens: list[int]) -> list[int]:
         """Without what templates write behind the token that ends a message: no model writes that."""
@@ -147,9 +157,9 @@ class Reader:
     def _decode(self, tokens: Sequence[int]) -> str:
         return b"".join(self.target.vocabulary.tokens[token] for token in tokens).decode(errors="replace")
 
-    def _encode(self, text: str) -> list[int]:
+    async def _encode(self, text: str) -> list[int]:
         assert self.target.encode is not None
-        return self.target.encode(text)
+        return await asyncio.to_thread(self.target.encode, text)
 
 
 _REASONING = ("reasoning", "reasoning_content")
@@ -165,6 +175,13 @@ def _reasoning(message: dict[str, Any]) -> str:
     return ""
 
 
+def _bytes(text: str | Sequence[Any] | None) -> int:
+    """Of a text, or of messages with all that they hold; a list of tokens is counted by vLLM's own limit."""
+    if isinstance(text, str):
+        return len(text.encode(errors="replace"))
+    return sum(_bytes(str(value)) for one in text or () if isinstance(one, dict) for value in one.values())
+
+
 def _content(message: dict[str, Any]) -> str:
     content = message.get("content")
     return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content or [])
@@ -172,6 +189,8 @@ def _content(message: dict[str, Any]) -> str:
 
 def _check_parts(message: dict[str, Any], field: str) -> None:
     content = message.get("content")
-    for part in content if isinstance(content, list) else []:
+    if not isinstance(content, str | list | None):
+        raise PolicyError(field, f"must be a text or a list of parts, not {type(content).__name__}")
+    for part in content or [] if not isinstance(content, str) else []:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise PolicyError(field, "holds something other than text; only texts can be measured")

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Request
 from ..errors import Refused
 from ..profiles import parse_profile
 from ..service import Service
+from ..store.asking import asking
 from .admin import admin_only
 from .bodies import json_of
-from .storing import asking
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,10 @@ from ..experiments.outcomes import record_outcomes
 from ..experiments.recording import SERVER
 from ..resolution import read_asked
 from ..service import Service
+from ..store.asking import asking
 from ..store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
-from ..store.threads import in_thread
 from .admin import admin_only
 from .bodies import json_of
-from .storing import asking
 
 MOST_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0
@@ -64,7 +63,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         effects = effects_of(effect)
         stored = await _stored(service, name)
         oldest = service.experiments.oldest(name)
-        await in_thread(service.recorder.flush, FLUSH_SECONDS)
+        await asking(service.recorder.flush, FLUSH_SECONDS)
         counts = await asking(figures, service.database, stored)
         live = service.experiments.live(stored)
         analysis = await asking(analysed, service.database, stored, live, oldest, SERVER, effects)
@@ -101,7 +100,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         """Store what became known of requests. When this answers, they are committed."""
         outcomes = read_outcomes(await json_of(request))
         stored = service.experiments.stored(name) or await _stored(service, name)
-        added = await asking(record_outcomes, service.database, service.recorder, service.retention_days, stored, outcomes)
+        added = await record_outcomes(service.database, service.retention_days, stored, outcomes)
         return {"stored": len(added.new), "duplicates": added.duplicates}
 
     return router

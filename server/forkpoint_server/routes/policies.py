@@ -16,11 +16,11 @@ from ..experiments.live import named_by
 from ..registry import check_name
 from ..resolution import read_asked, resolve
 from ..service import Service
+from ..store.asking import asking
 from ..store.experiments import Stored, remove_policy
 from ..store.experiments import put_policy as put
 from .admin import admin_only
 from .bodies import json_of
-from .storing import asking
 
 MOST_TOKENS_SHOWN = 200
 

@@ -1,4 +1,4 @@
-"""The rows of requests: written in batches, deleted by age."""
+"""The rows of requests: written in batches, deleted when their experiment is long over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, delete, select, tuple_
 
 from .database import writing
 from .statements import insert
-from .tables import ASSIGNMENTS
+from .tables import ASSIGNMENTS, EXPERIMENTS
 
 CHUNK = 2000
 
@@ -28,9 +28,14 @@ def add_assignments(database: Engine, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def remove_older(database: Engine, than: float) -> int:
-    """Delete what was created before a time (seconds since 1970), with its outcomes, in pieces, so that nobody waits; how many."""
+    """Delete the requests of stopped experiments that had none since a time (seconds since 1970), with their outcomes; how many.
+
+    All of an experiment or nothing: of what is left of one no analysis would be valid. In pieces, so that nobody waits.
+    """
     keys = ASSIGNMENTS.c.experiment, ASSIGNMENTS.c.request_id
-    old = select(*keys).where(ASSIGNMENTS.c.created < than).limit(CHUNK)
+    later = select(ASSIGNMENTS.c.request_id).where(ASSIGNMENTS.c.experiment == EXPERIMENTS.c.id, ASSIGNMENTS.c.created >= than)
+    over = select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.status == "stopped", ~later.exists())
+    old = select(*keys).where(ASSIGNMENTS.c.experiment.in_(over)).limit(CHUNK)
     removed = 0
     while True:
         with writing(database) as connection:

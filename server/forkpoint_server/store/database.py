@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 FILE = "forkpoint.sqlite3"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -141,8 +141,3 @@ def _said(error: Exception) -> str:
     """The driver's own words, in one line: SQLAlchemy's add the statement and a link."""
     said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return " ".join(str(said).split()) or type(said).__name__
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether the same statement may succeed later: the database is away or busy, rather than the statement wrong."""
-    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)

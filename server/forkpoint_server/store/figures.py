@@ -24,6 +24,8 @@ VALUES = {
 """The metrics that each request has by itself."""
 
 DAY_SECONDS = 86_400.0
+ROWS_AT_ONCE = 10_000
+"""Are in memory as Python's objects, and are converted in one go, in which the server does nothing else."""
 BY_UNIT = ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.epoch
 
 
@@ -50,14 +52,20 @@ class Counted:
     means: Mapping[str, tuple[int, float]]  # by metric: how many values, and their mean
 
 
-def unit_sums(database: Engine, experiment: int, until: float, arms: Sequence[str] = (), triggered: int | None = None) -> Sums:
-    """Sums per unit of the requests that began before a time (seconds since 1970).
+def unit_sums(
+    database: Engine, experiment: int, until: float, arms: Sequence[str] = (), *,
+    triggered: int | None = None, watched: int | None = None,
+) -> Sums:  # fmt: skip
+    """Sums per unit of the requests that began before a time (seconds since 1970), of these arms if any are named.
 
-    With `triggered`, only of these arms, and of requests in which that arm's policy (by its number) could have acted.
+    With `triggered`, only of requests in which that arm's policy (by its number) could have acted; with `watched`, of those in
+    which that is known.
     """
     chosen = [ASSIGNMENTS.c.experiment == experiment, ASSIGNMENTS.c.created < until]
-    if triggered is not None:
-        chosen += [ASSIGNMENTS.c.arm.in_(arms), ASSIGNMENTS.c.triggered.op("&")(1 << triggered) != 0]
+    chosen += [ASSIGNMENTS.c.arm.in_(arms)] if arms else []
+    for column, number in ((ASSIGNMENTS.c.triggered, triggered), (ASSIGNMENTS.c.watched, watched)):
+        if number is not None:
+            chosen.append(column.op("&")(1 << number) != 0)
     with database.connect() as connection:
         return _merged(_built_in(connection, chosen), _posted(connection, chosen))
 
@@ -117,11 +125,16 @@ def _built_in(connection: Connection, chosen: Iterable[ColumnElement[bool]]) -> 
     columns = [
         one for column in VALUES.values() for one in (func.count(column), func.sum(case((column.is_not(None), column), else_=0)))
     ]
-    rows = connection.execute(select(*BY_UNIT, *columns).where(*chosen).group_by(*BY_UNIT)).all()
+    wanted = select(*BY_UNIT, *columns).where(*chosen).group_by(*BY_UNIT)
+    pieces: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
+    for rows in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(wanted).partitions():
+        for arm in {row[0] for row in rows}:
+            own = [row for row in rows if row[0] == arm]
+            piece = np.array([row[1:3] for row in own], np.int64), np.array([row[3:] for row in own], np.float64)
+            pieces.setdefault(arm, []).append(piece)
     found: dict[tuple[str, str], UnitSums] = {}
-    for arm in sorted({row[0] for row in rows}):
-        keys = np.array([row[1:3] for row in rows if row[0] == arm], np.int64)
-        table = np.array([row[3:] for row in rows if row[0] == arm], np.float64)
+    for arm, some in pieces.items():
+        keys, table = (np.concatenate(parts) for parts in zip(*some, strict=True))
         for number, metric in enumerate(VALUES):
             has = table[:, 2 * number] > 0
             found[arm, metric] = UnitSums(table[has, 2 * number], table[has, 2 * number + 1], *keys[has].T)

@@ -79,6 +79,7 @@ ASSIGNMENTS = Table(
     Column("mean_entropy_execution", Double),
     Column("forks", Integer),
     Column("triggered", Integer, nullable=False),
+    Column("watched", Integer, nullable=False, server_default="-1"),
     Index("assignments_by_unit", "experiment", "arm", "unit"),
     Index("assignments_by_age", "created"),
 )
@@ -86,6 +87,7 @@ ASSIGNMENTS = Table(
 
 `unit` is the start of its salted hash as a signed number. `epoch` is the one in which it came, `stratum` the one in which its part
 of the hash space was given to its arm. `triggered` has a bit per arm, in the order of the definition: would its policy have acted?
+`watched` has one for each arm of which that was found out.
 """
 
 OUTCOMES = Table(
