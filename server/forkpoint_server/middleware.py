@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +14,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import metrics
 from .errors import wrong
+from .exchange import Exchange
 from .generating import GENERATING, alone, can_grow, check_choices, growing_of
 from .health import HEALTH, Healthy
 from .intervention import Intervention, current
@@ -48,7 +51,9 @@ class Interventions:
             await self._post(scope, receive, send, path)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        raw, receive = await _read(receive)
+        began, exchange = time.monotonic(), Exchange(receive, send)
+        raw, receive = await _read(exchange.receive)
+        send = exchange.send
         body = _object(raw)
         if body is None:  # not ours to judge: vLLM says what is wrong with it
             await self._app(scope, _replay(raw, receive), send)
@@ -73,6 +78,9 @@ class Interventions:
             await self._app(scope, _replay(raw, receive), send)
         else:
             await self._intervene(scope, _replay(raw, receive), send, intervention)
+        if exchange.answered:
+            label = "none" if intervention is None or intervention.silent else intervention.label
+            metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - began)
 
     def _applicable(self, asked: Resolved, path: str) -> Asked | None:
         """The policy that a request gets outside of experiments. Raises PolicyError where it cannot have what it asks for."""
