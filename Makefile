@@ -9,7 +9,7 @@ PACKAGES := policies server clients
 JOBS := 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test soak bench lint lock schema clean
+.PHONY: help setup serve test soak bench lint lock schema dashboard clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,9 +20,11 @@ serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-a
 	@exec $(VENV)/bin/forkpoint serve $(ARGS)
 
 test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
+	@bash tests/debian.sh $(VENV)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
+	@bash tests/debian.sh $(VENV)
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
 bench: setup ## Measure against stock vLLM; ARGS="kernel" or ARGS="demo qwen --rounds 5" measures less
@@ -35,6 +37,9 @@ lint: setup ## Check style, format and types
 
 schema: setup ## Write the policy language's JSON Schema anew
 	$(VENV)/bin/python -m forkpoint_policies.schema
+
+dashboard: setup ## Write the Grafana dashboard anew
+	$(VENV)/bin/python -m monitoring.dashboard
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -105,7 +105,7 @@ async def _serve(
         args,
         tasks,
     )
-    metrics.BUILD.labels(__version__, vllm.__version__).set(1)
+    metrics.BUILD.labels(__version__, vllm.__version__, names()[0]).set(1)
     for warning in threshold.warnings():
         logger.warning(warning)
     logger.info("serving on %s with %d named policies", address, len(list(registry)))

@@ -14,7 +14,7 @@ from forkpoint_policies.instruction import Instruction, without_instruction
 from forkpoint_policies.program import NO_TOKEN, Program
 from forkpoint_policies.spec import Branch, Rule
 from vllm.engine.protocol import EngineClient
-from vllm.exceptions import VLLMValidationError
+from vllm.exceptions import VLLMServerError, VLLMValidationError
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -66,7 +66,7 @@ class InterveningEngine:
         if intervention is not None and intervention.gives_way and intervention.growing is not None:
             _give_way(intervention, params, prompt)
         if intervention is None or intervention.silent:
-            return self._watched(self._engine.generate(prompt, params, request_id, **options))
+            return self._watched(self._engine.generate(prompt, params, request_id, **options), choices=params.n)
         growing = intervention.growing
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
@@ -115,9 +115,13 @@ class InterveningEngine:
         intervention: Intervention | None = None,
         trace: Trace | None = None,
         cumulative: bool = False,
+        choices: int = 1,
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends."""
-        ended = False
+        """Pass on what the engine gives, keep the tokens of a trace, and count how each choice ends.
+
+        One that the engine or its client's leaving ended is an `error` or an `abort`; a request that it refused has no choices.
+        """
+        running = choices
 
         def finished(reason: str) -> None:
             if intervention is None:
@@ -131,12 +135,16 @@ class InterveningEngine:
                 async for output in watched:
                     for choice in output.outputs:
                         if choice.finish_reason is not None:
-                            ended = True
+                            running -= 1
                             finished(choice.finish_reason)
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
-            if not ended:
+            for _ in range(running):
                 finished("abort")
+            raise
+        except VLLMServerError:
+            for _ in range(running):
+                finished("error")
             raise
 
     def _tree(

@@ -291,7 +291,7 @@ class Intervention:
                 histogram.observe(nats)
         for family, times in self.connectors.count(trace.tokens).items():
             metrics.CONNECTORS.labels(label, family).inc(times)
-        if self.tree is None:
+        if self.tree is None and trace.ended:
             metrics.REASONING.labels(label).observe(self._reasoning_tokens(trace, profile))
         for rule, action in enumerate(self.plan.actions[: profile.fired.shape[1]] if self.named else []):
             families = _families(self.plan.policy, self.plan.program.rules[rule].number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +14,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import metrics
 from .errors import wrong
+from .exchange import Exchange
 from .generating import GENERATING, alone, can_grow, check_choices, growing_of
 from .health import HEALTH, Healthy
 from .intervention import Intervention, current
@@ -49,7 +52,9 @@ class Interventions:
             await self._post(scope, receive, send, path)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        raw, receive = await _read(receive)
+        began, exchange = time.monotonic(), Exchange(receive, send)
+        raw, receive = await _read(exchange.receive)
+        send = exchange.send
         body = _object(raw)
         if body is None:  # not ours to judge: vLLM says what is wrong with it
             await self._app(scope, _replay(raw, receive), send)
@@ -73,7 +78,10 @@ class Interventions:
         if intervention is None:
             await self._app(scope, _replay(raw, receive), send)
         else:
-            await self._intervene(scope, _replay(raw, receive), send, intervention)
+            await self._intervene(scope, _replay(raw, receive), exchange, intervention)
+        if exchange.answered:
+            label = "none" if intervention is None or intervention.silent else intervention.label
+            metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - began)
 
     def _applicable(self, asked: Resolved, path: str) -> Asked | None:
         """The policy that a request gets outside of experiments. Raises PolicyError where it cannot have what it asks for."""
@@ -89,7 +97,7 @@ class Interventions:
             policy = None
         return policy
 
-    async def _intervene(self, scope: Scope, receive: Receive, send: Send, intervention: Intervention) -> None:
+    async def _intervene(self, scope: Scope, receive: Receive, exchange: Exchange, intervention: Intervention) -> None:
         """Handle a request under an intervention, tell of it in the response, and record it if it is part of an experiment."""
 
         async def summary(response_id: str | None) -> dict[str, Any]:
@@ -100,28 +108,16 @@ class Interventions:
         def headers() -> dict[str, str] | None:
             return None if intervention.silent else intervention.headers
 
-        left = answered = False  # the client, before its answer was complete; its handler may not have heard yet
-
-        async def heard() -> Message:
-            nonlocal left
-            message = await receive()
-            left |= message["type"] == "http.disconnect" and not answered
-            return message
-
-        async def sent(message: Message) -> None:
-            nonlocal answered
-            await send(message)
-            answered |= message["type"] == "http.response.body" and not message.get("more_body") and not left
-
-        summarised = SummarisedSend(sent, headers, summary, intervention.generated)
+        summarised = SummarisedSend(exchange.send, headers, summary, intervention.generated)
         token = current.set(intervention)
         attendance = self._service.attend(intervention)
         failed = True
         try:
-            await self._app(scope, heard, summarised)
+            await self._app(scope, receive, summarised)
             failed = False
         except asyncio.CancelledError:  # the client is gone
-            failed, left = False, not answered
+            exchange.cut()
+            failed = False
             raise
         finally:
             current.reset(token)
@@ -130,8 +126,8 @@ class Interventions:
             if intervention.spans is not None:
                 tell_spans(intervention.spans, intervention)
             if attendance is not None:
-                failed |= (summarised.status or 0) >= HTTPStatus.BAD_REQUEST and not left
-                attendance.end(failed, left, summarised.streamed_id)
+                failed |= (summarised.status or 0) >= HTTPStatus.BAD_REQUEST and not exchange.left
+                attendance.end(failed, exchange.left, summarised.streamed_id)
 
     async def _elsewhere(
         self, scope: Scope, receive: Receive, send: Send, path: str, raw: bytes, body: dict[str, Any], models: Collection[str]

@@ -20,6 +20,7 @@ from vllm.reasoning import ReasoningParserManager
 from .calibration import Calibration
 from .connector_ids import find_connectors
 from .experiments.live import Enrolment
+from .experiments.ratios import watch_ratios
 from .experiments.recording import Attendance
 from .experiments.running import Experiments
 from .intervention import Intervention, Part, Plan
@@ -65,6 +66,7 @@ class Service:
         self._receiver = receiver
         self._spans = spans
         self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
+        self._ratios: asyncio.Task[None] | None = None
 
     def recalibrate(self) -> None:
         """Take the threshold as it is now: what is compiled from here on means it by `fork`."""
@@ -79,9 +81,13 @@ class Service:
         """Begin to record, and to follow what is defined."""
         self.recorder.start()
         await self.experiments.start()
+        self._ratios = asyncio.create_task(watch_ratios(self.database, self.experiments), name="forkpoint-ratios")
 
     async def stop(self) -> None:
         """Write what is still to be recorded."""
+        if self._ratios is not None:
+            self._ratios.cancel()
+            await asyncio.gather(self._ratios, return_exceptions=True)
         await self.experiments.stop()
         await asyncio.to_thread(self.recorder.stop)
 

@@ -1,9 +1,16 @@
-"""Without its telemetry the server serves, and counts what it lost. The socket goes before a worker ever used it."""
+"""Without its telemetry the server serves, and counts what it lost; without its engine it tells Prometheus so until it ends.
 
+The socket goes before a worker ever used it.
+"""
+
+from contextlib import suppress
+
+import httpx
 import openai
+import psutil
 import pytest
 
-from tests.serving import serving, write_random_model
+from tests.serving import Server, serving, write_random_model
 
 from .puzzles import told
 
@@ -23,3 +30,16 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
         assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
         streamed = list(client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True))
         assert told(streamed[-1])["complete"] is False
+        client.close()
+        the_page_answers_until_the_server_ends(server)
+
+
+def the_page_answers_until_the_server_ends(server: Server) -> None:
+    """When the engine dies vLLM ends the server within seconds, unless told to keep it."""
+    (engine,) = [one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()]
+    engine.kill()
+    statuses = set()
+    while server.process.poll() is None:
+        with suppress(httpx.TransportError):  # it has just gone
+            statuses.add(httpx.get(f"{server.url}/metrics", timeout=30).status_code)
+    assert statuses <= {200}

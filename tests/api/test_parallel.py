@@ -25,8 +25,12 @@ POLICIES = ("nowait", "nowait.placebo", "budget-force", "entropix")
 @pytest.fixture(scope="module", params=["tensor", pytest.param("data", marks=pytest.mark.soak)])
 def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     arguments, binding = PARALLEL[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
     environment = {"VLLM_CPU_OMP_THREADS_BIND": binding}
-    with serving(tmp_path_factory.mktemp(request.param), *EXACT, *arguments, environment=environment) as running:
+    if request.param == "data":  # metrics in files, as processes share them
+        (folder / "metrics").mkdir()
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
+    with serving(folder, *EXACT, *arguments, environment=environment) as running:
         yield running
 
 
@@ -46,8 +50,18 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, ex
         tokens += there.told["tokens"]
     # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much
     assert tokens <= parallel.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
+    before = parallel.metrics()
     many = attempts(other, held_out_puzzles("easy", 24), "nowait")
     assert all(one.told["complete"] for one in many)
+    after = parallel.metrics()
+
+    def moved(name: str) -> float:
+        return sum(value - before.get(key, 0.0) for key, value in after.items() if key.startswith(f"{name}{{"))
+
+    told = sum(one.told["tokens"] for one in many)
+    assert moved("forkpoint_tokens_total") == moved("vllm:generation_tokens_total") == told
+    assert moved("forkpoint_token_entropy_nats_count") == told
+    assert moved("forkpoint_requests_total") == moved("forkpoint_request_seconds_count") == 24
     other.close()
 
 

@@ -34,10 +34,13 @@ def test_each_condition_and_action_has_an_example() -> None:
 
 
 def test_each_metric_and_each_named_policy_is_documented() -> None:
-    serving, policies = (ROOT / "docs" / "serving.md").read_text(), (ROOT / "docs" / "policies.md").read_text()
+    monitoring, policies = (ROOT / "docs" / "monitoring.md").read_text(), (ROOT / "docs" / "policies.md").read_text()
+    documented = dict(re.findall(r"^\| `(forkpoint_\w+)` \|([^|]*)\|", monitoring, re.MULTILINE))
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = next(iter(metric.describe())).name + ("_total" if isinstance(metric, Counter) else "")
-            assert f"| `{name}` |" in serving
+            labels = re.sub(r"\(.*?\)", "", documented.pop(name))
+            assert re.findall(r"`(\w+)`", labels) == list(metric._labelnames), name
+    assert not documented
     for name in LIBRARY:
         assert f"| `{name}` |" in policies

@@ -15,6 +15,7 @@ from ..store.figures import UnitSums, counted, longest_seconds, unit_sums, units
 from .analysis import Arm, Epoch, Metric, Sums, analyse
 from .assignment import Interval, weight_of
 from .live import Live
+from .sample_ratio import sample_ratio
 
 BUILT_IN = {
     "tokens": Metric("tokens", "lower", "information"),
@@ -72,7 +73,7 @@ def analysed(
 
     Requests that began later are left out until it has ended: arms that take longer would seem to have fewer.
     """
-    until = min(oldest or np.inf, _settled_elsewhere(database, stored, server))
+    until = _settled(database, stored, oldest, server)
     sums = unit_sums(database, stored.id, until)
     control: str = stored.definition["control"]
     untriggered = dict(live.untriggered) if live is not None else {}
@@ -127,10 +128,18 @@ def strata(stored: Stored, units: Mapping[tuple[int, int], Mapping[str, int]]) -
     return found
 
 
-def _settled_elsewhere(database: Engine, stored: Stored, server: str) -> float:
-    """Until when the requests of other servers have ended: they take about as long as they did."""
+def ratio_of(database: Engine, stored: Stored, oldest: float | None, server: str) -> float:
+    """The p-value of the test that the analysis makes of how many units came to each arm."""
+    until = _settled(database, stored, oldest, server)
+    arms = [arm["name"] for arm in stored.definition["arms"]]
+    p_value: float = sample_ratio(arms, strata(stored, units_by_epoch(database, stored.id, until)))["p_value"]
+    return p_value
+
+
+def _settled(database: Engine, stored: Stored, oldest: float | None, server: str) -> float:
+    """Until when all requests have ended: those of this server, and those of others if they take as long as they did."""
     longest = longest_seconds(database, stored.id, server)
-    return time.time() - longest if longest else np.inf
+    return min(oldest or np.inf, time.time() - longest if longest else np.inf)
 
 
 def _sums(by_metric: Mapping[str, UnitSums] | None) -> dict[str, Sums]:

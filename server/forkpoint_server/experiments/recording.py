@@ -36,8 +36,10 @@ class Attendance:
         one = self._intervention
         if one.enrolment is None:
             return
-        metrics.ASSIGNED.labels(one.enrolment.live.stored.name, one.enrolment.arm.name).inc()
         ending = "error" if failed else ending_of([*one.endings, *(["abort"] if left else [])])
+        labels = one.enrolment.live.stored.name, one.enrolment.arm.name
+        metrics.ASSIGNED.labels(*labels).inc()
+        metrics.FAILED.labels(*labels).inc(int(ending == "error"))
         request_id = one.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}"
         self._recorder.put(
             {

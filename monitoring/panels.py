@@ -1,0 +1,223 @@
+"""What the dashboard shows: a row asks a question, and its panels answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+HERE = 'instance=~"$instance"'
+POLICY = f'{HERE},policy=~"$policy"'
+PLANNING = f'{POLICY},role="planning"'
+ARM = f'{HERE},experiment=~"$experiment"'
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A title, what it means, the queries by their legends, and the unit (Grafana's name of it)."""
+
+    title: str
+    description: str
+    queries: dict[str, str]
+    unit: str
+    kind: Literal["lines", "stat", "bars", "heatmap"] = "lines"
+    width: int = 8
+
+
+def rate(metric: str, by: str = "policy", labels: str = POLICY) -> str:
+    """How much a counter grows in a second, summed over servers."""
+    return f"sum by ({by}) (rate({metric}{{{labels}}}[$__rate_interval]))"
+
+
+def mean(metric: str, by: str = "policy", labels: str = POLICY) -> str:
+    """The mean of what a histogram has observed."""
+    return f"{rate(f'{metric}_sum', by, labels)} / ({rate(f'{metric}_count', by, labels)} > 0)"
+
+
+def per_token(metric: str, by: str = "policy") -> str:
+    """How much a counter of policies grows with each token that they generate."""
+    return f"{rate(metric, by)} / on (policy) group_left () ({rate('forkpoint_tokens_total')} > 0)"
+
+
+def quantile(q: float, metric: str, by: str = "policy", labels: str = POLICY) -> str:
+    """A quantile of a histogram."""
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', f'{by}, le', labels)})"
+
+
+QUESTIONS: dict[str, tuple[Panel, ...]] = {
+    "How much does the model plan, and how much execute?": (
+        Panel(
+            "Planned",
+            "The share of tokens above the fork threshold.",
+            {"planning": f"{rate('forkpoint_tokens_total', '', PLANNING)} / ({rate('forkpoint_tokens_total', '')} > 0)"},
+            "percentunit", "stat", 4,
+        ),
+        Panel(
+            "Tokens by role",
+            "Of requests with a policy or `forks`; others are not looked at, unless the server's default is `--policy observe`.",
+            {"{{role}}": rate("forkpoint_tokens_total", "role")}, "tokens/s", width=10,
+        ),
+        Panel(
+            "Mean entropy by role",
+            "Of the raw distribution at temperature 1.",
+            {"{{role}}": mean("forkpoint_token_entropy_nats", "role")}, "nats", width=10,
+        ),
+        Panel(
+            "Entropies",
+            "How many tokens a second had which entropy, in nats.",
+            {"{{le}}": rate("forkpoint_token_entropy_nats_bucket", "le")}, "nats", "heatmap", 12,
+        ),
+        Panel(
+            "Planning entropy against the model's own week",
+            "The alert on entropy collapse compares these two.",
+            {
+                "{{model_name}}, an hour": 'forkpoint:planning_entropy_nats:mean1h{model_name=~"$model"}',
+                "{{model_name}}, the week before": 'forkpoint:planning_entropy_nats:mean1w{model_name=~"$model"}',
+            },
+            "nats", width=12,
+        ),
+    ),
+    "Under which policy?": (
+        Panel("Answers", "Choices that ended.", {"{{policy}}": rate("forkpoint_requests_total")}, "reqps"),
+        Panel(
+            "How they ended",
+            "`length` is truncated, `abort` a client that left, `error` a failure of the engine.",
+            {"{{finish_reason}}": rate("forkpoint_requests_total", "finish_reason")}, "reqps",
+        ),
+        Panel(
+            "Planned, by policy",
+            "The share of tokens above the fork threshold.",
+            {"{{policy}}": f"{rate('forkpoint_tokens_total', labels=PLANNING)} / ({rate('forkpoint_tokens_total')} > 0)"},
+            "percentunit",
+        ),
+        Panel(
+            "Interventions",
+            "Rules that fired, at tokens that were kept.",
+            {"{{policy}}: {{action}}": rate("forkpoint_interventions_total", "policy, action")}, "ops", width=12,
+        ),
+        Panel(
+            "Changed tokens",
+            "The summed effect of the rules: about which share of the tokens is not what it would have been.",
+            {"{{policy}}: {{action}}": per_token("forkpoint_intervention_effect_total", "policy, action")}, "percentunit", width=12,
+        ),
+    ),
+    "What do policies change?": (
+        Panel(
+            "Length of the reasoning",
+            "The mean, of choices whose client stayed.",
+            {"{{policy}}": mean("forkpoint_reasoning_tokens")}, "tokens",
+        ),
+        Panel(
+            "Latency",
+            "From a request's arrival to its answer's end. All share one engine: who computes more slows the others, too.",
+            {
+                "{{policy}}, median": quantile(0.5, "forkpoint_request_seconds"),
+                "{{policy}}, 95th percentile": quantile(0.95, "forkpoint_request_seconds"),
+            },
+            "s",
+        ),
+        Panel("Mean entropy", "Of all tokens.", {"{{policy}}": mean("forkpoint_token_entropy_nats")}, "nats"),
+        Panel(
+            "Connectors",
+            "The share of tokens that are connector words, by family; a word may be in several.",
+            {"{{policy}}: {{family}}": per_token("forkpoint_connectors_total", "policy, family")}, "percentunit",
+        ),
+        Panel(
+            "Branches",
+            "Those that ended, by how; `refused`: there was no room.",
+            {"{{policy}}: {{outcome}}": rate("forkpoint_branches_total", "policy, outcome")}, "ops",
+        ),
+        Panel(
+            "Shared tokens",
+            "What branches did not have to generate, for each token that was generated.",
+            {"{{policy}}": per_token("forkpoint_branch_shared_tokens_total")}, "percentunit",
+        ),
+    ),
+    "What comes of the arms?": (
+        Panel(
+            "Mean outcome per arm",
+            "Since the servers started, and without intervals: `forkpoint experiments show` says what is certain.",
+            {
+                "{{experiment}}/{{arm}}: {{metric}}": (
+                    f"sum by (experiment, arm, metric) (forkpoint_experiment_outcome_sum{{{ARM}}})"
+                    f" / sum by (experiment, arm, metric) (forkpoint_experiment_outcome_count{{{ARM}}})"
+                )
+            },
+            "none", "bars", 12,
+        ),
+        Panel(
+            "Requests per arm",
+            "Those that were assigned.",
+            {"{{experiment}}/{{arm}}": rate("forkpoint_experiment_requests_total", "experiment, arm", ARM)}, "reqps", width=12,
+        ),
+        Panel(
+            "Errors per arm",
+            "The share of an arm's requests that failed.",
+            {
+                "{{experiment}}/{{arm}}": (
+                    f"{rate('forkpoint_experiment_errors_total', 'experiment, arm', ARM)}"
+                    f" / ({rate('forkpoint_experiment_requests_total', 'experiment, arm', ARM)} > 0)"
+                )
+            },
+            "percentunit",
+        ),
+        Panel(
+            "Sample ratio",
+            "p of whether the arms have as many units as they should; below 0.01 the experiment is broken.",
+            {"{{experiment}}": f"min by (experiment) (forkpoint_experiment_sample_ratio_p_value{{{ARM}}})"}, "none",
+        ),
+        Panel(
+            "Not in an experiment",
+            "Requests without its unit, or such that some arm's policy could not apply.",
+            {"{{experiment}}: {{reason}}": rate("forkpoint_experiment_ineligible_total", "experiment, reason", ARM)}, "reqps",
+        ),
+    ),
+    "Is it well, and what does it cost?": (
+        Panel("Servers", "How many answer.", {"up": 'sum(up{job="forkpoint"})'}, "none", "stat", 4),
+        Panel(
+            "Kernel",
+            "Its own time per step, on the worker's host.",
+            {
+                "{{instance}}, mean": mean("forkpoint_step_seconds", "instance", HERE),
+                "{{instance}}, 99th percentile": quantile(0.99, "forkpoint_step_seconds", "instance", HERE),
+            },
+            "s", width=10,
+        ),
+        Panel(
+            "Kernel's share of a step",
+            "More than 2 % for a quarter of an hour is an alert.",
+            {"{{instance}}": f"forkpoint:kernel_share_of_step:ratio5m{{{HERE}}}"}, "percentunit", width=10,
+        ),
+        Panel(
+            "Requests in the engine",
+            "As vLLM counts them: each branch is one.",
+            {
+                "{{instance}}, running": f"sum by (instance) (vllm:num_requests_running{{{HERE}}})",
+                "{{instance}}, waiting": f"sum by (instance) (vllm:num_requests_waiting{{{HERE}}})",
+            },
+            "none",
+        ),
+        Panel(
+            "Generated tokens",
+            "As vLLM counts them, of all requests.",
+            {"{{instance}}": rate("vllm:generation_tokens_total", "instance", HERE)}, "tokens/s",
+        ),
+        Panel(
+            "Lost",
+            "Tokens without a record, and requests of experiments that are not recorded, or not yet.",
+            {
+                "{{instance}}, tokens": rate("forkpoint_telemetry_dropped_total", "instance", HERE),
+                "{{instance}}, requests ({{reason}})": rate("forkpoint_records_dropped_total", "instance, reason", HERE),
+                "{{instance}}, requests that wait": f"sum by (instance) (forkpoint_records_waiting{{{HERE}}})",
+            },
+            "none",
+        ),
+    ),
+}  # fmt: skip
+
+VARIABLES = {
+    "model": "label_values(forkpoint_build_info, model_name)",
+    "instance": 'label_values(forkpoint_build_info{model_name=~"$model"}, instance)',
+    "policy": f"label_values(forkpoint_requests_total{{{HERE}}}, policy)",
+    "experiment": f"label_values(forkpoint_experiment_requests_total{{{HERE}}}, experiment)",
+}
+"""What one can choose at the top, each one, several or all."""

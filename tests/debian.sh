@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# tests/debian.sh VENV: gets the programs of the tests that pip has not, from Debian. What is there already is left alone; what cannot
+# be had is said, and the tests that need it fail.
+set -euo pipefail
+venv=$1
+
+have() {
+	for program in "$@"; do
+		[ -x "$venv/bin/$program" ] || command -v "$program" >/dev/null || return 1
+	done
+}
+
+# Of a package that needs no other one but libc: without root, and without the service that installing it would start.
+unpack() {
+	local package=$1 folder=$venv/debian log=$venv/debian.log
+	shift
+	have "$@" && return
+	echo "Getting Debian's $package ..."
+	mkdir -p "$folder"
+	if (
+		cd "$folder"
+		apt-get download "$package" || { [ "$(id -u)" = 0 ] && apt-get update && apt-get download "$package"; }
+		dpkg -x "$package"_*.deb . && rm "$package"_*.deb
+	) >"$log" 2>&1; then
+		for program in "$@"; do ln -sf "../debian/usr/bin/$program" "$venv/bin/$program"; done
+	else
+		echo "No $* here, and apt-get download $package failed ($log): put them on PATH (https://prometheus.io/download has them)." >&2
+	fi
+}
+
+# Of a package that needs many others.
+install() {
+	local package=$1 log=$venv/debian.log
+	shift
+	have "$@" && return
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		echo "Installing Debian's $package ..."
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package"; } >"$log" 2>&1 || true
+	fi
+	have "$@" || echo "No $package here: install it as root (apt-get install $package)." >&2
+}
+
+unpack prometheus prometheus promtool
+install chromium chromium

@@ -1,0 +1,95 @@
+"""The files of docker-compose.yml: each is what its reader takes, and they fit together. Docker itself runs in no test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.dashboard import FILE, make
+from monitoring.panels import QUESTIONS
+from tests.prometheus import MONITORING, program
+
+ROOT = MONITORING.parent
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+ALERTS = [rule["alert"] for rule in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]]
+
+
+def run(*command: str) -> str:
+    """What a program says; it must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def installed(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def test_the_compose_file_is_one() -> None:
+    run(installed("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+
+
+def test_hadolint_finds_nothing() -> None:
+    assert run(installed("hadolint"), "Dockerfile") == ""
+
+
+def test_the_dockerfile_copies_what_there_is() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
+    assert {Path(source).parts[0] for source in copied} == let_in
+    assert all((ROOT / source).exists() for source in copied)
+    targets = [line.rsplit(" ", 1)[-1] for line in lines if line.startswith("FROM ")]
+    assert SERVICES["server"]["build"]["target"] in targets
+
+
+def test_the_services_find_each_other() -> None:
+    for service in SERVICES.values():
+        mounted = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("./")]
+        assert all((ROOT / folder).is_dir() for folder in mounted)
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["server:8000"]}]
+    provisioning = MONITORING / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "forkpoint.yml").read_text())["providers"]
+    mounts = {volume.split(":")[1]: ROOT / volume.split(":")[0] for volume in SERVICES["grafana"]["volumes"]}
+    assert mounts[provider["options"]["path"]] == FILE.parent
+
+
+def test_promtool_takes_the_configuration() -> None:
+    said = run(program("promtool"), "check", "config", "--lint=all", "--lint-fatal", "monitoring/prometheus.yml")
+    assert "SUCCESS" in said
+
+
+def test_the_rules_do_what_their_tests_say() -> None:
+    assert "SUCCESS" in run(program("promtool"), "test", "rules", "monitoring/rules_test.yml")
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(alert: str) -> None:
+    tests = yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == alert]
+    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
+    assert f"`{alert}`" in (ROOT / "docs" / "monitoring.md").read_text()
+
+
+def test_the_dashboard_is_what_the_code_makes() -> None:
+    assert FILE.read_text() == make(), "`make dashboard` writes it anew"
+    panels = json.loads(make())["panels"]
+    assert [panel["title"] for panel in panels if panel["type"] == "row"] == list(QUESTIONS)
+    assert sum(len(panel.get("targets", [])) for panel in panels) == sum(
+        len(panel.queries) for answers in QUESTIONS.values() for panel in answers
+    )
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len(places)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    documented = (ROOT / "docs" / "monitoring.md").read_text()
+    assert all(question in documented for question in QUESTIONS)
