@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from tests.serving import COMMAND, Server, free_port
 
@@ -24,13 +24,12 @@ FORKPOINT = (str(COMMAND), "serve")
 
 @dataclass(frozen=True)
 class ServerProcess(Server):
-    """A server whose process and children are known."""
-
-    process: psutil.Process
+    """A server of which it is known what it uses."""
 
     def processor_seconds(self) -> float:
         """What the server and its engine have used of the processor so far."""
-        times = [one.cpu_times() for one in (self.process, *self.process.children(recursive=True))]
+        own = psutil.Process(self.process.pid)
+        times = [one.cpu_times() for one in (own, *own.children(recursive=True))]
         return sum(float(one.user + one.system) for one in times)
 
     def policies(self) -> set[str]:
@@ -55,7 +54,7 @@ def _running(command: Sequence[str], log: Path) -> Iterator[ServerProcess]:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
         )
-    server = ServerProcess(f"http://127.0.0.1:{port}", log, psutil.Process(process.pid))
+    server = ServerProcess(f"http://127.0.0.1:{port}", log, process)
     try:
         _wait_until_healthy(process, server)
         yield server
