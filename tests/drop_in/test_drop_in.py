@@ -13,14 +13,9 @@ from .alike import ask
 from .calls import CALLS, Call
 
 ARGUMENTS = (
-    *DEMO_ARGUMENTS,
-    "--dtype",
-    "float32",
-    "--enable-auto-tool-choice",
-    "--tool-call-parser",
-    "hermes",
+    "--model", *DEMO_ARGUMENTS, "--dtype", "float32", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-server-load-tracking",
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +26,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         yield stock.url, own.url
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
 def test_without_a_policy(servers: tuple[str, str], call: Call) -> None:
     stock, own = servers
@@ -40,6 +36,7 @@ def test_without_a_policy(servers: tuple[str, str], call: Call) -> None:
 OBSERVED = [call for call in CALLS if call.generates]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("call", OBSERVED, ids=[call.name for call in OBSERVED])
 def test_with_observe(servers: tuple[str, str], call: Call) -> None:
     stock, own = servers
