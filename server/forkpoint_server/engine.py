@@ -67,6 +67,7 @@ class InterveningEngine:
             _give_way(intervention, params, prompt)
         if intervention is None or intervention.silent:
             return self._watched(self._engine.generate(prompt, params, request_id, **options))
+        intervention.begins(_response_name(request_id), prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ())
         growing = intervention.growing
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
@@ -291,6 +292,11 @@ async def _kept(
                 trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
+
+
+def _response_name(request_id: str) -> str:
+    """What vLLM calls the response of an engine request: those of completions are numbered, by their prompts."""
+    return request_id.rpartition("-")[0] if request_id.startswith("cmpl-") else request_id
 
 
 def _give_way(intervention: Intervention, params: SamplingParams, prompt: Any) -> None:

@@ -104,15 +104,17 @@ class Interventions:
         attendance = self._service.attend(intervention)
         failed = True
         try:
-            await self._app(scope, receive, summarised)
+            with self._service.traces.entered(intervention):
+                try:
+                    await self._app(scope, receive, summarised)
+                finally:
+                    intervention.close()
             failed = False
         except asyncio.CancelledError:  # the client is gone
             failed = False
             raise
         finally:
             current.reset(token)
-            intervention.close()
-            self._service.traces.keep(intervention)
             if attendance is not None:
                 attendance.end(failed or (summarised.status or 0) >= HTTPStatus.BAD_REQUEST, summarised.streamed_id)
 
