@@ -84,6 +84,7 @@ class Node:
             "position": None if self.parent is None else self.position,
             "token": None if self.parent is None else "".join(map(text, self.given)),
             "token_ids": list(self.given),
+            "tokens": [text(token) for token in self.given],
             "instead_of": _instead_of(self, text),
             "entropy": None if self.entropy is None else round(self.entropy, 4),
             "alternatives": alternatives_told(found, text),

@@ -111,7 +111,7 @@ export class Branches {
 function standing(node, parent, at) {
   const before = parent.path()[at];
   return node.token_ids.map((id, place) => {
-    const text = node.alternatives.find((one) => one.token_id === id)?.token ?? "";
+    const text = node.tokens[place];
     return place === 0 ? instead(before, id, text) : { ...fresh(id, text), given: true };
   });
 }

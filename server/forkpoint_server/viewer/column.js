@@ -33,7 +33,7 @@ export class Column {
       opened: (position, by) => this.#open(position, by),
       difference: page.difference,
     });
-    this.title = element("h2", {}, element("span", { class: "badge" }, run.name), title);
+    this.title = element("span", {}, title);
     this.state = element("p", { class: "state" });
     this.facts = element("p", { class: "facts" });
     this.prompt = element("details", { class: "prompt", hidden: true }, element("summary", {}, "Prompt as the model sees it"), element("pre", {}));
@@ -41,7 +41,7 @@ export class Column {
     this.link = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#copy() }, "Copy link");
     this.save = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#save() }, "Save trace");
     this.element = element("article", { class: "run", "data-run": run.name, "aria-label": `Run ${run.name}: ${title}` },
-      element("header", {}, this.title, this.state, element("div", { class: "actions" }, this.link, this.save)),
+      element("header", {}, element("h2", {}, element("span", { class: "badge" }, run.name), this.title), this.state, element("div", { class: "actions" }, this.link, this.save)),
       this.problem, this.facts, this.plot.element, this.tree.element, this.text.element, this.prompt);
   }
 
@@ -49,10 +49,13 @@ export class Column {
   show(length, divergence) {
     const { run } = this, { trace, selected } = run;
     const threshold = trace?.threshold ?? 0;
+    if (run.loaded && trace?.id) this.title.textContent = trace.policy ?? "no policy";
+    // Of what was refused there is nothing to draw.
+    this.plot.element.hidden = this.text.element.hidden = !this.problem.hidden && !run.tokens.length;
     this.text.show(run.tokens, divergence);
     this.plot.show(run.tokens, threshold, length, divergence);
     this.tree.show(run.branches.all, selected, length);
-    this.state.textContent = run.running ? (run.progress ?? "running") : "";
+    this.state.textContent = run.running ? (run.progress ?? "running") : run.loaded ? (trace?.id ?? "") : "";
     this.element.setAttribute("aria-busy", String(run.running > 0));
     this.facts.replaceChildren(...facts(run).map((fact) => element("span", {}, fact)));
     this.link.hidden = this.save.hidden = !trace?.done || !trace.id;

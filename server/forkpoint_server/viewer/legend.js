@@ -20,7 +20,6 @@ export class Legend {
 
   /** @param {Token[]} tokens  of all runs @param {number} threshold */
   show(tokens, threshold) {
-    this.place.hidden = false;
     if (threshold !== this.threshold) {
       this.threshold = threshold;
       this.place.replaceChildren(scale(threshold), ...signs(), this.families);

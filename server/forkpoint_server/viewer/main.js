@@ -48,7 +48,9 @@ function draw() {
   columns.forEach((column) => column.show(length, parts));
   byId("difference").hidden = !other;
   if (other) byId("difference").replaceChildren(...told(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))));
-  if (columns.length) legend.show(columns.flatMap((column) => column.run.tokens), one.trace?.threshold ?? 0);
+  const threshold = columns.map((column) => column.run.trace?.threshold).find((nats) => nats);
+  byId("legend").hidden = threshold === undefined;
+  if (threshold !== undefined) legend.show(columns.flatMap((column) => column.run.tokens), threshold);
   const running = columns.some((column) => column.run.running);
   byId("stop").hidden = !running;
   byId("runs").dataset.state = running ? "running" : "done";

@@ -24,6 +24,7 @@ export class Run {
     this.contextTokens = Infinity;
     /** @type {Asked | null} */
     this.asked = null;
+    this.loaded = false; // it was there before, or is a given text
   }
 
   get trace() {
@@ -45,6 +46,7 @@ export class Run {
   /** A request that is there already; `asked` is how one would go on from it. @param {string} id @param {(policy: string | null, digest: string | null) => Asked} asked */
   load(id, asked) {
     const trace = this.#add(new Trace());
+    this.loaded = true;
     return this.#during(async () => {
       await follow(trace, id, () => this.#grown());
       this.asked = asked(trace.policy, trace.digest);

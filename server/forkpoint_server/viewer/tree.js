@@ -38,19 +38,21 @@ export class Tree {
     if (this.element.hidden || !width) return;
     this.lanes = inOrder(answers);
     const x = d3.scaleLinear([0, Math.max(20, length)], [MARGIN.left, width - MARGIN.right]);
-    const y = (/** @type {Branch} */ branch) => TOP + LANE * this.lanes.indexOf(branch);
-    this.svg.attr("width", width).attr("height", TOP + LANE * (this.lanes.length - 1) + 16);
+    const rows = rowsOf(this.lanes), last = Math.max(...rows.values());
+    const y = (/** @type {Branch} */ branch) => TOP + LANE * (rows.get(branch) ?? 0);
+    this.svg.attr("width", width).attr("height", TOP + LANE * last + 16);
     const on = new Set(ancestry(selected));
-    this.#links(x, y, on);
-    this.#lanes(x, y, on, selected);
+    this.#links(x, y, on, rows);
+    this.#lanes(x, y, on, selected, rows);
     this.svg.select(".probes").selectAll("path").data(branches.filter((branch) => branch.probe && branch.parent)).join("path")
       .attr("d", d3.symbol(d3.symbolDiamond, 26)())
       .attr("transform", (/** @type {Branch} */ one) => `translate(${x(one.at)},${y(/** @type {Branch} */ (one.parent))})`);
   }
 
-  /** @param {any} x @param {(branch: Branch) => number} y @param {Set<Branch>} on */
-  #links(x, y, on) {
-    this.svg.select(".links").selectAll("path").data(this.lanes.filter((one) => one.parent)).join("path")
+  /** @param {any} x @param {(branch: Branch) => number} y @param {Set<Branch>} on @param {Map<Branch, number>} rows */
+  #links(x, y, on, rows) {
+    const leaving = this.lanes.filter((one) => one.parent && rows.get(one) !== rows.get(one.parent));
+    this.svg.select(".links").selectAll("path").data(leaving).join("path")
       .attr("class", (/** @type {Branch} */ one) => (on.has(one) ? "on" : ""))
       .attr("d", (/** @type {Branch} */ one) => {
         const from = y(/** @type {Branch} */ (one.parent)), to = y(one), at = x(one.at);
@@ -58,8 +60,8 @@ export class Tree {
       });
   }
 
-  /** @param {any} x @param {(branch: Branch) => number} y @param {Set<Branch>} on @param {Branch | null} selected */
-  #lanes(x, y, on, selected) {
+  /** @param {any} x @param {(branch: Branch) => number} y @param {Set<Branch>} on @param {Branch | null} selected @param {Map<Branch, number>} rows */
+  #lanes(x, y, on, selected, rows) {
     const lanes = this.svg.select(".lanes").selectAll("g").data(this.lanes).join((/** @type {any} */ enter) => {
       const made = enter.append("g").attr("role", "treeitem");
       made.append("rect").attr("class", "reach");
@@ -76,6 +78,7 @@ export class Tree {
       .attr("aria-level", (/** @type {Branch} */ one) => ancestry(one).length)
       .attr("aria-label", spoken)
       .on("click", (/** @type {Event} */ _, /** @type {Branch} */ one) => this.chosen(one));
+    const goesOn = (/** @type {Branch} */ one) => this.lanes.some((other) => other.parent === one && rows.get(other) === rows.get(one));
     const begin = (/** @type {Branch} */ one) => x(one.at) + (one.parent ? 7 : 0), end = (/** @type {Branch} */ one) => Math.max(begin(one) + 2, x(one.length));
     lanes.select(".reach").attr("x", (/** @type {Branch} */ one) => begin(one) - 6).attr("y", -LANE / 2).attr("height", LANE)
       .attr("width", (/** @type {Branch} */ one) => end(one) - begin(one) + 14);
@@ -83,7 +86,8 @@ export class Tree {
     // Of the selected answer's ancestors only what it shares is part of it.
     lanes.select(".over").attr("x1", begin).attr("x2", (/** @type {Branch} */ one) => x(reached(one, selected)));
     lanes.select(".from").attr("x", (/** @type {Branch} */ one) => begin(one) + 4).attr("y", -5).text(label);
-    lanes.select(".end").attr("x", (/** @type {Branch} */ one) => end(one) + 3).attr("y", 4).text((/** @type {Branch} */ one) => (one.node?.chosen && one.trace.choices.length > 1 ? "★" : ending(one)[0]));
+    lanes.select(".end").attr("x", (/** @type {Branch} */ one) => end(one) + 3).attr("y", 4)
+      .text((/** @type {Branch} */ one) => (goesOn(one) ? "" : one.node?.chosen && one.trace.choices.length > 1 ? "★" : ending(one)[0]));
   }
 
   /** @param {KeyboardEvent} event */
@@ -106,6 +110,21 @@ function inOrder(branches) {
       .sort((one, other) => (parent ? other.at - one.at : 0))
       .flatMap((branch) => [branch, ...below(branch)]);
   return below(null);
+}
+
+/** The row of each: its own, or its parent's where it goes on from the end of that. @param {Branch[]} lanes @returns {Map<Branch, number>} */
+function rowsOf(lanes) {
+  /** @type {Map<Branch, number>} */
+  const rows = new Map();
+  let next = 0;
+  const continued = new Set();
+  for (const one of lanes) {
+    const { parent } = one, above = parent && rows.get(parent);
+    const goesOn = parent && parent.state !== "running" && one.at >= parent.length - 1 && !continued.has(parent);
+    if (goesOn) continued.add(parent);
+    rows.set(one, goesOn ? /** @type {number} */ (above) : next++);
+  }
+  return rows;
 }
 
 /** @param {Branch | null} branch @returns {Branch[]} */

@@ -33,7 +33,8 @@
  * @property {number | null} parent
  * @property {"answer" | "probe"} kind
  * @property {number | null} position
- * @property {number[]} token_ids
+ * @property {number[]} token_ids  what stands at `position` in place of the parent's tokens
+ * @property {string[]} tokens
  * @property {string | null} finish_reason
  * @property {string | null} ended
  * @property {boolean} chosen
