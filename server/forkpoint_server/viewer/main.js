@@ -71,7 +71,12 @@ function begin(titles) {
 }
 
 /** @param {Column} column @param {Promise<void>} work */
-const shown = (column, work) => work.catch((error) => (error.status === 401 ? problem(error) : column.fail(error)));
+const shown = (column, work) =>
+  work.catch((error) => {
+    if (error.status === 401) problem(error);
+    else column.fail(error);
+    changed();
+  });
 
 /** What the form asks for, under a policy. @param {any} policy @returns {Asked} */
 function asked(policy) {
