@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test soak bench lint lock schema clean
+.PHONY: help setup serve test soak bench lint lock schema pictures clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ lint: setup ## Check style, format and types
 
 schema: setup ## Write the policy language's JSON Schema anew
 	$(VENV)/bin/python -m forkpoint_policies.schema
+
+pictures: setup ## Draw the pictures of docs/viewer.md anew
+	$(VENV)/bin/python -m tests.e2e.pictures
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

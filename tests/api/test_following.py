@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -22,10 +22,14 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
             yield json.loads(line.removeprefix("data: "))
 
 
-def followed(server: Server, response_id: str) -> list[dict[str, Any]]:
+def generating(server: Server, **more: Any) -> AbstractContextManager[httpx.Response]:
+    return httpx.stream("POST", f"{server.api}/chat/completions", json={**BODY, "forks": True, **more}, timeout=PATIENCE_SECONDS)
+
+
+def following(server: Server, response_id: str) -> Generator[dict[str, Any], None, None]:
     with httpx.stream("GET", f"{server.api}/forks/{response_id}?stream=true", timeout=PATIENCE_SECONDS) as stream:
         assert stream.raise_for_status().headers["content-type"].startswith("text/event-stream")
-        return list(events(stream))
+        yield from events(stream)
 
 
 def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
@@ -35,7 +39,7 @@ def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
     ) as stream:
         chunks = events(stream)
         response_id = next(chunks)["id"]
-        listening = threading.Thread(target=lambda: told.extend(followed(server, response_id)))
+        listening = threading.Thread(target=lambda: told.extend(following(server, response_id)))
         listening.start()
         *_, last = chunks
         listening.join(PATIENCE_SECONDS)
@@ -50,22 +54,28 @@ def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
     assert last["forkpoint"]["interventions"]["suppress"]["effect"] > 0
     prompt = httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": BODY["messages"]}).json()["tokens"]
     assert trace["prompts"][0]["token_ids"] == prompt
-    assert followed(server, response_id) == [trace]  # it has ended, so it is told at once
+    assert list(following(server, response_id)) == [trace]  # it has ended, so it is told at once
 
 
 def test_a_listener_and_a_client_that_leave(server: Server) -> None:
-    with httpx.stream(
-        "POST", f"{server.api}/chat/completions", json={**BODY, "forks": True, "ignore_eos": True}, timeout=60
-    ) as stream:
-        response_id = next(events(stream))["id"]
-        with httpx.stream("GET", f"{server.api}/forks/{response_id}?stream=true", timeout=60) as listener:
-            assert next(events(listener))["object"] == "trace.begun"
-        assert next(events(stream))["id"] == response_id  # it goes on without its listener
-        told: list[dict[str, Any]] = []
-        listening = threading.Thread(target=lambda: told.extend(followed(server, response_id)))
+    told: list[dict[str, Any]] = []
+    heard = threading.Event()
+
+    def listen() -> None:
+        for event in following(server, response_id):
+            told.append(event)
+            heard.set()
+
+    with generating(server, ignore_eos=True) as stream:
+        chunks = events(stream)
+        response_id = next(chunks)["id"]
+        leaving = following(server, response_id)
+        assert next(leaving)["object"] == "trace.begun"
+        leaving.close()
+        listening = threading.Thread(target=listen)
         listening.start()
-        while not told and listening.is_alive() and server.metrics().get("vllm:num_requests_running") == 0:
-            time.sleep(0.05)
+        assert heard.wait(PATIENCE_SECONDS)
+        assert next(chunks)["id"] == response_id  # it goes on without its first listener
     listening.join(PATIENCE_SECONDS)
     assert not listening.is_alive()
     assert told[-1]["object"] == "trace"  # as far as it came

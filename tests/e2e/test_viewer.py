@@ -16,7 +16,7 @@ from .viewer import LIVE, ask, body_of, check_shows, ids_shown, run_of, settled,
 
 EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
 WRONG = {"rules": [{"when": {"entropy": 1}, "do": {"stop": {}}}]}
-HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", "\ufffd", "\ufffd", "‮"]
+HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", "\ufffd", "\ufffd", "\u2066"]
 
 
 def test_tokens_come_coloured_and_stay_what_the_api_tells(page: Page, server: Server) -> None:
@@ -251,7 +251,8 @@ def test_all_of_it_by_the_keys_alone(page: Page, server: Server) -> None:
 
 
 CONTRAST = """() => {
-  const text = document.querySelector('.text'), paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const text = document.querySelector('.text'), canvas = document.createElement('canvas');
+  const paint = canvas.getContext('2d', { willReadFrequently: true });
   const probe = document.createElement('span');
   probe.className = 'token';
   text.append(probe);

@@ -13,7 +13,7 @@ from hatchling.builders.wheel import WheelBuilder
 SERVER = Path(__file__).parents[2] / "server"
 D3 = {
     "d3.min.js": "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539",
-    "LICENSE": "2a6d2d5f32ba0b755ddbc1c833f766e30cdbe6ebe9a6d4e3e24427721f0b63d3",
+    "LICENSE": "3e6849627f74ff73c257a3ae1efb574015d94fc1035c05ec3c15805165efcbc4",
 }
 """SHA-256 of the files `dist/d3.min.js` and `LICENSE` of the npm package d3 7.9.0."""
 
