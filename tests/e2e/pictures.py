@@ -17,7 +17,7 @@ from tests.serving import Server, serving
 from .viewer import ask, run_of, settled, visit
 
 FOLDER = Path(__file__).parents[2] / "docs" / "viewer"
-COLOURS = 96
+COLOURS = 256
 HARD = "Use 3, 7, 2, 5 to make 24."
 
 
