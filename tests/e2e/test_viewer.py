@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.serving import API_KEY, Server
 
 from .conftest import Watched
-from .viewer import LIVE, ask, body_of, check_shows, ids_shown, run_of, settled, shown, trace_of, visit
+from .viewer import LIVE, ask, body_of, check_shows, families, ids_shown, run_of, settled, shown, trace_of, visit
 
 EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
 WRONG = {"rules": [{"when": {"entropy": 1}, "do": {"stop": {}}}]}
@@ -36,8 +36,7 @@ def test_tokens_come_coloured_and_stay_what_the_api_tells(page: Page, server: Se
     expect(said.locator("b")).to_have_text(acted["alternatives"][0]["token"].replace(" ", "␣"))
     taken = page.locator("#card .alternative.taken").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert taken == [one["token_id"] for one in acted["alternatives"] if not one["possible"]] != []
-    connectors = httpx.get(f"{server.api}/policies/connectors").json()["data"]
-    family = {token: one["name"] for one in reversed(connectors) for token in one["token_ids"]}
+    family = families(server)
     assert [one["family"] for one in shown(page)] == [family.get(token) for token in trace["choices"][0]["token_ids"]]
     page.locator("#legend .chip").first.click()
     name = page.locator("#legend .chip").first.get_attribute("data-family")
@@ -121,10 +120,14 @@ def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Se
         above = [] if node["parent"] is None else path(node["parent"])[: node["position"]]
         return [*above, *node["token_ids"], *own]
 
-    seen = []
+    seen, family = [], families(server)
     for number in range(len(nodes)):
         lanes.nth(number).locator(".reach").click()
-        seen.append([one["id"] for one in shown(page)])
+        tokens = shown(page)
+        seen.append([one["id"] for one in tokens])
+        assert [one["family"] for one in tokens] == [
+            family.get(one["id"]) for one in tokens
+        ]  # nothing of the answer before is left
     assert sorted(seen) == sorted(path(number) for number in range(len(nodes)))
 
 

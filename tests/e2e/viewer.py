@@ -60,6 +60,12 @@ def trace_of(server: Server, response_id: str) -> dict[str, Any]:
     return found
 
 
+def families(server: Server) -> dict[int, str]:
+    """The family of each connector's token: the first that has it."""
+    listed = httpx.get(f"{server.api}/policies/connectors").raise_for_status().json()["data"]
+    return {token: one["name"] for one in reversed(listed) for token in one["token_ids"]}
+
+
 def check_shows(tokens: list[dict[str, Any]], trace: dict[str, Any], choice: int = 0) -> None:
     """The page shows this choice of a trace: tokens, entropies, forks and what the policy did."""
     told = trace["choices"][choice]

@@ -106,16 +106,15 @@ export class Text {
     shown.version = token.version;
     span.dataset.text = token.text;
     span.dataset.id = String(token.id);
-    if (token.nats !== null) span.dataset.nats = String(token.nats);
+    if (token.nats === null) delete span.dataset.nats;
+    else span.dataset.nats = String(token.nats);
     span.style.setProperty("--share", String(share(token.nats)));
     span.classList.toggle("unknown", token.nats === null);
     span.classList.toggle("fork", token.fork !== null);
     span.classList.toggle("acted", token.change !== null);
     span.classList.toggle("given", token.given);
-    if (kind) {
-      span.dataset.family = kind;
-      span.dataset.sign = sign(kind);
-    }
+    if (kind) Object.assign(span.dataset, { family: kind, sign: sign(kind) });
+    else for (const name of ["family", "sign"]) delete span.dataset[name]; // another answer's token may have stood here
   }
 
   /** @param {Event} event @returns {number | null} */
