@@ -127,7 +127,7 @@ def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Se
         seen.append([one["id"] for one in tokens])
         assert [one["family"] for one in tokens] == [
             family.get(one["id"]) for one in tokens
-        ]  # nothing of the answer before is left
+        ]  # none of the other's
     assert sorted(seen) == sorted(path(number) for number in range(len(nodes)))
 
 
