@@ -20,6 +20,7 @@ from forkpoint_server.demo import WEIGHTS
 
 START_SECONDS = 240
 COMMAND = Path(sys.executable).parent / "forkpoint"
+API_KEY, ADMIN_KEY = "test-key", "admin-key"
 
 
 @dataclass(frozen=True)

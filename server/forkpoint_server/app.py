@@ -35,7 +35,8 @@ from .routes.calibration import calibration_router
 from .routes.experiments import experiments_router
 from .routes.forks import forks_router
 from .routes.policies import policies_router
-from .service import Service, served_target
+from .routes.viewer import viewer_router
+from .service import Service, served_target, stop_tokens
 from .spans import RequestSpans, export_spans
 from .telemetry import Receiver
 from .thresholds import Threshold
@@ -86,8 +87,9 @@ async def _serve(
     parser, calibration = args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
     target = await asyncio.to_thread(served_target, engine, parser, calibration, threshold.nats)
     service = Service(
-        target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days, spans
-    )
+        target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days, spans,
+        stop_tokens(engine, target),
+    )  # fmt: skip
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
@@ -99,6 +101,7 @@ async def _serve(
     app.include_router(experiments_router(service, args.admin_api_key))
     app.include_router(forks_router(service))
     app.include_router(calibration_router(service, args.admin_api_key))
+    app.include_router(viewer_router())
     await init_app_state(
         cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
         app.state,

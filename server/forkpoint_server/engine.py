@@ -67,6 +67,7 @@ class InterveningEngine:
             _give_way(intervention, params, prompt)
         if intervention is None or intervention.silent:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), choices=params.n)
+        intervention.begins(_response_name(request_id), prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ())
         growing = intervention.growing
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
@@ -74,7 +75,7 @@ class InterveningEngine:
         begin = _begin(intervention.plan.program, prompt)
         branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
-            intervention.begins(request_id, traces[0])
+            intervention.runs_as(request_id, traces[0])
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
             return self._watched(outputs, intervention, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
@@ -191,7 +192,7 @@ class InterveningEngine:
             whole: Any = {**prompt, "prompt_token_ids": prompt_tokens + begun.tokens}
             whole.pop("prompt", None)
             name = request_id if begun.first else f"{trace.handle}_{request_id}"
-            intervention.begins(name, trace)
+            intervention.runs_as(name, trace)
             outputs = self._engine.generate(whole, own, name, **options)
             return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
@@ -246,7 +247,7 @@ class InterveningEngine:
         names = [f"{number}_{request_id}" for number in range(len(branches))]
 
         async def run(number: int) -> None:
-            intervention.begins(names[number], traces[number])
+            intervention.runs_as(names[number], traces[number])
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
                 async with aclosing(self._watched(outputs, intervention, traces[number], cumulative)) as watched:
@@ -302,6 +303,11 @@ async def _kept(
                 trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
+
+
+def _response_name(request_id: str) -> str:
+    """What vLLM calls the response of an engine request: those of completions are numbered, by their prompts."""
+    return request_id.rpartition("-")[0] if request_id.startswith("cmpl-") else request_id
 
 
 def _give_way(intervention: Intervention, params: SamplingParams, prompt: Any) -> None:

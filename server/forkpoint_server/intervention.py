@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from .branching.tree import Node, Tree
 from .connector_ids import ConnectorIds
 from .spans import RequestSpans
 from .telemetry import Profile, Receiver, Trace
+from .telling import fork_points, report
 
 if TYPE_CHECKING:
     from .experiments.live import Enrolment
@@ -85,6 +87,9 @@ class Intervention:
     without: Part | None = None
     silent: bool = False
     prompt_tokens: int = 0
+    stops: frozenset[int] = frozenset()  # the tokens that end an answer
+    name: str | None = None  # of the response, as the engine knows it before there is one
+    prompt: Sequence[int] = ()  # of the choices that are opened next
     endings: list[str] = field(default_factory=list)  # how choices finished
     spans: RequestSpans | None = None  # where vLLM's spans go, when somebody wants them
     names: dict[str, Trace] = field(default_factory=dict)  # by the engine's request, for the spans
@@ -122,6 +127,11 @@ class Intervention:
         else:
             self.plan, self.label, self.named = part
 
+    def begins(self, name: str, prompt: Sequence[int]) -> None:
+        """Note the prompt that is generated from next, and what the first one's request is called."""
+        self.name = self.name or name
+        self.prompt = prompt
+
     def finished(self, reason: str) -> None:
         """Count a choice that has ended."""
         self.endings.append(reason)
@@ -131,10 +141,12 @@ class Intervention:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
         alternatives = BRANCH_ALTERNATIVES if self.growing is not None else ALTERNATIVES if self.forks else 0
         opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, alternatives) for number in range(choices)]
+        for trace in opened:
+            trace.prompt = self.prompt
         self.traces += opened
         return opened
 
-    def begins(self, request_id: str, trace: Trace) -> None:
+    def runs_as(self, request_id: str, trace: Trace) -> None:
         """An engine request begins that generates the tokens of a trace."""
         if self.spans is not None:
             self.names[request_id] = trace
@@ -184,7 +196,7 @@ class Intervention:
             "complete": not any(trace.missing for trace in self.traces),
         }
         if self.forks:
-            told["fork_points"] = self._fork_points(profiles)
+            told["fork_points"] = fork_points(self, profiles)
         return told
 
     def recorded(self) -> dict[str, Any]:
@@ -198,37 +210,7 @@ class Intervention:
 
     def report(self) -> dict[str, Any]:
         """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
-        profiles = [trace.profile() for trace in self.traces]
-        return {
-            "id": self.response_id,
-            "object": "trace",
-            "choices": [
-                {
-                    "index": trace.choice,
-                    "token_ids": trace.tokens,
-                    "tokens": [self._text(token) for token in trace.tokens],
-                    "positions": profile.position.tolist(),
-                    "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
-                    "in_reasoning": profile.in_reasoning.tolist(),
-                    "actions": self._fired(profile),
-                }
-                for trace, profile in zip(self.traces, profiles, strict=True)
-            ],
-            "fork_points": self._fork_points(profiles),
-            "tree": None if self.tree is None else self.tree.told(self._text),
-            "forkpoint": self.summary(),
-        }
-
-    def _fork_points(self, profiles: list[Profile]) -> list[dict[str, Any]]:
-        return [point for trace, profile in zip(self.traces, profiles, strict=True) for point in self._points(trace, profile)]
-
-    def _fired(self, profile: Profile) -> list[list[str]]:
-        """The actions that fired at each place of the profile; none when no policy was asked for."""
-        found: list[list[str]] = [[] for _ in profile.position]
-        if self.named:
-            for place, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
-                found[place].append(self.plan.actions[rule])
-        return found
+        return report(self)
 
     def _interventions(self, profiles: list[Profile]) -> dict[str, dict[str, float]]:
         told: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in self.plan.actions}
@@ -237,31 +219,6 @@ class Intervention:
                 told[action]["fired"] += int(profile.fired[:, rule].sum())
                 told[action]["effect"] += float(profile.effect[:, rule].sum())
         return {action: {"fired": one["fired"], "effect": round(one["effect"], 4)} for action, one in told.items()}
-
-    def _points(self, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
-        points, actions = [], self._fired(profile)
-        for place in np.flatnonzero(profile.entropy > self.threshold).tolist():
-            index = int(profile.position[place])
-            token = trace.tokens[index - trace.begun]
-            alternatives = profile.alternatives.get(index)
-            fired = actions[place]
-            points.append(
-                {
-                    "choice": trace.choice,
-                    "index": index,
-                    "token": self._text(token),
-                    "entropy": round(float(profile.entropy[place]), 4),
-                    "connector": self.connectors.family(token),
-                    "alternatives": [
-                        {"token": self._text(token), "probability": round(probability, 4)}
-                        for token, probability in zip(alternatives.tokens, alternatives.probabilities, strict=True)
-                    ]
-                    if alternatives
-                    else [],
-                    "action": next((action for action in fired if action != "observe"), fired[0] if fired else None),
-                }
-            )
-        return points
 
     def _reasoning_tokens(self, trace: Trace, profile: Profile) -> int:
         """As vLLM counts them: without the marker that ends the reasoning."""
@@ -274,10 +231,6 @@ class Intervention:
         if not first.all():
             return 0
         return tokens.index(end) if end in tokens else len(tokens)
-
-    def _text(self, token: int) -> str:
-        vocabulary = self.target.vocabulary
-        return vocabulary.tokens[token].decode(errors="replace") if token < vocabulary.size else ""
 
     def _count(self, trace: Trace) -> None:
         label, profile = self.label, trace.profile()

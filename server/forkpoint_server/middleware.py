@@ -113,7 +113,11 @@ class Interventions:
         attendance = self._service.attend(intervention)
         failed = True
         try:
-            await self._app(scope, receive, summarised)
+            with self._service.traces.entered(intervention):
+                try:
+                    await self._app(scope, receive, summarised)
+                finally:
+                    intervention.close()
             failed = False
         except asyncio.CancelledError:  # the client is gone
             exchange.cut()
@@ -121,8 +125,6 @@ class Interventions:
             raise
         finally:
             current.reset(token)
-            intervention.close()
-            self._service.traces.keep(intervention)
             if intervention.spans is not None:
                 tell_spans(intervention.spans, intervention)
             if attendance is not None:

@@ -36,7 +36,10 @@ MOST_PLANS = 512
 
 
 class Service:
-    """Compiles policies for the served model, and opens an Intervention for each request that asks for one."""
+    """Compiles policies for the served model, and opens an Intervention for each request that asks for one.
+
+    `stops` are the tokens with which the model ends what it writes.
+    """
 
     def __init__(
         self,
@@ -50,8 +53,10 @@ class Service:
         threshold: Threshold,
         retention_days: int,
         spans: RequestSpans | None,
+        stops: frozenset[int],
     ) -> None:
         self.target = target
+        self.stops = stops
         self.threshold = threshold
         self.registry = registry
         self.default = default
@@ -117,6 +122,7 @@ class Service:
             gives_way=gives_way,
             without=observed,
             spans=self._spans,
+            stops=self.stops,
         )
 
     def attend(self, intervention: Intervention) -> Attendance | None:
@@ -162,6 +168,13 @@ def served_target(engine: EngineClient, reasoning_parser: str | None, calibratio
         encode=encoder(tokenizer),
         frequencies=calibration.frequencies,
     )
+
+
+def stop_tokens(engine: EngineClient, target: Target) -> frozenset[int]:
+    """The tokens with which the model ends what it writes: the tokenizer's, and those of its generation config."""
+    more = engine.input_processor.generation_config_fields.get("eos_token_id")
+    found = {target.stop, *(more if isinstance(more, list) else [more])}
+    return frozenset(token for token in found if isinstance(token, int) and token != NO_TOKEN)
 
 
 def encoder(tokenizer: Any) -> Callable[[str], list[int]]:

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 from forkpoint_policies.kernel import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
-from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, Batch, Rows, decode
+from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, SIGNALS, Batch, Rows, decode
 from numpy.typing import NDArray
 
 from . import metrics
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 HANDLES = 2**31 - 1
 _HEAD = struct.Struct("=iiif")  # handle, position, flags and entropy, with which every record begins
 SETTLE_SECONDS = 1.0
+LEAST_EFFECT = 0.01
+"""Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Trace:
 
     A branch's first token stands at the position `begun`. Of a tree, `watched` is the index of the rule that branches, `forks` are
     the entropies (nats) of the positions at which it fired, `confidence` (nats) and `margin` tell how sure the model was, by
-    position, and `heard` is called when records came. Alternatives are kept where the rule fired and above the fork `threshold`
-    (nats), or `keeps_all`.
+    position, and `heard` is called when records came. Alternatives are kept where the rule fired, above the fork `threshold` (nats)
+    and where the policy had an effect, or `keeps_all`. `prompt` is what the choice goes on from.
 
     Under speculative decoding positions after `firm` may have been evaluated on tokens that were rejected since.
     """
@@ -60,6 +62,7 @@ class Trace:
     threshold: float = 0.0
     most_alternatives: int = 0  # others in the batch may have asked for more
     keeps_all: bool = False
+    prompt: Sequence[int] = ()  # shared by the choices of one
     ended: bool = False  # by itself, rather than because its client left
     firm: int = -1
     drawn_together: int = 0  # tokens that the engine gave last, at once
@@ -98,9 +101,11 @@ class Trace:
         if self._arrived is not None:
             self._arrived.set()
 
-    def add_alternatives(self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32]) -> None:
-        """Take the likeliest tokens, [k], of a position whose record was added."""
-        if self.keeps_all or position in self.forks or entropy > self.threshold:
+    def add_alternatives(
+        self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
+    ) -> None:
+        """Take the likeliest tokens, [k], of a position whose record was added, and the largest effect of a rule there."""
+        if self.keeps_all or position in self.forks or entropy > self.threshold or effect >= LEAST_EFFECT:
             tokens, signed = tokens[: self.most_alternatives], signed[: self.most_alternatives]
             self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
         else:
@@ -136,12 +141,25 @@ class Trace:
         """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
         amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
         if self._profile is None or self._profile[0] != amount:
-            self._profile = amount, self._read()
+            self._profile = amount, self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
         return self._profile[1]
 
-    def _read(self) -> Profile:
-        parts = [Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules) for columns, rules, chunk in self._chunks]
-        rules = max((rules for _, rules, _ in self._chunks), default=0)
+    def news(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
+        """The records after a place among them, (0, 0) at first, of tokens that are certain by now; and the next place."""
+        first, offset = after
+        parts, certain = [], min(self.begun + len(self.tokens), self.firm + 1)
+        for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
+            rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
+            uncertain = np.flatnonzero(rows.position >= certain)
+            told = int(uncertain[0]) if len(uncertain) else len(rows.values)
+            parts.append(Rows(rows.values[:told], rules))
+            after = number, (offset if number == first else 0) + told * columns * rows.values.itemsize
+            if len(uncertain):
+                break
+        return self._read(parts), after
+
+    def _read(self, parts: Sequence[Rows]) -> Profile:
+        rules = max((part.rules for part in parts), default=0)
         heads = np.concatenate([np.zeros((0, 2), np.int32), *(part.values[:, 1:3] for part in parts)])
         numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
         inherited = np.concatenate([np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)])
@@ -162,6 +180,10 @@ class Trace:
             effect=numbers[:, 4:],
             alternatives=self._alternatives,
         )
+
+
+def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:
+    return Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
 
 
 def joined(traces: Sequence[Trace]) -> Trace:
@@ -301,11 +323,13 @@ class Receiver:
         rows, likeliest = batch.detailed, np.abs(batch.probabilities)
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
         entropies = batch.rows.numbers[rows, 0].tolist()
+        effects = batch.rows.numbers[rows, SIGNALS:].max(axis=1, initial=0.0).tolist()
         confidence, margin = confidence_of(likeliest).tolist(), margin_of(likeliest).tolist()
         for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)
             if trace is None:
                 continue
-            trace.add_alternatives(position, entropies[place], batch.alternatives[place], batch.probabilities[place])
+            likely = batch.alternatives[place], batch.probabilities[place]
+            trace.add_alternatives(position, entropies[place], *likely, effects[place])
             if trace.watched is not None:
                 trace.add_sureness(position, confidence[place], margin[place])

@@ -1,4 +1,4 @@
-"""The servers that the API tests share: each is started once."""
+"""What the API tests share beside the servers."""
 
 from collections.abc import Iterator
 
@@ -7,24 +7,7 @@ import pytest
 
 from tests.collecting import Collector, collecting
 from tests.databases import postgresql
-from tests.serving import Server, serving, write_random_model
-
-API_KEY = "test-key"
-ADMIN_KEY = "admin-key"
-CALM = """\
-name: calm
-description: Lowers reflection words at forks.
-rules:
-  - when: {entropy_above: fork, region: reasoning}
-    do: {suppress: {connectors: [reflection], bias: -8.0}}
-"""
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`forkpoint serve`, as one would start it: the embedded model."""
-    with serving(tmp_path_factory.mktemp("embedded")) as running:
-        yield running
+from tests.serving import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -57,20 +40,6 @@ def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector)
 @pytest.fixture(scope="session")
 def exact_client(exact_server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=exact_server.api, api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="session")
-def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`forkpoint serve SOME/MODEL` with arguments of vLLM's and of ours."""
-    folder = tmp_path_factory.mktemp("other")
-    (folder / "policies").mkdir()
-    (folder / "policies" / "calm.yaml").write_text(CALM)
-    model = write_random_model(folder / "model")
-    with serving(
-        folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256", "--enforce-eager",
-        "--api-key", API_KEY, "--admin-api-key", ADMIN_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
-    ) as running:  # fmt: skip
-        yield running
 
 
 @pytest.fixture

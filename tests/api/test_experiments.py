@@ -18,10 +18,9 @@ from forkpoint_server.store.experiments import put_policy, read_definitions, rem
 from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from sqlalchemy import Engine, select
 
-from tests.serving import Server, serving
+from tests.serving import ADMIN_KEY, API_KEY, Server, serving
 from tests.unit.rows import row
 
-from .conftest import ADMIN_KEY, API_KEY
 from .puzzles import MESSAGES
 
 BRANCH = {"rules": [{"when": {"entropy_above": 0.1}, "do": {"branch": {"max_branches": 3}}}]}

@@ -13,9 +13,7 @@ import pytest
 from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 
-from tests.serving import Server
-
-from .conftest import API_KEY
+from tests.serving import API_KEY, Server
 
 PUZZLES = [puzzle.prompt for puzzle in held_out_puzzles("hard", 4)]
 TOLERANCE_NATS = 2e-3

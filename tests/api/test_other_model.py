@@ -8,9 +8,8 @@ import httpx
 import openai
 import pytest
 
-from tests.serving import Server
+from tests.serving import API_KEY, Server
 
-from .conftest import API_KEY
 from .puzzles import told
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..telemetry import Trace
+from ..telling import alternatives_told
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
 """How an answer ended: by itself, at its longest or the tree's, with its client, by an error; or stopped: it could no longer be
@@ -73,6 +74,29 @@ class Node:
             found += one.trace.tokens
         return found if until is None else found[:until]
 
+    def told(self, text: Callable[[int], str]) -> dict[str, Any]:
+        """As `GET /v1/forks/{request_id}` shows it."""
+        found = None if self.parent is None else self.parent.trace.alternatives(self.position)
+        return {
+            "index": self.number,
+            "parent": None if self.parent is None else self.parent.number,
+            "kind": self.kind,
+            "position": None if self.parent is None else self.position,
+            "token": None if self.parent is None else "".join(map(text, self.given)),
+            "token_ids": list(self.given),
+            "tokens": [text(token) for token in self.given],
+            "instead_of": _instead_of(self, text),
+            "entropy": None if self.entropy is None else round(self.entropy, 4),
+            "alternatives": alternatives_told(found, text),
+            "depth": self.depth,
+            "tokens_shared": self.position,
+            "tokens_generated": len(self.given) + len(self.trace.tokens),
+            "delay": self.delay,
+            "finish_reason": self.finish_reason,
+            "ended": self.ended,
+            "chosen": self.chosen,
+        }
+
     def last_fork(self) -> int | None:
         """Where, on the way to here, a path was last left: the beginning does not count."""
         left = [*self.forks, *([self.position] if self.parent is not None else [])]
@@ -130,41 +154,12 @@ class Tree:
     def told(self, text: Callable[[int], str]) -> dict[str, Any]:
         """The tree as `GET /v1/forks/{request_id}` shows it."""
         return {
-            "nodes": [
-                {
-                    "index": node.number,
-                    "parent": None if node.parent is None else node.parent.number,
-                    "kind": node.kind,
-                    "position": None if node.parent is None else node.position,
-                    "token": None if node.parent is None else "".join(map(text, node.given)),
-                    "instead_of": _instead_of(node, text),
-                    "entropy": None if node.entropy is None else round(node.entropy, 4),
-                    "alternatives": _alternatives(node, text),
-                    "depth": node.depth,
-                    "tokens_shared": node.position,
-                    "tokens_generated": len(node.given) + len(node.trace.tokens),
-                    "delay": node.delay,
-                    "finish_reason": node.finish_reason,
-                    "ended": node.ended,
-                    "chosen": node.chosen,
-                }
-                for node in self.nodes
-            ],
+            "nodes": [node.told(text) for node in self.nodes],
             "generated": self.generated,
             "shared": self.shared,
             "stopped": self.saved,
             "refused": self.refused,
         }
-
-
-def _alternatives(node: Node, text: Callable[[int], str]) -> list[dict[str, Any]]:
-    found = node.parent.trace.alternatives(node.position) if node.parent is not None else None
-    if found is None:
-        return []
-    return [
-        {"token": text(token), "probability": round(probability, 4)}
-        for token, probability in zip(found.tokens, found.probabilities, strict=True)
-    ]
 
 
 def _instead_of(node: Node, text: Callable[[int], str]) -> str | None:

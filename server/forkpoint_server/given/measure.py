@@ -109,7 +109,9 @@ async def measure(
         intervention.receiver.close(traces)
     if lost:
         raise unmeasured(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
-    intervention.traces = [joined(traces)]
+    whole = joined(traces)
+    whole.prompt = text.prompt
+    intervention.traces = [whole]
     return Cost(len(segments), len(text.tokens))
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from forkpoint_policies.program import NO_TOKEN
 from vllm.utils import random_uuid
 
 from ..engine import InterveningEngine
@@ -75,16 +74,9 @@ async def prepare(service: Service, body: Any, request: Request) -> Work:
     asked = parse_asked(body)
     state = request.app.state
     engine: InterveningEngine = state.engine_client
-    stops = stop_tokens(engine, service)
+    stops = service.stops
     text = await Reader(state.serving_tokenization, service.target, stops, request).read(asked)
     longest = longest_continuation(asked, len(text.tokens))
     lora = state.openai_serving_models.lora_requests.get(asked.model)
     run = Run(engine, engine.shared.turns(), f"forks-{random_uuid()}", lora, engine.one_rank(), stops)
     return Work(service, asked, text, longest, run)
-
-
-def stop_tokens(engine: InterveningEngine, service: Service) -> frozenset[int]:
-    """The tokens with which the model ends what it writes: the tokenizer's, and those of its generation config."""
-    more = engine.input_processor.generation_config_fields.get("eos_token_id")
-    found = {service.target.stop, *(more if isinstance(more, list) else [more])}
-    return frozenset(token for token in found if isinstance(token, int) and token != NO_TOKEN)

@@ -13,11 +13,16 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from ..errors import error_object, missing
+from ..following import follow
 from ..given.text import RenderingError
 from ..given.work import Work, prepare
+from ..intervention import Intervention
 from ..service import Service
+from ..traces import Traces
 
 TELL_EVERY_SECONDS = 0.25
+DONE = "data: [DONE]\n\n"
+ALIVE = ": running\n\n"
 
 
 def forks_router(service: Service) -> APIRouter:
@@ -25,12 +30,18 @@ def forks_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["forkpoint"])
 
     @router.get("/v1/forks/{request_id}")
-    async def show_trace(request_id: str) -> Any:
+    async def show_trace(request_id: str, stream: bool = False) -> Any:
         """The trace of a recent request by its response's id: tokens, entropies, forks, interventions.
 
         Requests with a policy or with `forks` are kept, the oldest going first; alternatives only where `forks` was asked for.
+        With `stream=true` a request that runs is told of as it goes on, as server-sent events, of which the last is the trace.
         """
+        running = service.traces.running(request_id) if stream else None
+        if running is not None:
+            return StreamingResponse(_followed(service.traces, running), media_type="text/event-stream")
         kept = service.traces.get(request_id)
+        if kept is not None and stream:
+            return StreamingResponse(iter((_event(kept.report()), DONE)), media_type="text/event-stream")
         if kept is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             return missing(message, "request_id")
@@ -57,6 +68,12 @@ def forks_router(service: Service) -> APIRouter:
     return router
 
 
+async def _followed(traces: Traces, running: Intervention) -> AsyncIterator[str]:
+    async for told in follow(traces, running):
+        yield ALIVE if told is None else _event(told)
+    yield DONE
+
+
 async def _events(work: Work) -> AsyncIterator[str]:
     """How far the work is, every now and then, and last what was found; when the client leaves, the work ends."""
     told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -73,7 +90,7 @@ async def _events(work: Work) -> AsyncIterator[str]:
                 yield _event(progress)
             last = progress
         yield _event(_found(task))
-        yield "data: [DONE]\n\n"
+        yield DONE
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

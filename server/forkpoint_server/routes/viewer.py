@@ -1,0 +1,42 @@
+"""`/forkpoint`: the page on which one watches a model fork. It asks the same routes as any client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+PAGE = Path(__file__).parents[1] / "viewer"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "object-src 'none'; require-trusted-types-for 'script'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+"""Nothing from elsewhere, nothing inline, and no text is ever made into a page's structure, whatever a model writes."""
+
+
+def viewer_router() -> APIRouter:
+    """The page and its files; they hold nothing to guard, so they need no key, unlike what they ask for."""
+    router = APIRouter(include_in_schema=False)
+    files = StaticFiles(directory=PAGE)
+
+    async def answer(path: str, request: Request) -> Response:
+        response = await files.get_response(path, request.scope)
+        response.headers.update(HEADERS)
+        return response
+
+    @router.get("/forkpoint")
+    async def show_page(request: Request) -> Response:
+        """The page."""
+        return await answer("index.html", request)
+
+    @router.get("/forkpoint/{path:path}")
+    async def show_file(path: str, request: Request) -> Response:
+        """One of its files."""
+        return await answer(path, request)
+
+    return router

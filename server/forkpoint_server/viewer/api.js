@@ -1,0 +1,83 @@
+// The server's routes, as any client asks them. Paths are relative to the page, so that it also works behind a prefix.
+
+const KEY = "forkpoint-key";
+
+/** What the server did not do, in its own words. */
+export class Refusal extends Error {
+  /** @param {number} status @param {string} message @param {string | null} field */
+  constructor(status, message, field) {
+    super(message);
+    this.status = status;
+    this.field = field;
+  }
+}
+
+/** Keep the key for this tab. @param {string} key */
+export const useKey = (key) => sessionStorage.setItem(KEY, key);
+
+/**
+ * Ask a route. Throws a Refusal for any answer that is not a success, and one of status 0 when the server is not reached.
+ * @param {string} path
+ * @param {{body?: any, signal?: AbortSignal}} [options]
+ */
+export async function ask(path, { body, signal } = {}) {
+  const key = sessionStorage.getItem(KEY);
+  let response;
+  try {
+    response = await fetch(path, {
+      method: body === undefined ? "GET" : "POST",
+      headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...(key ? { Authorization: `Bearer ${key}` } : {}) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Refusal(0, "The server does not answer. Is it still running?", null);
+  }
+  if (!response.ok) throw refusal(response.status, await response.text());
+  return response;
+}
+
+/** @param {string} path @param {{body?: any, signal?: AbortSignal}} [options] @returns {Promise<any>} */
+export const askJson = async (path, options) => (await ask(path, options)).json();
+
+/** @param {number} status @param {string} text */
+function refusal(status, text) {
+  try {
+    const told = JSON.parse(text);
+    const error = told.error ?? told;
+    const message = typeof error === "string" ? error : (error.message ?? text);
+    return new Refusal(status, message, error.param ?? null);
+  } catch {
+    return new Refusal(status, text || `The server answered ${status}.`, null);
+  }
+}
+
+/**
+ * The objects of a stream of server-sent events, up to [DONE]. Throws a Refusal for an error that comes in between.
+ * @param {Response} response
+ * @returns {AsyncGenerator<any>}
+ */
+export async function* events(response) {
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      waiting += value ?? "";
+      const whole = waiting.split("\n\n");
+      waiting = /** @type {string} */ (whole.pop());
+      for (const event of whole) {
+        const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
+        if (data === "[DONE]") return;
+        if (!data) continue;
+        const told = JSON.parse(data);
+        if (told.error) throw refusal(told.error.code ?? 500, data);
+        yield told;
+      }
+      if (done) return;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,161 @@
+// What is known of one token, beside it: its entropy, its alternatives, what the policy did. A click on an alternative goes on there.
+
+import { element, inNats, percent } from "./elements.js";
+import { family, sign } from "./families.js";
+import { drawnToken } from "./text.js";
+import { drawnAlone, named } from "./visible.js";
+
+/** @typedef {import("./types.js").Token} Token */
+/** @typedef {import("./types.js").Point} Point */
+/** @typedef {import("./types.js").Alternative} Alternative */
+
+const LEAVE_MILLISECONDS = 220;
+const EDGE = 8; // pixels that stay free beside it
+
+export class Card {
+  constructor() {
+    this.element = element("div", {
+      class: "card", id: "card", role: "dialog", "aria-label": "Alternatives", hidden: true,
+      onpointerenter: () => this.#stay(),
+      onpointerleave: () => this.leave(),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
+    });
+    document.body.append(this.element);
+    document.addEventListener("pointerdown", (event) => {
+      const at = /** @type {Element} */ (event.target);
+      if (!this.element.contains(at) && !at.closest?.(".token")) this.close();
+    });
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+    addEventListener("resize", () => this.close());
+    /** @type {HTMLElement | null} */
+    this.origin = null;
+    /** @type {number | undefined} */
+    this.leaving = undefined;
+  }
+
+  /**
+   * @param {Token} token
+   * @param {number} position
+   * @param {HTMLElement} span  beside which it is shown
+   * @param {HTMLElement} origin  has the keys again afterwards
+   * @param {((alternative: Alternative) => void) | null} go  null where one cannot go on from here
+   */
+  open(token, position, span, origin, go) {
+    this.#stay();
+    this.origin = origin;
+    this.element.replaceChildren(...inside(token, position, (alternative) => {
+      this.close();
+      go?.(alternative);
+    }, go !== null));
+    this.element.hidden = false;
+    this.#place(span);
+  }
+
+  /** Into the alternatives, by the keys. */
+  enter() {
+    this.#choices()[0]?.focus();
+  }
+
+  /** The pointer has left; back soon, or closed. */
+  leave() {
+    this.#stay();
+    this.leaving = window.setTimeout(() => !this.element.contains(document.activeElement) && this.close(), LEAVE_MILLISECONDS);
+  }
+
+  close() {
+    this.#stay();
+    if (this.element.hidden) return;
+    const within = this.element.contains(document.activeElement);
+    this.element.hidden = true;
+    if (within) this.origin?.focus({ preventScroll: true });
+  }
+
+  #stay() {
+    clearTimeout(this.leaving);
+  }
+
+  /** @returns {HTMLElement[]} */
+  #choices() {
+    return [...this.element.querySelectorAll("button:not(:disabled)")].map((one) => /** @type {HTMLElement} */ (one));
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const choices = this.#choices();
+    const at = choices.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+    choices[(at + step + choices.length) % choices.length]?.focus();
+  }
+
+  /** Below the token, or above it where there is more room. @param {HTMLElement} span */
+  #place(span) {
+    const beside = span.getClientRects()[0] ?? span.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = this.element;
+    const left = Math.max(EDGE, Math.min(beside.left, innerWidth - width - EDGE));
+    const below = beside.bottom + 6, above = beside.top - height - 6;
+    const top = below + height + EDGE <= innerHeight || above < EDGE ? below : above;
+    this.element.style.left = `${left + scrollX}px`;
+    this.element.style.top = `${top + scrollY}px`;
+  }
+}
+
+/** @param {Token} token @param {number} position @param {(alternative: Alternative) => void} go @param {boolean} possible */
+function inside(token, position, go, possible) {
+  const point = token.change ?? token.fork, kind = family(token.id);
+  const facts = [
+    token.nats === null ? "no record" : inNats(token.nats),
+    token.fork && "fork",
+    kind && `${sign(kind)} ${kind}`,
+    !token.reasoning && token.nats !== null && "answer",
+    token.given && "put here",
+  ];
+  return [
+    element("div", { class: "card-head" },
+      element("span", { class: "card-token" }, ...drawnToken(token, true)),
+      element("span", { class: "card-where" }, `token ${position}, id ${token.id}`)),
+    element("p", { class: "card-facts" }, facts.filter(Boolean).join(" · ")),
+    token.change && intervened(token, token.change),
+    point && point.alternatives.length > 0
+      ? element("div", { class: "alternatives", role: "group", "aria-label": possible ? "Go on from here with" : "Alternatives" },
+        ...point.alternatives.map((one) => alternative(one, token, go, possible)))
+      : element("p", { class: "hint" }, "Alternatives are told at forks, and where a policy had an effect."),
+    token.fork?.verified && verified(token.fork.verified),
+    point && point.alternatives.length > 0 && possible && element("p", { class: "hint" }, "Choose one to go on from here with it."),
+  ].filter((one) => one instanceof Node);
+}
+
+/** What the policy did here. @param {Token} token @param {Point} change */
+function intervened(token, change) {
+  const likeliest = change.alternatives[0];
+  return element("p", { class: "card-act" },
+    `${change.action ?? "policy"}: ${percent(change.effect)} of the draws changed`,
+    likeliest && element("span", {}, " · likeliest without it: ", element("b", {}, ...drawnAlone(likeliest.token)),
+      ` ${percent(likeliest.probability)}${likeliest.token_id === token.id ? ", drawn all the same" : ""}`));
+}
+
+/** @param {Alternative} one @param {Token} token @param {(alternative: Alternative) => void} go @param {boolean} possible */
+function alternative(one, token, go, possible) {
+  const drawnHere = one.token_id === token.id;
+  const bar = element("span", { class: "bar" });
+  bar.style.setProperty("--share", String(one.probability));
+  return element("button", {
+    type: "button", class: `alternative${drawnHere ? " here" : ""}${one.possible ? "" : " taken"}`, disabled: drawnHere || !possible,
+    "data-id": one.token_id, onclick: () => go(one),
+    "aria-label": `${named(one.token)}, ${percent(one.probability)}${drawnHere ? ", stands here" : ""}${one.possible ? "" : ", taken away by the policy"}`,
+  },
+  bar, element("span", { class: "alternative-token" }, ...drawnAlone(one.token)),
+  element("span", { class: "alternative-note" }, drawnHere ? "here" : one.possible ? "" : "taken away"),
+  element("span", { class: "alternative-share" }, percent(one.probability)));
+}
+
+/** @param {NonNullable<Point["verified"]>} told */
+function verified(told) {
+  return element("div", { class: "verified" },
+    element("p", {}, `${told.verified ? "Verified" : "Not verified"} by resampling, q = ${told.q}`),
+    ...told.outcomes.map((way) => {
+      const answers = Object.entries(way.answers).slice(0, 3).map(([answer, count]) => `${named(answer)} ×${count}`);
+      return element("p", { class: "hint" }, element("b", {}, ...drawnAlone(way.token)), ` → ${answers.join(", ") || "no answer"}`);
+    }));
+}

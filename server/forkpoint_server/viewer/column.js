@@ -1,0 +1,150 @@
+// One run as it is shown: what it is, its plot, its tree, its text.
+
+import { element, counted, inNats } from "./elements.js";
+import { Plot } from "./plot.js";
+import { Text, spoken } from "./text.js";
+import { Tree } from "./tree.js";
+
+/** @typedef {import("./run.js").Run} Run */
+/** @typedef {import("./card.js").Card} Card */
+
+export class Column {
+  /**
+   * @param {Run} run
+   * @param {string} title
+   * @param {Card} card
+   * @param {{say: (text: string) => void, failed: (error: unknown) => void, difference: () => number | null}} page
+   */
+  constructor(run, title, card, page) {
+    this.run = run;
+    this.card = card;
+    this.page = page;
+    this.plot = new Plot(`Entropy over position, run ${run.name}`, {
+      moved: (position) => this.#moved(position, "plot"),
+      opened: (position) => {
+        this.text.element.focus({ preventScroll: true });
+        this.text.move(position);
+        this.#open(position, "keys");
+      },
+    });
+    this.tree = new Tree(`Answers of run ${run.name}`, (branch) => run.pick(branch));
+    this.text = new Text(`Tokens of run ${run.name}`, {
+      moved: (position, by) => this.#moved(position, by),
+      opened: (position, by) => this.#open(position, by),
+      difference: page.difference,
+    });
+    this.title = element("span", {}, title);
+    this.state = element("p", { class: "state" });
+    this.facts = element("p", { class: "facts" });
+    this.prompt = element("details", { class: "prompt", hidden: true }, element("summary", {}, "Prompt as the model sees it"), element("pre", {}));
+    this.problem = element("p", { class: "problem", role: "alert", hidden: true });
+    this.link = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#copy() }, "Copy link");
+    this.save = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#save() }, "Save trace");
+    this.element = element("article", { class: "run", "data-run": run.name, "aria-label": `Run ${run.name}: ${title}` },
+      element("header", {}, element("h2", {}, element("span", { class: "badge" }, run.name), this.title), this.state, element("div", { class: "actions" }, this.link, this.save)),
+      this.problem, this.facts, this.plot.element, this.tree.element, this.text.element, this.prompt);
+  }
+
+  /** @param {number} length  of the longest answer that is shown @param {number | null} divergence */
+  show(length, divergence) {
+    const { run } = this, { trace, selected } = run;
+    const threshold = trace?.threshold ?? 0;
+    if (run.loaded && trace?.id) this.title.textContent = trace.policy ?? "no policy";
+    // Of what was refused there is nothing to draw.
+    this.plot.element.hidden = this.text.element.hidden = !this.problem.hidden && !run.tokens.length;
+    this.text.show(run.tokens, divergence);
+    this.plot.show(run.tokens, threshold, length, divergence);
+    this.tree.show(run.branches.all, selected, length);
+    this.state.textContent = run.running ? (run.progress ?? "running") : run.loaded ? (trace?.id ?? "") : "";
+    this.element.setAttribute("aria-busy", String(run.running > 0));
+    this.facts.replaceChildren(...facts(run).map((fact) => element("span", {}, fact)));
+    this.link.hidden = this.save.hidden = !trace?.done || !trace.id;
+    const prompt = trace?.prompts[0]?.text ?? "";
+    this.prompt.hidden = prompt === "";
+    const shown = /** @type {HTMLElement} */ (this.prompt.querySelector("pre"));
+    if (shown.textContent !== prompt) shown.textContent = prompt;
+  }
+
+  /** What the server refused, or what went wrong. @param {unknown} error */
+  fail(error) {
+    const { message, field } = /** @type {any} */ (error);
+    this.problem.textContent = field && !String(message).startsWith(field) ? `${field}: ${message}` : String(message);
+    this.problem.hidden = false;
+  }
+
+  /** The longest of its answers. */
+  get length() {
+    return Math.max(0, ...this.run.branches.all.map((branch) => branch.length));
+  }
+
+  /** To a position, by the keys. @param {number} position */
+  go(position) {
+    this.text.element.focus({ preventScroll: true });
+    this.text.move(position);
+  }
+
+  /** @param {number | null} position @param {"pointer" | "keys" | "plot"} by */
+  #moved(position, by) {
+    if (by === "plot") this.text.mark(position, position !== null);
+    this.plot.mark(position);
+    const token = this.run.tokens[position ?? -1];
+    if (by !== "pointer" && token && position !== null) this.page.say(spoken(token, position));
+    if (position === null) this.card.leave();
+    else if (token && (token.fork || token.change || by === "pointer")) this.#show(position);
+    else this.card.close();
+  }
+
+  /** @param {number} position @param {"pointer" | "keys"} by */
+  #open(position, by) {
+    this.#show(position);
+    if (by === "keys") this.card.enter();
+  }
+
+  /** @param {number} position */
+  #show(position) {
+    const { run } = this, branch = run.selected, token = run.tokens[position], span = this.text.spanAt(position);
+    if (!branch || !token || !span) return;
+    const go = run.goesOn(branch) ? (/** @type {any} */ one) => run.goOn(branch, position, one).catch(this.page.failed) : null;
+    this.card.open(token, position, span, this.text.element, go);
+  }
+
+  async #copy() {
+    const link = new URL(location.href);
+    link.hash = new URLSearchParams({ trace: /** @type {string} */ (this.run.trace?.id) }).toString();
+    try {
+      await navigator.clipboard.writeText(link.href);
+      this.page.say("Copied");
+      this.link.textContent = "Copied";
+    } catch {
+      history.replaceState(null, "", link); // where there is no clipboard, the address bar has it
+      this.link.textContent = "In the address bar";
+    }
+    setTimeout(() => (this.link.textContent = "Copy link"), 2000);
+  }
+
+  #save() {
+    const { trace } = this.run;
+    const file = URL.createObjectURL(new Blob([JSON.stringify(trace?.whole, null, 1)], { type: "application/json" }));
+    element("a", { href: file, download: `${trace?.id}.json` }).click();
+    setTimeout(() => URL.revokeObjectURL(file), 1000);
+  }
+}
+
+/** The figures of the selected answer. @param {Run} run @returns {string[]} */
+function facts(run) {
+  const tokens = run.tokens, known = tokens.filter((token) => token.nats !== null);
+  if (!known.length) return run.running ? ["waiting for the first token"] : [];
+  const forks = tokens.filter((token) => token.fork).length, changed = tokens.filter((token) => token.change);
+  const mean = known.reduce((sum, token) => sum + /** @type {number} */ (token.nats), 0) / known.length;
+  const expected = changed.reduce((sum, token) => sum + /** @type {any} */ (token.change).effect, 0);
+  const answers = run.branches.all.filter((branch) => !branch.probe).length;
+  const named = run.trace?.policy;
+  return [
+    counted(tokens.length, "token"),
+    `${counted(forks, "fork")} (${((100 * forks) / tokens.length).toFixed(0)} %)`,
+    `mean ${inNats(mean)}`,
+    ...(named && changed.length ? [`${run.trace?.shadow ? "would have acted" : "acted"} at ${changed.length}, about ${expected.toFixed(1)} tokens changed`] : []),
+    ...(answers > 1 ? [counted(answers, "answer")] : []),
+    ...(run.trace?.summary?.complete === false ? ["some records were lost"] : []),
+  ];
+}

@@ -1,0 +1,39 @@
+// Two runs beside each other: where the answers part, and what each drew there.
+
+import { element, counted, percent } from "./elements.js";
+import { drawnToken } from "./text.js";
+
+/** @typedef {import("./run.js").Run} Run */
+/** @typedef {import("./types.js").Token} Token */
+
+/** The first position at which two answers differ, as far as both are known; null where they do not. @param {Run} one @param {Run} other */
+export function difference(one, other) {
+  const [left, right] = [one.tokens, other.tokens];
+  const shared = Math.min(left.length, right.length);
+  for (let place = 0; place < shared; place++) if (left[place].id !== right[place].id) return place;
+  const ended = !one.running && !other.running && left.length !== right.length;
+  return ended && shared > 0 ? shared : null;
+}
+
+/** In words. @param {Run} one @param {Run} other @param {() => void} go @returns {(Node | string)[]} */
+export function told(one, other, go) {
+  const at = difference(one, other);
+  if (at === null) {
+    const same = Math.min(one.tokens.length, other.tokens.length);
+    if (one.running || other.running) return same ? [`The same so far: ${counted(same, "token")}.`] : [];
+    return same ? [`The same to the end: ${counted(same, "token")}, none of them another.`] : [];
+  }
+  const button = element("button", { type: "button", class: "link", onclick: go }, `at token ${at}`);
+  return [
+    at === 0 ? "They differ from the beginning, " : `The same for ${counted(at, "token")}; they part `, button, ": ",
+    ...side(one, at), ", ", ...side(other, at), ".",
+  ];
+}
+
+/** @param {Run} run @param {number} at @returns {(Node | string)[]} */
+function side(run, at) {
+  const token = run.tokens[at];
+  if (!token) return [`${run.name} ended`];
+  const point = token.change ?? token.fork, share = point?.alternatives.find((one) => one.token_id === token.id)?.probability;
+  return [`${run.name} drew `, element("code", {}, ...drawnToken(token, true)), ...(share === undefined ? [] : [` (${percent(share)} before any policy)`])];
+}

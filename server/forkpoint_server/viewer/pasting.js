@@ -1,0 +1,35 @@
+// What was pasted: a text, or JSON that the server or this page would take.
+
+/**
+ * The body for POST /v1/forks, or a whole trace. Throws an Error that says what would be right.
+ * @param {string} prompt
+ * @param {string} text
+ * @param {string} model
+ * @returns {any}
+ */
+export function pasted(prompt, text, model) {
+  const told = json(text);
+  if (told?.object === "trace" && Array.isArray(told.choices)) return told;
+  if (told && (Array.isArray(told.messages) || (told.prompt !== undefined && told.completion !== undefined))) return { model, ...told };
+  if (told && typeof told === "object" && !prompt) {
+    throw new Error("This JSON is neither a trace nor a body of POST /v1/forks: it needs `messages`, or `prompt` and `completion`.");
+  }
+  if (!prompt) throw new Error("Give the prompt, too: entropy is that of the text after it.");
+  return { model, messages: [{ role: "user", content: prompt }, { role: "assistant", ...parts(text) }] };
+}
+
+/** The reasoning and the answer of a text in which `</think>` parts them. @param {string} text */
+function parts(text) {
+  const at = text.indexOf("</think>");
+  if (at < 0) return { content: text };
+  return { reasoning: text.slice(0, at).replace(/^\s*<think>/, ""), content: text.slice(at + "</think>".length) };
+}
+
+/** @param {string} text @returns {any} */
+function json(text) {
+  try {
+    return /^\s*[{[]/.test(text) ? JSON.parse(text) : null;
+  } catch {
+    return null;
+  }
+}

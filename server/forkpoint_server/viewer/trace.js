@@ -1,0 +1,130 @@
+// One request's trace as the page holds it: put together from what comes live, and in the end from the whole.
+
+/** @typedef {import("./types.js").Token} Token */
+/** @typedef {import("./types.js").Point} Point */
+/** @typedef {import("./types.js").TreeNode} TreeNode */
+
+/** One choice's own tokens. Positions count from the beginning of its answer: a branch's own tokens begin at `begun`. */
+export class Choice {
+  /** @param {number} index @param {number} begun @param {number} prompt */
+  constructor(index, begun, prompt) {
+    this.index = index;
+    this.begun = begun;
+    this.prompt = prompt;
+    /** @type {Token[]} */
+    this.tokens = [];
+  }
+
+  /** Take tokens after the first `told`, and records, in the shape of a trace's choice. @param {any} told */
+  take(told) {
+    const bytes = told.token_bytes ?? {};
+    told.token_ids.forEach((/** @type {number} */ id, /** @type {number} */ number) => {
+      const place = (told.told ?? 0) + number;
+      if (this.tokens[place]?.id !== id) {
+        this.tokens[place] = fresh(id, told.tokens[number], bytes[place] ?? null);
+        if (this.tokens[place].bytes !== null) this.#join(place);
+      }
+    });
+    told.positions.forEach((/** @type {number} */ position, /** @type {number} */ number) => {
+      const token = this.at(position);
+      if (token) {
+        Object.assign(token, { nats: told.entropies[number], reasoning: told.in_reasoning[number], actions: told.actions[number] });
+        token.version++;
+      }
+    });
+  }
+
+  /** The token at a position of the answer. @param {number} position @returns {Token | undefined} */
+  at(position) {
+    return this.tokens[position - this.begun];
+  }
+
+  /** Where parts come together to characters, the last one shows them. @param {number} last */
+  #join(last) {
+    let first = last;
+    while (first > 0 && this.tokens[first - 1].bytes !== null && this.tokens[first - 1].text !== "") first--;
+    const parts = this.tokens.slice(first, last + 1);
+    try {
+      const whole = new TextDecoder("utf-8", { fatal: true }).decode(fromHex(parts.map((part) => part.bytes).join("")));
+      for (const part of parts) {
+        part.text = "";
+        part.version++;
+      }
+      this.tokens[last].text = whole;
+    } catch {
+      // not yet a whole character, or never
+    }
+  }
+}
+
+export class Trace {
+  constructor() {
+    /** @type {string | null} */
+    this.id = null;
+    /** @type {string | null} */
+    this.policy = null;
+    /** @type {string | null} */
+    this.digest = null;
+    this.shadow = false;
+    this.threshold = 0;
+    /** @type {{token_ids: number[], text: string}[]} */
+    this.prompts = [];
+    /** @type {number[]} */
+    this.stops = [];
+    /** @type {Choice[]} */
+    this.choices = [];
+    /** @type {TreeNode[]} */
+    this.nodes = [];
+    /** @type {any} the `forkpoint` object, once the request has ended */
+    this.summary = null;
+    /** @type {any} the whole trace as the server told it, once the request has ended */
+    this.whole = null;
+  }
+
+  get done() {
+    return this.whole !== null;
+  }
+
+  /** Take an event of the live stream, or a whole trace. @param {any} told */
+  take(told) {
+    if (told.object !== "trace.delta") this.#head(told);
+    for (const one of told.choices ?? []) (this.choices[one.index] ??= new Choice(one.index, one.begun, one.prompt ?? 0)).take(one);
+    for (const node of told.tree?.nodes ?? []) this.nodes[node.index] = node;
+    for (const point of told.fork_points ?? []) this.#point(point, "fork");
+    for (const point of told.intervention_points ?? []) this.#point(point, "change");
+    if (told.object === "trace") {
+      this.whole = told;
+      this.summary = told.forkpoint;
+    }
+  }
+
+  /** @param {any} told */
+  #head(told) {
+    this.id = told.id ?? this.id;
+    this.policy = told.policy ?? told.forkpoint?.policy ?? null;
+    this.digest = told.digest ?? told.forkpoint?.digest ?? null;
+    this.shadow = told.shadow ?? false;
+    this.threshold = told.threshold ?? told.forkpoint?.threshold ?? 0;
+    this.prompts = told.prompts ?? [];
+    this.stops = told.stop_token_ids ?? [];
+  }
+
+  /** @param {Point} point @param {"fork" | "change"} kind */
+  #point(point, kind) {
+    const token = this.choices[point.choice]?.at(point.index);
+    if (token) {
+      token[kind] = point;
+      token.version++;
+    }
+  }
+}
+
+/** @param {number} id @param {string} text @param {string | null} [bytes] @returns {Token} */
+export function fresh(id, text, bytes = null) {
+  return { id, text, bytes, nats: null, reasoning: false, actions: [], fork: null, change: null, given: false, version: 0 };
+}
+
+/** @param {string} hex */
+function fromHex(hex) {
+  return Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+}
