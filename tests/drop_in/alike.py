@@ -44,8 +44,8 @@ def ask(url: str, call: Call, policy: str | None = None) -> Answered:
     answer = httpx.request(call.method, url + call.path, content=content, headers=dict(call.headers), timeout=SECONDS, **given)  # type: ignore[arg-type]
     kind = answer.headers.get("content-type", "").partition(";")[0]
     if kind == "text/event-stream":
-        told = [_plain(event) for event in _events(answer.text)]
-        return Answered(answer.status_code, kind, list(_joined(event for event in told if event is not None)))
+        told = sorted((_plain(event) for event in _events(answer.text)), key=_choice)  # in their own order, each choice's
+        return Answered(answer.status_code, kind, list(_joined(iter(told))))
     if kind == "application/json":
         return Answered(answer.status_code, kind, _plain(answer.json()))
     return Answered(answer.status_code, kind, answer.text)
@@ -63,6 +63,16 @@ def _events(text: str) -> Iterator[Any]:
             if told is None:
                 continue
         yield {"event": fields.get("event"), "data": told}
+
+
+def _choice(event: Any) -> float:
+    """Of which choice an event tells: which of them comes first at a moment is a matter of time."""
+    if not isinstance(event["data"], dict):
+        return float("inf")
+    choices = event["data"].get("choices")
+    if choices is None:
+        return 0.0
+    return float(choices[0]["index"]) if choices else float("inf")
 
 
 def _without_ours(chunk: dict[str, Any]) -> dict[str, Any] | None:
