@@ -167,8 +167,8 @@ async def write(
         entropies = np.array(trace["choices"][0]["entropies"], np.float64)
         if not len(entropies):
             raise DataError(
-                f"prompt {place + 1}: the server measured no entropy in an answer of {answer.tokens} tokens: its telemetry does not "
-                "work, and its log says why"
+                f"prompt {place + 1}: the server measured no entropy in an answer of {answer.tokens} tokens: its telemetry "
+                "does not work, and its log says why"
             )
         found[number] = Written(place, entropies, trace["forkpoint"]["reasoning_tokens"])
         done += len(entropies)

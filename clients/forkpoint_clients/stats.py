@@ -93,39 +93,11 @@ def wilson(right: float, count: float, alpha: float = ALPHA) -> tuple[float, flo
     return float(low), float(high)
 
 
-def fisher(table: ArrayLike) -> float:
-    """The p-value of Fisher's test: exact for 2 x 2 counts, else from 9,999 drawn tables (fixed seed); 1 where none can differ."""
-    counts = np.asarray(table, np.int64)
-    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
-    if min(counts.shape) < 2:
-        return 1.0
-    method = None if counts.shape == (2, 2) else distributions.MonteCarloMethod(rng=np.random.default_rng(0))
-    return float(distributions.fisher_exact(counts, method=method).pvalue)
-
-
-def chi_square(table: ArrayLike) -> float:
-    """The p-value of Pearson's test, without a correction for continuity; for counts of about five and more in each place."""
-    counts = np.asarray(table, np.int64)
-    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
-    if min(counts.shape) < 2:
-        return 1.0
-    return float(distributions.chi2_contingency(counts, correction=False).pvalue)
-
-
 def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[list[bool], list[float]]:
     """Which hold when all shall, with the p-values so corrected (Holm)."""
-    return _corrected(p, alpha, "holm")
-
-
-def benjamini_hochberg(p: Sequence[float], rate: float = ALPHA) -> tuple[list[bool], list[float]]:
-    """Which hold when at most a share of `rate` of these may be false, with the p-values so corrected (Benjamini and Hochberg)."""
-    return _corrected(p, rate, "fdr_bh")
-
-
-def _corrected(p: Sequence[float], alpha: float, method: str) -> tuple[list[bool], list[float]]:
     if not p:
         return [], []
-    rejected, corrected, _, _ = multipletests(p, alpha, method)
+    rejected, corrected, _, _ = multipletests(p, alpha, "holm")
     return rejected.tolist(), corrected.tolist()
 
 
