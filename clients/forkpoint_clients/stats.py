@@ -21,6 +21,8 @@ from statsmodels.stats.proportion import proportion_confint
 ALPHA = 0.05
 DRAWS = 2000
 MOST_CAPS = 256
+ROUNDING = 1e-9
+"""Means that differ by less, relative to the largest value, are the same: more is left of additions in another order."""
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +49,7 @@ class Estimate:
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that can be. With it, values that are all the same still get an interval: as many clusters
+    `bound` is the largest absolute value that can be. With it, clusters with all the same mean still get an interval: as many of them
     can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError without values.
     """
     data = np.asarray(values, np.float64)
@@ -57,7 +59,8 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     count, value = int(groups.max()) + 1, float(data.mean())
     if count < 2:
         return Estimate(value)
-    if np.allclose(data, data[0], rtol=0, atol=1e-12):
+    sums = np.bincount(groups, data - value)
+    if np.all(np.abs(sums) <= ROUNDING * max(1.0, float(np.abs(data).max())) * np.bincount(groups)):
         return _all_the_same(value, count, alpha, bound)
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     low, high = fit.conf_int(alpha)[0]
@@ -67,14 +70,14 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
 def _all_the_same(value: float, clusters: int, alpha: float, bound: float | None) -> Estimate:
     missed = 0.0 if bound is None else 1 - alpha ** (1 / clusters)
     far = bound or 0.0
-    p = 1.0 if value == 0 else min(1.0, 2 * 0.5**clusters)
+    p = 1.0 if abs(value) < ROUNDING else min(1.0, 2 * 0.5**clusters)
     return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
     """The mean of scores from 0 to 1 with an interval that stays there: Wilson's, for as many answers as the clusters are worth.
 
-    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score the same.
+    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all of them score the same.
     """
     plain = mean(correct, clusters, alpha)
     count = len(np.unique(np.asarray(clusters)))

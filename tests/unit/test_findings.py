@@ -57,6 +57,8 @@ def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, va
         (part(0.0, 0.2), "undecided"),
         (part(math.nan, math.nan, value=1.0), "undecided"),
         (part(1.0, 1.0), "undecided"),
+        (part(0.5 - 1e-16, 0.5 + 1e-16), "undecided"),
+        (part(math.nextafter(0.5, 0), math.nextafter(0.5, 1)), "undecided"),
     ],
 )
 def test_a_verdict_is_no_surer_than_its_interval(one: Part, word: str) -> None:
@@ -312,7 +314,10 @@ def test_early_exit_finds_what_is_planted() -> None:
     caps = {one.name: 50 for one in early_exit.EXITS}
     assert set(words(early_exit.conclude(arm(0.9), answers(0.9, 0.2), against(0.2, 3), caps))) == {"reproduced"}
     assert set(words(early_exit.conclude(arm(0.9), answers(0.2, 0.9), against(0.9, 3), caps))) == {"not reproduced"}
-    assert set(words(early_exit.conclude(arm(0.5), answers(0.5, 0.5), against(0.5, 4), caps))) == {"undecided"}
+    same = early_exit.conclude(arm(0.5), answers(0.5, 0.5), against(0.5, 4), caps)
+    assert set(words(same)) == {"undecided"}
+    parts = [one for claim in same.claims for one in claim.parts]
+    assert sum(one.alpha for one in parts) == pytest.approx(0.05), "95 % holds for all on which the verdict rests"
 
 
 def test_an_exit_that_ends_nothing_is_told_of() -> None:

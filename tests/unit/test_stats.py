@@ -59,6 +59,22 @@ def test_where_all_are_the_same_the_interval_says_what_can_have_been_missed() ->
     assert (mean(np.zeros(9), np.arange(9)).low, mean(np.zeros(9), np.arange(9)).high) == (0.0, 0.0)
 
 
+def test_where_all_clusters_have_the_same_mean_the_interval_says_the_same() -> None:
+    """One answer better and one as good, of each question: that the sandwich has no width is chance, and no certainty."""
+    same = mean(np.tile([1.0, 0.0], 12), np.repeat(np.arange(12), 2), bound=1.0)
+    alike = mean(np.full(12, 0.5), np.arange(12), bound=1.0)
+    assert (same.value, same.low, same.high, same.p) == pytest.approx((0.5, alike.low, alike.high, alike.p))
+    assert same.high - same.low > 0.4
+    assert same.p == pytest.approx(2 * 0.5**12)
+    thirds = mean(np.tile([0.1, 0.2, 0.6], 30), np.repeat(np.arange(30), 3), bound=1.0)
+    assert thirds.low < 0.3 - 0.1 < 0.3 + 0.05 < thirds.high
+    none = mean(np.tile([0.1, 0.2, -0.3], 30), np.repeat(np.arange(30), 3), bound=1.0)
+    assert none.p == 1.0
+    share = proportion(np.tile([1.0, 0.0], 12), np.repeat(np.arange(12), 2))
+    few = proportion([1.0] * 6 + [0.0] * 6, np.arange(12))
+    assert share.high - share.low == pytest.approx(few.high - few.low, rel=0.05)  # of 24 answers as of 12
+
+
 @pytest.mark.parametrize("right", [0, 3, 30, 57, 60])
 def test_a_proportion_of_single_answers_is_nearly_wilsons(right: int) -> None:
     found = proportion([1.0] * right + [0.0] * (60 - right), np.arange(60))

@@ -52,7 +52,7 @@ class Part:
         one = self.estimate
         if self.questions < FEWEST_QUESTIONS:
             return Verdict("undecided", max(FEWEST_QUESTIONS, self._needed() or 0))
-        if math.isnan(one.low) or math.isnan(one.high) or one.low == one.high:
+        if math.isnan(one.low) or math.isnan(one.high) or one.high - one.low <= stats.ROUNDING:
             return Verdict("undecided")
         if one.low > self.bound:
             return Verdict("reproduced" if self.claimed == "above" else "not reproduced")
