@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .arms import Arm, ArmError
-from .asking import NO_POLICY, RETRIES, Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
+from .asking import NO_POLICY, RETRIES, Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError, without_userinfo
 from .datasets import Item, digest
 from .journal import Journal, Unit
 
@@ -33,13 +33,13 @@ class Run:
     sampling: Sampling = field(default_factory=Sampling)
 
     def configuration(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
-        """As the journal's first line has it, with the digest of each arm's policy: a changed policy is another one. No keys."""
+        """As the journal's first line has it, with the digest of each arm's policy, as a changed one is another. No secrets."""
         arms = [
             {
                 "name": arm.name,
                 "policy": arm.policy,
                 "digest": digests[arm.name],
-                "server": arm.url or self.url,
+                "server": without_userinfo(arm.url or self.url),
                 "model": arm.model or self.model,
             }
             for arm in self.arms
