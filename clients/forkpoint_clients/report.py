@@ -49,8 +49,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Into `results.json` and `report.html` of the folder."""
-        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(self.page(), encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:
         """The report as HTML, without anything from outside."""

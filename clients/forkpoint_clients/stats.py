@@ -49,8 +49,9 @@ class Estimate:
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that can be. With it, clusters with all the same mean still get an interval: as many of them
-    can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError without values.
+    `bound` is the largest absolute value that can be. With it, clusters that all have the same mean still get an interval: as many
+    of them can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError
+    without values.
     """
     data = np.asarray(values, np.float64)
     if not len(data):
@@ -77,7 +78,7 @@ def _all_the_same(value: float, clusters: int, alpha: float, bound: float | None
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
     """The mean of scores from 0 to 1 with an interval that stays there: Wilson's, for as many answers as the clusters are worth.
 
-    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all of them score the same.
+    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score alike.
     """
     plain = mean(correct, clusters, alpha)
     count = len(np.unique(np.asarray(clusters)))

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from ..ab import seed_of
-from ..asking import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError, told
+from ..asking import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
 from ..datasets import Item
 from ..journal import Journal, Unit
 from ..scoring import Scorer, ScorerError
@@ -120,7 +120,7 @@ class Lab:
     async def verify(self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, Trace]) -> dict[str, list[dict[str, Any]]]:
         """What `POST /v1/forks` says of these positions of each question's text: question -> one object a position.
 
-        Raises CannotError where the server has no such route or refuses a text.
+        Raises CannotError where the server has no such route or refuses a text, and ServerLostError.
         """
         items = {item.id: item for item in self.setting.short}
         units = {
@@ -151,10 +151,12 @@ class Lab:
         }
         try:
             found = await self.asker.client.post("/forks", body=body, cast_to=dict[str, Any])
-        except openai.APIStatusError as error:
-            raise CannotError(f"POST /v1/forks: {told(error)}") from None
         except openai.APIError as error:
-            raise ServerLostError(f"{self.asker.url} does not answer: {told(error)}") from None
+            try:
+                refused = self.asker.reason(error)
+            except ServerRefusesError as refusal:
+                refused = str(refusal)
+            raise CannotError(f"POST /v1/forks: {refused}") from None
         return Answer(tokens=found["cost"]["tokens"], forkpoint=found["verification"])
 
     async def _answer(self, item: Item, sample: int, arm: Arm) -> Answer:
