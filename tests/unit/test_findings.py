@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forkpoint_clients.asking import Answer, Choice
+from forkpoint_clients.datasets import Item
 from forkpoint_clients.findings import (
     FINDINGS,
     branching,
@@ -25,11 +26,12 @@ from forkpoint_clients.findings import (
     sparse_forks,
 )
 from forkpoint_clients.retest.finding import Result
-from forkpoint_clients.retest.lab import Arm
+from forkpoint_clients.retest.lab import Arm, Setting
 from forkpoint_clients.retest.measures import bootstrapped
 from forkpoint_clients.retest.reading import Reading, Trace, traces
 from forkpoint_clients.retest.report import Report, Retested
 from forkpoint_clients.retest.verdict import Part, Verdict, together
+from forkpoint_clients.scoring import scorer
 from forkpoint_clients.stats import Estimate, Floats
 from forkpoint_policies.spec import parse_policy
 
@@ -91,6 +93,21 @@ def test_bootstraps_allow_for_few_questions() -> None:
         held.append(found.low <= 0 <= found.high)
     assert np.mean(held) > 0.92
     assert math.isnan(bootstrapped(lambda weights: 1.0, 1).low)
+
+
+def test_what_is_needed_are_questions_that_are_asked() -> None:
+    """Of which the figure may be of every fifth only."""
+    every, fifth = part(-0.02, 0.18), replace(part(-0.02, 0.18), each=5.0)
+    assert every.verdict.needed is not None
+    assert fifth.verdict.needed == 5 * every.verdict.needed
+    assert replace(fifth, questions=6).verdict.needed >= 5 * 10
+    items = [Item("q", ())] * 100
+    setting = Setting(items, items, scorer("exact"))
+    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 6)
+    tried = [fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2) for n in range(24) for high in (True, False)]
+    alone, shared = fork_validity.conclude(tried, 0.5, 8), fork_validity.conclude(tried, 0.5, 8, each=5.0)
+    assert alone.verdict.needed is not None
+    assert shared.verdict.needed == 5 * alone.verdict.needed
 
 
 def test_few_questions_decide_nothing() -> None:
@@ -318,6 +335,7 @@ def test_early_exit_finds_what_is_planted() -> None:
     assert set(words(same)) == {"undecided"}
     parts = [one for claim in same.claims for one in claim.parts]
     assert sum(one.alpha for one in parts) == pytest.approx(0.05), "95 % holds for all on which the verdict rests"
+    assert [one.each for one in parts] == [2.0, 1.0] * 3, "the cap is compared on the second half"
 
 
 def test_an_exit_that_ends_nothing_is_told_of() -> None:

@@ -75,3 +75,34 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureF
     with scripted(lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})) as server:
         assert findings.main(command(tmp_path / "file", "--server", server.url)) == RESUMABLE
     assert "forkpoint findings: cannot write: [Errno " in capsys.readouterr().err
+
+
+class Policies:
+    """What a Forkpoint says of its policies and of its forks, without one: both can change."""
+
+    digest, threshold = "3f9c01ab", 0.5
+
+    def route(self, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        told = {"/policies/validate": {"digest": self.digest, "warnings": []}, "/calibration": {"fork_threshold": self.threshold}}
+        trace = {"tokens": ["4"], "positions": [0], "entropies": [0.1], "in_reasoning": [True]}
+        return 200, told.get(path, {"object": "list", "data": [], "choices": [trace]})
+
+    def reply(self, body: dict[str, Any]) -> tuple[int, Any]:
+        return 200, completion("4", forkpoint={"digest": self.digest, "threshold": self.threshold, "interventions": {}})
+
+
+def test_answers_under_other_policies_and_thresholds_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = Policies()
+    with scripted(policies.reply, policies.route) as server:
+        asked = command(tmp_path, "--server", server.url)
+        assert findings.main(asked) == 0
+        assert findings.main(asked) == 0
+        before = len(server.asked)
+        assert before == 2, "and not asked again"
+        policies.digest = "77777777"
+        assert findings.main(asked) == 1
+        assert "the digest of 'no policy' was 3f9c01ab, is 77777777" in capsys.readouterr().err
+        policies.digest, policies.threshold = "3f9c01ab", 0.75
+        assert findings.main(asked) == 1
+        assert "another configuration: fork_threshold was 0.5, is 0.75. Give another folder" in capsys.readouterr().err
+        assert len(server.asked) == before

@@ -36,8 +36,7 @@ FORMAT = 1
 EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
 EMBEDDED_TOKENS = 1000
 QUESTIONS, QUICK = 100, 16
-VERIFIED_SHARE, FEWEST_VERIFIED, QUICK_CONTINUATIONS = 5, 6, 8
-"""Positions are verified in every fifth question's text: each takes dozens of continuations."""
+QUICK_CONTINUATIONS = 8
 
 START = "a server is needed: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
 
@@ -145,7 +144,6 @@ def _setting(
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
     setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
-    setting = replace(setting, verified_questions=max(FEWEST_VERIFIED, count // VERIFIED_SHARE))
     return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
 
 
@@ -167,6 +165,8 @@ async def _retest(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
         await asker.get("/models")
+        if await asker.is_forkpoint():
+            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))["fork_threshold"]
         with Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal, Progress(*columns, console=console) as progress:
             task = progress.add_task("asking", total=None)
             lab = Lab(setting, asker, journal, concurrency)

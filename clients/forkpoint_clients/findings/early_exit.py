@@ -129,6 +129,7 @@ def conclude(
                         questions_of(cap),
                         "points",
                         level,
+                        questions_of(own) / max(1, questions_of(cap)),
                     ),
                     Part(f"{one.name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level),
                 ),

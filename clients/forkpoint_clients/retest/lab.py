@@ -15,7 +15,7 @@ import openai
 from ..ab import seed_of
 from ..asking import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
 from ..datasets import Item
-from ..journal import Journal, Unit
+from ..journal import Journal, JournalError, Unit
 from ..scoring import Scorer, ScorerError
 from .reading import Reading, Trace, trace_of
 
@@ -61,7 +61,13 @@ class Setting:
     extract: str = "last_line"
     leaves: int = 4
     continuations: int = 12
-    verified_questions: int = 20
+    verified_every: int = 5
+    fewest_verified: int = 6
+
+    @property
+    def verified(self) -> Sequence[Item]:
+        """The questions in whose texts positions are verified: each takes dozens of continuations."""
+        return self.short[: max(self.fewest_verified, len(self.items) // self.verified_every)]
 
 
 @dataclass
@@ -87,7 +93,8 @@ class Lab:
     async def ask(self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None) -> dict[str, Answers]:
         """Answers by the arm's name, all arms with the same questions and seeds, in turns.
 
-        Raises CannotError where the server does not take a policy, and as Asker.ask does.
+        Raises CannotError where the server does not take a policy, JournalError where what is kept was answered under another of that
+        name, and as Asker.ask does.
         """
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
         for arm in arms:
@@ -171,9 +178,16 @@ class Lab:
     async def _check(self, arm: Arm) -> None:
         if arm.key not in self._valid:
             try:
-                await self.asker.validate(arm.policy)
+                digest = (await self.asker.validate(arm.policy))["digest"]
             except ServerRefusesError as error:
                 raise CannotError(f"{arm.name}: {error}") from None
+            for unit, answer in self.journal.answers.items():
+                was = (answer.forkpoint or {}).get("digest") or digest
+                if unit.arm == arm.key and was != digest:
+                    raise JournalError(
+                        f"{self.journal.path.parent} holds answers under another policy: the digest of {arm.name!r} was {was}, is "
+                        f"{digest} at {self.asker.url}. Give another folder, or a server with the same policies to go on with it"
+                    )
             self._valid.add(arm.key)
 
     def _keep(self, unit: Unit, answer: Answer) -> None:
