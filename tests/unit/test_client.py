@@ -30,12 +30,19 @@ EXPERIMENT = {
         "metrics": {
             "truncated": {
                 "role": "guardrail",
+                "warning": "read it with care",
                 "arms": {
                     "plain": {"mean": 0.125, "interval": [0.1, 0.2]},
                     "calm": {
                         "mean": 0.25,
                         "interval": [None, None],
-                        "difference": {"estimate": 0.125, "interval": [-0.1, 0.35], "p_value_holm": 0.2, "text": "undecided"},
+                        "difference": {
+                            "estimate": 0.125,
+                            "interval": [-0.1, 0.35],
+                            "p_value_holm": 0.2,
+                            "text": "undecided",
+                            "more_requests": {"effect": 0.05, "source": "given", "requests": 12345},
+                        },
                     },
                 },
             }
