@@ -143,14 +143,19 @@ def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: floa
     sums = [_sums(arm, groups, count, caps) for arm in (own, other)]
     sizes = np.bincount(groups, minlength=count).astype(np.float64)
     once = np.ones((1, count))
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    drawn = drawings(count, draws)
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
     _, firsts, seconds = _matched(drawn, sums, sizes)
-    difference = _bootstrapped(float(first - second), firsts - seconds, count, alpha)
+    difference = of_draws(float(first - second), firsts - seconds, count, alpha)
     return EqualMean(float(tokens), float(first), float(second), difference)
 
 
-def _bootstrapped(value: float, drawn: Floats, clusters: int, alpha: float) -> Estimate:
+def drawings(clusters: int, draws: int = DRAWS) -> Floats:
+    """How often each cluster is drawn, [draws, clusters], with a fixed seed."""
+    return np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), draws).astype(np.float64)
+
+
+def of_draws(value: float, drawn: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
     """A difference of scores, from what it is in draws of clusters: Student's t with their spread, which holds for few clusters."""
     if clusters < 2:
         return Estimate(value)

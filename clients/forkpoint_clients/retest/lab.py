@@ -93,8 +93,8 @@ class Lab:
     async def ask(self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None) -> dict[str, Answers]:
         """Answers by the arm's name, all arms with the same questions and seeds, in turns.
 
-        Raises CannotError where the server does not take a policy, JournalError where what is kept was answered under another of that
-        name, and as Asker.ask does.
+        Raises CannotError where the server does not take a policy, JournalError where what is kept was answered under another, and
+        as Asker.ask does.
         """
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
         for arm in arms:
