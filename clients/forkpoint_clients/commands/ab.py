@@ -125,9 +125,12 @@ async def _run(
                 await _ask(prepared, journal, measure, concurrency, found, total, console)
             finally:
                 if found:
-                    report = Report(prepared.configuration, measure.name, asked.arms, compare(found, names, total))
+                    comparison = compare(found, names, total, several=prepared.several)
+                    report = Report(prepared.configuration, measure.name, asked.arms, comparison)
                     report.write(out)
-                    console.print(*tables(report.comparison))
+                    console.print(*tables(comparison))
+                    for said in report.said():
+                        console.print(said, markup=False, highlight=False, soft_wrap=True)
                     console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
 
 
