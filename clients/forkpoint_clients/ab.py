@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .arms import Arm, ArmError
-from .asking import NO_POLICY, RETRIES, Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
+from .asking import NO_POLICY, RETRIES, Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError, without_userinfo
 from .datasets import Item, digest
 from .journal import Journal, Unit
+
+GROWING = frozenset({"branch", "probe", "sample", "resume"})
+"""Actions for which one answer takes several requests of the engine."""
 
 FORMAT = 1
 """Of the journal; raised when its lines change."""
@@ -33,13 +36,13 @@ class Run:
     sampling: Sampling = field(default_factory=Sampling)
 
     def configuration(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
-        """As the journal's first line has it, with the digest of each arm's policy: a changed policy is another one. No keys."""
+        """As the journal's first line has it, with the digest of each arm's policy, as a changed one is another. No secrets."""
         arms = [
             {
                 "name": arm.name,
                 "policy": arm.policy,
                 "digest": digests[arm.name],
-                "server": arm.url or self.url,
+                "server": without_userinfo(arm.url or self.url),
                 "model": arm.model or self.model,
             }
             for arm in self.arms
@@ -70,13 +73,17 @@ def seed_of(run_seed: int, question: str, sample: int) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run whose servers have been looked at: whom each arm asks, and for which policy; None sends nothing of the kind."""
+    """A run whose servers have been looked at: whom each arm asks, and for which policy; None sends nothing of the kind.
+
+    The arms of `several` take several requests of the engine for an answer, their placebos too.
+    """
 
     run: Run
     askers: Mapping[str, Asker]
     policies: Mapping[str, str | Mapping[str, Any] | None]
     digests: Mapping[str, str | None]
     warnings: Sequence[str]
+    several: frozenset[str] = frozenset()
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -96,6 +103,7 @@ async def prepare(
     policies: dict[str, str | Mapping[str, Any] | None] = {}
     digests: dict[str, str | None] = {}
     warnings: list[str] = []
+    several = set()
     for arm in run.arms:
         where = (arm.url or run.url, arm.model or run.model, arm.api_key or api_key)
         if where not in askers:
@@ -113,7 +121,9 @@ async def prepare(
             told = await asker.validate(arm.policy)
             policies[arm.name], digests[arm.name] = arm.policy, told["digest"]
             warnings += [f"{arm.name}: {warning}" for warning in told["warnings"]]
-    return Prepared(run, of_arm, policies, digests, warnings)
+            if any(rule["action"] in GROWING for rule in told["rules"]):
+                several.add(arm.name)
+    return Prepared(run, of_arm, policies, digests, warnings, frozenset(several))
 
 
 async def ask(prepared: Prepared, journal: Journal, at_once: int, answered: Callable[[Unit, Answer], None]) -> None:

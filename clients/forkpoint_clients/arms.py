@@ -77,9 +77,10 @@ def arms(
 
 def _of(texts: Iterable[str], option: str, known: Mapping[str, Arm]) -> Iterable[tuple[str, str]]:
     for text in texts:
-        name, _, value = text.partition("=")
+        name, equals, value = text.partition("=")
         if name not in known or not value:
-            raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}), not {text!r}")
+            told = f"{name!r} is none" if equals and name not in known else "a name and a value are needed"  # values may be secret
+            raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}): {told}")
         yield name, value
 
 

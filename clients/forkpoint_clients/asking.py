@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -114,8 +115,17 @@ class Question:
     forks: bool = False
 
 
+def without_userinfo(url: str) -> str:
+    """A URL as it may be told and kept: without the name and password that may stand before its host."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
+
+
 class Asker:
-    """Asks one model of one server, at most `at_once` questions at the same time. Use it as `async with Asker(…) as asker`."""
+    """Asks one model of one server, at most `at_once` questions at the same time. Use it as `async with Asker(…) as asker`.
+
+    `url` is what messages tell of it: the server's, without a password.
+    """
 
     def __init__(
         self,
@@ -127,7 +137,7 @@ class Asker:
         retries: int = RETRIES,
         timeout_seconds: float = 3600,
     ) -> None:
-        self.url = url
+        self.url = without_userinfo(url)
         self.model = model
         self.client = openai.AsyncOpenAI(base_url=url, api_key=api_key, max_retries=retries, timeout=timeout_seconds)
         self._free = asyncio.Semaphore(at_once)
@@ -157,8 +167,8 @@ class Asker:
                     **fields,
                 )
             except openai.APIError as error:
-                return Answer(error=self._reason(error), latency_seconds=time.monotonic() - begun)
-            return _answer(response, time.monotonic() - begun)
+                return Answer(error=self.reason(error), latency_seconds=time.monotonic() - begun)
+            return _answer(response, round(time.monotonic() - begun, 4))
 
     async def ask_all(
         self, questions: Sequence[Question], sampling: Sampling, answered: Callable[[Answer], None] | None = None
@@ -187,14 +197,14 @@ class Asker:
         try:
             return await self.client.get(path, cast_to=dict[str, Any])
         except openai.APIError as error:
-            raise ServerRefusesError(f"{self.url}: {self._reason(error)}") from None
+            raise ServerRefusesError(f"{self.url}: {self.reason(error)}") from None
 
     async def validate(self, policy: str | Mapping[str, Any]) -> dict[str, Any]:
         """What a policy would do there. Raises ServerRefusesError with the reason when it is wrong, and ServerLostError."""
         try:
             return await self.client.post("/policies/validate", body={"policy": policy}, cast_to=dict[str, Any])
         except openai.APIError as error:
-            raise ServerRefusesError(f"{self.url}: {self._reason(error)}") from None
+            raise ServerRefusesError(f"{self.url}: {self.reason(error)}") from None
 
     async def is_forkpoint(self) -> bool:
         """Whether policies can be asked for there. Raises ServerLostError."""
@@ -202,15 +212,15 @@ class Asker:
             listed: Any = await self.client.get("/policies", cast_to=object)
         except openai.APIStatusError as error:
             if error.status_code in (401, 403) or _passing(error):
-                self._reason(error)
+                self.reason(error)
             return False
         except openai.APIError as error:
-            self._reason(error)
+            self.reason(error)
             return False
         return isinstance(listed, dict) and isinstance(listed.get("data"), list)
 
-    def _reason(self, error: openai.APIError) -> str:
-        """What the server has against this one question; raises where it is not the question."""
+    def reason(self, error: openai.APIError) -> str:
+        """What the server has against this one question. Raises ServerLostError and ServerRefusesError where it is not that."""
         if isinstance(error, openai.APIConnectionError) or _passing(error):
             raise ServerLostError(f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {told(error)}") from None
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError):
@@ -232,6 +242,11 @@ def _passing(error: openai.APIError) -> bool:
 
 
 def _answer(response: ChatCompletion, latency_seconds: float) -> Answer:
+    """What came back, of which nothing was checked yet: gateways send errors, and pages, as answers."""
+    given = getattr(response, "choices", None)
+    if not isinstance(given, list) or not all(getattr(choice, "message", None) for choice in given) or not given:
+        why = getattr(response, "error", None)
+        return Answer(error=f"the answer has no choices{f': {why}' if why else ''}", latency_seconds=latency_seconds)
     choices = []
     for choice in response.choices:
         extra = choice.message.model_extra or {}
@@ -247,7 +262,7 @@ def _answer(response: ChatCompletion, latency_seconds: float) -> Answer:
         tuple(choices),
         usage.completion_tokens if usage is not None else 0,
         reasoning_tokens,
-        round(latency_seconds, 4),
+        latency_seconds,
         forkpoint,
         response.id,
     )

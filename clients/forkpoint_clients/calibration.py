@@ -139,7 +139,7 @@ async def write(
     """Let the model answer the prompts in turn, each time with another seed, until so many tokens are there, observed.
 
     `told` hears of each answer's tokens. Answers that had begun are finished, so that long ones are not left out. Raises
-    ServerLostError, ServerRefusesError and DataError when the server refuses a prompt.
+    ServerLostError, ServerRefusesError, and DataError when the server refuses a prompt or measures nothing of an answer.
     """
     sampling, numbers, done = Sampling(max_tokens=max_tokens, temperature=1.0), count(), 0
     found: dict[int, Written] = {}
@@ -165,6 +165,11 @@ async def write(
             raise DataError(f"prompt {place + 1}: {answer.error or 'the server gave no id to find the entropies by'}")
         trace = await asker.trace(answer.response_id)
         entropies = np.array(trace["choices"][0]["entropies"], np.float64)
+        if not len(entropies):
+            raise DataError(
+                f"prompt {place + 1}: the server measured no entropy in an answer of {answer.tokens} tokens: its telemetry "
+                "does not work, and its log says why"
+            )
         found[number] = Written(place, entropies, trace["forkpoint"]["reasoning_tokens"])
         done += len(entropies)
         told(len(entropies))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -55,7 +55,10 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class AtCap:
-    """The share that is right when every text is cut off at `cap` tokens: of each arm, and its difference to the first one's."""
+    """The share that is right when every text is cut off at `cap` tokens: of each arm, and its difference to the first one's.
+
+    Of arms with one request an answer only; where the first is none of these, there are no differences.
+    """
 
     cap: int
     mean_tokens: Mapping[str, float]
@@ -84,7 +87,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report shows. `asked` answers make the whole run; `failures` counts what went wrong, by what was said."""
+    """All that a report shows. `asked` answers make the whole run; `failures` counts what went wrong, by what was said.
+
+    The arms of `several` took several requests for an answer. What a shorter limit would have left of these is not known, as their
+    tokens are those of whole trees: `caps` are without them.
+    """
 
     asked: int
     answered: int
@@ -93,6 +100,7 @@ class Comparison:
     differences: Sequence[Difference]
     caps: Sequence[AtCap]
     failures: Mapping[str, int] = field(default_factory=dict)
+    several: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: what is not known is null."""
@@ -120,14 +128,21 @@ def scored(answer: Answer, item: Item, scorer: Scorer) -> Scored:
         return Scored(answer, None, f"the scorer: {error}")
 
 
-def compare(answers: Mapping[Unit, Scored], arms: Sequence[str], asked: int, at_equal_length: bool = True) -> Comparison:
-    """The figures of all arms, with differences to the first; what is compared at equal length takes the longest."""
+def compare(
+    answers: Mapping[Unit, Scored], arms: Sequence[str], asked: int, at_equal_length: bool = True, several: Collection[str] = ()
+) -> Comparison:
+    """The figures of all arms, with differences to the first; what is compared at equal length takes the longest.
+
+    `several` are arms of which it is known that an answer takes several requests; those whose answers say so are found here.
+    """
     of_arm: dict[str, dict[tuple[str, int], Scored]] = {arm: {} for arm in arms}
     failures: dict[str, int] = {}
     for unit, one in answers.items():
         of_arm[unit.arm][unit.question, unit.sample] = one
         if one.failure is not None:
             failures[one.failure] = failures.get(one.failure, 0) + 1
+    trees = [arm for arm in arms if arm in several or any(_branched(one.answer) for one in of_arm[arm].values())]
+    single = [arm for arm in arms if arm not in trees]
     differences = [_difference(arm, of_arm[arm], arms[0], of_arm[arms[0]], at_equal_length) for arm in arms[1:]]
     return Comparison(
         asked,
@@ -135,9 +150,16 @@ def compare(answers: Mapping[Unit, Scored], arms: Sequence[str], asked: int, at_
         len({unit.question for unit in answers}),
         [figures(arm, of_arm[arm]) for arm in arms],
         _corrected(differences),
-        _caps(of_arm, arms) if at_equal_length else [],
+        _caps({arm: of_arm[arm] for arm in single}, arms[0]) if at_equal_length and single else [],
         dict(sorted(failures.items(), key=lambda one: -one[1])),
+        trees,
     )
+
+
+def _branched(answer: Answer) -> bool:
+    """Whether the answer says that it took several requests."""
+    told = answer.forkpoint or {}
+    return bool(told.get("branches")) or bool(told.get("interventions", {}).get("probe", {}).get("fired"))
 
 
 def figures(arm: str, answers: Mapping[tuple[str, int], Scored]) -> ArmFigures:
@@ -224,8 +246,9 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
     return [Difference(**{**vars(one), "correct_p_holm": corrected.get(one.arm, math.nan)}) for one in differences]
 
 
-def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], Scored]], arms: Sequence[str]) -> list[AtCap]:
+def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], Scored]], first: str) -> list[AtCap]:
     """Only questions and seeds that every arm has a score of, so that the curves are of the same ones."""
+    arms = list(of_arm)
     common = [key for key in of_arm[arms[0]] if all(key in one and one[key].score is not None for one in of_arm.values())]
     if not common:
         return []
@@ -236,7 +259,8 @@ def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], Scored]], arms: Sequence
     for cap in sorted({math.ceil(longest * step / CAPS) for step in range(1, CAPS + 1)}):
         scores = {arm: lengths[arm].capped(cap) for arm in arms}
         correct = {arm: stats.proportion(scores[arm], questions) for arm in arms}
-        differences = {arm: stats.mean(scores[arm] - scores[arms[0]], questions, bound=1.0) for arm in arms[1:]}
+        others = [arm for arm in arms if arm != first] if first in scores else []
+        differences = {arm: stats.mean(scores[arm] - scores[first], questions, bound=1.0) for arm in others}
         mean_tokens = {arm: float(np.minimum(one.tokens, cap).mean()) for arm, one in lengths.items()}
         found.append(AtCap(cap, mean_tokens, correct, differences))
     return found

@@ -80,10 +80,14 @@ class Journal:
         return answers
 
     def _append(self, data: Mapping[str, Any]) -> None:
-        line = memoryview(_line(data))
-        while line:
-            line = line[os.write(self._file, line) :]
-        os.fsync(self._file)
+        line, whole = memoryview(_line(data)), os.fstat(self._file).st_size
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, whole)  # so that no other line is written behind half of this one
+            raise
 
 
 def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Unit, Answer], int]:
@@ -111,7 +115,7 @@ def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Uni
 
 
 def _line(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(data, separators=(",", ":")).encode() + b"\n"  # in ASCII: texts may have what no encoding has
 
 
 def _differences(there: Any, here: Any, field: str = "") -> Any:

@@ -45,6 +45,11 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
         if one.tokens is not None and one.tokens.certain:
             longer = "longer" if one.tokens.value > 0 else "shorter"
             yield f"The answers of {one.arm} are {longer} than those of {one.to}: compare them at equal length."
+    if comparison.several:
+        yield (
+            f"An answer of {', '.join(comparison.several)} takes several requests, and its tokens are those of all together: what "
+            "a shorter limit would have left of it is not known, so that it is not in the comparison of equal caps."
+        )
     yield from _placebos(comparison.arms)
     if (count := len(comparison.differences)) > 1:
         yield f"{count} arms are compared with {comparison.arms[0].arm}: p-values are corrected for that (Holm), intervals are not."

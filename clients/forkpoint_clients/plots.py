@@ -75,11 +75,12 @@ def differences(found: Sequence[Difference]) -> str:
 
 
 def capped(caps: Sequence[AtCap], arms: Sequence[str]) -> str:
-    """The share that is right when all texts are cut off at the same number of tokens."""
-    curves = {arm: [(one.cap, one.correct[arm]) for one in caps] for arm in arms}
+    """The share that is right when all texts are cut off at the same number of tokens: of the arms that `caps` have."""
+    curves = {arm: [(one.cap, one.correct[arm]) for one in caps] for arm in caps[0].correct}
     figure, drawn = axes()
     with mpl.rc_context(STYLE):
-        for number, (arm, curve) in enumerate(curves.items()):
+        for arm, curve in curves.items():
+            number = arms.index(arm)
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             at = [cap for cap, _ in curve]
             drawn.plot(at, [100 * one.value for _, one in curve], line, color=colour, label=arm)
@@ -91,10 +92,11 @@ def capped(caps: Sequence[AtCap], arms: Sequence[str]) -> str:
 
 def at_mean_length(caps: Sequence[AtCap], arms: Sequence[str]) -> str:
     """The share that is right against the mean number of tokens, as the cap moves; each curve ends at the arm's own length."""
-    curves: Mapping[str, Sequence[AtCap]] = dict.fromkeys(arms, caps)
+    curves: Mapping[str, Sequence[AtCap]] = dict.fromkeys(caps[0].correct, caps)
     figure, drawn = axes()
     with mpl.rc_context(STYLE):
-        for number, (arm, curve) in enumerate(curves.items()):
+        for arm, curve in curves.items():
+            number = arms.index(arm)
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             at, right = [one.mean_tokens[arm] for one in curve], [100 * one.correct[arm].value for one in curve]
             drawn.plot(at, right, line, color=colour, label=arm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,17 @@ class Report:
         """What is known against each arm's policy."""
         return {arm.name: arm.caution for arm in self.arms if arm.caution}
 
+    def said(self) -> Iterator[str]:
+        """What a reader of the tables must know: what the answers warn of, and what is known against each policy."""
+        for warning in notes.warnings(self.comparison):
+            yield f"warning: {warning}"
+        for caution, names in self._cautioned().items():
+            yield f"what is known against {', '.join(names)}: {caution}"
+
+    def _cautioned(self) -> dict[str, list[str]]:
+        """The arms of each caution."""
+        return {text: [name for name, one in self.cautions.items() if one == text] for text in self.cautions.values()}
+
     def to_json(self) -> dict[str, Any]:
         return {
             "configuration": self.configuration,
@@ -49,8 +60,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Into `results.json` and `report.html` of the folder."""
-        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(self.page(), encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:
         """The report as HTML, without anything from outside."""
@@ -65,7 +76,7 @@ class Report:
                 configuration=self.configuration,
                 scorer=self.scorer,
                 warnings=notes.warnings(self.comparison),
-                cautions={text: [name for name, one in self.cautions.items() if one == text] for text in self.cautions.values()},
+                cautions=self._cautioned(),
                 general=notes.GENERAL,
                 caps=caps[len(caps) - 1 :: -max(1, len(caps) // CAPS_SHOWN)][::-1] if len(names) > 1 else [],
                 failures=list(islice(self.comparison.failures.items(), FAILURES_SHOWN)),

@@ -106,6 +106,11 @@ class Outcome(openai.BaseModel):
 
     token: str
     answers: dict[str, int] = Field(default_factory=dict)
+    token_id: int | None = None
+    truncated: int = 0
+    """So many reached their longest."""
+    unanswered: int = 0
+    """In so many no answer could be read."""
 
 
 class Verified(openai.BaseModel):
@@ -150,8 +155,12 @@ class Trace(openai.BaseModel):
     id: str | None = None
     tree: Any = None
     forkpoint: dict[str, Any] | None = None
+    prompt_tokens: int | None = None
+    """Of a given text; what was generated has it in its response's `usage`."""
     cost: dict[str, Any] | None = None
-    """Of a verification: requests and tokens."""
+    """Of a given text: requests and generated tokens, a verification's among them."""
+    verification: dict[str, Any] | None = None
+    """How it was verified, `cost` by itself, and one object a position where `positions` were asked for."""
 
     def _repr_html_(self) -> str:
         return page([self._shades(choice) for choice in self.choices])

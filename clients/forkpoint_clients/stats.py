@@ -21,6 +21,8 @@ from statsmodels.stats.proportion import proportion_confint
 ALPHA = 0.05
 DRAWS = 2000
 MOST_CAPS = 256
+ROUNDING = 1e-9
+"""Means that differ by less, relative to the largest value, are the same: more is left of additions in another order."""
 
 Floats = NDArray[np.float64]
 
@@ -47,8 +49,9 @@ class Estimate:
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that can be. With it, values that are all the same still get an interval: as many clusters
-    can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError without values.
+    `bound` is the largest absolute value that can be. With it, clusters that all have the same mean still get an interval: as many
+    of them can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError
+    without values.
     """
     data = np.asarray(values, np.float64)
     if not len(data):
@@ -57,7 +60,8 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     count, value = int(groups.max()) + 1, float(data.mean())
     if count < 2:
         return Estimate(value)
-    if np.allclose(data, data[0], rtol=0, atol=1e-12):
+    sums = np.bincount(groups, data - value)
+    if np.all(np.abs(sums) <= ROUNDING * max(1.0, float(np.abs(data).max())) * np.bincount(groups)):
         return _all_the_same(value, count, alpha, bound)
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     low, high = fit.conf_int(alpha)[0]
@@ -67,14 +71,14 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
 def _all_the_same(value: float, clusters: int, alpha: float, bound: float | None) -> Estimate:
     missed = 0.0 if bound is None else 1 - alpha ** (1 / clusters)
     far = bound or 0.0
-    p = 1.0 if value == 0 else min(1.0, 2 * 0.5**clusters)
+    p = 1.0 if abs(value) < ROUNDING else min(1.0, 2 * 0.5**clusters)
     return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
     """The mean of scores from 0 to 1 with an interval that stays there: Wilson's, for as many answers as the clusters are worth.
 
-    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score the same.
+    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score alike.
     """
     plain = mean(correct, clusters, alpha)
     count = len(np.unique(np.asarray(clusters)))
@@ -93,39 +97,11 @@ def wilson(right: float, count: float, alpha: float = ALPHA) -> tuple[float, flo
     return float(low), float(high)
 
 
-def fisher(table: ArrayLike) -> float:
-    """The p-value of Fisher's test: exact for 2 x 2 counts, else from 9,999 drawn tables (fixed seed); 1 where none can differ."""
-    counts = np.asarray(table, np.int64)
-    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
-    if min(counts.shape) < 2:
-        return 1.0
-    method = None if counts.shape == (2, 2) else distributions.MonteCarloMethod(rng=np.random.default_rng(0))
-    return float(distributions.fisher_exact(counts, method=method).pvalue)
-
-
-def chi_square(table: ArrayLike) -> float:
-    """The p-value of Pearson's test, without a correction for continuity; for counts of about five and more in each place."""
-    counts = np.asarray(table, np.int64)
-    counts = counts[:, counts.any(axis=0)][counts.any(axis=1)]
-    if min(counts.shape) < 2:
-        return 1.0
-    return float(distributions.chi2_contingency(counts, correction=False).pvalue)
-
-
 def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[list[bool], list[float]]:
     """Which hold when all shall, with the p-values so corrected (Holm)."""
-    return _corrected(p, alpha, "holm")
-
-
-def benjamini_hochberg(p: Sequence[float], rate: float = ALPHA) -> tuple[list[bool], list[float]]:
-    """Which hold when at most a share of `rate` of these may be false, with the p-values so corrected (Benjamini and Hochberg)."""
-    return _corrected(p, rate, "fdr_bh")
-
-
-def _corrected(p: Sequence[float], alpha: float, method: str) -> tuple[list[bool], list[float]]:
     if not p:
         return [], []
-    rejected, corrected, _, _ = multipletests(p, alpha, method)
+    rejected, corrected, _, _ = multipletests(p, alpha, "holm")
     return rejected.tolist(), corrected.tolist()
 
 
@@ -167,14 +143,19 @@ def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: floa
     sums = [_sums(arm, groups, count, caps) for arm in (own, other)]
     sizes = np.bincount(groups, minlength=count).astype(np.float64)
     once = np.ones((1, count))
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+    drawn = drawings(count, draws)
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
     _, firsts, seconds = _matched(drawn, sums, sizes)
-    difference = _bootstrapped(float(first - second), firsts - seconds, count, alpha)
+    difference = of_draws(float(first - second), firsts - seconds, count, alpha)
     return EqualMean(float(tokens), float(first), float(second), difference)
 
 
-def _bootstrapped(value: float, drawn: Floats, clusters: int, alpha: float) -> Estimate:
+def drawings(clusters: int, draws: int = DRAWS) -> Floats:
+    """How often each cluster is drawn, [draws, clusters], with a fixed seed."""
+    return np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), draws).astype(np.float64)
+
+
+def of_draws(value: float, drawn: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
     """A difference of scores, from what it is in draws of clusters: Student's t with their spread, which holds for few clusters."""
     if clusters < 2:
         return Estimate(value)

@@ -13,6 +13,9 @@ from typing import Any
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
 """Given a request's body, the status and the JSON to send; a status of 0 hangs up."""
 
+Route = Callable[[str, dict[str, Any] | None], tuple[int, Any]]
+"""The same for any other path below /v1, of which the body of a GET is None."""
+
 
 @dataclass
 class Scripted:
@@ -39,18 +42,23 @@ def error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}}
 
 
+def nothing_else(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+    """No other route is there."""
+    return 404, error("Not Found")
+
+
 @contextmanager
-def scripted(reply: Reply) -> Iterator[Scripted]:
-    """Serve chat completions by `reply`, and nothing else, until the block ends."""
+def scripted(reply: Reply, route: Route = nothing_else) -> Iterator[Scripted]:
+    """Serve chat completions by `reply`, and all else by `route`, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(404, error("Not Found"))
+            self._send(*route(self.path.removeprefix("/v1"), None))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if not self.path.endswith("/chat/completions"):
-                return self._send(404, error("Not Found"))
+                return self._send(*route(self.path.removeprefix("/v1"), body))
             running.asked.append(body)
             status, data = reply(body)
             return self._send(status, data) if status else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -57,6 +59,9 @@ def test_the_configuration_has_all_that_answers_depend_on_and_no_keys() -> None:
     assert len({json.dumps(one) for one in [first, *others]}) == 6
     secret = ab.Run("http://x/v1", "m", "d", ITEMS, [Arm("a", api_key="secret")])
     assert "secret" not in json.dumps(secret.configuration({"a": None}))
+    behind = ab.Run("https://me:secret@x:81/v1", "m", "d", ITEMS, [Arm("a"), Arm("b", url="http://secret@y/v1?a=b@c")])
+    servers = [arm["server"] for arm in behind.configuration({"a": None, "b": None})["arms"]]
+    assert servers == ["https://x:81/v1", "http://y/v1?a=b@c"]
 
 
 async def asked(run_: ab.Run, folder: Path, at_once: int = 4, retries: int = 0) -> dict[Unit, Answer]:
@@ -103,6 +108,20 @@ async def test_a_run_that_ended_asks_nothing(tmp_path: Path) -> None:
         assert len(server.asked) == before == 108
 
 
+async def test_arms_that_take_several_requests_are_known() -> None:
+    """As the server validates them, placebos among them."""
+
+    def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        rules = [] if body is None else [{"action": "probe" if str(body["policy"]).startswith("deer") else "suppress"}]
+        return 200, {"data": [], "digest": "3f9c01ab", "warnings": [], "rules": rules}
+
+    asked_arms = [Arm("none"), Arm("calm", "nowait"), Arm("early", "deer"), Arm("p", "deer.placebo")]
+    with scripted(lambda _: (200, completion("4")), route) as server:
+        async with AsyncExitStack() as stack:
+            prepared = await ab.prepare(ab.Run(server.url, "m", "d", ITEMS, asked_arms), stack)
+    assert prepared.several == {"early", "p"}
+
+
 async def test_a_policy_needs_a_forkpoint() -> None:
     with scripted(lambda _: (200, completion("4"))) as server:
         wanting = ab.Run(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
@@ -130,6 +149,8 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
         assert sum(right) / 80 == results["arms"][0]["correct"]["value"] == results["arms"][1]["correct"]["value"] > 0
         assert results["differences"][0]["correct"]["value"] == 0
         assert "again" in (out / "report.html").read_text()
+        printed = capsys.readouterr().out
+        assert all(f"warning: {warning}" in printed for warning in results["warnings"])
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(out), "--samples", "2"]) == 1
         assert "samples was 1, is 2" in capsys.readouterr().err
         assert (
@@ -144,12 +165,39 @@ def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, caps
     with scripted(lambda _: (503, error("gone")) if gone or len(server.asked) > 30 else (200, completion("1"))) as server:
         command = [*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out"), "--retries", "0"]
         assert main(command) == RESUMABLE
-        said = capsys.readouterr().err
+        printed, said = capsys.readouterr()
         assert "does not answer" in said
         assert "the same command goes on from there" in said
+        assert "warning: The run is not complete" in printed
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert 0 < results["answered"] < results["asked"] == 80
         assert "not complete" in results["warnings"][0]
+
+
+@pytest.mark.parametrize("out", ["a file", "full"])
+def test_what_cannot_be_written_can_be_gone_on_with(
+    tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").touch()
+    if out == "full":
+
+        def full(*_: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+    with scripted(lambda _: (200, completion("1"))) as server:
+        assert main([*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / out)]) == RESUMABLE
+    said = capsys.readouterr().err
+    assert said.startswith("forkpoint ab: cannot write: [Errno ")
+    assert "the same command goes on from there" in said
+
+
+def test_texts_that_no_encoding_has(tmp_path: Path) -> None:
+    reply = [(200, completion("\ud83d 1")), (400, error("no \ud83d"))]
+    with scripted(lambda body: reply[body["seed"] % 2]) as server:
+        assert main([*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out")]) == 0
+    assert "the server: no \ud83d" in json.loads((tmp_path / "out" / "results.json").read_text())["failures"]
+    assert "no \\ud83d" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,20 @@ def test_what_differs_between_arms() -> None:
     [
         ([], [], "there is no arm"),
         (["a=none", "a=nowait"], [], "two arms are called 'a'"),
-        (["none"], ["other=http://b"], r"--arm-url must be NAME=VALUE with an arm's name \(none\), not 'other=http://b'"),
-        (["none"], ["none"], "--arm-url must be NAME=VALUE"),
+        (["none"], ["other=http://b"], r"--arm-url must be NAME=VALUE with an arm's name \(none\): 'other' is none"),
+        (["none"], ["none"], "--arm-url must be NAME=VALUE .*: a name and a value are needed"),
     ],
 )
 def test_what_are_no_arms(texts: list[str], urls: list[str], said: str) -> None:
     with pytest.raises(ArmError, match=said):
         arms(texts, urls)
+
+
+@pytest.mark.parametrize("text", ["nona=sk-secret", "sk-secret", "=sk-secret"])
+def test_a_mistyped_key_is_not_told(text: str) -> None:
+    with pytest.raises(ArmError, match="--arm-api-key must be NAME=VALUE") as raised:
+        arms(["none"], api_keys=[text])
+    assert "sk-secret" not in str(raised.value)
 
 
 def test_cautions_are_the_librarys() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Any
@@ -82,6 +83,35 @@ async def test_what_one_question_meets_is_its_answer() -> None:
     assert answers[1].choices == ()
     assert answers[1].text == ""
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({**completion("4"), "choices": None}, "the answer has no choices"),
+        ({**completion("4"), "choices": []}, "the answer has no choices"),
+        ({**completion("4"), "choices": [{"index": 0, "message": None, "finish_reason": None}]}, "the answer has no choices"),
+        ({"error": {"message": "upstream is busy"}}, "the answer has no choices: .*upstream is busy"),
+        ("<html>", "the answer has no choices"),
+    ],
+)
+async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
+    """As gateways give them, with status 200."""
+    with scripted(lambda _: (200, reply)) as server:
+        async with Asker(server.url, "m") as asker:
+            answer = await asker.ask(PLAIN, Sampling())
+    assert answer.error is not None
+    assert re.match(said, answer.error)
+    assert answer.choices == ()
+
+
+async def test_a_password_in_the_url_is_sent_and_not_told() -> None:
+    with scripted(lambda _: (401, error("no"))) as server:
+        async with Asker(server.url.replace("//", "//me:secret@"), "m") as asker:
+            with pytest.raises(ServerRefusesError) as raised:
+                await asker.ask(PLAIN, Sampling())
+    assert server.asked
+    assert str(raised.value) == f"{server.url}: no"
 
 
 async def test_no_more_at_once_than_allowed() -> None:

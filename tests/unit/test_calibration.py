@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from forkpoint_clients.calibration import Written, digest, embedded_prompts, read_prompts, summarise
+from forkpoint_clients.asking import Asker
+from forkpoint_clients.calibration import Written, digest, embedded_prompts, read_prompts, summarise, write
 from forkpoint_clients.datasets import DataError
+
+from .scripted import completion, scripted
 
 
 def written(*answers: tuple[int, list[float]]) -> list[Written]:
@@ -76,3 +81,21 @@ def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
     prompts = embedded_prompts()
     assert len({digest([prompt]) for prompt in prompts}) == len(prompts) == 200
     assert [prompts[place][0]["content"].count(",") for place in range(4)] == [2, 3, 2, 3]
+
+
+async def measured(entropies: list[float]) -> list[Written]:
+    """Written by a server that tells these entropies of each answer."""
+
+    def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        return 200, {"choices": [{"entropies": entropies}], "forkpoint": {"reasoning_tokens": 2}}
+
+    with scripted(lambda _: (200, completion("4")), route) as server:
+        async with Asker(server.url, "m") as asker:
+            return await write(asker, embedded_prompts(), tokens=10, at_once=2, max_tokens=None, told=lambda _: None)
+
+
+async def test_it_ends_where_there_is_no_telemetry() -> None:
+    """Without entropies no number of answers is ever enough."""
+    assert sum(len(one.entropies) for one in await measured([0.1, 0.2, 0.3])) == 12
+    with pytest.raises(DataError, match="measured no entropy in an answer of 3 tokens: its telemetry does not work"):
+        await asyncio.wait_for(measured([]), 20)

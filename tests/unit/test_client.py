@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 from forkpoint_clients import AsyncForkpoint, Forkpoint
-from forkpoint_clients.results import Experiment, Progress, Trace
+from forkpoint_clients.results import Experiment, Outcome, Progress, Trace
 
 POLICY = {"name": "calm", "digest": "3f9c01ab", "object": "policy", "rules": [], "parameters": {"bias": {"default": 1}}, "novel": 1}
 EXPERIMENT = {
@@ -30,18 +30,26 @@ EXPERIMENT = {
         "metrics": {
             "truncated": {
                 "role": "guardrail",
+                "warning": "read it with care",
                 "arms": {
                     "plain": {"mean": 0.125, "interval": [0.1, 0.2]},
                     "calm": {
                         "mean": 0.25,
                         "interval": [None, None],
-                        "difference": {"estimate": 0.125, "interval": [-0.1, 0.35], "p_value_holm": 0.2, "text": "undecided"},
+                        "difference": {
+                            "estimate": 0.125,
+                            "interval": [-0.1, 0.35],
+                            "p_value_holm": 0.2,
+                            "text": "undecided",
+                            "more_requests": {"effect": 0.05, "source": "given", "requests": 12345},
+                        },
                     },
                 },
             }
         },
     },
 }
+OUTCOMES = [{"token": "So", "token_id": 5, "answers": {"17": 5}, "truncated": 2, "unanswered": 1}]
 TRACE = {
     "id": "chatcmpl-1",
     "object": "trace",
@@ -53,10 +61,13 @@ TRACE = {
         {
             "choice": 0, "index": 0, "token": "Wait", "entropy": 1.9, "connector": "reflection", "action": "suppress",
             "alternatives": [{"token": 'So"', "probability": 0.31}],
-            "verified": {"p": 0.001, "q": 0.01, "verified": True, "outcomes": [{"token": "So", "answers": {"17": 5}}]},
+            "verified": {"p": 0.001, "q": 0.01, "verified": True, "outcomes": OUTCOMES},
         }
     ],
     "forkpoint": {"policy": "nowait"},
+    "prompt_tokens": 7,
+    "cost": {"requests": 3, "tokens": 20},
+    "verification": {"tried": 1, "continuations": 8, "cost": {"requests": 2, "tokens": 17}},
 }  # fmt: skip
 
 PROGRESS = {"id": "forks-1", "object": "forks.progress", "phase": "continuations", "done": 3, "total": 8}
@@ -132,7 +143,13 @@ def test_each_method_is_its_route() -> None:
         assert own.experiments.record("try", [OUTCOME]).duplicates == 0
         trace = own.forks.get("chatcmpl-1")
         assert trace.fork_points[0].verified is not None
-        assert trace.fork_points[0].verified.outcomes[0].answers == {"17": 5}
+        (outcome,) = trace.fork_points[0].verified.outcomes
+        assert (outcome.token_id, outcome.answers, outcome.truncated, outcome.unanswered) == (5, {"17": 5}, 2, 1)
+        assert (trace.prompt_tokens, trace.cost, trace.verification) == tuple(
+            TRACE[name] for name in ("prompt_tokens", "cost", "verification")
+        )
+        assert {"prompt_tokens", "cost", "verification"} <= set(Trace.model_fields), "they are typed"
+        assert {"token_id", "truncated", "unanswered"} <= set(Outcome.model_fields)
         assert own.forks.find(model="m", prompt="a", completion="b", verify=4).choices[1].entropies == [0.5]
         heard: list[Progress] = []
         assert own.forks.find(model="m", prompt="a", completion="b", progress=heard.append).choices[1].entropies == [0.5]

@@ -12,7 +12,7 @@ import pytest
 from forkpoint_clients import client
 from forkpoint_clients.commands import experiments, policies
 
-from .test_client import Asked, transport
+from .test_client import EXPERIMENT, Asked, transport
 
 
 @pytest.fixture
@@ -84,10 +84,40 @@ def test_show(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
         "20",
         "nothing is decided yet",
         "3 units are broken",
+        "truncated: read it with care",
     ):
         assert expected in said
     for figure in ("12.5% [10.0%, 20.0%]", "+12.5% [−10.0%, +35.0%]", "0.200", "undecided", "guardrail"):
         assert figure in said
+
+
+def test_show_says_how_many_more_requests_an_effect_takes(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main(["show", "try", "--effect", "truncated:0.05", "--effect", "tokens:10"]) == 0
+    assert asked == [("GET", "/v1/experiments/try?effect=truncated%3A0.05&effect=tokens%3A10.0", None)]
+    said = capsys.readouterr().out
+    assert "truncated of calm: 12,345 more requests show an effect of 0.05 with a probability of 80 %" in said
+    assert "of plain" not in said, "the control has no difference"
+    assert "tokens: the experiment has no such metric; it has truncated" in said
+
+
+@pytest.mark.parametrize("effect", ["truncated", "truncated:", ":1", "truncated:-1", "truncated:nan", "truncated:x"])
+def test_what_is_no_effect(asked: Asked, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main(["show", "try", "--effect", effect]) == 1
+    assert f"--effect must be METRIC:SIZE, as in correct:0.05, not {effect!r}" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_show_says_why_the_sample_ratio_is_wrong(
+    asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "calm has 9 units where its weight makes one expect 90"
+    ratio = {"passed": False, "p_value": 0.0001, "reason": reason}
+    monkeypatch.setitem(EXPERIMENT["analysis"], "sample_ratio", ratio)  # type: ignore[arg-type]  # a dict of all kinds
+    assert experiments.main(["show", "try"]) == 0
+    said = capsys.readouterr().out
+    assert "no verdict can be trusted" in said
+    assert reason in said
+    assert "nothing is decided yet" not in said
 
 
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

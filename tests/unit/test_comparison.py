@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,25 @@ def test_a_run_that_has_hardly_begun(answers: int) -> None:
     assert data["differences"][0]["correct"] is None
     assert math.isnan(found.differences[0].correct_p_holm)
     assert notes.warnings(found)[0].startswith("The run is not complete")
+
+
+def test_trees_are_not_cut_off_at_caps() -> None:
+    """Their tokens are those of several texts: they are compared as they are, and at equal mean tokens."""
+    arms = ["none", "branch", "nowait", "deer.placebo"]
+    answers = {unit: one for seed, arm in enumerate(arms) for unit, one in made(arm, 0.5, 100, seed, effect=1.0).items()}
+    unit = Unit("q0", 0, "branch")
+    grown = replace(answers[unit].answer, forkpoint={**told(1.0), "branches": 3})
+    found = compare({**answers, unit: replace(answers[unit], answer=grown)}, arms, 480, several={"deer.placebo"})
+    assert found.several == ["branch", "deer.placebo"]
+    assert all(list(one.correct) == list(one.mean_tokens) == ["none", "nowait"] for one in found.caps)
+    assert all(list(one.differences) == ["nowait"] for one in found.caps)
+    assert all(one.equal_mean is not None for one in found.differences)
+    assert any("An answer of branch, deer.placebo takes several requests" in one for one in notes.warnings(found))
+    probed = replace(grown, forkpoint={"interventions": {"probe": {"fired": 2, "effect": 0.0}}})
+    first = compare({**answers, unit: replace(answers[unit], answer=probed)}, ["branch", "none", "nowait", "deer.placebo"], 480)
+    assert first.several == ["branch"]
+    assert all(list(one.correct) == ["none", "nowait", "deer.placebo"] and not one.differences for one in first.caps)
+    assert compare(answers, arms, 480, several=arms).caps == []
 
 
 def test_warnings() -> None:

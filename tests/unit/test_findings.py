@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forkpoint_clients.asking import Answer, Choice
+from forkpoint_clients.datasets import Item
 from forkpoint_clients.findings import (
     FINDINGS,
     branching,
@@ -25,15 +26,16 @@ from forkpoint_clients.findings import (
     sparse_forks,
 )
 from forkpoint_clients.retest.finding import Result
-from forkpoint_clients.retest.lab import Arm
+from forkpoint_clients.retest.lab import Arm, Setting
 from forkpoint_clients.retest.measures import bootstrapped
 from forkpoint_clients.retest.reading import Reading, Trace, traces
 from forkpoint_clients.retest.report import Report, Retested
 from forkpoint_clients.retest.verdict import Part, Verdict, together
+from forkpoint_clients.scoring import scorer
 from forkpoint_clients.stats import Estimate, Floats
 from forkpoint_policies.spec import parse_policy
 
-QUESTIONS = 80
+QUESTIONS = 100
 ANSWERS = dict[tuple[str, int], Reading]
 
 
@@ -57,6 +59,8 @@ def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, va
         (part(0.0, 0.2), "undecided"),
         (part(math.nan, math.nan, value=1.0), "undecided"),
         (part(1.0, 1.0), "undecided"),
+        (part(0.5 - 1e-16, 0.5 + 1e-16), "undecided"),
+        (part(math.nextafter(0.5, 0), math.nextafter(0.5, 1)), "undecided"),
     ],
 )
 def test_a_verdict_is_no_surer_than_its_interval(one: Part, word: str) -> None:
@@ -89,6 +93,21 @@ def test_bootstraps_allow_for_few_questions() -> None:
         held.append(found.low <= 0 <= found.high)
     assert np.mean(held) > 0.92
     assert math.isnan(bootstrapped(lambda weights: 1.0, 1).low)
+
+
+def test_what_is_needed_are_questions_that_are_asked() -> None:
+    """Of which the figure may be of every fifth only."""
+    every, fifth = part(-0.02, 0.18), replace(part(-0.02, 0.18), each=5.0)
+    assert every.verdict.needed is not None
+    assert fifth.verdict.needed == 5 * every.verdict.needed
+    assert (replace(fifth, questions=6).verdict.needed or 0) >= 5 * 10
+    items = [Item("q", ())] * 100
+    setting = Setting(items, items, scorer("exact"))
+    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 6)
+    tried = [fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2) for n in range(24) for high in (True, False)]
+    alone, shared = fork_validity.conclude(tried, 0.5, 8), fork_validity.conclude(tried, 0.5, 8, each=5.0)
+    assert alone.verdict.needed is not None
+    assert shared.verdict.needed == 5 * alone.verdict.needed
 
 
 def test_few_questions_decide_nothing() -> None:
@@ -126,13 +145,27 @@ def words(result: Result) -> list[str]:
 
 
 def test_fork_temperature_finds_what_is_planted() -> None:
-    names = [one.name for one in fork_temperature.ARMS]
-    fragile = dict(zip(names, [arm(0.9), arm(0.9), arm(0.9), arm(0.3), arm(0.1)], strict=True))
-    assert fork_temperature.conclude(fragile).verdict.word == "reproduced"
-    backwards = dict(zip(names, [arm(0.9), arm(0.2), arm(0.9), arm(0.9), arm(0.9)], strict=True))
-    assert fork_temperature.conclude(backwards).verdict.word == "not reproduced"
-    same = dict(zip(names, [arm(0.5, seed=n) for n in range(5)], strict=True))
-    assert fork_temperature.conclude(same).verdict.word == "undecided"
+    def found(*answers: ANSWERS) -> Result:
+        return fork_temperature.conclude(dict(zip(fork_temperature.NAMES, answers, strict=True)), 0.2, 0.25)
+
+    assert found(arm(0.9), arm(0.9), arm(0.3), arm(0.3), arm(0.1)).verdict.word == "reproduced"
+    assert found(arm(0.9), arm(0.2), arm(0.9), arm(0.9), arm(0.9)).verdict.word == "not reproduced"
+    assert found(*(arm(0.5, seed=n) for n in range(5))).verdict.word == "undecided"
+    dose = found(arm(0.9), arm(0.9), arm(0.9), arm(0.3), arm(0.1))
+    assert dose.verdict.word != "reproduced", "where random positions lose no more, it is not their being forks"
+    assert sum(part.alpha for part in dose.claims[0].parts) == pytest.approx(0.05)
+    assert "3 (forks), 3 (random positions), 3 (as many execution tokens)" in dose.notes[0]
+
+
+def test_as_many_execution_tokens_are_heated_as_there_are_forks() -> None:
+    texts = [trace(f"q{n}", [" a"] * 100, [1.0] * 30 + [0.1] * 50 + [1.0] * 20, reasoning=80) for n in range(3)]
+    assert fork_temperature.share_of(texts) == (0.375, 0.6)
+    policy = fork_temperature.arms(0.6)[3].policy
+    assert isinstance(policy, Mapping)
+    (rule,) = policy["rules"]
+    assert rule["when"] == {"region": "reasoning", "entropy_below": "fork", "probability": 0.6}
+    assert fork_temperature.share_of([trace("q", [" a"], [1.0])])[1] == 1.0
+    assert fork_temperature.share_of([trace("q", [" a"], [0.1])])[1] > 0
 
 
 def test_connectors_finds_what_is_planted() -> None:
@@ -287,6 +320,32 @@ def test_independent_samples_are_counted_as_many_as_cost_the_same() -> None:
     assert found.claims[0].parts[0].estimate.value == pytest.approx(1 - 0.625)
 
 
+def test_an_answer_without_a_score_is_not_a_wrong_one() -> None:
+    alone = {(f"q{n}", k): choices([True], 100) for n in range(20) for k in range(4)}
+    tree = {(f"q{n}", 0): choices([True, True], 200) for n in range(20)}
+    thrown = {key: replace(one, scores=(1.0, None)) if key[0] == "q3" else one for key, one in tree.items()}
+    found = branching.conclude(alone, {"branch": thrown, "branch.placebo": tree}, 4, "text")
+    assert [one.estimate.value for one in found.claims[0].parts] == [0.0, 0.0]
+    alone["q4", 0] = replace(alone["q4", 0], scores=(None,))
+    found = branching.conclude(alone, {"branch": tree, "branch.placebo": tree}, 4, "text")
+    assert found.claims[0].parts[0].questions == 19
+
+
+def test_intervals_allow_for_costs_that_are_estimated() -> None:
+    """Trees of very different cost, against a steep curve: most of what is not known is how many samples cost as much."""
+    alone = {(f"q{n}", k): choices([k == n % 4], 100) for n in range(20) for k in range(4)}
+    same = {(f"q{n}", 0): choices([n % 2 == 0], 250) for n in range(20)}
+    unlike = {(f"q{n}", 0): choices([n % 2 == 0], 490 if n < 10 else 10) for n in range(20)}
+    found = [
+        branching.conclude(alone, {"branch": one, "branch.placebo": one}, 4, "text").claims[0].parts[0].estimate
+        for one in (same, unlike)
+    ]
+    assert found[0].value == pytest.approx(found[1].value)
+    # 0 or 1 has a deviation of 0.5; 240 tokens more or less are 2.4 samples, worth 0.25 each
+    assert found[0].error == pytest.approx(math.sqrt(0.25 / 19), rel=0.1)
+    assert found[1].error == pytest.approx(math.sqrt((0.25 + 0.6**2) / 19), rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("scores", "answers", "expected"),
     [((1, 0, 0), ("a", "b", "b"), 0.0), ((1, 0), ("a", "b"), 0.5), ((1, 1, 0), ("a", "a", "b"), 1.0), ((1,), (None,), 0.0)],
@@ -312,7 +371,11 @@ def test_early_exit_finds_what_is_planted() -> None:
     caps = {one.name: 50 for one in early_exit.EXITS}
     assert set(words(early_exit.conclude(arm(0.9), answers(0.9, 0.2), against(0.2, 3), caps))) == {"reproduced"}
     assert set(words(early_exit.conclude(arm(0.9), answers(0.2, 0.9), against(0.9, 3), caps))) == {"not reproduced"}
-    assert set(words(early_exit.conclude(arm(0.5), answers(0.5, 0.5), against(0.5, 4), caps))) == {"undecided"}
+    same = early_exit.conclude(arm(0.5), answers(0.5, 0.5), against(0.5, 4), caps)
+    assert set(words(same)) == {"undecided"}
+    parts = [one for claim in same.claims for one in claim.parts]
+    assert sum(one.alpha for one in parts) == pytest.approx(0.05), "95 % holds for all on which the verdict rests"
+    assert [one.each for one in parts] == [2.0, 1.0] * 3, "the cap is compared on the second half"
 
 
 def test_an_exit_that_ends_nothing_is_told_of() -> None:
@@ -331,7 +394,7 @@ def test_the_cap_has_the_mean_length_of_the_policy() -> None:
 
 
 EAT = early_exit.EXITS[2]
-INLINE = [*(one.policy for one in fork_temperature.ARMS[1:]), EAT.policy(600), EAT.policy(600, placebo=True)]
+INLINE = [*(one.policy for one in fork_temperature.arms(0.25)[1:]), EAT.policy(600), EAT.policy(600, placebo=True)]
 
 
 @pytest.mark.parametrize("policy", INLINE)

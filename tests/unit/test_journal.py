@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,35 @@ def test_cut_off_at_every_byte(tmp_path: Path) -> None:
             assert list(journal.answers) == UNITS[: max(0, whole - 1)]
             journal.write(Unit("new", 0, "none"), answer("x"))
         assert list(read(path)[1]) == [*UNITS[: max(0, whole - 1)], Unit("new", 0, "none")]
+
+
+def test_what_no_encoding_has(tmp_path: Path) -> None:
+    """A server can cut a text in the middle of a pair of surrogates."""
+    with Journal(tmp_path, CONFIGURATION) as journal:
+        journal.write(UNITS[0], answer("\ud83d"))
+    assert read(tmp_path / NAME)[1] == {UNITS[0]: answer("\ud83d")}
+
+
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_, room = os.write, 100
+
+    def until_full(file: int, data: memoryview) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = write_(file, data[:room])
+        room -= taken
+        return taken
+
+    with Journal(tmp_path, CONFIGURATION) as journal:
+        journal.write(UNITS[0], answer("0"))
+        monkeypatch.setattr(os, "write", until_full)
+        with pytest.raises(OSError, match="No space left"):
+            journal.write(UNITS[1], answer("1"))
+        room = 10_000
+        journal.write(UNITS[2], answer("2"))
+        assert list(journal.answers) == [UNITS[0], UNITS[2]]
+    assert read(tmp_path / NAME)[1] == {UNITS[0]: answer("0"), UNITS[2]: answer("2")}
 
 
 def test_a_last_line_that_only_partly_reached_the_disk(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from forkpoint_clients import notes
 from forkpoint_clients.arms import Arm
 from forkpoint_clients.comparison import Scored, compare
 from forkpoint_clients.journal import Unit
@@ -20,7 +22,7 @@ from .test_comparison import made
 NAMES = ["none", "nowait", "<b>&x"]
 
 
-def report(names: list[str], **failures: str) -> Report:
+def report(names: list[str], several: Collection[str] = (), **failures: str) -> Report:
     answers: dict[Unit, Scored] = {}
     for seed, name in enumerate(names):
         answers |= made(name, 0.6 - 0.1 * seed, 100 + 20 * seed, seed, effect=1.0 if seed else None)
@@ -28,7 +30,7 @@ def report(names: list[str], **failures: str) -> Report:
         answers[unit] = Scored(answers[unit].answer, None, said)
     configuration = {"data": {"source": "<i>data", "questions": 40, "digest": "d"}, "samples": 3, "arms": []}
     arms = [Arm(name, None if name == "none" else "nowait") for name in names]
-    return Report(configuration, "exact", arms, compare(answers, names, len(answers)))
+    return Report(configuration, "exact", arms, compare(answers, names, len(answers), several=several))
 
 
 class Reader(HTMLParser):
@@ -99,6 +101,27 @@ def test_the_page_tells_what_was_found_and_what_is_known_against_it(page: str) -
     assert f"{found.arms[2].tokens.value:.0f} [" in reader.text
     assert "currentColor" in page
     assert "#010203" not in page
+
+
+@pytest.mark.parametrize("several", [{"none"}, {"nowait"}, {"none", "nowait"}])
+def test_arms_of_several_requests_are_not_in_the_caps(several: set[str]) -> None:
+    page = report(["none", "nowait"], several).page()
+    Reader().feed(page)
+    assert ("<h2>At equal length</h2>" in page) == (len(several) == 1)
+    assert page.count("<figure>") == (3 if len(several) == 1 else 1)
+    assert f"An answer of {', '.join(sorted(several))} takes several requests" in page
+    if several == {"nowait"}:
+        (header,) = re.findall("<tr><th>cut off at.*", page)
+        assert header == "<tr><th>cut off at<th>none</tr>"
+
+
+def test_what_a_reader_of_the_tables_must_know() -> None:
+    """Below the terminal's tables as on the page."""
+    one = report(["none", "nowait"])
+    said = list(one.said())
+    assert said[-1].startswith("what is known against nowait: ")
+    assert "27 to 51 %" in said[-1]
+    assert said[:-1] == [f"warning: {warning}" for warning in notes.warnings(one.comparison)] != []
 
 
 @pytest.mark.parametrize("names", [["none"], ["none", "nowait"]])

@@ -34,7 +34,7 @@ application = app("Compare policies on a data set: the same questions, the same 
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint ab …`; the exit status: 3 where the server was lost and the same command will go on."""
+    """Run `forkpoint ab …`; the exit status: 3 where the server was lost or the disk is full, and the same command will go on."""
     return run(application, "ab", arguments or ["--help"])
 
 
@@ -94,10 +94,17 @@ def compare_arms(
         raise fail("ab", error) from None
     except ServerLostError as error:
         raise fail("ab", f"{error}\nThe answers so far are in {out}; the same command goes on from there.", RESUMABLE) from None
+    except OSError as error:
+        raise fail("ab", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail(
             "ab", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
         ) from None
+
+
+def unwritable(error: OSError, out: Path) -> str:
+    """What is said where a folder or a disk does not take what is written."""
+    return f"cannot write: {error}\nThe answers so far are in {out}; once it can be written, the same command goes on from there."
 
 
 async def _run(
@@ -118,9 +125,12 @@ async def _run(
                 await _ask(prepared, journal, measure, concurrency, found, total, console)
             finally:
                 if found:
-                    report = Report(prepared.configuration, measure.name, asked.arms, compare(found, names, total))
+                    comparison = compare(found, names, total, several=prepared.several)
+                    report = Report(prepared.configuration, measure.name, asked.arms, comparison)
                     report.write(out)
-                    console.print(*tables(report.comparison))
+                    console.print(*tables(comparison))
+                    for said in report.said():
+                        console.print(said, markup=False, highlight=False, soft_wrap=True)
                     console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
 
 

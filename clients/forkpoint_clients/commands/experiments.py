@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,10 +49,21 @@ def list_experiments(server: Server = DEFAULT_URL, api_key: ApiKey = "none") -> 
 
 
 @application.command()
-def show(name: str, server: Server = DEFAULT_URL, api_key: ApiKey = "none") -> None:
+def show(
+    name: str,
+    effect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--effect", metavar="METRIC:SIZE", help="say how many more requests show an effect of this size; several times"
+        ),
+    ] = None,
+    server: Server = DEFAULT_URL,
+    api_key: ApiKey = "none",
+) -> None:
     """One experiment: its arms, its figures and what they say so far."""
+    effects = dict(_effect(text) for text in effect or ())
     with _asking(server, api_key) as client:
-        _show(client.experiments.get(name))
+        _show(client.experiments.get(name, effects), effects)
 
 
 @application.command()
@@ -130,7 +142,18 @@ def _paused(status: str) -> str:
     return " (paused)" if status == "paused" else ""
 
 
-def _show(one: Experiment) -> None:
+def _effect(text: str) -> tuple[str, float]:
+    metric, _, size = text.rpartition(":")
+    try:
+        found = float(size)
+    except ValueError:
+        found = math.nan
+    if not metric or not math.isfinite(found) or found <= 0:
+        raise fail(NAME, f"--effect must be METRIC:SIZE, as in correct:0.05, not {text!r}")
+    return metric, found
+
+
+def _show(one: Experiment, effects: Mapping[str, float]) -> None:
     console = Console()
     _said(one)
     counts = {count.arm: count for count in one.figures or ()}
@@ -149,17 +172,47 @@ def _show(one: Experiment) -> None:
     ratio = one.analysis.get("sample_ratio") or {}
     if ratio.get("passed") is False:
         console.print("The arms' numbers of units are not those of their weights: no verdict can be trusted.", style="bold red")
-        console.print(str(ratio.get("text") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
+        console.print(str(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
     elif one.analysis.get("verdict"):
         console.print(str(one.analysis["verdict"]), style="bold", markup=False)
     console.print(_metrics(one))
-    for warning in one.analysis.get("warnings") or ():
+    for said in _needed(one, effects):
+        console.print(said, markup=False, highlight=False)
+    for warning in _warnings(one):
         console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _of(one: Experiment) -> Mapping[str, Any]:
+    """The analysis of each metric."""
+    found: Mapping[str, Any] = (one.analysis or {}).get("metrics") or {}
+    return found
+
+
+def _needed(one: Experiment, effects: Mapping[str, float]) -> Iterator[str]:
+    """How many more requests it takes to see the effects that were asked for."""
+    for metric, size in effects.items():
+        if metric not in _of(one):
+            yield f"{metric}: the experiment has no such metric; it has {', '.join(_of(one))}"
+            continue
+        for arm, figures in _of(one)[metric]["arms"].items():
+            if "difference" in figures:
+                more = (figures["difference"].get("more_requests") or {}).get("requests")
+                told = (
+                    "too little is known yet to say how many more requests show" if more is None else f"{more:,} more requests show"
+                )
+                yield f"{metric} of {arm}: {told} an effect of {size:g} with a probability of 80 %"
+
+
+def _warnings(one: Experiment) -> Iterator[str]:
+    yield from (one.analysis or {}).get("warnings") or ()
+    for metric, about in _of(one).items():
+        if about.get("warning"):
+            yield f"{metric}: {about['warning']}"
 
 
 def _metrics(one: Experiment) -> Table:
     table = Table("metric", "role", "arm", "mean", "difference, always valid", "p (Holm)", "says", title="Metrics")
-    for metric, about in ((one.analysis or {}).get("metrics") or {}).items():
+    for metric, about in _of(one).items():
         for arm, figures in about["arms"].items():
             difference = figures.get("difference") or {}
             table.add_row(

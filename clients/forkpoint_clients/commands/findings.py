@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import datasets
 from ..asking import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
 from ..client import DEFAULT_URL
+from ..journal import NAME as JOURNAL
 from ..journal import Journal, JournalError
 from ..report import PAGE, RESULTS
 from ..scoring import scorer
-from .ab import INTERRUPTED, RESUMABLE
+from .ab import INTERRUPTED, RESUMABLE, unwritable
 from .options import ApiKey
 from .running import app, fail, run
 
@@ -35,16 +36,15 @@ FORMAT = 1
 EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
 EMBEDDED_TOKENS = 1000
 QUESTIONS, QUICK = 100, 16
-VERIFIED_SHARE, FEWEST_VERIFIED, QUICK_CONTINUATIONS = 5, 6, 8
-"""Positions are verified in every fifth question's text: each takes dozens of continuations."""
+QUICK_CONTINUATIONS = 8
 
-START = "there is no server: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
+START = "a server is needed: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
 
 application = app("Test published findings again, on the model behind a server.")
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint findings …`; the exit status: 3 where the server was lost and the same command will go on."""
+    """Run `forkpoint findings …`; the exit status: 3 where the server was lost or a disk is full and the same command goes on."""
     return run(application, "findings", arguments)
 
 
@@ -104,15 +104,19 @@ def findings(
         command = _command(names or [], server, model, data, score_by, extract, count, samples, seed, max_tokens, quick)
         asker = Asker(server, model, api_key=api_key, at_once=concurrency, retries=retries)
         report = asyncio.run(
-            _retest(chosen, setting, asker, concurrency, {"server": server, "model": model, **configuration}, command, out)
+            _retest(chosen, setting, asker, concurrency, {"server": asker.url, "model": model, **configuration}, command, out)
         )
         if markdown is not None:
             report.write_markdown(markdown)
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("findings", error) from None
     except ServerLostError as error:
-        hint = START if server == DEFAULT_URL else f"the answers so far are in {out}; the same command goes on from there"
-        raise fail("findings", f"{error}\n{hint}", RESUMABLE) from None
+        hints = [START] if server == DEFAULT_URL else []
+        if (out / JOURNAL).exists():
+            hints.insert(0, f"the answers so far are in {out}; the same command goes on from there")
+        raise fail("findings", "\n".join([str(error), *hints]), RESUMABLE) from None
+    except OSError as error:
+        raise fail("findings", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail(
             "findings", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
@@ -140,7 +144,6 @@ def _setting(
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
     setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
-    setting = replace(setting, verified_questions=max(FEWEST_VERIFIED, count // VERIFIED_SHARE))
     return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
 
 
@@ -162,6 +165,8 @@ async def _retest(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
         await asker.get("/models")
+        if await asker.is_forkpoint():
+            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))["fork_threshold"]
         with Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal, Progress(*columns, console=console) as progress:
             task = progress.add_task("asking", total=None)
             lab = Lab(setting, asker, journal, concurrency)

@@ -17,7 +17,7 @@ from ..retest.finding import Figure, Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
 from ..retest.measures import clustered, share
 from ..retest.verdict import Claim, Part
-from ..stats import ALPHA, Estimate, Floats
+from ..stats import ALPHA, Estimate, Floats, drawings, of_draws
 
 Worth = Callable[[Sequence[float], Sequence[str | None]], float]
 """Of some answers to one question, from their scores and from what each says."""
@@ -38,7 +38,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a tree's answers are worth, by (question, sample); `equal` is how many independent samples cost its mean `tokens`."""
+    """What a tree's answers are worth, by (question, sample); `equal` is how many independent samples cost its mean `tokens`.
+
+    The interval of `gain` allows for both costs being means of these questions only.
+    """
 
     worth: Mapping[tuple[str, int], float]
     tokens: float
@@ -65,7 +68,7 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
     for measure, worth in MEASURES.items():
         curves = {question: _curve(some, worth) for question, some in alone.items()}
         found[measure] = {
-            name: _measured(_said(answers, extract), curves, worth, each, leaves, half) for name, answers in trees.items()
+            name: _measured(_said(answers, extract), alone, curves, worth, leaves, half) for name, answers in trees.items()
         }
         rows += [
             ("independent samples", measure, f"{count}", f"{count * each:.0f}", f"{100 * right:.1f} %", "")
@@ -103,15 +106,16 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
 
 
 def _said(answers: Answers, extract: str) -> dict[tuple[str, int], Said]:
+    """The requests all of whose answers have a score: of the others it is not known what they are worth."""
     read = extractor(extract)
     return {
         key: Said(
-            tuple(score or 0.0 for score in one.scores),
+            scores,
             tuple(read(choice.text) if choice.finish_reason == "stop" else None for choice in one.answer.choices),
             one.tokens,
         )
         for key, one in answers.items()
-        if one.scores
+        if one.scores and len(scores := tuple(score for score in one.scores if score is not None)) == len(one.scores)
     }
 
 
@@ -125,20 +129,41 @@ def _alone(independent: Mapping[tuple[str, int], Said], leaves: int) -> dict[str
 
 def _measured(
     tree: Mapping[tuple[str, int], Said],
+    alone: Mapping[str, Sequence[Said]],
     curves: Mapping[str, Sequence[float]],
     worth: Worth,
-    each: float,
     leaves: int,
     alpha: float,
 ) -> Measured:
     here = {key: one for key, one in tree.items() if key[0] in curves}
     if not here:
         return Measured({}, math.nan, math.nan, Estimate(math.nan))
-    tokens = float(np.mean([one.tokens for one in here.values()]))
-    equal = float(np.clip(tokens / each, 1, leaves))
     own = {key: worth(one.scores, one.answers) for key, one in here.items()}
-    gains = [value - float(np.interp(equal, np.arange(1, leaves + 1), curves[key[0]])) for key, value in own.items()]
-    return Measured(own, tokens, equal, clustered(gains, [key[0] for key in own], alpha, bound=1.0))
+    names = sorted({question for question, _ in here})
+    of = {question: [key for key in here if key[0] == question] for question in names}
+    sums = np.array(
+        [
+            [
+                len(of[name]),
+                sum(here[key].tokens for key in of[name]),
+                sum(own[key] for key in of[name]),
+                len(of[name]) * float(np.mean([one.tokens for one in alone[name]])),
+                *(len(of[name]) * value for value in curves[name]),
+            ]
+            for name in names
+        ]
+    )
+
+    def gains(weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of weights [draws, questions]: the mean tokens, how many samples cost as much, and the gain over these; [draws] each."""
+        answers, spent, right, each, *curve = (weights @ sums).T
+        equal = np.clip(spent / each, 1, leaves)
+        beside = [np.interp(at, np.arange(1, leaves + 1), one) for at, one in zip(equal, np.array(curve).T, strict=True)]
+        return spent / answers, equal, (right - beside) / answers
+
+    (tokens,), (equal,), (gain,) = gains(np.ones((1, len(names))))
+    drawn = gains(drawings(len(names)))[2] if len(names) > 1 else np.zeros(0)
+    return Measured(own, float(tokens), float(equal), of_draws(float(gain), drawn, len(names), alpha))
 
 
 def _row(name: str, measure: str, one: Measured) -> tuple[str, ...]:

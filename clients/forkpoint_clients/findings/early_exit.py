@@ -111,7 +111,7 @@ def conclude(
     claims, rows = [], []
     shown: dict[str, Estimate] = {}
     rows.append(("no policy", wording.percent(average(base)), wording.count(average(base, tokens)), "", "", ""))
-    level = alpha / 2
+    level = alpha / (2 * len(EXITS))  # the verdict rests on two figures of each
     for one in EXITS:
         own, placebo, cap = answers[one.name], answers[f"{one.name}.placebo"], capped[one.name]
         to_cap, to_placebo = paired(own, cap, alpha=level), paired(own, placebo, alpha=level)
@@ -129,6 +129,7 @@ def conclude(
                         questions_of(cap),
                         "points",
                         level,
+                        questions_of(own) / max(1, questions_of(cap)),
                     ),
                     Part(f"{one.name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level),
                 ),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import wording
 from ..retest import drawing
-from ..retest.finding import Figure, Finding, Result, Table
+from ..retest.finding import Finding, Result, Table
 from ..retest.lab import BASE, Answers, Arm, Lab
 from ..retest.measures import average, effect, fired, paired, questions_of, tokens
+from ..retest.reading import Trace, traces
 from ..retest.verdict import Claim, Part
 from ..stats import ALPHA
 
@@ -23,25 +24,41 @@ def _hot(**when: Any) -> dict[str, Any]:
 
 
 FORKS = _hot(entropy_above="fork")
-SHARE = 0.25
-"""A quarter of the execution tokens: forks are by definition about a fifth of all, and a quarter of the rest is as many."""
+NAMES = (BASE.name, "forks", "random positions", "as many execution tokens", "all execution tokens")
+LEAST, STEP = 0.01, 2
+"""The share of the execution tokens is rounded, so that a few more texts hardly change what is asked."""
 
-ARMS = (
-    BASE,
-    Arm("forks", {"rules": [FORKS]}),
-    Arm("random positions", {"rules": [{"do": {"control": {"like": FORKS, "match": "positions"}}}]}),
-    Arm("as many execution tokens", {"rules": [_hot(entropy_below="fork", probability=SHARE)]}),
-    Arm("all execution tokens", {"rules": [_hot(entropy_below="fork")]}),
-)
+
+def arms(share: float) -> tuple[Arm, ...]:
+    """What is heated, beside nothing: forks, as many positions, this share of the execution tokens, and all of them."""
+    policies = (
+        FORKS,
+        {"do": {"control": {"like": FORKS, "match": "positions"}}},
+        _hot(entropy_below="fork", probability=share),
+        _hot(entropy_below="fork"),
+    )
+    return (BASE, *(Arm(name, {"rules": [rule]}) for name, rule in zip(NAMES[1:], policies, strict=True)))
+
+
+def share_of(found: Sequence[Trace]) -> tuple[float, float]:
+    """Which share of the reasoning tokens are forks, and which share of the others are as many."""
+    forks = sum(int((trace.in_reasoning & (trace.entropies > trace.threshold)).sum()) for trace in found)
+    others = sum(int(trace.in_reasoning.sum()) for trace in found) - forks
+    return forks / max(1, forks + others), min(1.0, max(LEAST, round(forks / max(1, others), STEP)))
 
 
 async def retest(lab: Lab) -> Result:
-    return conclude(await lab.ask(ARMS))
+    found = traces((await lab.ask([BASE]))[BASE.name])
+    if not found:
+        return Result((), notes=("No text has a whole trace.",))
+    forks, share = share_of(found)
+    return conclude(await lab.ask(arms(share)), forks, share)
 
 
-def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
-    base, forks, placebo, some, execution = (answers[arm.name] for arm in ARMS)
-    count, part_alpha = questions_of(base), alpha / 3
+def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, alpha: float = ALPHA) -> Result:
+    """`fork_share` of the reasoning tokens without a policy are forks; `share` of the execution tokens were heated."""
+    base, forks, placebo, some, execution = (answers[name] for name in NAMES)
+    count, part_alpha = questions_of(base), alpha / 4
     claim = Claim(
         f"Heating forks by {HEAT:g} does no harm, heating execution tokens does.",
         "arXiv:2506.01939: 71.67 -> 72.22 with forks at temperature 2; heated execution tokens end the ability",
@@ -65,6 +82,15 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
                 part_alpha,
             ),
             Part(
+                "forks less as many random positions",
+                paired(forks, placebo, alpha=part_alpha),
+                "above",
+                0.0,
+                count,
+                "points",
+                part_alpha,
+            ),
+            Part(
                 "forks less as many execution tokens",
                 paired(forks, some, alpha=part_alpha),
                 "above",
@@ -75,21 +101,22 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
             ),
         ),
     )
-    losses = {arm.name: paired(answers[arm.name], base) for arm in ARMS[1:]}
+    losses = {name: paired(answers[name], base) for name in NAMES[1:]}
     rows = tuple(
         (
-            arm.name,
-            wording.percent(average(answers[arm.name])),
-            wording.points(losses[arm.name]) if arm is not BASE else "",
-            wording.count(average(answers[arm.name], tokens)),
-            wording.count(average(answers[arm.name], fired)) if arm is not BASE else "",
-            wording.number(average(answers[arm.name], effect)),
+            name,
+            wording.percent(average(answers[name])),
+            wording.points(losses[name]) if name in losses else "",
+            wording.count(average(answers[name], tokens)),
+            wording.count(average(answers[name], fired)) if name in losses else "",
+            wording.number(average(answers[name], effect)),
         )
-        for arm in ARMS
+        for name in NAMES
     )
+    heated = {name: average(answers[name], fired).value for name in NAMES[1:4]}
+    doses = ", ".join(f"{heated[name]:.0f} ({name})" for name in heated)
     return Result(
         (claim,),
-        figures=(Figure("forks less random positions (their placebo)", paired(forks, placebo), "points"),),
         tables=(
             Table(
                 f"Temperature times {HEAT:g}, where",
@@ -108,6 +135,10 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         ),
         notes=(
             (
+                f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that {100 * share:.0f} % of the "
+                f"others were to be as many. Heated were, of an answer on average: {doses}; heat changes how long answers become."
+            ),
+            (
                 "The effect is the expected number of changed tokens. Where random positions lose no more than forks, it is "
                 "the number of heated tokens and not their being forks that is tolerated."
             ),
@@ -122,7 +153,8 @@ FINDING = Finding(
     source="arXiv:2506.01939",
     protocol=(
         f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
-        "positions (the placebo), at a random quarter of the tokens below it, which are about as many, and at all of these. "
+        "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a policy they "
+        "are as many, and at all of these. "
         f"Paired by question and seed. Less than {-100 * TOLERATED:g} points are called no loss."
     ),
     retest=retest,

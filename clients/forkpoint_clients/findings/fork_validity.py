@@ -39,12 +39,15 @@ class Tried:
 
 
 async def retest(lab: Lab) -> Result:
-    items = lab.setting.short[: lab.setting.verified_questions]
+    items = lab.setting.verified
     found = [trace for trace in traces((await lab.ask([BASE], items, 1))[BASE.name]) if trace.finished]
     positions, border = chosen(found, lab.setting.seed)
     texts = {trace.question: trace for trace in found}
     verified = await lab.verify(positions, texts)
-    return conclude(list(tried(verified, texts, border)), border, lab.setting.continuations)
+    places = list(tried(verified, texts, border))
+    # of more questions a fixed share is verified, of which a share is finished and has positions
+    each = lab.setting.verified_every * len(items) / max(1, len({one.question for one in places}))
+    return conclude(places, border, lab.setting.continuations, each=each)
 
 
 def chosen(found: Sequence[Trace], seed: int) -> tuple[dict[str, list[int]], float]:
@@ -80,7 +83,8 @@ def tried(verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[st
     ]
 
 
-def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: float = ALPHA) -> Result:
+def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0) -> Result:
+    """`each` is how many questions are asked for one whose text was verified."""
     names = sorted({one.question for one in found})
     sums = np.array([_sums([one for one in found if one.question == name]) for name in names]).reshape(len(names), 4)
     count = len(names)
@@ -101,6 +105,7 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
                     count,
                     "points",
                     alpha,
+                    each,
                 ),
             ),
         ),
@@ -109,7 +114,14 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             "of 25 forks verified by resampling in an earlier study, 1 lay in the top 20 % by entropy",
             (
                 Part(
-                    "verified forks that lie in the top fifth", _clipped(of(_within, alpha)), "below", 0.5, count, "percent", alpha
+                    "verified forks that lie in the top fifth",
+                    _clipped(of(_within, alpha)),
+                    "below",
+                    0.5,
+                    count,
+                    "percent",
+                    alpha,
+                    each,
                 ),
             ),
             headline=False,
@@ -153,6 +165,10 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             ),
         ),
         notes=(
+            (
+                f"{count} texts were verified, about one of {each:.3g} questions: so many more questions it takes, where a number "
+                "is needed."
+            ),
             (
                 f"High is above {border:.3f} nats, the 80th percentile of these texts. {continuations} continuations of each "
                 "alternative only find forks that change the outcome much: the shares are lower bounds."

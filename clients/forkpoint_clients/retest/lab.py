@@ -13,9 +13,9 @@ from typing import Any
 import openai
 
 from ..ab import seed_of
-from ..asking import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError, told
+from ..asking import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
 from ..datasets import Item
-from ..journal import Journal, Unit
+from ..journal import Journal, JournalError, Unit
 from ..scoring import Scorer, ScorerError
 from .reading import Reading, Trace, trace_of
 
@@ -61,7 +61,13 @@ class Setting:
     extract: str = "last_line"
     leaves: int = 4
     continuations: int = 12
-    verified_questions: int = 20
+    verified_every: int = 5
+    fewest_verified: int = 6
+
+    @property
+    def verified(self) -> Sequence[Item]:
+        """The questions in whose texts positions are verified: each takes dozens of continuations."""
+        return self.short[: max(self.fewest_verified, len(self.items) // self.verified_every)]
 
 
 @dataclass
@@ -87,7 +93,8 @@ class Lab:
     async def ask(self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None) -> dict[str, Answers]:
         """Answers by the arm's name, all arms with the same questions and seeds, in turns.
 
-        Raises CannotError where the server does not take a policy, and as Asker.ask does.
+        Raises CannotError where the server does not take a policy, JournalError where what is kept was answered under another, and
+        as Asker.ask does.
         """
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
         for arm in arms:
@@ -120,7 +127,7 @@ class Lab:
     async def verify(self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, Trace]) -> dict[str, list[dict[str, Any]]]:
         """What `POST /v1/forks` says of these positions of each question's text: question -> one object a position.
 
-        Raises CannotError where the server has no such route or refuses a text.
+        Raises CannotError where the server has no such route or refuses a text, and ServerLostError.
         """
         items = {item.id: item for item in self.setting.short}
         units = {
@@ -151,10 +158,12 @@ class Lab:
         }
         try:
             found = await self.asker.client.post("/forks", body=body, cast_to=dict[str, Any])
-        except openai.APIStatusError as error:
-            raise CannotError(f"POST /v1/forks: {told(error)}") from None
         except openai.APIError as error:
-            raise ServerLostError(f"{self.asker.url} does not answer: {told(error)}") from None
+            try:
+                refused = self.asker.reason(error)
+            except ServerRefusesError as refusal:
+                refused = str(refusal)
+            raise CannotError(f"POST /v1/forks: {refused}") from None
         return Answer(tokens=found["cost"]["tokens"], forkpoint=found["verification"])
 
     async def _answer(self, item: Item, sample: int, arm: Arm) -> Answer:
@@ -169,9 +178,16 @@ class Lab:
     async def _check(self, arm: Arm) -> None:
         if arm.key not in self._valid:
             try:
-                await self.asker.validate(arm.policy)
+                digest = (await self.asker.validate(arm.policy))["digest"]
             except ServerRefusesError as error:
                 raise CannotError(f"{arm.name}: {error}") from None
+            for unit, answer in self.journal.answers.items():
+                was = (answer.forkpoint or {}).get("digest") or digest
+                if unit.arm == arm.key and was != digest:
+                    raise JournalError(
+                        f"{self.journal.path.parent} holds answers under another policy: the digest of {arm.name!r} was {was}, is "
+                        f"{digest} at {self.asker.url}. Give another folder, or a server with the same policies to go on with it"
+                    )
             self._valid.add(arm.key)
 
     def _keep(self, unit: Unit, answer: Answer) -> None:

@@ -63,8 +63,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Into `results.json` and `report.html` of the folder."""
-        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(self.page(), encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:
         return self._rendered("findings.html.jinja", inline=Markup, general=notes.GENERAL)
@@ -78,7 +78,7 @@ class Report:
             folder.mkdir(exist_ok=True)
             (folder / f"{plot.name}.svg").write_text(_alone(plot.svg), encoding="utf-8")
         page = self._rendered("findings.md.jinja", folder=folder.name, general=notes.GENERAL)
-        file.write_text(re.sub(r"\n{3,}", "\n\n", page).strip() + "\n", encoding="utf-8")
+        file.write_text(re.sub(r"\n{3,}", "\n\n", page).strip() + "\n", encoding="utf-8", errors="backslashreplace")
 
     def _rendered(self, template: str, **more: Any) -> str:
         made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")

@@ -33,7 +33,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Part:
-    """A figure that a claim says to be on one side of `bound`, from so many questions; its interval covers 1 - `alpha`."""
+    """A figure that a claim says to be on one side of `bound`, from so many questions; its interval covers 1 - `alpha`.
+
+    `each` is how many questions are asked for one that the figure is of, where it is not of all: what is needed counts those.
+    """
 
     what: str
     estimate: Estimate
@@ -42,6 +45,7 @@ class Part:
     questions: int
     form: Form
     alpha: float = stats.ALPHA
+    each: float = 1.0
 
     @property
     def verdict(self) -> Verdict:
@@ -51,15 +55,18 @@ class Part:
         """
         one = self.estimate
         if self.questions < FEWEST_QUESTIONS:
-            return Verdict("undecided", max(FEWEST_QUESTIONS, self._needed() or 0))
-        if math.isnan(one.low) or math.isnan(one.high) or one.low == one.high:
+            return self._undecided(max(FEWEST_QUESTIONS, self._needed() or 0))
+        if math.isnan(one.low) or math.isnan(one.high) or one.high - one.low <= stats.ROUNDING:
             return Verdict("undecided")
         if one.low > self.bound:
             return Verdict("reproduced" if self.claimed == "above" else "not reproduced")
         if one.high < self.bound:
             return Verdict("reproduced" if self.claimed == "below" else "not reproduced")
         needed = self._needed()
-        return Verdict("undecided", None if needed is None else max(needed, self.questions + 1))
+        return self._undecided(None if needed is None else max(needed, self.questions + 1))
+
+    def _undecided(self, needed: int | None) -> Verdict:
+        return Verdict("undecided", None if needed is None else math.ceil(needed * self.each))
 
     def _needed(self) -> int | None:
         one = self.estimate
