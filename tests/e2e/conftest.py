@@ -38,7 +38,7 @@ class Watched:
             self.complaints.append(message.text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it runs, no other test can run an event loop
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
