@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.serving import ADMIN_KEY, API_KEY, Server, serving, write_random_model
 
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all servers' workers are bound to the same core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SHARED = {
-    "exact": {"exact_server", "exact_client", "other_server", "own_server", "collector"},
-    "server": {"server", "client"},
-}
-"""Groups of tests, by the servers that they share; the first that fits. The rest of the files with servers go by themselves."""
-BY_FILE = ("engine", "drop_in")
+EXACT_FILES = {"test_branching", "test_calibration", "test_forks", "test_other_model", "test_parallel", "test_spans"}
+"""Those that share the servers of the second group; the rest of `api/`, and the browser's tests, share those of the first."""
+BY_THEMSELVES = {"test_launch", "test_lost_telemetry", "test_monitoring"}
+"""Those that share no server with another file."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a group's tests run in one process; unit tests run in whichever is free."""
-    for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        group = next((name for name, servers in SHARED.items() if servers & used), None)
-        if group is None and item.path.parent.name in BY_FILE:
-            group = item.path.stem
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+class ByServer(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that share a server run in one process, engine tests of one file too, and unit tests in whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        if path.parent.name == "unit":
+            return nodeid
+        if path.parent.name in ("engine", "drop_in") or path.stem in BY_THEMSELVES:
+            return path.stem
+        return "exact" if path.stem in EXACT_FILES else "server"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    """The grouping is xdist's own, but for what a group is."""
+    return ByServer(config, log)
 
 
 CALM = """\
