@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 from forkpoint_server.demo import WEIGHTS
 
-START_SECONDS = 240
+START_SECONDS = 600
 COMMAND = Path(sys.executable).parent / "forkpoint"
 API_KEY, ADMIN_KEY = "test-key", "admin-key"
 

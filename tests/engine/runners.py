@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
-START_SECONDS = 240
-JOB_SECONDS = 240
+START_SECONDS = 600
+JOB_SECONDS = 600
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "max_num_seqs": 16,
     "disable_log_stats": False,
