@@ -80,11 +80,11 @@ def test_an_experiment_from_a_file_to_its_end(
     assert "calm 30.0%" in run("ramp", NAME, "calm", "0.3")
     with pytest.raises(openai.ConflictError):
         own.experiments.delete(NAME)
+    with pytest.raises(openai.NotFoundError, match="request"):
+        own.experiments.record(NAME, {"request_id": "chatcmpl-never", "metrics": {"correct": 1}})
     assert "is paused" in run("pause", NAME)
     assert "is stopped" in run("stop", NAME)
     assert "is deleted" in run("delete", NAME)
-    with pytest.raises(openai.NotFoundError, match="request"):
-        own.experiments.record(NAME, {"request_id": "chatcmpl-never", "metrics": {"correct": 1}})
     assert experiments.main(["show", NAME, "--server", server.api]) == 1
     assert NAME in capsys.readouterr().err
 
