@@ -86,7 +86,7 @@ def recorded(database: Engine, name: str) -> list[Any]:
 
 def waited(http: httpx.Client, name: str, requests: int) -> dict[str, Any]:
     """The experiment once so many requests are in its figures."""
-    for _ in range(50):
+    for _ in range(300):
         shown: dict[str, Any] = http.get(f"/experiments/{name}").raise_for_status().json()
         if sum(arm["requests"] for arm in shown["figures"]) == requests:
             return shown
