@@ -19,6 +19,8 @@ import httpx
 from forkpoint_server.demo import WEIGHTS
 
 START_SECONDS = 600
+CACHE_BYTES = 1 << 28
+"""Of a server's or an engine's key-value cache: a quarter of a million tokens of the embedded model. Several run at a time."""
 COMMAND = Path(sys.executable).parent / "forkpoint"
 API_KEY, ADMIN_KEY = "test-key", "admin-key"
 
@@ -55,7 +57,7 @@ def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [COMMAND, "serve", *arguments, "--port", str(port)],
+            [COMMAND, "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments, "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
@@ -107,6 +109,3 @@ def write_random_model(folder: Path) -> Path:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": {"type": "Lowercase"}}))
     return folder
-
-
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; the tests' models need little

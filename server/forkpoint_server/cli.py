@@ -18,9 +18,10 @@ TESTED_VLLM = ("0.32.0",)
 
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
-    "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384",
+    "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384", "--kv-cache-memory-bytes", "1G",
 )  # fmt: skip
-"""How the embedded model is served: short traces fill blocks of 32 tokens, and nothing needs compiling.
+"""How the embedded model is served: short traces fill blocks of 32 tokens, nothing needs compiling, and a
+gibibyte holds a million tokens.
 
 Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
 """
@@ -97,7 +98,6 @@ def parse(arguments: list[str]) -> Namespace:
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
     args: Namespace = parser.parse_args(arguments)
     if args.model_tag is None and args.model == parser.get_default("model"):
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; ample for two million parameters
         args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
     if args.model_tag is not None:
         args.model = args.model_tag

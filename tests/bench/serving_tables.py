@@ -36,7 +36,7 @@ def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
     """Random weights: only the shape matters to the cost. All requests stream, and have the same number of tokens."""
     arguments = (
         "--served-model-name", "qwen", "--load-format", "dummy", "--max-model-len", "1024",
-        "--max-num-seqs", str(max(concurrency)), "--reasoning-parser", "qwen3",
+        "--max-num-seqs", str(max(concurrency)), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", "1G",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -22,10 +22,11 @@ from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
 
-import tests.serving  # noqa: F401  # sets how much memory the engines take
+from tests.serving import CACHE_BYTES
 
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
+    "kv_cache_memory_bytes": CACHE_BYTES,
 }  # fmt: skip
 FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)

@@ -25,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
+from tests.serving import CACHE_BYTES
+
 START_SECONDS = 600
 JOB_SECONDS = 600
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "max_num_seqs": 16,
-    "disable_log_stats": False,
+    "disable_log_stats": False, "kv_cache_memory_bytes": CACHE_BYTES,
 }  # fmt: skip
 HERE = Path(__file__).parent
 INTERPRETED = {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
@@ -77,7 +79,6 @@ def runner(log: Path, *, v2: bool, environment: Mapping[str, str] | None = None,
     ours, theirs = socket.socketpair()
     paths = [str(HERE / "interpreter")] * v2 + [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
     variables = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         **os.environ,
         **(INTERPRETED if v2 else {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

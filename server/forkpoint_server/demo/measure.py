@@ -6,7 +6,6 @@ Writes forkpoint.json beside the weights: how often each token comes in answers 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -29,9 +28,8 @@ def _puzzles(draw: random.Random) -> list[Puzzle]:
 
 
 def main() -> None:
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
     tokenizer: Any = AutoTokenizer.from_pretrained(WEIGHTS)
-    llm = LLM(str(WEIGHTS), enforce_eager=True, block_size=32, max_num_seqs=64)
+    llm = LLM(str(WEIGHTS), enforce_eager=True, block_size=32, max_num_seqs=64, kv_cache_memory_bytes=1 << 30)
     messages: list[Any] = [[{"role": "user", "content": puzzle.prompt}] for puzzle in _puzzles(random.Random(1))]
     params = [SamplingParams(temperature=1.0, seed=number, max_tokens=MOST_TOKENS) for number in range(len(messages))]
     answers = [output.outputs[0].token_ids for output in llm.chat(messages, params)]
