@@ -71,13 +71,15 @@ def collecting() -> Iterator[Collector]:
         def log_message(self, *args: Any, **named: Any) -> None:
             """Say nothing: the test's output is not the collector's log."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector = Collector(f"http://127.0.0.1:{listening.server_port}/v1/traces")
-    Thread(target=listening.serve_forever, daemon=True).start()
-    try:
-        yield collector
-    finally:
-        listening.shutdown()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        collector = Collector(f"http://127.0.0.1:{listening.server_port}/v1/traces")
+        thread = Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield collector
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 def _value(value: AnyValue) -> Any:

@@ -20,6 +20,7 @@ from .serving import free_port
 
 MONITORING = Path(__file__).parents[1] / "monitoring"
 START_SECONDS = 60
+PATIENCE_SECONDS = 60
 
 HASTENED = {r"interval: \S+": "interval: 1s", r"offset \d+[hd]": "offset 1s"}
 """What is different in the rules of a test that has a minute: how often they are evaluated, and how old a past must be."""
@@ -52,6 +53,15 @@ class Prometheus:
         """What an expression gives now, by its labels."""
         found = self.get("query", query=expression)["result"]
         return {tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in found}
+
+    def awaited(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """The same, as soon as there is anything. Raises TimeoutError."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := self.values(expression)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{expression} gave nothing in {PATIENCE_SECONDS} s")
+            time.sleep(0.2)
+        return found
 
 
 @contextmanager

@@ -55,6 +55,12 @@ def _demo(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     return [demo(plan, sizes or DEMO_CONCURRENCY)]
 
 
+def _telemetry(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .serving_tables import TELEMETRY_CONCURRENCY, telemetry
+
+    return [telemetry(plan, sizes or TELEMETRY_CONCURRENCY)]
+
+
 def _kernel(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .kernel import ROWS, kernel
 
@@ -77,6 +83,7 @@ TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "kernel": _kernel,
     "demo": _demo,
     "qwen": _qwen,
+    "telemetry": _telemetry,
     "branching": _branching,
     "aa": _aa,
 }

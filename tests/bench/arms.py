@@ -73,9 +73,9 @@ def arms_of(
 
 
 def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
-    """Put each arm under the load, round by round, and set it against stock, the first arm, in the same round."""
+    """Put each arm under the load, round by round, and set it against the first one, mostly stock, in the same round."""
     for arm in arms:  # whatever is compiled, cached or read at a first request
-        warm = _run(load, arm, 1)  # the last one, stock's second, sets the length
+        warm = _run(load, arm, 1)  # the last one, the first's second time, sets the length
     waves = min(MOST_WAVES, max(FEWEST_WAVES, round(plan.seconds / warm.speed.seconds)))
     costs: dict[str, list[Cost]] = {arm.name: [] for arm in arms}
     for number in range(plan.rounds):
@@ -84,8 +84,8 @@ def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
             costs[arm.name].append(cost)
             said = f"{load.what}, round {number + 1} of {plan.rounds}: {arm.name}, {cost.speed.tokens_per_second:.1f} tokens/s"
             print(said, file=sys.stderr, flush=True)
-    stock = costs[arms[0].name]
-    return [_row(load, arm, costs[arm.name], stock) for arm in arms[1:]]
+    first, *others = arms
+    return [_row(load, arm, costs[arm.name], first, costs[first.name]) for arm in others]
 
 
 def _run(load: Load, arm: Arm, waves: int) -> Cost:
@@ -96,15 +96,15 @@ def _run(load: Load, arm: Arm, waves: int) -> Cost:
     return Cost(speed, arm.server.processor_seconds() - before)
 
 
-def _row(load: Load, arm: Arm, own: list[Cost], stock: list[Cost]) -> Row:
-    rounds = [mine.ratios(theirs) for mine, theirs in zip(own, stock, strict=True)]
+def _row(load: Load, arm: Arm, own: list[Cost], first: Arm, firsts: list[Cost]) -> Row:
+    rounds = [mine.ratios(theirs) for mine, theirs in zip(own, firsts, strict=True)]
     columns = [[ratio for ratio in column if ratio is not None] for column in zip(*rounds, strict=True)]
     return Row(
         what=load.what,
         arm=arm.name,
         ratios=tuple(Ratio(tuple(column)) if column else None for column in columns),
         goal=arm.goal,
-        aside=f"{_median(own):.1f} tokens/s, stock {_median(stock):.1f}",
+        aside=f"{_median(own):.1f} tokens/s, {first.name} {_median(firsts):.1f}",
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.serving import COMMAND, Server, free_port
 START_SECONDS = 900  # vLLM may compile the model first
 STOCK = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 FORKPOINT = (str(COMMAND), "serve")
+TOO_LONG = 108
+"""Characters of a path that no Unix socket can have."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,25 @@ def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterat
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[ServerProcess]:
+def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """Two Forkpoints with the embedded model, until the block ends. The first has no place for the socket that records come by."""
+    (unusable := folder / ("t" * TOO_LONG)).mkdir()
+    silent = {"TMPDIR": str(unusable), "VLLM_RPC_BASE_PATH": str(folder)}  # vLLM's own sockets are where they can be
+    with ExitStack() as stack:
+        first = stack.enter_context(_running(FORKPOINT, folder / "without.log", silent))
+        assert "no telemetry" in first.log.read_text()
+        second = stack.enter_context(_running(FORKPOINT, folder / "with.log"))
+        yield first, second
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
-        )
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=log.parent,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
     server = ServerProcess(f"http://127.0.0.1:{port}", log, process)
     try:
         _wait_until_healthy(process, server)

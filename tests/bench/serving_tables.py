@@ -13,10 +13,10 @@ from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_server.cli import DEMO_ARGUMENTS
 from forkpoint_server.demo import SERVED_NAME
 
-from .arms import COLUMNS, Load, Plan, arms_of, compare
+from .arms import COLUMNS, Arm, Load, Plan, arms_of, compare
 from .load import Json
 from .model import write_qwen
-from .servers import both
+from .servers import both, without_and_with_telemetry
 from .tables import Table
 
 QWEN_TOKENS = 48
@@ -26,6 +26,7 @@ DEMO_CONCURRENCY = (64,)
 DEMO_GOALS: dict[str | None, float | None] = {None: None, "observe": 0.95, "nowait": None}
 DEMO_TOKENS = 400  # an easy puzzle takes about 100; the few answers that go astray shall not be the whole end of a round
 DEMO_PUZZLES = 900
+TELEMETRY_CONCURRENCY = (32,)
 NOTES = (
     "`stock, again` is stock against itself, at the end of each round: what differs there is noise.",
     "CPU time is that of the server and its engine, per token; other work on the machine disturbs it less than the rest.",
@@ -53,13 +54,32 @@ def demo(plan: Plan, concurrency: Sequence[int]) -> Table:
     """Real puzzles and real answers. A step takes a few milliseconds here, so this shows the overhead at its largest."""
     with tempfile.TemporaryDirectory() as folder, both(Path(folder), ["--model", *DEMO_ARGUMENTS], []) as servers:
         arms, notes = arms_of(*servers, DEMO_GOALS)
-        loads = [
-            Load(f"{count} at once, {kind}", count, partial(_demo_bodies, stream=stream))
-            for count in concurrency
-            for kind, stream in (("whole answers", False), ("streams", True))
-        ]
-        rows = [row for load in loads for row in compare(load, arms, plan)]
+        rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]
     return Table("demo", "the embedded model on puzzles", COLUMNS, rows, [*NOTES, *notes])
+
+
+def telemetry(plan: Plan, concurrency: Sequence[int]) -> Table:
+    """The kernel at work in both servers; to one of them its records come."""
+    with tempfile.TemporaryDirectory() as folder, without_and_with_telemetry(Path(folder)) as (without, recorded):
+        arms = [
+            Arm("without", without, "observe"), Arm("with", recorded, "observe"), Arm("with, no policy", recorded),
+            Arm("without, again", without, "observe"),
+        ]  # fmt: skip
+        rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]
+    columns = tuple(column.replace("stock", "one without") for column in COLUMNS)
+    notes = (
+        "All ask for `observe`, but for `with, no policy`, of which nothing is recorded.",
+        "`without, again` shows what is noise.",
+    )
+    return Table("telemetry", "the embedded model with telemetry and without", columns, rows, notes)
+
+
+def _demo_loads(concurrency: Sequence[int]) -> list[Load]:
+    return [
+        Load(f"{count} at once, {kind}", count, partial(_demo_bodies, stream=stream))
+        for count in concurrency
+        for kind, stream in (("whole answers", False), ("streams", True))
+    ]
 
 
 def _qwen_bodies(count: int) -> list[Json]:

@@ -28,9 +28,9 @@ class Page:
         return generate_latest(self.registry).decode()
 
 
-def printed(window: Window, page: Page, seconds: float) -> str:
+def printed(window: Window, page: Page, seconds: float, width: int = 160) -> str:
     output = io.StringIO()
-    Console(width=160, file=output).print(show(window, window.add(read(page.text(), seconds)), "http://here"))
+    Console(width=width, file=output).print(show(window, window.add(read(page.text(), seconds)), "http://here"))
     return output.getvalue()
 
 
@@ -80,6 +80,21 @@ def test_all_is_shown() -> None:
     assert ["nowait", "4.0", "100", "20", "%"] in [line[:5] for line in lines]
     assert ["branch", "0.3", "0", "3"] in lines
     assert ["try", "calm", "0.7", "7", "correct", "0.500", "(2)"] in lines
+
+
+def test_a_terminal_of_80_columns_breaks_no_name_and_no_figure() -> None:
+    page, window = Page(), Window(30)
+    printed(window, page, 0.0)
+    for policy in ("nowait (shadow)", "dual-temperature"):
+        page.requests.labels(policy, "", "stop").inc(4000)
+        page.tokens.labels(policy, "planning").inc(20_000)
+        page.tokens.labels(policy, "execution").inc(80_000)
+    for outcome in ("stop", "length", "outvoted", "refused"):
+        page.branches.labels("branch", outcome).inc(12_345)
+    lines = [line.split() for line in printed(window, page, 10.0, width=80).splitlines()]
+    assert ["dual-temperature", "400.0", "10000", "20", "%"] in [line[:5] for line in lines]
+    assert ["nowait", "(shadow)", "400.0", "10000"] in [line[:4] for line in lines]
+    assert ["branch", "4938.0", "0", "12345", "12345", "12345", "12345"] in lines
 
 
 def test_the_names_of_policies_are_no_markup() -> None:

@@ -65,16 +65,9 @@ def _lost(change: Change) -> Text:
 
 def _policies(change: Change) -> Table:
     table = _table(
-        "policy",
-        "choices/s",
-        "tokens/s",
-        "planning",
-        "entropy: forks, rest",
-        "fired /1k",
-        "changed /1k",
-        "connectors /1k",
-        "reasoning",
-    )
+        "policy", "choices\n/s", "tokens\n/s", "forks", "entropy:\nfork, rest", "fired\n/1k", "changed\n/1k",
+        "connec-\ntors/1k", "reason-\ning",
+    )  # fmt: skip
     named = set(change.values("forkpoint_requests_total", "policy")) | set(change.values(TOKENS, "policy"))
     for policy in sorted(named, key=lambda one: -change.is_now("forkpoint_requests_total", policy=one))[:MOST_ROWS]:
         planning, execution = (change.rate(TOKENS, policy=policy, role=role) for role in ROLES)
@@ -97,7 +90,7 @@ def _policies(change: Change) -> Table:
 
 def _branches(change: Change) -> Table:
     outcomes = change.values("forkpoint_branches_total", "outcome")
-    table = _table("branching policy", "branches/s", "tokens shared/s", *(f"{one}, since start" for one in outcomes))
+    table = _table("branching policy", "branches\n/s", "tokens\nshared /s", *(f"{one}\nso far" for one in outcomes))
     for policy in change.values("forkpoint_branches_total", "policy")[:MOST_ROWS]:
         table.add_row(
             Text(policy),
@@ -109,7 +102,7 @@ def _branches(change: Change) -> Table:
 
 
 def _arms(change: Change) -> Table:
-    table = _table("experiment", "arm", "requests/s", "requests", "outcomes posted here, mean (number)")
+    table = _table("experiment", "arm", "requests\n/s", "requests\nso far", "outcomes posted here,\nmean (number)")
     requests, outcomes = "forkpoint_experiment_requests_total", "forkpoint_experiment_outcome"
     for experiment in change.values(requests, "experiment")[:MOST_ROWS]:
         for arm in change.values(requests, "arm", experiment=experiment):
@@ -139,7 +132,8 @@ def _share(planning: float, execution: float) -> str:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, expand=True)
+    """As wide as the screen; on one of 80 columns only a blank parts the figures."""
+    table = Table(box=box.SIMPLE_HEAD, expand=True, padding=0)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
     return table

@@ -11,6 +11,7 @@ import { drawnAlone, named } from "./visible.js";
 
 const LEAVE_MILLISECONDS = 220;
 const EDGE = 8; // pixels that stay free beside it
+const TOUCHED = matchMedia("(hover: none)"); // where the card is at the screen's foot, and would cover what was touched
 
 export class Card {
   constructor() {
@@ -98,6 +99,8 @@ export class Card {
     const top = below + height + EDGE <= innerHeight || above < EDGE ? below : above;
     this.element.style.left = `${left + scrollX}px`;
     this.element.style.top = `${top + scrollY}px`;
+    const covered = beside.bottom + EDGE - this.element.getBoundingClientRect().top;
+    if (covered > 0 && TOUCHED.matches && getComputedStyle(this.element).position === "fixed") scrollBy(0, covered);
   }
 }
 

@@ -96,6 +96,7 @@ export class Column {
 
   /** @param {number} position @param {"pointer" | "keys"} by */
   #open(position, by) {
+    this.plot.mark(position);
     this.#show(position);
     if (by === "keys") this.card.enter();
   }

@@ -26,14 +26,16 @@ export function told(one, other, go) {
   const button = element("button", { type: "button", class: "link", onclick: go }, `at token ${at}`);
   return [
     at === 0 ? "They differ from the beginning, " : `The same for ${counted(at, "token")}; they part `, button, ": ",
-    ...side(one, at), ", ", ...side(other, at), ".",
+    ...side(one, other, at), ", ", ...side(other, one, at), ".",
   ];
 }
 
-/** @param {Run} run @param {number} at @returns {(Node | string)[]} */
-function side(run, at) {
+/** Up to here both have the same text, so that what one is told of the alternatives also holds for the other. */
+/** @param {Run} run @param {Run} other @param {number} at @returns {(Node | string)[]} */
+function side(run, other, at) {
   const token = run.tokens[at];
   if (!token) return [`${run.name} ended`];
-  const point = token.change ?? token.fork, share = point?.alternatives.find((one) => one.token_id === token.id)?.probability;
+  const offered = [token, other.tokens[at]].flatMap((one) => (one?.change ?? one?.fork)?.alternatives ?? []);
+  const share = offered.find((one) => one.token_id === token.id)?.probability;
   return [`${run.name} drew `, element("code", {}, ...drawnToken(token, true)), ...(share === undefined ? [] : [` (${percent(share)} before any policy)`])];
 }

@@ -23,11 +23,14 @@ export function element(tag, properties = {}, ...children) {
 export const byId = (id) => document.getElementById(id);
 
 /** @param {number} nats */
-export const inNats = (nats) => `${nats.toFixed(nats < 0.01 && nats > 0 ? 4 : 2)} nats`;
+export const inNats = (nats) =>
+  nats > 0 && nats < 0.00005 ? "< 0.0001 nats" : `${nats.toFixed(nats < 0.01 && nats > 0 ? 4 : 2)} nats`;
 
 /** @param {number} probability */
-export const percent = (probability) =>
-  probability >= 0.1 ? `${(100 * probability).toFixed(0)} %` : `${(100 * probability).toFixed(probability < 0.001 ? 2 : 1)} %`;
+export const percent = (probability) => {
+  if (probability > 0 && probability < 0.00005) return "< 0.01 %";
+  return `${(100 * probability).toFixed(probability >= 0.1 ? 0 : probability < 0.001 ? 2 : 1)} %`;
+};
 
 /** @param {number} number @param {string} one @param {string} [many] */
 export const counted = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

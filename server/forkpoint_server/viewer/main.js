@@ -5,7 +5,7 @@ import { offered } from "./asking.js";
 import { Card } from "./card.js";
 import { Column } from "./column.js";
 import { difference, told } from "./comparison.js";
-import { byId } from "./elements.js";
+import { byId, element } from "./elements.js";
 import { learn } from "./families.js";
 import { Legend } from "./legend.js";
 import { PolicyChoice } from "./policies.js";
@@ -15,6 +15,7 @@ import { tabbed } from "./tabs.js";
 import { theming } from "./theme.js";
 
 /** @typedef {import("./types.js").Asked} Asked */
+/** @typedef {import("./trace.js").Trace} Trace */
 
 const EXAMPLES = { countdown: "Use 3, 7, 2, 11 to make 17." };
 const NAMES = ["A", "B"];
@@ -87,9 +88,10 @@ function asked(policy) {
   };
 }
 
-/** How one would go on from a trace: under its policy, where that is one that is known by name. @param {string | null} policy @param {string | null} digest */
-function askedAs(policy, digest) {
-  return asked(policies.some((one) => one.name === policy && one.digest === digest) ? policy : "none");
+/** How one would go on from a trace: under its policy, where that is one that is known by name. @param {Trace | null} trace */
+function askedAs(trace) {
+  const named = policies.find((one) => one.name === trace?.policy && one.digest === trace?.digest)?.name;
+  return asked(named && trace?.shadow ? { use: named, shadow: true } : (named ?? "none"));
 }
 
 async function run() {
@@ -151,9 +153,8 @@ async function load() {
 function describe() {
   const chosen = [policyA, policyB].map((choice) => policies.find((one) => one.name === choice.select.value)).filter((one) => one);
   byId("described").replaceChildren(...chosen.flatMap((one, number) => {
-    const name = document.createElement("b");
-    name.textContent = one.name;
-    return [number ? " — " : "", name, ` ${one.description ?? ""}`];
+    const parts = String(one.description ?? "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+    return [number ? " — " : "", element("b", {}, one.name), " ", ...parts];
   }));
 }
 
@@ -170,7 +171,7 @@ submits("open", () => open([byId("open-id").value.trim(), byId("open-beside").va
 submits("paste", async () => {
   const body = pasted(byId("paste-prompt").value, byId("paste-text").value, byId("model").value);
   const [column] = begin(["given text"]);
-  await shown(column, column.run.read(body, askedAs(null, null)));
+  await shown(column, column.run.read(body, askedAs(null)));
   remember();
 });
 submits("key", async () => {

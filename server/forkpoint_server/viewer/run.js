@@ -43,13 +43,13 @@ export class Run {
     return this.#during((signal) => generate(trace, asked, { messages }, () => this.#grown(), signal));
   }
 
-  /** A request that is there already; `asked` is how one would go on from it. @param {string} id @param {(policy: string | null, digest: string | null) => Asked} asked */
+  /** A request that is there already; `asked` is how one would go on from it. @param {string} id @param {(trace: Trace) => Asked} asked */
   load(id, asked) {
     const trace = this.#add(new Trace());
     this.loaded = true;
     return this.#during(async () => {
       await follow(trace, id, () => this.#grown());
-      this.asked = asked(trace.policy, trace.digest);
+      this.asked = asked(trace);
     });
   }
 

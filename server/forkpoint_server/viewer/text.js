@@ -29,7 +29,8 @@ export class Text {
       onpointerleave: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && told.moved(null, "pointer"),
       onclick: (/** @type {MouseEvent} */ event) => this.#open(event),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
-      onfocus: () => this.cursor === null && this.tokens.length && this.move(0),
+      // By the keys: what was touched is another token than the first.
+      onfocus: () => this.cursor === null && this.tokens.length && this.element.matches(":focus-visible") && this.move(0),
     });
   }
 
