@@ -103,7 +103,7 @@ def test_what_is_needed_are_questions_that_are_asked() -> None:
     assert (replace(fifth, questions=6).verdict.needed or 0) >= 5 * 10
     items = [Item("q", ())] * 100
     setting = Setting(items, items, scorer("exact"))
-    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 6)
+    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 10)
     tried = [fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2) for n in range(24) for high in (True, False)]
     alone, shared = fork_validity.conclude(tried, 0.5, 8), fork_validity.conclude(tried, 0.5, 8, each=5.0)
     assert alone.verdict.needed is not None
