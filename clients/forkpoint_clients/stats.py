@@ -2,8 +2,8 @@
 
 Means and paired differences have the sandwich interval of statsmodels (clustered by question, Student's t with as many degrees of
 freedom as questions, less one): deterministic, and where each question has as many answers it is the t-interval of the questions'
-means. Differences of scores are bounded, and mostly nought where two arms agree: theirs is adjusted (see `cautious`). What has no such
-formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
+means. Differences of scores are bounded, and mostly nought where two arms agree: theirs is adjusted (see `cautious`). What has no
+such formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Estimate:
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that a difference can have, of which the interval is then `cautious`. Without it, the interval
-    of clusters that all have the same mean is a point. Raises ValueError without values.
+    `bound` is the largest absolute value that a difference can have, of which the interval is then `cautious`. Without it, the
+    interval of clusters that all have the same mean is a point. Raises ValueError without values.
     """
     data = np.asarray(values, np.float64)
     if not len(data):
@@ -77,9 +77,9 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
 def cautious(value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA) -> Estimate:
     """The interval of a mean difference that cannot exceed `bound`, as if one more cluster had come out either way by all of it.
 
-    Bonett and Price (2012) for paired shares. Where arms differ in few clusters their spread is mostly seen too small, and Student's
-    interval holds the truth too seldom (87 % instead of 95 % where one of 50 pairs in ten differs); where they differ in none it would
-    have no width. `error` is the standard error that was seen, and stays the estimate's own.
+    Bonett and Price (2012) for paired shares. Where arms differ in few clusters their spread is mostly seen too small, and
+    Student's interval holds the truth too seldom (87 % instead of 95 % where a tenth of 50 pairs differ, all one way); where they
+    differ in none it would have no width. `error` is the standard error that was seen, and stays the estimate's own.
     """
     more = clusters + 2
     squares = (clusters - 1) * clusters * error**2 + clusters * value**2 + 2 * bound**2
