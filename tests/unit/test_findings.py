@@ -267,6 +267,20 @@ def test_fork_validity_finds_what_is_planted() -> None:
     assert words(fork_validity.conclude([], 0.5, 16)) == ["undecided", "undecided"]
 
 
+def test_few_verified_forks_decide_nothing() -> None:
+    """One low-entropy position in each of 5 of 10 texts: the test of signs gives 0.06, and a bootstrap would be certain."""
+    found = [
+        fork_validity.Tried(f"q{text}", high, 1.0, not high and place == 0 and text < 5, 0.2)
+        for text in range(10)
+        for high in (True, False)
+        for place in range(3)
+    ]
+    (part,) = fork_validity.conclude(found, 0.5, 12).claims[0].parts
+    assert part.estimate.value == pytest.approx(-5 / 30)
+    assert part.estimate.high > 0
+    assert part.verdict.word == "undecided"
+
+
 def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
     found = [trace(f"q{n}", [" a"] * 50, [1.0 if place % 5 == 0 else 0.01 for place in range(50)], reasoning=40) for n in range(3)]
     positions, border = fork_validity.chosen(found, seed=1)
