@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,13 @@ def _python(name: str) -> Scorer:
     if not callable(found):
         raise ValueError(f"{name}: {path} has no function {function!r}")  # noqa: TRY004  # as of any wrong name
     measure: Callable[[str, Any], float] = found
-    return Scorer(name, lambda item, text: measure(text, item.answer), needs_answer=False)
+    alone = threading.Lock()  # answers are scored side by side, and a user's function need not expect that
+
+    def run(item: Item, text: str) -> float:
+        with alone:
+            return measure(text, item.answer)
+
+    return Scorer(name, run, needs_answer=False)
 
 
 def _module(file: Path, name: str) -> ModuleType:

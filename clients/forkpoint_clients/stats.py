@@ -2,7 +2,8 @@
 
 Means and paired differences have the sandwich interval of statsmodels (clustered by question, Student's t with as many degrees of
 freedom as questions, less one): deterministic, and where each question has as many answers it is the t-interval of the questions'
-means. What has no such formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
+means. Differences of scores are bounded, and mostly nought where two arms agree: theirs is adjusted (see `cautious`). What has no
+such formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
 """
 
 from __future__ import annotations
@@ -49,9 +50,8 @@ class Estimate:
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that can be. With it, clusters that all have the same mean still get an interval: as many
-    of them can have missed a share of 1 - alpha**(1 / clusters) of others. Without it, theirs is a point. Raises ValueError
-    without values.
+    `bound` is the largest absolute value that a difference can have, of which the interval is then `cautious`. Without it, the
+    interval of clusters that all have the same mean is a point. Raises ValueError without values.
     """
     data = np.asarray(values, np.float64)
     if not len(data):
@@ -61,18 +61,38 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     if count < 2:
         return Estimate(value)
     sums = np.bincount(groups, data - value)
-    if np.all(np.abs(sums) <= ROUNDING * max(1.0, float(np.abs(data).max())) * np.bincount(groups)):
-        return _all_the_same(value, count, alpha, bound)
+    same = bool(np.all(np.abs(sums) <= ROUNDING * max(1.0, float(np.abs(data).max())) * np.bincount(groups)))
+    if same and bound is None:
+        return Estimate(value, value, value, 0.0, 1.0 if abs(value) < ROUNDING else min(1.0, 2 * 0.5**count))
+    if same and bound is not None:
+        return cautious(value, 0.0, count, bound, alpha)
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    error = float(fit.bse[0])
+    if bound is not None:
+        return cautious(value, error, count, bound, alpha)
     low, high = fit.conf_int(alpha)[0]
-    return Estimate(value, float(low), float(high), float(fit.bse[0]), float(fit.pvalues[0]))
+    return Estimate(value, float(low), float(high), error, float(fit.pvalues[0]))
 
 
-def _all_the_same(value: float, clusters: int, alpha: float, bound: float | None) -> Estimate:
-    missed = 0.0 if bound is None else 1 - alpha ** (1 / clusters)
-    far = bound or 0.0
-    p = 1.0 if abs(value) < ROUNDING else min(1.0, 2 * 0.5**clusters)
-    return Estimate(value, value - missed * (far + value), value + missed * (far - value), 0.0, p)
+def cautious(value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA) -> Estimate:
+    """The interval of a mean difference that cannot exceed `bound`, as if one more cluster had come out either way by all of it.
+
+    Bonett and Price (2012) for paired shares. Where arms differ in few clusters their spread is mostly seen too small, and
+    Student's interval holds the truth too seldom (87 % instead of 95 % where a tenth of 50 pairs differ, all one way); where they
+    differ in none it would have no width. `error` is the standard error that was seen, and stays the estimate's own.
+    """
+    more = clusters + 2
+    squares = (clusters - 1) * clusters * error**2 + clusters * value**2 + 2 * bound**2
+    middle = clusters * value / more
+    spread = math.sqrt((squares - more * middle**2) / ((more - 1) * more))
+    student = distributions.t(clusters - 1)
+    far = float(student.ppf(1 - alpha / 2)) * spread
+    missed, least = 0.0, 0.0
+    if error < ROUNDING:  # what share of others so many alike can have missed, and the p-value of the test of signs
+        missed, least = 1 - alpha ** (1 / clusters), min(1.0, 2 * 0.5**clusters)
+    low = max(-bound, min(value - missed * (bound + value), middle - far))
+    high = min(bound, max(value + missed * (bound - value), middle + far))
+    return Estimate(value, low, high, error, max(least, float(2 * student.sf(abs(middle) / spread))))
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
@@ -156,15 +176,10 @@ def drawings(clusters: int, draws: int = DRAWS) -> Floats:
 
 
 def of_draws(value: float, drawn: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
-    """A difference of scores, from what it is in draws of clusters: Student's t with their spread, which holds for few clusters."""
+    """A difference of scores, from what it is in draws of clusters: as `mean` has those, with the draws' spread."""
     if clusters < 2:
         return Estimate(value)
-    error = float(drawn.std()) * math.sqrt(clusters / (clusters - 1))
-    if error < 1e-12:
-        return _all_the_same(value, clusters, alpha, 1.0)
-    student = distributions.t(clusters - 1)
-    far = float(student.ppf(1 - alpha / 2)) * error
-    return Estimate(value, max(-1.0, value - far), min(1.0, value + far), error, float(2 * student.sf(abs(value) / error)))
+    return cautious(value, float(drawn.std()) * math.sqrt(clusters / (clusters - 1)), clusters, 1.0, alpha)
 
 
 def _caps(tokens: Floats) -> Floats:

@@ -18,6 +18,8 @@ from forkpoint_clients.commands.ab import RESUMABLE, main
 from forkpoint_clients.datasets import Item
 from forkpoint_clients.journal import Journal, Unit, read
 
+from tests.serving import free_port
+
 from .scripted import completion, error, scripted
 
 ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number) for number in range(12)]
@@ -172,6 +174,14 @@ def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, caps
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert 0 < results["answered"] < results["asked"] == 80
         assert "not complete" in results["warnings"][0]
+
+
+def test_a_server_that_was_never_there_leaves_nothing_to_go_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}/v1"
+    assert main([*lines(tmp_path), "--server", nowhere, "--out", str(tmp_path / "out"), "--retries", "0"]) == RESUMABLE
+    said = capsys.readouterr().err
+    assert f"{nowhere} does not answer" in said
+    assert "answers so far" not in said
 
 
 @pytest.mark.parametrize("out", ["a file", "full"])

@@ -103,7 +103,7 @@ def test_what_is_needed_are_questions_that_are_asked() -> None:
     assert (replace(fifth, questions=6).verdict.needed or 0) >= 5 * 10
     items = [Item("q", ())] * 100
     setting = Setting(items, items, scorer("exact"))
-    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 6)
+    assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 10)
     tried = [fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2) for n in range(24) for high in (True, False)]
     alone, shared = fork_validity.conclude(tried, 0.5, 8), fork_validity.conclude(tried, 0.5, 8, each=5.0)
     assert alone.verdict.needed is not None
@@ -265,6 +265,20 @@ def test_fork_validity_finds_what_is_planted() -> None:
     assert words(fork_validity.conclude(tried(0.1, 0.5, 1), 0.5, 16)) == ["not reproduced", "reproduced"]
     assert words(fork_validity.conclude(tried(0.3, 0.3, 2), 0.5, 16))[0] == "undecided"
     assert words(fork_validity.conclude([], 0.5, 16)) == ["undecided", "undecided"]
+
+
+def test_few_verified_forks_decide_nothing() -> None:
+    """One low-entropy position in each of 5 of 10 texts: the test of signs gives 0.06, and a bootstrap would be certain."""
+    found = [
+        fork_validity.Tried(f"q{text}", high, 1.0, not high and place == 0 and text < 5, 0.2)
+        for text in range(10)
+        for high in (True, False)
+        for place in range(3)
+    ]
+    (part,) = fork_validity.conclude(found, 0.5, 12).claims[0].parts
+    assert part.estimate.value == pytest.approx(-5 / 30)
+    assert part.estimate.high > 0
+    assert part.verdict.word == "undecided"
 
 
 def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forkpoint_clients.asking import Answer, Choice
+from forkpoint_clients.comparison import score
 from forkpoint_clients.datasets import DataError, Item, read
+from forkpoint_clients.journal import Unit
 from forkpoint_clients.scoring import ScorerError, scorer
 
 
@@ -40,13 +43,18 @@ SCORED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "text", "score"), SCORED)
-def test_scores(name: str, answer: Any, text: str, score: float) -> None:
-    assert scorer(name).score(item(answer), text) == score
+@pytest.mark.parametrize(("name", "answer", "text", "expected"), SCORED)
+def test_scores(name: str, answer: Any, text: str, expected: float) -> None:
+    assert scorer(name).score(item(answer), text) == expected
 
 
 FUNCTIONS = """
-import sys
+import sys, time
+INSIDE = []
+def alone(text, answer):
+    INSIDE.append(text)
+    time.sleep(0.01)
+    return float(len(INSIDE) == 1 and INSIDE.pop() == text)
 def same(text, answer): return text == answer
 def partly(text, answer): return 0.5
 def throws(text, answer): raise KeyError("gone")
@@ -65,9 +73,15 @@ def functions(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("function", "text", "score"), [("same", "4", 1), ("same", "5", 0), ("partly", "", 0.5)])
-def test_a_function(functions: Path, function: str, text: str, score: float) -> None:
-    assert scorer(f"python:{functions}:{function}").score(item("4"), text) == score
+@pytest.mark.parametrize(("function", "text", "expected"), [("same", "4", 1), ("same", "5", 0), ("partly", "", 0.5)])
+def test_a_function(functions: Path, function: str, text: str, expected: float) -> None:
+    assert scorer(f"python:{functions}:{function}").score(item("4"), text) == expected
+
+
+def test_a_function_is_called_once_at_a_time(functions: Path) -> None:
+    measure = scorer(f"python:{functions}:alone")
+    answers = {Unit("a", sample, "none"): Answer((Choice(str(sample), "", "stop"),)) for sample in range(8)}
+    assert {one.score for one in score(answers, [item("4")], measure).values()} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from .. import ab, arms, datasets
 from ..asking import RETRIES, Answer, Sampling, ServerLostError, ServerRefusesError
 from ..client import DEFAULT_URL
 from ..comparison import Scored, compare, score, scored
+from ..journal import NAME as JOURNAL
 from ..journal import Journal, JournalError, Unit
 from ..report import PAGE, RESULTS, Report, tables
 from ..scoring import Scorer, scorer
@@ -93,7 +94,8 @@ def compare_arms(
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
-        raise fail("ab", f"{error}\nThe answers so far are in {out}; the same command goes on from there.", RESUMABLE) from None
+        so_far = f"\nThe answers so far are in {out}; the same command goes on from there." if (out / JOURNAL).exists() else ""
+        raise fail("ab", f"{error}{so_far}", RESUMABLE) from None
     except OSError as error:
         raise fail("ab", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -99,7 +99,7 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
         notes=(
             (
                 "Tokens are all that were generated, each shared one once. Independent samples are counted with as many "
-                "answers as cost the same on average, between two numbers in proportion."
+                f"answers as cost the same on average, between two numbers in proportion, and at most with {leaves}."
             ),
         ),
     )

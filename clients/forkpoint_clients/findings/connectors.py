@@ -40,7 +40,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
     base, ban, ban_mass, ban_count, nowait, *_ = (answers[arm.name] for arm in ARMS)
     count, half = questions_of(base), alpha / 2
     hurts = Claim(
-        "Banning thinking words ruins the answers, banning others does not.",
+        "Banning thinking words costs more right answers than banning other words does.",
         "arXiv:2506.02867: MATH500 78 -> 48, random words flat",
         (
             Part(f"{BAN} less its placebo by probability", paired(ban, ban_mass, alpha=half), "below", 0.0, count, "points", half),

@@ -32,7 +32,7 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
     peak = clustered(windows[:, REACH] - windows[:, near].mean(axis=1), owners, alpha)
     after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners, alpha)
     claim = Claim(
-        "Entropy peaks where a connector is drawn: connectors are decisions, and what is between them is execution.",
+        "Entropy peaks where a connector is drawn.",
         "Forkpoint's own question, after the tokens of arXiv:2506.01939",
         (
             Part(

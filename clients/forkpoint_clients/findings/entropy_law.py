@@ -36,7 +36,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
         return bootstrapped(lambda weights: fit(*_points(weights @ sums))[number], count, alpha)
 
     claim = Claim(
-        "What is right falls along R = -a exp(H) + b.",
+        "What is right falls as exp(H) grows: a is above 0 in R = -a exp(H) + b.",
         "arXiv:2505.22617, over checkpoints of a training; here over temperatures",
         (Part("a", of(0), "above", 0.0, count, "number", alpha),),
     )

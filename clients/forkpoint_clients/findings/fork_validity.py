@@ -17,7 +17,7 @@ from ..retest.lab import BASE, Lab
 from ..retest.measures import bootstrapped, share
 from ..retest.reading import Trace, traces
 from ..retest.verdict import Claim, Part
-from ..stats import ALPHA, Estimate, Floats
+from ..stats import ALPHA, Estimate, Floats, cautious
 
 TOP = 0.2
 EACH = 3
@@ -94,12 +94,12 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
 
     claims = (
         Claim(
-            "High-entropy positions are forks, low-entropy positions are not.",
+            "High-entropy positions are forks more often than low-entropy positions are.",
             "arXiv:2506.01939",
             (
                 Part(
                     "verified of the high-entropy positions, less of the others",
-                    of(_apart, alpha),
+                    _bounded(of(_apart, alpha), count, alpha),
                     "above",
                     0.0,
                     count,
@@ -179,6 +179,11 @@ def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: f
             ),
         ),
     )
+
+
+def _bounded(one: Estimate, count: int, alpha: float) -> Estimate:
+    """Of few verified positions the bootstrap, too, is surer than it may be."""
+    return cautious(one.value, one.error, count, 1.0, alpha) if math.isfinite(one.error) else one
 
 
 def _clipped(one: Estimate) -> Estimate:

@@ -45,7 +45,7 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
     order = np.argsort(-entropies, kind="stable")
     ranked, owner = entropies[order], groups[order]
     claim = Claim(
-        "More than half of the tokens are drawn with next to no entropy, and where there is entropy there are connectors.",
+        "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it than elsewhere.",
         "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
         (
             Part(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),

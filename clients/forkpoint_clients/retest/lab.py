@@ -62,7 +62,7 @@ class Setting:
     leaves: int = 4
     continuations: int = 12
     verified_every: int = 5
-    fewest_verified: int = 6
+    fewest_verified: int = 10
 
     @property
     def verified(self) -> Sequence[Item]:
