@@ -296,11 +296,9 @@ async def _kept(
     async with aclosing(outputs):
         async for output in outputs:
             for choice in output.outputs:
-                before = len(trace.tokens)
                 if cumulative:
                     trace.tokens.clear()
                 trace.tokens.extend(choice.token_ids)
-                trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
 

@@ -108,9 +108,9 @@ class Sampling:
 
     def _is_unsure(self, grown: Grown, threshold: float) -> bool:
         """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
-        sums, window = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window
-        while (confidence := grown.node.trace.confidence.get(len(sums) - 1)) is not None:
-            sums.append(sums[-1] + confidence)
+        sums, window, trace = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window, grown.node.trace
+        while len(sums) <= len(trace.tokens) and trace.counts(position := len(sums) - 1) and position in trace.confidence:
+            sums.append(sums[-1] + trace.confidence[position])
         return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
 
     def _voters(self) -> list[Leaf]:
