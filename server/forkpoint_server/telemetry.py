@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 HANDLES = 2**31 - 1
 _HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
 SETTLE_SECONDS = 1.0
+CONFIDENCE_TOKENS = 20
 LEAST_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
@@ -61,7 +62,7 @@ class Trace:
     tokens: list[int] = field(default_factory=list)
     begun: int = 0
     threshold: float = 0.0
-    most_alternatives: int = 0  # others in the batch may have asked for more
+    most_alternatives: int = 0  # of what the worker tells; others in the batch may have asked for more
     keeps_all: bool = False
     prompt: Sequence[int] = ()  # shared by the choices of one
     ended: bool = False  # by itself, rather than because its client left
@@ -136,6 +137,11 @@ class Trace:
             if tuple(self.tokens[own - len(drafts) : own]) == drafts:
                 del self._drafts[position]
         return position not in self._drafts
+
+    @property
+    def foreign(self) -> list[int]:
+        """The positions whose record does not count."""
+        return [position for position in list(self._drafts) if not self.counts(position)]
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
@@ -353,7 +359,7 @@ class Receiver:
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
         entropies = batch.rows.numbers[rows, 0].tolist()
         effects = batch.rows.numbers[rows, SIGNALS:].max(axis=1, initial=0.0).tolist()
-        confidence, margin = confidence_of(likeliest).tolist(), margin_of(likeliest).tolist()
+        confidence, margin = confidence_of(likeliest[:, :CONFIDENCE_TOKENS]).tolist(), margin_of(likeliest).tolist()
         for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)
             if trace is None:

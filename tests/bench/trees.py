@@ -127,17 +127,17 @@ async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answers: 
     )
 
 
-def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle]) -> Arm:
-    """An arm, with nothing in the prefix cache at first."""
+def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int = AT_ONCE) -> Arm:
+    """An arm, so many puzzles at once, with nothing in the prefix cache at first."""
     httpx.post(f"{server.url}/reset_prefix_cache").raise_for_status()
     before = prompt_tokens(server)
-    outcomes = asyncio.run(ask_all(server.api, policy, answers, puzzles))
+    outcomes = asyncio.run(ask_all(server.api, policy, answers, puzzles, at_once))
     return Arm(tuple(outcomes), (prompt_tokens(server) - before) / len(puzzles))
 
 
-async def ask_all(url: str, policy: Any, answers: int, puzzles: Sequence[Puzzle]) -> list[Outcome]:
+async def ask_all(url: str, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int) -> list[Outcome]:
     """Every puzzle under a policy."""
-    free = asyncio.Semaphore(AT_ONCE)
+    free = asyncio.Semaphore(at_once)
     async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
 
         async def one(number: int) -> Outcome:
@@ -174,9 +174,9 @@ def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDAr
     """
     own = np.array([(outcome.passed, outcome.majority) for outcome in tree.outcomes])
     leaves = np.mean([len(outcome.correct) for outcome in tree.outcomes])
-    counts, differences = _beyond(own, tree.tokens, samples, sample_tokens, np.arange(len(own))[None])
+    counts, differences = beyond(own, tree.tokens, samples, sample_tokens, np.arange(len(own))[None])
     draws = np.random.default_rng(0).integers(len(own), size=(DRAWS, len(own)))
-    low, high = np.percentile(_beyond(own, tree.tokens, samples, sample_tokens, draws)[1], [2.5, 97.5], axis=0)
+    low, high = np.percentile(beyond(own, tree.tokens, samples, sample_tokens, draws)[1], [2.5, 97.5], axis=0)
     cells = [
         f"{own[:, which].mean():.1%} | {100 * differences[0, which]:+.1f} [{100 * low[which]:+.1f}, {100 * high[which]:+.1f}]"
         for which in range(2)
@@ -184,7 +184,7 @@ def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDAr
     return f"| {name} | {leaves:.1f} | {tree.tokens.mean():.0f} | {counts[0]:.2f} | " + " | ".join(cells) + " |"
 
 
-def _beyond(
+def beyond(
     own: NDArray[np.float64], tokens: NDArray[np.float64], samples: NDArray[np.float64], sample_tokens: NDArray[np.float64],
     draws: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip

@@ -79,7 +79,8 @@ def _signal(node: Node, of: Callable[[Trace], dict[int, float]]) -> NDArray[np.f
     for one, until in zip(path, [*(following.position for following in path[1:]), node.length], strict=True):
         own = range(one.begun, min(until, one.length))
         told = of(one.trace)
-        found[one.begun : own.stop] = [told.get(position, np.nan) if one.trace.counts(position) else np.nan for position in own]
+        found[one.begun : own.stop] = [told.get(position, np.nan) for position in own]
+        found[[position for position in one.trace.foreign if position in own]] = np.nan
     return found
 
 
