@@ -300,6 +300,11 @@ class _Build:
     def _written(self, growing: Growing, field: str) -> list[int]:
         """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on with."""
         if isinstance(growing, Probe):
+            if not growing.text and growing.variance_below is None:
+                self.warnings.append(
+                    f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
+                    "text that asks for the result is surer"
+                )
             return [self._need_reasoning_end(field), *(self._text(growing.text, f"{field}.text") if growing.text else [])]
         return self._text(growing.text, f"{field}.text") if isinstance(growing, Resume) else []
 

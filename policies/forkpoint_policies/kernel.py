@@ -35,12 +35,13 @@ class Rows:
 class Record:
     """What the step saw and did. `flags`: the bits above, and from RULES_SHIFT on one bit per rule that fired.
 
-    DRAFT, of a row after draft tokens that may yet be rejected, is set when the record is sent.
+    DRAFT, of a row after draft tokens that may yet be rejected, is set when the record is sent; `last_token` tells which.
 
     Rules are counted in the program's order, the order of application.
     """
 
     position: Tensor  # [n] int64, NO_POSITION where nothing will be drawn
+    last_token: Tensor  # [n] int64, the token that the row comes after
     flags: Tensor  # [n] int64
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
     alternatives: Tensor | None  # [detailed, k] int64
@@ -71,6 +72,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
     heads = torch.stack((seen.entropy, seen.varentropy, seen.top_probability, shown), dim=1)
     return Record(
         position=decision.position,
+        last_token=rows.last_token,
         flags=_flags(decision, outcome.left_alone),
         numbers=torch.cat((heads, outcome.effects), dim=1),
         alternatives=alternatives,

@@ -1,9 +1,9 @@
 """The record of each step, and the channel that carries it from the worker to the server.
 
-A message is three frames: a Header, the rows as int32 [n, 7 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
-handle, position, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per rule; where a
-policy branches, 1 + 2 R more: kernel.Record.inherited. Columns of an alternative: the row it belongs to, k token ids, k
-probabilities as float32 bits, negative where the policy took the token away.
+A message is three frames: a Header, the rows as int32 [n, 8 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
+handle, position, last token, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per
+rule; where a policy branches, 1 + 2 R more: kernel.Record.inherited. Columns of an alternative: the row it belongs to, k token ids,
+k probabilities as float32 bits, negative where the policy took the token away.
 
 Nothing ever waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
 """
@@ -32,7 +32,8 @@ MOST_STEPS_WAITING = 4096
 LOOK_EVERY_SECONDS = 0.004
 MOST_MESSAGES_WAITING = 10_000
 SIGNALS = 4  # columns of a record's numbers before those of its rules
-HEAD_COLUMNS = 3 + SIGNALS
+POSITION, LAST_TOKEN, FLAGS = 1, 2, 3  # columns of a row, after its handle
+HEAD_COLUMNS = 4 + SIGNALS
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Rows:
-    """Records as they were sent, [n, 7 + R] int32 or wider, and what their columns mean."""
+    """Records as they were sent, [n, 8 + R] int32 or wider, and what their columns mean."""
 
     values: NDArray[np.int32]
     rules: int
@@ -59,16 +60,16 @@ class Rows:
 
     @property
     def position(self) -> NDArray[np.int32]:
-        return self.values[:, 1]
+        return self.values[:, POSITION]
 
     @property
     def flags(self) -> NDArray[np.int32]:
-        return self.values[:, 2]
+        return self.values[:, FLAGS]
 
     @property
     def numbers(self) -> NDArray[np.float32]:
         """[n, 4 + R], as in kernel.Record."""
-        return self.values[:, 3 : HEAD_COLUMNS + self.rules].view(np.float32)
+        return self.values[:, FLAGS + 1 : HEAD_COLUMNS + self.rules].view(np.float32)
 
     @property
     def inherited(self) -> NDArray[np.float32]:
@@ -162,7 +163,7 @@ class Sender:
         if self._thread is None:  # started late: a processor may be made before its process forks
             self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
             self._thread.start()
-        heads = torch.stack((record.position, record.flags), dim=1).int()
+        heads = torch.stack((record.position, record.last_token, record.flags), dim=1).int()
         numbers = (record.numbers,) if record.inherited is None else (record.numbers, record.inherited)
         rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
         details = None
@@ -212,7 +213,7 @@ class Sender:
             step.ready.synchronize()
         handles = step.destinations.handles.numpy()
         rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
-        rows[:, 2] |= step.destinations.drafts
+        rows[:, FLAGS] |= step.destinations.drafts
         for address, own in step.destinations.rows_of.items():
             if address not in sockets:
                 sockets[address] = socket = context.socket(zmq.PUSH)

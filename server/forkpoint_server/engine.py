@@ -44,11 +44,11 @@ class InterveningEngine:
     def __init__(self, engine: EngineClient, limits: BranchLimits) -> None:
         self._engine = engine
         self._limits = limits
-        config = engine.vllm_config
-        at_once = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
-        self._places = Places(limits.together, at_once)
+        parallel = engine.vllm_config.parallel_config  # where others balance the load, this server has only its own ranks
+        self._ranks = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
+        self._places = Places(limits.together, engine.vllm_config.scheduler_config.max_num_seqs * self._ranks)
         self.shared = Shared(self._places)
-        self._ranks = itertools.count()
+        self._turns = itertools.count()
         self._children: dict[str, list[str]] = {}  # by the id that its client may have chosen, so not unique
 
     def __getattr__(self, name: str) -> Any:
@@ -90,9 +90,7 @@ class InterveningEngine:
 
     def one_rank(self) -> dict[str, Any]:
         """The option that keeps requests which share a beginning where it is cached: on one data-parallel rank."""
-        parallel = self._engine.vllm_config.parallel_config
-        ranks = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
-        return {"data_parallel_rank": next(self._ranks) % ranks} if ranks > 1 else {}
+        return {"data_parallel_rank": next(self._turns) % self._ranks} if self._ranks > 1 else {}
 
     async def abort(self, request_id: str | Iterable[str], **options: Any) -> None:
         """As AsyncLLM.abort; the choices of a request go with it."""
@@ -296,11 +294,9 @@ async def _kept(
     async with aclosing(outputs):
         async for output in outputs:
             for choice in output.outputs:
-                before = len(trace.tokens)
                 if cumulative:
                     trace.tokens.clear()
                 trace.tokens.extend(choice.token_ids)
-                trace.drawn_together = len(trace.tokens) - before
                 trace.ended |= choice.finish_reason is not None
             yield output
 
@@ -355,7 +351,7 @@ def _instruction(intervention: Intervention, trace: Trace, seed: int, begin: Beg
         address=intervention.receiver.address,
         word_state=begin.word_state,
         in_reasoning=begin.in_reasoning,
-        alternatives=trace.most_alternatives,
+        alternatives=intervention.reported,
         seed=seed,
         drawn=plan.compiled.drawn(seed),
         begun=len(begin.tokens),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from forkpoint_policies.compiler import Compiled, Target
 from forkpoint_policies.program import Program
-from forkpoint_policies.spec import Policy, Rule
+from forkpoint_policies.spec import Branch, Policy, Probe, Resume, Rule
 
 from . import metrics
 from .branching.tree import Node, Tree
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from .experiments.live import Enrolment
 
 ALTERNATIVES = 5
+"""How many likeliest tokens are kept for whoever looks at a trace."""
 BRANCH_ALTERNATIVES = 20
-"""How many likeliest tokens a branch may choose from."""
+"""How many a branch may choose from, and how many confidence is an average over."""
 
 current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
 """The intervention of the HTTP request being handled: set by the middleware, read by the engine."""
@@ -100,6 +101,13 @@ class Intervention:
         return None if self.plan.policy.shadow else self.plan.policy.growing
 
     @property
+    def reported(self) -> int:
+        """How many likeliest tokens the worker tells of at each position."""
+        if self.growing is None:
+            return ALTERNATIVES if self.forks else 0
+        return ALTERNATIVES if isinstance(self.growing.growing, Probe | Resume) else BRANCH_ALTERNATIVES
+
+    @property
     def arm(self) -> str:
         """`EXPERIMENT/ARM`, empty outside of experiments."""
         return "" if self.enrolment is None else self.enrolment.label
@@ -139,8 +147,9 @@ class Intervention:
 
     def open(self, choices: int, begun: int = 0) -> list[Trace]:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
-        alternatives = BRANCH_ALTERNATIVES if self.growing is not None else ALTERNATIVES if self.forks else 0
-        opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, alternatives) for number in range(choices)]
+        grows = self.growing.growing if self.growing is not None else None
+        kept = BRANCH_ALTERNATIVES if isinstance(grows, Branch) else min(ALTERNATIVES, self.reported)
+        opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, kept) for number in range(choices)]
         for trace in opened:
             trace.prompt = self.prompt
         self.traces += opened

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 from forkpoint_policies.kernel import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
-from forkpoint_policies.telemetry import MOST_MESSAGES_WAITING, SIGNALS, Batch, Rows, decode
+from forkpoint_policies.telemetry import FLAGS, MOST_MESSAGES_WAITING, POSITION, SIGNALS, Batch, Rows, decode
 from numpy.typing import NDArray
 
 from . import metrics
@@ -25,8 +25,9 @@ from . import metrics
 logger = logging.getLogger(__name__)
 
 HANDLES = 2**31 - 1
-_HEAD = struct.Struct("=iiif")  # handle, position, flags and entropy, with which every record begins
+_HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
 SETTLE_SECONDS = 1.0
+CONFIDENCE_TOKENS = 20
 LEAST_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
@@ -52,7 +53,8 @@ class Trace:
     position, and `heard` is called when records came. Alternatives are kept where the rule fired, above the fork `threshold` (nats)
     and where the policy had an effect, or `keeps_all`. `prompt` is what the choice goes on from.
 
-    Under speculative decoding positions after `firm` may have been evaluated on tokens that were rejected since.
+    Under speculative decoding a record may be of a position after draft tokens, and `counts` once the choice has these tokens.
+    Those up to `firm` will not come again.
     """
 
     handle: int
@@ -60,12 +62,11 @@ class Trace:
     tokens: list[int] = field(default_factory=list)
     begun: int = 0
     threshold: float = 0.0
-    most_alternatives: int = 0  # others in the batch may have asked for more
+    most_alternatives: int = 0  # of what the worker tells; others in the batch may have asked for more
     keeps_all: bool = False
     prompt: Sequence[int] = ()  # shared by the choices of one
     ended: bool = False  # by itself, rather than because its client left
     firm: int = -1
-    drawn_together: int = 0  # tokens that the engine gave last, at once
     watched: int | None = None
     forks: dict[int, float] = field(default_factory=dict)
     fresh: list[int] = field(default_factory=list)  # of these, the ones not yet looked at
@@ -76,6 +77,8 @@ class Trace:
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
+    _drafts: dict[int, tuple[int, ...]] = field(default_factory=dict)  # before a position, where they may have been rejected
+    _last_drafts: tuple[int, ...] = ()  # those before the position that was added last
     _arrived: asyncio.Event | None = None
     _profile: tuple[tuple[int, int], Profile] | None = None
 
@@ -89,9 +92,13 @@ class Trace:
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):
             self._chunks.append((columns, rules, bytearray()))
         self._chunks[-1][2].extend(row)
-        _, position, flags, entropy = _HEAD.unpack_from(row)
-        if not flags & DRAFT and position > self.firm:
-            self.firm = position
+        _, position, last_token, flags, entropy = _HEAD.unpack_from(row)
+        if flags & DRAFT:  # the rows of a step come one after the other
+            self._last_drafts = self._drafts[position] = (*self._last_drafts, last_token)
+        else:
+            self._last_drafts = ()
+            self._drafts.pop(position, None)
+            self.firm = max(self.firm, position)
         if self.watched is not None:
             if flags >> (RULES_SHIFT + self.watched) & 1:
                 self.forks[position] = entropy
@@ -119,10 +126,22 @@ class Trace:
 
     @property
     def missing(self) -> int:
-        """How many of the choice's tokens have no record yet, or one that may be of rejected draft tokens."""
-        length = self.begun + len(self.tokens)
-        unsure = length - 1 - self.firm if self.firm < length - self.drawn_together else 0
-        return max(unsure, len(self.tokens) - len(self.profile().position))
+        """How many of the choice's tokens have no record yet, or one that comes after rejected draft tokens."""
+        return len(self.tokens) - len(self.profile().position)
+
+    def counts(self, position: int) -> bool:
+        """Whether the record of a position, should there be one, comes after the choice's own tokens."""
+        drafts = self._drafts.get(position)
+        if drafts is not None and self.begun + len(self.tokens) >= position:
+            own = position - self.begun
+            if tuple(self.tokens[own - len(drafts) : own]) == drafts:
+                del self._drafts[position]
+        return position not in self._drafts
+
+    @property
+    def foreign(self) -> list[int]:
+        """The positions whose record does not count."""
+        return [position for position in list(self._drafts) if not self.counts(position)]
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
@@ -147,11 +166,13 @@ class Trace:
     def news(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
         """The records after a place among them, (0, 0) at first, of tokens that are certain by now; and the next place."""
         first, offset = after
-        parts, certain = [], min(self.begun + len(self.tokens), self.firm + 1)
+        parts, length = [], self.begun + len(self.tokens)
         for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
             rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
-            uncertain = np.flatnonzero(rows.position >= certain)
+            uncertain = np.flatnonzero(rows.position >= length)
             told = int(uncertain[0]) if len(uncertain) else len(rows.values)
+            while 0 < told < len(rows.values) and rows.flags[told] & DRAFT:
+                told -= 1  # a step is read whole
             parts.append(Rows(rows.values[:told], rules))
             after = number, (offset if number == first else 0) + told * columns * rows.values.itemsize
             if len(uncertain):
@@ -160,15 +181,15 @@ class Trace:
 
     def _read(self, parts: Sequence[Rows]) -> Profile:
         rules = max((part.rules for part in parts), default=0)
-        heads = np.concatenate([np.zeros((0, 2), np.int32), *(part.values[:, 1:3] for part in parts)])
+        heads = np.concatenate([np.zeros((0, 3), np.int32), *(part.values[:, POSITION : FLAGS + 1] for part in parts)])
         numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
         inherited = np.concatenate([np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)])
-        position, last = np.unique(heads[::-1, 0], return_index=True)
-        own = (position >= self.begun) & (position < self.begun + len(self.tokens))
-        last = (len(heads) - 1 - last)[own]
-        flags, numbers = heads[last, 1], numbers[last]
+        own = np.flatnonzero(self._own(*heads.T))[::-1]
+        position, last = np.unique(heads[own, 0], return_index=True)
+        last = own[last]
+        flags, numbers = heads[last, 2], numbers[last]
         return Profile(
-            position=position[own].astype(np.int64),
+            position=position.astype(np.int64),
             inherited=inherited[last],
             entropy=numbers[:, 0],
             top_probability=numbers[:, 2],
@@ -181,6 +202,20 @@ class Trace:
             alternatives=self._alternatives,
         )
 
+    def _own(self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which records, [n] in the order in which they came, are of the choice's tokens and come after no other ones."""
+        own: NDArray[np.bool_] = (position >= self.begun) & (position < self.begun + len(self.tokens))
+        drafts = (flags & DRAFT).astype(np.bool_)
+        if not drafts.any():
+            return own
+        tokens, before = np.array(self.tokens), position - self.begun - 1
+        known = drafts & (before >= 0) & (before < len(tokens))
+        rejected = drafts.copy()
+        rejected[known] = tokens[before[known]] != last_token[known]
+        first = np.maximum.accumulate(np.where(drafts, 0, np.arange(len(drafts))))  # of the step
+        so_far = rejected.cumsum()
+        return own & (so_far == so_far[first])
+
 
 def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:
     return Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
@@ -188,7 +223,7 @@ def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:
 
 def joined(traces: Sequence[Trace]) -> Trace:
     """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
-    whole = Trace(0, traces[0].choice, ended=True, firm=traces[-1].firm)
+    whole = Trace(0, traces[0].choice, ended=True)
     for trace in traces:
         whole.tokens += trace.tokens
         whole._chunks += trace._chunks
@@ -324,7 +359,7 @@ class Receiver:
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
         entropies = batch.rows.numbers[rows, 0].tolist()
         effects = batch.rows.numbers[rows, SIGNALS:].max(axis=1, initial=0.0).tolist()
-        confidence, margin = confidence_of(likeliest).tolist(), margin_of(likeliest).tolist()
+        confidence, margin = confidence_of(likeliest[:, :CONFIDENCE_TOKENS]).tolist(), margin_of(likeliest).tolist()
         for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)
             if trace is None:

@@ -29,9 +29,10 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="session")
 def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
-    """The embedded model in float32, with a default policy that branches and few branches at once."""
+    """The embedded model in float32, with a default policy that branches, few branches at once, and a parser of tool calls."""
     with serving(
         tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "8",
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
         "--otlp-traces-endpoint", collector.endpoint, environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
     ) as running:  # fmt: skip
         yield running

@@ -1,7 +1,7 @@
 """Trees beside independent samples and beside branches at random positions, at equal tokens: pass@k and the majority's answer.
 
-Each puzzle of the set is answered by each arm; independent samples are counted with as many answers as cost the same on average
-(between two numbers of answers, in proportion). `python -m tests.bench.trees --set hard branch`.
+Each puzzle of the set is answered by each arm; independent samples are counted with as many answers as cost the engine the same on
+average (between two numbers of answers, in proportion). `python -m tests.bench.trees --set hard branch`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 from forkpoint_policies.countdown import Puzzle, held_out_puzzles, is_correct
 from forkpoint_policies.extractors import extractor
 from numpy.typing import NDArray
 
-from tests.serving import serving
+from tests.serving import Server, serving
 
 CAP_TOKENS = 1000
 AT_ONCE = 31  # so that the engine runs all leaves at once: beyond it, branches would be refused
 DRAWS = 4000
 SUBSETS = 64
 LEAVES = 4
+SAMPLES = 5  # a tree may cost a little more than as many samples as it has leaves
+RESETTABLE = {"VLLM_SERVER_DEV_MODE": "1"}  # vLLM then lets its prefix cache be emptied
 
 
 def _branching(when: dict[str, Any], **branch: Any) -> dict[str, Any]:
@@ -64,7 +67,7 @@ ARMS |= {f"{name}, placebo": _placebo(policy) for name, policy in ARMS.items() i
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request's answers: which are right, what each says, and the tokens that all of them took together."""
+    """One request's answers: which are right, what each says, and the tokens that were generated for all of them together."""
 
     correct: tuple[bool, ...]
     said: tuple[str | None, ...]
@@ -90,14 +93,27 @@ def majority(correct: Sequence[bool], said: Sequence[str | None]) -> float:
     return len(right) / len(winners)
 
 
-async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, seed: int) -> Outcome:
-    """One puzzle, LEAVES answers."""
+@dataclass(frozen=True)
+class Arm:
+    """What came of all puzzles, and the prompt tokens that the engine computed for each on average: those that no cache had."""
+
+    outcomes: tuple[Outcome, ...]
+    prompt_tokens: float
+
+    @property
+    def tokens(self) -> NDArray[np.float64]:
+        """What each puzzle cost the engine; of the prompts the mean."""
+        return np.array([outcome.tokens for outcome in self.outcomes], float) + self.prompt_tokens
+
+
+async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answers: int, seed: int) -> Outcome:
+    """One puzzle, so many answers."""
     response = await client.chat.completions.create(
         model="countdown",
         messages=[{"role": "user", "content": puzzle.prompt}],
         temperature=1.0,
         max_tokens=CAP_TOKENS,
-        n=LEAVES,
+        n=answers,
         seed=seed * 1000,
         extra_body={"policy": policy} if policy is not None else {},
     )
@@ -111,16 +127,34 @@ async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, seed: int
     )
 
 
-async def ask_all(url: str, policy: Any, puzzles: Sequence[Puzzle]) -> list[Outcome]:
-    """Every puzzle under an arm."""
-    free = asyncio.Semaphore(AT_ONCE)
+def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int = AT_ONCE) -> Arm:
+    """An arm, so many puzzles at once, with nothing in the prefix cache at first."""
+    httpx.post(f"{server.url}/reset_prefix_cache").raise_for_status()
+    before = prompt_tokens(server)
+    outcomes = asyncio.run(ask_all(server.api, policy, answers, puzzles, at_once))
+    return Arm(tuple(outcomes), (prompt_tokens(server) - before) / len(puzzles))
+
+
+async def ask_all(url: str, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int) -> list[Outcome]:
+    """Every puzzle under a policy."""
+    free = asyncio.Semaphore(at_once)
     async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
 
         async def one(number: int) -> Outcome:
             async with free:
-                return await ask(client, puzzles[number], policy, seed=number)
+                return await ask(client, puzzles[number], policy, answers, seed=number)
 
         return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
+
+
+def prompt_tokens(server: Server) -> float:
+    """The prompt tokens that the engine has computed so far."""
+    samples = server.metrics()
+
+    def total(name: str) -> float:
+        return sum(value for key, value in samples.items() if key.startswith(name))
+
+    return total("vllm:prompt_tokens_total") - total("vllm:prefix_cache_hits_total")
 
 
 def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tuple[float, float]:
@@ -132,23 +166,36 @@ def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tup
     return float(1 - wrong_only), float(np.mean(voted))
 
 
-def line(name: str, tree: Sequence[Outcome], samples: NDArray[np.float64], sample_tokens: float) -> str:
-    """A row: an arm's figures, and how far they are from independent samples of as many tokens; intervals clustered by puzzle."""
-    tokens = np.array([outcome.tokens for outcome in tree], float)
-    own = np.array([(outcome.passed, outcome.majority) for outcome in tree])
-    leaves = np.mean([len(outcome.correct) for outcome in tree])
-    counts = np.clip(tokens.mean() / sample_tokens, 1, LEAVES)
-    low = int(np.floor(counts))
-    share = counts - low
-    equal = samples[:, low - 1] * (1 - share) + samples[:, min(low, LEAVES - 1)] * share  # [puzzles, 2]
-    random = np.random.default_rng(0)
-    draws = random.integers(len(tree), size=(DRAWS, len(tree)))
-    cells = []
-    for which in range(2):
-        difference = own[:, which] - equal[:, which]
-        low_end, high_end = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
-        cells += [f"{own[:, which].mean():.1%}", f"{100 * difference.mean():+.1f} [{100 * low_end:+.1f}, {100 * high_end:+.1f}]"]
-    return f"| {name} | {leaves:.1f} | {tokens.mean():.0f} | {counts:.2f} | " + " | ".join(cells) + " |"
+def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDArray[np.float64]) -> str:
+    """A row: an arm's figures, and how far they are from independent samples of as many tokens; intervals clustered by puzzle.
+
+    `samples` [puzzles, numbers of samples, 2] are what so many samples give, `sample_tokens` [puzzles] what each costs. How many
+    cost as much as the tree is estimated, too, so that it is found anew in each draw of puzzles.
+    """
+    own = np.array([(outcome.passed, outcome.majority) for outcome in tree.outcomes])
+    leaves = np.mean([len(outcome.correct) for outcome in tree.outcomes])
+    counts, differences = beyond(own, tree.tokens, samples, sample_tokens, np.arange(len(own))[None])
+    draws = np.random.default_rng(0).integers(len(own), size=(DRAWS, len(own)))
+    low, high = np.percentile(beyond(own, tree.tokens, samples, sample_tokens, draws)[1], [2.5, 97.5], axis=0)
+    cells = [
+        f"{own[:, which].mean():.1%} | {100 * differences[0, which]:+.1f} [{100 * low[which]:+.1f}, {100 * high[which]:+.1f}]"
+        for which in range(2)
+    ]
+    return f"| {name} | {leaves:.1f} | {tree.tokens.mean():.0f} | {counts[0]:.2f} | " + " | ".join(cells) + " |"
+
+
+def beyond(
+    own: NDArray[np.float64], tokens: NDArray[np.float64], samples: NDArray[np.float64], sample_tokens: NDArray[np.float64],
+    draws: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """For each draw of puzzles, how many samples cost as much, and the differences [draws, 2] to what they give."""
+    most = samples.shape[1]
+    counts = np.clip(tokens[draws].mean(axis=1) / sample_tokens[draws].mean(axis=1), 1, most)
+    low = np.floor(counts).astype(int)
+    share = (counts - low)[:, None]
+    means, every = samples[draws].mean(axis=1), np.arange(len(draws))
+    equal = means[every, low - 1] * (1 - share) + means[every, np.minimum(low, most - 1)] * share
+    return counts, own[draws].mean(axis=1) - equal
 
 
 def main() -> None:
@@ -160,22 +207,27 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every outcome there")
     args = parser.parse_args()
     puzzles = held_out_puzzles(args.set, args.after + args.puzzles)[args.after :]
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
-        independent = asyncio.run(ask_all(server.api, None, puzzles))
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), environment=RESETTABLE) as server:
+        independent = run(server, None, SAMPLES, puzzles)
         random = np.random.default_rng(1)
-        samples = np.array([[of_samples(one, count, random) for count in range(1, LEAVES + 1)] for one in independent])
-        each = float(np.mean([one.tokens for one in independent])) / LEAVES
+        samples = np.array(
+            [[of_samples(one, count, random) for count in range(1, SAMPLES + 1)] for one in independent.outcomes], float
+        )
+        each = independent.tokens / SAMPLES
         print("| arm | leaves | tokens | as many as | pass@leaves | difference, points | majority | difference, points |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-        for count in range(1, LEAVES + 1):
+        for count in range(1, SAMPLES + 1):
             passed, voted = samples[:, count - 1].mean(axis=0)
-            print(f"| independent | {count} | {each * count:.0f} | {count} | {passed:.1%} | | {voted:.1%} | |", flush=True)
+            print(f"| independent | {count} | {each.mean() * count:.0f} | {count} | {passed:.1%} | | {voted:.1%} | |", flush=True)
         kept = {"independent": independent}
         for name in args.arms or [name for name in ARMS if not name.endswith(", placebo")]:
-            kept[name] = asyncio.run(ask_all(server.api, ARMS[name], puzzles))
+            kept[name] = run(server, ARMS[name], LEAVES, puzzles)
             print(line(name, kept[name], samples, each), flush=True)
             if args.json:
-                written = {arm: [[one.correct, one.said, one.tokens] for one in some] for arm, some in kept.items()}
+                written = {
+                    arm: [[one.correct, one.said, one.tokens + some.prompt_tokens] for one in some.outcomes]
+                    for arm, some in kept.items()
+                }
                 args.json.write_text(json.dumps(written))
 
 

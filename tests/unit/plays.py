@@ -34,7 +34,7 @@ def record(position: int, entropy: float, top: float, fired: int, rules: int) ->
     """As the worker sends it; `fired` has a bit for each rule."""
     numbers = np.zeros(4 + rules + 1 + 2 * rules, np.float32)
     numbers[0], numbers[2] = entropy, top
-    head = np.array([0, position, IN_REASONING | fired << RULES_SHIFT], np.int32)
+    head = np.array([0, position, 0, IN_REASONING | fired << RULES_SHIFT], np.int32)
     return HEAD_COLUMNS + rules + 1 + 2 * rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 

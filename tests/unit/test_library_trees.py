@@ -162,6 +162,41 @@ def test_group_confidence_is_of_the_twenty_likeliest() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "reported", "kept"), [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-again", 5, 5)]
+)
+def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, reported: int, kept: int) -> None:
+    """A branch chooses from them, and confidence is an average over as many; the others only show them."""
+    played = Played(in_full(name), rest)
+    assert played.intervention.reported == reported
+    assert played.intervention.open(1)[0].most_alternatives == kept
+    played.close()
+
+
+def test_the_placebo_of_deepconf_stops_as_many_after_as_many_tokens_and_does_not_look_at_them() -> None:
+    """What an answer says does not depend on how sure it is, here: so the shares and the lengths are all that is matched."""
+    policy = in_full("deepconf", window=2, extract="text", decided_at=1.0)
+    random, sureness = np.random.default_rng(4), dict[int, float]()
+
+    def likely(begin: Begin) -> tuple[float, ...]:
+        first = sureness.setdefault(begin.seed, float(random.uniform(0.4, 0.9)))
+        return first, (1 - first) / 2, (1 - first) / 4
+
+    def play(begin: Begin) -> list[int]:
+        return [A, A, A, A, END_THINK, A if begin.seed % 2 else B, END]
+
+    stopped: dict[str, list[int]] = {}
+    for name, one in (("policy", policy), ("placebo", placebo_of(policy, "positions"))):
+        for seed in range(20):
+            sureness.clear()
+            played = Played(one, play, forks=lambda begin, position: False, answers=32, likely=likely)
+            played.growth.seed = seed
+            nodes = played.grow()
+            stopped.setdefault(name, []).append(sum(node.ended == "unsure" for node in nodes[16:]))
+            assert {node.length for node in nodes[16:] if node.ended == "unsure"} <= {2, 3}
+    assert np.mean(stopped["placebo"]) == pytest.approx(np.mean(stopped["policy"]), abs=1.5)
+
+
 def test_thinking_again_until_4096_tokens() -> None:
     resume = in_full("think-again").rules[0].do.resume
     assert resume is not None

@@ -97,6 +97,14 @@ def test_a_word_that_can_only_be_begun_is_raised_at_its_beginning() -> None:
     assert warnings(suppressed) == ()
 
 
+def test_a_probe_that_does_not_ask_for_the_result_is_warned_of() -> None:
+    asked = {"tokens": 20, "probability_above": 0.95}
+    (warning,) = warnings(policy(rule(probe=asked)))
+    assert warning.startswith("policy.rules[0].do.probe.text is empty")
+    assert warnings(policy(rule(probe={**asked, "text": "so"}))) == ()
+    assert warnings(policy(rule(probe={"tokens": 1, "variance_below": 0.1}))) == (), "an entropy is taken, no answer read"
+
+
 def test_regions_without_markers_are_warned_of() -> None:
     written = policy(rule({"region": "answer"}, observe={}), rule({"region": "reasoning"}, observe={}))
     assert len(warnings(written, UNMARKED)) == 1

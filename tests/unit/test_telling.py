@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forkpoint_policies.kernel import DRAFT
+from forkpoint_policies.telemetry import FLAGS, LAST_TOKEN
 from forkpoint_policies.vocabulary import Vocabulary
 from forkpoint_server.following import follow
 from forkpoint_server.intervention import Intervention
@@ -29,17 +30,19 @@ def test_only_what_is_certain_is_told_and_the_rest_is_not_forgotten() -> None:
     trace.tokens.append(7)
     found, after = entropies(trace, after)
     assert found == {0: 0.5}
-    columns, rules, row = record(2, 9.0, 0.9, 0, 1)
-    draft = np.frombuffer(row, np.int32).copy()
-    draft[2] |= DRAFT
     trace.add(*record(1, 0.25, 0.9, 0, 1))
-    trace.add(columns, rules, draft.tobytes())
+    for position in (2, 3):
+        columns, rules, row = record(position, 9.0, 0.9, 0, 1)
+        draft = np.frombuffer(row, np.int32).copy()
+        draft[FLAGS] |= DRAFT
+        draft[LAST_TOKEN] = 5
+        trace.add(columns, rules, draft.tobytes())
     trace.tokens += [8, 9]
-    found, after = entropies(trace, after)
-    assert found == {1: 0.25}  # position 2 was evaluated on a draft that may be rejected
+    assert entropies(trace, after)[0] == {}, "the step evaluated a position that is not reached yet, and is read whole"
     trace.add(*record(2, 0.75, 0.9, 0, 2))  # of another width: the batch has other policies
+    trace.tokens.append(9)
     found, after = entropies(trace, after)
-    assert found[2] == 0.75
+    assert found == {1: 0.25, 2: 0.75}, "positions 2 and 3 were evaluated on a draft that was rejected"
     assert entropies(trace, after)[0] == {}
 
 

@@ -14,11 +14,11 @@ from forkpoint_server.telemetry import Alternatives, Trace
 from forkpoint_server.traces import Traces
 
 
-def row(position: int, entropy: float, flags: int = 0, rules: int = 1) -> tuple[int, int, bytes]:
-    """A record as the worker sends it, with its numbers of columns and rules."""
+def row(position: int, entropy: float, flags: int = 0, rules: int = 1, after: int = 0) -> tuple[int, int, bytes]:
+    """A record as the worker sends it, of the position after a token, with its numbers of columns and rules."""
     numbers = np.zeros(4 + rules, np.float32)
     numbers[0] = entropy
-    head = np.array([7, position, flags], np.int32)
+    head = np.array([7, position, after, flags], np.int32)
     return HEAD_COLUMNS + rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 
@@ -64,18 +64,30 @@ def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -
 
 def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() -> None:
     """A step evaluates one position after what is committed, and further ones after drafts, which may be rejected."""
-    trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT), row(2, 0.3, DRAFT))
-    trace.drawn_together = 1
-    assert (trace.firm, trace.missing) == (0, 0)
-    trace.tokens += [1]  # of a step whose record has not come: the one at position 1 is of a rejected draft
-    assert trace.missing == 1
+    trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT, after=5), row(2, 0.3, DRAFT, after=6))
+    assert not trace.counts(1), "the token at 0 is another one"
+    assert trace.missing == 0
+    trace.tokens += [1]
+    assert (trace.missing, trace.profile().position.tolist()) == (1, [0])
     trace.add(*row(1, 0.5))
-    assert (trace.firm, trace.missing, trace.profile().entropy.tolist()) == (1, 0, [np.float32(0.1), 0.5])
-    trace.add(*row(2, 0.6))
-    trace.add(*row(3, 0.7, DRAFT))
-    trace.tokens += [2, 3]  # the draft was accepted
-    trace.drawn_together = 2
-    assert (trace.firm, trace.missing) == (2, 0)
+    trace.add(*row(2, 0.6, DRAFT, after=1))
+    trace.add(*row(3, 0.7, DRAFT, after=9))
+    trace.tokens += [2, 3]  # the first draft was accepted, the second was not
+    assert [trace.counts(position) for position in range(4)] == [True, True, True, False]
+    assert (trace.missing, trace.profile().entropy.tolist()) == (1, [np.float32(0.1), 0.5, np.float32(0.6)])
+    trace.add(*row(3, 0.8))
+    assert (trace.missing, trace.profile().entropy.tolist()[3:]) == (0, [np.float32(0.8)])
+
+
+def test_a_draft_that_is_right_behind_one_that_is_wrong_does_not_count() -> None:
+    """However many steps the engine gives at once."""
+    trace = trace_of(0, row(0, 0.1), row(1, 0.2, DRAFT, after=8), row(2, 0.3, DRAFT, after=1))
+    trace.tokens += [0, 1, 2]
+    assert [trace.counts(position) for position in range(3)] == [True, False, False]
+    shared = Trace(7, 0, tokens=[0, 1, 2], begun=4)
+    for one in (row(4, 0.1), row(5, 0.2, DRAFT, after=0), row(6, 0.3, DRAFT, after=1)):
+        shared.add(*one)
+    assert shared.missing == 0, "of a branch, positions are counted from the beginning of the answer"
 
 
 async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:

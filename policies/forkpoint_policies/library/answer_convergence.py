@@ -8,7 +8,8 @@ ENTRY = Entry(
     source="arXiv:2506.02536",
     caution=(
         "The number of equal answers could not be confirmed from the paper, which tries an answer after each sentence. Compare "
-        "with reasoning-cap; the tried answers cost tokens, which `usage` counts."
+        "with reasoning-cap; the tried answers cost tokens, which `usage` counts. Give a `text` that asks for the result where the "
+        "model does not begin with it: else the words before it are compared."
     ),
     rules=[
         {

@@ -12,7 +12,8 @@ ENTRY = Entry(
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The tried "
         "answers cost tokens, which `usage` counts. The paper asks for them before the end of the reasoning, with the `text` "
-        "'\\n**Final Answer**\\n\\\\boxed'; here they come after it, in the model's own way unless a `text` is given."
+        "'\\n**Final Answer**\\n\\\\boxed'; here they come after it; without a `text`, what the model says first is tried, "
+        "its result or not."
     ),
     rules=[
         {

@@ -290,13 +290,12 @@ class Growth:
         """Tell of the positions that were reported since the last look, the earliest of each answer first."""
         for grown in list(self.grown):
             node = grown.node
-            fresh, length = node.trace.fresh, len(grown.answer.tokens)
-            if grown.running:
-                length = min(length, node.trace.firm + 1)
-            if not fresh or node.kind == "probe" or node.ended not in (None, "stop", "length"):
+            trace, length = node.trace, len(grown.answer.tokens)
+            if not trace.fresh or node.kind == "probe" or node.ended not in (None, "stop", "length"):
                 continue
-            node.trace.fresh = [position for position in fresh if position >= length]
-            for position in sorted({one for one in fresh if one < length}):
+            reached = {position for position in trace.fresh if position < length and trace.counts(position)}
+            trace.fresh = [position for position in trace.fresh if position not in reached]
+            for position in sorted(reached):
                 if position >= node.looked_until and position in node.trace.forks:
                     node.looked_until = position + 1
                     controller.reached(grown, position)

@@ -80,6 +80,7 @@ def _signal(node: Node, of: Callable[[Trace], dict[int, float]]) -> NDArray[np.f
         own = range(one.begun, min(until, one.length))
         told = of(one.trace)
         found[one.begun : own.stop] = [told.get(position, np.nan) for position in own]
+        found[[position for position in one.trace.foreign if position in own]] = np.nan
     return found
 
 

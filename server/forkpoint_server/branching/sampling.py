@@ -9,7 +9,7 @@ import numpy as np
 from forkpoint_policies.spec import Sample, Select
 
 from .growth import Grown, Growth, derived_seed
-from .leaves import confidences, leaf_of, lowest_confidence
+from .leaves import confidences, leaf_of
 from .selection import Leaf, agreed, choose, decided
 
 
@@ -22,7 +22,8 @@ class Sampling:
     by_chance: bool
     together: bool = True
     threshold: float | None = None  # nats
-    _stops_at: dict[int, int] = field(default_factory=dict)  # of the placebo, by the answer's number: a position
+    _crossed: list[int | None] = field(default_factory=list)  # of the placebo: where the first would have been stopped
+    _stops_at: dict[int, int | None] = field(default_factory=dict)  # of the placebo, by the answer's number: a position
     _dropped: set[int] = field(default_factory=set)  # of the placebo, those of the first whose votes do not count
     _sums: dict[int, list[float]] = field(default_factory=dict)  # of confidences, by the answer's number
 
@@ -39,7 +40,8 @@ class Sampling:
         if self.threshold is None or not grown.running or grown in self._first:
             return
         if self.by_chance:
-            stops = grown.node.length >= self._stops_at.get(grown.node.number, grown.node.length + 1)
+            at = self._stops_at[grown.node.number]
+            stops = at is not None and grown.node.length >= at
         else:
             stops = self._is_unsure(grown, self.threshold)
         if stops:
@@ -70,7 +72,8 @@ class Sampling:
             self._set_threshold(warm)
             share = self.sample.decided_at
             if share is None or not agreed(self._voters(), self._weighing, share):
-                self._begin(range(self._warm_up, self._answers))
+                for grown in self._begin(range(self._warm_up, self._answers)):
+                    self._stops_at[grown.node.number] = self._drawn_from(grown)
         elif growth.running and decided(self._voters(), self._weighing, self.sample.decided_at):
             for one in growth.running:
                 growth.stop(one, "outvoted")
@@ -80,19 +83,21 @@ class Sampling:
         return [grown for seed in seeds if (grown := self.growth.begin_root(seed)) is not None]
 
     def _set_threshold(self, warm: list[Grown]) -> None:
-        lowest = [lowest_confidence(confidences(grown.node), self.sample.window) for grown in warm]
+        lowest = [self._leaf(grown).confidence for grown in warm]
         known = [one for one in lowest if one is not None]
         self.threshold = float(np.percentile(known, 100 - self.sample.keep_percent)) if known else 0.0
         if not self.by_chance:
             return
-        crossed = [self._crossing(grown) for grown in warm]
+        self._crossed = [self._crossing(grown) for grown in warm]
         random = np.random.default_rng(derived_seed(self.growth.seed, -2, 0))
         below = sum(one is not None and one < self.threshold for one in lowest)
         self._dropped = {warm[place].node.number for place in random.choice(len(warm), below, replace=False).tolist()}
-        for number in range(self._warm_up, self._answers):
-            at = crossed[random.integers(len(crossed))]
-            if at is not None:
-                self._stops_at[number] = at
+
+    def _drawn_from(self, grown: Grown) -> int | None:
+        """Where the placebo stops an answer: where one of the first would have been, drawn at random."""
+        if not self._crossed:
+            return None
+        return self._crossed[np.random.default_rng(derived_seed(grown.seed, -2, 0)).integers(len(self._crossed))]
 
     def _crossing(self, grown: Grown) -> int | None:
         """The position at which an answer would have been stopped."""
@@ -108,17 +113,20 @@ class Sampling:
 
     def _is_unsure(self, grown: Grown, threshold: float) -> bool:
         """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
-        sums, window = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window
-        while (confidence := grown.node.trace.confidence.get(len(sums) - 1)) is not None:
-            sums.append(sums[-1] + confidence)
+        sums, window, trace = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window, grown.node.trace
+        while len(sums) <= len(trace.tokens) and trace.counts(position := len(sums) - 1) and position in trace.confidence:
+            sums.append(sums[-1] + trace.confidence[position])
         return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
 
     def _voters(self) -> list[Leaf]:
-        sample, growth = self.sample, self.growth
-        leaves = [leaf_of(growth, grown, sample.extract, self._weighing, sample.window) for grown in growth.grown]
+        leaves = [self._leaf(grown) for grown in self.growth.grown]
         if self.threshold is None:
             return leaves
         if self.by_chance:
             return [leaf for leaf in leaves if leaf.number not in self._dropped]
         sure = [leaf for leaf in leaves if leaf.ended_at is None or (leaf.confidence or 0.0) >= self.threshold]
         return sure if any(leaf.ended_at is not None for leaf in sure) else leaves
+
+    def _leaf(self, grown: Grown) -> Leaf:
+        """An answer as it stands: its confidences are read once, when it has ended."""
+        return leaf_of(self.growth, grown, self.sample.extract, "confidence", self.sample.window)

@@ -143,7 +143,6 @@ async def _write(
             begun.set()
             for choice in output.outputs:
                 trace.tokens.extend(choice.token_ids)
-                trace.drawn_together = len(choice.token_ids)
                 progress(len(choice.token_ids))
     _check(trace.tokens, given)
 
