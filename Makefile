@@ -9,7 +9,7 @@ PACKAGES := policies server clients
 JOBS := 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test soak bench lint lock schema dashboard pictures clean
+.PHONY: help setup serve test soak bench lint lock schema dashboard reference pictures clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ schema: setup ## Write the policy language's JSON Schema anew
 
 dashboard: setup ## Write the Grafana dashboard anew
 	$(VENV)/bin/python -m monitoring.dashboard
+
+reference: setup ## Write docs/reference anew, from the code
+	$(VENV)/bin/python -m tests.reference
 
 pictures: setup ## Draw the pictures of docs/viewer.md anew
 	$(VENV)/bin/python -m tests.e2e.pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from forkpoint_policies.spec import PolicyError
@@ -72,6 +72,27 @@ def parse(arguments: list[str]) -> Namespace:
 
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="forkpoint serve", description=__doc__))
+    own_arguments(parser)
+    args: Namespace = parser.parse_args(arguments)
+    if args.model_tag is None and args.model == parser.get_default("model"):
+        args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
+    if args.model_tag is not None:
+        args.model = args.model_tag
+    if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
+        raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
+    args.api_server_count = None
+    keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
+    if keys and args.admin_api_key:
+        args.api_key = [*keys, args.admin_api_key]  # who may change things may ask, too
+    configure_logging_from_args(args)
+    if not args.log_config_file:  # which says itself where our messages go
+        _log_as_vllm()
+    validate_parsed_serve_args(args)
+    return args
+
+
+def own_arguments(parser: ArgumentParser) -> None:
+    """Add Forkpoint's own arguments to those of vLLM's server."""
     own = parser.add_argument_group("Forkpoint")
     own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
     own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
@@ -96,22 +117,6 @@ def parse(arguments: list[str]) -> Namespace:
         help="the key for the routes that change policies, experiments and calibrations; with --api-key, good for all others too",
     )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
-    args: Namespace = parser.parse_args(arguments)
-    if args.model_tag is None and args.model == parser.get_default("model"):
-        args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
-    if args.model_tag is not None:
-        args.model = args.model_tag
-    if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
-        raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
-    args.api_server_count = None
-    keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
-    if keys and args.admin_api_key:
-        args.api_key = [*keys, args.admin_api_key]  # who may change things may ask, too
-    configure_logging_from_args(args)
-    if not args.log_config_file:  # which says itself where our messages go
-        _log_as_vllm()
-    validate_parsed_serve_args(args)
-    return args
 
 
 def _log_as_vllm() -> None:

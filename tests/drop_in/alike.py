@@ -1,40 +1,62 @@
-"""What of two answers must be the same: all but names, times, and where a stream was cut into pieces."""
+"""What of two answers must be the same: all but made-up names, times, and where a stream was cut into pieces."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from .calls import Call
 
-MADE_UP = re.compile(r"\b(chatcmpl|cmpl|resp|msg|rs|fc|call|chatcmpl-tool|modelperm|tool)[-_][0-9a-zA-Z-]{8,}(-\d+)?")
-"""Names that a server makes up for an answer and its parts."""
-
+MADE_UP = re.compile(r"\b(chatcmpl|cmpl|resp|msg|rs|fc|call|modelperm|tool)([-_])([0-9a-zA-Z-]{8,})")
+"""Names that a server makes up for an answer and its parts, after what says of which kind it is."""
+MADE_UP_WHOLLY = {"signature": re.compile("[0-9a-f]{32}"), "x-request-id": re.compile("[0-9a-f]{32}|[0-9a-f-]{36}")}
+"""Fields that hold nothing but such a name, and how it looks."""
 TIMES = ("created", "created_at", "completed_at", "uptime")
+PASSING = ("date", "content-length")
+"""Headers that differ from one answer to the next of the same server."""
+OURS, OUR_HEADERS, WARNING = "forkpoint", "x-forkpoint-", "x-forkpoint-warning"
+"""What Forkpoint adds under a policy; a warning of /health always."""
+
 PIECES = ("content", "reasoning", "text", "delta", "arguments", "partial_json", "thinking", "token_ids")
-"""The fields that a stream tells of piece by piece; how many tokens a piece has is a matter of time."""
-LISTS = ("content", "tokens", "token_logprobs", "top_logprobs", "text_offset")
-NUMBERED = ("sequence_number",)
-OURS = "forkpoint"
-SECONDS = 120
+LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+"""What a stream tells of piece by piece; how many tokens a piece has is a matter of time."""
+PLACES = ("index", "output_index", "content_index", "item_id")
+"""The fields that say to what a piece belongs."""
+SO_FAR = ("completion_tokens", "total_tokens")
+"""Counts that grow with the pieces, until a choice ends."""
+SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as far as it is compared."""
+    """An answer as far as it is compared; `told` says whether it has our object."""
 
     status: int
     kind: str
+    headers: dict[str, Any]
     body: Any
+    told: bool = field(compare=False)
+
+
+@dataclass
+class Names:
+    """Made-up names by the order in which an answer has them: the same one in two places must be the same in both answers."""
+
+    known: dict[str, int] = field(default_factory=dict)
+
+    def alias(self, name: str) -> str:
+        """What stands for a name: how it looks, and which of the answer's names it is."""
+        number = self.known.setdefault(name, len(self.known))
+        return f"{re.sub('[0-9a-zA-Z]', 'x', name)}#{number}"
 
 
 def ask(url: str, call: Call, policy: str | None = None) -> Answered:
-    """Ask a server; with a policy in the body, which only Forkpoint knows, its own object is left out of what is compared."""
+    """Ask a server; with a policy in the body, which only Forkpoint knows, what it tells of it is left out of what is compared."""
     body = call.body
     if policy is not None:
         assert isinstance(body, dict)
@@ -42,85 +64,158 @@ def ask(url: str, call: Call, policy: str | None = None) -> Answered:
     content = body if isinstance(body, bytes) else None
     given = {} if content is not None or body is None else {"json": body}
     answer = httpx.request(call.method, url + call.path, content=content, headers=dict(call.headers), timeout=SECONDS, **given)  # type: ignore[arg-type]
+    names, observed = Names(), policy is not None
+    headers = {
+        name: _plain(value, names, observed, name)
+        for name, value in answer.headers.items()
+        if name not in (*PASSING, WARNING) and not (observed and name.startswith(OUR_HEADERS))
+    }
     kind = answer.headers.get("content-type", "").partition(";")[0]
+    told = f'"{OURS}"' in answer.text
     if kind == "text/event-stream":
-        told = sorted((_plain(event) for event in _events(answer.text)), key=_choice)  # in their own order, each choice's
-        return Answered(answer.status_code, kind, list(_joined(iter(told))))
-    if kind == "application/json":
-        return Answered(answer.status_code, kind, _plain(answer.json()))
-    return Answered(answer.status_code, kind, answer.text)
+        return Answered(answer.status_code, kind, headers, streamed(answer.text, names, observed), told)
+    if kind == "application/json" and answer.content:
+        return Answered(answer.status_code, kind, headers, _plain(answer.json(), names, observed), told)
+    return Answered(answer.status_code, kind, headers, answer.text, told)
 
 
-def _events(text: str) -> Iterator[Any]:
+def streamed(text: str, names: Names, observed: bool = False) -> dict[str, Any]:
+    """A stream of server-sent events, by choice: which choice comes first at a moment is a matter of time, but for the openings."""
+    events = [part for event in _events(text, observed) for part in _parts(event)]
+    choices = [_choice(event) for event in events]
+    last = max((place for place, choice in enumerate(choices) if choice is not None), default=-1)
+    return {
+        "openings": [(place, choice) for place, choice in enumerate(choices) if _opens(events[place])],
+        "ends after its choices": None not in choices[: last + 1],
+        "choices": {
+            choice: _joined([event for event, of in zip(events, choices, strict=True) if of == choice], names, observed)
+            for choice in sorted(set(choices), key=lambda choice: -1 if choice is None else choice)
+        },
+    }
+
+
+def _events(text: str, observed: bool) -> Iterator[dict[str, Any]]:
+    place = 0
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
-        if not fields:
+        if not block.strip():
             continue
-        data = fields.get("data", "")
-        told = data if data == "[DONE]" else json.loads(data)
-        if isinstance(told, dict) and told.get(OURS) is not None and told.get("choices") == []:
-            told = _without_ours(told)
-            if told is None:
+        fields = [line.partition(": ") for line in block.splitlines()]
+        data: Any = "\n".join(value for name, _, value in fields if name == "data")
+        if data != "[DONE]":
+            data = json.loads(data)
+        if observed and isinstance(data, dict) and data.get(OURS) is not None and data.get("choices") == []:
+            data = {key: value for key, value in data.items() if key != OURS}
+            if data.get("usage") is None:  # a chunk of our own
                 continue
-        yield {"event": fields.get("event"), "data": told}
+        if isinstance(data, dict) and "sequence_number" in data:
+            data = {**data, "sequence_number": data["sequence_number"] - place}
+        place += 1
+        yield {"names": [name for name, _, _ in fields], "event": dict(field[::2] for field in fields).get("event"), "data": data}
 
 
-def _choice(event: Any) -> float:
-    """Of which choice an event tells: which of them comes first at a moment is a matter of time."""
-    if not isinstance(event["data"], dict):
-        return float("inf")
-    choices = event["data"].get("choices")
-    if choices is None:
-        return 0.0
-    return float(choices[0]["index"]) if choices else float("inf")
+def _parts(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The event, or one for each of the pieces of tool calls that it has: how many come together is a matter of time."""
+    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
+    calls = (choices[0].get("delta") or {}).get("tool_calls") or [] if choices else []
+    for call in calls[:-1]:
+        choice = {**choices[0], "delta": {"tool_calls": [call]}, "finish_reason": None}
+        yield {**event, "data": {**event["data"], "choices": [choice]}}
+    if calls:
+        event["data"]["choices"][0]["delta"]["tool_calls"] = calls[-1:]
+    yield event
 
 
-def _without_ours(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """A chunk without our object; None for one that has nothing else to say."""
-    rest = {key: value for key, value in chunk.items() if key != OURS}
-    return rest if rest.get("usage") is not None else None
+def _choice(event: dict[str, Any]) -> int | None:
+    """Of which choice an event tells; of none at the end of a stream, and in streams without choices."""
+    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
+    return int(choices[0]["index"]) if choices else None
 
 
-def _plain(value: Any, key: str = "") -> Any:
+def _opens(event: dict[str, Any]) -> bool:
+    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
+    return bool(choices) and "role" in (choices[0].get("delta") or {})
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
+    return bool(choices) and choices[0].get("finish_reason") is not None
+
+
+def _joined(events: list[dict[str, Any]], names: Names, observed: bool) -> dict[str, Any]:
+    """The events without their pieces, those that differ in nothing else once; and the pieces, put together, in their order."""
+    frames: list[Any] = []
+    texts: list[list[Any]] = []
+    lists: dict[tuple[str, tuple[str, ...]], list[Any]] = {}
+    ended = False
+    for event in events:
+        pieces: list[tuple[tuple[str, ...], Any]] = []
+        plain = _plain(event, names, observed)
+        frame, places = _frame(plain, pieces), json.dumps(_places(plain))
+        for path, piece in pieces:
+            if isinstance(piece, list):
+                lists[places, path] = lists.get((places, path), []) + piece
+            elif piece and texts and texts[-1][:2] == [places, path]:
+                texts[-1][2] += piece
+            elif piece:
+                texts.append([places, path, piece])
+        if not pieces or frame not in frames or ended:
+            frames.append(frame)
+        ended |= _ends(event)
+    ends = next((place for place, frame in enumerate(frames) if _ends(frame)), 0)
+    before = [frame for frame in frames[:ends] if frame != _going_on(frames[ends])]
+    return {"frames": before + frames[ends:], "texts": texts, "lists": lists}
+
+
+def _going_on(frame: dict[str, Any]) -> dict[str, Any]:
+    """What a piece's frame is where a choice's last one is this. It says nothing more, and may have come with the last."""
+    (choice,) = frame["data"]["choices"]
+    without = {name: value for name, value in choice.items() if name != "stop_reason"}
+    return {**frame, "data": {**frame["data"], "choices": [{**without, "finish_reason": None}]}}
+
+
+def _frame(value: Any, pieces: list[tuple[tuple[str, ...], Any]], path: tuple[str, ...] = ()) -> Any:
+    """A value with its pieces taken out of it, into the list."""
+    if isinstance(value, list):
+        found = [_frame(one, pieces, path) for one in value]
+        return [one for one in found if not (path[-1:] == ("tool_calls",) and set(one) <= {"index"})]
+    if not isinstance(value, dict):
+        return value
+    going_on = bool(value.get("choices")) and value["choices"][0].get("finish_reason") is None
+    rest = {}
+    for name, one in value.items():
+        if (name in PIECES and isinstance(one, str | list)) or (name in LISTS and isinstance(one, list)):
+            pieces.append(((*path, name), one))
+        elif name == "usage" and going_on and one is not None:
+            rest[name] = {key: count for key, count in one.items() if key not in SO_FAR}
+        else:
+            found = _frame(one, pieces, (*path, name))
+            if found != {} and (found != [] or name != "tool_calls"):  # else it holds nothing but pieces, if any
+                rest[name] = found
+    return rest
+
+
+def _places(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return [place for one in value for place in _places(one)]
+    if not isinstance(value, dict):
+        return []
+    own = [[name, value[name]] for name in PLACES if name in value]
+    return own + [place for one in value.values() for place in _places(one)]
+
+
+def _plain(value: Any, names: Names, observed: bool, key: str = "") -> Any:
+    """A value with an alias for each made-up name and without times; without our own object, where it is expected."""
     if isinstance(value, dict):
         if key == "" and isinstance(value.get("data"), list) and value.get("object") == "list":  # models, and their aliases
             value = {**value, "data": [one for one in value["data"] if ":" not in str(one.get("id"))]}
-        return {name: _plain(one, name) for name, one in value.items() if name != OURS}
+        return {name: _plain(one, names, observed, name) for name, one in value.items() if not (observed and name == OURS)}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(one, names, observed, key) for one in value]
     if key in TIMES and isinstance(value, int | float):
         return 0
     if isinstance(value, str):
-        return MADE_UP.sub(r"\1", value)
-    return value
-
-
-def _joined(events: Iterator[Any]) -> Iterator[Any]:
-    """Events that differ in nothing but the pieces they bring become one; pieces are put together."""
-    held: tuple[Any, list[Any]] | None = None
-    for event in events:
-        pieces: list[Any] = []
-        shape = _shape(event, pieces)
-        if held is not None and held[0] == shape and pieces:
-            held = shape, [old + new for old, new in zip(held[1], pieces, strict=True)]
-            continue
-        if held is not None:
-            yield held
-        held = shape, pieces
-    if held is not None:
-        yield held
-
-
-def _shape(value: Any, pieces: list[Any], key: str = "") -> Any:
-    """A value with its pieces taken out of it, into the list."""
-    if key in NUMBERED:
-        return None
-    if (key in PIECES and isinstance(value, str)) or (key in (*LISTS, *PIECES) and isinstance(value, list) and value):
-        pieces.append(value)
-        return type(value).__name__
-    if isinstance(value, dict):
-        so_far = bool(value.get("choices"))  # usage in the middle of a stream says how far it is, as the pieces do
-        return {name: _shape(one, pieces, name) for name, one in value.items() if not (so_far and name == "usage")}
-    if isinstance(value, list):
-        return [_shape(one, pieces) for one in value]
+        wholly = MADE_UP_WHOLLY.get(key)
+        if wholly is not None and wholly.fullmatch(value):
+            return names.alias(value)
+        return MADE_UP.sub(lambda found: found[1] + found[2] + names.alias(found[3]), value)
     return value

@@ -18,18 +18,31 @@ TOOLS: list[Any] = [
         "function": {
             "name": "solve",
             "description": "Solves a puzzle.",
-            "parameters": {"type": "object", "properties": {"goal": {"type": "integer"}}, "required": ["goal"]},
+            "parameters": {
+                "type": "object",
+                "properties": {"goal": {"type": "integer", "minimum": 10, "maximum": 99}},
+                "required": ["goal"],
+                "additionalProperties": False,
+            },
+            "strict": True,
         },
     },
-    {"type": "function", "function": {"name": "give_up", "parameters": {"type": "object", "properties": {}}}},
+    {"type": "function", "function": {"name": "give_up", "strict": True, "parameters": {"type": "object", "properties": {}}}},
 ]
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"left": {"type": "integer"}, "right": {"type": "integer"}},
+    "properties": {"left": {"type": "integer", "minimum": 0, "maximum": 99}, "right": {"enum": [1, 2]}},
     "required": ["left", "right"],
     "additionalProperties": False,
 }
 GREEDY, SEEDED = {"temperature": 0}, {"temperature": 1.0, "seed": 7}
+ANSWER: dict[str, float] = {"4": 100, "202": -100, "203": -100, "206": -100, "225": -100}
+"""A bias that ends the reasoning with its first token, so that what a grammar asks for is written out, and without the spaces and
+new lines that a grammar may allow, of which there would be no end. By the ids of `</think>` and four sorts of space."""
+AT_ONCE: dict[str, Any] = {"logit_bias": ANSWER, "max_tokens": 300}
+CALLED = r'<tool_call>\n\{"name": "solve", "arguments": \{"goal": [0-9]{2}\}\}\n</tool_call>'
+"""What a model writes that calls a tool by itself, which the embedded one was never taught."""
+CALLED_TWICE = f"{CALLED}\\n{CALLED}"
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,10 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
-    def generates(self) -> bool:
-        return self.path in GENERATING and isinstance(self.body, dict)
+    def takes_policy(self) -> bool:
+        """Whether it may ask for a policy: beam search and background responses may not, and are told so."""
+        alone = isinstance(self.body, dict) and (self.body.get("use_beam_search") or self.body.get("background"))
+        return self.path in GENERATING and isinstance(self.body, dict) and not alone
 
 
 def chat(name: str, **options: Any) -> Call:
@@ -75,7 +90,13 @@ STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 EACH = {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 ONE_TOOL = {"type": "function", "function": {"name": "solve"}}
-CLAUDE_TOOLS = [{"name": "solve", "description": "Solves.", "input_schema": TOOLS[0]["function"]["parameters"]}]
+OPEN_TOOLS = [{"type": "function", **TOOLS[0]["function"]}]
+OPEN_SCHEMA = {"format": {"type": "json_schema", "name": "pair", "schema": SCHEMA}}
+YES = {"choice": ["yes"]}
+OPEN_AT_ONCE: dict[str, Any] = {"logit_bias": ANSWER, "max_output_tokens": 300}
+CLAUDE_TOOLS = [{"name": "solve", "description": "Solves.", "input_schema": TOOLS[0]["function"]["parameters"], "strict": True}]
+EASY: list[Any] = [{"role": "user", "content": held_out_puzzles("easy", 1)[0].prompt}]
+"""Of which the reasoning ends by itself, soon."""
 
 SAMPLING: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -88,25 +109,39 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "min_tokens": {"min_tokens": 60, "max_tokens": 70},
     "stop": {"stop": ["="]},
     "stop, told": {"stop": ["=", "+"], "include_stop_str_in_output": True},
-    "stop_token_ids": {"stop_token_ids": [10, 11, 12]},
+    "stop_token_ids": {"stop_token_ids": [262, 11, 12]},
     "ignore_eos": {**SEEDED, "ignore_eos": True, "max_tokens": 300},
     "one token": {"max_tokens": 1},
     "token ids": {"return_token_ids": True},
     "bad_words": {**SEEDED, "bad_words": ["Wait", "So"]},
     "truncated prompt": {"truncate_prompt_tokens": 4},
     "skip_special_tokens": {"skip_special_tokens": False, "spaces_between_special_tokens": False},
-    "regex": {"structured_outputs": {"regex": r"[0-9]{2} [-+*] [0-9]"}},
-    "choice": {"structured_outputs": {"choice": ["yes", "no", "perhaps"]}},
-    "grammar": {"structured_outputs": {"grammar": 'root ::= "1" | "2" root'}},
+    "a grammar after the reasoning": {"structured_outputs": {"regex": r"[0-9]{2} [-+*] [0-9]"}},
+    "regex": {"structured_outputs": {"regex": r"[0-9]{2} [-+*] [0-9]"}, **AT_ONCE},
+    "choice": {"structured_outputs": {"choice": ["yes", "no", "perhaps"]}, **AT_ONCE},
+    "grammar": {"structured_outputs": {"grammar": 'root ::= "1" | "2" root'}, **AT_ONCE, **SEEDED},
+    "json": {"structured_outputs": {"json": SCHEMA}, **AT_ONCE, **SEEDED},
+    "structural_tag": {
+        "structured_outputs": {
+            "structural_tag": json.dumps({"type": "structural_tag", "format": {"type": "json_schema", "json_schema": SCHEMA}})
+        },
+        **AT_ONCE,
+    },
     "prompt_logprobs": {"prompt_logprobs": 2, "max_tokens": 8},
+    "allowed_token_ids": {"allowed_token_ids": list(range(19, 40))},
+    "tokens as ids": {"return_tokens_as_token_ids": True, "logprobs": 1, "max_tokens": 8},
+    "repetition_detection": {"repetition_detection": {"max_pattern_size": 8, "min_count": 2}, "max_tokens": 300},
+    "beam search": {"use_beam_search": True, "n": 2, "max_tokens": 12},
+    "a cache of its own": {"cache_salt": "x"},
+    "an argument of a processor": {"vllm_xargs": {"something": 1}},
 }
 """What chat and completions take alike."""
 
 CALLS: tuple[Call, ...] = (
     *(chat(name, **options) for name, options in SAMPLING.items()),
-    *(chat(f"{name}, in a stream", **{**options, **STREAM}) for name, options in SAMPLING.items() if "prompt_" not in name),
+    *(chat(f"{name}, in a stream", **{**options, **STREAM}) for name, options in SAMPLING.items()),
     *(completion(name, **options) for name, options in SAMPLING.items()),
-    *(completion(f"{name}, in a stream", **{**options, **STREAM}) for name, options in SAMPLING.items() if "prompt_" not in name),
+    *(completion(f"{name}, in a stream", **{**options, **STREAM}) for name, options in SAMPLING.items()),
     chat("logprobs", logprobs=True, top_logprobs=5),
     chat("logprobs, in a stream", logprobs=True, top_logprobs=3, **STREAM),
     chat("usage in every chunk", **EACH),
@@ -119,16 +154,24 @@ CALLS: tuple[Call, ...] = (
     chat("no reasoning told", include_reasoning=False),
     chat("a template's argument", **NO_THINKING),
     chat("max_completion_tokens", max_completion_tokens=12),
-    chat("json_schema", response_format=schema_of(SCHEMA), **NO_THINKING),
-    chat("json_schema, in a stream", response_format=schema_of(SCHEMA), **STREAM),
-    chat("json_object", response_format={"type": "json_object"}),
-    chat("tools, auto", tools=TOOLS, tool_choice="auto"),
-    chat("tools, auto, in a stream", tools=TOOLS, tool_choice="auto", **STREAM),
-    chat("tools, required", tools=TOOLS, tool_choice="required", max_tokens=400),
-    chat("tools, required, in a stream", tools=TOOLS, tool_choice="required", max_tokens=400, **STREAM),
-    chat("tools, named", tools=TOOLS, tool_choice=ONE_TOOL, max_tokens=400),
-    chat("tools, named, in a stream", tools=TOOLS, tool_choice=ONE_TOOL, max_tokens=400, **STREAM),
-    chat("tools, not parallel", tools=TOOLS, tool_choice="required", parallel_tool_calls=False, max_tokens=400),
+    chat("no logprobs but of the drawn", logprobs=True, top_logprobs=0),
+    chat("json_schema", response_format=schema_of(SCHEMA), **AT_ONCE),
+    chat("json_schema, in a stream", response_format=schema_of(SCHEMA), **AT_ONCE, **STREAM),
+    chat("json_schema, seeded", response_format=schema_of(SCHEMA), **{**AT_ONCE, **SEEDED, "n": 2}),
+    chat("json_object", response_format={"type": "json_object"}, **AT_ONCE),
+    chat("tools, auto, none called", tools=TOOLS, tool_choice="auto"),
+    chat("tools, auto", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED}, **AT_ONCE),
+    chat("tools, auto, in a stream", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED}, **AT_ONCE, **STREAM),
+    chat("tools, parallel", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED_TWICE}, **AT_ONCE),
+    chat("tools, parallel, in a stream", tools=TOOLS, structured_outputs={"regex": CALLED_TWICE}, **AT_ONCE, **STREAM),
+    chat("tools, one of two", tools=TOOLS, structured_outputs={"regex": CALLED_TWICE}, parallel_tool_calls=False, **AT_ONCE),
+    chat("tools, required", tools=TOOLS, tool_choice="required", **AT_ONCE),
+    chat("tools, required, in a stream", tools=TOOLS, tool_choice="required", **AT_ONCE, **STREAM),
+    chat("tools, required, seeded", tools=TOOLS, tool_choice="required", **{**AT_ONCE, **SEEDED}),
+    chat("tools, required, while it still reasons", tools=TOOLS, tool_choice="required"),
+    chat("tools, named", tools=TOOLS, tool_choice=ONE_TOOL, **AT_ONCE),
+    chat("tools, named, in a stream", tools=TOOLS, tool_choice=ONE_TOOL, **AT_ONCE, **STREAM),
+    chat("tools, not parallel", tools=TOOLS, tool_choice="required", parallel_tool_calls=False, **AT_ONCE),
     chat("tools, none", tools=TOOLS, tool_choice="none"),
     chat("a result of a tool", messages=[
         *ASKED,
@@ -150,25 +193,58 @@ CALLS: tuple[Call, ...] = (
     response("instructions", instructions="Be brief."),
     response("in a stream", stream=True),
     response("kept", store=True),
-    response("a schema", text={"format": {"type": "json_schema", "name": "pair", "schema": SCHEMA}}),
+    response("a schema", text=OPEN_SCHEMA),
     response("a response that is not there", previous_response_id="resp_0"),
-    response("tools", tools=[{"type": "function", **TOOLS[0]["function"]}], tool_choice="required", max_output_tokens=400),
+    response("tools", tools=OPEN_TOOLS, tool_choice="required", **OPEN_AT_ONCE),
+    response("tools, in a stream", tools=OPEN_TOOLS, tool_choice="required", stream=True, **OPEN_AT_ONCE),
+    response("tools, auto", tools=OPEN_TOOLS, structured_outputs={"regex": CALLED}, **OPEN_AT_ONCE),
+    response("a schema, written out", text=OPEN_SCHEMA, **OPEN_AT_ONCE),
+    response("a schema, in a stream", text=OPEN_SCHEMA, stream=True, **OPEN_AT_ONCE),
+    response("logprobs", include=["message.output_text.logprobs"], top_logprobs=2, structured_outputs=YES, **OPEN_AT_ONCE),
+    response("in the background", background=True),
+    Call("responses, one that is not there", f"{RESPONSES}/resp_0", method="GET"),
+    Call("responses, one that is not there is stopped", f"{RESPONSES}/resp_0/cancel"),
     message("greedy"),
     message("in a stream", stream=True),
     message("system", system="Be brief."),
     message("stop_sequences", stop_sequences=["="]),
     message("top_k and top_p", temperature=1.0, top_k=1, top_p=0.9),
-    message("tools", tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400),
-    message("tools, in a stream", tools=CLAUDE_TOOLS, tool_choice={"type": "tool", "name": "solve"}, max_tokens=400, stream=True),
+    message("tools", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400),
+    message("tools, in a stream", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400, stream=True),
+    message("a tool, named", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "tool", "name": "solve"}, max_tokens=400),
+    message("a result of a tool", tools=CLAUDE_TOOLS, messages=[
+        *ASKED,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "solve", "input": {"goal": 17}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "3 * 7"}]},
+    ]),
+    message("no messages", messages=[]),
+    message("another model", model="claude"),
     Call("messages, counted", "/v1/messages/count_tokens", {"model": "countdown", "messages": ASKED}),
     Call("tokenize a prompt", "/tokenize", {"model": "countdown", "prompt": PUZZLE, "return_token_strs": True}),
     Call("tokenize messages", "/tokenize", {"model": "countdown", "messages": ASKED}),
     Call("detokenize", "/detokenize", {"model": "countdown", "tokens": [5, 6, 7]}),
     Call("render chat", "/v1/chat/completions/render", {"model": "countdown", "messages": ASKED}),
     Call("render a completion", "/v1/completions/render", {"model": "countdown", "prompt": PUZZLE}),
+    Call("tokenize what is nothing", "/tokenize", {"model": "countdown"}),
+    Call("detokenize what is no token", "/detokenize", {"model": "countdown", "tokens": [10**9]}),
+    Call("about the tokenizer", "/tokenizer_info", method="GET"),
+    Call("render responses", "/v1/responses/render", {"model": "countdown", "input": PUZZLE}),
+    Call("several chats", f"{CHAT}/batch", {"model": "countdown", "messages": [ASKED, ASKED], "max_tokens": 20, **GREEDY}),
+    Call("tokens in, tokens out", "/inference/v1/generate",
+         {"model": "countdown", "token_ids": [5, 6, 7], "sampling_params": {"max_tokens": 8, "temperature": 0}}),
+    Call("as SageMaker asks", "/invocations", {"model": "countdown", "messages": ASKED, "max_tokens": 20, **GREEDY}),
+    Call("a name for the answer", CHAT, {"model": "countdown", "messages": ASKED, "max_tokens": 5, **GREEDY},
+         headers=(("x-request-id", "it"),)),
+    Call("what a page of another site asks first", CHAT, method="OPTIONS",
+         headers=(("origin", "http://example.org"), ("access-control-request-method", "POST"))),
+    Call("what a page of another site asks", CHAT, {"model": "countdown", "messages": ASKED, "max_tokens": 5, **GREEDY},
+         headers=(("origin", "http://example.org"),)),
     Call("models", "/v1/models", method="GET"),
+    Call("one model", "/v1/models/countdown", method="GET"),
     Call("health", "/health", method="GET"),
     Call("ping", "/ping", method="GET"),
+    Call("ping, posted", "/ping"),
+    Call("only the head", "/health", method="HEAD"),
     Call("version", "/version", method="GET"),
     Call("load", "/load", method="GET"),
     Call("embeddings", "/v1/embeddings", {"model": "countdown", "input": "x"}),
@@ -202,6 +278,13 @@ CALLS: tuple[Call, ...] = (
     chat("a tool that is not there", tools=TOOLS, tool_choice={"type": "function", "function": {"name": "other"}}),
     chat("options of a stream without one", stream_options={"include_usage": True}),
     chat("fields that are none", nothing=1),
+    chat("two grammars", structured_outputs={"regex": "a", "choice": ["a"]}),
+    chat("penalties beyond bounds", presence_penalty=9),
+    chat("min_tokens above max_tokens", min_tokens=90),
+    chat("tools without tools", tool_choice="required"),
+    chat("a tool without a name", tools=[{"type": "function", "function": {}}]),
+    chat("too many choices", n=10**6, **SEEDED),
+    chat("an image", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]),
     completion("no prompt", prompt=None),
     completion("an empty prompt", prompt=""),
     completion("tokens that are none", prompt=[10**6]),

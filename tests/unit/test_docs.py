@@ -1,31 +1,38 @@
-"""Every policy that the documentation shows is one."""
+"""The documentation by itself: its policies are policies, its links lead somewhere, and it knows all that there is.
+
+What it says to run is run by tests/api/test_documentation.py; what cannot be run is read here as what would run it reads it.
+"""
+
+from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from forkpoint_policies.library import LIBRARY
+import typer
+import yaml
 from forkpoint_policies.spec import parse_policy
-from forkpoint_server import metrics
+from forkpoint_server import cli, metrics
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
+from typer.main import get_command
 
-ROOT = Path(__file__).parents[2]
-SHOWN = [
-    (file.name, block)
-    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for block in re.findall(r"```json\n(.*?)```", file.read_text(), re.DOTALL)
-]
+from tests import reference
+from tests.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
+
+POLICIES = [block for block in BLOCKS if block.language == "json"]
+NOT_RUN = [block for block in BLOCKS if block.begins(ELSEWHERE)]
 
 
-@pytest.mark.parametrize("block", [block for _, block in SHOWN], ids=[f"{name}-{number}" for number, (name, _) in enumerate(SHOWN)])
-def test_a_policy_of_the_documentation(block: str) -> None:
-    assert parse_policy(json.loads(block)).rules
+@pytest.mark.parametrize("block", POLICIES, ids=[block.name for block in POLICIES])
+def test_a_policy_of_the_documentation(block: Block) -> None:
+    assert parse_policy(json.loads(block.text)).rules
 
 
 def test_each_condition_and_action_has_an_example() -> None:
-    policies = [parse_policy(json.loads(block)) for _, block in SHOWN]
+    policies = [parse_policy(json.loads(block.text)) for block in POLICIES]
     rules = [rule for policy in policies for rule in policy.rules]
     shown = {name for rule in rules for name in (*rule.when.model_fields_set, *rule.do.model_fields_set)}
     wanted = {*type(rules[0].when).model_fields, *type(rules[0].do).model_fields}
@@ -33,8 +40,8 @@ def test_each_condition_and_action_has_an_example() -> None:
     assert {kind for rule in rules if rule.do.truncate for kind in rule.do.truncate.model_fields_set} >= {"min_p", "top_k"}
 
 
-def test_each_metric_and_each_named_policy_is_documented() -> None:
-    monitoring, policies = (ROOT / "docs" / "monitoring.md").read_text(), (ROOT / "docs" / "policies.md").read_text()
+def test_each_metric_is_documented() -> None:
+    monitoring = (ROOT / "docs" / "monitoring.md").read_text()
     documented = dict(re.findall(r"^\| `(forkpoint_\w+)` \|([^|]*)\|", monitoring, re.MULTILINE))
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
@@ -42,5 +49,73 @@ def test_each_metric_and_each_named_policy_is_documented() -> None:
             labels = re.sub(r"\(.*?\)", "", documented.pop(name))
             assert re.findall(r"`(\w+)`", labels) == list(metric._labelnames), name
     assert not documented
-    for name in LIBRARY:
-        assert f"| `{name}` |" in policies
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (reference.FOLDER / f"{name}.md").read_text() == reference.page(name), "make reference"
+
+
+def test_the_reference_has_no_other_pages() -> None:
+    assert {file.stem for file in reference.FOLDER.iterdir()} == set(reference.PAGES)
+
+
+def test_each_block_is_run_or_says_why_not() -> None:
+    """A block's language says what becomes of it, and the lists of blocks that are not run here name only blocks that there are."""
+    assert {block.language for block in BLOCKS} <= {*RUN, *SHOWN}
+    runnable = [block for block in BLOCKS if block.language in RUN]
+    for beginning in (*ELSEWHERE, *LONG):
+        assert any(block.begins((beginning,)) for block in runnable), beginning
+
+
+@pytest.mark.parametrize("block", NOT_RUN, ids=[block.name for block in NOT_RUN])
+def test_what_is_not_run_is_well_formed(block: Block) -> None:
+    """bash reads it, make knows its targets, and each of our commands takes its arguments."""
+    read = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)
+    assert read.returncode == 0, read.stderr
+    for program, *arguments in commands(block.text):
+        if program == "make":
+            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
+        elif program == "forkpoint":
+            _takes(arguments)
+
+
+def _takes(arguments: list[str]) -> None:
+    """Read a command's arguments as it would. Raises what it would raise, or SystemExit."""
+    if arguments[0] == "serve":
+        cli.parse(arguments[1:])
+    else:
+        command = get_command(reference.COMMANDS[arguments[0]])
+        command.make_context(arguments[0], arguments[1:], typer.Context(command))
+
+
+def test_a_wrong_argument_would_be_found() -> None:
+    with pytest.raises(SystemExit):
+        _takes(["serve", "--no-such-argument", "1"])
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=lambda block: block.name)
+def test_yaml_is_yaml(block: Block) -> None:
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *reference.FOLDER.glob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file, and within it to a heading, as GitHub names them."""
+    for link in LINK.findall(page.read_text()):
+        file, _, anchor = link.partition("#")
+        if re.match(r"\w+:", link):
+            continue
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings on GitHub: lower case, no punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

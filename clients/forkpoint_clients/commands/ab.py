@@ -23,7 +23,7 @@ from ..journal import NAME as JOURNAL
 from ..journal import Journal, JournalError, Unit
 from ..report import PAGE, RESULTS, Report, tables
 from ..scoring import Scorer, scorer
-from .options import ApiKey
+from .options import SERVER, ApiKey
 from .running import app, fail, run
 
 RESUMABLE = 3
@@ -48,7 +48,7 @@ def compare_arms(
     ],
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = "countdown",
     server: Annotated[
-        str, typer.Option("--server", metavar="URL", help="any OpenAI-compatible one; policies need a Forkpoint")
+        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="any OpenAI-compatible one; policies need a Forkpoint")
     ] = DEFAULT_URL,
     score_by: Annotated[
         str,

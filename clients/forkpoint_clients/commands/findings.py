@@ -22,7 +22,7 @@ from ..journal import Journal, JournalError
 from ..report import PAGE, RESULTS
 from ..scoring import scorer
 from .ab import INTERRUPTED, RESUMABLE, unwritable
-from .options import ApiKey
+from .options import SERVER, ApiKey
 from .running import app, fail, run
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def findings(
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="say which there are, and ask nothing")] = False,
     server: Annotated[
-        str, typer.Option("--server", metavar="URL", help="the server's API; most findings need a Forkpoint")
+        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint")
     ] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
     data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,

@@ -31,12 +31,12 @@ def viewer_router() -> APIRouter:
 
     @router.get("/forkpoint")
     async def show_page(request: Request) -> Response:
-        """The page."""
+        """The viewer, a page."""
         return await answer("index.html", request)
 
     @router.get("/forkpoint/{path:path}")
     async def show_file(path: str, request: Request) -> Response:
-        """One of its files."""
+        """One of the viewer's files."""
         return await answer(path, request)
 
     return router
