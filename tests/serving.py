@@ -46,7 +46,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, command: Path = COMMAND
+) -> Iterator[Server]:
     """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to.
 
     Its database lies in the folder, where its user's data are.
@@ -55,7 +57,7 @@ def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [COMMAND, "serve", *arguments, "--port", str(port)],
+            [command, "serve", *arguments, "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
