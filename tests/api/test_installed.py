@@ -52,7 +52,7 @@ def test_the_server_runs_from_its_wheels(wheels: dict[str, Path], tmp_path: Path
         commands / "python", "-c", "import forkpoint_server, forkpoint_policies as p; print(p, forkpoint_server)", cwd=tmp_path
     )
     assert str(ROOT) not in found
-    with serving(tmp_path, command=commands / "forkpoint") as server:
+    with serving(tmp_path, "--trace-tokens", "0", command=commands / "forkpoint") as server:
         client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
         answer = client.chat.completions.create(
             model="countdown", messages=MESSAGES, max_tokens=16, temperature=0, extra_body={"policy": "nowait"}
@@ -61,6 +61,8 @@ def test_the_server_runs_from_its_wheels(wheels: dict[str, Path], tmp_path: Path
         assert answer.usage.completion_tokens == 16
         assert answer.model_extra is not None
         assert answer.model_extra["forkpoint"]["policy"] == "nowait"
+        for query in ("", "?stream=true"):  # --trace-tokens 0
+            assert httpx.get(f"{server.api}/forks/{answer.id}{query}").status_code == 404
         assert "<html" in httpx.get(f"{server.url}/forkpoint").raise_for_status().text
         stored = httpx.put(
             f"{server.api}/policies/warm", json={"rules": [{"do": {"temperature": 1.2}}]}
