@@ -48,7 +48,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serving(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, command: Path = COMMAND
+) -> Iterator[Server]:
     """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to.
 
     Its database lies in the folder, where its user's data are.
@@ -57,7 +59,7 @@ def serving(folder: Path, *arguments: str, environment: Mapping[str, str] | None
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [COMMAND, "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments, "--port", str(port)],
+            [command, "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments, "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,

@@ -47,10 +47,12 @@ from .spec import (
     When,
 )
 from .vocabulary import Vocabulary
-from .words import ANY_STATE, FREE, Automaton, Completion, build_automaton
+from .words import ANY_STATE, FREE, Automaton, Completion, UnfollowableError, build_automaton
 
 MOST_WORDS = 512
 MOST_FORCED = 64
+MOST_ENTRIES = 4096
+"""Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule."""
 
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
 _CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "top_h": Action.TOP_H}
@@ -174,22 +176,30 @@ def _automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
         return Automaton(0, {}, {}, {})
     try:
         return build_automaton(words, vocabulary, endings=endings)
+    except UnfollowableError as error:
+        raise PolicyError(_field_of(error, policy, path), error.message) from None
     except PolicyError as error:
-        for number, rule in enumerate(policy.rules):  # again, one by one, to name the field
-            for part, tokens in _named(rule):
-                _check_words(tokens, vocabulary, f"{path}.rules[{number}].{part}")
+        parts = [(n, part) for n, rule in enumerate(policy.rules) for part, tokens in _named(rule) if _names_words(tokens)]
+        if len(parts) == 1:
+            raise PolicyError(f"{path}.rules[{parts[0][0]}].{parts[0][1]}.words", error.message) from None
         raise PolicyError(f"{path}.rules", f"their words together {error.message}") from None
 
 
-def _check_words(tokens: Tokens | When, vocabulary: Vocabulary, field: str) -> None:
-    build_automaton(tokens.words, vocabulary, f"{field}.words")
-    for number, ending in enumerate(tokens.endings if isinstance(tokens, Previous) else ()):
-        build_automaton((), vocabulary, f"{field}.endings[{number}]", (ending,))
-    for number, family in enumerate(tokens.connectors):
-        try:
-            build_automaton(FAMILIES[family], vocabulary)
-        except PolicyError as error:
-            raise PolicyError(f"{field}.connectors[{number}]", error.message) from None
+def _names_words(tokens: Tokens | When) -> bool:
+    return bool(tokens.words or tokens.connectors or (isinstance(tokens, Previous) and tokens.endings))
+
+
+def _field_of(error: UnfollowableError, policy: Policy, path: str) -> str:
+    """Where in a policy the word stands that cannot be followed."""
+    for number, rule in enumerate(policy.rules):
+        for part, tokens in _named(rule):
+            endings = tokens.endings if isinstance(tokens, Previous) else ()
+            listed = {"endings": endings} if error.ending else {"words": tokens.words, "connectors": tokens.connectors}
+            for kind, names in listed.items():
+                for place, name in enumerate(names):
+                    if error.written in (FAMILIES[name] if kind == "connectors" else (name,)):
+                        return f"{path}.rules[{number}].{part}.{kind}[{place}]"
+    return f"{path}.rules"
 
 
 def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) -> None:
@@ -247,8 +257,8 @@ class _Build:
             "low": low,
             "high": high,
             "probability": _curve(when.probability),
-            "mass": self._words(when) if when.connector_probability_above is not None else TokenSet(),
-            "since": self._words(when) if when.since_connector_below is not None else TokenSet(),
+            "mass": self._words(when, f"{path}.when.words") if when.connector_probability_above is not None else TokenSet(),
+            "since": self._words(when, f"{path}.when.words") if when.since_connector_below is not None else TokenSet(),
             "since_below": when.since_connector_below or UNLIMITED,
             "previous": previous,
             "needs_previous": when.previous is not None,
@@ -358,8 +368,8 @@ class _Build:
             high[Signal.END_MARGIN] = float(np.nextafter(np.float32(when.end_of_reasoning_within), np.float32(np.inf)))
         return low, high
 
-    def _words(self, tokens: Tokens | When) -> TokenSet:
-        return _token_set(entry for word in named_words(tokens) for entry in self.automaton.completions[word])
+    def _words(self, tokens: Tokens | When, field: str) -> TokenSet:
+        return _token_set((entry for word in named_words(tokens) for entry in self.automaton.completions[word]), field)
 
     def _tokens(self, tokens: Tokens, field: str) -> TokenSet:
         self.target.vocabulary.check_ids(tokens.token_ids, f"{field}.token_ids")
@@ -367,7 +377,7 @@ class _Build:
         entries += [(ANY_STATE, token) for token in tokens.token_ids]
         if isinstance(tokens, Previous):
             entries += [entry for ending in tokens.endings for entry in self.automaton.endings[ending]]
-        return _token_set(entries)
+        return _token_set(entries, field)
 
     def _raised(self, tokens: Tokens, field: str) -> TokenSet:
         """For words that are never one token, also the tokens that begin them: raising only their last piece would do nothing."""
@@ -379,7 +389,7 @@ class _Build:
             if reached := self.automaton.longest_beginning(word):
                 entries.update(reached)
                 self.warnings.append(f"{field}: {word!r} is several tokens for this model; the tokens that begin it are raised too")
-        return _token_set(entries)
+        return _token_set(entries, field)
 
     def _control(self, control: Control, like: CompiledRule, field: str) -> CompiledRule:
         match, possible = control.match, kinds_of(control.like)
@@ -436,9 +446,14 @@ def _curve(value: float | Schedule | EntropyTemperature) -> Curve:
     return Curve(Shape.CONSTANT, float(value))
 
 
-def _token_set(entries: Iterable[Completion]) -> TokenSet:
-    """Each (state, token) once; a token that belongs in every state is not listed for single states again."""
+def _token_set(entries: Iterable[Completion], field: str) -> TokenSet:
+    """Each (state, token) once; a token that belongs in every state is not listed for single states again.
+
+    Raises PolicyError when they are more than a batch has room for.
+    """
     known = set(entries)
     everywhere = {token for state, token in known if state == ANY_STATE}
     kept = sorted((s, t) for s, t in known if s == ANY_STATE or t not in everywhere)
+    if len(kept) > MOST_ENTRIES:
+        raise PolicyError(field, f"stand for {len(kept)} tokens of the served model, each in its contexts; {MOST_ENTRIES} at most")
     return TokenSet([token for _, token in kept], [state for state, _ in kept])

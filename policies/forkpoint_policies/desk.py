@@ -17,6 +17,8 @@ from .telemetry import Destinations
 
 MOST_PREEMPTED = 1024
 MOST_TABLES = 16
+MOST_TABLE_BYTES = 1 << 28
+"""Of the tables that are kept for batches to come; those of the batch that runs are as large as its policies are."""
 GREEDY_BELOW = 1e-5  # vLLM takes the likeliest token below this temperature
 
 
@@ -128,6 +130,8 @@ class Desk:
         if tables is None:
             tables = build_tables([programs[key] for key in keys], self._vocabulary, self._device)
         self._tables[keys] = tables
-        while len(self._tables) > MOST_TABLES:
+        while len(self._tables) > MOST_TABLES or (
+            len(self._tables) > 1 and sum(one.size_bytes for one in self._tables.values()) > MOST_TABLE_BYTES
+        ):
             self._tables.popitem(last=False)
         return tables

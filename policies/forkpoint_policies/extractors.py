@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 Extractor = Callable[[str], str | None]
@@ -14,7 +14,10 @@ Extractor = Callable[[str], str | None]
 JSON_FIELD = "json_field:"
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\.\d+")
-_BOXED = re.compile(r"\\boxed\s*\{")
+_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
+
+MOST_JSON_CHARACTERS = 1 << 14
+"""How much of a text's end is searched for JSON: each brace may begin an object that breaks off at the very end."""
 
 
 def extractor(name: str) -> Extractor:
@@ -27,14 +30,17 @@ def extractor(name: str) -> Extractor:
 
 
 def _boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` holds, braces balanced."""
-    for found in reversed(list(_BOXED.finditer(text))):
-        depth = 1
-        for at in range(found.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if depth == 0:
-                return _as_number(inside) or inside if (inside := _plain(text[found.end() : at])) else None
-    return None
+    r"""What the last `\boxed{…}` holds, braces balanced; read once, whatever a model writes."""
+    opened: list[int | None] = []  # where the inside of each open brace begins, None for one that opens no box
+    last: tuple[int, int] | None = None
+    for found in _BRACE.finditer(text):
+        if found[0] != "}":
+            opened.append(found.end() if len(found[0]) > 1 else None)
+        elif opened and (begin := opened.pop()) is not None:
+            last = max(last or (0, 0), (begin, found.start()))
+    if last is None or not (inside := _plain(text[slice(*last)])):
+        return None
+    return _as_number(inside) or inside
 
 
 def _last_line(text: str) -> str | None:
@@ -52,6 +58,7 @@ def _whole(text: str) -> str | None:
 
 def _json_field(text: str, path: list[str]) -> str | None:
     """A field of the last JSON object in the text."""
+    text = text[-MOST_JSON_CHARACTERS:]
     decoder, found, at = json.JSONDecoder(), None, text.find("{")
     while at >= 0:
         try:
@@ -80,12 +87,13 @@ def _canonical(value: Any) -> str:
 def _as_number(text: str) -> str | None:
     """A number in one spelling: 1,000.50 and 1000.5 are the same."""
     try:
-        value = Decimal(text.strip().replace(",", "").strip("$% "))
-    except InvalidOperation:
+        read = Decimal(text.strip().replace(",", "").strip("$% "))
+        value = read.normalize() if read.is_finite() else None
+    except ArithmeticError:  # also for an exponent beyond all bounds
         return None
-    if not value.is_finite():
+    if value is None:
         return None
-    return "0" if value == 0 else format(value.normalize(), "f") if abs(value.adjusted()) < 40 else str(value.normalize())
+    return "0" if value == 0 else format(value, "f") if abs(value.adjusted()) < 40 else str(value)
 
 
 def _plain(text: str) -> str:

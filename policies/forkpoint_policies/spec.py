@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,13 +23,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .connectors import FAMILIES
+from .extent import MOST_LISTED, ExtentError, check_extent
 from .extractors import extractor
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
 """The 80th percentile of Qwen3-8B's token entropies on one task (arXiv:2506.01939); what uncalibrated models get."""
 
 MOST_RULES = 16
-MOST_TOKENS = 4096
+MOST_TOKENS = MOST_LISTED
 MOST_WINDOW = 2048
 MOST_BRANCHES = 256
 MOST_NAME = 64
@@ -42,11 +44,17 @@ SquareNats = Annotated[Number, Field(ge=0, le=1000)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9._-]{{0,{MOST_NAME - 1}}}$")]
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MOST_NAME - 1}}}", re.ASCII)
+Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME.pattern}$")]
 
 
 SCHEMA = Path(__file__).parent / "policy.schema.json"
 """The language as a JSON Schema, as it is served and shipped."""
+
+
+def is_name(text: str) -> bool:
+    """Whether policies, experiments and arms can have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 class PolicyError(ValueError):
@@ -548,7 +556,10 @@ def parse_policy(data: Any, field: str = "policy") -> Policy:
     if not isinstance(data, dict):
         raise PolicyError(field, f"must be an object with `rules`, not {type(data).__name__}")
     try:
+        check_extent(data)
         return Policy.model_validate(data)
+    except ExtentError as error:
+        raise PolicyError(field + error.path, str(error)) from None
     except ValidationError as error:
         raise _explain(error, field) from None
 

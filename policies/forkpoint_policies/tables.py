@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -190,6 +191,12 @@ class Tables:
     moves: Moves | None
     marks: Marks | None
     uses: Uses
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """What the tensors take on the device."""
+        parts = [part for part in (self.rules, self.moves, self.marks) if part is not None]
+        return sum(one.nbytes for part in parts for one in vars(part).values() if isinstance(one, Tensor))
 
 
 def build_tables(programs: Sequence[Program], vocabulary: int, device: torch.device) -> Tables:

@@ -87,7 +87,7 @@ class Index:
 
     A cut is a place where a word may begin or end. `whole`: the token is exactly these bytes. `head`: it begins with them and
     then comes a cut or its end. `tail`: it ends with them, after a cut. `span`: they stand between two cuts inside it, or
-    between a cut and its end. `ends_word_free[i]`: after token i a new word may begin.
+    between a cut and its end. `ends_word_free[i]`: after token i a new word may begin. `longest`: the bytes of the longest token.
     """
 
     whole: dict[bytes, list[int]]
@@ -95,6 +95,7 @@ class Index:
     tail: dict[bytes, list[int]]
     span: dict[bytes, list[int]]
     ends_word_free: NDArray[np.bool_]
+    longest: int
 
 
 def _build_index(vocabulary: Vocabulary) -> Index:
@@ -115,4 +116,4 @@ def _build_index(vocabulary: Vocabulary) -> Index:
             for end in (*inside, len(lowered)):
                 if end > begin:
                     span[lowered[begin:end]].append(token)
-    return Index(dict(whole), dict(head), dict(tail), dict(span), ends_word_free)
+    return Index(dict(whole), dict(head), dict(tail), dict(span), ends_word_free, max(map(len, whole), default=0))

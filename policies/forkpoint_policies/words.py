@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .spec import PolicyError
 from .vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
@@ -18,11 +19,22 @@ from .vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
 FREE, INSIDE, FIRST_PREFIX = 0, 1, 2
 ANY_STATE = -1
 MOST_STATES = 1 << 13
+MOST_ENTRIES = 1 << 17
+"""Of an automaton's table; every connector family takes about 3,000 with a vocabulary of 152,000 tokens."""
 
-_END = "\0"  # marks an ending among the words, so that one text can be both
+_END = "\ud800"  # marks an ending among the words, so that one text can be both; no word can hold it
 
 Completion = tuple[int, int]
 """(state or ANY_STATE, token): in this state, this token completes the word."""
+
+
+class UnfollowableError(PolicyError):
+    """One word, or ending, that cannot be followed through the vocabulary."""
+
+    def __init__(self, field: str, message: str, written: str, ending: bool) -> None:
+        self.written = written
+        self.ending = ending
+        super().__init__(field, message)
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,20 @@ class Automaton:
     def longest_beginning(self, word: str) -> tuple[Completion, ...]:
         """The tokens that, where a word may begin, write the most of this one."""
         forms = spellings(word)
-        best = [(len(prefix), state) for prefix, state in self.prefixes.items() if any(form.startswith(prefix) for form in forms)]
-        for _, wanted in sorted(best, reverse=True):
-            found = [(FREE, token) for (state, token), after in self.moves.items() if state == FREE and after == wanted]
-            found += [(ANY_STATE, token) for token, after in self.tails.items() if after == wanted]
-            if found:
-                return tuple(found)
-        return ()
+        beginnings = {form[:length] for form in forms for length in range(1, len(form))}
+        states = {self.prefixes[beginning] for beginning in beginnings & self.prefixes.keys()} & self._beginnings.keys()
+        return self._beginnings[max(states)] if states else ()
+
+    @cached_property
+    def _beginnings(self) -> dict[int, tuple[Completion, ...]]:
+        """By state, the tokens that lead to it where a word may begin; longer prefixes have higher states."""
+        found: dict[int, list[Completion]] = {}
+        for (state, token), after in self.moves.items():
+            if state == FREE:
+                found.setdefault(after, []).append((FREE, token))
+        for token, after in self.tails.items():
+            found.setdefault(after, []).append((ANY_STATE, token))
+        return {state: tuple(entries) for state, entries in found.items()}
 
 
 def spellings(word: str) -> set[bytes]:
@@ -65,12 +84,13 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
     for number, written in enumerate((*words, *endings)):
         ending = number >= len(words)
         if ending and is_word_character(written[0]):
-            raise PolicyError(path, f"the ending {written!r} begins inside a word; an ending begins with a sign or a space")
+            said = f"the ending {written!r} begins inside a word; an ending begins with a sign or a space"
+            raise UnfollowableError(path, said, written, ending)
         try:
             for form in spellings(written if ending else written.strip()):
                 forms.setdefault(form, []).append(_END + written if ending else written)
         except UnicodeEncodeError:
-            raise PolicyError(f"{path}[{number}]", f"the word {written!r} is not valid text") from None
+            raise UnfollowableError(f"{path}[{number}]", f"the word {written!r} is not valid text", written, ending) from None
 
     prefixes = sorted({form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix))
     if len(prefixes) + FIRST_PREFIX >= MOST_STATES:
@@ -80,6 +100,11 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
     found: dict[str, dict[Completion, None]] = {word: {} for word in named_all}
     moves: dict[tuple[int, int], int] = {}
     tails: dict[int, int] = {}
+    entries = 0
+
+    def check_size() -> None:
+        if entries > MOST_ENTRIES:
+            raise PolicyError(path, f"are too many or too long: more than {MOST_ENTRIES} ways to write them with this tokenizer")
 
     anywhere = {
         form for form in forms if not is_word_character(form.decode()[0])
@@ -88,9 +113,9 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
         for token in (*index.span.get(form, ()), *(index.head.get(form, ()) if form in anywhere else ())):
             for word in named:
                 found[word][ANY_STATE, token] = None
+    begin_anywhere = {form[:length] for form in anywhere for length in range(1, len(form))}
     for prefix in prefixes:  # the longest beginning that a token ends with comes last and stays
-        begins_anywhere = any(form.startswith(prefix) for form in anywhere)
-        for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if begins_anywhere else ())):
+        for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if prefix in begin_anywhere else ())):
             tails[token] = state_of[prefix]
 
     standing: dict[bytes, list[int]] = {b"": [FREE]}  # the states in which the text may count as ending with these bytes
@@ -98,23 +123,29 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
         for beginning in _endings(prefix, state_of):
             standing.setdefault(beginning, []).append(state_of[prefix])
     for form, named in forms.items():
-        for length in range(len(form)):
+        for length in range(max(0, len(form) - index.longest), len(form)):
             states = standing.get(form[:length], ())
             for token in index.head.get(form[length:], ()):
                 for word in named:
                     if (ANY_STATE, token) not in found[word]:
                         found[word].update(dict.fromkeys((state, token) for state in states))
-            for further in range(length + 1, len(form)):
-                after = state_of[form[:further]]
-                for token in index.whole.get(form[length:further], ()):
-                    for state in states:
-                        moves[state, token] = max(after, moves.get((state, token), 0))
+                        entries += len(states)
+            check_size()
+    for prefix, after in state_of.items():
+        for length in range(max(0, len(prefix) - index.longest), len(prefix)):
+            states = standing.get(prefix[:length], ())
+            for token in index.whole.get(prefix[length:], ()):
+                for state in states:
+                    moves[state, token] = max(after, moves.get((state, token), 0))
+                entries += len(states)
+        check_size()
 
     reachable = _reachable(moves, tails)
     for number, word in enumerate(named_all):
         if not any(state in reachable for state, _ in found[word]):
-            what = f"the ending {word.removeprefix(_END)!r}" if word.startswith(_END) else f"the word {word!r}"
-            raise PolicyError(f"{path}[{number}]", f"the tokenizer of the served model cannot write {what}")
+            ending, written = number >= len(words), word.removeprefix(_END)
+            what = f"the tokenizer of the served model cannot write the {'ending' if ending else 'word'} {written!r}"
+            raise UnfollowableError(f"{path}[{number}]", what, written, ending)
     return Automaton(
         states=FIRST_PREFIX + len(prefixes),
         completions={word: tuple(found[word]) for word in words},

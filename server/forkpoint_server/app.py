@@ -32,6 +32,7 @@ from .errors import Refused, refusal, wrong_policy
 from .middleware import Interventions
 from .registry import Registry
 from .routes.calibration import calibration_router
+from .routes.described import describe_bodies
 from .routes.experiments import experiments_router
 from .routes.forks import forks_router
 from .routes.policies import policies_router
@@ -88,12 +89,13 @@ async def _serve(
     target = await asyncio.to_thread(served_target, engine, parser, calibration, threshold.nats)
     service = Service(
         target, registry, default, receiver, models, args.max_branches, database, threshold, args.retention_days, spans,
-        stop_tokens(engine, target),
+        stop_tokens(engine, target), args.trace_tokens,
     )  # fmt: skip
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
-    app.user_middleware.append(Middleware(Interventions, service=service))  # innermost: behind vLLM's authentication
+    ours = Middleware(Interventions, service=service, most_bytes=args.max_body_mib << 20)
+    app.user_middleware.append(ours)  # innermost: behind vLLM's authentication
     app.add_exception_handler(Refused, refusal)
     app.add_exception_handler(PolicyError, wrong_policy)
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
@@ -102,6 +104,7 @@ async def _serve(
     app.include_router(forks_router(service))
     app.include_router(calibration_router(service, args.admin_api_key))
     app.include_router(viewer_router())
+    describe_bodies(app)
     await init_app_state(
         cast(EngineClient, InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))),
         app.state,

@@ -13,6 +13,7 @@ from forkpoint_policies.spec import PolicyError
 from .demo import SERVED_NAME, WEIGHTS
 from .registry import Registry, read_policies
 from .store.database import open_database
+from .traces import MOST_TOKENS
 
 TESTED_VLLM = ("0.32.0",)
 
@@ -116,6 +117,15 @@ def own_arguments(parser: ArgumentParser) -> None:
         "--admin-api-key", metavar="KEY",
         help="the key for the routes that change policies, experiments and calibrations; with --api-key, good for all others too",
     )  # fmt: skip
+    own.add_argument(
+        "--trace-tokens", metavar="N", type=_counted, default=MOST_TOKENS,
+        help="how many tokens of recent requests are kept, for GET /v1/forks/ID; 0 keeps none, and shows none of those that run "
+        "(%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--max-body-mib", metavar="N", type=_positive, default=64,
+        help="the largest body of a request that generates, in MiB; Forkpoint's own routes take 16 at most (%(default)s)",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
 
 
@@ -126,6 +136,12 @@ def _log_as_vllm() -> None:
         ours = logging.getLogger(name)
         ours.handlers, ours.propagate = list(theirs.handlers), theirs.propagate
         ours.setLevel(theirs.level)
+
+
+def _counted(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"must be a whole number, not {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -11,11 +11,19 @@ from starlette.responses import JSONResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
 KINDS = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
     HTTPStatus.UNAUTHORIZED: "AuthenticationError",
     HTTPStatus.NOT_FOUND: "NotFoundError",
     HTTPStatus.CONFLICT: "ConflictError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
 }
+
+HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
+}
+MOST_SAID = 4000
+"""Characters of an error's message: it may quote what was sent."""
 
 
 class Refused(Exception):  # noqa: N818  # it says no; nothing went wrong
@@ -31,15 +39,31 @@ class Refused(Exception):  # noqa: N818  # it says no; nothing went wrong
 def error_object(error: BaseException) -> dict[str, Any]:
     """Any error in OpenAI's shape, for a stream that has begun."""
     if isinstance(error, Refused):
-        return create_error_response(error.message, KINDS[error.status], error.status, error.field).model_dump()
+        return _told(error.message, error.field, error.status)
     return create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
+
+
+def _told(message: str, field: str | None, status: HTTPStatus) -> dict[str, Any]:
+    """An error in OpenAI's shape, of texts that may be anything that a client sent."""
+    kind = KINDS.get(status, "BadRequestError")
+    return create_error_response(_sayable(message), kind, status, None if field is None else _sayable(field)).model_dump()
+
+
+def _sayable(text: str) -> str:
+    """A text that UTF-8 can write, and no longer than MOST_SAID: JSON also brings halves of characters, and names of any length."""
+    shown = text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 100]} … {text[-50:]}"
+    return shown.encode(errors="backslashreplace").decode()
 
 
 async def refusal(_request: Request, error: Exception) -> JSONResponse:
     """The response to a Refused, wherever in a route it was raised."""
     assert isinstance(error, Refused)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(error_object(error), error.status, headers)
+    return refused(error)
+
+
+def refused(error: Refused) -> JSONResponse:
+    """The response to a Refused; the rest of a body that is too large is not read."""
+    return JSONResponse(error_object(error), error.status, HEADERS.get(error.status))
 
 
 async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:
@@ -50,10 +74,9 @@ async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:
 
 def wrong(error: PolicyError) -> JSONResponse:
     """400: what was asked for cannot be."""
-    return JSONResponse(create_error_response(str(error), param=error.field).model_dump(), HTTPStatus.BAD_REQUEST)
+    return JSONResponse(_told(str(error), error.field, HTTPStatus.BAD_REQUEST), HTTPStatus.BAD_REQUEST)
 
 
 def missing(message: str, field: str) -> JSONResponse:
     """404: there is no such thing."""
-    told = create_error_response(message, "NotFoundError", HTTPStatus.NOT_FOUND, field)
-    return JSONResponse(told.model_dump(), HTTPStatus.NOT_FOUND)
+    return JSONResponse(_told(message, field, HTTPStatus.NOT_FOUND), HTTPStatus.NOT_FOUND)

@@ -15,11 +15,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import metrics
-from .errors import wrong
+from .errors import Refused, refused, wrong
 from .exchange import Exchange
 from .generating import GENERATING, alone, can_grow, check_choices, growing_of
 from .health import HEALTH, Healthy
 from .intervention import Intervention, current
+from .limiting import MOST_OWN_BYTES, limited
 from .resolution import HEADER, Asked, Resolved, resolve, split_model
 from .response import SummarisedSend
 from .service import Service
@@ -29,19 +30,23 @@ WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1
 """Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
 FORKS = "/v1/forks"
 """Measures a text without a policy, whatever the header says: our clients send their default one with every request."""
-OWN = ("/v1/policies", "/v1/experiments")
+OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration")
 MODELS = "/v1/models"
 
 
 class Interventions:
     """The innermost middleware of vLLM's app: behind its authentication, in front of its handlers."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, most_bytes: int) -> None:
         self._app = app
         self._service = service
+        self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
+        if scope["type"] == "http":
+            own = path.startswith((*OWN, FORKS))
+            receive = limited(scope, receive, min(MOST_OWN_BYTES, self._most_bytes) if own else self._most_bytes)
         if path == MODELS and scope["method"] == "GET":
             await self._app(scope, receive, _ListedAliases(send, self._service))
         elif path == HEALTH:
@@ -53,8 +58,12 @@ class Interventions:
 
     async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         began, exchange = time.monotonic(), Exchange(receive, send)
-        raw, receive = await _read(exchange.receive)
         send = exchange.send
+        try:
+            raw, receive = await _read(exchange.receive)
+        except Refused as error:
+            await refused(error)(scope, receive, send)
+            return
         body = _object(raw)
         if body is None:  # not ours to judge: vLLM says what is wrong with it
             await self._app(scope, _replay(raw, receive), send)

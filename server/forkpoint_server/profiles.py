@@ -21,15 +21,15 @@ class EntropyProfile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str
+    model: Annotated[str, Field(max_length=512)]
     fork_threshold: Nats
     interval: tuple[Nats, Nats]
     share_below_0_01: Share
-    tokens: Annotated[int, Field(ge=1, strict=True)]
+    tokens: Annotated[int, Field(ge=1, lt=2**63, strict=True)]
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     prompts_digest: Annotated[str, Field(min_length=1, max_length=128)]
-    prompts: Annotated[int, Field(ge=1, strict=True)] | None = None
-    answers: Annotated[int, Field(ge=1, strict=True)] | None = None
+    prompts: Annotated[int, Field(ge=1, lt=2**63, strict=True)] | None = None
+    answers: Annotated[int, Field(ge=1, lt=2**63, strict=True)] | None = None
     mean_reasoning_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
@@ -52,8 +52,8 @@ def parse_profile(body: Any) -> EntropyProfile:
         first = error.errors(include_url=False, include_context=False)[0]
         said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            field, _, said = said.partition(": ")
-            raise PolicyError(field, said) from None
+            field, colon, message = said.partition(": ")
+            raise (PolicyError(field, message) if colon else PolicyError("body", said)) from None
         field = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             said = f"is not part of a calibration; one can write {', '.join(EntropyProfile.model_fields)}"

@@ -77,6 +77,6 @@ def read_policy(file: Path) -> Policy:
     """A policy from a YAML or JSON file. Raises PolicyError."""
     try:
         data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: of a date such as 2001-99-99, too
         raise PolicyError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     return parse_policy(data, f"{file}: policy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import xgrammar
 from forkpoint_policies.compiler import Compiled, Target, compile_policy
 from forkpoint_policies.program import NO_TOKEN, key_of
-from forkpoint_policies.spec import Policy, PolicyError
+from forkpoint_policies.spec import Policy
 from forkpoint_policies.vocabulary import Vocabulary
 from sqlalchemy import Engine
 from vllm.engine.protocol import EngineClient
@@ -24,6 +23,7 @@ from .experiments.ratios import watch_ratios
 from .experiments.recording import Attendance
 from .experiments.running import Experiments
 from .intervention import Intervention, Part, Plan
+from .plans import Plans
 from .registry import Registry
 from .resolution import Asked
 from .spans import RequestSpans
@@ -31,8 +31,6 @@ from .store.recorder import Recorder
 from .telemetry import Receiver
 from .thresholds import Threshold
 from .traces import Traces
-
-MOST_PLANS = 512
 
 
 class Service:
@@ -54,6 +52,7 @@ class Service:
         retention_days: int,
         spans: RequestSpans | None,
         stops: frozenset[int],
+        most_trace_tokens: int,
     ) -> None:
         self.target = target
         self.stops = stops
@@ -67,10 +66,10 @@ class Service:
         self.recorder = Recorder(database, retention_days)
         self.experiments = Experiments(database, registry, self.plan, most_branches)
         self.connectors = find_connectors(target.vocabulary)
-        self.traces = Traces()
+        self.traces = Traces(most_trace_tokens)
         self._receiver = receiver
         self._spans = spans
-        self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
+        self._plans = Plans(self._planned)
         self._ratios: asyncio.Task[None] | None = None
 
     def recalibrate(self) -> None:
@@ -130,18 +129,8 @@ class Service:
         return None if intervention.enrolment is None else Attendance(intervention, self.experiments, self.recorder)
 
     async def plan(self, policy: Policy) -> Plan:
-        """The compiled policy; however many requests bring a new one at once, it is compiled once, and not in the event loop."""
-        making = self._plans.get(policy)
-        if making is None:
-            making = self._plans[policy] = asyncio.create_task(asyncio.to_thread(self._planned, policy))
-            while len(self._plans) > MOST_PLANS:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(policy)
-        try:
-            return await asyncio.shield(making)  # others may wait for it when this request's client leaves
-        except PolicyError:
-            self._plans.pop(policy, None)
-            raise
+        """The policy as compiled. Raises PolicyError."""
+        return await self._plans.get(policy)
 
     def _planned(self, policy: Policy) -> Plan:
         compiled = self.compile(policy)

@@ -51,7 +51,9 @@ class Traces:
             self.keep(intervention)
 
     def running(self, response_id: str) -> Intervention | None:
-        """A request that was given to the engine and has not ended, the last of this id."""
+        """A request that was given to the engine and has not ended, the last of this id; none where no traces are kept."""
+        if not self._most_tokens:
+            return None
         return next((one for one in reversed(self._running) if one.name == response_id and not one.silent), None)
 
     def runs(self, intervention: Intervention) -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from forkpoint_policies.extractors import extractor
 from hypothesis import given
 from hypothesis import strategies as st
 
+SECONDS = 5.0  # ample for a busy machine: what grows with the square of the length takes minutes
+
 FOUND = [
     ("boxed", r"so \boxed{42} or \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
     ("boxed", r"\boxed{1,000.50}", "1000.5"),
     ("boxed", r"first \boxed{7}, then \boxed{8", "7"),
+    ("boxed", r"\boxed{1} } \boxed{ {2} \boxed{3}", "3"),
     ("boxed", "42", None),
     ("last_line", "one\n**two.**\n\n", "two"),
     ("last_line", " \n", None),
     ("last_number", "3 of 10, so -1,234.50 in all.", "-1234.5"),
     ("last_number", "1e3", "1000"),
+    ("last_number", "1e9999999", None),
     ("last_number", "none", None),
     ("text", "  (3 + 4)\n * 2. ", "(3 + 4) * 2"),
     ("text", "", None),
@@ -48,3 +54,13 @@ def test_any_text_can_be_read(text: str, name: str) -> None:
 def test_a_number_has_one_spelling(number: object) -> None:
     read = extractor("last_number")
     assert read(f"{number:,}") == read(f"{number:.6f}") == read(str(read(f"{number}")))
+
+
+@pytest.mark.parametrize("name", ["boxed", "last_line", "last_number", "text", "json_field:a"])
+@pytest.mark.parametrize(
+    "piece", [r"\boxed{", r"\boxed ", "{", '{"', '{"a":', '{"a":[', '{"a":"', "1,", "1e", "-", "9", "*", "\n", " ", "}"]
+)
+def test_a_long_text_is_read_in_time_whatever_it_repeats(name: str, piece: str) -> None:
+    began = time.process_time()
+    extractor(name)(piece * (200_000 // len(piece)))
+    assert time.process_time() - began < SECONDS

@@ -17,6 +17,7 @@ from .definition import BUILT_IN_METRICS, Change, Definition, ReadArm, is_metric
 from .live import space_of
 
 MOST_OUTCOMES = 10_000
+LONGEST_REQUEST_ID = 256
 
 
 def definition_of(definition: Definition, arms: Sequence[ReadArm]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,7 +82,7 @@ def read_outcomes(body: Any) -> list[Outcome]:
             if key not in ("request_id", "metrics"):
                 raise PolicyError(f"{path}.{key}".lstrip("."), "is not a field here; there are request_id and metrics")
         request_id, metrics = one.get("request_id"), one.get("metrics")
-        if not isinstance(request_id, str) or not request_id:
+        if not isinstance(request_id, str) or not _is_id(request_id):
             raise PolicyError(f"{path}.request_id".lstrip("."), "must be the `id` of a response")
         if not isinstance(metrics, dict) or not metrics:
             raise PolicyError(f"{path}.metrics".lstrip("."), 'must be an object of numbers by name, as in {"correct": 1}')
@@ -89,6 +90,11 @@ def read_outcomes(body: Any) -> list[Outcome]:
     if len(found) > MOST_OUTCOMES:
         raise PolicyError("body", f"holds {len(found)} numbers; at most {MOST_OUTCOMES} at once")
     return found
+
+
+def _is_id(text: str) -> bool:
+    """Whether a database can be asked for it: PostgreSQL refuses what is no UTF-8, and NUL."""
+    return 0 < len(text) <= LONGEST_REQUEST_ID and not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text)
 
 
 def _number(name: str, value: Any, path: str) -> float:

@@ -14,7 +14,7 @@ MOST_CONTINUED_TOKENS = 10_000_000
 SHORTEST_DEFAULT_TOKENS = 256
 """A continuation is given as many tokens as the whole text has, and at least these, unless it is said otherwise."""
 
-_Token = Annotated[int, Field(ge=0, strict=True)]
+_Token = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 
 
 class Asked(BaseModel):
@@ -33,12 +33,12 @@ class Asked(BaseModel):
     chat_template_kwargs: dict[str, Any] | None = None
     prompt: str | list[_Token] | None = None
     completion: str | list[_Token] | None = None
-    verify: Annotated[int, Field(ge=1, strict=True)] | None = None
+    verify: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     alternatives: Annotated[int, Field(ge=2, le=10, strict=True)] = 2
     most_forks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 16
     positions: Annotated[list[_Token], Field(min_length=1, max_length=1024)] | None = None
     extract: str = "last_line"
-    max_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_CONTINUED_TOKENS, strict=True)] | None = None
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)] | None = None
     fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -61,7 +61,7 @@ def parse_asked(body: Any) -> Asked:
         asked = Asked.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0])
+        field = str(first["loc"][0]) if first["loc"] else "body"  # a name that is no text has no place
         if first["type"] == "extra_forbidden":
             raise PolicyError(field, f"is not known here; one can write {', '.join(Asked.model_fields)}") from None
         raise PolicyError(field, first["msg"]) from None

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from forkpoint_policies.spec import Policy, PolicyError
+from forkpoint_policies.spec import Policy, PolicyError, is_name
 
 from ..errors import Refused
 from ..experiments.changes import definition_of, next_epoch, read_outcomes
@@ -73,6 +73,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     async def change(name: str, request: Request) -> dict[str, Any]:
         """Change the status of an experiment or of arms, or raise weights."""
         wanted = parse_change(await json_of(request))
+        _check_name(name)
         try:
             changed = await asking(change_experiment, service.database, name, lambda stored: next_epoch(stored, wanted))
         except KeyError:
@@ -83,6 +84,8 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.delete("/v1/experiments/{name}", dependencies=guarded)
     async def delete(name: str) -> dict[str, Any]:
         """Delete an experiment that does not run, with all that was recorded of it."""
+
+        _check_name(name)
 
         def check(stored: Stored) -> None:
             if stored.status == "running":
@@ -123,6 +126,12 @@ async def _stored(service: Service, name: str) -> Stored:
         if one.name == name:
             return one
     raise _unknown(name)
+
+
+def _check_name(name: str) -> None:
+    """Raise Refused (404) for what is no name, and which a database may not even be asked for."""
+    if not is_name(name):
+        raise _unknown(name)
 
 
 def _unknown(name: str) -> Refused:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse
 from forkpoint_policies.program import Action, CompiledRule, Curve, Shape
-from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, parse_policy
+from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, is_name, parse_policy
 
 from ..errors import Refused, missing
 from ..experiments.live import named_by
@@ -85,6 +85,8 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     async def delete_policy(name: str) -> Any:
         """Delete a stored policy."""
         _check_changeable(service, name)
+        if not is_name(name):  # which a database may not even be asked for
+            return missing(f"there is no policy {name!r}", "name")
 
         def check(experiments: tuple[Stored, ...]) -> None:
             running = [one.name for one in experiments if one.status == "running" and name in named_by(one)]
