@@ -69,6 +69,8 @@ def parse(arguments: list[str]) -> Namespace:
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    from .traces import MOST_TOKENS
+
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="forkpoint serve", description=__doc__))
     own = parser.add_argument_group("Forkpoint")
@@ -89,6 +91,11 @@ def parse(arguments: list[str]) -> Namespace:
     own.add_argument(
         "--retention-days", metavar="DAYS", type=_positive, default=90,
         help="how long after its last request a stopped experiment's requests and outcomes are kept (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--trace-tokens", metavar="N", type=_natural, default=MOST_TOKENS,
+        help="how many tokens of recent requests' traces are kept in memory for GET /v1/forks, each some hundred bytes; 0 keeps no "
+        "trace (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--admin-api-key", metavar="KEY",
@@ -127,6 +134,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def _natural(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _choose_processor(args: Namespace) -> None:

@@ -54,6 +54,7 @@ class Service:
         retention_days: int,
         spans: RequestSpans | None,
         stops: frozenset[int],
+        trace_tokens: int,
     ) -> None:
         self.target = target
         self.stops = stops
@@ -67,7 +68,7 @@ class Service:
         self.recorder = Recorder(database, retention_days)
         self.experiments = Experiments(database, registry, self.plan, most_branches)
         self.connectors = find_connectors(target.vocabulary)
-        self.traces = Traces()
+        self.traces = Traces(trace_tokens)
         self._receiver = receiver
         self._spans = spans
         self._plans: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
@@ -81,6 +82,11 @@ class Service:
     def compile(self, policy: Policy) -> Compiled:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
+
+    def warnings(self) -> list[str]:
+        """What a user of the server should know now, one line each."""
+        told = (self.threshold, self._receiver, self.experiments, self.recorder)
+        return [warning for one in told for warning in one.warnings()]
 
     async def start(self) -> None:
         """Begin to record, and to follow what is defined."""
