@@ -103,6 +103,8 @@ def _wrong(asked: Asked, whole: bytes) -> str | None:
         return "the stream has no end"
     if asked.kind != "branching" and len(FINISHED.findall(whole)) != asked.choices:
         return "not every choice has ended"
+    if "policy" in asked.body and b'"complete":true' not in whole:
+        return "a record is missing"
     if asked.kind == "branching" and not FINISHED.search(whole):
         return "no choice has ended"
     return None

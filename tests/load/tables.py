@@ -84,6 +84,8 @@ def _latency(measured: Measured) -> Listing:
     rows = []
     for kind in (*KINDS, None):
         for what, time_of in TIMES.items():
+            if kind == "branching" and what == "between tokens":
+                continue  # a tree with one answer gives what is certain, many tokens at once
             of_arm = {arm: [_times(block, kind, time_of) for block in rounds] for arm, rounds in measured.blocks.items()}
             stock = of_arm.pop("stock")
             rows.append((kind or "all", what, _seconds(stock), *(_beside(own, stock) for own in of_arm.values())))
