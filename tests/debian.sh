@@ -10,22 +10,36 @@ have() {
 	done
 }
 
-# Of a package that needs no other one but libc: without root, and without the service that installing it would start.
+# Without root, and without the service that installing it would start.
+fetch() {
+	local package=$1
+	mkdir -p "$venv/debian"
+	(
+		cd "$venv/debian"
+		apt-get download "$package" || { [ "$(id -u)" = 0 ] && apt-get update && apt-get download "$package"; }
+		dpkg -x "$package"_*.deb . && rm "$package"_*.deb
+	) >"$venv/debian.log" 2>&1
+}
+
+# Of a package that needs no other one but libc.
 unpack() {
-	local package=$1 folder=$venv/debian log=$venv/debian.log
+	local package=$1
 	shift
 	have "$@" && return
 	echo "Getting Debian's $package ..."
-	mkdir -p "$folder"
-	if (
-		cd "$folder"
-		apt-get download "$package" || { [ "$(id -u)" = 0 ] && apt-get update && apt-get download "$package"; }
-		dpkg -x "$package"_*.deb . && rm "$package"_*.deb
-	) >"$log" 2>&1; then
+	if fetch "$package"; then
 		for program in "$@"; do ln -sf "../debian/usr/bin/$program" "$venv/bin/$program"; done
 	else
-		echo "No $* here, and apt-get download $package failed ($log): put them on PATH (https://prometheus.io/download has them)." >&2
+		echo "No $* here, and apt-get download $package failed ($venv/debian.log): put them on PATH (https://prometheus.io/download has them)." >&2
 	fi
+}
+
+# A library that tests load by its path.
+unpack_library() {
+	local package=$1 library=$2
+	[ -n "$(find "$venv/debian" /usr/lib -name "$library" -print -quit 2>/dev/null)" ] && return
+	echo "Getting Debian's $package ..."
+	fetch "$package" || echo "No $library here, and apt-get download $package failed ($venv/debian.log): install $package." >&2
 }
 
 # Of a package that needs many others.
@@ -41,4 +55,5 @@ install() {
 }
 
 unpack prometheus prometheus promtool
+unpack_library libfaketime libfaketimeMT.so.1
 install chromium chromium

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from argparse import Namespace
 from collections.abc import Collection
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,15 +49,17 @@ logger = logging.getLogger(__name__)
 
 async def serve(args: Namespace, registry: Registry, default: str | None, database: Engine) -> None:
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
+    signal.signal(signal.SIGTERM, _interrupt)  # until vLLM's server takes it over: its engine must not outlive a start
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
     spans = export_spans(args.otlp_traces_endpoint)
     try:
-        async with build_async_engine_client(args) as engine:
-            await receiver.start()
-            await _warm_up(engine)
-            shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database, spans)
-        await shutdown
+        async with AsyncExitStack() as after_requests:
+            async with build_async_engine_client(args) as engine:
+                await receiver.start()
+                await _warm_up(engine)
+                shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database, spans, after_requests)
+            await shutdown  # answers may still be ended, and recorded
     finally:
         await receiver.stop()
         database.dispose()
@@ -72,6 +76,7 @@ async def _serve(
     receiver: Receiver,
     database: Engine,
     spans: RequestSpans | None,
+    after_requests: AsyncExitStack,
 ) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
@@ -118,27 +123,29 @@ async def _serve(
     log_config = get_uvicorn_log_config(args)
     options: dict[str, Any] = {"log_config": log_config} if log_config is not None else {}
     await service.start()
-    try:
-        return await serve_http(
-            app,
-            sock=sock,
-            enable_ssl_refresh=args.enable_ssl_refresh,
-            host=args.host,
-            port=args.port,
-            log_level=args.uvicorn_log_level,
-            access_log=not args.disable_uvicorn_access_log,
-            timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
-            ssl_keyfile=args.ssl_keyfile,
-            ssl_certfile=args.ssl_certfile,
-            ssl_ca_certs=args.ssl_ca_certs,
-            ssl_cert_reqs=args.ssl_cert_reqs,
-            ssl_ciphers=args.ssl_ciphers,
-            h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
-            h11_max_header_count=args.h11_max_header_count,
-            **options,
-        )
-    finally:
-        await service.stop()
+    after_requests.push_async_callback(service.stop)
+    return await serve_http(
+        app,
+        sock=sock,
+        enable_ssl_refresh=args.enable_ssl_refresh,
+        host=args.host,
+        port=args.port,
+        log_level=args.uvicorn_log_level,
+        access_log=not args.disable_uvicorn_access_log,
+        timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        ssl_keyfile=args.ssl_keyfile,
+        ssl_certfile=args.ssl_certfile,
+        ssl_ca_certs=args.ssl_ca_certs,
+        ssl_cert_reqs=args.ssl_cert_reqs,
+        ssl_ciphers=args.ssl_ciphers,
+        h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
+        h11_max_header_count=args.h11_max_header_count,
+        **options,
+    )
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def import_parsers(args: Namespace) -> None:

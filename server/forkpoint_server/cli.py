@@ -119,8 +119,8 @@ def own_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     own.add_argument(
         "--trace-tokens", metavar="N", type=_counted, default=MOST_TOKENS,
-        help="how many tokens of recent requests are kept, for GET /v1/forks/ID; 0 keeps none, and shows none of those that run "
-        "(%(default)s)",
+        help="how many tokens of recent requests are kept, for GET /v1/forks/ID, each some hundred bytes; 0 keeps none, and shows "
+        "none of those that run (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--max-body-mib", metavar="N", type=_positive, default=64,

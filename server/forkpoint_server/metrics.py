@@ -62,6 +62,9 @@ RECORDS_DROPPED = Counter(
 )
 for _reason in ("full", "duplicate", "refused", "stopped"):
     RECORDS_DROPPED.labels(_reason)  # a counter that begins at 0 shows its first increase
+RUNNING = Gauge(
+    "forkpoint_choices_running", "Choices under a policy or `forks` that run, branches among them.", multiprocess_mode="livesum"
+)
 BUILD = Gauge(
     "forkpoint_build_info", "Always 1; the versions and the served model are in the labels.", ["version", "vllm", "model_name"],
     multiprocess_mode="livemax",

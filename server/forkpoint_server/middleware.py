@@ -50,7 +50,7 @@ class Interventions:
         if path == MODELS and scope["method"] == "GET":
             await self._app(scope, receive, _ListedAliases(send, self._service))
         elif path == HEALTH:
-            await self._app(scope, receive, Healthy(send, scope, self._service.threshold.warnings()))
+            await self._app(scope, receive, Healthy(send, scope, self._service.warnings()))
         elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
             await self._app(scope, receive, send)
         else:

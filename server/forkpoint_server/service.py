@@ -81,6 +81,11 @@ class Service:
         """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
 
+    def warnings(self) -> list[str]:
+        """What a user of the server should know now, one line each."""
+        told = (self.threshold, self._receiver, self.experiments, self.recorder)
+        return [warning for one in told for warning in one.warnings()]
+
     async def start(self) -> None:
         """Begin to record, and to follow what is defined."""
         self.recorder.start()

@@ -28,6 +28,7 @@ HANDLES = 2**31 - 1
 _HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
 SETTLE_SECONDS = 1.0
 CONFIDENCE_TOKENS = 20
+SILENT = "no records of tokens arrive from the engine: answers are right, figures about them incomplete, and trees do not branch"
 LEAST_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
@@ -305,10 +306,17 @@ class Receiver:
             self._context.destroy(linger=0)
         self._folder.cleanup()
 
+    def warnings(self) -> list[str]:
+        """What a user should know of it."""
+        if not self.address:
+            return ["no telemetry: its socket could not be bound, so that answers are right and figures about them missing"]
+        return [SILENT] if self.silent else []
+
     def open(self, choice: int, begun: int, threshold: float, most_alternatives: int) -> Trace:
         """Begin to collect the records of one choice, which may go on with `begun` tokens of another one."""
         trace = Trace(next(self._handles) % HANDLES, choice, begun=begun, threshold=threshold, most_alternatives=most_alternatives)
         self._traces[trace.handle] = trace
+        metrics.RUNNING.set(len(self._traces))
         return trace
 
     async def settle(self, traces: Iterable[Trace]) -> None:
@@ -324,6 +332,7 @@ class Receiver:
         for trace in traces:
             self._traces.pop(trace.handle, None)
             trace.finish()
+        metrics.RUNNING.set(len(self._traces))
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:

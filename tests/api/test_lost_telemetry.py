@@ -30,6 +30,9 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
         assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
         streamed = list(client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True))
         assert told(streamed[-1])["complete"] is False
+        health = httpx.get(f"{server.url}/health")
+        assert health.status_code == 200
+        assert any("no records of tokens arrive" in one for one in health.headers.get_list("X-Forkpoint-Warning"))
         client.close()
         the_page_answers_until_the_server_ends(server)
 

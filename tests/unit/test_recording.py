@@ -132,6 +132,23 @@ def test_an_experiment_that_is_long_over_goes_with_its_outcomes(database: Engine
     assert (count(database), count(database, OUTCOMES)) == (0, 0)
 
 
+def test_a_clock_that_is_set_ahead_makes_nothing_old(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the server is started again, with a clock that one may believe."""
+    stored, really = store(database), time.time
+    add_assignments(database, [row(stored.id, "recent", created=really())])
+    change_experiment(database, "one", lambda _: ("stopped", None))
+    monkeypatch.setattr(recording, "PURGE_SECONDS", 0.0)
+    with recording_to(database):
+        monkeypatch.setattr(time, "time", lambda: really() + 100 * recording.DAY_SECONDS)
+        time.sleep(1)  # each look for what waits, five a second, is one for what is old
+    assert count(database) == 1
+    with recording_to(database):
+        deadline = time.monotonic() + 10
+        while count(database) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert count(database) == 0
+
+
 def test_sums_are_of_units(database: Engine) -> None:
     """Against the same sums over the rows as they were made."""
     stored, random = store(database), np.random.default_rng(1)
@@ -261,8 +278,12 @@ def test_a_store_that_fails_blocks_nobody_and_is_tried_again(tmp_path: Path, mon
         lost = dropped("full") - before
         assert 400 <= lost <= 950  # a batch is in the writer's hands, and as many as fit wait
         assert not recorder.flush(0.2)
+        (warning,) = recorder.warnings()
+        assert "(OperationalError)" in warning
+        assert f"{1000 - lost:g} wait, and when 50 do, further ones are dropped" in warning
         full.clear()
         assert recorder.flush(10)
+        assert recorder.warnings() == []
         assert count(database) == 1000 - lost
     database.dispose()
 

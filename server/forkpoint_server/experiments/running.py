@@ -22,6 +22,7 @@ from .live import Enrolment, Live, MakePlan, make_live
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+UNREACHABLE = "the database does not answer; experiments and policies stay as they are"
 
 
 class Experiments:
@@ -39,6 +40,7 @@ class Experiments:
         self._made: dict[int, Live] = {}
         self._begun: dict[int, tuple[str, float]] = {}  # requests that run: their experiment and time, in the order of beginning
         self._tickets = itertools.count()
+        self._reachable = True
         self.problems: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -99,24 +101,25 @@ class Experiments:
         """An experiment as this server runs or would run it; None where it cannot."""
         return self._made.get(stored.id)
 
+    def warnings(self) -> list[str]:
+        """What a user should know of it."""
+        return [] if self._reachable else [UNREACHABLE]
+
     async def _poll(self) -> None:
-        reachable = True
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await self.refresh()
             except (SQLAlchemyError, OSError, BusyError) as error:
-                if reachable:
-                    logger.warning(
-                        "the database does not answer; experiments and policies stay as they are (%s)", type(error).__name__
-                    )
-                reachable = False
+                if self._reachable:
+                    logger.warning("%s (%s)", UNREACHABLE, type(error).__name__)
+                self._reachable = False
             except Exception:  # whatever is wrong with one change, the next one is looked at
                 logger.exception("experiments could not be read")
             else:
-                if not reachable:
+                if not self._reachable:
                     logger.warning("the database answers again")
-                reachable = True
+                self._reachable = True
 
     async def _take(self, found: Definitions) -> None:
         self._registry.replace_stored(_read_policies(found.policies))

@@ -103,7 +103,13 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         """Store what became known of requests. When this answers, they are committed."""
         outcomes = read_outcomes(await json_of(request))
         stored = service.experiments.stored(name) or await _stored(service, name)
-        added = await record_outcomes(service.database, service.retention_days, stored, outcomes)
+        try:
+            added = await record_outcomes(service.database, service.retention_days, stored, outcomes)
+        except Refused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND and (late := service.recorder.warnings()):
+                message = f"{late[0]}, of which this may be of one; nothing of this was acknowledged, try again"
+                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, message, refused.field) from None
+            raise
         return {"stored": len(added.new), "duplicates": added.duplicates}
 
     return router
