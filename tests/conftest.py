@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from tests.serving import ADMIN_KEY, API_KEY, Server, serving, write_random_model
+from tests.serving import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
 
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all servers' workers are bound to the same core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -53,7 +53,7 @@ rules:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`forkpoint serve`, as one would start it: the embedded model."""
-    with serving(tmp_path_factory.mktemp("embedded")) as running:
+    with serving(tmp_path_factory.mktemp("embedded"), environment=ONE_PROCESS) as running:
         yield running
 
 
@@ -67,5 +67,6 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(
         folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256", "--enforce-eager",
         "--api-key", API_KEY, "--admin-api-key", ADMIN_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
+        environment=ONE_PROCESS,
     ) as running:  # fmt: skip
         yield running

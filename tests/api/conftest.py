@@ -11,9 +11,10 @@ from tests.serving import Server, serving
 
 
 @pytest.fixture(scope="session")
-def client(server: Server) -> openai.OpenAI:
+def client(server: Server) -> Iterator[openai.OpenAI]:
     """An unmodified openai SDK."""
-    return openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
+    with openai.OpenAI(base_url=server.api, api_key="none", max_retries=0) as client:
+        yield client
 
 
 EXACT = ("--dtype", "float32")
@@ -39,8 +40,9 @@ def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector)
 
 
 @pytest.fixture(scope="session")
-def exact_client(exact_server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=exact_server.api, api_key="none", max_retries=0)
+def exact_client(exact_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=exact_server.api, api_key="none", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from forkpoint_clients.commands.calibrate import main
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 
-from tests.serving import Server, serving
+from tests.serving import ONE_PROCESS, Server, serving
 
 from .puzzles import MESSAGES
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def own_server(folder: Path) -> Iterator[Server]:
     """Another threshold would be seen by all tests of a shared one."""
-    with serving(folder, "--admin-api-key", KEY) as running:
+    with serving(folder, "--admin-api-key", KEY, environment=ONE_PROCESS) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ import openai
 import psutil
 import pytest
 
-from tests.serving import Server, serving, write_random_model
+from tests.serving import ONE_PROCESS, Server, serving, write_random_model
 
 from .puzzles import told
 
@@ -20,7 +20,8 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
     (sockets := folder / "t").mkdir()
     monkeypatch.setenv("TMPDIR", str(sockets))
     model = write_random_model(folder / "model")
-    with serving(folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--enforce-eager") as server:
+    arguments = (str(model), "--load-format", "dummy", "--served-model-name", "random", "--enforce-eager")
+    with serving(folder, *arguments, environment=ONE_PROCESS) as server:
         (found,) = sockets.glob("forkpoint-*/telemetry")
         found.unlink()
         client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
