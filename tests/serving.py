@@ -22,7 +22,8 @@ START_SECONDS = 600
 CACHE_BYTES = 1 << 28
 """Of a server's or an engine's key-value cache: a quarter of a million tokens of the embedded model. Several run at a time."""
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the other."""
+"""The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the
+other."""
 COMMAND = Path(sys.executable).parent / "forkpoint"
 API_KEY, ADMIN_KEY = "test-key", "admin-key"
 
