@@ -298,19 +298,18 @@ def test_narrow_light_and_dark(page: Page, server: Server, scheme: Any) -> None:
 
 def test_a_touched_token_stays_in_view(browser: Browser, server: Server) -> None:
     """The card opens at the screen's foot, where the token may be that was touched."""
-    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    visit(page, server)
-    ask(page, EASY)
-    settled(page)
-    token = page.locator(".text .token.fork").last
-    token.evaluate("one => scrollBy(0, one.getBoundingClientRect().bottom - innerHeight + 20)")
-    token.tap()
-    expect(page.locator("#card")).to_be_visible()
-    expect(token).to_contain_class("cursor")
-    below = "one => document.querySelector('#card').getBoundingClientRect().top - one.getBoundingClientRect().bottom"
-    assert 0 <= token.evaluate(below) <= 300
-    context.close()
+    with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
+        page = context.new_page()
+        visit(page, server)
+        ask(page, EASY)
+        settled(page)
+        token = page.locator(".text .token.fork").last
+        token.evaluate("one => scrollBy(0, one.getBoundingClientRect().bottom - innerHeight + 20)")
+        token.tap()
+        expect(page.locator("#card")).to_be_visible()
+        expect(token).to_contain_class("cursor")
+        below = "one => document.querySelector('#card').getBoundingClientRect().top - one.getBoundingClientRect().bottom"
+        assert 0 <= token.evaluate(below) <= 300
 
 
 def test_a_guarded_server_lets_the_page_ask_for_its_key(page: Page, other_server: Server, watched: Watched) -> None:
