@@ -54,6 +54,11 @@ def axes(width_inches: float = 5.2, height_inches: float = 3.4) -> tuple[Figure,
         return figure, figure.subplots()
 
 
+def legend(drawn: Axes) -> None:
+    """Above the plot, where it hides no curve."""
+    drawn.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
 def differences(found: Sequence[Difference]) -> str:
     """Each arm's difference in what is right, at its own length and at equal mean length, with intervals; in points."""
     figure, drawn = axes(height_inches=0.9 + 0.55 * len(found))
@@ -111,4 +116,4 @@ def _finish(drawn: Axes, across: str) -> None:
     drawn.set_ylim(bottom=0)
     drawn.set_xlim(left=0)
     drawn.grid(alpha=0.25, linewidth=0.6, color=INK)
-    drawn.legend()
+    legend(drawn)

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forkpoint_policies.spec import PolicyError
 from forkpoint_server.errors import Refused
 from forkpoint_server.experiments import outcomes as posting
+from forkpoint_server.experiments.figures import analysed
 from forkpoint_server.experiments.outcomes import record_outcomes
 from forkpoint_server.store import recorder as recording
 from forkpoint_server.store.assignments import add_assignments, remove_older
@@ -347,3 +349,13 @@ def test_a_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         assert add_outcomes(database, stored.id, [Outcome("before", "correct", 1.0)], 32).new
         recorder.stop()
         database.dispose()
+
+
+def test_the_effect_of_a_metric_can_be_asked_before_its_first_outcome(database: Engine) -> None:
+    stored = store(database, metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
+    found = analysed(database, stored, None, None, "server", {"correct": 0.05})
+    assert found["metrics"]["correct"]["arms"]["calm"]["difference"]["more_requests"] == {
+        "effect": 0.05, "source": "given", "requests": None,
+    }  # fmt: skip
+    with pytest.raises(PolicyError, match="there is no metric 'other'; there are correct, error"):
+        analysed(database, stored, None, None, "server", {"other": 0.05})

@@ -223,10 +223,10 @@ FINDING = Finding(
     claim="High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high entropy.",
     source="arXiv:2506.01939, against an earlier study of 25 verified forks",
     protocol=(
-        f"In a fifth of the questions' texts {EACH} random positions of the reasoning in the top fifth by entropy, and "
-        f"{EACH} of the others. POST /v1/forks continues the text from the two likeliest tokens at each; a fork is verified "
-        "where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model on "
-        "easy puzzles, as each position takes dozens of continuations."
+        f"In the texts of a fifth of the questions, at least ten, {EACH} random positions of the reasoning in the top fifth by "
+        f"entropy, and {EACH} of the others. POST /v1/forks continues the text from the two likeliest tokens at each; a fork is "
+        "verified where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model "
+        "on easy puzzles, as each position takes dozens of continuations."
     ),
     retest=retest,
 )

@@ -10,7 +10,7 @@ from typing import Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
-from ..plots import COLOURS, INK, LINES, MARKS, STYLE, axes, svg
+from ..plots import COLOURS, INK, LINES, MARKS, STYLE, axes, legend, svg
 from ..stats import Estimate, Floats
 from .finding import Plot
 
@@ -101,4 +101,4 @@ def _finish(drawn: Axes, across: str, up: str, from_zero: bool, several: bool) -
         drawn.set_ylim(bottom=0)
     drawn.grid(alpha=0.25, linewidth=0.6, color=INK)
     if several:
-        drawn.legend()
+        legend(drawn)

@@ -91,9 +91,10 @@ def analysed(
             )
         )  # fmt: skip
     known = {metric for by_metric in sums.values() for metric in by_metric}
+    named = {*known, *BUILT_IN, *(one["name"] for one in stored.definition["metrics"])}
     for metric in effects:
-        if metric not in {*known, *BUILT_IN}:
-            raise PolicyError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted({*known, *BUILT_IN}))}")
+        if metric not in named:
+            raise PolicyError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted(named))}")
     epochs = strata(stored, units_by_epoch(database, stored.id, until))
     found = analyse(
         arms, control, epochs, metrics_of(stored, known), stored.definition["alpha"], effects, stored.definition["unit"]
