@@ -78,6 +78,7 @@ def collecting() -> Iterator[Collector]:
         yield collector
     finally:
         listening.shutdown()
+        listening.server_close()
 
 
 def _value(value: AnyValue) -> Any:
