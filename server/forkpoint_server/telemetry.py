@@ -215,7 +215,8 @@ class Trace:
         rejected[known] = tokens[before[known]] != last_token[known]
         first = np.maximum.accumulate(np.where(drafts, 0, np.arange(len(drafts))))  # of the step
         so_far = rejected.cumsum()
-        return own & (so_far == so_far[first])
+        own &= so_far == so_far[first]
+        return own
 
 
 def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:

@@ -30,10 +30,13 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="session")
 def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
-    """The embedded model in float32, with a default policy that branches, few branches at once, and a parser of tool calls."""
+    """The embedded model in float32, with a default policy that branches and few branches at once.
+
+    It has a parser of tool calls, and the route by which requests are aborted.
+    """
     with serving(
         tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "8",
-        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-scale-out",
         "--otlp-traces-endpoint", collector.endpoint, environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
     ) as running:  # fmt: skip
         yield running

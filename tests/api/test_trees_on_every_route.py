@@ -42,7 +42,7 @@ def parts(delta: Any) -> str:
 def test_chat_responses_and_messages_give_the_same_answer_streamed_or_not(
     exact_client: openai.OpenAI, exact_server: Server
 ) -> None:
-    limits: dict[str, Any] = {"model": "countdown", "temperature": 0.0, "extra_body": {"policy": ONE_OF_THREE}}
+    limits: dict[str, Any] = {"model": "countdown", "extra_body": {"policy": ONE_OF_THREE, "temperature": 0.0}}
     chat: Any = {**limits, "messages": MESSAGES, "max_tokens": 200}
     whole = exact_client.chat.completions.create(**chat)
     found = {"chat": text(whole.choices[0])}

@@ -82,10 +82,12 @@ def simpler(server: Server, own: Arm, independent: Arm, puzzles: Sequence[Puzzle
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.one_answer", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="POLICY", choices=[[], *POLICIES], help="all of them when none is named")
+    parser.add_argument("names", nargs="*", metavar="POLICY", help=f"{', '.join(POLICIES)}; all of them when none is named")
     parser.add_argument("--puzzles", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write which puzzles were solved, and the tokens, there")
     args = parser.parse_args()
+    if unknown := set(args.names) - set(POLICIES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(POLICIES)}")
     puzzles = held_out_puzzles("hard", args.puzzles)
     kept: dict[str, Arm] = {}
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), environment=RESETTABLE) as server:

@@ -117,12 +117,12 @@ async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answers: 
         seed=seed * 1000,
         extra_body={"policy": policy} if policy is not None else {},
     )
-    answers = [choice.message.content if choice.finish_reason == "stop" else None for choice in response.choices]
+    said = [choice.message.content if choice.finish_reason == "stop" else None for choice in response.choices]
     assert response.usage is not None
     read = extractor("text")
     return Outcome(
-        tuple(is_correct(puzzle, answer) for answer in answers),
-        tuple(read(answer) if answer else None for answer in answers),
+        tuple(is_correct(puzzle, answer) for answer in said),
+        tuple(read(answer) if answer else None for answer in said),
         response.usage.completion_tokens,
     )
 

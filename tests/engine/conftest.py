@@ -14,10 +14,11 @@ from forkpoint_policies.countdown import held_out_puzzles
 from forkpoint_policies.instruction import Instruction
 from forkpoint_policies.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.telemetry import decode
+from forkpoint_policies.telemetry import Rows, decode
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.service import encoder, read_vocabulary
+from forkpoint_server.telemetry import Trace
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
@@ -83,18 +84,35 @@ class Telemetry:
     def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
         """What `ask` answers, given where to report to; and the entropies in nats by position, of each request in its order."""
         found: dict[int, dict[int, float]] = {}
+        answer, reported = self._listen(ask)
+        for rows in reported:
+            for handle, position, entropy in zip(
+                rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
+            ):
+                found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
+        return answer, [found[handle] for handle in sorted(found)]
+
+    def traces(self, ask: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
+        """What the server would keep of each request that `ask` makes, given where to report to, in their order."""
+        found: dict[int, Trace] = {}
+        answer, reported = self._listen(ask)
+        for rows in reported:
+            for handle, row in zip(rows.handle.tolist(), rows.values, strict=True):
+                found.setdefault(handle, Trace(handle, 0)).add(rows.values.shape[1], rows.rules, row.tobytes())
+        for handle, tokens in zip(sorted(found), answer, strict=True):
+            found[handle].tokens.extend(tokens)
+        return [found[handle] for handle in sorted(found)]
+
+    def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[Rows]]:
         self._asked += 1
-        address, patience = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS
+        address, patience, reported = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS, []
         with zmq.Context() as context, context.socket(zmq.PULL) as socket:
             socket.bind(address)
             answer = ask(address)
             while socket.poll(patience):
-                rows, patience = decode(socket.recv_multipart()).rows, NEXT_RECORD_MILLISECONDS
-                for handle, position, entropy in zip(
-                    rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
-                ):
-                    found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
-        return answer, [found[handle] for handle in sorted(found)]
+                reported.append(decode(socket.recv_multipart()).rows)
+                patience = NEXT_RECORD_MILLISECONDS
+        return answer, reported
 
 
 @pytest.fixture

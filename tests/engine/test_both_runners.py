@@ -117,6 +117,24 @@ def test_a_given_text_is_written_and_measured(
             assert own == pytest.approx(expected, abs=GIVEN_TOLERANCE_NATS), name
 
 
+def test_records_after_rejected_drafts_are_told_from_those_that_count(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
+) -> None:
+    """What is left are those of an engine that drafts nothing."""
+    observe: dict[str, Any] = {"rules": []}
+
+    def write(one: Runner, address: str) -> list[tuple[int, ...]]:
+        return one.generate(prompts[:4], [instruct(observe, address, temperature=0.0, max_tokens=60) for _ in range(4)])
+
+    expected = telemetry.traces(partial(write, runners["V1"]))
+    found = telemetry.traces(partial(write, runners["V2 with a draft"]))
+    for own, other in zip(found, expected, strict=True):
+        assert own.tokens == other.tokens
+        assert (own.missing, own.profile().position.tolist()) == (0, list(range(len(own.tokens))))
+        assert own.profile().entropy == pytest.approx(other.profile().entropy, abs=GIVEN_TOLERANCE_NATS)
+        assert all(own.counts(position) for position in range(len(own.tokens)))
+
+
 SEEDS = 240
 FEWER_SEEDS = 80
 PERMUTATIONS = 999

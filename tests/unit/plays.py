@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from forkpoint_policies.compiler import compile_policy
-from forkpoint_policies.kernel import IN_REASONING, RULES_SHIFT
+from forkpoint_policies.kernel import DRAFT, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.telemetry import HEAD_COLUMNS
@@ -30,11 +30,12 @@ Play = Callable[[Begin], Sequence[int] | Exception]
 """What a request of the tree writes, or how it fails."""
 
 
-def record(position: int, entropy: float, top: float, fired: int, rules: int) -> tuple[int, int, bytes]:
-    """As the worker sends it; `fired` has a bit for each rule."""
+def record(position: int, entropy: float, top: float, fired: int, rules: int, draft: int | None = None) -> tuple[int, int, bytes]:
+    """As the worker sends it; `fired` has a bit for each rule, and `draft` is the token before the position, if it is a draft."""
     numbers = np.zeros(4 + rules + 1 + 2 * rules, np.float32)
     numbers[0], numbers[2] = entropy, top
-    head = np.array([0, position, 0, IN_REASONING | fired << RULES_SHIFT], np.int32)
+    flags = IN_REASONING | fired << RULES_SHIFT | (0 if draft is None else DRAFT)
+    head = np.array([0, position, draft or 0, flags], np.int32)
     return HEAD_COLUMNS + rules + 1 + 2 * rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 
@@ -51,6 +52,7 @@ class Played:
     running: int = 0
     taken: int = 0
     lost: int | None = None  # a position whose record never comes
+    drafts: dict[int, int] = field(default_factory=dict)  # the draft tokens before positions
     entropy: Callable[[Begin, int], float] = lambda begin, position: 1.0
     top: float = 0.5
     longest: int = 40
@@ -87,7 +89,8 @@ class Played:
                 if position != self.lost:
                     program = self.intervention.plan.program
                     fired = self.forks(begin, position) << (program.growing or 0)
-                    trace.add(*record(position, self.entropy(begin, position), self.top, fired, len(program.rules)))
+                    draft = self.drafts.get(position)
+                    trace.add(*record(position, self.entropy(begin, position), self.top, fired, len(program.rules), draft))
                 likely = np.array(self.likely(begin), np.float32)
                 trace.add_alternatives(position, self.entropy(begin, position), np.array([A, B, C], np.int32), likely)
                 trace.add_sureness(position, float(confidence_of(likely[None])[0]), float(likely[0] - likely[1]))

@@ -102,6 +102,14 @@ def test_a_lost_record_costs_the_branches_behind_it() -> None:
     assert played.growth.tree.refused > 0
 
 
+@pytest.mark.parametrize(("draft", "positions"), [(A, [0, 1, 2, 3]), (B, [0, 1])])
+def test_no_branch_begins_where_a_rejected_draft_was_looked_at(draft: int, positions: list[int]) -> None:
+    """Nor behind it: what was really drawn there has not been told of, so that a branch would not know its state."""
+    played = Played({"branch": {"depth": 1}}, rest, answers=5, drafts={2: draft})
+    nodes = played.grow()
+    assert [node.position for node in nodes[1:]] == positions
+
+
 def test_a_client_that_leaves_ends_them_all() -> None:
     played = Played({"branch": {}}, lambda begin: [A] * 30)
 

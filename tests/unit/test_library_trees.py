@@ -173,8 +173,7 @@ def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, report
     played.close()
 
 
-def test_the_placebo_of_deepconf_stops_as_many_after_as_many_tokens_and_does_not_look_at_them() -> None:
-    """What an answer says does not depend on how sure it is, here: so the shares and the lengths are all that is matched."""
+def test_the_placebo_of_deepconf_stops_as_many_after_as_many_tokens() -> None:
     policy = in_full("deepconf", window=2, extract="text", decided_at=1.0)
     random, sureness = np.random.default_rng(4), dict[int, float]()
 
