@@ -12,6 +12,7 @@ from forkpoint_server.cli import DEMO_ARGUMENTS
 
 from tests.bench.servers import both
 
+from . import sdks
 from .alike import Names, ask, streamed
 from .calls import CALLS, Call
 
@@ -49,6 +50,13 @@ def test_with_observe(servers: tuple[str, str], call: Call) -> None:
     answered = ask(own, call, "observe")
     assert answered == ask(stock, call)
     assert answered.told == (answered.status == 200)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sdks.CALLS)
+def test_what_an_sdk_sees(servers: tuple[str, str], name: str) -> None:
+    stock, own = servers
+    assert sdks.CALLS[name](own) == sdks.CALLS[name](stock)
 
 
 def called(answer: Any) -> list[str]:
