@@ -11,10 +11,10 @@ from typing import Any
 import openai
 from pydantic import BaseModel
 
-from .calls import ANSWER, ASKED, CALLED, EASY, PUZZLE, TOOLS
+from .calls import ANSWER, ASKED, CALLED, EASIER, EASY, PUZZLE, TOOLS
 
 MODEL = "countdown"
-GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 60}
+GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 400}
 AT_ONCE: dict[str, Any] = {**GREEDY, "max_tokens": 200, "logit_bias": ANSWER}
 
 
@@ -58,17 +58,17 @@ STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": Tr
 
 
 def openai_chat(url: str) -> Any:
-    return told(_openai(url).chat.completions.create(messages=ASKED, **GREEDY))
+    return told(_openai(url).chat.completions.create(messages=EASY, **GREEDY))
 
 
 def openai_stream(url: str) -> Any:
-    return gathered(list(_openai(url).chat.completions.create(messages=ASKED, **GREEDY, **STREAM)))
+    return gathered(list(_openai(url).chat.completions.create(messages=EASY, **GREEDY, **STREAM)))
 
 
 def openai_async(url: str) -> Any:
     async def ask() -> list[dict[str, Any]]:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            answers = (client.chat.completions.create(messages=messages, **GREEDY) for messages in (ASKED, EASY))
+            answers = (client.chat.completions.create(messages=messages, **GREEDY) for messages in (EASY, EASIER))
             chunks = [chunk async for chunk in await client.chat.completions.create(messages=EASY, **GREEDY, **STREAM)]
             return [*(told(answer) for answer in await asyncio.gather(*answers)), gathered(chunks)]
 
@@ -136,16 +136,16 @@ def _openai(url: str) -> openai.OpenAI:
 
 
 def litellm_chat(url: str) -> Any:
-    return told(_litellm().completion(messages=ASKED, **_at(url, GREEDY)))
+    return told(_litellm().completion(messages=EASY, **_at(url, GREEDY)))
 
 
 def litellm_stream(url: str) -> Any:
-    return gathered(list(_litellm().completion(messages=ASKED, **_at(url, GREEDY), **STREAM)))
+    return gathered(list(_litellm().completion(messages=EASY, **_at(url, GREEDY), **STREAM)))
 
 
 def litellm_async(url: str) -> Any:
     async def ask() -> list[dict[str, Any]]:
-        answers = (_litellm().acompletion(messages=messages, **_at(url, GREEDY)) for messages in (ASKED, EASY))
+        answers = (_litellm().acompletion(messages=messages, **_at(url, GREEDY)) for messages in (EASY, EASIER))
         whole = [told(answer) for answer in await asyncio.gather(*answers)]
         chunks = [chunk async for chunk in await _litellm().acompletion(messages=EASY, **_at(url, GREEDY), **STREAM)]
         return [*whole, gathered(chunks)]
@@ -171,7 +171,7 @@ def litellm_text(url: str) -> Any:
 
 def litellm_error(url: str) -> Any:
     try:
-        _litellm().completion(messages=ASKED, **{**_at(url, GREEDY), "model": "openai/gpt-5"})
+        _litellm().completion(messages=ASKED, **{**_at(url, GREEDY), "model": "openai/nothing"})
     except openai.APIStatusError as error:
         return type(error).__name__, error.status_code, str(error)
     raise AssertionError("a model that is not there was answered")
