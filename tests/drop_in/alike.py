@@ -115,30 +115,33 @@ def _events(text: str, observed: bool) -> Iterator[dict[str, Any]]:
 
 def _parts(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The event, or one for each of the pieces of tool calls that it has: how many come together is a matter of time."""
-    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
-    calls = (choices[0].get("delta") or {}).get("tool_calls") or [] if choices else []
+    first = _first(event)
+    calls = (first.get("delta") or {}).get("tool_calls") or []
     for call in calls[:-1]:
-        choice = {**choices[0], "delta": {"tool_calls": [call]}, "finish_reason": None}
+        choice = {**first, "delta": {"tool_calls": [call]}, "finish_reason": None}
         yield {**event, "data": {**event["data"], "choices": [choice]}}
     if calls:
-        event["data"]["choices"][0]["delta"]["tool_calls"] = calls[-1:]
+        first["delta"]["tool_calls"] = calls[-1:]
     yield event
 
 
-def _choice(event: dict[str, Any]) -> int | None:
-    """Of which choice an event tells; of none at the end of a stream, and in streams without choices."""
+def _first(event: dict[str, Any]) -> dict[str, Any]:
+    """The one choice of which a chunk tells; empty at the end of a stream, and in streams without choices."""
     choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
-    return int(choices[0]["index"]) if choices else None
+    first: dict[str, Any] = choices[0] if choices else {}
+    return first
+
+
+def _choice(event: dict[str, Any]) -> int | None:
+    return _first(event).get("index")
 
 
 def _opens(event: dict[str, Any]) -> bool:
-    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
-    return bool(choices) and "role" in (choices[0].get("delta") or {})
+    return "role" in (_first(event).get("delta") or {})
 
 
 def _ends(event: dict[str, Any]) -> bool:
-    choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
-    return bool(choices) and choices[0].get("finish_reason") is not None
+    return _first(event).get("finish_reason") is not None
 
 
 def _joined(events: list[dict[str, Any]], names: Names, observed: bool) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from forkpoint_server.cli import DEMO_ARGUMENTS
 
 from tests.bench.servers import both
 
+from . import sdks
 from .alike import Names, ask, streamed
 from .calls import CALLS, Call
 
 ARGUMENTS = (
     "--model", *DEMO_ARGUMENTS, "--dtype", "float32", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-server-load-tracking", "--enable-request-id-headers", "--enable-tokenizer-info-endpoint", "--enable-scale-out",
-    "--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}',
 )  # fmt: skip
 
 
@@ -49,6 +49,13 @@ def test_with_observe(servers: tuple[str, str], call: Call) -> None:
     answered = ask(own, call, "observe")
     assert answered == ask(stock, call)
     assert answered.told == (answered.status == 200)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sdks.CALLS)
+def test_what_an_sdk_sees(servers: tuple[str, str], name: str) -> None:
+    stock, own = servers
+    assert sdks.CALLS[name](own) == sdks.CALLS[name](stock)
 
 
 def called(answer: Any) -> list[str]:
@@ -94,7 +101,6 @@ SHOWS: Mapping[str, Callable[[Any], object]] = {
     "chat, three choices": lambda answer: len({choice["message"]["reasoning"] for choice in answer["choices"]}) == 3,
     "chat, logprobs": lambda answer: {len(one["top_logprobs"]) for one in answer["choices"][0]["logprobs"]["content"]} == {5},
     "responses, tools": lambda answer: called(answer) == ["solve"],
-    "messages, tools": lambda answer: called(answer) == ["solve"],
 }
 """What the answers to some calls must have, so that they compare what they are there for."""
 
