@@ -1,7 +1,7 @@
 """Atheris on what reads a policy: YAML and JSON bytes, through the parser and the compiler. `make fuzz` runs it.
 
-Atheris mutates towards branches that no input reached before; whatever is raised but a PolicyError ends the run, and the input is left
-in a file `crash-…`. It has wheels for fewer Pythons than Forkpoint runs on, so it is not among the locked requirements.
+Atheris mutates towards branches that no input reached before. Whatever is raised but a PolicyError ends the run, and its
+input is left in a file `crash-…`. It has wheels for fewer Pythons than Forkpoint runs on, so it is not in the lock.
 """
 
 from __future__ import annotations
