@@ -9,7 +9,7 @@ PACKAGES := policies server clients
 JOBS := 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test soak bench lint lock schema dashboard reference pictures clean
+.PHONY: help setup serve test soak fuzz audit bench lint lock schema dashboard reference pictures clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,15 @@ test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 r
 soak: setup ## Run the tests that take long; ARGS goes to pytest
 	@bash tests/debian.sh $(VENV)
 	$(VENV)/bin/pytest -m soak $(ARGS)
+
+fuzz: setup ## Fuzz what reads a policy, for five minutes; ARGS goes to libFuzzer
+	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || { echo 'make fuzz: needs Atheris, for which not every Python has a wheel: $(PIP) install atheris' >&2; exit 1; }
+	$(VENV)/bin/python -m tests.fuzz -max_total_time=300 -timeout=20 $(ARGS)
+
+# torch's CPU build is on no index that the databases know, so it is asked for as its plain version. Strict: what could not be asked fails.
+audit: setup ## Ask for known vulnerabilities of what is pinned; ARGS="-s osv" asks another database
+	$(VENV)/bin/uv tool run pip-audit@2.10.1 --strict --progress-spinner off --disable-pip --require-hashes -r requirements/cpu.txt -r requirements/dev.txt $(ARGS)
+	sed -n 's/+cpu$$//p' requirements/torch.txt | $(VENV)/bin/uv tool run pip-audit@2.10.1 --strict --progress-spinner off --disable-pip --no-deps -r /dev/stdin $(ARGS)
 
 bench: setup ## Measure against stock vLLM; ARGS="kernel" or ARGS="demo qwen --rounds 5" measures less
 	$(VENV)/bin/python -m tests.bench $(ARGS)

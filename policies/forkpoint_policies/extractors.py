@@ -16,7 +16,7 @@ JSON_FIELD = "json_field:"
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\.\d+")
 _BRACE = re.compile(r"\\boxed\s*\{|[{}]")
 
-MOST_JSON_CHARACTERS = 1 << 14
+MOST_JSON_CHARACTERS = 1 << 13
 """How much of a text's end is searched for JSON: each brace may begin an object that breaks off at the very end."""
 
 

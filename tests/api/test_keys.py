@@ -58,7 +58,14 @@ def test_every_route_of_ours_wants_a_key(other_server: Server, headers: dict[str
 
 def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
     """Of the whole app, vLLM's among them, whatever is answered without a key."""
-    hidden = {("get", "/metrics"), ("get", "/forkpoint"), ("get", "/forkpoint/main.js"), ("get", "/docs"), ("get", "/openapi.json")}
+    hidden = {
+        ("get", "/metrics"),
+        ("get", "/forkpoint"),
+        ("get", "/forkpoint/main.js"),
+        ("get", "/docs"),
+        ("get", "/redoc"),
+        ("get", "/openapi.json"),
+    }
     open_ones = {
         path for method, path in {*routes(other_server), *hidden} if asked(other_server, method, path, {}).status_code != 401
     }

@@ -132,3 +132,12 @@ def test_a_trace_that_grows_after_it_was_kept_gives_back_what_it_took() -> None:
     for number in range(4):
         traces.keep(finished(str(number), 9))
     assert [traces.get(str(number)) is not None for number in range(4)] == [False, True, True, True]
+
+
+def test_where_none_are_kept_none_of_those_that_run_is_shown() -> None:
+    for most, shown in ((30, True), (0, False)):
+        traces = Traces(most_tokens=most)
+        running: Any = SimpleNamespace(name="running", silent=False, response_id="running", traces=[trace_of(9)])
+        with traces.entered(running):
+            assert (traces.running("running") is running) == shown
+        assert (traces.get("running") is running) == shown
