@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .telemetry import Trace
-
 if TYPE_CHECKING:
     from .intervention import Intervention
+    from .telemetry import Trace
 
 MOST_TOKENS = 2_000_000
 """Altogether, each alternative that is kept being as much as a token: some hundred bytes."""

@@ -100,14 +100,14 @@ def test_a_start_that_is_broken_off(tmp_path: Path) -> None:
     """Its engine goes with it."""
     with (tmp_path / "server.log").open("wb") as output:
         url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
-        command = [COMMAND, "serve", "--port", str(free_port()), "--database-url", url]
+        command = [str(COMMAND), "serve", "--port", str(free_port()), "--database-url", url]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
     own = psutil.Process(process.pid)
     try:
         until(lambda: any("Worker" in one.name() for one in own.children(recursive=True)), 300)
         children = own.children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(120)
         _, left = psutil.wait_procs(children, timeout=30)
         assert not left, left
     finally:
