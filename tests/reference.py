@@ -80,7 +80,7 @@ def metrics_page() -> Iterator[str]:
     """Forkpoint's metrics, with their labels and buckets."""
     yield "What stands on `GET /metrics` beside vLLM's. [Monitoring](../monitoring.md#metrics) says what the labels hold.\n"
     found = sorted(
-        ((metric.describe()[0], metric) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)),
+        ((next(iter(metric.describe())), metric) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)),
         key=lambda one: one[0].name,
     )
     yield from _table(

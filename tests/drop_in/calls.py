@@ -95,6 +95,8 @@ OPEN_SCHEMA = {"format": {"type": "json_schema", "name": "pair", "schema": SCHEM
 YES = {"choice": ["yes"]}
 OPEN_AT_ONCE: dict[str, Any] = {"logit_bias": ANSWER, "max_output_tokens": 300}
 CLAUDE_TOOLS = [{"name": "solve", "description": "Solves.", "input_schema": TOOLS[0]["function"]["parameters"], "strict": True}]
+EASY: list[Any]
+EASIER: list[Any]
 EASY, EASIER = ([{"role": "user", "content": puzzle.prompt}] for puzzle in held_out_puzzles("easy", 2))
 """Of which the reasoning ends by itself, soon."""
 

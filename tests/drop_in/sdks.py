@@ -67,7 +67,8 @@ def openai_stream(url: str) -> Any:
 
 def openai_async(url: str) -> Any:
     async def ask() -> list[dict[str, Any]]:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        made: Any = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        async with made as client:
             answers = (client.chat.completions.create(messages=messages, **GREEDY) for messages in (EASY, EASIER))
             chunks = [chunk async for chunk in await client.chat.completions.create(messages=EASY, **GREEDY, **STREAM)]
             return [*(told(answer) for answer in await asyncio.gather(*answers)), gathered(chunks)]
@@ -131,7 +132,7 @@ def openai_models(url: str) -> Any:
     return [model.id for model in _openai(url).models.list() if ":" not in model.id]
 
 
-def _openai(url: str) -> openai.OpenAI:
+def _openai(url: str) -> Any:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 
 
