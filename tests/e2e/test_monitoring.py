@@ -140,7 +140,7 @@ def test_what_one_chooses_from(prometheus: Prometheus) -> None:
 
 def test_prometheus_has_what_the_page_has(server: Server, prometheus: Prometheus) -> None:
     """Nothing is running any more, so both stand still, once the page has been read again."""
-    prometheus.awaited(f"up and timestamp(up) > {time.time() + 1}")
+    prometheus.awaited(f"up == 1 and timestamp(up) > {time.time() + 1}")
     page = server.metrics()
     for name in ("forkpoint_requests_total", "forkpoint_tokens_total", "forkpoint_experiment_requests_total"):
         here = sum(value for key, value in page.items() if key.startswith(f"{name}{{"))
@@ -173,7 +173,7 @@ def test_the_engine_dies(server: Server, prometheus: Prometheus) -> None:
     assert server.metrics()[failed] == before + 1
     assert httpx.get(f"{server.url}/health").status_code == 503
     # Also once vLLM has looked whether its engine lives, which it does every five seconds.
-    assert prometheus.awaited(f"up and timestamp(up) > {died + 5}") == {
+    assert prometheus.awaited(f"up == 1 and timestamp(up) > {died + 5}") == {
         (("__name__", "up"), ("instance", server.url.removeprefix("http://")), ("job", "forkpoint")): 1.0
     }
     assert prometheus.values('sum(forkpoint_requests_total{finish_reason="error"})')[()] >= 1
