@@ -18,10 +18,6 @@ KINDS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
 }
 
-HEADERS = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
-}
 MOST_SAID = 4000
 """Characters of an error's message: it may quote what was sent."""
 
@@ -62,8 +58,9 @@ async def refusal(_request: Request, error: Exception) -> JSONResponse:
 
 
 def refused(error: Refused) -> JSONResponse:
-    """The response to a Refused; the rest of a body that is too large is not read."""
-    return JSONResponse(error_object(error), error.status, HEADERS.get(error.status))
+    """The response to a Refused."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(error_object(error), error.status, headers)
 
 
 async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:

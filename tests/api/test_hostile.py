@@ -13,7 +13,7 @@ import httpx
 import pytest
 from forkpoint_policies.instruction import RESERVED_KEY
 from forkpoint_server.limiting import MOST_OWN_BYTES
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from tests.serving import Server
@@ -46,7 +46,10 @@ def serves_on(http: httpx.Client) -> Iterator[None]:
 
 def post(http: httpx.Client, path: str, body: Any) -> httpx.Response:
     """As JSON that Python writes, halves of characters and NaN with it; the server's error, if it is one, has OpenAI's shape."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    except RecursionError:  # deeper than Python writes; test_odd_bodies_of_our_routes sends such
+        reject()
     response = http.post(path, content=content, headers={"content-type": "application/json"})
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
@@ -126,7 +129,7 @@ def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server,
     before = server.metrics().get("forkpoint_telemetry_dropped_total", 0.0)
     for path, body in bodies:
         response = post(http, path, body)
-        assert response.status_code in (200, 400, 404, 422), (path, response.text)
+        assert response.status_code in (200, 400, 403, 404), (path, response.text)  # 403: without --enable-scale-out there is none
         assert '"forkpoint"' not in response.text or response.status_code != 200, path
     told = post(http, "/v1/completions", {**dict(bodies)["/v1/completions"], "policy": "nowait"})
     if told.status_code == 200:
@@ -199,8 +202,17 @@ FOREVER = {
 
 
 @pytest.mark.parametrize("policy", FOREVER.values(), ids=FOREVER)
+def test_a_policy_goes_on_as_long_as_its_request_says(http: httpx.Client, policy: dict[str, Any]) -> None:
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 48, "policy": policy}
+    response = post(http, "/v1/chat/completions", body)
+    assert response.status_code == 200, response.text
+    assert response.json()["usage"]["completion_tokens"] <= 16 * (48 + 256)  # with the trials of answers
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("policy", FOREVER.values(), ids=FOREVER)
 def test_no_policy_keeps_a_request_alive(http: httpx.Client, server: Server, policy: dict[str, Any]) -> None:
-    """Without max_tokens too: the model's context bounds each answer, and --max-branches their number."""
+    """Without max_tokens: the model's context bounds each answer, and --max-branches their number."""
     with httpx.Client(base_url=server.url, timeout=600) as patient:
         response = post(patient, "/v1/chat/completions", {"model": "countdown", "messages": MESSAGES, "policy": policy})
     assert response.status_code == 200, response.text
@@ -208,7 +220,7 @@ def test_no_policy_keeps_a_request_alive(http: httpx.Client, server: Server, pol
     assert response.json()["usage"]["completion_tokens"] <= 16 * longest
 
 
-def test_a_body_is_read_up_to_a_bound(http: httpx.Client) -> None:
+def test_a_body_is_read_up_to_a_bound(http: httpx.Client, server: Server) -> None:
     for path in ("/v1/policies/validate", "/v1/forks", "/v1/experiments"):
         error = refused(http, path, b'{"x": "' + b"x" * MOST_OWN_BYTES + b'"}', 413)
         assert "larger than 16 MiB" in error["message"]
@@ -218,7 +230,10 @@ def test_a_body_is_read_up_to_a_bound(http: httpx.Client) -> None:
             yield b" " * (1 << 20)
 
     assert http.put("/v1/policies/large", content=chunks()).status_code == 413  # which does not say how large it is
-    assert http.post("/v1/completions", content=b"{}", headers={"content-length": str(10**12)}).status_code == 413
+    where = urlsplit(server.url)
+    with socket.create_connection((where.hostname, where.port), SECONDS) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n{")
+        assert connection.recv(12) == b"HTTP/1.1 413"  # and this one says so before it is sent
 
 
 def test_others_are_answered_while_many_large_policies_are_compiled(http: httpx.Client, server: Server) -> None:

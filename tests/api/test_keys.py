@@ -42,7 +42,7 @@ def routes(server: Server) -> dict[tuple[str, str], dict[str, Any]]:
 
 def asked(server: Server, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     url = server.url + re.sub(r"\{\w+(:path)?\}", "x", path)
-    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     return httpx.request(method, url, json={} if method in ("post", "put", "patch") else None, headers=encoded, timeout=60)
 
 
