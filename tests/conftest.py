@@ -16,7 +16,7 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all se
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 EXACT_FILES = {
-    "test_branching", "test_calibration", "test_forks", "test_other_model", "test_parallel", "test_spans",
+    "test_branching", "test_calibration", "test_forks", "test_parallel", "test_spans",
     "test_trees_on_every_route", "test_trees_that_end",
 }  # fmt: skip
 """Those that share the servers of the second group; the rest of `api/`, and the browser's tests, share those of the first."""

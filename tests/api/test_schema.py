@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from tests.serving import Server
@@ -19,7 +22,7 @@ def drawn(server: Server, cases: int) -> int:
     ours = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(tag="forkpoint")
     asked = 0
 
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         nonlocal asked
         asked += 1
         response = case.call(base_url=server.url, timeout=120)
@@ -27,9 +30,10 @@ def drawn(server: Server, cases: int) -> int:
             case.validate_response(response, checks=[not_a_server_error])
 
     few = settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    for operation in ours.get_all_operations():
+    for found in ours.get_all_operations():
+        assert isinstance(found, Ok), found
         for mode in GenerationMode:
-            few(given(operation.ok().as_strategy(generation_mode=mode))(ask))()
+            few(given(found.ok().as_strategy(generation_mode=mode))(ask))()
     return asked
 
 

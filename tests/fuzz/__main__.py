@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found]  # installed by hand
+import atheris
 
 with atheris.instrument_imports(include=["forkpoint_policies"]):
     from forkpoint_policies.compiler import compile_policy
