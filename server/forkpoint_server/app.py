@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from argparse import Namespace
 from collections.abc import Collection
 from contextlib import AsyncExitStack
@@ -49,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 async def serve(args: Namespace, registry: Registry, default: str | None, database: Engine) -> None:
     """Serve until told to stop. `args` are vLLM's parsed arguments, with our logits processor among them."""
-    signal.signal(signal.SIGTERM, _interrupt)  # until vLLM's server takes it over: its engine must not outlive a start
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
     spans = export_spans(args.otlp_traces_endpoint)
@@ -142,10 +140,6 @@ async def _serve(
         h11_max_header_count=args.h11_max_header_count,
         **options,
     )
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def import_parsers(args: Namespace) -> None:

@@ -19,8 +19,8 @@ from .bodies import EXPERIMENT, Bodies
 from .memory import Memory, watched
 from .streams import Stream, load
 
-TRACE_TOKENS = 200_000
-"""A tenth of what is kept by default, so that it is full early: what grows after that is no trace."""
+TRACE_TOKENS = 20_000
+"""A hundredth of what is kept by default, so that it is full within seconds: what grows after that is no trace."""
 REST_SECONDS = 60.0
 """How long the engine may take after the last answer to say that nothing runs: it tells of itself once in a while."""
 AT_REST = (
