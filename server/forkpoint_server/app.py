@@ -22,9 +22,7 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.inputs import TokensPrompt
-from vllm.reasoning import ReasoningParserManager
 from vllm.sampling_params import SamplingParams
-from vllm.tool_parsers import ToolParserManager
 
 from . import __version__, metrics
 from .calibration import read_calibration
@@ -140,14 +138,6 @@ async def _serve(
         h11_max_header_count=args.h11_max_header_count,
         **options,
     )
-
-
-def import_parsers(args: Namespace) -> None:
-    """Load the parser plugins that vLLM's arguments name."""
-    if args.tool_parser_plugin:
-        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
-    if args.reasoning_parser_plugin:
-        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
 
 
 async def _warm_up(engine: EngineClient) -> None:
