@@ -26,7 +26,7 @@ WRONG = {
     "none": {},
     "empty": {"Authorization": ""},
     "another": {"Authorization": "Bearer test-ke"},
-    "longer": {"Authorization": f"Bearer {API_KEY} "},
+    "longer": {"Authorization": f"Bearer {API_KEY}x"},
     "scheme": {"Authorization": f"Basic {API_KEY}"},
     "bare": {"Authorization": API_KEY},
     "elsewhere": {"X-API-Key": API_KEY, "Cookie": f"key={API_KEY}"},
