@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.store.assignments import add_assignments
@@ -415,7 +417,11 @@ def test_kill_9_of_a_server_loses_no_outcome(tmp_path: Path) -> None:
             for worker in range(6):
                 pool.submit(post, running.api, worker)
             time.sleep(5 + run)
+            engine = psutil.Process(running.process.pid).children(recursive=True)
             running.process.kill()
+            for one in engine:  # which would stay
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
     database = open_database(url)
     with database.connect() as connection:
         there = {one.request_id: one.value for one in connection.execute(select(OUTCOMES))}
