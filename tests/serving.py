@@ -19,7 +19,7 @@ import httpx
 from forkpoint_server.demo import WEIGHTS
 
 START_SECONDS = 600
-CACHE_BYTES = 1 << 28
+CACHE_BYTES = 1 << 29
 """Of a server's or an engine's key-value cache: a quarter of a million tokens of the embedded model. Several run at a time."""
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the

@@ -20,9 +20,10 @@ TESTED_VLLM = ("0.32.0",)
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
     "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384", "--kv-cache-memory-bytes", "1G",
+    "--dtype", "float32",
 )  # fmt: skip
-"""How the embedded model is served: short traces fill blocks of 32 tokens, nothing needs compiling, and a
-gibibyte holds a million tokens.
+"""How the embedded model is served: short traces fill blocks of 32 tokens, nothing needs compiling, and a gibibyte holds half a
+million tokens. Its weights are bfloat16, with which processors that have no instructions for it take twice as long.
 
 Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
 """

@@ -63,7 +63,9 @@ def test_validate_says_what_a_policy_would_do(server: Server) -> None:
 def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai.OpenAI) -> None:
     before = server.metrics()
     assert any(name.startswith("vllm:") for name in before)
-    response = client.chat.completions.create(model="countdown", messages=MESSAGES, temperature=1, extra_body={"policy": "nowait"})
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, seed=1, extra_body={"policy": "nowait"}
+    )
     after = server.metrics()
 
     def moved(name: str) -> float:
@@ -79,7 +81,12 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
     assert effect == pytest.approx(suppressed["effect"], abs=1e-3)
     assert moved('forkpoint_token_entropy_nats_count{policy="nowait",role="planning"}') == seen["forks"]
     assert moved('forkpoint_reasoning_tokens_count{policy="nowait"}') == 1
-    assert moved('forkpoint_connectors_total{family="reflection",policy="nowait"}') == 0
+    families = {family["name"]: family["token_ids"] for family in client.get("/policies/connectors", cast_to=dict)["data"]}
+    (choice,) = client.get(f"/forks/{response.id}", cast_to=dict)["choices"]
+    for family in ("reflection", "conclusion"):  # no word is in both
+        said = sum(token in families[family] for token in choice["token_ids"])
+        assert moved(f'forkpoint_connectors_total{{family="{family}",policy="nowait"}}') == said
+    assert said  # "Therefore"
     assert moved("forkpoint_step_seconds_count") >= seen["tokens"]
     assert moved("forkpoint_telemetry_dropped_total") == 0
 

@@ -23,7 +23,7 @@ from forkpoint_policies.countdown import Puzzle, held_out_puzzles, is_correct
 from forkpoint_policies.extractors import extractor
 from numpy.typing import NDArray
 
-from tests.serving import Server, serving
+from tests.serving import ONE_PROCESS, Server, serving
 
 CAP_TOKENS = 1000
 AT_ONCE = 31  # so that the engine runs all leaves at once: beyond it, branches would be refused
@@ -31,7 +31,7 @@ DRAWS = 4000
 SUBSETS = 64
 LEAVES = 4
 SAMPLES = 5  # a tree may cost a little more than as many samples as it has leaves
-RESETTABLE = {"VLLM_SERVER_DEV_MODE": "1"}  # vLLM then lets its prefix cache be emptied
+RESETTABLE = {**ONE_PROCESS, "VLLM_SERVER_DEV_MODE": "1"}  # vLLM then lets its prefix cache be emptied
 
 
 def _branching(when: dict[str, Any], **branch: Any) -> dict[str, Any]:

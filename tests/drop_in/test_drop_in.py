@@ -17,7 +17,7 @@ from .alike import Names, ask, streamed
 from .calls import CALLS, Call
 
 ARGUMENTS = (
-    "--model", *DEMO_ARGUMENTS, "--dtype", "float32", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+    "--model", *DEMO_ARGUMENTS, "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-server-load-tracking", "--enable-request-id-headers", "--enable-tokenizer-info-endpoint", "--enable-scale-out",
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from tests.serving import CACHE_BYTES
 
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
-    "kv_cache_memory_bytes": CACHE_BYTES,
+    "kv_cache_memory_bytes": CACHE_BYTES, "dtype": "float32",
 }  # fmt: skip
 FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)

@@ -32,6 +32,7 @@ JOB_SECONDS = 600
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "max_num_seqs": 16,
     "disable_log_stats": False, "kv_cache_memory_bytes": CACHE_BYTES,
+    "dtype": "float32",
 }  # fmt: skip
 HERE = Path(__file__).parent
 INTERPRETED = {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
