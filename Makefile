@@ -21,7 +21,7 @@ serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-a
 
 test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
 	@bash tests/debian.sh $(VENV)
-	$(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
 	@bash tests/debian.sh $(VENV)

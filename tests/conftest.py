@@ -15,7 +15,7 @@ from tests.serving import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, writ
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all servers' workers are bound to the same core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-EXACT_FILES = {
+BRANCHING_FILES = {
     "test_branching", "test_calibration", "test_forks", "test_parallel", "test_spans",
     "test_trees_on_every_route", "test_trees_that_end",
 }  # fmt: skip
@@ -33,7 +33,7 @@ class ByServer(LoadScopeScheduling):  # type: ignore[misc]
             return nodeid
         if path.parent.name in ("engine", "drop_in") or path.stem in BY_THEMSELVES:
             return path.stem
-        return "exact" if path.stem in EXACT_FILES else "server"
+        return "branching" if path.stem in BRANCHING_FILES else "server"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:

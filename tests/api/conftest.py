@@ -7,7 +7,7 @@ import pytest
 
 from tests.collecting import Collector, collecting
 from tests.databases import postgresql
-from tests.serving import Server, serving
+from tests.serving import ONE_PROCESS, Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -17,34 +17,31 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
         yield client
 
 
-EXACT = ("--dtype", "float32")
-"""In bfloat16 the last bits depend on how a batch is computed, and with them what is likeliest and what is measured."""
-
-
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """Where the exact server's OpenTelemetry spans go."""
+    """Where the branching server's OpenTelemetry spans go."""
     with collecting() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def exact_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
-    """The embedded model in float32, with a default policy that branches and few branches at once.
+def branching_server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
+    """The embedded model, with a default policy that branches and few branches at once.
 
     It has a parser of tool calls, and the route by which requests are aborted.
     """
+    environment = {**ONE_PROCESS, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
     with serving(
-        tmp_path_factory.mktemp("exact"), *EXACT, "--policy", "branch", "--max-live-branches", "8",
+        tmp_path_factory.mktemp("branching"), "--policy", "branch", "--max-live-branches", "8",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-scale-out",
-        "--otlp-traces-endpoint", collector.endpoint, environment={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+        "--otlp-traces-endpoint", collector.endpoint, environment=environment,
     ) as running:  # fmt: skip
         yield running
 
 
 @pytest.fixture(scope="session")
-def exact_client(exact_server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=exact_server.api, api_key="none", max_retries=0) as client:
+def branching_client(branching_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=branching_server.api, api_key="none", max_retries=0) as client:
         yield client
 
 

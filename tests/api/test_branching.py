@@ -55,26 +55,26 @@ def test_choices_are_the_answers_of_one_tree(client: openai.OpenAI) -> None:
     assert told(response)["complete"]
 
 
-def test_a_branch_is_what_a_fresh_request_would_write_from_there(exact_client: openai.OpenAI, exact_server: Server) -> None:
+def test_a_branch_is_what_a_fresh_request_would_write_from_there(branching_client: openai.OpenAI, branching_server: Server) -> None:
     """The likeliest token each time: the prompt with the shared tokens and the other one, as a completion of its own."""
-    response = ask(exact_client, SHALLOW, {"top_k": 1}, n=4)
-    found = tree(exact_client, response)
+    response = ask(branching_client, SHALLOW, {"top_k": 1}, n=4)
+    found = tree(branching_client, response)
     rendered = (
-        httpx.post(f"{exact_server.url}/tokenize", json={"model": "countdown", "messages": PUZZLE})
+        httpx.post(f"{branching_server.url}/tokenize", json={"model": "countdown", "messages": PUZZLE})
         .raise_for_status()
         .json()["tokens"]
     )
     trunk, texts = found["choices"][0]["token_ids"], found["choices"][0]["tokens"]
     for node, choice in zip(found["tree"]["nodes"][1:], found["choices"][1:], strict=True):
         begun = httpx.post(
-            f"{exact_server.url}/tokenize", json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False}
+            f"{branching_server.url}/tokenize", json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False}
         )
         path = [*rendered, *trunk[: node["position"]], *begun.json()["tokens"]]
-        alone = exact_client.completions.create(
+        alone = branching_client.completions.create(
             model="countdown", prompt=path, temperature=1.0, max_tokens=300 - node["position"] - 1,
             extra_body={"policy": "observe", "top_k": 1},
         )  # fmt: skip
-        fresh = exact_client.get(f"/forks/{alone.id}", cast_to=dict)["choices"][0]["token_ids"]
+        fresh = branching_client.get(f"/forks/{alone.id}", cast_to=dict)["choices"][0]["token_ids"]
         assert choice["token_ids"] == fresh, (node, "".join(texts[: node["position"]]))
 
 
@@ -353,20 +353,20 @@ def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
         ("messages", {}),
     ],
 )
-def test_the_servers_default_gives_way_where_it_cannot_be(exact_server: Server, route: str, extra: dict[str, Any]) -> None:
+def test_the_servers_default_gives_way_where_it_cannot_be(branching_server: Server, route: str, extra: dict[str, Any]) -> None:
     """The client did not ask for it; one that did is told."""
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 20, **extra}
-    response = httpx.post(f"{exact_server.api}/{route}", json=body, timeout=60)
+    response = httpx.post(f"{branching_server.api}/{route}", json=body, timeout=60)
     assert response.status_code == 200, response.text
     assert "x-forkpoint-policy" not in response.headers
     assert response.json().get("forkpoint", {}).get("policy") is None
     assert len(response.json().get("choices", [1])) == extra.get("n", 1)
-    asked = httpx.post(f"{exact_server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
+    asked = httpx.post(f"{branching_server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
     assert asked.status_code == 400
 
 
-def test_the_servers_default_branches_where_it_can(exact_server: Server) -> None:
+def test_the_servers_default_branches_where_it_can(branching_server: Server) -> None:
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 200, "n": 3, "seed": 2}
-    response = httpx.post(f"{exact_server.api}/chat/completions", json=body, timeout=60)
+    response = httpx.post(f"{branching_server.api}/chat/completions", json=body, timeout=60)
     assert response.headers["x-forkpoint-policy"] == "branch"
     assert response.json()["forkpoint"]["branches"] == 2

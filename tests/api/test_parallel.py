@@ -10,7 +10,6 @@ from forkpoint_policies.countdown import held_out_puzzles
 
 from tests.serving import Server, serving
 
-from .conftest import EXACT
 from .puzzles import attempt, attempts
 
 PARALLEL = {
@@ -30,18 +29,18 @@ def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "data":  # metrics in files, as processes share them
         (folder / "metrics").mkdir()
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-    with serving(folder, *EXACT, *arguments, environment=environment) as running:
+    with serving(folder, *arguments, environment=environment) as running:
         yield running
 
 
-def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, exact_client: openai.OpenAI) -> None:
+def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, branching_client: openai.OpenAI) -> None:
     """The same seeds and policies, one request at a time; then a batch, of which every token's record arrives."""
     other = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
     puzzles = held_out_puzzles("easy", 4)
     steps = parallel.metrics()["forkpoint_step_seconds_count"]
     tokens = 0
     for policy, puzzle in zip(POLICIES, puzzles, strict=True):
-        here, there = (attempt(one, puzzle, policy, seed=5) for one in (exact_client, other))
+        here, there = (attempt(one, puzzle, policy, seed=5) for one in (branching_client, other))
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
         assert set(there.told["interventions"]) == set(here.told["interventions"])
         for action, found in there.told["interventions"].items():
