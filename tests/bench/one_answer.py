@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from tests.serving import Server, serving
 
-from .library import interval
-from .trees import RESETTABLE, Arm, beyond, of_samples, run
+from .trees import RESETTABLE, Arm, beyond, of_samples, points, run
 
 SAMPLES = 8
 AT_ONCE = 14  # so that the engine runs all answers of all requests at once
@@ -47,12 +46,6 @@ COLUMNS = ("policy", "right", "tokens", "less its placebo, points", "placebo's t
 
 def right(arm: Arm) -> NDArray[np.float64]:
     return np.array([outcome.passed for outcome in arm.outcomes])
-
-
-def points(values: NDArray[np.float64]) -> str:
-    """A mean difference in percentage points, with its interval over puzzles."""
-    low, high = interval(values)
-    return f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def cap_for(tokens: float, lengths: NDArray[np.float64]) -> int | None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from forkpoint_policies.extractors import extractor
 from numpy.typing import NDArray
 
 from tests.serving import ONE_PROCESS, Server, serving
+
+from .library import interval
 
 CAP_TOKENS = 1000
 AT_ONCE = 31  # so that the engine runs all leaves at once: beyond it, branches would be refused
@@ -184,6 +186,22 @@ def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDAr
     return f"| {name} | {leaves:.1f} | {tree.tokens.mean():.0f} | {counts[0]:.2f} | " + " | ".join(cells) + " |"
 
 
+def beside_placebo(name: str, kept: Mapping[str, Arm]) -> str | None:
+    """How far an arm is from the same trees elsewhere, paired by puzzle; None where that was not run."""
+    placebo = next((kept[other] for other in (f"{name}.placebo", f"{name}, placebo") if other in kept), None)
+    if placebo is None:
+        return None
+    own, elsewhere = (np.array([(one.passed, one.majority) for one in arm.outcomes]) for arm in (kept[name], placebo))
+    passed, voted = (points(column) for column in (own - elsewhere).T)
+    return f"{name} less its placebo, points: one of them right {passed}, majority {voted}"
+
+
+def points(values: NDArray[np.float64]) -> str:
+    """A mean difference in percentage points, with its interval over puzzles."""
+    low, high = interval(values)
+    return f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def beyond(
     own: NDArray[np.float64], tokens: NDArray[np.float64], samples: NDArray[np.float64], sample_tokens: NDArray[np.float64],
     draws: NDArray[np.int64],
@@ -229,6 +247,9 @@ def main() -> None:
                     for arm, some in kept.items()
                 }
                 args.json.write_text(json.dumps(written))
+        for name in kept:
+            if (beside := beside_placebo(name, kept)) is not None:
+                print(beside)
 
 
 if __name__ == "__main__":
