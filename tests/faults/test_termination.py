@@ -29,7 +29,8 @@ ARGUMENTS = {"abort": (), "drain": ("--shutdown-timeout", "60")}
 PATIENCE_SECONDS = 20
 """How long a client waits for the next token."""
 CUT_OFF = {"done, abort", "ReadTimeout, None"}
-"""How a stream ends that vLLM ends. Now and then the engine has gone before it says so: then it stays open until its client leaves."""
+"""How a stream ends that vLLM ends. Now and then the engine has gone before it says so, and the stream stays open until its client
+leaves."""
 
 
 @dataclass(frozen=True)
