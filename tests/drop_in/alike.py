@@ -12,7 +12,7 @@ import httpx
 
 from .calls import Call
 
-MADE_UP = re.compile(r"\b(chatcmpl|cmpl|resp|msg|rs|fc|call|modelperm|tool)([-_])([0-9a-zA-Z-]{8,})")
+MADE_UP = re.compile(r"\b(chatcmpl|cmpl|resp|msg|rs|fc|call|modelperm|tool|generate-tokens)([-_])([0-9a-zA-Z-]{8,})")
 """Names that a server makes up for an answer and its parts, after what says of which kind it is."""
 MADE_UP_WHOLLY = {"signature": re.compile("[0-9a-f]{32}"), "x-request-id": re.compile("[0-9a-f]{32}|[0-9a-f-]{36}")}
 """Fields that hold nothing but such a name, and how it looks."""

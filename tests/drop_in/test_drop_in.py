@@ -53,6 +53,7 @@ def test_with_observe(servers: tuple[str, str], call: Call) -> None:
 
 @pytest.mark.soak
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # the SDKs' own sockets
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")  # LiteLLM's
 @pytest.mark.parametrize("name", sdks.CALLS)
 def test_what_an_sdk_sees(servers: tuple[str, str], name: str) -> None:
     stock, own = servers

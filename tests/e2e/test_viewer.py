@@ -15,13 +15,15 @@ from .conftest import Watched
 from .viewer import LIVE, ask, body_of, check_shows, families, ids_shown, run_of, settled, shown, trace_of, visit
 
 EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
+LONG = "4"
+"""With this seed the embedded model takes a thousand tokens for HARD, so that one can look while they come."""
 WRONG = {"rules": [{"when": {"entropy": 1}, "do": {"stop": {}}}]}
 HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", "\ufffd", "\ufffd", "\u2066"]
 
 
 def test_tokens_come_coloured_and_stay_what_the_api_tells(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, HARD, "nowait")
+    ask(page, HARD, "nowait", seed=LONG)
     page.wait_for_function(LIVE, arg=5)
     settled(page)
     (response_id,) = ids_shown(page)

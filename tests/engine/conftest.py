@@ -127,12 +127,12 @@ def running(**options: Any) -> Iterator[LLM]:
     llm.llm_engine.engine_core.shutdown()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stock() -> Iterator[LLM]:
     yield from running()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def intervening() -> Iterator[LLM]:
     yield from running(logits_processors=[PROCESSORS[False]])
 
