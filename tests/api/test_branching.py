@@ -279,6 +279,19 @@ def test_the_surest_of_the_likeliest_beginnings(client: openai.OpenAI) -> None:
     assert sum(node["chosen"] for node in nodes) == 1
 
 
+def test_the_placebo_of_the_likeliest_beginnings_leaves_the_answer_elsewhere(client: openai.OpenAI) -> None:
+    """Also where the policy would leave only the likeliest token."""
+    places = set()
+    for seed in range(3):
+        told = tree(client, ask(client, {"use": "cot-branch.placebo", "with": {"answers": 4}}, seed=seed, max_tokens=100))
+        branches = [node for node in told["tree"]["nodes"] if node["parent"] is not None]
+        assert len(branches) == 3
+        (place,) = {node["position"] for node in branches}
+        places.add(place)
+    assert max(places) > 0
+    assert len(places) > 1
+
+
 def test_log_probabilities_of_what_is_shared_are_the_trunks(client: openai.OpenAI) -> None:
     response = ask(client, SHALLOW, n=3, max_tokens=120, logprobs=True, top_logprobs=2)
     found = tree(client, response)

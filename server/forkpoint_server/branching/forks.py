@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from forkpoint_policies.spec import MOST_WINDOW, Branch
@@ -57,7 +57,10 @@ class Forks:
             return not ends and token not in (growth.params.stop_token_ids or ()) and self._whole([*before, token])
 
         seed = derived_seed(growth.seed, position, node.number)
-        chosen = candidates(self.branch, found, node.token_at(position), width, seed, intervention.connectors.family, possible)
+        drawn = node.token_at(position)
+        if self.by_chance and all(one < 0 or token == drawn for token, one in zip(found.tokens, found.signed, strict=True)):
+            found = replace(found, signed=found.probabilities)  # where the policy leaves the likeliest only, as `cot-branch` does
+        chosen = candidates(self.branch, found, drawn, width, seed, intervention.connectors.family, possible)
         probabilities = dict(zip(found.tokens, found.probabilities, strict=True))
         for token in chosen:
             growth.begin(grown, position, [token], probability=probabilities[token])
