@@ -24,6 +24,9 @@ CACHE_BYTES = 1 << 29
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the
 other."""
+KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
+"""By default servers close an idle connection after 5 seconds, and the SDKs' clients too: one may then ask while the other
+closes, which only a client that retries survives."""
 COMMAND = Path(sys.executable).parent / "forkpoint"
 API_KEY, ADMIN_KEY = "test-key", "admin-key"
 
@@ -66,7 +69,7 @@ def serving(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env={**os.environ, "XDG_DATA_HOME": str(folder), **(environment or {})},
+            env={**os.environ, "XDG_DATA_HOME": str(folder), **KEEP_ALIVE, **(environment or {})},
         )
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:

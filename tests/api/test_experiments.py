@@ -139,7 +139,7 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     chat = list(client.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, stream=True))
     assert chat[-1].model_extra is not None
     assert chat[-1].model_extra["forkpoint"]["arm"] == "calm"
-    completion = client.completions.create(model="countdown", prompt="Use 3", max_tokens=5)
+    completion = client.completions.create(model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True})
     answer = client.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=20)
     message = ask(http, calm, "/messages").json()
     assert message["forkpoint"]["arm"] == "calm"

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
-from tests.serving import CACHE_BYTES
+from tests.serving import CACHE_BYTES, ONE_PROCESS
 
 START_SECONDS = 600
 JOB_SECONDS = 600
@@ -81,6 +81,7 @@ def runner(log: Path, *, v2: bool, environment: Mapping[str, str] | None = None,
     paths = [str(HERE / "interpreter")] * v2 + [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]
     variables = {
         **os.environ,
+        **ONE_PROCESS,
         **(INTERPRETED if v2 else {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         **(environment or {}),

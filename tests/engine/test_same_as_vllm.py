@@ -22,6 +22,8 @@ SHADOW: dict[str, Any] = {**NOWAIT, "shadow": True}
 ONCE: dict[str, Any] = {"rules": [{"when": {"at_most": 1}, "do": {"suppress": {"words": ["let's"]}}}]}
 SAMPLED: dict[str, Any] = {"temperature": 1.0, "seed": 7}
 GREEDY: dict[str, Any] = {"temperature": 0.0}
+SHORT: dict[str, Any] = {"max_tokens": 100}
+"""For requests that are alone in the engine, which is slow."""
 
 
 def generate(llm: LLM, prompts: list[TokensPrompt], params: list[SamplingParams]) -> list[tuple[int, ...]]:
@@ -51,13 +53,13 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
     stock: LLM, intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct, options: dict[str, Any]
 ) -> None:
     """Sixteen requests under five policies and none; those that stock vLLM answers alike alone and in a batch, we do too."""
-    plain = [instruct(None, **options) for _ in prompts]
+    plain = [instruct(None, **options, **SHORT) for _ in prompts]
     kept = [one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)]
     assert sum(kept) >= 12, "stock vLLM itself depends on the batch: this machine cannot tell"
     policies = [None, NOWAIT, TEMPER, OBSERVE, ONCE, SHADOW]
 
     def mixed() -> list[SamplingParams]:
-        return [instruct(policies[number % len(policies)], **options) for number in range(len(prompts))]
+        return [instruct(policies[number % len(policies)], **options, **SHORT) for number in range(len(prompts))]
 
     together, single = generate(intervening, prompts, mixed()), alone(intervening, prompts, mixed())
     same = [one == many for one, many in zip(single, together, strict=True)]
@@ -105,7 +107,7 @@ def test_prompts_found_in_the_prefix_cache_leave_the_state_right(
     for prompt, policy in zip(prompts, STATEFUL, strict=False):
         long = TokensPrompt(prompt_token_ids=prompts[0]["prompt_token_ids"] * 4 + prompt["prompt_token_ids"])
         assert intervening.reset_prefix_cache()
-        whole, found = (intervening.generate(long, instruct(policy, **SAMPLED), use_tqdm=False)[0] for _ in range(2))
+        whole, found = (intervening.generate(long, instruct(policy, **SAMPLED, **SHORT), use_tqdm=False)[0] for _ in range(2))
         assert (whole.num_cached_tokens or 0) == 0 < (found.num_cached_tokens or 0)
         assert found.outputs[0].token_ids == whole.outputs[0].token_ids, policy
 
