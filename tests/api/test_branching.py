@@ -217,7 +217,7 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
     control = {"rules": [{"do": {"control": {"like": rule, "match": "positions"}}}]}
     ends = []
     for seed in range(12):
-        nodes = tree(client, ask(client, control, seed=seed, max_tokens=300))["tree"]["nodes"]
+        nodes = tree(client, ask(client, control, seed=seed, max_tokens=60))["tree"]["nodes"]
         ends += [node["position"] for node in nodes if node["kind"] == "answer" and node["parent"] is not None]
     assert len(set(ends)) > 6
     assert 0 < min(ends) < 24 < max(ends) <= 48

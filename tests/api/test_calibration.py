@@ -41,7 +41,7 @@ def put(server: Server, body: Any, key: str = KEY) -> httpx.Response:
 
 def marked(server: Server) -> dict[str, Any]:
     """The `forkpoint` object of a request in which a rule fires at forks."""
-    asked = {"model": "countdown", "messages": MESSAGES, "temperature": 1, "seed": 3, "policy": MARKS}
+    asked = {"model": "countdown", "messages": MESSAGES, "temperature": 1, "seed": 3, "max_tokens": 300, "policy": MARKS}
     answer = httpx.post(f"{server.api}/chat/completions", json=asked, timeout=60).raise_for_status().json()
     told: dict[str, Any] = answer["forkpoint"]
     assert told["interventions"]["observe"]["fired"] == told["forks"]
@@ -77,7 +77,7 @@ def test_it_is_used_at_once(own_server: Server, capsys: pytest.CaptureFixture[st
     assert after["tokens"] == before["tokens"]
     assert "X-Forkpoint-Warning" not in httpx.get(f"{own_server.url}/health").headers
 
-    arguments = ["--server", own_server.api, "--tokens", "2000", "--at-once", "16"]
+    arguments = ["--server", own_server.api, "--tokens", "2000", "--max-tokens", "400", "--at-once", "16"]
     assert main(arguments) == 1, "it has no key"
     assert "admin key" in capsys.readouterr().err
     assert main([*arguments, "--api-key", KEY]) == 0

@@ -7,7 +7,7 @@ from forkpoint_policies.countdown import held_out_puzzles
 
 from .puzzles import Attempt, attempts
 
-EASY, HARD = 160, 80
+EASY, HARD = 160, 60
 
 
 @pytest.fixture(scope="module")

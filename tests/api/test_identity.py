@@ -12,10 +12,13 @@ from .puzzles import MESSAGES, told
 
 NEVER = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
 
+MOST_TOKENS = 200  # a greedy answer goes round in circles for thousands
+
 
 def texts(client: openai.OpenAI, policy: Any, **options: Any) -> list[tuple[str | None, str | None]]:
     extra = {"policy": policy} if policy is not None else {}
-    response = client.chat.completions.create(model="countdown", messages=MESSAGES, extra_body=extra, **options)
+    asked = {"model": "countdown", "messages": MESSAGES, "max_tokens": MOST_TOKENS, **options}
+    response = client.chat.completions.create(**asked, extra_body=extra)
     return [((choice.message.model_extra or {})["reasoning"], choice.message.content) for choice in response.choices]
 
 
@@ -35,12 +38,12 @@ def test_several_choices_with_a_stream_are_those_without(client: openai.OpenAI) 
     whole = texts(client, "nowait", temperature=1, seed=21, n=3)
     found = [["", ""] for _ in range(3)]
     for chunk in client.chat.completions.create(
-        model="countdown:nowait", messages=MESSAGES, temperature=1, seed=21, n=3, stream=True
+        model="countdown:nowait", messages=MESSAGES, temperature=1, seed=21, n=3, max_tokens=MOST_TOKENS, stream=True
     ):
         for choice in chunk.choices:
             found[choice.index][0] += (choice.delta.model_extra or {}).get("reasoning") or ""
             found[choice.index][1] += choice.delta.content or ""
-    assert [tuple(one) for one in found] == whole
+    assert [tuple(one) for one in found] == [(reasoning, content or "") for reasoning, content in whole]
 
 
 def test_many_at_once_are_all_told_of(client: openai.OpenAI) -> None:

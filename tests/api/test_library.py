@@ -24,7 +24,7 @@ PUZZLE = held_out_puzzles("easy", 8)[7]
 
 def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
-        found = dict(zip(NAMES, pool.map(lambda name: attempt(client, PUZZLE, name, seed=3), NAMES), strict=True))
+        found = dict(zip(NAMES, pool.map(lambda name: attempt(client, PUZZLE, name, seed=3, max_tokens=400), NAMES), strict=True))
     for name, one in found.items():
         assert one.told["policy"] == name
         assert one.told["complete"], name

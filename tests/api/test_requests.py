@@ -117,9 +117,9 @@ def test_messages(claude: anthropic.Anthropic, way: str) -> None:
 def test_no_reflection_word_in_any_spelling(client: openai.OpenAI) -> None:
     """Hard puzzles, where the model wants to turn back most."""
     puzzles = held_out_puzzles("hard", 32)
-    tried = attempts(client, puzzles, "nowait")
+    tried = attempts(client, puzzles, "nowait", max_tokens=400)
     assert [attempt.reasoning for attempt in tried if BANNED.search(attempt.reasoning)] == []
-    free = attempts(client, puzzles)
+    free = attempts(client, puzzles, max_tokens=400)
     assert sum(bool(BANNED.search(attempt.reasoning)) for attempt in free) > 16
 
 

@@ -33,17 +33,15 @@ def main(number: str, options: str) -> None:
         connection.send((None, traceback.format_exc()))
         return
     connection.send((None, None))
-    try:
-        # Ends with the tests' process, even one that was killed: its end of the socket is then closed.
-        while (job := connection.recv()) is not None:
-            try:
-                connection.send((answer(llm, job), None))
-            except Exception:  # noqa: BLE001  # as above
-                connection.send((None, traceback.format_exc()))
-    except (EOFError, ConnectionResetError):
-        pass
-    finally:
-        llm.llm_engine.engine_core.shutdown()
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, ConnectionResetError):  # the tests' process has ended, or was killed
+            return
+        try:
+            connection.send((answer(llm, job), None))
+        except Exception:  # noqa: BLE001  # as above
+            connection.send((None, traceback.format_exc()))
 
 
 if __name__ == "__main__":

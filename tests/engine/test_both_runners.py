@@ -136,7 +136,7 @@ def test_records_after_rejected_drafts_are_told_from_those_that_count(
 
 
 SEEDS = 240
-FEWER_SEEDS = 80
+FEWER_SEEDS = 50
 PERMUTATIONS = 999
 
 
