@@ -26,7 +26,7 @@ def test_serves_that_model_with_vllms_arguments(other: openai.OpenAI) -> None:
 
 
 def test_the_servers_default_policy(other: openai.OpenAI) -> None:
-    response = other.completions.create(model="random", prompt="Use 3", max_tokens=16)
+    response = other.completions.create(model="random", prompt="Use 3", max_tokens=16, extra_body={"ignore_eos": True})
     assert told(response)["policy"] == "calm"
     assert told(response)["forks"] == 16  # random weights: every position is uncertain
     assert told(response)["interventions"]["suppress"]["fired"] == 16  # without a reasoning parser all counts as reasoning

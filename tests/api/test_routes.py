@@ -99,7 +99,7 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
 def test_what_has_no_policy_is_not_counted_as_one(server: Server, client: openai.OpenAI, asked: dict[str, Any], label: str) -> None:
     name = f'forkpoint_requests_total{{arm="",finish_reason="length",policy="{label}"}}'
     before = server.metrics().get(name, 0.0)
-    client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body=asked)
+    client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body={"ignore_eos": True, **asked})
     assert server.metrics()[name] == before + 1
 
 
