@@ -7,7 +7,7 @@ from forkpoint_policies.countdown import held_out_puzzles
 
 from .puzzles import Attempt, attempts
 
-EASY, HARD = 160, 60
+EASY, HARD = 160, 80
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def test_solves_held_out_puzzles_at_temperature_1(easy: list[Attempt]) -> None:
     assert np.mean([attempt.correct for attempt in easy]) >= 0.90
 
 
+@pytest.mark.soak
 def test_leaves_headroom_on_the_hard_set(client: openai.OpenAI) -> None:
     hard = attempts(client, held_out_puzzles("hard", HARD))
     assert 0.30 <= np.mean([attempt.correct for attempt in hard]) <= 0.70

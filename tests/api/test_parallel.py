@@ -40,7 +40,7 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, br
     steps = parallel.metrics()["forkpoint_step_seconds_count"]
     tokens = 0
     for policy, puzzle in zip(POLICIES, puzzles, strict=True):
-        here, there = (attempt(one, puzzle, policy, seed=5) for one in (branching_client, other))
+        here, there = (attempt(one, puzzle, policy, seed=5, max_tokens=300) for one in (branching_client, other))
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
         assert set(there.told["interventions"]) == set(here.told["interventions"])
         for action, found in there.told["interventions"].items():
