@@ -13,7 +13,7 @@ from forkpoint_policies.countdown import Puzzle, is_correct
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Use 3, 7, 2 to make 17."}]
 CONCURRENCY = 32
-WHOLE = 1500  # tokens, in which nearly every answer ends
+WHOLE_ANSWER_TOKENS = 1500  # in which nearly every answer ends
 BANNED = re.compile(rf"(?<![a-z0-9_])({'|'.join(NOWAIT_WORDS)})(?![a-z0-9_])", re.IGNORECASE)
 """The words of `nowait`, whole, in any case."""
 
@@ -33,7 +33,9 @@ class Attempt:
         return is_correct(self.puzzle, self.answer)
 
 
-def attempt(client: openai.OpenAI, puzzle: Puzzle, policy: Any = "observe", seed: int = 1, max_tokens: int = WHOLE) -> Attempt:
+def attempt(
+    client: openai.OpenAI, puzzle: Puzzle, policy: Any = "observe", seed: int = 1, max_tokens: int = WHOLE_ANSWER_TOKENS
+) -> Attempt:
     """Ask for a puzzle at temperature 1."""
     response = client.chat.completions.create(
         model="countdown",
@@ -48,7 +50,9 @@ def attempt(client: openai.OpenAI, puzzle: Puzzle, policy: Any = "observe", seed
     return Attempt(puzzle, extra.get("reasoning") or "", message.content, told(response), response.id)
 
 
-def attempts(client: openai.OpenAI, puzzles: list[Puzzle], policy: Any = "observe", max_tokens: int = WHOLE) -> list[Attempt]:
+def attempts(
+    client: openai.OpenAI, puzzles: list[Puzzle], policy: Any = "observe", max_tokens: int = WHOLE_ANSWER_TOKENS
+) -> list[Attempt]:
     """Ask for many at once."""
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         return list(pool.map(lambda puzzle: attempt(client, puzzle, policy, max_tokens=max_tokens), puzzles))

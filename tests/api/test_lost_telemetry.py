@@ -14,7 +14,7 @@ from tests.serving import ONE_PROCESS, Server, serving, write_random_model
 
 from .puzzles import told
 
-WHOLE = {"ignore_eos": True}  # random weights may end at any token
+TO_THE_CAP = {"ignore_eos": True}  # random weights may end at any token
 
 
 def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,12 +27,12 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
         (found,) = sockets.glob("forkpoint-*/telemetry")
         found.unlink()
         client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
-        response = client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, extra_body=WHOLE)
+        response = client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, extra_body=TO_THE_CAP)
         assert response.choices[0].finish_reason == "length"
         assert (told(response)["complete"], told(response)["tokens"], told(response)["forks"]) == (False, 7, 0)
         assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
         streamed = list(
-            client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True, extra_body=WHOLE)
+            client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True, extra_body=TO_THE_CAP)
         )
         assert told(streamed[-1])["complete"] is False
         health = httpx.get(f"{server.url}/health")
