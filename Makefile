@@ -20,16 +20,16 @@ serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-a
 	@exec $(VENV)/bin/forkpoint serve $(ARGS)
 
 test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
-	@bash tests/debian.sh $(VENV)
+	@bash tests/processes/debian.sh $(VENV)
 	$(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
-	@bash tests/debian.sh $(VENV)
+	@bash tests/processes/debian.sh $(VENV)
 	$(VENV)/bin/pytest -m soak $(ARGS)
 
 fuzz: setup ## Fuzz what reads a policy, for five minutes; ARGS goes to libFuzzer
 	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || { echo 'make fuzz: needs Atheris, for which not every Python has a wheel: $(PIP) install atheris' >&2; exit 1; }
-	$(VENV)/bin/python -m tests.fuzz -max_total_time=300 -timeout=20 $(ARGS)
+	$(VENV)/bin/python -m fuzz -max_total_time=300 -timeout=20 $(ARGS)
 
 # torch's CPU build is on no index that the databases know, so it is asked for as its plain version. Strict: what could not be asked fails.
 audit: setup ## Ask for known vulnerabilities of what is pinned; ARGS="-s osv" asks another database
@@ -37,7 +37,7 @@ audit: setup ## Ask for known vulnerabilities of what is pinned; ARGS="-s osv" a
 	sed -n 's/+cpu$$//p' requirements/torch.txt | $(VENV)/bin/uv tool run pip-audit@2.10.1 --strict --progress-spinner off --disable-pip --no-deps -r /dev/stdin $(ARGS)
 
 bench: setup ## Measure against stock vLLM; ARGS="kernel" or ARGS="demo qwen --rounds 5" measures less
-	$(VENV)/bin/python -m tests.bench $(ARGS)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 lint: setup ## Check style, format and types
 	$(VENV)/bin/ruff check .
@@ -45,20 +45,20 @@ lint: setup ## Check style, format and types
 	$(VENV)/bin/mypy
 
 schema: setup ## Write the policy language's JSON Schema anew
-	$(VENV)/bin/python -m forkpoint_policies.schema
+	$(VENV)/bin/python -m forkpoint_policies.spec.json_schema
 
 dashboard: setup ## Write the Grafana dashboard anew
 	$(VENV)/bin/python -m monitoring.dashboard
 
 reference: setup ## Write docs/reference anew, from the code
-	$(VENV)/bin/python -m tests.reference
+	$(VENV)/bin/python -m tools.reference
 
 pictures: setup ## Draw the pictures of docs/viewer.md anew
-	$(VENV)/bin/python -m tests.e2e.pictures
+	$(VENV)/bin/python -m tools.pictures
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+	find $(PACKAGES) tests benchmarks tools fuzz monitoring -name __pycache__ -prune -exec rm -rf {} +
 
 # Pins that still fit are kept; UPGRADE=1 takes the newest. Every artefact's hash is written, so that the lock also holds for the
 # other Pythons and processors, and no index's address, so that it works behind a mirror.

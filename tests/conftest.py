@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from tests.serving import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
+from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
 
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all servers' workers are bound to the same core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,7 +29,7 @@ class ByServer(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
-        if path.parent.name == "unit":
+        if path.is_relative_to("tests/unit"):
             return nodeid
         if path.parent.name in ("engine", "drop_in") or path.stem in BY_THEMSELVES:
             return path.stem

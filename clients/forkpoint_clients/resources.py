@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import openai
 from openai.pagination import AsyncPage, SyncPage
 
-from .results import Deleted, Experiment, Policy, Progress, Recorded, Trace, Validation
+from .types import Deleted, Experiment, Policy, Progress, Recorded, Trace, Validation
 
 if TYPE_CHECKING:
     from openai._base_client import AsyncPaginator  # what the SDK's own resources give back

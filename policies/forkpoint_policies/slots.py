@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inheritance import HISTORY_BINS, Inherited
+from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Inherited
+
 from .spec import MOST_RULES, MOST_WINDOW
-from .tables import Uses
 
 NO_RULE = -1
 

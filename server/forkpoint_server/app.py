@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import vllm
-from forkpoint_policies.spec import PolicyError
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from vllm import envs
@@ -24,22 +23,25 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.inputs import TokensPrompt
 from vllm.sampling_params import SamplingParams
 
-from . import __version__, metrics
-from .calibration import read_calibration
-from .engine import BranchLimits, InterveningEngine
+from forkpoint_policies.spec import PolicyError
+from forkpoint_server import __version__
+from forkpoint_server.calibration.threshold import Threshold
+from forkpoint_server.calibration.token_frequencies import read_calibration
+from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
+from forkpoint_server.http.middleware import Interventions
+from forkpoint_server.policies.registry import Registry
+from forkpoint_server.routes.calibration import calibration_router
+from forkpoint_server.routes.experiments import experiments_router
+from forkpoint_server.routes.forks import forks_router
+from forkpoint_server.routes.openapi import describe_bodies
+from forkpoint_server.routes.policies import policies_router
+from forkpoint_server.routes.viewer import viewer_router
+from forkpoint_server.traces.receiver import Receiver
+
+from . import metrics
 from .errors import Refused, refusal, wrong_policy
-from .middleware import Interventions
-from .registry import Registry
-from .routes.calibration import calibration_router
-from .routes.described import describe_bodies
-from .routes.experiments import experiments_router
-from .routes.forks import forks_router
-from .routes.policies import policies_router
-from .routes.viewer import viewer_router
 from .service import Service, served_target, stop_tokens
-from .spans import RequestSpans, export_spans
-from .telemetry import Receiver
-from .thresholds import Threshold
+from .tracing import RequestSpans, export_spans
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from forkpoint_policies.spec import PolicyError
+from forkpoint_server.policies.registry import Registry, read_policies
+from forkpoint_server.requests.recent import MOST_TOKENS
+from forkpoint_server.store.database import open_database
 
 from .demo import SERVED_NAME, WEIGHTS
-from .registry import Registry, read_policies
-from .store.database import open_database
-from .traces import MOST_TOKENS
 
 TESTED_VLLM = ("0.32.0",)
 
@@ -28,7 +28,7 @@ million tokens. Its weights are bfloat16, with which processors that have no ins
 Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
 """
 
-PROCESSORS = {False: "forkpoint_policies.vllm_v1:PolicyProcessor", True: "forkpoint_policies.vllm_v2:PolicyProcessor"}
+PROCESSORS = {False: "forkpoint_policies.worker.vllm_v1:PolicyProcessor", True: "forkpoint_policies.worker.vllm_v2:PolicyProcessor"}
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from .intervention import Intervention
-from .telling import News, heading
-from .traces import Traces
+from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.recent import Traces
+from forkpoint_server.requests.serialize import News, heading
 
 LOOK_EVERY_SECONDS = 0.05
 QUIET_SECONDS = 15.0

@@ -8,29 +8,30 @@ from dataclasses import replace
 from typing import Any
 
 import xgrammar
-from forkpoint_policies.compiler import Compiled, Target, compile_policy
-from forkpoint_policies.program import NO_TOKEN, key_of
-from forkpoint_policies.spec import Policy
-from forkpoint_policies.vocabulary import Vocabulary
 from sqlalchemy import Engine
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
 
-from .calibration import Calibration
-from .connector_ids import find_connectors
-from .experiments.live import Enrolment
-from .experiments.ratios import watch_ratios
-from .experiments.recording import Attendance
-from .experiments.running import Experiments
-from .intervention import Intervention, Part, Plan
-from .plans import Plans
-from .registry import Registry
-from .resolution import Asked
-from .spans import RequestSpans
-from .store.recorder import Recorder
-from .telemetry import Receiver
-from .thresholds import Threshold
-from .traces import Traces
+from forkpoint_policies.compile.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.compile.program import NO_TOKEN, key_of
+from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_policies.spec import Policy
+from forkpoint_server.calibration.threshold import Threshold
+from forkpoint_server.calibration.token_frequencies import Calibration
+from forkpoint_server.experiments.live import Enrolment
+from forkpoint_server.experiments.service import Experiments
+from forkpoint_server.experiments.srm_monitor import watch_ratios
+from forkpoint_server.policies.compiled import Plans
+from forkpoint_server.policies.connector_tokens import find_connectors
+from forkpoint_server.policies.registry import Registry
+from forkpoint_server.policies.resolve import Asked
+from forkpoint_server.requests.context import Intervention, Part, Plan
+from forkpoint_server.requests.recent import Traces
+from forkpoint_server.requests.recording import Attendance
+from forkpoint_server.store.recorder import Recorder
+from forkpoint_server.traces.receiver import Receiver
+
+from .tracing import RequestSpans
 
 
 class Service:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forkpoint_policies.signals import warm_up
-from forkpoint_server.store.database import open_database
 from hypothesis import settings
 from sqlalchemy import Engine
 
-from tests.databases import PostgreSQL, postgresql
+from forkpoint_policies.kernel.signals import warm_up
+from forkpoint_server.store.database import open_database
+from tests.processes.postgresql import PostgreSQL, postgresql
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")

@@ -1,6 +1,6 @@
 """The documentation by itself: its policies are policies, its links lead somewhere, and it knows all that there is.
 
-What it says to run is run by tests/api/test_documentation.py; what cannot be run is read here as what would run it reads it.
+tests/integration/api/test_documentation.py runs what it says to run; what cannot be run is read here as its reader would read it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from forkpoint_policies.spec import parse_policy
-from forkpoint_server import cli, metrics
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
-from tests import reference
-from tests.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
+from forkpoint_policies.spec import parse_policy
+from forkpoint_server import cli, metrics
+from tools import reference
+from tools.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
 
 POLICIES = [block for block in BLOCKS if block.language == "json"]
 NOT_RUN = [block for block in BLOCKS if block.begins(ELSEWHERE)]

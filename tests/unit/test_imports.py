@@ -30,7 +30,7 @@ RULES = (
     Rule(
         "forkpoint_policies",
         forbidden=("vllm",),
-        exempt=("forkpoint_policies.vllm_v1", "forkpoint_policies.vllm_v2"),
+        exempt=("forkpoint_policies.worker.vllm_v1", "forkpoint_policies.worker.vllm_v2"),
     ),
     Rule("forkpoint_server", forbidden=("forkpoint_clients",)),
     Rule("forkpoint_clients", forbidden=("forkpoint_server", "torch", "vllm")),
@@ -40,10 +40,8 @@ RULES = (
         allowed=(
             "forkpoint_policies.spec",
             "forkpoint_policies.library",
-            "forkpoint_policies.connectors",
-            "forkpoint_policies.countdown",
-            "forkpoint_policies.extractors",
-            "forkpoint_policies.named",
+            "forkpoint_policies.tasks",
+            "forkpoint_policies.catalog",
         ),
     ),
 )
@@ -95,7 +93,7 @@ def test_targets_are_full_names(source: str, expected: list[str]) -> None:
     assert list(targets(source, "forkpoint_server.demo")) == expected
 
 
-@pytest.mark.parametrize("module", ["forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.command"])
+@pytest.mark.parametrize("module", ["forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.cli"])
 def test_imports_without_torch(module: str) -> None:
     """Who only writes policies or asks for help on the command line waits for neither torch nor vLLM."""
     script = f"import sys, {module}; print(*sorted({{'torch', 'vllm'}} & set(sys.modules)))"

@@ -13,7 +13,7 @@ import yaml
 
 from monitoring.dashboard import FILE, make
 from monitoring.panels import QUESTIONS
-from tests.prometheus import MONITORING, program
+from tests.processes.prometheus import MONITORING, program
 
 ROOT = MONITORING.parent
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

@@ -12,13 +12,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("policies", "server", "clients")
 NEEDED = {
-    "policies": {"forkpoint_policies/py.typed", "forkpoint_policies/policy.schema.json", "forkpoint_policies/library/nowait.py"},
+    "policies": {
+        "forkpoint_policies/py.typed",
+        "forkpoint_policies/spec/policy.schema.json",
+        "forkpoint_policies/library/nowait.py",
+    },
     "server": {
-        "forkpoint_server/py.typed", "forkpoint_server/demo/weights/model.safetensors", "forkpoint_server/viewer/index.html",
-        "forkpoint_server/viewer/d3-7.9.0/LICENSE", "forkpoint_server/store/migrations/env.py",
+        "forkpoint_server/py.typed",
+        "forkpoint_server/demo/weights/model.safetensors",
+        "forkpoint_server/viewer/index.html",
+        "forkpoint_server/viewer/d3-7.9.0/LICENSE",
+        "forkpoint_server/store/migrations/env.py",
     },
     "clients": {"forkpoint_clients/py.typed", "forkpoint_clients/templates/ab.html.jinja"},
-}  # fmt: skip
+}
 """Of what a package cannot do without, something of each kind: were it not in git, comparing with git would not miss it."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from ..spec import MOST_TEXT, Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import MOST_TEXT, Policy, PolicyError, parse_policy
 
 
 @dataclass(frozen=True)

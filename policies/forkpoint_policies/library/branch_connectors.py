@@ -1,6 +1,7 @@
 """Branch only between connectors: "Wait" or "Therefore"?"""
 
-from ..connectors import FAMILIES
+from forkpoint_policies.spec.connectors import FAMILIES
+
 from ._entry import Entry, Number, given
 
 ENTRY = Entry(

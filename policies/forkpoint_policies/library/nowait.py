@@ -1,6 +1,7 @@
 """NoWait: reasoning without reflection words."""
 
-from ..connectors import NOWAIT_WORDS
+from forkpoint_policies.spec.connectors import NOWAIT_WORDS
+
 from ._entry import Entry
 
 ENTRY = Entry(

@@ -1,6 +1,7 @@
 """TIP: a thought is not to be left too soon."""
 
-from ..connectors import SWITCH_WORDS
+from forkpoint_policies.spec.connectors import SWITCH_WORDS
+
 from ._entry import Entry, Number, given
 
 ENTRY = Entry(

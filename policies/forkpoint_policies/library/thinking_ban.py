@@ -1,6 +1,7 @@
 """Reasoning without its most informative words."""
 
-from ..connectors import THINKING_WORDS
+from forkpoint_policies.spec.connectors import THINKING_WORDS
+
 from ._entry import Entry, First, Number
 
 ENTRY = Entry(

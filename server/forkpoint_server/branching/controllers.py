@@ -5,11 +5,11 @@ from __future__ import annotations
 from forkpoint_policies.placebo import follows_signals
 from forkpoint_policies.spec import Branch, Growing, Probe, Rule, Sample
 
-from .forks import Forks
-from .growth import Controller, Growth
-from .probing import Probing
-from .resuming import Resuming
-from .sampling import Sampling
+from .branch import Forks
+from .probe import Probing
+from .resume import Resuming
+from .runner import Controller, Growth
+from .sample import Sampling
 
 
 def gives_several(growing: Growing) -> bool:

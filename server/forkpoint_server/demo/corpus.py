@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from forkpoint_policies.countdown import Puzzle, combine, reachable
+from forkpoint_policies.tasks.countdown import Puzzle, combine, reachable
 
 SLIP = 0.04
 CLOSEST = 0.85

@@ -10,12 +10,12 @@ import random
 from collections import Counter
 from typing import Any
 
-from forkpoint_policies.countdown import Puzzle, held_out, solvable
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 
-from ..calibration import FILE
-from . import WEIGHTS
+from forkpoint_policies.tasks.countdown import Puzzle, held_out, solvable
+from forkpoint_server.calibration.token_frequencies import FILE
+from forkpoint_server.demo import WEIGHTS
 
 PUZZLES = 400
 MOST_TOKENS = 1500

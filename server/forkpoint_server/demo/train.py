@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from forkpoint_policies.countdown import Puzzle, held_out, solvable
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from forkpoint_policies.tasks.countdown import Puzzle, held_out, solvable
 
 from .corpus import draw_trace
 from .tokenizer import for_serving, train_tokenizer

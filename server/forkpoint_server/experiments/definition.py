@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from forkpoint_policies.spec import Name, Number, PolicyError, Probability, Strict
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from ..resolution import Asked
+from forkpoint_policies.spec import Name, Number, PolicyError, Probability, Strict
+from forkpoint_server.policies.resolve import Asked
 
 MOST_ARMS = 16
 MOST_METRICS = 32

@@ -9,14 +9,14 @@ from typing import Any
 
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_server import metrics
+from forkpoint_server.policies.eligibility import alone, can_grow, growing_of
+from forkpoint_server.policies.resolve import Asked
+from forkpoint_server.requests.context import Plan
+from forkpoint_server.store.experiments import Stored
 
-from .. import metrics
-from ..generating import alone, can_grow, growing_of
-from ..intervention import Plan
-from ..resolution import Asked
-from ..store.experiments import Stored
 from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of
-from .shadowing import Watch, together, watch_own, watch_together
+from .shadow_rules import Watch, together, watch_own, watch_together
 from .units import unit_of
 
 MakePlan = Callable[[Policy], Awaitable[Plan]]

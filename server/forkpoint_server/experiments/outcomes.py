@@ -7,14 +7,22 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from forkpoint_policies.spec import PolicyError
 from sqlalchemy import Engine
 
-from .. import metrics
-from ..errors import Refused
-from ..store.asking import asking
-from ..store.experiments import Stored
-from ..store.outcomes import Added, ContradictionError, Outcome, TooManyMetricsError, UnknownRequestError, add_outcomes
+from forkpoint_policies.spec import PolicyError
+from forkpoint_server import metrics
+from forkpoint_server.errors import Refused
+from forkpoint_server.store.asking import asking
+from forkpoint_server.store.experiments import Stored
+from forkpoint_server.store.outcomes import (
+    Added,
+    ContradictionError,
+    Outcome,
+    TooManyMetricsError,
+    UnknownRequestError,
+    add_outcomes,
+)
+
 from .definition import MOST_METRICS
 
 WAIT_SECONDS = 2.0

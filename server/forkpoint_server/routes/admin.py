@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 
-from ..errors import Refused
+from forkpoint_server.errors import Refused
 
 
 def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:

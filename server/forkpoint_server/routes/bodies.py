@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
+
 from forkpoint_policies.spec import PolicyError
 
 

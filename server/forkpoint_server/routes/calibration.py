@@ -8,10 +8,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from ..errors import Refused
-from ..profiles import parse_profile
-from ..service import Service
-from ..store.asking import asking
+from forkpoint_server.calibration.profile import parse_profile
+from forkpoint_server.errors import Refused
+from forkpoint_server.service import Service
+from forkpoint_server.store.asking import asking
+
 from .admin import admin_only
 from .bodies import json_of
 

@@ -6,18 +6,19 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from forkpoint_policies.spec import Policy, PolicyError, is_name
 
-from ..errors import Refused
-from ..experiments.changes import definition_of, next_epoch, read_outcomes
-from ..experiments.definition import parse_change, parse_definition
-from ..experiments.figures import analysed, described, effects_of, figures
-from ..experiments.outcomes import record_outcomes
-from ..experiments.recording import SERVER
-from ..resolution import read_asked
-from ..service import Service
-from ..store.asking import asking
-from ..store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+from forkpoint_policies.spec import Policy, PolicyError, is_name
+from forkpoint_server.errors import Refused
+from forkpoint_server.experiments.definition import parse_change, parse_definition
+from forkpoint_server.experiments.lifecycle import definition_of, next_epoch, read_outcomes
+from forkpoint_server.experiments.outcomes import record_outcomes
+from forkpoint_server.experiments.report import analysed, described, effects_of, figures
+from forkpoint_server.policies.resolve import read_asked
+from forkpoint_server.requests.recording import SERVER
+from forkpoint_server.service import Service
+from forkpoint_server.store.asking import asking
+from forkpoint_server.store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+
 from .admin import admin_only
 from .bodies import json_of
 

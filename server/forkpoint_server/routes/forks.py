@@ -12,13 +12,13 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from ..errors import error_object, missing
-from ..following import follow
-from ..given.text import RenderingError
-from ..given.work import Work, prepare
-from ..intervention import Intervention
-from ..service import Service
-from ..traces import Traces
+from forkpoint_server.errors import error_object, missing
+from forkpoint_server.following import follow
+from forkpoint_server.fork_analysis.job import Work, prepare
+from forkpoint_server.fork_analysis.tokenize import RenderingError
+from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.recent import Traces
+from forkpoint_server.service import Service
 
 TELL_EVERY_SECONDS = 0.25
 DONE = "data: [DONE]\n\n"

@@ -8,17 +8,18 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse
-from forkpoint_policies.program import Action, CompiledRule, Curve, Shape
-from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, is_name, parse_policy
 
-from ..errors import Refused, missing
-from ..experiments.live import named_by
-from ..registry import check_name
-from ..resolution import read_asked, resolve
-from ..service import Service
-from ..store.asking import asking
-from ..store.experiments import Stored, remove_policy
-from ..store.experiments import put_policy as put
+from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
+from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, is_name, parse_policy
+from forkpoint_server.errors import Refused, missing
+from forkpoint_server.experiments.live import named_by
+from forkpoint_server.policies.registry import check_name
+from forkpoint_server.policies.resolve import read_asked, resolve
+from forkpoint_server.service import Service
+from forkpoint_server.store.asking import asking
+from forkpoint_server.store.experiments import Stored, remove_policy
+from forkpoint_server.store.experiments import put_policy as put
+
 from .admin import admin_only
 from .bodies import json_of
 

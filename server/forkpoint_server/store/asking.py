@@ -9,8 +9,9 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import Refused
-from .threads import BusyError, in_thread
+from forkpoint_server.errors import Refused
+
+from .executor import BusyError, in_thread
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
-from .. import metrics
+from forkpoint_server import metrics
+
 from .assignments import add_assignments, remove_older
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 // The page: what is asked for in its forms, and the runs that show what came of it.
 
 import { Refusal, useKey } from "./api.js";
-import { offered } from "./asking.js";
+import { offered } from "./requests.js";
 import { Card } from "./card.js";
 import { Column } from "./column.js";
 import { difference, told } from "./comparison.js";
@@ -9,7 +9,7 @@ import { byId, element } from "./elements.js";
 import { learn } from "./families.js";
 import { Legend } from "./legend.js";
 import { PolicyChoice } from "./policies.js";
-import { pasted } from "./pasting.js";
+import { pasted } from "./paste.js";
 import { Run } from "./run.js";
 import { tabbed } from "./tabs.js";
 import { theming } from "./theme.js";

@@ -1,6 +1,6 @@
 // A run: one request and what was continued from it. It knows nothing of how it is shown.
 
-import { follow, generate, measure } from "./asking.js";
+import { follow, generate, measure } from "./requests.js";
 import { Branches, instead } from "./branches.js";
 import { Trace } from "./trace.js";
 

@@ -1,0 +1,89 @@
+"""The load as it is measured: first without a pause, for whether anything breaks or grows; then in turns with stock vLLM."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.servers import ServerProcess, both
+from forkpoint_server.cli import DEMO_ARGUMENTS
+
+from .bodies import EXPERIMENT, Bodies
+from .memory import Memory, watched
+from .streams import Stream, load
+
+TRACE_TOKENS = 20_000
+"""A hundredth of what is kept by default, so that it is full within seconds: what grows after that is no trace."""
+REST_SECONDS = 60.0
+"""How long the engine may take after the last answer to say that nothing runs: it tells of itself once in a while."""
+AT_REST = (
+    "vllm:num_requests_running", "vllm:num_requests_waiting", "forkpoint_choices_running", "forkpoint_records_waiting",
+    "forkpoint_telemetry_dropped_total", "forkpoint_records_dropped_total",
+)  # fmt: skip
+"""Of /metrics, what is to be 0 once all is answered."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many streams at once and for how long; and how often, and how long each time, beside stock vLLM."""
+
+    concurrency: int
+    seconds: float
+    rounds: int
+    block_seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of it. `at_rest`: the metrics that are not 0 afterwards; `blocks`: by arm, the streams of each round."""
+
+    plan: Plan
+    streams: Sequence[Stream]
+    memory: Sequence[Memory]
+    at_rest: dict[str, float]
+    branches: dict[str, float]
+    blocks: dict[str, list[list[Stream]]]
+
+
+def measure(plan: Plan) -> Measured:
+    """Start both servers, and put them under the load."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        places = ("--max-num-seqs", str(2 * plan.concurrency))  # otherwise no branch finds room beside so many streams
+        store = ("--database-url", f"sqlite:///{folder / 'store.sqlite3'}", "--trace-tokens", str(TRACE_TOKENS))
+        arguments = [*DEMO_ARGUMENTS, *places]
+        stock, ours = stack.enter_context(both(folder, ["--model", *arguments], [*arguments, *store]))
+        httpx.post(f"{ours.api}/experiments", json=EXPERIMENT, timeout=60).raise_for_status()
+        for server in (stock, ours):  # what is compiled, cached or read at first
+            load(server.url, Bodies(plain=server is stock), plan.concurrency, 1)
+        with watched(ours.process.pid) as memory:
+            streams = load(ours.url, Bodies(plain=False), plan.concurrency, plan.seconds)
+        at_rest = _at_rest(ours)
+        branches = {name: value for name, value in ours.metrics().items() if name.startswith("forkpoint_branches_total")}
+        return Measured(plan, streams, list(memory.values()), at_rest, branches, _in_turns(stock, ours, plan))
+
+
+def _at_rest(server: ServerProcess) -> dict[str, float]:
+    deadline = time.monotonic() + REST_SECONDS
+    while True:
+        found = {name: value for name, value in server.metrics().items() if name.startswith(AT_REST) and value}
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
+
+
+def _in_turns(stock: ServerProcess, ours: ServerProcess, plan: Plan) -> dict[str, list[list[Stream]]]:
+    arms = {"stock": (stock, True), "no policies": (ours, True), "policies": (ours, False)}
+    blocks: dict[str, list[list[Stream]]] = {name: [] for name in arms}
+    for number in range(plan.rounds):
+        for name, (server, plain) in arms.items():
+            blocks[name].append(load(server.url, Bodies(plain), plan.concurrency, plan.block_seconds))
+            print(f"round {number + 1} of {plan.rounds}: {name}, {len(blocks[name][-1])} streams", file=sys.stderr, flush=True)
+    return blocks

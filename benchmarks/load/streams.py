@@ -1,0 +1,110 @@
+"""Streams, many at once, for as long as is wanted: each with its times, or with what was wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from benchmarks.request_load import CHOICE, TOKENS
+
+from .bodies import Asked, Bodies, Kind
+
+STUCK_SECONDS = 120.0
+"""A stream that gives nothing for so long is stuck."""
+FINISHED = re.compile(rb'"finish_reason": ?"(\w+)"')
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One answer: seconds from the request to its first part and to its end, and its tokens. `wrong` says what was, if anything."""
+
+    kind: Kind
+    began: float
+    first_seconds: float = 0.0
+    whole_seconds: float = 0.0
+    between_seconds: float = 0.0
+    tokens: int = 0
+    left: bool = False
+    wrong: str | None = None
+
+
+def load(url: str, bodies: Bodies, concurrency: int, seconds: float) -> list[Stream]:
+    """Keep so many streams running for so long, then let those that run end."""
+    return asyncio.run(_load(url, bodies, concurrency, time.monotonic() + seconds))
+
+
+async def _load(url: str, bodies: Bodies, concurrency: int, until: float) -> list[Stream]:
+    numbers, streams = itertools.count(), list[Stream]()
+
+    async def client() -> None:
+        while time.monotonic() < until:
+            streams.append(await _stream(url, bodies[next(numbers)]))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(client())
+    return streams
+
+
+async def _stream(url: str, asked: Asked) -> Stream:
+    began = time.monotonic()
+    try:
+        arrived = await _arrived(url, asked)
+    except TimeoutError:
+        return Stream(asked.kind, began, wrong=f"nothing came for {STUCK_SECONDS:g} s: {asked.body}")
+    except OSError as error:
+        return Stream(asked.kind, began, wrong=f"{type(error).__name__}: {error}: {asked.body}")
+    whole = b"".join(data for _, data in arrived)
+    wrong = _wrong(asked, whole)
+    if wrong is not None:
+        return Stream(asked.kind, began, wrong=f"{wrong}: {asked.body}: {whole[:300]!r} … {whole[-600:]!r}")
+    times = [when for when, data in arrived if CHOICE in data]
+    if asked.leaves_after is not None or not times:
+        return Stream(asked.kind, began, left=True)
+    tokens = int(TOKENS.findall(whole)[-1])
+    between = (times[-1] - times[0]) / max(tokens - 1, 1)
+    return Stream(asked.kind, began, times[0] - began, arrived[-1][0] - began, between, tokens)
+
+
+async def _arrived(url: str, asked: Asked) -> list[tuple[float, bytes]]:
+    """What came, and when. It is looked at later: the client shares its processor with the servers."""
+    address, content = urlsplit(url), json.dumps(asked.body).encode()
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = (
+        f"POST {asked.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    )
+    arrived: list[tuple[float, bytes]] = []
+    try:
+        writer.write(head.encode() + content)
+        while data := await asyncio.wait_for(reader.read(1 << 16), STUCK_SECONDS):
+            arrived.append((time.monotonic(), data))
+            if asked.leaves_after is not None and len(arrived) > asked.leaves_after:
+                break
+    finally:
+        writer.close()
+    return arrived
+
+
+def _wrong(asked: Asked, whole: bytes) -> str | None:
+    if not whole.startswith(b"HTTP/1.1 200"):
+        return "no success"
+    if b'"error":' in whole:
+        return "an error in the stream"
+    if asked.leaves_after is not None and DONE not in whole:
+        return None  # by its own will
+    if DONE not in whole:
+        return "the stream has no end"
+    if asked.kind != "branching" and len(FINISHED.findall(whole)) != asked.choices:
+        return "not every choice has ended"
+    if "policy" in asked.body and b'"complete":true' not in whole:
+        return "a record is missing"
+    if asked.kind == "branching" and not FINISHED.search(whole):
+        return "no choice has ended"
+    return None

@@ -1,0 +1,1 @@
+"""`forkpoint ab`: arms compared on one data set."""

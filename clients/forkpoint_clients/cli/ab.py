@@ -1,0 +1,195 @@
+"""`forkpoint ab`: arms over a data set, with a running result; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from forkpoint_clients.ab import arms, run
+from forkpoint_clients.ab.comparison import Scored, compare, score, scored
+from forkpoint_clients.ab.report import PAGE, RESULTS, Report, tables
+from forkpoint_clients.client import DEFAULT_URL
+from forkpoint_clients.evaluate import datasets
+from forkpoint_clients.evaluate.asker import RETRIES, Answer, Sampling, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.journal import NAME as JOURNAL
+from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
+from forkpoint_clients.evaluate.scorers import Scorer, scorer
+
+from .options import SERVER, ApiKey
+from .running import app, fail, run_app
+
+RESUMABLE = 3
+"""The exit status of a run that the same command goes on with."""
+INTERRUPTED = 130
+REFRESH_SECONDS = 2.0
+
+application = app("Compare policies on a data set: the same questions, the same seeds, in turns.")
+
+
+def main(arguments: list[str]) -> int:
+    """Run `forkpoint ab …`; the exit status: 3 where the server was lost or the disk is full, and the same command will go on."""
+    return run_app(application, "ab", arguments or ["--help"])
+
+
+@application.command()
+def compare_arms(
+    data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:easy, countdown:hard")],
+    arm: Annotated[
+        list[str],
+        typer.Option("--arm", help="none, a policy's name, NAME=POLICY, NAME={…} or NAME=FILE.yaml; the first is compared with"),
+    ],
+    model: Annotated[str, typer.Option("--model", help="the model's name there")] = "countdown",
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="any OpenAI-compatible one; policies need a Forkpoint")
+    ] = DEFAULT_URL,
+    score_by: Annotated[
+        str,
+        typer.Option(
+            "--scorer",
+            help="exact, number, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, command:…",
+        ),
+    ] = "",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="only the first so many questions; 200 puzzles if not given")
+    ] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="questions at once")] = 16,
+    seed: Annotated[int, typer.Option("--seed", help="of the answers' seeds and the order of asking")] = 0,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="the longest answer; the server's limit if not given")
+    ] = None,
+    temperature: Annotated[float, typer.Option("--temperature", min=0)] = 1.0,
+    top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1)] = None,
+    extra: Annotated[str, typer.Option("--extra", metavar="JSON", help="further fields of each request, as an object")] = "{}",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path(
+        "forkpoint-ab"
+    ),
+    api_key: ApiKey = "none",
+    arm_url: Annotated[list[str] | None, typer.Option("--arm-url", metavar="NAME=URL", help="this arm's server")] = None,
+    arm_model: Annotated[list[str] | None, typer.Option("--arm-model", metavar="NAME=MODEL", help="this arm's model")] = None,
+    arm_api_key: Annotated[list[str] | None, typer.Option("--arm-api-key", metavar="NAME=KEY", help="this arm's key")] = None,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the server is given up")] = RETRIES,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
+) -> None:
+    """Compare policies on a data set: the same questions, the same seeds, in turns.
+
+    Stopped in whatever way, the same command goes on without asking anything again; with another --scorer it only scores anew.
+    """  # fmt: skip
+    try:
+        measure = scorer(score_by or ("countdown" if data.startswith(datasets.COUNTDOWN) else "exact"))
+        items = datasets.read(data, limit)
+        measure.check(items)
+        found = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
+        sampling = Sampling(max_tokens, temperature, top_p, _fields(extra))
+        asked = run.Run(server, model, data, items, found, samples, seed, sampling)
+        asyncio.run(_run(asked, measure, out, api_key, concurrency, retries, timeout))
+    except (ValueError, JournalError, ServerRefusesError) as error:
+        raise fail("ab", error) from None
+    except ServerLostError as error:
+        so_far = f"\nThe answers so far are in {out}; the same command goes on from there." if (out / JOURNAL).exists() else ""
+        raise fail("ab", f"{error}{so_far}", RESUMABLE) from None
+    except OSError as error:
+        raise fail("ab", unwritable(error, out), RESUMABLE) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise fail(
+            "ab", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
+        ) from None
+
+
+def unwritable(error: OSError, out: Path) -> str:
+    """What is said where a folder or a disk does not take what is written."""
+    return f"cannot write: {error}\nThe answers so far are in {out}; once it can be written, the same command goes on from there."
+
+
+async def _run(
+    asked: run.Run, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
+) -> None:
+    console = Console()
+    async with AsyncExitStack() as stack:
+        prepared = await run.prepare(asked, stack, api_key, concurrency, retries, timeout_seconds)
+        for warning in prepared.warnings:
+            console.print(f"warning: {warning}", style="yellow", markup=False)
+        with Journal(out, prepared.configuration) as journal:
+            total = len(asked.units())
+            if journal.answers:
+                console.print(f"{len(journal.answers)} of {total} answers are there already")
+            found = await asyncio.to_thread(score, journal.answers, asked.items, measure)
+            names = [arm.name for arm in asked.arms]
+            try:
+                await _ask(prepared, journal, measure, concurrency, found, total, console)
+            finally:
+                if found:
+                    comparison = compare(found, names, total, several=prepared.several)
+                    report = Report(prepared.configuration, measure.name, asked.arms, comparison)
+                    report.write(out)
+                    console.print(*tables(comparison))
+                    for said in report.said():
+                        console.print(said, markup=False, highlight=False, soft_wrap=True)
+                    console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
+
+
+async def _ask(
+    prepared: run.Prepared,
+    journal: Journal,
+    measure: Scorer,
+    concurrency: int,
+    found: dict[Unit, Scored],
+    total: int,
+    console: Console,
+) -> None:
+    """Ask what is left; `found` gets each answer with its score, and the terminal the result so far."""
+    items = {item.id: item for item in prepared.run.items}
+    scoring: set[asyncio.Task[None]] = set()
+    with _running(prepared.run, found, total, console) as progress:
+
+        async def rate(unit: Unit, answer: Answer) -> None:
+            found[unit] = await asyncio.to_thread(scored, answer, items[unit.question], measure)
+
+        def answered(unit: Unit, answer: Answer) -> None:
+            task = asyncio.create_task(rate(unit, answer))
+            scoring.add(task)
+            task.add_done_callback(scoring.discard)
+            progress.advance(progress.task_ids[0])
+
+        try:
+            await run.ask(prepared, journal, concurrency, answered)
+        finally:
+            await asyncio.gather(*scoring)
+
+
+@contextlib.contextmanager
+def _running(asked: run.Run, found: Mapping[Unit, Scored], total: int, console: Console) -> Iterator[Progress]:
+    """A bar and the tables of the comparison so far, drawn anew every second; only in a terminal."""
+    names = [arm.name for arm in asked.arms]
+    progress = Progress(TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    progress.add_task("answers", total=total, completed=len(found))
+
+    def drawn() -> Group:
+        shown = dict(found)
+        return Group(*(tables(compare(shown, names, total, at_equal_length=False)) if shown else []), progress)
+
+    if not console.is_terminal:
+        yield progress
+        return
+    with Live(get_renderable=drawn, console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True):
+        yield progress
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--extra: is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"--extra: must be an object, not {text}")  # noqa: TRY004  # as of any wrong argument
+    return found

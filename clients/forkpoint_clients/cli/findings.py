@@ -1,0 +1,213 @@
+"""`forkpoint findings`: tests published findings again, on the model behind a server."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from forkpoint_clients.ab.report import PAGE, RESULTS
+from forkpoint_clients.client import DEFAULT_URL
+from forkpoint_clients.evaluate import datasets
+from forkpoint_clients.evaluate.asker import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.journal import NAME as JOURNAL
+from forkpoint_clients.evaluate.journal import Journal, JournalError
+from forkpoint_clients.evaluate.scorers import scorer
+
+from .ab import INTERRUPTED, RESUMABLE, unwritable
+from .options import SERVER, ApiKey
+from .running import app, fail, run_app
+
+if TYPE_CHECKING:
+    from forkpoint_clients.findings.base import Finding
+    from forkpoint_clients.findings.lab import Cost, Setting
+    from forkpoint_clients.findings.report import Report
+
+FORMAT = 1
+"""Of the journal; raised when its lines change."""
+
+EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
+EMBEDDED_TOKENS = 1000
+QUESTIONS, QUICK = 100, 16
+QUICK_CONTINUATIONS = 8
+
+START = "a server is needed: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
+
+application = app("Test published findings again, on the model behind a server.")
+
+
+def main(arguments: list[str]) -> int:
+    """Run `forkpoint findings …`; the exit status: 3 where the server was lost or a disk is full and the same command goes on."""
+    return run_app(application, "findings", arguments)
+
+
+@application.command()
+def findings(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]…", help="which; all if none is named", show_default=False)
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="say which there are, and ask nothing")] = False,
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint")
+    ] = DEFAULT_URL,
+    model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
+    data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,
+    score_by: Annotated[str, typer.Option("--scorer", help="as of `forkpoint ab`")] = "",
+    extract: Annotated[
+        str, typer.Option("--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME")
+    ] = "last_line",
+    questions: Annotated[
+        int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} if not given", show_default=False)
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and what is drawn")] = 0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, help=f"the longest answer; {EMBEDDED_TOKENS} on Countdown, else the server's limit"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{QUICK} questions: to see that all works, not to decide anything")
+    ] = False,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="questions at once")] = 24,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path(
+        "forkpoint-findings"
+    ),
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it")
+    ] = None,
+    api_key: ApiKey = "none",
+    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the server is given up")] = RETRIES,
+) -> None:
+    """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
+
+    Stopped in whatever way, the same command goes on without asking anything again; so it does with more findings or questions.
+    """  # fmt: skip
+    from forkpoint_clients.findings.catalog import FINDINGS
+
+    if listed:
+        for one in FINDINGS.values():
+            print(f"{one.name:18}{one.question} ({one.source})")
+        return
+    try:
+        if unknown := [name for name in names or () if name not in FINDINGS]:
+            raise ValueError(f"there is no finding {unknown[0]!r}; there are {', '.join(FINDINGS)}")
+        chosen = [FINDINGS[name] for name in FINDINGS if not names or name in names]
+        count = questions or (QUICK if quick else QUESTIONS)
+        setting, configuration = _setting(data, score_by, extract, count, samples, seed, max_tokens, quick)
+        command = _command(names or [], server, model, data, score_by, extract, count, samples, seed, max_tokens, quick)
+        asker = Asker(server, model, api_key=api_key, at_once=concurrency, retries=retries)
+        report = asyncio.run(
+            _retest(chosen, setting, asker, concurrency, {"server": asker.url, "model": model, **configuration}, command, out)
+        )
+        if markdown is not None:
+            report.write_markdown(markdown)
+    except (ValueError, JournalError, ServerRefusesError) as error:
+        raise fail("findings", error) from None
+    except ServerLostError as error:
+        hints = [START] if server == DEFAULT_URL else []
+        if (out / JOURNAL).exists():
+            hints.insert(0, f"the answers so far are in {out}; the same command goes on from there")
+        raise fail("findings", "\n".join([str(error), *hints]), RESUMABLE) from None
+    except OSError as error:
+        raise fail("findings", unwritable(error, out), RESUMABLE) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise fail(
+            "findings", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
+        ) from None
+
+
+def _setting(
+    data: str, score_by: str, extract: str, count: int, samples: int, seed: int, max_tokens: int | None, quick: bool
+) -> tuple[Setting, dict[str, Any]]:
+    """What is asked, and what of it the journal and the report say. Raises ValueError."""
+    from forkpoint_clients.findings.lab import Setting
+    from forkpoint_policies.spec.answer_extractors import extractor
+
+    extractor(extract)
+    embedded = data.startswith(datasets.COUNTDOWN)
+    measure = scorer(score_by or ("countdown" if embedded else "exact"))
+    items = datasets.read(data, count, seed) if embedded else datasets.read(data)
+    configuration: dict[str, Any] = {
+        "data": data, "digest": None if embedded else datasets.digest(items), "scorer": measure.name, "extract": extract,
+        "questions": min(count, len(items)), "samples": samples, "seed": seed,
+        "max_tokens": max_tokens or (EMBEDDED_TOKENS if embedded else None),
+    }  # fmt: skip
+    items = items[:count]
+    measure.check(items)
+    short = datasets.read(EASY, count, seed) if embedded else items
+    setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
+    return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
+
+
+async def _retest(
+    chosen: Sequence[Finding],
+    setting: Setting,
+    asker: Asker,
+    concurrency: int,
+    configuration: dict[str, Any],
+    command: str,
+    out: Path,
+) -> Report:
+    from forkpoint_clients.findings.lab import Lab
+    from forkpoint_clients.findings.report import Report, Retested, tables
+    from forkpoint_clients.findings.run import retest
+
+    console, begun = Console(), time.monotonic()
+    lasting = {name: configuration[name] for name in ("server", "model", "data", "digest", "seed", "max_tokens", "extract")}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    async with asker:
+        await asker.get("/models")
+        if await asker.is_forkpoint():
+            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))["fork_threshold"]
+        with Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal, Progress(*columns, console=console) as progress:
+            task = progress.add_task("asking", total=None)
+            lab = Lab(setting, asker, journal, concurrency)
+            lab.told = lambda what, done, total: progress.update(task, description=what[:60], completed=done, total=total)
+
+            def told(one: Retested) -> None:
+                console.print(f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False)
+
+            tested = await retest(chosen, lab, lambda _: None, told)
+    seconds = time.monotonic() - begun
+    report = Report(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
+    report.write(out)
+    console.print(*tables(tested))
+    console.print(f"{report.cost['said']} {out / PAGE} and {out / RESULTS}", soft_wrap=True)
+    return report
+
+
+def _cost(answers: Sequence[Answer], now: Cost, seconds: float) -> dict[str, Any]:
+    """Of this run, and of all that its folder holds."""
+    tokens = sum(answer.tokens for answer in answers)
+    said = (
+        f"{len(answers):,} requests with {tokens:,} generated tokens, of which this run asked {now.requests:,} with {now.tokens:,} "
+        f"in {seconds / 60:.1f} minutes."
+    )
+    return {
+        "all_requests": len(answers), "all_tokens": tokens, "requests": now.requests, "tokens": now.tokens,
+        "seconds": round(seconds, 1), "said": said,
+    }  # fmt: skip
+
+
+def _command(
+    names: Sequence[str], server: str, model: str, data: str, score_by: str, extract: str, count: int, samples: int, seed: int,
+    max_tokens: int | None, quick: bool,
+) -> str:  # fmt: skip
+    """The line that asks the same of a server at the default address, without what is at its default."""
+    words = ["forkpoint", "findings", *names]
+    for option, value, default in (
+        ("--server", server, server), ("--model", model, EMBEDDED), ("--data", data, HARD), ("--scorer", score_by, ""),
+        ("--extract", extract, "last_line"), ("--questions", count, None), ("--samples", samples, 1), ("--seed", seed, None),
+        ("--max-tokens", max_tokens, None),
+    ):  # fmt: skip
+        if value != default:
+            words += [option, str(value)]
+    return shlex.join(words + (["--quick"] if quick else []))

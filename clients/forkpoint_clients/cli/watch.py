@@ -1,0 +1,87 @@
+"""`forkpoint watch`: what a server does right now, in the terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import openai
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from forkpoint_clients.client import DEFAULT_URL, Forkpoint
+from forkpoint_clients.evaluate.asker import told
+from forkpoint_clients.watch.counters import Change, Window, read
+from forkpoint_clients.watch.view import show, unreachable
+
+from .options import ApiKey, Server
+from .running import app, fail, run_app
+
+NAME = "watch"
+TIMEOUT_SECONDS = 10
+
+application = app("Watch what a server does: requests, forks, entropies, policies, branches, arms.")
+
+
+def main(arguments: list[str]) -> int:
+    """Run `forkpoint watch …`; the exit status."""
+    return run_app(application, NAME, arguments)
+
+
+@application.command()
+def watch(
+    server: Server = DEFAULT_URL,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 1.0,
+    over: Annotated[float, typer.Option(min=0.1, help="rates and means are over so many seconds")] = 30.0,
+    once: Annotated[bool, typer.Option("--once", help="print one view, of the time between two looks, and end")] = False,
+    api_key: ApiKey = "none",
+) -> None:
+    """Follow a server by its /metrics page, until Ctrl-C."""
+    console = Console()
+    try:
+        with Forkpoint(base_url=server, api_key=api_key, max_retries=0, timeout=TIMEOUT_SECONDS) as client:
+            if once:
+                _once(console, client, every)
+            else:
+                _follow(console, client, every, over)
+    except openai.OpenAIError as error:
+        raise fail(NAME, f"{_page(server)}: {told(error)}") from None
+    except ValueError as error:
+        raise fail(NAME, error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _once(console: Console, client: Forkpoint, seconds: float) -> None:
+    window = Window(seconds)
+    _look(window, client)
+    time.sleep(seconds)
+    console.print(show(window, _look(window, client), _page(str(client.base_url))))
+
+
+def _follow(console: Console, client: Forkpoint, every: float, over: float) -> None:
+    window, page = Window(over), _page(str(client.base_url))
+    change = _look(window, client)  # a server that is not there is an error, one that goes away later is waited for
+    answered = time.monotonic()
+    with Live(show(window, change, page), console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(every)
+            try:
+                live.update(show(window, _look(window, client), page), refresh=True)
+                answered = time.monotonic()
+            except openai.OpenAIError as error:
+                live.update(unreachable(page, told(error), time.monotonic() - answered), refresh=True)
+
+
+def _look(window: Window, client: Forkpoint) -> Change:
+    """Take one more look. Raises ValueError for a page without our metrics."""
+    page = _page(str(client.base_url))
+    change = window.add(read(client.get(page, cast_to=str), time.monotonic()))
+    if not change.has("forkpoint_build_info"):
+        raise ValueError(f"{page} has no metrics of Forkpoint: is that a Forkpoint server?")
+    return change
+
+
+def _page(server: str) -> str:
+    return f"{server.rstrip('/').removesuffix('/v1')}/metrics"

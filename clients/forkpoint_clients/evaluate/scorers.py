@@ -1,0 +1,173 @@
+"""Whether an answer is right, as a score from 0 to 1: extractors of the policy language, a Python function, or a command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import re
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_policies.tasks.countdown import Puzzle, is_correct
+
+from .datasets import DataError, Item
+
+COMMAND_SECONDS = 60
+PYTHON, COMMAND, REGEX = "python:", "command:", "regex:"
+EXTRACTED = {"exact": "text", "number": "last_number", "boxed": "boxed", "last_line": "last_line"}
+"""Scorers that compare what an extractor finds in the answer with the right one."""
+
+
+class ScorerError(Exception):
+    """A scorer threw or gave no number from 0 to 1: this one answer has no score."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """`measure` gives a score of a text (after the reasoning) for an item, and may raise anything; `needs_answer` of the item."""
+
+    name: str
+    measure: Callable[[Item, str], float | None]
+    needs_answer: bool = True
+
+    def score(self, item: Item, text: str) -> float:
+        """From 0 to 1. Raises ScorerError, whatever goes wrong in `measure`."""
+        try:
+            value = self.measure(item, text)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code: nothing it raises may end the run
+            raise ScorerError(f"{type(error).__name__}: {error}") from None
+        try:
+            score = float(value)  # type: ignore[arg-type]  # checked right here
+        except (TypeError, ValueError):
+            raise ScorerError(f"gave {value!r}, not a number from 0 to 1") from None
+        if not math.isfinite(score) or not 0 <= score <= 1:
+            raise ScorerError(f"gave {value!r}, not a number from 0 to 1")
+        return score
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Raises DataError at the first item that it can never score."""
+        if not self.needs_answer:
+            return
+        for item in items:
+            if item.answer is None:
+                raise DataError(f"question {item.id!r} has no `answer`, which the scorer {self.name!r} compares with")
+
+
+def scorer(name: str) -> Scorer:
+    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`, `command:…`.
+
+    A pattern with a group finds what is compared with the item's answer, one without must be found itself. A function gets the
+    text and the item's answer. A command gets the text as its input and the answer in FORKPOINT_ANSWER; it prints a score, or it
+    prints nothing and ends with 0 when the text is right, with 1 when it is wrong. Raises ValueError with what would be right.
+    """
+    if name == "countdown":
+        return Scorer(name, _countdown)
+    if name.startswith(REGEX):
+        return _regex(name)
+    if name.startswith(PYTHON):
+        return _python(name)
+    if name.startswith(COMMAND):
+        return _command(name)
+    try:
+        read = extractor(EXTRACTED.get(name, name))
+    except ValueError:
+        known = ", ".join(
+            [*EXTRACTED, "countdown", "json_field:PATH", "regex:PATTERN", "python:FILE.py:FUNCTION", "command:COMMAND"]
+        )
+        raise ValueError(f"there is no scorer {name!r}; there are {known}") from None
+    plain = extractor("text")
+
+    def same(item: Item, text: str) -> float:
+        right = str(item.answer)
+        return float(read(text) is not None and read(text) in (read(right), plain(right)))
+
+    return Scorer(name, same)
+
+
+def _countdown(item: Item, text: str) -> float:
+    puzzle = Puzzle(tuple(item.answer["numbers"]), item.answer["target"])
+    return float(is_correct(puzzle, text))
+
+
+def _regex(name: str) -> Scorer:
+    try:
+        pattern = re.compile(name.removeprefix(REGEX), re.MULTILINE)
+    except re.error as error:
+        raise ValueError(f"{name}: is no regular expression: {error}") from None
+    if pattern.groups > 1:
+        raise ValueError(f"{name}: has {pattern.groups} groups; one tells what to compare, so write the others as (?:…)")
+    if not pattern.groups:
+        return Scorer(name, lambda _, text: float(bool(pattern.search(text))), needs_answer=False)
+    plain = extractor("text")
+
+    def same(item: Item, text: str) -> float:
+        found = [match.group(1) for match in pattern.finditer(text) if match.group(1) is not None]
+        return float(bool(found) and plain(found[-1]) == plain(str(item.answer)))
+
+    return Scorer(name, same)
+
+
+def _python(name: str) -> Scorer:
+    path, _, function = name.removeprefix(PYTHON).rpartition(":")
+    if not path or not function:
+        raise ValueError(f"{name}: must be {PYTHON}FILE.py:FUNCTION")
+    found = getattr(_module(Path(path), name), function, None)
+    if not callable(found):
+        raise ValueError(f"{name}: {path} has no function {function!r}")  # noqa: TRY004  # as of any wrong name
+    measure: Callable[[str, Any], float] = found
+    alone = threading.Lock()  # answers are scored side by side, and a user's function need not expect that
+
+    def run(item: Item, text: str) -> float:
+        with alone:
+            return measure(text, item.answer)
+
+    return Scorer(name, run, needs_answer=False)
+
+
+def _module(file: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"scorer_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{name}: {file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code
+        raise ValueError(f"{name}: {file} cannot be loaded: {type(error).__name__}: {error}") from None
+    return module
+
+
+def _command(name: str) -> Scorer:
+    try:
+        words = shlex.split(name.removeprefix(COMMAND))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if not words:
+        raise ValueError(f"{name}: must be {COMMAND} and what to run, as in '{COMMAND}grep -q 42'")
+
+    def run(item: Item, text: str) -> float:
+        answer = item.answer if isinstance(item.answer, str) else json.dumps(item.answer)
+        done = subprocess.run(  # noqa: S603  # what the user asked to run, without a shell
+            words,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            env={**os.environ, "FORKPOINT_ANSWER": answer, "FORKPOINT_ID": item.id},
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+        if done.stdout.strip():
+            return float(done.stdout)
+        return 1.0 - done.returncode
+
+    return Scorer(name, run, needs_answer=False)

@@ -1,0 +1,131 @@
+"""Does what is right fall with the exponential of the entropy, along a line?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from forkpoint_clients.evaluate import formatting
+from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
+from forkpoint_clients.findings import plots
+from forkpoint_clients.findings.base import Figure, Finding, Result, Table
+from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.measures import average, bootstrapped
+from forkpoint_clients.findings.verdict import Claim, Part
+
+TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+ARMS = {at: BASE if at == 1.0 else Arm(f"temperature {at:g}", "observe", at) for at in TEMPERATURES}
+
+
+async def retest(lab: Lab) -> Result:
+    found = await lab.ask(tuple(ARMS.values()))
+    return conclude({at: found[arm.name] for at, arm in ARMS.items()})
+
+
+def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
+    """`answers` by temperature."""
+    temperatures = sorted(answers)
+    sums, count = _sums([answers[at] for at in temperatures])
+    if not count:
+        return Result((), notes=("No question has an entropy at every temperature.",))
+    right, nats = _points(np.ones(count) @ sums)
+    a, b, _ = fit(right, nats)
+
+    def of(number: int) -> Estimate:
+        return bootstrapped(lambda weights: fit(*_points(weights @ sums))[number], count, alpha)
+
+    claim = Claim(
+        "What is right falls as exp(H) grows: a is above 0 in R = -a exp(H) + b.",
+        "arXiv:2505.22617, over checkpoints of a training; here over temperatures",
+        (Part("a", of(0), "above", 0.0, count, "number", alpha),),
+    )
+    marks = [(float(nats[number]), average(answers[at])) for number, at in enumerate(temperatures)]
+    ceiling = bootstrapped(lambda weights: _ceiling(*fit(*_points(weights @ sums))), count, alpha)
+    grid = np.linspace(0, float(nats.max()) * 1.05, 60)
+    rows = tuple(
+        (f"{at:g}", formatting.plain(float(nats[number]), 3), formatting.percent(marks[number][1]))
+        for number, at in enumerate(temperatures)
+    )
+    return Result(
+        (claim,),
+        figures=(
+            Figure("b", of(1), "number"),
+            Figure("ceiling that the fit predicts, where entropy is 0 (b − a)", ceiling, "percent"),
+            Figure(
+                "share of the variance between the runs that the fit explains, chance in each run counted as what it does not",
+                of(2),
+                "percent",
+            ),
+            Figure("by how much the mean entropy differs between the runs", Estimate(float(nats.max() - nats.min())), "nats"),
+            Figure(f"measured at temperature {temperatures[0]:g}", marks[0][1], "percent"),
+        ),
+        tables=(Table("Runs", ("temperature", "mean entropy, nats", "right"), rows),),
+        plots=(
+            plots.law(
+                "entropy-law",
+                f"Each mark is a temperature, from {temperatures[0]:g} to {temperatures[-1]:g}; the curve is the fit.",
+                marks,
+                grid,
+                b - a * np.exp(grid),
+                "mean entropy, nats",
+            ),
+        ),
+        notes=(
+            (
+                "The published law is about a policy that is being trained. Temperatures move the entropy of one model, which "
+                "asks less of the law and refutes it only for this use."
+            ),
+        ),
+    )
+
+
+def _sums(answers: list[Answers]) -> tuple[Floats, int]:
+    """Per question, over the temperatures: summed scores, answers, summed nats, tokens; [questions, 4 temperatures]."""
+    rows = {}
+    for question in {question for question, _ in answers[0]}:
+        row: list[list[float]] = []
+        for some in answers:
+            found = [one for (name, _), one in some.items() if name == question and one.score is not None]
+            told = [(one.answer.forkpoint or {}, one.tokens) for one in found]
+            known = [(float(one["mean_entropy"]), size) for one, size in told if one.get("mean_entropy") is not None]
+            if known:
+                scores = sum(one.score or 0.0 for one in found)
+                row.append([scores, len(found), sum(nats * size for nats, size in known), sum(size for _, size in known)])
+        if len(row) == len(answers):
+            rows[question] = np.array(row).T.ravel()
+    return (np.array([rows[name] for name in sorted(rows)]) if rows else np.zeros((0, 4 * len(answers)))), len(rows)
+
+
+def _points(sums: Floats) -> tuple[Floats, Floats]:
+    scores, count, nats, tokens = sums.reshape(4, -1)
+    return scores / count, nats / tokens
+
+
+def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
+    """a, b and the share of the variance that is explained, by least squares of R = -a exp(H) + b."""
+    across, up = np.exp(nats) - np.exp(nats).mean(), right - right.mean()
+    spread, total = float(across @ across), float(up @ up)
+    if not spread:
+        return float("nan"), float("nan"), float("nan")
+    slope = float(across @ up) / spread
+    explained = slope * slope * spread / total if total else float("nan")
+    return -slope, float(right.mean()) - slope * float(np.exp(nats).mean()), explained
+
+
+def _ceiling(a: float, b: float, _: float) -> float:
+    return b - a
+
+
+FINDING = Finding(
+    name="entropy-law",
+    question="Does what is right fall with the exponential of the entropy?",
+    claim="R = -a exp(H) + b: performance is bought with entropy, and where entropy is used up a ceiling is reached.",
+    source="arXiv:2505.22617",
+    protocol=(
+        f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's own "
+        "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; intervals by "
+        "bootstrap over questions. The verdict is on the slope: where entropy hardly differs between the runs, it cannot be told."
+    ),
+    retest=retest,
+)

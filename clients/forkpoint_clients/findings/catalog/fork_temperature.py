@@ -1,0 +1,161 @@
+"""Do forks tolerate heat that execution tokens do not?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forkpoint_clients.evaluate import formatting
+from forkpoint_clients.evaluate.stats import ALPHA
+from forkpoint_clients.findings import plots
+from forkpoint_clients.findings.base import Finding, Result, Table
+from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.measures import average, effect, fired, paired, questions_of, tokens
+from forkpoint_clients.findings.reading import Trace, traces
+from forkpoint_clients.findings.verdict import Claim, Part
+
+HEAT = 2.0
+TOLERATED = -0.05
+"""A loss of less than five points is called none."""
+
+
+def _hot(**when: Any) -> dict[str, Any]:
+    return {"when": {"region": "reasoning", **when}, "do": {"temperature": HEAT}}
+
+
+FORKS = _hot(entropy_above="fork")
+NAMES = (BASE.name, "forks", "random positions", "as many execution tokens", "all execution tokens")
+LEAST, STEP = 0.01, 2
+"""The share of the execution tokens is rounded, so that a few more texts hardly change what is asked."""
+
+
+def arms(share: float) -> tuple[Arm, ...]:
+    """What is heated, beside nothing: forks, as many positions, this share of the execution tokens, and all of them."""
+    policies = (
+        FORKS,
+        {"do": {"control": {"like": FORKS, "match": "positions"}}},
+        _hot(entropy_below="fork", probability=share),
+        _hot(entropy_below="fork"),
+    )
+    return (BASE, *(Arm(name, {"rules": [rule]}) for name, rule in zip(NAMES[1:], policies, strict=True)))
+
+
+def share_of(found: Sequence[Trace]) -> tuple[float, float]:
+    """Which share of the reasoning tokens are forks, and which share of the others are as many."""
+    forks = sum(int((trace.in_reasoning & (trace.entropies > trace.threshold)).sum()) for trace in found)
+    others = sum(int(trace.in_reasoning.sum()) for trace in found) - forks
+    return forks / max(1, forks + others), min(1.0, max(LEAST, round(forks / max(1, others), STEP)))
+
+
+async def retest(lab: Lab) -> Result:
+    found = traces((await lab.ask([BASE]))[BASE.name])
+    if not found:
+        return Result((), notes=("No text has a whole trace.",))
+    forks, share = share_of(found)
+    return conclude(await lab.ask(arms(share)), forks, share)
+
+
+def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, alpha: float = ALPHA) -> Result:
+    """`fork_share` of the reasoning tokens without a policy are forks; `share` of the execution tokens were heated."""
+    base, forks, placebo, some, execution = (answers[name] for name in NAMES)
+    count, part_alpha = questions_of(base), alpha / 4
+    claim = Claim(
+        f"Heating forks by {HEAT:g} does no harm, heating execution tokens does.",
+        "arXiv:2506.01939: 71.67 -> 72.22 with forks at temperature 2; heated execution tokens end the ability",
+        (
+            Part(
+                "forks heated, less no policy",
+                paired(forks, base, alpha=part_alpha),
+                "above",
+                TOLERATED,
+                count,
+                "points",
+                part_alpha,
+            ),
+            Part(
+                "forks less all execution tokens",
+                paired(forks, execution, alpha=part_alpha),
+                "above",
+                0.0,
+                count,
+                "points",
+                part_alpha,
+            ),
+            Part(
+                "forks less as many random positions",
+                paired(forks, placebo, alpha=part_alpha),
+                "above",
+                0.0,
+                count,
+                "points",
+                part_alpha,
+            ),
+            Part(
+                "forks less as many execution tokens",
+                paired(forks, some, alpha=part_alpha),
+                "above",
+                0.0,
+                count,
+                "points",
+                part_alpha,
+            ),
+        ),
+    )
+    losses = {name: paired(answers[name], base) for name in NAMES[1:]}
+    rows = tuple(
+        (
+            name,
+            formatting.percent(average(answers[name])),
+            formatting.points(losses[name]) if name in losses else "",
+            formatting.count(average(answers[name], tokens)),
+            formatting.count(average(answers[name], fired)) if name in losses else "",
+            formatting.number(average(answers[name], effect)),
+        )
+        for name in NAMES
+    )
+    heated = {name: average(answers[name], fired).value for name in NAMES[1:4]}
+    doses = ", ".join(f"{heated[name]:.0f} ({name})" for name in heated)
+    return Result(
+        (claim,),
+        tables=(
+            Table(
+                f"Temperature times {HEAT:g}, where",
+                ("heated", "right", "less no policy", "tokens", "heated tokens", "effect per answer"),
+                rows,
+            ),
+        ),
+        plots=(
+            plots.intervals(
+                "fork-temperature",
+                f"What is right when these are heated by {HEAT:g}, less no policy.",
+                losses,
+                "difference, points",
+                100,
+            ),
+        ),
+        notes=(
+            (
+                f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that {100 * share:.0f} % of the "
+                f"others were to be as many. Heated were, of an answer on average: {doses}; heat changes how long answers become."
+            ),
+            (
+                "The effect is the expected number of changed tokens. Where random positions lose no more than forks, it is "
+                "the number of heated tokens and not their being forks that is tolerated."
+            ),
+        ),
+    )
+
+
+FINDING = Finding(
+    name="fork-temperature",
+    question="Do forks tolerate heat that execution tokens do not?",
+    claim="High-entropy tokens can be drawn at temperature 2 without loss; low-entropy tokens cannot.",
+    source="arXiv:2506.01939",
+    protocol=(
+        f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
+        "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a policy they "
+        "are as many, and at all of these. "
+        f"Paired by question and seed. Less than {-100 * TOLERATED:g} points are called no loss."
+    ),
+    retest=retest,
+)

@@ -1,0 +1,137 @@
+"""Is the entropy of this model concentrated on few tokens, and on which?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from forkpoint_clients.evaluate.formatting import plain
+from forkpoint_clients.evaluate.stats import ALPHA, Floats
+from forkpoint_clients.findings import plots
+from forkpoint_clients.findings.base import Figure, Finding, Result, Table
+from forkpoint_clients.findings.lab import BASE, Lab
+from forkpoint_clients.findings.measures import bootstrapped, clustered, share
+from forkpoint_clients.findings.reading import Trace, traces
+from forkpoint_clients.findings.verdict import Claim, Part
+
+CERTAIN_NATS = 0.01
+TOP = 0.2
+SHOWN = 12
+FEWEST = 20
+"""Of a token, in all texts together, for its mean to be shown."""
+
+DRAWS = 400
+
+
+async def retest(lab: Lab) -> Result:
+    answers = (await lab.ask([BASE]))[BASE.name]
+    return conclude(traces(answers))
+
+
+def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
+    """What the traces show; those of one question are alike, and count as one."""
+    if not found:
+        return Result((), notes=("No text has a whole trace.",))
+    entropies = np.concatenate([trace.entropies for trace in found])
+    owners = np.concatenate([np.full(len(trace.entropies), trace.question) for trace in found])
+    connectors = np.concatenate([trace.connectors for trace in found])
+    questions, groups = np.unique(owners, return_inverse=True)
+    count = len(questions)
+    part_alpha = alpha / 2
+    certain = share(entropies < CERTAIN_NATS, owners, part_alpha)
+    sums = np.array([_sums(entropies[groups == one], connectors[groups == one]) for one in range(count)])
+    apart = bootstrapped(lambda weights: _apart(weights @ sums), count, part_alpha)
+    order = np.argsort(-entropies, kind="stable")
+    ranked, owner = entropies[order], groups[order]
+    claim = Claim(
+        "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it than elsewhere.",
+        "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
+        (
+            Part(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
+            Part("mean entropy where a connector is drawn, less elsewhere", apart, "above", 0.0, count, "nats", part_alpha),
+        ),
+    )
+    percentile = bootstrapped(lambda weights: _percentile(ranked, weights[owner]), count, draws=DRAWS)
+    return Result(
+        (claim,),
+        figures=(
+            Figure(
+                f"share of all entropy in the top {TOP:.0%} of tokens",
+                bootstrapped(lambda weights: _share(ranked, weights[owner]), count, draws=DRAWS),
+                "percent",
+            ),
+            Figure("80th percentile of the entropies", percentile, "nats"),
+            Figure("mean entropy", clustered(entropies, owners), "nats"),
+            Figure(
+                "connectors among the top 20 %",
+                share(connectors[entropies > percentile.value], owners[entropies > percentile.value]),
+                "percent",
+            ),
+            Figure("connectors among all tokens", share(connectors, owners), "percent"),
+        ),
+        tables=(_tokens(found),),
+        plots=(
+            plots.histogram(
+                "sparse-forks",
+                f"Entropies of {len(entropies):,} tokens; the line is at their 80th percentile.",
+                entropies,
+                np.linspace(0, max(3.0, float(entropies.max()) + 0.01), 40),
+                "entropy, nats",
+                percentile.value,
+            ),
+        ),
+    )
+
+
+def _sums(entropies: Floats, connectors: np.ndarray) -> list[float]:
+    """Of one question: summed entropy and number of tokens, at connectors and elsewhere."""
+    return [
+        float(entropies[connectors].sum()),
+        float(connectors.sum()),
+        float(entropies[~connectors].sum()),
+        float((~connectors).sum()),
+    ]
+
+
+def _apart(sums: Floats) -> float:
+    there, count, elsewhere, others = sums
+    return float(there / count - elsewhere / others) if count and others else float("nan")
+
+
+def _share(ranked: Floats, times: Floats) -> float:
+    """The part of the sum that the top fifth of descending values have, where each counts so many times."""
+    reached = np.cumsum(times) <= TOP * times.sum()
+    total = float(ranked @ times)
+    return float(ranked[reached] @ times[reached]) / total if total else float("nan")
+
+
+def _percentile(ranked: Floats, times: Floats) -> float:
+    return float(ranked[min(len(ranked) - 1, int(np.searchsorted(np.cumsum(times), TOP * times.sum())))])
+
+
+def _tokens(found: list[Trace]) -> Table:
+    at: dict[str, list[float]] = defaultdict(list)
+    for trace in found:
+        for token, nats in zip(trace.tokens, trace.entropies.tolist(), strict=True):
+            at[token].append(nats)
+    means = sorted(((float(np.mean(some)), len(some), token) for token, some in at.items() if len(some) >= FEWEST), reverse=True)
+    rows = tuple((repr(token), plain(mean, 2), f"{times:,}") for mean, times, token in means[:SHOWN])
+    return Table(
+        f"The tokens before which the model is least sure, of those drawn at least {FEWEST} times",
+        ("token drawn", "mean entropy, nats", "times"),
+        rows,
+    )
+
+
+FINDING = Finding(
+    name="sparse-forks",
+    question="Is the entropy concentrated, and in which tokens?",
+    claim="A fifth of the tokens carry nearly all the entropy, and they are the words that connect thoughts.",
+    source="arXiv:2506.01939",
+    protocol=(
+        "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, before each "
+        "token. A connector is a token that is by itself one of the words of the policies' connector families."
+    ),
+    retest=retest,
+)

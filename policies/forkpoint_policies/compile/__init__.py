@@ -1,0 +1,1 @@
+"""A policy compiled for a served model's vocabulary: numpy, no torch."""

@@ -1,0 +1,460 @@
+"""Policy + served model -> Program: words to token ids, names to numbers. Raises PolicyError for what the model cannot express."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from forkpoint_policies.placebo import Draw, follows_signals, kinds_of
+from forkpoint_policies.spec import (
+    Control,
+    EndReasoning,
+    EntropyTemperature,
+    Force,
+    Growing,
+    Policy,
+    PolicyError,
+    Previous,
+    Probe,
+    Resume,
+    Rule,
+    Sample,
+    Schedule,
+    Stop,
+    Tokens,
+    Truncate,
+    When,
+)
+from forkpoint_policies.spec.connectors import FAMILIES
+
+from .program import (
+    NO_TOKEN,
+    TRUNCATIONS,
+    UNLIMITED,
+    Action,
+    CompiledRule,
+    ControlKind,
+    Curve,
+    Program,
+    RegionCode,
+    Shape,
+    Signal,
+    TokenSet,
+)
+from .vocabulary import Vocabulary
+from .word_automaton import ANY_STATE, FREE, Automaton, Completion, UnfollowableError, build_automaton
+
+MOST_WORDS = 512
+MOST_FORCED = 64
+MOST_ENTRIES = 4096
+"""Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule."""
+
+_ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
+_CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "top_h": Action.TOP_H}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a policy is compiled for: the served model's vocabulary, its markers, and its fork threshold in nats.
+
+    `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty when it was not
+    calibrated; `connectors` are the tokens of every connector family.
+    """
+
+    vocabulary: Vocabulary
+    fork_threshold: float
+    reasoning_start: int = NO_TOKEN
+    reasoning_end: int = NO_TOKEN
+    stop: int = NO_TOKEN
+    encode: Callable[[str], list[int]] | None = None
+    frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
+
+    @cached_property
+    def connectors(self) -> frozenset[int]:
+        """Every token that is, or completes, a connector."""
+        found: set[int] = set()
+        for word in {word for words in FAMILIES.values() for word in words}:
+            try:
+                found.update(token for _, token in build_automaton((word,), self.vocabulary).completions[word])
+            except PolicyError:
+                continue  # a word that this tokenizer cannot write is no connector of its model
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program with what a user may want to know of it, and what is to be drawn for each request.
+
+    `written` are the tokens with which further requests of a probe or a resumption begin, `written_instead` those of its placebo.
+    """
+
+    program: Program
+    warnings: tuple[str, ...]
+    draws: tuple[Draw, ...] = ()
+    written: tuple[int, ...] = ()
+    written_instead: Draw | None = None
+
+    def drawn(self, seed: int) -> dict[int, list[int]]:
+        """The tokens that stand in for those of a rule (by its index in the program) in a request with this seed."""
+        return {draw.rule: draw.tokens(seed) for draw in self.draws}
+
+    def writes(self, seed: int) -> list[int]:
+        """The tokens with which further requests of a request with this seed begin."""
+        return list(self.written) if self.written_instead is None else self.written_instead.tokens(seed)
+
+
+def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Compiled:
+    """Turn a policy into a program. Raises PolicyError where the served model cannot express it."""
+    build = _Build(target, _automaton(policy, target.vocabulary, path))
+    rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
+    _check_contradictions(policy, rules, path)
+    _check_overlaps(rules, path)
+    if target.reasoning_end == NO_TOKEN and any(_like(rule).when.region != "any" for rule in policy.rules):
+        build.warnings.append(
+            "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so all "
+            "generated text counts as reasoning"
+        )
+    ordered = sorted(rules, key=lambda rule: _ORDER.get(Action(rule.action), 0))  # stable: among equals, the policy's order
+    place = {rule.number: index for index, rule in enumerate(ordered)}
+    automaton = build.automaton
+    program = Program(
+        rules=ordered,
+        shadow=policy.shadow,
+        reasoning_start=target.reasoning_start,
+        reasoning_end=target.reasoning_end,
+        moves=[(state, token, after) for (state, token), after in automaton.moves.items()],
+        tails=list(automaton.tails.items()),
+        word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes() if automaton.states else b"",
+    )
+    draws = tuple(replace(draw, rule=place[draw.rule]) for draw in build.draws)
+    return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws, tuple(build.written), build.written_instead)
+
+
+def named_words(tokens: Tokens | When) -> tuple[str, ...]:
+    """The words that a set of tokens or a condition stands for: those of its families, and its own."""
+    return tuple(word for family in tokens.connectors for word in FAMILIES[family]) + tokens.words
+
+
+def _like(rule: Rule) -> Rule:
+    return rule.do.control.like if rule.do.control is not None else rule
+
+
+def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
+    """Everything in a rule that names tokens, by its field."""
+    prefix = "do.control.like." if rule.do.control is not None else ""
+    like = _like(rule)
+    found: list[tuple[str, Tokens | When]] = [("when", _with_families(like.when))]
+    if like.when.previous is not None:
+        found.append(("when.previous", like.when.previous))
+    found += [(f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(like.do, name)) is not None]
+    for name in ("force", "end_reasoning", "stop"):
+        part = getattr(like.do, name)
+        if part is not None and isinstance(part.instead_of, Tokens):
+            found.append((f"do.{name}.instead_of", part.instead_of))
+    return [(prefix + name, tokens) for name, tokens in found]
+
+
+def _with_families(when: When) -> When:
+    """since_connector_below alone is about every connector."""
+    if when.since_connector_below is not None and not (when.connectors or when.words):
+        return when.model_copy(update={"connectors": tuple(FAMILIES)})
+    return when
+
+
+def _automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
+    named = [tokens for rule in policy.rules for _, tokens in _named(rule)]
+    words = sorted({word for tokens in named for word in named_words(tokens)})
+    endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
+    if len(words) + len(endings) > MOST_WORDS:
+        raise PolicyError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MOST_WORDS} at most")
+    if not words and not endings:
+        return Automaton(0, {}, {}, {})
+    try:
+        return build_automaton(words, vocabulary, endings=endings)
+    except UnfollowableError as error:
+        raise PolicyError(_field_of(error, policy, path), error.message) from None
+    except PolicyError as error:
+        parts = [(n, part) for n, rule in enumerate(policy.rules) for part, tokens in _named(rule) if _names_words(tokens)]
+        if len(parts) == 1:
+            raise PolicyError(f"{path}.rules[{parts[0][0]}].{parts[0][1]}.words", error.message) from None
+        raise PolicyError(f"{path}.rules", f"their words together {error.message}") from None
+
+
+def _names_words(tokens: Tokens | When) -> bool:
+    return bool(tokens.words or tokens.connectors or (isinstance(tokens, Previous) and tokens.endings))
+
+
+def _field_of(error: UnfollowableError, policy: Policy, path: str) -> str:
+    """Where in a policy the word stands that cannot be followed."""
+    for number, rule in enumerate(policy.rules):
+        for part, tokens in _named(rule):
+            endings = tokens.endings if isinstance(tokens, Previous) else ()
+            listed = {"endings": endings} if error.ending else {"words": tokens.words, "connectors": tokens.connectors}
+            for kind, names in listed.items():
+                for place, name in enumerate(names):
+                    if error.written in (FAMILIES[name] if kind == "connectors" else (name,)):
+                        return f"{path}.rules[{number}].{part}.{kind}[{place}]"
+    return f"{path}.rules"
+
+
+def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) -> None:
+    """A rule cannot raise what another one, under the same conditions, never lets be drawn."""
+    for masking in rules:
+        for raising in rules:
+            if masking.action != Action.MASK or policy.rules[raising.number].do.amplify is None:
+                continue
+            same = policy.rules[masking.number].when == policy.rules[raising.number].when
+            banned = set(zip(masking.target.tokens, masking.target.states, strict=True))
+            if same and banned >= set(zip(raising.target.tokens, raising.target.states, strict=True)):
+                raise PolicyError(
+                    f"{path}.rules[{raising.number}].do.amplify",
+                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be drawn",
+                )
+
+
+def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
+    """Of two rules that stand in for the same token, which one would act where it is drawn?"""
+    standing: dict[int, int] = {}
+    for rule in rules:
+        for token in rule.target.tokens if rule.instead else ():
+            other = standing.setdefault(token, rule.number)
+            if other != rule.number:
+                raise PolicyError(
+                    f"{path}.rules[{rule.number}].do", f"stands in for tokens for which rules[{other}] stands in; name each once"
+                )
+
+
+class _Build:
+    """One compilation: what it compiles for, and what it gathers on the way."""
+
+    def __init__(self, target: Target, automaton: Automaton) -> None:
+        self.target = target
+        self.automaton = automaton
+        self.warnings: list[str] = []
+        self.draws: list[Draw] = []
+        self.written: list[int] = []
+        self.written_instead: Draw | None = None
+
+    def rule(self, rule: Rule, number: int, path: str) -> CompiledRule:
+        if rule.do.control is not None:
+            like = self._plain(rule.do.control.like, number, f"{path}.do.control.like")
+            return self._control(rule.do.control, like, f"{path}.do.control.match")
+        return self._plain(rule, number, path)
+
+    def _plain(self, rule: Rule, number: int, path: str) -> CompiledRule:
+        when, field = _with_families(rule.when), f"{path}.do.{rule.do.action}"
+        low, high = self._bounds(when, f"{path}.when")
+        if when.end_of_reasoning_within is not None:
+            self._need_reasoning_end(f"{path}.when.end_of_reasoning_within")
+        previous = self._tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
+        conditions: dict[str, Any] = {
+            "number": number,
+            "low": low,
+            "high": high,
+            "probability": _curve(when.probability),
+            "mass": self._words(when, f"{path}.when.words") if when.connector_probability_above is not None else TokenSet(),
+            "since": self._words(when, f"{path}.when.words") if when.since_connector_below is not None else TokenSet(),
+            "since_below": when.since_connector_below or UNLIMITED,
+            "previous": previous,
+            "needs_previous": when.previous is not None,
+            "window": when.confidence_window if when.confidence_below is not None else 0,
+            "region": RegionCode[when.region.upper()],
+            "first_position": when.after_token or 0,
+            "last_position": UNLIMITED if when.before_token is None else when.before_token - 1,
+            "every": when.every or 1,
+            "at_most": when.at_most or UNLIMITED,
+        }
+        return CompiledRule(**{**conditions, **self._action(rule, field)})
+
+    def _action(self, rule: Rule, field: str) -> dict[str, Any]:
+        do = rule.do
+        if do.suppress is not None:
+            action = Action.MASK if do.suppress.bias is None else Action.BIAS
+            return {"action": action, "strength": _curve(do.suppress.bias or 0.0), "target": self._tokens(do.suppress, field)}
+        if do.amplify is not None:
+            return {"action": Action.BIAS, "strength": _curve(do.amplify.bias), "target": self._raised(do.amplify, field)}
+        if do.temperature is not None:
+            return {"action": Action.TEMPERATURE if do.temperature != 0 else Action.LIKELIEST, "strength": _curve(do.temperature)}
+        if do.truncate is not None:
+            return {"action": _CUTS[do.truncate.kind], "strength": _curve(self._cut(do.truncate, field))}
+        if do.observe is not None:
+            return {"action": Action.OBSERVE, "strength": _curve(0.0)}
+        if do.growing is not None:
+            self.written = self._written(do.growing, field)
+            nowhere = {"at_most": 0} if isinstance(do.growing, Sample | Resume) else {}
+            return {"action": Action.GROW, "strength": _curve(0.0), **nowhere}
+        return {"action": Action.FORCE, "strength": _curve(0.0), **self._forced(do.force or do.end_reasoning or do.stop, field)}
+
+    def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
+        assert action is not None
+        if isinstance(action, EndReasoning):
+            text = [self._need_reasoning_end(field)]
+        elif isinstance(action, Stop):
+            text = [self.target.stop]
+            if self.target.stop == NO_TOKEN:
+                raise PolicyError(field, "cannot be done: the served model has no token that ends its text")
+        else:
+            text = self._text(action.text, f"{field}.text")
+        if action.instead_of is None:
+            return {"text": text}
+        if action.instead_of == "end_of_reasoning":
+            end = self._need_reasoning_end(f"{field}.instead_of")
+            return {"text": text, "instead": True, "target": TokenSet([end], [ANY_STATE])}
+        return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
+
+    def _written(self, growing: Growing, field: str) -> list[int]:
+        """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on with."""
+        if isinstance(growing, Probe):
+            if not growing.text and growing.variance_below is None:
+                self.warnings.append(
+                    f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
+                    "text that asks for the result is surer"
+                )
+            return [self._need_reasoning_end(field), *(self._text(growing.text, f"{field}.text") if growing.text else [])]
+        return self._text(growing.text, f"{field}.text") if isinstance(growing, Resume) else []
+
+    def _text(self, text: str, field: str) -> list[int]:
+        encode = self.target.encode
+        if encode is None:
+            raise PolicyError(field, "cannot be written: the served model has no tokenizer")
+        tokens = encode(text)
+        written = b"".join(self.target.vocabulary.tokens[token] for token in tokens)
+        if written != text.encode(errors="replace"):
+            came = written.decode(errors="replace")
+            raise PolicyError(field, f"{text!r} does not come back from the served model's tokenizer; it comes back as {came!r}")
+        if len(tokens) > MOST_FORCED:
+            raise PolicyError(field, f"is {len(tokens)} tokens for the served model; {MOST_FORCED} at most")
+        return tokens
+
+    def _cut(self, truncate: Truncate, field: str) -> float:
+        size = float(getattr(truncate, truncate.kind))
+        if truncate.kind == "top_k" and size > self.target.vocabulary.size:
+            raise PolicyError(f"{field}.top_k", f"is more than the {self.target.vocabulary.size} tokens of the served model")
+        return size
+
+    def _need_reasoning_end(self, field: str) -> int:
+        if self.target.reasoning_end == NO_TOKEN:
+            raise PolicyError(
+                field,
+                "needs to know the token that ends the reasoning: start the server with a --reasoning-parser whose markers are "
+                "single tokens",
+            )
+        return self.target.reasoning_end
+
+    def _bounds(self, when: When, path: str) -> tuple[list[float], list[float]]:
+        low, high = [-math.inf] * len(Signal), [math.inf] * len(Signal)
+        given = (
+            (Signal.ENTROPY, when.entropy_above, when.entropy_below),
+            (Signal.VARENTROPY, when.varentropy_above, when.varentropy_below),
+            (Signal.TOP_PROBABILITY, when.top_probability_above, when.top_probability_below),
+            (Signal.MASS, when.connector_probability_above, None),
+            (Signal.RANK, when.entropy_quantile_above, None),
+            (Signal.CONFIDENCE, None, when.confidence_below),
+        )
+        for signal, above, below in given:
+            if above is not None:
+                low[signal] = self.target.fork_threshold if above == "fork" else float(above)
+            if below is not None:
+                high[signal] = self.target.fork_threshold if below == "fork" else float(below)
+            if low[signal] >= high[signal]:
+                name = signal.name.lower()
+                raise PolicyError(path, f"no position has {name}_above {low[signal]:g} and {name}_below {high[signal]:g}")
+        if when.end_of_reasoning_within is not None:  # this bound includes its end
+            high[Signal.END_MARGIN] = float(np.nextafter(np.float32(when.end_of_reasoning_within), np.float32(np.inf)))
+        return low, high
+
+    def _words(self, tokens: Tokens | When, field: str) -> TokenSet:
+        return _token_set((entry for word in named_words(tokens) for entry in self.automaton.completions[word]), field)
+
+    def _tokens(self, tokens: Tokens, field: str) -> TokenSet:
+        self.target.vocabulary.check_ids(tokens.token_ids, f"{field}.token_ids")
+        entries = [entry for word in named_words(tokens) for entry in self.automaton.completions[word]]
+        entries += [(ANY_STATE, token) for token in tokens.token_ids]
+        if isinstance(tokens, Previous):
+            entries += [entry for ending in tokens.endings for entry in self.automaton.endings[ending]]
+        return _token_set(entries, field)
+
+    def _raised(self, tokens: Tokens, field: str) -> TokenSet:
+        """For words that are never one token, also the tokens that begin them: raising only their last piece would do nothing."""
+        chosen = self._tokens(tokens, field)
+        entries = set(zip(chosen.states, chosen.tokens, strict=True))
+        for word in named_words(tokens):
+            if any(state in (ANY_STATE, FREE) for state, _ in self.automaton.completions[word]):
+                continue
+            if reached := self.automaton.longest_beginning(word):
+                entries.update(reached)
+                self.warnings.append(f"{field}: {word!r} is several tokens for this model; the tokens that begin it are raised too")
+        return _token_set(entries, field)
+
+    def _control(self, control: Control, like: CompiledRule, field: str) -> CompiledRule:
+        match, possible = control.match, kinds_of(control.like)
+        if match not in possible:
+            said = ", ".join(possible) or "nothing, as it does the same at every position"
+            raise PolicyError(field, f"a rule that does this can be matched by {said}; not by {match!r}")
+        if match == "probability":
+            return msgspec.structs.replace(like, control=ControlKind.PROBABILITY)
+        if match == "positions":
+            growing = control.like.growing
+            by_server = isinstance(growing, Probe | Sample) or (growing is not None and not follows_signals(control.like))
+            return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
+        vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.GROW)
+        # the tokens that are such a word by themselves: further pieces complete it only after others
+        own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
+        replaced = (like.text or self.written) if forced else sorted(own) or like.target.tokens[:1]
+        excluded = {
+            *vocabulary.silent,
+            *like.target.tokens,
+            *like.text,
+            *self.written,
+            self.target.reasoning_start,
+            self.target.reasoning_end,
+        }
+        frequency, shares = None, None
+        if match == "frequency":
+            if not self.target.frequencies:
+                raise PolicyError(field, "`frequency` needs the token frequencies of the served model, which was not calibrated")
+            excluded |= self.target.connectors
+            frequency = sum(self.target.frequencies.get(token, 0.0) for token in replaced)
+            pool = np.array([token for token in sorted(self.target.frequencies) if token not in excluded], np.int64)
+            shares = np.array([self.target.frequencies[token] for token in pool.tolist()])
+        else:
+            pool = np.setdiff1d(np.arange(vocabulary.size), np.array(sorted(excluded), np.int64))
+        needed = len(replaced) if frequency is None else 1
+        if len(pool) < needed:
+            raise PolicyError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
+        draw = Draw(like.number, len(replaced), pool, frequency, shares, text=forced)
+        if like.action == Action.GROW:
+            self.written_instead = draw
+            return like
+        self.draws.append(draw)
+        drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
+        return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
+
+
+def _curve(value: float | Schedule | EntropyTemperature) -> Curve:
+    if isinstance(value, EntropyTemperature):
+        return Curve(Shape.ENTROPY, value.scale, value.base, value.exponent)
+    if isinstance(value, Schedule) and value.shape == "linear":
+        return Curve(Shape.LINEAR, *(float(number or 0.0) for number in (value.start, value.end, value.over)))
+    if isinstance(value, Schedule):
+        return Curve(Shape.TRIANGULAR, float(value.amplitude or 0.0), float(value.period or 0.0))
+    return Curve(Shape.CONSTANT, float(value))
+
+
+def _token_set(entries: Iterable[Completion], field: str) -> TokenSet:
+    """Each (state, token) once; a token that belongs in every state is not listed for single states again.
+
+    Raises PolicyError when they are more than a batch has room for.
+    """
+    known = set(entries)
+    everywhere = {token for state, token in known if state == ANY_STATE}
+    kept = sorted((s, t) for s, t in known if s == ANY_STATE or t not in everywhere)
+    if len(kept) > MOST_ENTRIES:
+        raise PolicyError(field, f"stand for {len(kept)} tokens of the served model, each in its contexts; {MOST_ENTRIES} at most")
+    return TokenSet([token for _, token in kept], [state for state, _ in kept])

@@ -1,0 +1,182 @@
+"""A Program: a policy compiled for one vocabulary, as numbers, ready for the kernel and small enough to travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from hashlib import sha256
+
+import msgspec
+import numpy as np
+
+from .word_automaton import FREE, INSIDE
+
+NO_TOKEN = -1
+UNLIMITED = 2**31 - 1
+
+
+class Action(IntEnum):
+    """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
+
+    OBSERVE and GROW change nothing here: a position is reported, and the server begins further requests.
+    """
+
+    OBSERVE = 0
+    MASK = 1
+    BIAS = 2
+    TEMPERATURE = 3
+    LIKELIEST = 4
+    TOP_K = 5
+    TOP_P = 6
+    MIN_P = 7
+    TOP_H = 8
+    FORCE = 9
+    GROW = 10
+
+
+TRUNCATIONS = (Action.LIKELIEST, Action.TOP_K, Action.TOP_P, Action.MIN_P, Action.TOP_H)
+ON_SETS = (Action.MASK, Action.BIAS)
+MARKS = (Action.OBSERVE, Action.GROW)
+
+
+class ControlKind(IntEnum):
+    """How a rule stands in for the rule that it is like; DRAWN has tokens or a text drawn for each request."""
+
+    NONE = 0
+    DRAWN = 1
+    PROBABILITY = 2
+    POSITIONS = 3
+
+
+class RegionCode(IntEnum):
+    ANY = 0
+    REASONING = 1
+    ANSWER = 2
+
+
+class Signal(IntEnum):
+    """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one."""
+
+    ENTROPY = 0
+    VARENTROPY = 1
+    TOP_PROBABILITY = 2
+    MASS = 3
+    RANK = 4
+    CONFIDENCE = 5
+    END_MARGIN = 6
+
+
+class Shape(IntEnum):
+    """How a number depends on the position, or on the entropy."""
+
+    CONSTANT = 0
+    LINEAR = 1
+    TRIANGULAR = 2
+    ENTROPY = 3
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A number by its shape: CONSTANT a; LINEAR from a to b over c positions; TRIANGULAR of amplitude a and period b; ENTROPY
+    a · b ^ (c / H)."""
+
+    shape: int
+    a: float
+    b: float = 0.0
+    c: float = 1.0
+
+
+class TokenSet(msgspec.Struct, frozen=True):
+    """Tokens, each with the state of the word automaton in which it belongs to the set (ANY_STATE: in every state)."""
+
+    tokens: list[int] = []
+    states: list[int] = []
+
+
+class CompiledRule(msgspec.Struct, frozen=True):
+    """A rule as numbers. `number` is its place in the policy; `low` and `high` are exclusive bounds by Signal, open ones infinite.
+
+    `target` are the tokens acted on; of a force with `instead`, those in whose place it writes its `text`.
+    """
+
+    number: int
+    action: int
+    strength: Curve
+    low: list[float]
+    high: list[float]
+    probability: Curve
+    target: TokenSet = TokenSet()
+    mass: TokenSet = TokenSet()
+    since: TokenSet = TokenSet()
+    previous: TokenSet = TokenSet()
+    text: list[int] = []
+    instead: bool = False
+    control: int = ControlKind.NONE
+    since_below: int = UNLIMITED
+    needs_previous: bool = False
+    window: int = 0
+    region: int = RegionCode.ANY
+    first_position: int = 0
+    last_position: int = UNLIMITED
+    every: int = 1
+    at_most: int = UNLIMITED
+
+    def bounds(self, signal: Signal) -> bool:
+        """Whether the rule depends on this signal."""
+        return bool(np.isfinite(self.low[signal]) or np.isfinite(self.high[signal]))
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A compiled policy. `word_free` has a bit per token: may a word begin after it; empty when the policy names no words."""
+
+    rules: list[CompiledRule]
+    shadow: bool
+    reasoning_start: int
+    reasoning_end: int
+    moves: list[tuple[int, int, int]]
+    tails: list[tuple[int, int]]
+    word_free: bytes
+
+    def follow(self, tokens: Iterable[int], word_state: int = FREE, in_reasoning: bool = True) -> tuple[int, bool]:
+        """The automaton's state and whether the reasoning goes on after these tokens."""
+        walk = Walk(self)
+        for token in tokens:
+            word_state, in_reasoning = walk.step(token, word_state, in_reasoning)
+        return word_state, in_reasoning
+
+    @property
+    def growing(self) -> int | None:
+        """The index of the rule by which a request grows a tree."""
+        return next((index for index, rule in enumerate(self.rules) if rule.action == Action.GROW), None)
+
+    def pack(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+    @staticmethod
+    def unpack(data: bytes) -> Program:
+        return msgspec.msgpack.decode(data, type=Program)
+
+
+class Walk:
+    """Follows a program's tokens on the host, as the kernel does on the device."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._moves = {(state, token): after for state, token, after in program.moves}
+        self._tails = dict(program.tails)
+        self._free = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little") if program.word_free else None
+
+    def step(self, token: int, word_state: int, in_reasoning: bool) -> tuple[int, bool]:
+        """The automaton's state, and whether the reasoning goes on, after one more token."""
+        if token == self._program.reasoning_start:
+            in_reasoning = True
+        elif token == self._program.reasoning_end:
+            in_reasoning = False
+        if self._free is not None:
+            default = self._tails.get(token, FREE if self._free[token] else INSIDE)
+            word_state = self._moves.get((word_state, token), default)
+        return word_state, in_reasoning
+
+
+def key_of(packed: bytes) -> str:
+    """The name under which a worker keeps a program."""
+    return sha256(packed).hexdigest()

@@ -1,0 +1,189 @@
+"""Words in a stream of tokens: which token would complete a word, given what was generated before.
+
+A word can be spelled by many token sequences ("Wait", "W"+"ait", " w"+"a"+"it"). A small automaton follows the text: its state is
+the longest part of a word that the text ends with. In each state it is known which tokens complete which word, so a word can be
+suppressed in every spelling and only at its last piece; "Wa" stays free for "Water".
+
+States: 0, a word may begin here; 1, inside some other word; from 2 on, the proper prefixes of the words, as tokens spell them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from forkpoint_policies.spec import PolicyError
+
+from .vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
+
+FREE, INSIDE, FIRST_PREFIX = 0, 1, 2
+ANY_STATE = -1
+MOST_STATES = 1 << 13
+MOST_ENTRIES = 1 << 17
+"""Of an automaton's table; every connector family takes about 3,000 with a vocabulary of 152,000 tokens."""
+
+_END = "\ud800"  # marks an ending among the words, so that one text can be both; no word can hold it
+
+Completion = tuple[int, int]
+"""(state or ANY_STATE, token): in this state, this token completes the word."""
+
+
+class UnfollowableError(PolicyError):
+    """One word, or ending, that cannot be followed through the vocabulary."""
+
+    def __init__(self, field: str, message: str, written: str, ending: bool) -> None:
+        self.written = written
+        self.ending = ending
+        super().__init__(field, message)
+
+
+@dataclass(frozen=True)
+class Automaton:
+    """`completions[word]` as above, and `endings[text]` for those that leave the text ending so.
+
+    `moves[state, token]` is the next state where a prefix is begun or continued; otherwise it is `tails[token]` where the token
+    ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`.
+    """
+
+    states: int
+    completions: Mapping[str, tuple[Completion, ...]]
+    moves: Mapping[tuple[int, int], int]
+    tails: Mapping[int, int]
+    prefixes: Mapping[bytes, int] = field(default_factory=dict)
+    endings: Mapping[str, tuple[Completion, ...]] = field(default_factory=dict)
+
+    def longest_beginning(self, word: str) -> tuple[Completion, ...]:
+        """The tokens that, where a word may begin, write the most of this one."""
+        forms = spellings(word)
+        beginnings = {form[:length] for form in forms for length in range(1, len(form))}
+        states = {self.prefixes[beginning] for beginning in beginnings & self.prefixes.keys()} & self._beginnings.keys()
+        return self._beginnings[max(states)] if states else ()
+
+    @cached_property
+    def _beginnings(self) -> dict[int, tuple[Completion, ...]]:
+        """By state, the tokens that lead to it where a word may begin; longer prefixes have higher states."""
+        found: dict[int, list[Completion]] = {}
+        for (state, token), after in self.moves.items():
+            if state == FREE:
+                found.setdefault(after, []).append((FREE, token))
+        for token, after in self.tails.items():
+            found.setdefault(after, []).append((ANY_STATE, token))
+        return {state: tuple(entries) for state, entries in found.items()}
+
+
+def spellings(word: str) -> set[bytes]:
+    """The byte strings to look for; ASCII case is folded by the vocabulary's index, other case is spelled out here."""
+    return {form.encode().lower() for form in (word, word.lower(), word.upper(), word.title(), word.casefold())}
+
+
+def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "words", endings: Sequence[str] = ()) -> Automaton:
+    """Follow these words and endings through a vocabulary. Raises PolicyError for one that no tokens can spell."""
+    index = vocabulary.index
+    forms: dict[bytes, list[str]] = {}
+    words, endings = tuple(dict.fromkeys(words)), tuple(dict.fromkeys(endings))
+    for number, written in enumerate((*words, *endings)):
+        ending = number >= len(words)
+        if ending and is_word_character(written[0]):
+            said = f"the ending {written!r} begins inside a word; an ending begins with a sign or a space"
+            raise UnfollowableError(path, said, written, ending)
+        try:
+            for form in spellings(written if ending else written.strip()):
+                forms.setdefault(form, []).append(_END + written if ending else written)
+        except UnicodeEncodeError:
+            raise UnfollowableError(f"{path}[{number}]", f"the word {written!r} is not valid text", written, ending) from None
+
+    prefixes = sorted({form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix))
+    if len(prefixes) + FIRST_PREFIX >= MOST_STATES:
+        raise PolicyError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MOST_STATES} at most")
+    state_of = {prefix: FIRST_PREFIX + number for number, prefix in enumerate(prefixes)}
+    named_all = [*words, *(_END + ending for ending in endings)]
+    found: dict[str, dict[Completion, None]] = {word: {} for word in named_all}
+    moves: dict[tuple[int, int], int] = {}
+    tails: dict[int, int] = {}
+    entries = 0
+
+    def check_size() -> None:
+        if entries > MOST_ENTRIES:
+            raise PolicyError(path, f"are too many or too long: more than {MOST_ENTRIES} ways to write them with this tokenizer")
+
+    anywhere = {
+        form for form in forms if not is_word_character(form.decode()[0])
+    }  # nothing that stands before can be part of the word
+    for form, named in forms.items():
+        for token in (*index.span.get(form, ()), *(index.head.get(form, ()) if form in anywhere else ())):
+            for word in named:
+                found[word][ANY_STATE, token] = None
+    begin_anywhere = {form[:length] for form in anywhere for length in range(1, len(form))}
+    for prefix in prefixes:  # the longest beginning that a token ends with comes last and stays
+        for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if prefix in begin_anywhere else ())):
+            tails[token] = state_of[prefix]
+
+    standing: dict[bytes, list[int]] = {b"": [FREE]}  # the states in which the text may count as ending with these bytes
+    for prefix in prefixes:
+        for beginning in _endings(prefix, state_of):
+            standing.setdefault(beginning, []).append(state_of[prefix])
+    for form, named in forms.items():
+        for length in range(max(0, len(form) - index.longest), len(form)):
+            states = standing.get(form[:length], ())
+            for token in index.head.get(form[length:], ()):
+                for word in named:
+                    if (ANY_STATE, token) not in found[word]:
+                        found[word].update(dict.fromkeys((state, token) for state in states))
+                        entries += len(states)
+            check_size()
+    for prefix, after in state_of.items():
+        for length in range(max(0, len(prefix) - index.longest), len(prefix)):
+            states = standing.get(prefix[:length], ())
+            for token in index.whole.get(prefix[length:], ()):
+                for state in states:
+                    moves[state, token] = max(after, moves.get((state, token), 0))
+                entries += len(states)
+        check_size()
+
+    reachable = _reachable(moves, tails)
+    for number, word in enumerate(named_all):
+        if not any(state in reachable for state, _ in found[word]):
+            ending, written = number >= len(words), word.removeprefix(_END)
+            what = f"the tokenizer of the served model cannot write the {'ending' if ending else 'word'} {written!r}"
+            raise UnfollowableError(f"{path}[{number}]", what, written, ending)
+    return Automaton(
+        states=FIRST_PREFIX + len(prefixes),
+        completions={word: tuple(found[word]) for word in words},
+        moves=moves,
+        tails=tails,
+        prefixes=state_of,
+        endings={ending: _at_the_end(found[_END + ending], ending, vocabulary) for ending in endings},
+    )
+
+
+def _at_the_end(entries: Iterable[Completion], ending: str, vocabulary: Vocabulary) -> tuple[Completion, ...]:
+    """Of the tokens that complete an ending, those with nothing after it."""
+    forms = spellings(ending)
+
+    def ends(token: int) -> bool:
+        written = vocabulary.tokens[token].lower()
+        return any(written.endswith(form) or form.endswith(written) for form in forms)
+
+    return tuple((state, token) for state, token in entries if ends(token))
+
+
+def _endings(prefix: bytes, state_of: Mapping[bytes, int]) -> list[bytes]:
+    """What of a prefix may count as the beginning of a word: its shorter endings after a cut, and all of it."""
+    endings = [prefix[cut:] for cut in cuts(prefix) if prefix[cut:] in state_of]
+    if leaves_word_free(prefix):
+        endings.append(b"")
+    return [*endings, prefix]
+
+
+def _reachable(moves: Mapping[tuple[int, int], int], tails: Mapping[int, int]) -> set[int]:
+    """The states that some tokens lead to."""
+    after: dict[int, set[int]] = {}
+    for (state, _), then in moves.items():
+        after.setdefault(state, set()).add(then)
+    reachable = {ANY_STATE}
+    frontier = {FREE, *tails.values()}
+    while frontier:
+        reachable |= frontier
+        frontier = {then for state in frontier for then in after.get(state, ())} - reachable
+    return reachable

@@ -1,0 +1,1 @@
+"""What a rule that fires does to the logits."""

@@ -1,0 +1,251 @@
+"""What stays the same until the batch changes: which row has which program, and what is done to which rows, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Program
+from forkpoint_policies.compile.word_automaton import ANY_STATE
+
+from .device_tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a batch, as the adapter sees it.
+
+    `row` is its row of the logits, `program` an index into the tables, `offset` its place among the rows of its own request
+    (above 0 for draft tokens only). `temperature` is 0 for a request that takes the likeliest token. `drawn` are the tokens that
+    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated; `given` are the tokens after
+    them, if they are given.
+    """
+
+    row: int
+    slot: int
+    program: int
+    temperature: float
+    seed: int
+    detailed: bool
+    drawn: Mapping[int, Sequence[int]]
+    offset: int = 0
+    begun: int = 0
+    given: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Given:
+    """The rows that write a given text: of each its tokens, padded with NO_TOKEN, and the position of the first."""
+
+    rows: Tensor  # [k] int64
+    tokens: Tensor  # [k, L] int64
+    begun: Tensor  # [k] int64
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One action: the rule with this index, in these rows (None: all of them).
+
+    `at` are its tokens as places in the flattened logits. `again`: a rule before it may have changed the distribution.
+    `displaced`: instead of what the action does, the same probability is moved among other tokens.
+    """
+
+    rule: int
+    action: Action
+    rows: Tensor | None  # [k] int64
+    strength: Tensor  # [k, 4] float32
+    at: Tensor  # [k, L] int64
+    states: Tensor  # [k, L] int64
+    greedy: Tensor | None  # those of the rows that take the likeliest token
+    again: bool
+    displaced: bool
+    keep: int  # the k of a top-k
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The rows that are the same distance beyond the committed tokens (None: all rows); a draft's follow its predecessor's."""
+
+    offset: int
+    rows: Tensor | None  # [k] int64
+    first_cell: Tensor  # [k] int64, the first cell of the row's slot
+    begin: Tensor  # [k] int64, where the row begins in the flattened logits
+    program: Tensor  # [k] int64
+    seed: Tensor  # [k] int64
+    temperature: Tensor  # [k] float32
+    reasoning_start: Tensor  # [k] int64
+    reasoning_end: Tensor  # [k] int64
+    rules: Rules  # [k, R, …]
+
+    def pick(self, values: Tensor, tokens: Tensor) -> Tensor:
+        """The logits of tokens [k, …], from the [n, vocabulary] logits."""
+        return values.view(-1).take(self.begin.view(-1, *[1] * (tokens.dim() - 1)) + tokens)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The entries of this round's rows, of [n, …]."""
+        return values if self.rows is None else values.index_select(0, self.rows)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Index tensors are None where they would be empty; `rows`: the logits' rows that have a policy, None for all in order."""
+
+    rows: Tensor | None  # [n] int64
+    slot: Tensor  # [n] int64
+    seed: Tensor  # [n] int64
+    begun: Tensor | None  # [n] int64, the tokens of the prompt that count as generated
+    by_chance: Tensor  # [n, R] bool, as in Rules
+    instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be drawn
+    uses: Uses
+    moves: Moves | None
+    marks: Marks | None
+    temperature: Tensor  # [n] float32, the request's; 1 for greedy ones
+    tempered: Tensor | None  # rows with a temperature other than 1
+    shadow: Tensor | None  # rows that must not change
+    greedy: Tensor | None  # rows that take the likeliest token
+    detailed: Tensor | None  # rows whose alternatives are recorded
+    windowed: Tensor | None  # rows whose confidence is looked at
+    forcing: Tensor | None  # rows with a rule that forces
+    given: Given | None
+    alternatives: int
+    stages: tuple[Stage, ...]
+    shutting: tuple[Stage, ...]  # the forces that stand in place of other tokens
+    turns: tuple[Turn, ...]
+
+
+def build_layout(
+    entries: Sequence[Entry], total_rows: int, tables: Tables, alternatives: int, depth: int, vocabulary: int
+) -> Layout:
+    """Gather what a batch needs, on the host, when its make-up changes. `depth` is the number of cells of a slot."""
+    device = tables.rules.region.device
+    own = [tables.programs[entry.program] for entry in entries]
+    facts = [tables.facts[entry.program] for entry in entries]
+
+    def tensor(values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    def where(chosen: Sequence[bool]) -> Tensor | None:
+        return tensor([row for row, yes in enumerate(chosen) if yes]) if any(chosen) else None
+
+    program = tensor([entry.program for entry in entries])
+    shared = tables.rules.repeated(len(entries)) if len(tables.programs) == 1 else tables.rules.rows(program)
+    rules = _with_drawn(shared, entries, own)
+    whole = Turn(
+        offset=0,
+        rows=None,
+        first_cell=tensor([entry.slot * depth for entry in entries]),
+        begin=torch.arange(len(entries), device=device) * vocabulary,
+        program=program,
+        seed=tensor([entry.seed for entry in entries]),
+        temperature=tensor([entry.temperature for entry in entries], torch.float32),
+        reasoning_start=tensor([one.reasoning_start for one in own]),
+        reasoning_end=tensor([one.reasoning_end for one in own]),
+        rules=rules,
+    )
+    return Layout(
+        rows=None if [entry.row for entry in entries] == list(range(total_rows)) else tensor([entry.row for entry in entries]),
+        slot=tensor([entry.slot for entry in entries]),
+        seed=whole.seed,
+        begun=tensor([entry.begun for entry in entries]) if any(entry.begun for entry in entries) else None,
+        by_chance=rules.by_chance,
+        instead=rules.instead & ~rules.by_chance,
+        uses=tables.uses,
+        moves=tables.moves,
+        marks=tables.marks,
+        temperature=tensor([entry.temperature or 1.0 for entry in entries], torch.float32),
+        tempered=where([entry.temperature not in (0.0, 1.0) for entry in entries]),
+        shadow=where([one.shadow for one in own]),
+        greedy=where([entry.temperature == 0 for entry in entries]),
+        detailed=where([entry.detailed for entry in entries]),
+        windowed=where([one.windowed for one in facts]),
+        forcing=where([one.forcing for one in facts]),
+        given=_given(entries, device),
+        alternatives=alternatives,
+        stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
+        shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
+        turns=_turns(whole, entries),
+    )
+
+
+def _given(entries: Sequence[Entry], device: torch.device) -> Given | None:
+    rows = [row for row, entry in enumerate(entries) if entry.given]
+    if not rows:
+        return None
+    texts = [torch.tensor(entries[row].given, dtype=torch.int64) for row in rows]
+    return Given(
+        rows=torch.tensor(rows, device=device),
+        tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=NO_TOKEN).to(device),
+        begun=torch.tensor([entries[row].begun for row in rows], device=device),
+    )
+
+
+def _turns(whole: Turn, entries: Sequence[Entry]) -> tuple[Turn, ...]:
+    offsets = sorted({entry.offset for entry in entries})
+    if offsets == [0]:
+        return (whole,)
+    turns = []
+    for offset in offsets:
+        rows = torch.tensor([row for row, entry in enumerate(entries) if entry.offset == offset], device=whole.begin.device)
+        parts = {one.name: getattr(whole, one.name) for one in fields(Turn)}
+        taken = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
+        turns.append(replace(whole, offset=offset, rows=rows, rules=whole.rules.rows(rows), **taken))
+    return tuple(turns)
+
+
+def _with_drawn(rules: Rules, entries: Sequence[Entry], own: Sequence[Program]) -> Rules:
+    """The rules with what was drawn for each request in the place of tokens and texts."""
+    if not any(entry.drawn for entry in entries):
+        return rules
+    target = [(row, rule, tokens) for row, entry in enumerate(entries) for rule, tokens in entry.drawn.items()]
+    sets = [one for one in target if own[one[0]].rules[one[1]].action in ON_SETS]
+    wide = max(rules.target_tokens.shape[2], padded(max((len(tokens) for _, _, tokens in sets), default=0)))
+    long = max([rules.text.shape[2], *(len(tokens) for _, _, tokens in target)])
+    tokens_of = _widened(rules.target_tokens, wide, 0)
+    states_of = _widened(rules.target_states, wide, NEVER)
+    text, length = _widened(rules.text, long, 0), rules.text_length.clone()
+    for row, rule, tokens in target:
+        drawn = torch.tensor(tokens, dtype=torch.int64, device=text.device)
+        if own[row].rules[rule].action == Action.FORCE:
+            text[row, rule, : len(tokens)], length[row, rule] = drawn, len(tokens)
+        else:
+            tokens_of[row, rule, : len(tokens)], states_of[row, rule, : len(tokens)] = drawn, ANY_STATE
+    return replace(rules, target_tokens=tokens_of, target_states=states_of, text=text, text_length=length)
+
+
+def _widened(values: Tensor, width: int, fill: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[2]), value=fill)
+
+
+def _stages(entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int) -> tuple[Stage, ...]:
+    """The actions of all rows, rule by rule."""
+    groups: dict[Acting, list[int]] = {}
+    for row, actions in enumerate(acting):
+        for action in actions:
+            groups.setdefault(action, []).append(row)
+    stages = []
+    for action, rows in sorted(groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again, group[0].keep)):
+        chosen = torch.tensor(rows, device=rules.region.device)
+        greedy = [row for row in rows if entries[row].temperature == 0]
+        whole = len(rows) == len(entries)
+        tokens, states, strength = (
+            one[:, action.rule] if whole else one[chosen, action.rule]
+            for one in (rules.target_tokens, rules.target_states, rules.strength)
+        )
+        stages.append(
+            Stage(
+                rule=action.rule,
+                action=action.action,
+                rows=None if whole else chosen,
+                strength=strength,
+                at=(chosen * vocabulary)[:, None] + tokens,
+                states=states,
+                greedy=torch.tensor(greedy, device=chosen.device) if greedy else None,
+                again=action.again,
+                displaced=action.displaced,
+                keep=action.keep,
+            )
+        )
+    return tuple(stages)

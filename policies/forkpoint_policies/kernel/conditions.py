@@ -1,0 +1,359 @@
+"""Which rules fire at a position: each request's state advanced by its committed token, and the conditions held against it.
+
+All rules decide on what the model said, before any of them acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.program import RegionCode, Signal
+from forkpoint_policies.slots import NO_RULE, Chances, Core, History, Slots, State, Texts, Window
+from forkpoint_policies.spec import MOST_RULES, MOST_WINDOW
+
+from .batch import Layout, Turn
+from .device_tables import SET_CHUNK, Mark, Rules, belongs
+from .numerics import evaluate, uniform
+from .signals import Signals, weight_at
+from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, LOWEST_BIN_NATS
+
+SMALLEST = torch.finfo(torch.float32).tiny
+
+FEWEST_FOR_RANK = 16
+"""Earlier tokens that a request needs before its own quantiles mean something."""
+
+CONFIDENCE_TOKENS = 20
+"""The k of group confidence (arXiv:2508.15260)."""
+
+CATCH_UP_TOKENS = 16.0
+
+_COIN, _DRAWN, _PLACE, _PAST = 0, MOST_RULES, 2 * MOST_RULES, 2 * MOST_RULES + 1  # salts: each purpose has its own chance
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the decisions are made on, [n] each. `total`: as in Signals, at the request's temperature; `likeliest`: the token of
+    greedy rows, -1 elsewhere. None where no rule looks at it."""
+
+    entropy: Tensor  # float32
+    varentropy: Tensor  # float32
+    top_probability: Tensor  # float32
+    peak: Tensor  # float32
+    raw_total: Tensor  # float32
+    total: Tensor  # float32
+    confidence: Tensor | None  # float32 nats
+    likeliest: Tensor | None  # int64
+
+    def of(self, turn: Turn) -> Seen:
+        """What was seen in a turn's rows."""
+        if turn.rows is None:
+            return self
+        parts: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(Seen)}
+        taken: dict[str, Any] = {name: None if part is None else part.index_select(0, turn.rows) for name, part in parts.items()}
+        return Seen(**taken)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`forced` is the rule whose text is written here (or NO_RULE) and `token` what it writes; `shut` are rules whose tokens were
+    decided not to be drawn, and `replaced` their probability; `refused` are rows in which the grammar forbids a forced token."""
+
+    word_state: Tensor  # [n] int64
+    in_reasoning: Tensor  # [n] bool
+    position: Tensor  # [n] int64
+    mass: Tensor  # [n, R] float32
+    fired: Tensor  # [n, R] bool
+    past_entropy: Tensor | None = None  # [n] float32 nats, drawn from the request's past, for a placebo
+    replaced: Tensor | None = None  # [n, R] float32
+    shut: Tensor | None = None  # [n, R] bool
+    forced: Tensor | None = None  # [n] int64
+    token: Tensor | None = None  # [n] int64
+    refused: Tensor | None = None  # [n] bool
+    told: Tensor | None = None  # [n, 2, R] float32, for this position what Chances sums up: held and placed
+
+
+def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
+    """What the rules of a batch need to see, from its [n, vocabulary] logits."""
+    confidence, likeliest, total = None, None, signals.total
+    if layout.windowed is not None:
+        chosen = values.index_select(0, layout.windowed)
+        top = chosen.topk(min(CONFIDENCE_TOKENS, chosen.shape[1]), dim=-1).values
+        possible = top > -torch.inf  # a grammar may leave fewer
+        mean = torch.where(possible, top, 0.0).sum(dim=-1) / possible.sum(dim=-1).clamp(min=1)
+        depth = signals.peak[layout.windowed] + signals.total[layout.windowed].log() - mean
+        confidence = torch.zeros_like(signals.entropy).index_copy_(0, layout.windowed, depth)
+    if layout.tempered is not None:
+        chosen = layout.tempered
+        weight = weight_at(values.index_select(0, chosen), signals.peak[chosen], layout.temperature[chosen]).clamp_(min=SMALLEST)
+        total = total.index_copy(0, chosen, weight)
+    if layout.uses.instead and layout.greedy is not None:
+        likeliest = torch.full_like(layout.slot, -1)
+        likeliest[layout.greedy] = values.index_select(0, layout.greedy).argmax(dim=-1)
+    return Seen(
+        signals.entropy, signals.varentropy, signals.top_probability, signals.peak, signals.total, total, confidence, likeliest
+    )
+
+
+def advance(slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor) -> tuple[State, Tensor, Tensor | None]:
+    """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
+
+    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no account are
+    the pieces of a prompt before its last: nothing is drawn there.
+    """
+    if turn.offset:
+        state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
+        committed, position, idle = torch.ones_like(state.core.in_reasoning), state.core.position + 1, None
+    else:
+        evaluated = slots.state.core.position[turn.first_cell]
+        idle = position < evaluated  # after a preemption a request's own tokens are computed again like a prompt
+        position = torch.maximum(position, evaluated)
+        accepted = position - evaluated
+        level = 0 if slots.depth == 1 else (accepted - 1).clamp_(0, slots.depth - 1)
+        state = slots.read(turn.first_cell + level, layout.uses)
+        committed = accepted > 0
+    return _advanced(state, layout, turn, committed, torch.where(committed, last_token, 0)), position, idle
+
+
+def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
+    core, marks, texts, chances, history, window = (getattr(state, one.name) for one in fields(State))
+    here, word_state = committed[:, None], core.word_state
+    inside = (core.in_reasoning | (token == turn.reasoning_start)) & (token != turn.reasoning_end)
+    if layout.moves is not None:
+        word_state = torch.where(committed, layout.moves.follow(turn.program, word_state, token), word_state)
+    if marks is not None and layout.marks is not None:
+        count = layout.marks.rules
+        connector = layout.marks.hit(Mark.SINCE, turn.program, core.word_state, token) & here
+        previous = layout.marks.hit(Mark.PREVIOUS, turn.program, core.word_state, token)
+        marks.connector[:, :count] = torch.where(connector, core.position[:, None], marks.connector[:, :count])
+        marks.previous[:, :count] = torch.where(here, previous, marks.previous[:, :count])
+    if texts is not None:
+        texts = _written(texts, turn.rules, committed, token)
+    if chances is not None:
+        held, placed = chances.held + chances.pending_held * here, chances.placed + chances.pending_placed * here
+        chances = replace(chances, held=held, placed=placed)
+    if history is not None:
+        history.counts.scatter_add_(1, history.pending[:, None], here.int())
+    if window is not None:
+        at, following = (position % (MOST_WINDOW + 1) for position in (core.position[:, None], core.position[:, None] + 1))
+        summed = window.sums.gather(1, at) + window.pending[:, None]
+        window.sums.scatter_(1, following, torch.where(here, summed, window.sums.gather(1, following)))
+    core = Core(
+        position=core.position,
+        word_state=word_state,
+        in_reasoning=torch.where(committed, inside, core.in_reasoning),
+        fired=core.fired + (core.pending & here),
+        pending=core.pending,
+    )
+    return State(core, marks, texts, chances, history, window)
+
+
+def _written(texts: Texts, rules: Rules, committed: Tensor, token: Tensor) -> Texts:
+    """One more token of a forced text, unless something else was drawn in its place (the end of a thinking budget, say)."""
+    rule, row = texts.pending.clamp(min=0), torch.arange(len(token), device=token.device)
+    wanted = rules.text[row, rule, texts.offset.clamp(max=rules.text.shape[2] - 1)]
+    on = (texts.pending >= 0) & (token == wanted) & (texts.offset + 1 < rules.text_length[row, rule])
+    return Texts(
+        rule=torch.where(committed, torch.where(on, texts.pending, NO_RULE), texts.rule),
+        offset=torch.where(committed, torch.where(on, texts.offset + 1, 0), texts.offset),
+        pending=texts.pending,
+    )
+
+
+def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn, position: Tensor) -> tuple[Decision, State]:
+    """Which rules fire in a turn's rows, and their state with this decision pending. `values` are the logits of all rows."""
+    rules, uses, core, here = turn.rules, layout.uses, state.core, position[:, None]
+    seen = seen.of(turn)
+    mass = connector_mass(values, seen, turn, core.word_state)
+    placed = _placed(core, rules, here)
+    if uses.coins:
+        placed &= _chance(turn, here, _COIN) < evaluate(rules.probability, here, seen.entropy[:, None])
+    holds = _bounded(state, seen, values, mass, layout, turn, position)
+    if uses.since or uses.marks:
+        assert state.marks is not None
+        count = holds.shape[1]
+        holds &= here - state.marks.connector[:, :count] < rules.since_below
+        holds &= state.marks.previous[:, :count] | ~rules.needs_previous
+    fired, shut, replaced = placed & holds, None, None
+    if uses.instead:
+        replaced = _would_be_drawn(values, seen, turn, core.word_state)
+        drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
+        fired, shut = fired & drawn, fired & ~drawn & (turn.temperature > 0)[:, None]  # a greedy request draws others anyway
+    past, told, chances, history, window, texts = None, None, state.chances, state.history, state.window, state.texts
+    if history is not None:
+        history = History(history.counts, _bin(seen.entropy))
+    if chances is not None:
+        held = holds.float() if replaced is None else torch.where(rules.instead, holds * replaced, holds.float())
+        told = torch.stack((held * placed, placed.float()), dim=1)
+        chances = replace(chances, pending_held=_wide(told[:, 0]), pending_placed=_wide(told[:, 1]))
+        place = uniform(turn.seed, position, _PLACE)
+        fired = torch.where(rules.by_chance, placed & _by_chance(chances, core.fired, rules.by_chance, place), fired)
+        shut = None if shut is None else shut & ~rules.by_chance
+        if history is not None:
+            past = _past_entropy(history, uniform(turn.seed, position, _PAST))
+    if window is not None and seen.confidence is not None:
+        window = Window(window.sums, seen.confidence.double())
+    decision = Decision(core.word_state, core.in_reasoning, position, mass, fired, past, replaced, shut, told=told)
+    if texts is not None:
+        decision, texts = _force(decision, texts, values, turn)
+    core = Core(position, core.word_state, core.in_reasoning, core.fired, _wide(decision.fired))
+    return decision, State(core, state.marks, texts, chances, history, window)
+
+
+def connector_mass(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
+    """The probability of each rule's connectors at temperature 1, [k, R]."""
+    rules = turn.rules
+    if not rules.mass_tokens.shape[2]:
+        return values.new_zeros(rules.region.shape)
+    counts = belongs(rules.mass_states, word_state)
+    depth = turn.pick(values, rules.mass_tokens) - seen.peak[:, None, None]
+    weight = torch.where(counts, depth.exp(), 0.0)
+    return set_sum(weight.flatten(0, 1)).view(rules.region.shape) / seen.raw_total[:, None]
+
+
+def set_sum(values: Tensor) -> Tensor:
+    """The sum over the last dimension, SET_CHUNK by SET_CHUNK: padding to a longer set adds exact zeros at the end."""
+    total = values.new_zeros(values.shape[0])
+    for begin in range(0, values.shape[1], SET_CHUNK):
+        total = total + values[:, begin : begin + SET_CHUNK].contiguous().sum(dim=-1)
+    return total
+
+
+def _placed(core: Core, rules: Rules, here: Tensor) -> Tensor:
+    """Where a rule may act at all, whatever the model says there: positions, region, and how often it did."""
+    wanted = torch.where(core.in_reasoning[:, None], RegionCode.REASONING.value, RegionCode.ANSWER.value)
+    regional = (rules.region == RegionCode.ANY.value) | (rules.region == wanted)
+    left = core.fired[:, : rules.region.shape[1]] < rules.at_most
+    placed = (here >= rules.first_position) & (here <= rules.last_position) & (here % rules.every == 0)
+    return placed & regional & left
+
+
+def _bounded(state: State, seen: Seen, values: Tensor, mass: Tensor, layout: Layout, turn: Turn, position: Tensor) -> Tensor:
+    """Whether every signal that a rule bounds lies within its bounds, [k, R]."""
+    rules = turn.rules
+    found = torch.ones_like(rules.by_chance)
+    for signal in layout.uses.signals:
+        value = mass if signal == Signal.MASS else _signal(signal, state, seen, values, turn, position)
+        low, high = rules.low[..., signal], rules.high[..., signal]
+        found &= ((value > low) | (low == -torch.inf)) & ((value < high) | (high == torch.inf))  # a signal may itself be infinite
+    return found
+
+
+def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, position: Tensor) -> Tensor:
+    if signal == Signal.RANK:
+        assert state.history is not None
+        return _rank(state.history, _bin(seen.entropy))[:, None]
+    if signal == Signal.CONFIDENCE:
+        assert state.window is not None
+        assert seen.confidence is not None
+        return _group_confidence(state.window, seen.confidence, turn.rules.window, position)
+    if signal == Signal.END_MARGIN:
+        end = turn.pick(values, turn.reasoning_end.clamp(min=0)[:, None])
+        return torch.where(turn.reasoning_end[:, None] >= 0, seen.peak[:, None] - end, torch.inf)
+    return {Signal.ENTROPY: seen.entropy, Signal.VARENTROPY: seen.varentropy}.get(Signal(signal), seen.top_probability)[:, None]
+
+
+def _bin(entropy: Tensor) -> Tensor:
+    """Which of HISTORY_BINS an entropy lies in: equal steps of its logarithm, 4 % each."""
+    return torch.bucketize(entropy, _edges(entropy.device), right=True)
+
+
+@cache
+def _edges(device: torch.device) -> Tensor:
+    return torch.from_numpy(BIN_EDGES_NATS).to(device)
+
+
+def _rank(history: History, bin_: Tensor) -> Tensor:
+    """The share of earlier entropies in lower bins; -1 while there are too few of them."""
+    below = torch.arange(HISTORY_BINS, device=bin_.device) < bin_[:, None]
+    counts = history.counts.sum(dim=-1)
+    return torch.where(counts >= FEWEST_FOR_RANK, (history.counts * below).sum(dim=-1) / counts.clamp(min=1), -1.0)
+
+
+def _past_entropy(history: History, chance: Tensor) -> Tensor:
+    """An entropy drawn from those that the request has had, this one included, in nats."""
+    counts = history.counts.scatter_add(1, history.pending[:, None], torch.ones_like(history.counts[:, :1]))
+    reached = counts.cumsum(dim=-1) > (chance * counts.sum(dim=-1))[:, None]
+    return LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
+
+
+def _group_confidence(window: Window, confidence: Tensor, width: Tensor, position: Tensor) -> Tensor:
+    """The mean confidence over each rule's window, which ends here, [k, R]; infinite before the window is full."""
+    here = position[:, None]
+    until = window.sums.gather(1, here % (MOST_WINDOW + 1)) + confidence[:, None].double()
+    since = window.sums.gather(1, (here + 1 - width).clamp(min=0) % (MOST_WINDOW + 1))
+    return torch.where(here + 1 >= width, ((until - since) / width.clamp(min=1)).float(), torch.inf)
+
+
+def _would_be_drawn(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
+    """The probability of each rule's tokens at the request's temperature, before any rule acts, [k, R]; 1 or 0 for greedy rows."""
+    rules, greedy = turn.rules, turn.temperature == 0
+    counts = belongs(rules.target_states, word_state) & rules.instead[:, :, None]
+    temperature = torch.where(greedy, 1.0, turn.temperature)[:, None, None]
+    depth = (turn.pick(values, rules.target_tokens) - seen.peak[:, None, None]) / temperature
+    weight = torch.where(counts, depth.exp(), 0.0)
+    drawn = set_sum(weight.flatten(0, 1)).view(rules.region.shape) / seen.total[:, None]
+    if seen.likeliest is not None:
+        certain = (counts & (rules.target_tokens == seen.likeliest[:, None, None])).any(dim=-1)
+        drawn = torch.where(greedy[:, None], certain.float(), drawn)
+    return drawn
+
+
+def _chance(turn: Turn, here: Tensor, salt: int) -> Tensor:
+    """A number in [0, 1) for each rule of each row."""
+    count = turn.rules.region.shape[1]
+    return uniform(turn.seed[:, None], here, torch.arange(salt, salt + count, device=here.device))
+
+
+def _drawn(turn: Turn, position: Tensor, replaced: Tensor, looked: Tensor) -> Tensor:
+    """Of the rules that stand in for tokens, the one of whose tokens one is drawn here: their shares, which do not overlap, lie
+    side by side, and the position's one number falls into one of them or into none."""
+    share = torch.where(looked, replaced, 0.0)
+    begin = share.cumsum(dim=-1) - share
+    place = uniform(turn.seed, position, _DRAWN)[:, None]
+    return (place >= begin) & (place < begin + share)
+
+
+def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor) -> Tensor:
+    """Which rules act here by chance: each as often as its conditions held so far, and never two where they exclude each other.
+
+    What a rule owes, its conditions having held more often than it acted, is made up for within about CATCH_UP_TOKENS. The rules'
+    shares lie side by side on a circle of length 1, on which the position's one number falls.
+    """
+    count = by_chance.shape[1]
+    held, placed = chances.held[:, :count], chances.placed[:, :count]
+    share = held / placed.clamp(min=1.0) + (held - acted[:, :count]) / CATCH_UP_TOKENS
+    share = torch.where(placed == 0, chances.pending_held[:, :count], share).clamp(0.0, 1.0)
+    share = torch.where(by_chance, share, 0.0)
+    begin = share.cumsum(dim=-1) - share
+    return (place[:, None] - begin).remainder(1.0) < share
+
+
+def _force(decision: Decision, texts: Texts, values: Tensor, turn: Turn) -> tuple[Decision, Texts]:
+    """Go on with the text that is being written, or begin that of the first rule that wants to; no other rule acts meanwhile."""
+    rules, row = turn.rules, torch.arange(len(texts.rule), device=texts.rule.device)
+    count = rules.forces.shape[1]
+    writing = texts.rule >= 0
+    wants = decision.fired & rules.forces
+    order = torch.arange(count, device=row.device)
+    first = torch.where(wants, order, count).amin(dim=-1)
+    rule = torch.where(writing, texts.rule, torch.where(first < count, first, NO_RULE))
+    offset = torch.where(writing, texts.offset, 0)
+    token = rules.text[row, rule.clamp(min=0), offset.clamp(max=rules.text.shape[2] - 1)]
+    allowed = turn.pick(values, token[:, None]).squeeze(1) > -torch.inf
+    refused = (rule >= 0) & ~allowed
+    forced = torch.where(allowed, rule, NO_RULE)
+    began = (order == forced[:, None]) & wants & ~writing[:, None]
+    fired = torch.where(rules.forces, began, decision.fired & ~(forced >= 0)[:, None])
+    shut = None if decision.shut is None else decision.shut & ~(forced >= 0)[:, None]
+    decision = replace(decision, fired=fired, shut=shut, forced=forced, token=token, refused=refused)
+    return decision, Texts(torch.where(refused, NO_RULE, texts.rule), offset, forced)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Per-rule values padded to MOST_RULES, as the slots hold them."""
+    return torch.nn.functional.pad(values, (0, MOST_RULES - values.shape[1]))

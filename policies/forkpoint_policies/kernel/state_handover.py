@@ -1,0 +1,121 @@
+"""What a branch takes over: the state that its request's kernel would hold, had it written the shared tokens itself.
+
+The server works it out from the tokens and the records of the path, so that a branch can begin late, and after its trunk has ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from forkpoint_policies.compile.program import Program, TokenSet, Walk
+from forkpoint_policies.compile.word_automaton import ANY_STATE
+from forkpoint_policies.spec import MOST_WINDOW
+
+HISTORY_BINS = 256
+LOWEST_BIN_NATS, HIGHEST_BIN_NATS = 1e-3, 16.0
+LOGARITHMIC_BIN = math.log(HIGHEST_BIN_NATS / LOWEST_BIN_NATS) / (HISTORY_BINS - 1)
+"""A bin's width, in the logarithm of the entropy: 4 %."""
+
+BIN_EDGES_NATS = (LOWEST_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC_BIN)).astype(np.float32)
+"""Where each bin but the first begins: the same numbers on every device."""
+
+
+class Inherited(msgspec.Struct, frozen=True):
+    """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` as float64 bytes."""
+
+    fired: list[int]
+    connector: list[int]
+    previous: list[bool]
+    held: list[float]
+    placed: list[float]
+    history: bytes
+    sums: bytes
+
+
+@dataclass(frozen=True)
+class Past:
+    """The records of the tokens that a branch begins with, in order: arrays of [q, …] as in kernel.Record.
+
+    Where a token was written without being evaluated, `known` is false: confidence stays what it was, the rest does not count.
+    """
+
+    entropy: NDArray[np.float32]  # [q] nats
+    fired: NDArray[np.bool_]  # [q, R]
+    confidence: NDArray[np.float32]  # [q] nats
+    held: NDArray[np.float32]  # [q, R]
+    placed: NDArray[np.float32]  # [q, R]
+    known: NDArray[np.bool_]  # [q]
+
+
+@dataclass
+class Path:
+    """Where the tokens of an answer have led so far: in the automaton, in or behind the reasoning, and to which connectors."""
+
+    program: Program
+    word_state: int
+    in_reasoning: bool
+    length: int = 0
+    connector: list[int] = field(default_factory=list)
+    previous: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rules = self.program.rules
+        self.connector = self.connector or [0] * len(rules)
+        self.previous = self.previous or [False] * len(rules)
+        self._walk = Walk(self.program)
+        self._since = [_members(rule.since) for rule in rules]
+        self._before = [_members(rule.previous) for rule in rules]
+
+    def follow(self, tokens: Sequence[int]) -> Path:
+        """Go on with these tokens."""
+        for token in tokens:
+            for rule, members in enumerate(self._since):
+                if _hit(members, self.word_state, token):
+                    self.connector[rule] = self.length
+            self.previous = [_hit(members, self.word_state, token) for members in self._before]
+            self.word_state, self.in_reasoning = self._walk.step(token, self.word_state, self.in_reasoning)
+            self.length += 1
+        return self
+
+    def inherit(self, past: Past) -> Inherited:
+        """What a branch from here takes over, given the records of all these tokens. Raises ValueError when some are missing."""
+        if len(past.entropy) != self.length:
+            raise ValueError(f"{self.length} tokens, but records of {len(past.entropy)}")
+        rules = self.program.rules
+        return Inherited(
+            fired=past.fired.sum(axis=0, dtype=np.int64).tolist(),
+            connector=list(self.connector),
+            previous=list(self.previous),
+            held=past.held.sum(axis=0, dtype=np.float64).tolist(),
+            placed=past.placed.sum(axis=0, dtype=np.float64).tolist(),
+            history=np.bincount(bins_of(past.entropy[past.known]), minlength=HISTORY_BINS).astype(np.int32).tobytes(),
+            sums=_sums(past.confidence).tobytes() if any(rule.window for rule in rules) else b"",
+        )
+
+
+def bins_of(entropy: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which of HISTORY_BINS an entropy (nats) lies in."""
+    return np.searchsorted(BIN_EDGES_NATS, entropy, side="right")
+
+
+def _sums(confidence: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Running sums as slots.Window keeps them: the sum before position p at p modulo MOST_WINDOW + 1."""
+    running = np.concatenate(([0.0], np.cumsum(confidence, dtype=np.float64)))
+    sums = np.zeros(MOST_WINDOW + 1)
+    kept = np.arange(max(0, len(running) - (MOST_WINDOW + 1)), len(running))
+    sums[kept % (MOST_WINDOW + 1)] = running[kept]
+    return sums
+
+
+def _members(chosen: TokenSet) -> frozenset[tuple[int, int]]:
+    return frozenset(zip(chosen.states, chosen.tokens, strict=True))
+
+
+def _hit(members: frozenset[tuple[int, int]], state: int, token: int) -> bool:
+    return bool(members) and ((state, token) in members or (ANY_STATE, token) in members)

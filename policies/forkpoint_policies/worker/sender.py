@@ -1,0 +1,238 @@
+"""The record of each step, and the channel that carries it from the worker to the server.
+
+A message is three frames: a Header, the rows as int32 [n, 8 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
+handle, position, last token, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per
+rule; where a policy branches, 1 + 2 R more: kernel.Record.inherited. Columns of an alternative: the row it belongs to, k token ids,
+k probabilities as float32 bits, negative where the policy took the token away.
+
+Nothing ever waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+import zmq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forkpoint_policies.kernel.step import DRAFT, Record
+
+from .payload import Instruction
+
+logger = logging.getLogger(__name__)
+
+MOST_STEPS_WAITING = 4096
+LOOK_EVERY_SECONDS = 0.004
+MOST_MESSAGES_WAITING = 10_000
+SIGNALS = 4  # columns of a record's numbers before those of its rules
+POSITION, LAST_TOKEN, FLAGS = 1, 2, 3  # columns of a row, after its handle
+HEAD_COLUMNS = 4 + SIGNALS
+
+
+class Header(msgspec.Struct, frozen=True):
+    """How to read the two arrays, and the seconds that the step took on the worker's host."""
+
+    rows: int
+    columns: int
+    rules: int
+    detailed: int
+    alternatives: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Records as they were sent, [n, 8 + R] int32 or wider, and what their columns mean."""
+
+    values: NDArray[np.int32]
+    rules: int
+
+    @property
+    def handle(self) -> NDArray[np.int32]:
+        return self.values[:, 0]
+
+    @property
+    def position(self) -> NDArray[np.int32]:
+        return self.values[:, POSITION]
+
+    @property
+    def flags(self) -> NDArray[np.int32]:
+        return self.values[:, FLAGS]
+
+    @property
+    def numbers(self) -> NDArray[np.float32]:
+        """[n, 4 + R], as in kernel.Record."""
+        return self.values[:, FLAGS + 1 : HEAD_COLUMNS + self.rules].view(np.float32)
+
+    @property
+    def inherited(self) -> NDArray[np.float32]:
+        """[n, 1 + 2 R], as in kernel.Record; zeros where no policy of the batch branches."""
+        found = self.values[:, HEAD_COLUMNS + self.rules :].view(np.float32)
+        return found if found.shape[1] else np.zeros((len(found), 1 + 2 * self.rules), np.float32)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The records of one step as the server reads them."""
+
+    rows: Rows
+    detailed: NDArray[np.int32]  # [m], which rows the alternatives belong to
+    alternatives: NDArray[np.int32]  # [m, k]
+    probabilities: NDArray[np.float32]  # [m, k]
+    seconds: float
+
+
+def encode(rows: NDArray[np.int32], details: NDArray[np.int32], rules: int, seconds: float) -> list[bytes]:
+    """The frames of a message; `rows` and `details` with the columns named above."""
+    header = Header(len(rows), rows.shape[1], rules, len(details), (details.shape[1] - 1) // 2, seconds)
+    return [msgspec.msgpack.encode(header), rows.tobytes(), details.tobytes()]
+
+
+def decode(frames: Sequence[bytes]) -> Batch:
+    """Read a message. Raises ValueError when it is not one."""
+    if len(frames) != 3:
+        raise ValueError(f"a message has 3 frames, not {len(frames)}")
+    header = msgspec.msgpack.decode(frames[0], type=Header)
+    rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, header.columns)
+    details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, 1 + 2 * header.alternatives)
+    return Batch(
+        rows=Rows(rows, header.rules),
+        detailed=details[:, 0],
+        alternatives=details[:, 1 : 1 + header.alternatives],
+        probabilities=details[:, 1 + header.alternatives :].view(np.float32),
+        seconds=header.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where the rows of a layout report to: a handle per row, and the rows that belong to each address."""
+
+    handles: Tensor  # [n] int32, on the host
+    drafts: NDArray[np.int32]  # [n], DRAFT for each row after draft tokens, else 0
+    rows_of: dict[str, NDArray[np.int64]]
+    detailed: NDArray[np.int32]  # [m]
+
+    @staticmethod
+    def of(instructions: Sequence[Instruction], offsets: Sequence[int] = ()) -> Destinations:
+        """Where the rows with these instructions report to; `offsets` are how many draft tokens each row comes after."""
+        rows_of: dict[str, list[int]] = {}
+        for row, instruction in enumerate(instructions):
+            if instruction.address:
+                rows_of.setdefault(instruction.address, []).append(row)
+        return Destinations(
+            handles=torch.tensor([instruction.handle for instruction in instructions], dtype=torch.int32),
+            drafts=np.where(np.array(offsets or [0] * len(instructions)) > 0, DRAFT, 0).astype(np.int32),
+            rows_of={address: np.array(rows) for address, rows in rows_of.items()},
+            detailed=np.array([row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32),
+        )
+
+
+@dataclass(frozen=True)
+class _Step:
+    rows: Tensor
+    rules: int
+    details: Tensor | None
+    ready: torch.cuda.Event | None
+    destinations: Destinations
+    seconds: float
+
+
+class Sender:
+    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no room.
+
+    The thread looks for what is there every few milliseconds, rather than being woken at each step: that would hand it Python's
+    lock in the middle of one.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._waiting: deque[_Step] = deque()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def report(self, record: Record, destinations: Destinations, seconds: float) -> None:
+        """Copy a record to the host without waiting for it, and queue it."""
+        if self._thread is None:  # started late: a processor may be made before its process forks
+            self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
+            self._thread.start()
+        heads = torch.stack((record.position, record.last_token, record.flags), dim=1).int()
+        numbers = (record.numbers,) if record.inherited is None else (record.numbers, record.inherited)
+        rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
+        details = None
+        if record.alternatives is not None and record.probabilities is not None:
+            details = torch.cat((record.alternatives.int(), record.probabilities.view(torch.int32)), dim=1)
+        ready = None
+        if rows.is_cuda:
+            rows = rows.to("cpu", non_blocking=True)
+            details = details.to("cpu", non_blocking=True) if details is not None else None
+            ready = torch.cuda.Event()
+            ready.record()
+        if len(self._waiting) < MOST_STEPS_WAITING:
+            self._waiting.append(_Step(rows, record.numbers.shape[1] - SIGNALS, details, ready, destinations, seconds))
+        else:
+            self.lost += len(rows)
+
+    def close(self) -> None:
+        """Send what is waiting, then stop."""
+        if self._thread is not None:
+            self._ending.set()
+            self._thread.join(timeout=5)
+            self._thread = None
+            self._ending.clear()
+
+    def _run(self) -> None:
+        context = zmq.Context()
+        sockets: dict[str, zmq.Socket[bytes]] = {}
+        try:
+            ending = False
+            while not ending:
+                ending = self._ending.wait(LOOK_EVERY_SECONDS)
+                self._send_waiting(context, sockets)
+        finally:
+            context.destroy(linger=200)
+
+    def _send_waiting(self, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+        while self._waiting:
+            step = self._waiting.popleft()
+            try:
+                self._send(step, context, sockets)
+            except Exception:  # telemetry must never take the worker down
+                self.lost += len(step.rows)
+                logger.exception("forkpoint: a telemetry record could not be sent")
+
+    def _send(self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+        if step.ready is not None:
+            step.ready.synchronize()
+        handles = step.destinations.handles.numpy()
+        rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
+        rows[:, FLAGS] |= step.destinations.drafts
+        for address, own in step.destinations.rows_of.items():
+            if address not in sockets:
+                sockets[address] = socket = context.socket(zmq.PUSH)
+                socket.setsockopt(zmq.SNDHWM, MOST_MESSAGES_WAITING)
+                socket.setsockopt(zmq.LINGER, 200)
+                socket.connect(address)
+            details = _details_of(step, own)
+            try:
+                sockets[address].send_multipart(encode(rows[own], details, step.rules, step.seconds), zmq.NOBLOCK)
+            except zmq.Again:
+                self.lost += len(own)
+
+
+def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The alternatives of these rows, numbered by their place among them."""
+    if step.details is None:
+        return np.zeros((0, 1), np.int32)
+    place = {int(row): number for number, row in enumerate(own)}
+    kept = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
+    details = step.details.numpy()[[number for number, _ in kept]]
+    return np.concatenate((np.array([[row] for _, row in kept], np.int32).reshape(-1, 1), details), axis=1)

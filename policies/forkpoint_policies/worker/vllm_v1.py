@@ -1,0 +1,88 @@
+"""The adapter to vLLM's V1 model runner: state by persistent-batch index, moved by `update_state`."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+from vllm.config import VllmConfig
+from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_initialized
+from vllm.sampling_params import SamplingParams
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
+
+from forkpoint_policies.kernel.batch import Layout
+from forkpoint_policies.kernel.signals import warm_up
+from forkpoint_policies.kernel.step import Rows, step
+
+from .payload import Instruction
+from .request_slots import Assignment, Desk, Seat
+from .sender import Destinations, Sender
+
+
+class PolicyProcessor(LogitsProcessor):
+    """Applies the policy of each request that carries an Instruction; rows without one cost nothing."""
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        slots = vllm_config.scheduler_config.max_num_seqs
+        self._desk = Desk(slots, vllm_config.model_config.get_vocab_size(), device)
+        self._device = device
+        self._free = list(range(slots))
+        self._at: dict[int, tuple[Assignment, list[int]]] = {}  # batch index -> request and its growing list of tokens
+        self._batch: tuple[Layout, Destinations, list[list[int]]] | None = None
+        self._sender = Sender()
+        warm_up(device.type)
+        # every rank computes the same decisions; one tells of them
+        self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        if batch_update is None:
+            return
+        self._batch = None
+        for index in batch_update.removed:
+            self._remove(index)
+        for index, params, _, generated in batch_update.added:
+            self._remove(index)
+            self._add(index, params, generated)
+        for source, target, direction in batch_update.moved:
+            moving, staying = self._at.pop(source, None), self._at.pop(target, None)
+            if moving is not None:
+                self._at[target] = moving
+            if staying is not None and direction == MoveDirectionality.SWAP:
+                self._at[source] = staying
+            elif staying is not None:
+                self._release(staying[0])
+
+    def apply(self, logits: Tensor) -> Tensor:
+        if not self._at:
+            return logits
+        begun = time.perf_counter()
+        if self._batch is None:
+            indices = sorted(self._at)
+            layout, destinations = self._desk.layout([Seat(index, self._at[index][0]) for index in indices], len(logits))
+            self._batch = layout, destinations, [self._at[index][1] for index in indices]
+        layout, destinations, generated = self._batch
+        # V1 hands out tokens as Python lists only, so the last of each is fetched here; the kernel takes it from there
+        last = torch.tensor([tokens[-1] if tokens else 0 for tokens in generated], device=self._device)
+        position = torch.tensor([len(tokens) for tokens in generated], device=self._device)
+        record = step(self._desk.slots, Rows(layout, position, last), logits)
+        if self._reports and destinations.rows_of:
+            self._sender.report(record, destinations, time.perf_counter() - begun)
+        return logits
+
+    def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:
+        instruction = Instruction.of(params.extra_args)
+        if instruction is not None:
+            assignment = self._desk.admit(self._free.pop(), instruction, params.temperature, generated)
+            self._at[index] = assignment, generated
+
+    def _remove(self, index: int) -> None:
+        if index in self._at:
+            self._release(self._at.pop(index)[0])
+
+    def _release(self, assignment: Assignment) -> None:
+        self._desk.dismiss(assignment.slot)
+        self._free.append(assignment.slot)

@@ -1,0 +1,61 @@
+"""A model's entropy profile, as `forkpoint calibrate` measured it and the store keeps it: where this model's forks begin."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from forkpoint_policies.spec import PolicyError
+
+Nats = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class EntropyProfile(BaseModel):
+    """`fork_threshold` is the 80th percentile of the entropies, in nats, of `tokens` tokens that the model wrote.
+
+    `interval` holds it at 95 %. `share_below_0_01` is the share of tokens below 0.01 nats, `mean_reasoning_tokens` the mean length
+    of an answer's reasoning, and `prompts_digest` says which prompts were asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(max_length=512)]
+    fork_threshold: Nats
+    interval: tuple[Nats, Nats]
+    share_below_0_01: Share
+    tokens: Annotated[int, Field(ge=1, lt=2**63, strict=True)]
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    prompts_digest: Annotated[str, Field(min_length=1, max_length=128)]
+    prompts: Annotated[int, Field(ge=1, lt=2**63, strict=True)] | None = None
+    answers: Annotated[int, Field(ge=1, lt=2**63, strict=True)] | None = None
+    mean_reasoning_tokens: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> EntropyProfile:
+        low, high = self.interval
+        if not low <= self.fork_threshold <= high:
+            raise ValueError(f"interval: [{low:g}, {high:g}] must hold the fork_threshold {self.fork_threshold:g}")
+        return self
+
+
+def parse_profile(body: Any) -> EntropyProfile:
+    """Read a profile. Raises PolicyError with the field that is wrong."""
+    if not isinstance(body, dict):
+        raise PolicyError(
+            "body", "must be an object with model, fork_threshold, interval, share_below_0_01, tokens, prompts_digest"
+        )
+    try:
+        return EntropyProfile.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            field, colon, message = said.partition(": ")
+            raise (PolicyError(field, message) if colon else PolicyError("body", said)) from None
+        field = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            said = f"is not part of a calibration; one can write {', '.join(EntropyProfile.model_fields)}"
+        raise PolicyError(field, "is missing" if first["type"] == "missing" and len(first["loc"]) == 1 else said) from None

@@ -1,0 +1,59 @@
+"""The served model's fork threshold: the stored calibration's, or without one that of another model. It never drifts by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, PolicyError
+from forkpoint_server.store.calibrations import read_calibration, write_calibration
+
+from .profile import EntropyProfile, parse_profile
+
+NOT_CALIBRATED = (
+    f"this model's fork threshold is not calibrated; {DEFAULT_FORK_THRESHOLD_NATS} nats is used, that of another model "
+    "(forkpoint calibrate measures it)"
+)
+
+
+class Threshold:
+    """`model` is the model itself, a path or a repository: what it is served as may mean another one tomorrow.
+
+    `names` are those under which it is served now.
+    """
+
+    def __init__(self, database: Engine, model: str, names: Callable[[], Sequence[str]]) -> None:
+        self._database = database
+        self._model = model
+        self.names = names
+        self.profile: EntropyProfile | None = None
+
+    def read(self) -> None:
+        """Take what is stored; called once, at the start. Raises PolicyError where that is no calibration."""
+        stored = read_calibration(self._database, self._model)
+        self.profile = None if stored is None else parse_profile(stored)
+
+    def write(self, profile: EntropyProfile) -> None:
+        """Store a calibration; it is in use when this returns. Raises PolicyError when it is another model's."""
+        names = self.names()
+        if profile.model not in names:
+            raise PolicyError("model", f"is {profile.model!r}; this server keeps the calibration of {', '.join(names)}")
+        write_calibration(self._database, self._model, profile.model_dump(mode="json"))
+        self.profile = profile
+
+    @property
+    def nats(self) -> float:
+        return DEFAULT_FORK_THRESHOLD_NATS if self.profile is None else self.profile.fork_threshold
+
+    def warnings(self) -> list[str]:
+        """What a user should know of it."""
+        return [NOT_CALIBRATED] if self.profile is None else []
+
+    def told(self) -> dict[str, Any]:
+        """As `GET /v1/calibration` tells it."""
+        if self.profile is not None:
+            return {"object": "calibration", "calibrated": True, **self.profile.model_dump(mode="json")}
+        default = {"model": self.names()[0], "fork_threshold": self.nats, "warning": NOT_CALIBRATED}
+        return {"object": "calibration", "calibrated": False, **default}

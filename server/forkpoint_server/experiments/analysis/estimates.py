@@ -1,0 +1,173 @@
+"""Means per request and their differences between arms, with variances clustered by unit.
+
+A mean is a ratio: the sum of all sums over the number of all requests. It is linearised (the delta method): a unit moves it by
+(its sum - the mean x its requests) / all requests, and the variance is the sum of these influences' squares. Units may differ in
+size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sums import Sums
+
+FEWEST_UNITS = 100
+"""Of each arm, before anything is said with certainty."""
+
+FEWEST_EFFECTIVE_UNITS = 20.0
+"""Of each arm: units over the kurtosis of their influences. Of a rare event this is how many have come, or would come by the rate
+of both arms; of sums that one unit dominates it is about one. Below this a sum is not yet near a normal distribution."""
+
+ROUNDING = 1e-12
+"""Of a sum: what is closer to it than this is it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean or a difference; `variance` is that of `value`, `requests` its clock. With a `reason`, nothing is certain yet."""
+
+    value: float | None
+    variance: float
+    requests: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The usable entries of an arm, with their periods and units counted from 0."""
+
+    requests: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    units: NDArray[np.int64] | None
+    unit_count: int
+    periods: NDArray[np.int64]
+
+    def by_period(self, values: NDArray[np.float64], periods: int) -> NDArray[np.float64]:
+        return np.bincount(self.periods, values, periods).astype(np.float64)
+
+    def by_unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values if self.units is None else np.bincount(self.units, values, self.unit_count).astype(np.float64)
+
+
+def _entries(sums: Sums, scale: float, among: NDArray[np.int64] | None = None) -> _Entries:
+    """The entries in the periods of `among`, in one period without; sums over `scale`, against overflow."""
+    keep, periods = sums.usable, None
+    if among is not None and sums.periods is not None:
+        keep = keep & np.isin(sums.periods, among)
+        periods = np.searchsorted(among, sums.periods[keep])
+    units, count = None, int(np.count_nonzero(keep))
+    if periods is None:
+        periods = np.zeros(count, np.int64)
+    if sums.units is not None:
+        numbers, units = np.unique(sums.units[keep], return_inverse=True)
+        count = numbers.size
+    return _Entries(sums.requests[keep], sums.sums[keep] / scale, units, count, periods)
+
+
+def _scale(*of: Sums) -> float:
+    largest = max((float(np.abs(sums.sums[sums.usable]).max(initial=0.0)) for sums in of), default=0.0)
+    return largest or 1.0
+
+
+def unit_count(sums: Sums) -> int:
+    """The units with a value."""
+    return _entries(sums, 1.0).unit_count
+
+
+def estimate_mean(sums: Sums) -> Estimate:
+    """The mean of one arm's requests."""
+    scale = _scale(sums)
+    entries = _entries(sums, scale)
+    requests = float(entries.requests.sum())
+    if not requests:
+        return Estimate(None, math.nan, 0.0, "no values yet")
+    mean = float(entries.sums.sum()) / requests
+    influence = _influence(entries, np.array([mean]), np.array([1 / requests]))
+    variance = _variance(influence) * scale * scale
+    reason = _too_few(entries.unit_count, effective_units(influence))
+    return Estimate(mean * scale, variance, requests, reason or _unusable(mean * scale, variance))
+
+
+def estimate_difference(arm: Sums, control: Sums) -> Estimate:
+    """The mean of an arm's requests less that of the control's, within each period, weighted by what the periods can tell.
+
+    A period weighs n_arm x n_control / (n_arm + n_control), which is 0 where one of them has no requests. The clock is four times
+    their sum: all requests, where both arms have as many. Raises ValueError where only one of them tells its periods.
+    """
+    scale = _scale(arm, control)
+    among = _common_periods(arm, control)
+    ours, theirs = _entries(arm, scale, among), _entries(control, scale, among)
+    if not among.size:
+        apart = arm.usable.any() and control.usable.any()
+        return Estimate(None, math.nan, 0.0, "no period in which both arms have values" if apart else "no values yet")
+    count = among.size
+    n_ours, n_theirs = ours.by_period(ours.requests, count), theirs.by_period(theirs.requests, count)
+    s_ours, s_theirs = ours.by_period(ours.sums, count), theirs.by_period(theirs.sums, count)
+    overlap = n_ours * n_theirs / (n_ours + n_theirs)
+    weights = overlap / overlap.sum()
+    value = float(weights @ (s_ours / n_ours - s_theirs / n_theirs))
+    own = [_influence(one, s / n, weights / n) for one, n, s in ((ours, n_ours, s_ours), (theirs, n_theirs, s_theirs))]
+    common = (s_ours + s_theirs) / (n_ours + n_theirs)
+    pooled = np.concatenate([_influence(one, common, weights / np.sqrt(n_ours * n_theirs)) for one in (ours, theirs)])
+    variance = sum(_variance(influence) for influence in own)
+    fewest = min(ours.unit_count, theirs.unit_count)
+    effective = min(effective_units(influence) for influence in own)
+    if effective < FEWEST_EFFECTIVE_UNITS:
+        # An arm's own values do not tell its variance: a rare event that it has not seen yet is no certainty that there are none.
+        variance = max(variance, _variance(pooled))
+        effective = effective_units(pooled) * fewest / pooled.size
+    variance *= scale * scale
+    reason = _too_few(fewest, effective) or _unusable(value * scale, variance)
+    return Estimate(value * scale, variance, 4 * float(overlap.sum()), reason)
+
+
+def _common_periods(arm: Sums, control: Sums) -> NDArray[np.int64]:
+    if not (arm.usable.any() and control.usable.any()):
+        return np.empty(0, np.int64)
+    if arm.periods is None and control.periods is None:
+        return np.zeros(1, np.int64)
+    if arm.periods is None or control.periods is None:
+        raise ValueError("of two arms that are compared both say in which periods their requests came, or neither")
+    return np.intersect1d(arm.periods[arm.usable], control.periods[control.usable])
+
+
+def _influence(entries: _Entries, means: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[units] how much each unit moves the estimate away from these means [periods], in entries that weigh so [periods]."""
+    apart = entries.sums - means[entries.periods] * entries.requests
+    apart[np.abs(apart) <= ROUNDING * np.abs(entries.sums)] = 0.0  # else equal values would seem to vary, by a little
+    return entries.by_unit(apart * weights[entries.periods])
+
+
+def _variance(influence: NDArray[np.float64]) -> float:
+    """Of the sum of the influences [units]; not a number for one unit."""
+    count = influence.size
+    return float(influence @ influence) * count / (count - 1) if count > 1 else math.nan
+
+
+def effective_units(influence: NDArray[np.float64]) -> float:
+    """How many units of equal influence would leave the sum as far from a normal distribution; 0 where none has any."""
+    largest = float(np.abs(influence).max(initial=0.0))
+    if not largest:
+        return 0.0
+    squares = (influence / largest) ** 2
+    return float(squares.sum()) ** 2 / float(squares @ squares)
+
+
+def _too_few(units: int, effective: float) -> str | None:
+    if units < FEWEST_UNITS:
+        return f"needs {FEWEST_UNITS} units in each arm, and has {units}"
+    if 0 < effective < FEWEST_EFFECTIVE_UNITS:
+        return f"a few units decide: they count like {effective:.1f} equal ones, and {FEWEST_EFFECTIVE_UNITS:g} are needed"
+    return None
+
+
+def _unusable(value: float, variance: float) -> str | None:
+    if not (math.isfinite(value) and math.isfinite(variance)):
+        return "the values are too large to compute with"
+    if not variance:
+        return "all units have the same value"
+    return None

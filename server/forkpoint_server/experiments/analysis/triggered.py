@@ -1,0 +1,94 @@
+"""The triggered analysis: only requests in which a policy could have acted, in its arm and in the control.
+
+Elsewhere the arms do the same, and their difference is noise. It holds if the policy has no part in what is triggered. It has none
+where a request counts from the first position at which a rule would fire: up to there no arm has changed anything. Whether as large
+a share of the requests is triggered in both arms is tested, where the units can be told apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comparisons import describe_arm, describe_difference, finite, p_of
+from .estimates import Estimate, estimate_difference, estimate_mean
+from .sums import NONE, Arm, Sums
+
+ALPHA = 0.01
+"""Of the test whether both arms are triggered alike."""
+
+
+def describe_triggered(arm: Arm, control: Arm, metric: str, alpha: float) -> dict[str, Any] | None:
+    """Both arms' triggered requests, their difference, and what it makes of all requests; None where nothing was triggered.
+
+    `diluted` is the difference times the share of triggered requests, which is taken as known. A failed test of the shares leaves
+    only the means.
+    """
+    ours, theirs = arm.triggered.get(metric, NONE), arm.control_triggered.get(metric, NONE)
+    if not (ours.usable.any() or theirs.usable.any()):
+        return None
+    watched = control.metrics if arm.control_watched is None else arm.control_watched
+    everything = arm.metrics.get(metric, NONE), watched.get(metric, NONE)
+    shares = [_share(one, all_) for one, all_ in zip((ours, theirs), everything, strict=True)]
+    alike = _test(shares[0], shares[1])
+    estimate = estimate_difference(ours, theirs)
+    if alike["passed"] is False:
+        estimate = Estimate(
+            None, float("nan"), 0.0, "the arms are not triggered alike, so their triggered requests cannot be compared"
+        )
+    means = {"arm": describe_arm(ours, alpha), "control": describe_arm(theirs, alpha)}
+    difference = describe_difference(estimate, means["control"]["mean"], alpha)
+    share = _requests(ours, theirs) / max(_requests(*everything), 1.0)
+    diluted = {
+        "share": finite(min(share, 1.0)),
+        "estimate": _times(difference["estimate"], share),
+        "interval": difference["interval"] and [_times(end, share) for end in difference["interval"]],
+    }
+    return {**means, **difference, "diluted": diluted, "alike": alike}
+
+
+def _test(ours: Sums | None, theirs: Sums | None) -> dict[str, Any]:
+    """Whether as large a share is triggered in both arms; `passed` is None where it cannot be tested."""
+    if ours is None or theirs is None:
+        return {"passed": None, "p_value": None, "shares": None}
+    p_value = p_of(estimate_difference(ours, theirs))
+    return {"passed": p_value > ALPHA, "p_value": p_value, "shares": [finite(estimate_mean(one).value) for one in (ours, theirs)]}
+
+
+def _share(triggered: Sums, everything: Sums) -> Sums | None:
+    """How many of each unit's requests are triggered, as sums over all its requests; None where the units cannot be matched."""
+    if (triggered.units is None) != (everything.units is None) or (triggered.periods is None) != (everything.periods is None):
+        return None
+    keys = [_keys(one) for one in (everything, triggered)]
+    if keys[0] is None or keys[1] is None:
+        return None
+    entries, places = np.unique(np.concatenate([keys[0], keys[1]]), axis=0, return_inverse=True)
+    of_all, of_triggered = np.split(places.ravel(), [len(keys[0])])
+    requests = np.bincount(of_all, everything.requests[everything.usable], len(entries)).astype(np.float64)
+    sums = np.bincount(of_triggered, triggered.requests[triggered.usable], len(entries)).astype(np.float64)
+    periods = None if everything.periods is None else entries[:, 1]
+    return Sums(requests, sums, None if everything.units is None else entries[:, 0], periods)
+
+
+def _keys(sums: Sums) -> NDArray[np.int64] | None:
+    """[usable entries, 2] unit and period of each. Where units have no numbers, but one request each, they are numbered here."""
+    periods = np.zeros(sums.requests.size, np.int64) if sums.periods is None else sums.periods
+    periods = periods[sums.usable]
+    if sums.units is not None:
+        return np.stack([sums.units[sums.usable], periods], axis=1)
+    if np.any(sums.requests[sums.usable] != 1):
+        return None
+    order = np.argsort(periods, kind="stable")
+    units = np.empty_like(order)
+    units[order] = np.arange(order.size) - np.searchsorted(periods[order], periods[order])
+    return np.stack([units, periods], axis=1)
+
+
+def _requests(*of: Sums) -> float:
+    return sum(float(sums.requests[sums.usable].sum()) for sums in of)
+
+
+def _times(value: float | None, share: float) -> float | None:
+    return None if value is None else finite(value * share)

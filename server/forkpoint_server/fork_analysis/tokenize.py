@@ -1,0 +1,197 @@
+"""A given text as the model sees it: rendered and tokenised by vLLM, and split where the model would have begun to write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
+from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
+
+from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.program import NO_TOKEN
+from forkpoint_policies.spec import PolicyError
+
+from .request import Asked
+
+
+class RenderingError(ValueError):
+    """vLLM's own answer to what it will not render, such as an unknown model."""
+
+    def __init__(self, response: ErrorResponse) -> None:
+        super().__init__(response.error.message)
+        self.response = response
+
+
+@dataclass(frozen=True)
+class Text:
+    """The tokens that the model was given, and those that it wrote or might have written."""
+
+    prompt: list[int]
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns what was asked into tokens, by vLLM's own tokenisation route for the served model."""
+
+    tokenization: ServingTokenization
+    target: Target
+    stops: frozenset[int]
+    request: Request
+
+    async def read(self, asked: Asked) -> Text:
+        """The text. Raises PolicyError for what is no text of this model, and RenderingError with what vLLM says."""
+        self._check_length(asked)
+        text = await (self._plain(asked) if asked.messages is None else self._chat(asked, asked.messages))
+        field = "completion" if asked.messages is None else "messages"
+        if not text.prompt:
+            raise PolicyError("prompt", "is empty; a text needs at least one token to begin after")
+        if not text.tokens:
+            raise PolicyError(field, "has an empty text to measure; the last one must have at least one token")
+        longest = self.tokenization.model_config.max_model_len
+        if len(text.prompt) + len(text.tokens) > longest:
+            raise PolicyError(
+                field,
+                f"is too long: {len(text.prompt)} tokens of prompt and {len(text.tokens)} of text are "
+                f"{len(text.prompt) + len(text.tokens)}, and the model's context is {longest} tokens",
+            )
+        return text
+
+    def _check_length(self, asked: Asked) -> None:
+        """What cannot fit, however it is written in tokens, is not tokenised at all: that would take long."""
+        longest = max(map(len, self.target.vocabulary.tokens)) * self.tokenization.model_config.max_model_len
+        given = {"prompt": asked.prompt, "completion": asked.completion, "messages": asked.messages}
+        for field, one in given.items():
+            if (size := _bytes(one)) > longest:
+                raise PolicyError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
+
+    async def _plain(self, asked: Asked) -> Text:
+        prompt, completion = asked.prompt, asked.completion
+        if isinstance(prompt, str):
+            prompt = await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt=prompt)) if prompt else []
+        else:
+            await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt="x"))  # is there such a model?
+        tokens = await self._encode(completion) if isinstance(completion, str) else completion or []
+        for field, given in (("prompt", prompt or []), ("completion", tokens)):
+            wrong = next((token for token in given if token >= self.target.vocabulary.size), None)
+            if wrong is not None:
+                raise PolicyError(field, f"holds {wrong}; the served model's tokens end at {self.target.vocabulary.size - 1}")
+        return Text(list(prompt or []), list(tokens))
+
+    async def _chat(self, asked: Asked, messages: list[dict[str, Any]]) -> Text:
+        if not messages or messages[-1].get("role") != "assistant":
+            said = f"is the {messages[-1].get('role')}'s" if messages else "is missing"
+            raise PolicyError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
+        for number, message in enumerate(messages):
+            _check_parts(message, f"messages[{number}].content")
+        *before, last = messages
+        prompt = await self._rendered(asked, before, add_generation_prompt=True)
+        content, reasoning = _content(last), _reasoning(last)
+        if content or last.get("tool_calls"):  # else the template would close what was cut off
+            whole = await self._rendered(asked, messages, add_generation_prompt=False)
+            written = await self._after(prompt, whole)
+            if written is not None and (not reasoning or await self._has_reasoning(asked, before, last, whole)):
+                return Text(prompt, self._ended(written))
+        return Text(prompt, await self._encode(self._put_together(prompt, reasoning, content)))
+
+    async def _has_reasoning(self, asked: Asked, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]) -> bool:
+        """Whether the template wrote the reasoning: without it, it writes something else."""
+        without = {name: value for name, value in last.items() if name not in _REASONING}
+        return list(whole) != await self._rendered(asked, [*before, without], add_generation_prompt=False)
+
+    async def _rendered(self, asked: Asked, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> list[int]:
+        if not messages:
+            raise PolicyError("messages", "holds nothing before the assistant's text; there must be a message that it answers")
+        options = {"tools": asked.tools, "chat_template_kwargs": asked.chat_template_kwargs}
+        try:
+            request = TokenizeChatRequest.model_validate(
+                {"model": asked.model, "messages": messages, "add_generation_prompt": add_generation_prompt, **options}
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            raise PolicyError(".".join(map(str, first["loc"])) or "messages", first["msg"]) from None
+        return await self._tokens(request)
+
+    async def _tokens(self, request: TokenizeChatRequest | TokenizeCompletionRequest) -> list[int]:
+        answer = await self.tokenization.create_tokenize(request, self.request)
+        if isinstance(answer, ErrorResponse):
+            raise RenderingError(answer)
+        return answer.tokens
+
+    async def _after(self, prompt: Sequence[int], whole: Sequence[int]) -> list[int] | None:
+        """What the template wrote after the prompt; None where it began otherwise, without the marker of a reasoning, say."""
+        if list(whole[: len(prompt)]) == list(prompt):
+            return list(whole[len(prompt) :])
+        beginning, text = self._decode(prompt), self._decode(whole)
+        return await self._encode(text[len(beginning) :]) if text.startswith(beginning) else None
+
+    def _ended(self, tokens: list[int]) -> list[int]:
+        """Without what templates write behind the token that ends a message: no model writes that."""
+        last = next((place for place in range(len(tokens) - 1, -1, -1) if tokens[place] in self.stops), None)
+        return tokens if last is None else tokens[: last + 1]
+
+    def _put_together(self, prompt: Sequence[int], reasoning: str, content: str) -> str:
+        """As the model writes it: the reasoning, the marker of its end, the answer, and its end. A cut-off text stays one."""
+        start, end = self.target.reasoning_start, self.target.reasoning_end
+        if reasoning and NO_TOKEN in (start, end):
+            raise PolicyError(
+                "messages",
+                "the last one has a reasoning, but the served model's chat template does not write it, and the server was started "
+                "without --reasoning-parser; put the whole text into `content`",
+            )
+        opened = next((token == start for token in reversed(prompt) if token in (start, end)), False) if start != end else False
+        marker = self._decode([start]) if start != NO_TOKEN else ""
+        text = content
+        if reasoning:
+            text = f"{'' if opened else marker}{reasoning}{self._decode([end]) + content if content else ''}"
+        elif opened and content.startswith(marker):
+            text = content.removeprefix(marker)
+        closing = self._decode([self.target.stop]) if content and self.target.stop != NO_TOKEN else ""
+        return text + closing if text else ""
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return b"".join(self.target.vocabulary.tokens[token] for token in tokens).decode(errors="replace")
+
+    async def _encode(self, text: str) -> list[int]:
+        assert self.target.encode is not None
+        return await asyncio.to_thread(self.target.encode, text)
+
+
+_REASONING = ("reasoning", "reasoning_content")
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    for name in _REASONING:
+        value = message.get(name)
+        if value is not None and not isinstance(value, str):
+            raise PolicyError(f"messages.{name}", "must be a text")
+        if value:
+            return str(value)
+    return ""
+
+
+def _bytes(text: str | Sequence[Any] | None) -> int:
+    """Of a text, or of messages with all that they hold; a list of tokens is counted by vLLM's own limit."""
+    if isinstance(text, str):
+        return len(text.encode(errors="replace"))
+    return sum(_bytes(str(value)) for one in text or () if isinstance(one, dict) for value in one.values())
+
+
+def _content(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content or [])
+
+
+def _check_parts(message: dict[str, Any], field: str) -> None:
+    content = message.get("content")
+    if not isinstance(content, str | list | None):
+        raise PolicyError(field, f"must be a text or a list of parts, not {type(content).__name__}")
+    for part in content or [] if not isinstance(content, str) else []:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise PolicyError(field, "holds something other than text; only texts can be measured")

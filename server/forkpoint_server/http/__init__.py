@@ -1,0 +1,1 @@
+"""ASGI middlewares around vLLM's app: one concern each."""

@@ -1,0 +1,1 @@
+"""Which policy a request gets, compiled once for the served model and cached."""

@@ -1,0 +1,1 @@
+"""One request in flight: its context, its tree of choices, its summary, and the recent traces."""

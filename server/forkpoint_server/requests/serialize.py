@@ -1,0 +1,211 @@
+"""What is told of a request's tokens: all of it once it has ended, or what is new of one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from forkpoint_server.traces.receiver import LEAST_EFFECT, Alternatives, Profile, Trace
+
+if TYPE_CHECKING:
+    from forkpoint_policies.compile.vocabulary import Vocabulary
+
+    from .context import Intervention
+    from .tree import Node
+
+OBSERVE = "observe"
+
+
+def report(intervention: Intervention) -> dict[str, Any]:
+    """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
+    traces = intervention.traces
+    profiles = [trace.profile() for trace in traces]
+    tree, texts = intervention.tree, Texts(intervention.target.vocabulary)
+    return {
+        **heading(intervention),
+        "object": "trace",
+        "choices": [_choice(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)],
+        "fork_points": fork_points(intervention, profiles),
+        "intervention_points": [
+            point for trace, profile in zip(traces, profiles, strict=True) for point in _changed(intervention, trace, profile)
+        ],
+        "tree": None if tree is None else tree.told(texts.one),
+        "forkpoint": intervention.summary(),
+    }
+
+
+def heading(intervention: Intervention) -> dict[str, Any]:
+    """What is known from the beginning."""
+    plan, texts = intervention.plan, Texts(intervention.target.vocabulary)
+    return {
+        "id": intervention.response_id or intervention.name,
+        "object": "trace.begun",
+        "policy": plan.policy.name if intervention.named else None,
+        "digest": plan.digest if intervention.named else None,
+        "shadow": intervention.named and plan.policy.shadow,
+        "threshold": intervention.threshold,
+        "prompts": [{"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _prompts(intervention.traces)],
+        "stop_token_ids": sorted(intervention.stops),
+    }
+
+
+def fork_points(intervention: Intervention, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
+    """The tokens above the fork threshold."""
+    return [
+        point
+        for trace, profile in zip(intervention.traces, profiles, strict=True)
+        for point in _forks(intervention, trace, profile)
+    ]
+
+
+class News:
+    """What a listener was told of a running request; `look` tells what is new, with the shapes of the report."""
+
+    def __init__(self, intervention: Intervention) -> None:
+        self._intervention = intervention
+        self._tokens: dict[int, int] = {}
+        self._records: dict[int, tuple[int, int]] = {}
+        self._nodes: dict[int, tuple[Any, ...]] = {}
+
+    def look(self) -> dict[str, Any] | None:
+        """None where nothing is new. A record may come again, and the last one counts; tokens come once."""
+        it = self._intervention
+        choices, forks, changed = [], [], []
+        for trace in it.traces:
+            profile, self._records[trace.handle] = trace.news(self._records.get(trace.handle, (0, 0)))
+            told = self._tokens.get(trace.handle, 0)
+            if len(profile.position) or len(trace.tokens) > told:
+                choices.append(_choice(it, trace, profile, told))
+                forks += _forks(it, trace, profile)
+                changed += _changed(it, trace, profile)
+                self._tokens[trace.handle] = len(trace.tokens)
+        nodes = self._new_nodes()
+        if not choices and not nodes:
+            return None
+        tree = {"nodes": nodes} if nodes else None
+        return {
+            "id": it.name,
+            "object": "trace.delta",
+            "choices": choices,
+            "fork_points": forks,
+            "intervention_points": changed,
+            "tree": tree,
+        }
+
+    def _new_nodes(self) -> list[dict[str, Any]]:
+        """Those that have begun, ended or grown since the last look."""
+        tree, found = self._intervention.tree, []
+        one = Texts(self._intervention.target.vocabulary).one
+        for node in tree.nodes if tree is not None else ():
+            state = _state(node)
+            if self._nodes.get(node.number) != state:
+                self._nodes[node.number] = state
+                found.append(node.told(one))
+        return found
+
+
+class Texts:
+    """What tokens write."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def one(self, token: int) -> str:
+        return self._written(token).decode(errors="replace")
+
+    def whole(self, tokens: Iterable[int]) -> str:
+        return b"".join(map(self._written, tokens)).decode(errors="replace")
+
+    def parts(self, tokens: Sequence[int], begin: int) -> dict[int, str]:
+        """The bytes, in hexadecimal, of those that write no whole characters, by their place from `begin` on."""
+        found = {}
+        for place, token in enumerate(tokens, begin):
+            written = self._written(token)
+            try:
+                written.decode()
+            except UnicodeDecodeError:
+                found[place] = written.hex()
+        return found
+
+    def _written(self, token: int) -> bytes:
+        return self._vocabulary.tokens[token] if token < self._vocabulary.size else b""
+
+
+def alternatives_told(found: Alternatives | None, text: Callable[[int], str]) -> list[dict[str, Any]]:
+    """The likeliest tokens; not `possible` are those that the policy took away."""
+    if found is None:
+        return []
+    return [
+        {"token": text(token), "token_id": token, "probability": round(abs(signed), 4), "possible": signed > 0}
+        for token, signed in zip(found.tokens, found.signed, strict=True)
+    ]
+
+
+def _prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:
+    """Each once: the choices of one share it."""
+    return list({id(trace.prompt): trace.prompt for trace in traces}.values())
+
+
+def _choice(intervention: Intervention, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
+    """The tokens after so many, and these records."""
+    tokens, texts = trace.tokens[told:], Texts(intervention.target.vocabulary)
+    return {
+        "index": trace.choice,
+        "prompt": [id(prompt) for prompt in _prompts(intervention.traces)].index(id(trace.prompt)),
+        "begun": trace.begun,
+        "told": told,
+        "token_ids": tokens,
+        "tokens": [texts.one(token) for token in tokens],
+        "token_bytes": texts.parts(tokens, told),
+        "positions": profile.position.tolist(),
+        "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
+        "in_reasoning": profile.in_reasoning.tolist(),
+        "actions": _fired(intervention, profile),
+    }
+
+
+def _fired(intervention: Intervention, profile: Profile) -> list[list[str]]:
+    """The actions that fired at each place of the profile; none when no policy was asked for."""
+    found: list[list[str]] = [[] for _ in profile.position]
+    if intervention.named:
+        for place, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
+            found[place].append(intervention.plan.actions[rule])
+    return found
+
+
+def _forks(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+    return _points(intervention, trace, profile, (profile.entropy > intervention.threshold).nonzero()[0].tolist())
+
+
+def _changed(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+    """The tokens at which the policy had an effect."""
+    if not intervention.named:
+        return []
+    return _points(intervention, trace, profile, (profile.effect.max(axis=1, initial=0.0) >= LEAST_EFFECT).nonzero()[0].tolist())
+
+
+def _points(intervention: Intervention, trace: Trace, profile: Profile, places: Iterable[int]) -> list[dict[str, Any]]:
+    texts, points, actions = Texts(intervention.target.vocabulary), [], _fired(intervention, profile)
+    for place in places:
+        index = int(profile.position[place])
+        token, fired = trace.tokens[index - trace.begun], actions[place]
+        points.append(
+            {
+                "choice": trace.choice,
+                "index": index,
+                "token": texts.one(token),
+                "entropy": round(float(profile.entropy[place]), 4),
+                "connector": intervention.connectors.family(token),
+                "alternatives": alternatives_told(profile.alternatives.get(index), texts.one),
+                "action": next((action for action in fired if action != OBSERVE), fired[0] if fired else None),
+                "effect": round(float(profile.effect[place].max(initial=0.0)), 4) if intervention.named else 0.0,
+            }
+        )
+    return points
+
+
+def _state(node: Node) -> tuple[Any, ...]:
+    """What of a node may change while it grows."""
+    parent = node.parent
+    passed = parent is not None and node.position < parent.length
+    return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, passed

@@ -1,0 +1,1 @@
+"""What the worker measured for each choice: records received, kept per choice, and turned into text."""

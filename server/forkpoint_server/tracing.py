@@ -1,0 +1,118 @@
+"""OpenTelemetry: the request spans that vLLM emits, with what Forkpoint did to the request.
+
+vLLM ends a span as the request's last token comes, before all of that is known: the span waits here until the response is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.util.types import AttributeValue
+from vllm.tracing import SpanAttributes
+from vllm.tracing.otel import get_span_exporter
+
+if TYPE_CHECKING:
+    from forkpoint_server.requests.context import Intervention
+
+OF_ALL = ("policy", "digest", "shadow", "experiment", "arm")
+"""What the span of each further choice or branch says of its request; the first one's span says all."""
+CONVENTIONAL = {
+    gen_ai_attributes.GEN_AI_USAGE_OUTPUT_TOKENS: "tokens",
+    gen_ai_attributes.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: "reasoning_tokens",
+}
+"""What of the `forkpoint` object has a name in the semantic conventions of generative AI, too."""
+
+
+class RequestSpans(SpanProcessor):
+    """Passes spans on; those of requests that are expected, once it was told what to add to them."""
+
+    def __init__(self, exporting: SpanProcessor) -> None:
+        self._exporting = exporting
+        self._held: dict[str, list[ReadableSpan]] = {}
+
+    def expect(self, request_id: str) -> None:
+        """Hold back the span of an engine request, until `tell`."""
+        self._held.setdefault(request_id, [])
+
+    def tell(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Let the span of an engine request go, with these attributes."""
+        for span in self._held.pop(request_id, ()):
+            self._exporting.on_end(_with(span, attributes))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        held = self._held.get(str((span.attributes or {}).get(SpanAttributes.GEN_AI_REQUEST_ID)))
+        if held is None:
+            self._exporting.on_end(span)
+        else:
+            held.append(span)
+
+    def shutdown(self) -> None:
+        for request_id in list(self._held):
+            self.tell(request_id, {})
+        self._exporting.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._exporting.force_flush(timeout_millis)
+
+
+def export_spans(endpoint: str | None) -> RequestSpans | None:
+    """Take over where vLLM's spans go, before vLLM sets it itself: OpenTelemetry keeps the first. None without an endpoint.
+
+    vLLM's own attempt is then logged by OpenTelemetry as overriding, and has no effect.
+    """
+    if endpoint is None:
+        return None
+    spans = RequestSpans(BatchSpanProcessor(get_span_exporter(endpoint)))
+    provider = TracerProvider(resource=Resource.create({"vllm.instrumenting_module_name": "vllm.llm_engine"}))
+    provider.add_span_processor(spans)
+    trace.set_tracer_provider(provider)
+    return spans
+
+
+def tell_spans(spans: RequestSpans, intervention: Intervention) -> None:
+    """Let a request's spans go, now that its response is complete."""
+    told = intervention.summary()
+    for request_id, choice in intervention.names.items():
+        attributes: dict[str, AttributeValue] = {"forkpoint.choice": choice.choice}
+        if intervention.response_id is not None:
+            attributes[gen_ai_attributes.GEN_AI_RESPONSE_ID] = intervention.response_id
+        if choice is intervention.traces[0]:
+            attributes[gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS] = tuple(intervention.endings)
+            attributes |= span_attributes(told) | {name: told[ours] for name, ours in CONVENTIONAL.items()}
+        else:
+            attributes |= span_attributes({name: told[name] for name in OF_ALL})
+        spans.tell(request_id, attributes)
+
+
+def span_attributes(told: Mapping[str, Any], prefix: str = "forkpoint") -> dict[str, AttributeValue]:
+    """The `forkpoint` object as attributes of a span: numbers and names, `forkpoint.interventions.suppress.fired` within."""
+    found: dict[str, AttributeValue] = {}
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            found |= span_attributes(value, f"{prefix}.{name}")
+        elif isinstance(value, str | bool | int | float):
+            found[f"{prefix}.{name}"] = value
+    return found
+
+
+def _with(span: ReadableSpan, attributes: Mapping[str, AttributeValue]) -> ReadableSpan:
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes={**(span.attributes or {}), **attributes},
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )

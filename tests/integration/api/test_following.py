@@ -1,0 +1,87 @@
+"""`GET /v1/forks/{id}?stream=true`: a request is told of while it runs."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+
+from tests.processes.forkpoint_server import Server
+
+BODY = {"model": "countdown", "messages": [{"role": "user", "content": "Use 3, 7, 2, 5 to make 24."}], "stream": True, "seed": 1}
+PATIENCE_SECONDS = 60
+
+
+def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    for line in response.iter_lines():
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def generating(server: Server, **more: Any) -> AbstractContextManager[httpx.Response]:
+    return httpx.stream("POST", f"{server.api}/chat/completions", json={**BODY, "forks": True, **more}, timeout=PATIENCE_SECONDS)
+
+
+def following(server: Server, response_id: str) -> Generator[dict[str, Any], None, None]:
+    with httpx.stream("GET", f"{server.api}/forks/{response_id}?stream=true", timeout=PATIENCE_SECONDS) as stream:
+        assert stream.raise_for_status().headers["content-type"].startswith("text/event-stream")
+        yield from events(stream)
+
+
+def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
+    told: list[dict[str, Any]] = []
+    with httpx.stream(
+        "POST", f"{server.api}/chat/completions", json={**BODY, "policy": "nowait", "forks": True}, timeout=60
+    ) as stream:
+        chunks = events(stream)
+        response_id = next(chunks)["id"]
+        listening = threading.Thread(target=lambda: told.extend(following(server, response_id)))
+        listening.start()
+        *_, last = chunks
+        listening.join(PATIENCE_SECONDS)
+    begun, *deltas, trace = told
+    assert begun["policy"] == "nowait"
+    assert trace == httpx.get(f"{server.api}/forks/{response_id}").json()
+    assert len(deltas) > 2
+    assert [token for one in deltas for token in one["choices"][0]["token_ids"]] == trace["choices"][0]["token_ids"]
+    measured = {p: e for one in deltas for p, e in zip(one["choices"][0]["positions"], one["choices"][0]["entropies"], strict=True)}
+    assert measured == dict(zip(trace["choices"][0]["positions"], trace["choices"][0]["entropies"], strict=True))
+    assert [point for one in deltas for point in one["intervention_points"]] == trace["intervention_points"]
+    assert last["forkpoint"]["interventions"]["suppress"]["effect"] > 0
+    prompt = httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": BODY["messages"]}).json()["tokens"]
+    assert trace["prompts"][0]["token_ids"] == prompt
+    assert list(following(server, response_id)) == [trace]  # it has ended, so it is told at once
+
+
+def test_a_listener_and_a_client_that_leave(server: Server) -> None:
+    told: list[dict[str, Any]] = []
+    heard = threading.Event()
+
+    def listen() -> None:
+        for event in following(server, response_id):
+            told.append(event)
+            heard.set()
+
+    with generating(server, ignore_eos=True) as stream:
+        chunks = events(stream)
+        response_id = next(chunks)["id"]
+        leaving = following(server, response_id)
+        assert next(leaving)["object"] == "trace.begun"
+        leaving.close()
+        listening = threading.Thread(target=listen)
+        listening.start()
+        assert heard.wait(PATIENCE_SECONDS)
+        assert next(chunks)["id"] == response_id  # it goes on without its first listener
+    listening.join(PATIENCE_SECONDS)
+    assert not listening.is_alive()
+    assert told[-1]["object"] == "trace"  # as far as it came
+    assert 0 < len(told[-1]["choices"][0]["token_ids"]) < 2000
+
+
+def test_an_unknown_id_is_told_of(server: Server) -> None:
+    answer = httpx.get(f"{server.api}/forks/chatcmpl-none?stream=true")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "request_id")

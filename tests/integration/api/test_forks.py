@@ -1,0 +1,256 @@
+"""`POST /v1/forks`: a given text has the entropies that it had when it was generated, and its forks are verified by resampling."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
+from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.processes.forkpoint_server import API_KEY, Server
+
+PUZZLES = [puzzle.prompt for puzzle in held_out_puzzles("hard", 4)]
+TOLERANCE_NATS = 2e-3
+"""In float32: a token is computed with others, or in another batch, than when it was generated."""
+
+SECONDS = 120
+LEFT_SECONDS = 30
+
+
+def post(server: Server, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{server.api}/forks", json=body, timeout=SECONDS)
+
+
+def measured(server: Server, body: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = post(server, body).raise_for_status().json()
+    return found
+
+
+def generated(client: openai.OpenAI, puzzle: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The assistant's message, and the trace of its generation."""
+    response = client.chat.completions.create(
+        model="countdown", messages=[{"role": "user", "content": puzzle}], temperature=1, extra_body={"forks": True},
+        **{"seed": 1, "max_tokens": 600, **options},
+    )  # fmt: skip
+    message = response.choices[0].message
+    trace: dict[str, Any] = client.get(f"/forks/{response.id}", cast_to=dict)
+    reasoning = (message.model_extra or {}).get("reasoning")
+    return {"role": "assistant", "content": message.content, "reasoning": reasoning}, trace
+
+
+def same(found: dict[str, Any], trace: dict[str, Any], tolerance: float = TOLERANCE_NATS) -> None:
+    """A measured text and a generated one have the same tokens, entropies and regions."""
+    one, other = found["choices"][0], trace["choices"][0]
+    assert one["token_ids"] == other["token_ids"]
+    assert one["positions"] == other["positions"]
+    assert one["entropies"] == pytest.approx(other["entropies"], abs=tolerance)
+    assert one["in_reasoning"] == other["in_reasoning"]
+
+
+@pytest.mark.parametrize("number", range(len(PUZZLES)))
+def test_a_text_has_the_entropies_that_it_had_when_it_was_generated(
+    branching_server: Server, branching_client: openai.OpenAI, number: int
+) -> None:
+    message, trace = generated(branching_client, PUZZLES[number])
+    messages = [{"role": "user", "content": PUZZLES[number]}, message]
+    found = measured(branching_server, {"model": "countdown", "messages": messages})
+    same(found, trace)
+    assert found["object"] == "trace"
+    assert found["forkpoint"]["complete"]
+    assert found["cost"]["tokens"] == len(trace["choices"][0]["tokens"])
+    assert [point["index"] for point in found["fork_points"]] == [point["index"] for point in trace["fork_points"]]
+    assert all(point["alternatives"] for point in found["fork_points"])
+    assert branching_client.get(f"/forks/{found['id']}", cast_to=dict) == found
+    assert found["id"].startswith("forks-")
+
+
+def test_prompt_and_completion_as_texts_and_as_tokens(branching_server: Server, branching_client: openai.OpenAI) -> None:
+    message, trace = generated(branching_client, PUZZLES[0])
+    asked = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
+    prompt = httpx.post(f"{branching_server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
+    same(measured(branching_server, {"prompt": prompt, "completion": trace["choices"][0]["token_ids"]}), trace)
+    text = f"<|im_start|>user\n{PUZZLES[0]}<|im_end|>\n<|im_start|>assistant\n<think>"
+    completion = f"{message['reasoning']}</think>{message['content']}<|im_end|>"
+    same(measured(branching_server, {"prompt": text, "completion": completion}), trace)
+
+
+def test_the_generation_prompt_is_not_doubled(branching_server: Server, branching_client: openai.OpenAI) -> None:
+    """The embedded model's ends in the marker that the content may begin with."""
+    message, trace = generated(branching_client, PUZZLES[0])
+    written = f"{message['reasoning']}</think>{message['content']}"
+    for content in (f"<think>{written}", written, [{"type": "text", "text": f"<think>{written}"}]):
+        messages = [{"role": "user", "content": PUZZLES[0]}, {"role": "assistant", "content": content}]
+        same(measured(branching_server, {"messages": messages}), trace)
+
+
+def test_a_reasoning_that_was_cut_off(branching_server: Server, branching_client: openai.OpenAI) -> None:
+    message, trace = generated(branching_client, PUZZLES[0], max_tokens=20)
+    assert message["content"] is None
+    same(measured(branching_server, {"messages": [{"role": "user", "content": PUZZLES[0]}, message]}), trace)
+
+
+def test_forks_are_verified_by_what_comes_of_them(branching_server: Server, branching_client: openai.OpenAI) -> None:
+    """One of the forks of a puzzle's text decides between two answers, whatever the model does after it."""
+    message, _ = generated(branching_client, "Use 3, 7, 2, 11 to make 17.")
+    messages = [{"role": "user", "content": "Use 3, 7, 2, 11 to make 17."}, message]
+    body = {"messages": messages, "verify": 12, "most_forks": 6, "seed": 5, "max_tokens": 120}
+    found = measured(branching_server, body)
+    tried = [point for point in found["fork_points"] if point["verified"]]
+    settings = found["verification"]
+    assert settings["tried"] == len(tried) == min(6, len(found["fork_points"]))
+    assert settings["verified"] == sum(point["verified"]["verified"] for point in tried) >= 1
+    for point in tried:
+        assert len(point["verified"]["outcomes"]) == 2
+        for way in point["verified"]["outcomes"]:
+            assert sum(way["answers"].values()) + way["truncated"] + way["unanswered"] == 12
+        assert [way["token"] for way in point["verified"]["outcomes"]] == [one["token"] for one in point["alternatives"][:2]]
+        assert point["verified"]["verified"] == (point["verified"]["q"] <= settings["fdr"])
+    assert settings["cost"]["requests"] == 12 * 2 * len(tried)
+    assert found["cost"]["tokens"] == settings["cost"]["tokens"] + len(found["choices"][0]["tokens"])
+    again = measured(branching_server, body)
+    assert [point["verified"] for point in again["fork_points"]] == [point["verified"] for point in found["fork_points"]]
+
+
+def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    for line in response.iter_lines():
+        if line.startswith("data: ") and line != "data: [DONE]":
+            yield json.loads(line.removeprefix("data: "))
+
+
+def test_progress_streams_and_the_result_comes_last(server: Server, client: openai.OpenAI) -> None:
+    message, _ = generated(client, PUZZLES[1], max_tokens=200)
+    body = {
+        "messages": [{"role": "user", "content": PUZZLES[1]}, message], "verify": 6, "most_forks": 3, "max_tokens": 40,
+        "stream": True,
+    }  # fmt: skip
+    with httpx.stream("POST", f"{server.api}/forks", json=body, timeout=SECONDS) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        *progress, last = events(response)
+    assert last["object"] == "trace"
+    assert {one["id"] for one in progress} == {last["id"]}
+    for phase in ("measuring", "verifying"):
+        done = [one["done"] for one in progress if one["phase"] == phase]
+        assert done == sorted(done)
+        assert (done[0], done[-1]) == (0, next(one["total"] for one in progress if one["phase"] == phase))
+    assert [one["phase"] for one in progress] == sorted(one["phase"] for one in progress)
+    assert last == client.get(f"/forks/{last['id']}", cast_to=dict)
+
+
+def running(server: Server) -> float:
+    return sum(value for name, value in server.metrics().items() if name.startswith("vllm:num_requests_"))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_all_of_it(server: Server, client: openai.OpenAI, stream: bool) -> None:
+    message, trace = generated(client, PUZZLES[1], max_tokens=300)
+    messages = [{"role": "user", "content": PUZZLES[1]}, message]
+    body = {"messages": messages, "verify": 100, "most_forks": 20, "max_tokens": 1500, "stream": stream}
+    if stream:
+        with httpx.stream("POST", f"{server.api}/forks", json=body, timeout=SECONDS) as response:
+            verifying = (one for one in events(response) if one["phase"] == "verifying" and one["done"])
+            assert next(verifying)["total"] == 100 * 2 * min(20, len(trace["fork_points"]))
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.api}/forks", json=body, timeout=httpx.Timeout(SECONDS, read=4))
+    deadline = time.monotonic() + LEFT_SECONDS
+    while running(server) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert running(server) == 0
+    assert measured(server, {"messages": messages})["forkpoint"]["complete"], "and the next one finds room"
+
+
+USER, TEXT = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"messages": [USER]}, "messages", "the last one is the user's"),
+        ({"messages": []}, "messages", "the last one is missing"),
+        ({"messages": [TEXT]}, "messages", "holds nothing before"),
+        ({"messages": [USER, {**TEXT, "content": ""}]}, "messages", "empty text"),
+        (
+            {"messages": [USER, {**TEXT, "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[1].content",
+            "text",
+        ),
+        ({"messages": [USER, {**TEXT, "content": 5}]}, "messages[1].content", "must be a text or a list of parts, not int"),
+        ({"messages": [USER, {**TEXT, "content": {"a": 1}}]}, "messages[1].content", "not dict"),
+        ({"prompt": "x", "completion": "y" * 500_000}, "completion", "bytes, and the model's context holds"),
+        ({"messages": [USER, {**TEXT, "content": "y" * 500_000}]}, "messages", "bytes, and the model's context holds"),
+        ({"messages": [USER, TEXT], "prompt": "x"}, "messages", "two ways"),
+        ({"prompt": "x", "completion": ""}, "completion", "empty text"),
+        ({"prompt": "", "completion": "x"}, "prompt", "is empty"),
+        ({"prompt": [1], "completion": [99999]}, "completion", "holds 99999"),
+        ({"prompt": "x", "completion": "so " * 3000}, "completion", "and the model's context is 2048 tokens"),
+        ({"prompt": "x", "completion": "y", "verify": 3}, "verify", "4 is the fewest"),
+        ({"prompt": "x", "completion": "y", "policy": "nowait"}, "policy", "asks for what /v1/forks does not do"),
+        ({"prompt": "x", "completion": "y", "model": "countdown:nowait"}, "model", "asks for what /v1/forks does not do"),
+        ([], "body", "must be an object"),
+    ],
+)
+def test_wrong_requests(server: Server, body: Any, param: str, said: str) -> None:
+    answer = httpx.post(f"{server.api}/forks", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert said in answer.json()["error"]["message"]
+
+
+def test_an_unknown_model_is_what_vllm_says_it_is(server: Server) -> None:
+    for body in ({"messages": [USER, TEXT]}, {"prompt": "x", "completion": "y"}, {"prompt": [1], "completion": "y"}):
+        answer = post(server, {"model": "gpt", **body})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NotFoundError")
+
+
+def test_an_unknown_trace(server: Server) -> None:
+    assert httpx.get(f"{server.api}/forks/forks-nope").status_code == 404
+
+
+def test_without_a_reasoning_parser(other_server: Server) -> None:
+    """And with the server's key. Its template does not take a reasoning, and it does not know where one would end."""
+    asked = {"messages": [USER, TEXT]}
+    assert post(other_server, asked).status_code == 401
+    with httpx.Client(headers={"Authorization": f"Bearer {API_KEY}"}, base_url=other_server.api, timeout=SECONDS) as ask:
+        found = ask.post("/forks", json=asked).raise_for_status().json()
+        wrong = ask.post("/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
+    assert found["forkpoint"]["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
+    assert wrong.status_code == 400
+    assert "--reasoning-parser" in wrong.json()["error"]["message"]
+
+
+def test_any_positions_can_be_tried(branching_server: Server, branching_client: openai.OpenAI) -> None:
+    """Where the model is sure as well as where it is not."""
+    message, trace = generated(branching_client, PUZZLES[0])
+    entropies = trace["choices"][0]["entropies"]
+    sure, unsure = entropies.index(min(entropies[:60])), entropies.index(max(entropies[:60]))
+    messages = [{"role": "user", "content": PUZZLES[0]}, message]
+    body = {"messages": messages, "verify": 6, "positions": [unsure, sure], "seed": 5, "max_tokens": 60}
+    found = measured(branching_server, body)["verification"]
+    assert [place["index"] for place in found["positions"]] == sorted([sure, unsure])
+    for place in found["positions"]:
+        assert place["token"] == trace["choices"][0]["tokens"][place["index"]]
+        assert place["entropy"] == pytest.approx(entropies[place["index"]], abs=TOLERANCE_NATS)
+        assert [way["token"] for way in place["verified"]["outcomes"]] == [one["token"] for one in place["alternatives"][:2]]
+        assert 1 >= place["alternatives"][0]["probability"] >= place["alternatives"][1]["probability"] >= 0
+    assert found["tried"] == 2
+    refused = post(branching_server, {**body, "positions": [len(entropies)]})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "positions"
+
+
+def test_a_text_as_long_as_the_models_context(server: Server) -> None:
+    found = measured(server, {"prompt": [1] * 10, "completion": [5] * 2038})
+    assert len(found["choices"][0]["entropies"]) == 2038
+    assert found["forkpoint"]["complete"]
+
+
+def test_the_default_policy_of_a_client_says_nothing_of_a_text(server: Server) -> None:
+    headers = {"X-Forkpoint-Policy": "nowait"}
+    answer = httpx.post(f"{server.api}/forks", json={"prompt": "x", "completion": "y"}, headers=headers, timeout=SECONDS)
+    assert answer.json()["forkpoint"]["policy"] is None

@@ -1,0 +1,99 @@
+"""Starting the server wrongly: one clear line, a non-zero status, and no traceback of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes.forkpoint_server import COMMAND
+
+WRONG = {
+    ("/no/such/model",): "forkpoint serve: .*/no/such/model",
+    ("--max-model-len", "many"): "max-model-len",
+    ("--policy", "nope"): "forkpoint serve: --policy: there is no policy 'nope'; there are .*nowait",
+    ("--policies", "nowhere"): "forkpoint serve: --policies: nowhere is not a folder",
+    ("--policies", "."): "bad.yaml: policy.rules\\[0\\].do.temperature",
+    ("--api-server-count", "2"): "forkpoint serve: .*--api-server-count",
+    ("--reasoning-parser", "nope"): "forkpoint serve: .*nope",
+    ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
+    ("--database-url", "mysql://host/x"): "forkpoint serve: --database-url: mysql is not supported; sqlite and postgresql are",
+    ("--database-url", "postgresql://user:secret@127.0.0.1:1/x"): (
+        r"forkpoint serve: the database postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/x cannot be used: .*refused"
+    ),
+}
+"""Arguments, and what is said about them."""
+
+EACH = """
+import contextlib, io, json, sys
+from forkpoint_server.cli import main
+found = []
+for arguments in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = ended.code
+    found.append((status, said.getvalue()))
+print(json.dumps(found))
+"""
+"""The command with each of several arguments: importing vLLM takes longer than all of them."""
+
+
+def start(*arguments: str, cwd: Path) -> tuple[int, str]:
+    ended = subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, timeout=200, cwd=cwd, env=environment(cwd), check=False
+    )
+    return ended.returncode, ended.stderr
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_DATA_HOME": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tuple[int, str]]:
+    """The status and the words with which the command ends, by its arguments."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "bad.yaml").write_text("name: bad\nrules:\n  - do: {temperature: hot}\n")
+    asked = [sys.executable, "-c", EACH, json.dumps(list(WRONG))]
+    ended = subprocess.run(asked, capture_output=True, text=True, timeout=200, cwd=folder, env=environment(folder), check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return dict(zip(WRONG, json.loads(ended.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_wrong_arguments(arguments: tuple[str, ...], said: dict[tuple[str, ...], tuple[int, str]]) -> None:
+    status, words = said[arguments]
+    assert status not in (0, None)
+    assert re.search(WRONG[arguments], words), words[-2000:]
+    assert "forkpoint_server" not in words  # no line of a traceback of ours
+
+
+def test_the_command_ends_with_what_is_wrong(tmp_path: Path) -> None:
+    status, words = start("serve", "--no-such-argument", cwd=tmp_path)
+    assert status == 2
+    assert "unrecognized arguments: --no-such-argument" in words
+
+
+def test_the_policies_command_works_without_a_server(tmp_path: Path) -> None:
+    listed = subprocess.run([COMMAND, "policies"], capture_output=True, text=True, check=True)
+    assert "nowait" in listed.stdout
+    shown = subprocess.run([COMMAND, "policies", "show", "nowait"], capture_output=True, text=True, check=True)
+    assert '"wait"' in shown.stdout
+    (tmp_path / "own.yaml").write_text("name: own\nrules:\n  - do: {temperature: 1.2}\n")
+    assert subprocess.run([COMMAND, "policies", "validate", tmp_path / "own.yaml"], check=False).returncode == 0
+    (tmp_path / "own.yaml").write_text("name: own\nrules: 3\n")
+    assert start("policies", "validate", str(tmp_path / "own.yaml"), cwd=tmp_path)[0] == 1
+
+
+def test_an_unknown_command_names_those_there_are(tmp_path: Path) -> None:
+    status, said = start("sevre", cwd=tmp_path)
+    assert status == 2
+    assert "serve" in said

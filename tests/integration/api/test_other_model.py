@@ -1,0 +1,70 @@
+"""`forkpoint serve SOME/MODEL --any-vllm-argument`, a key, a default policy and policies from files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.processes.forkpoint_server import API_KEY, Server
+
+from .puzzles import told
+
+
+@pytest.fixture(scope="module")
+def other(other_server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=other_server.api, api_key=API_KEY, max_retries=0)
+
+
+def test_serves_that_model_with_vllms_arguments(other: openai.OpenAI) -> None:
+    models: list[Any] = list(other.models.list())
+    assert models[0].id == "random"
+    assert models[0].max_model_len == 256
+    assert "random:calm" in [model.id for model in models]
+
+
+def test_the_servers_default_policy(other: openai.OpenAI) -> None:
+    response = other.completions.create(model="random", prompt="Use 3", max_tokens=16, extra_body={"ignore_eos": True})
+    assert told(response)["policy"] == "calm"
+    assert told(response)["forks"] == 16  # random weights: every position is uncertain
+    assert told(response)["interventions"]["suppress"]["fired"] == 16  # without a reasoning parser all counts as reasoning
+    assert told(other.completions.create(model="random:observe", prompt="Use 3", max_tokens=4))["policy"] == "observe"
+
+
+def test_the_default_gives_way(other: openai.OpenAI) -> None:
+    """To `none`, and to beam search, which can have no policy."""
+    for extra in ({"policy": "none"}, {"use_beam_search": True, "n": 2}):
+        response = other.completions.create(model="random", prompt="Use 3", max_tokens=2, temperature=0, extra_body=extra)
+        assert "forkpoint" not in (response.model_extra or {})
+        assert response.choices
+
+
+def test_it_warns_that_there_is_no_reasoning_parser(other: openai.OpenAI) -> None:
+    said: Any = other.post("/policies/validate", body={"policy": "calm"}, cast_to=dict)
+    assert any("--reasoning-parser" in warning for warning in said["warnings"])
+
+
+def test_a_text_that_its_tokenizer_does_not_keep_cannot_be_forced(other: openai.OpenAI) -> None:
+    """This model's tokenizer writes lower case only."""
+
+    def ask(text: str) -> Any:
+        policy = {"rules": [{"when": {"before_token": 1}, "do": {"force": {"text": text}}}]}
+        return other.completions.create(model="random", prompt="Use 3", max_tokens=4, extra_body={"policy": policy})
+
+    with pytest.raises(openai.BadRequestError, match=r"'Wait' does not come back .* it comes back as 'wait'"):
+        ask("Wait")
+    assert ask("wait").choices[0].text.startswith("wait")
+
+
+@pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/connectors", "/v1/policies/calm", "/v1/forks/x", "/v1/models"])
+def test_the_key_guards_our_routes(other_server: Server, path: str) -> None:
+    assert httpx.get(f"{other_server.url}{path}").status_code == 401
+    allowed = httpx.get(f"{other_server.url}{path}", headers={"Authorization": f"Bearer {API_KEY}"})
+    assert allowed.status_code in (200, 404)
+
+
+def test_the_key_is_asked_for_before_the_policy_is_read(other_server: Server) -> None:
+    assert httpx.post(f"{other_server.api}/completions", json={"model": "random", "policy": "nope"}).status_code == 401
+    assert httpx.post(f"{other_server.api}/policies/validate", json={}).status_code == 401

@@ -1,0 +1,49 @@
+"""Our routes under requests drawn from their own OpenAPI document, as it says and otherwise: never a 5xx."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+
+from tests.processes.forkpoint_server import Server
+
+UNAVAILABLE = 503
+"""Says that something is not there now, such as a text's last records; it is no failure of the server."""
+
+
+def drawn(server: Server, cases: int) -> int:
+    """Ask each operation of ours so many times in either way; how many requests it were."""
+    ours = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(tag="forkpoint")
+    asked = 0
+
+    def ask(case: schemathesis.Case[Any]) -> None:
+        nonlocal asked
+        asked += 1
+        response = case.call(base_url=server.url, timeout=120)
+        if response.status_code != UNAVAILABLE:
+            case.validate_response(response, checks=[not_a_server_error])
+
+    few = settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    for found in ours.get_all_operations():
+        assert isinstance(found, Ok), found
+        for mode in GenerationMode:
+            with suppress(Unsatisfiable):  # what takes nothing cannot be asked otherwise
+                few(given(found.ok().as_strategy(generation_mode=mode))(ask))()
+    return asked
+
+
+def test_no_request_makes_the_server_fail(server: Server) -> None:
+    assert drawn(server, 3) >= 50
+
+
+@pytest.mark.soak
+def test_no_request_of_many_makes_the_server_fail(server: Server) -> None:
+    assert drawn(server, 250) >= 5000

@@ -1,0 +1,75 @@
+"""OpenTelemetry: the request span that vLLM emits says what Forkpoint did."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import openai
+import pytest
+
+from tests.processes.span_collector import Collector
+
+from .puzzles import MESSAGES, told
+
+CALM: dict[str, Any] = {"name": "mine", "rules": [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]}
+TREE: dict[str, Any] = {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {"depth": 1, "min_gap": 4}}}]}
+
+
+def ask(client: openai.OpenAI, policy: Any, **options: Any) -> tuple[str, Any]:
+    """The trace's id, and the answer of a request within that trace."""
+    trace_id = secrets.token_hex(16)
+    headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
+    given = {"model": "countdown", "messages": MESSAGES, "max_tokens": 60, "seed": 5, **options}
+    return trace_id, client.chat.completions.create(**given, extra_body={"policy": policy}, extra_headers=headers)
+
+
+def test_a_span_says_all_of_the_forkpoint_object(branching_client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(branching_client, CALM)
+    (span,) = collector.of_trace(trace_id, 1)
+    expected = told(response)
+    assert span.name == "llm_request"
+    assert span.parent_id
+    assert span.attributes["gen_ai.request.id"] in response.id
+    assert span.attributes["gen_ai.response.id"] == response.id
+    assert span.attributes["gen_ai.response.finish_reasons"] == [response.choices[0].finish_reason]
+    assert span.attributes["gen_ai.usage.output_tokens"] == response.usage.completion_tokens
+    assert span.attributes["gen_ai.usage.completion_tokens"] == response.usage.completion_tokens
+    assert span.attributes["forkpoint.interventions.temperature.fired"] == expected["interventions"]["temperature"]["fired"] > 0
+    assert span.attributes["forkpoint.mean_entropy"] == pytest.approx(expected["mean_entropy"])
+    plain = {name: value for name, value in expected.items() if isinstance(value, str | int | float)}
+    assert {name: span.attributes[f"forkpoint.{name}"] for name in plain} == plain
+
+
+def test_a_stream_has_its_span_too(branching_client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, stream = ask(branching_client, CALM, stream=True)
+    last = [chunk for chunk in stream if "forkpoint" in (chunk.model_extra or {})][-1]
+    (span,) = collector.of_trace(trace_id, 1)
+    assert span.attributes["gen_ai.response.id"] == last.id
+    assert span.attributes["forkpoint.tokens"] == last.model_extra["forkpoint"]["tokens"] == 60
+
+
+def test_branches_say_whose_they_are(branching_client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(branching_client, TREE, n=3)
+    spans = collector.of_trace(trace_id, 3)
+    assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1, 2]
+    assert {span.attributes["gen_ai.response.id"] for span in spans} == {response.id}
+    assert {span.attributes["forkpoint.digest"] for span in spans} == {told(response)["digest"]}
+    assert [span.attributes.get("forkpoint.branches") for span in spans if span.attributes["forkpoint.choice"] == 0] == [2]
+    assert sum("forkpoint.branches" in span.attributes for span in spans) == 1
+
+
+def test_choices_say_whose_they_are(branching_client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(branching_client, CALM, n=2)
+    spans = collector.of_trace(trace_id, 2)
+    assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1]
+    assert sum(span.attributes["gen_ai.usage.completion_tokens"] for span in spans) == response.usage.completion_tokens
+    assert [one.attributes["forkpoint.tokens"] for one in spans if "forkpoint.tokens" in one.attributes] == [
+        response.usage.completion_tokens
+    ]
+
+
+def test_a_request_without_a_policy_has_vllms_span(branching_client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, _ = ask(branching_client, "none")
+    (span,) = collector.of_trace(trace_id, 1)
+    assert span.attributes["gen_ai.usage.completion_tokens"] > 0

@@ -1,0 +1,149 @@
+"""Real vLLM engines on the embedded model: a stock one, and one with our logits processor."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from transformers import AutoTokenizer
+from vllm import LLM, SamplingParams
+from vllm.inputs import TokensPrompt
+
+from forkpoint_policies.compile.compiler import Target, compile_policy
+from forkpoint_policies.compile.program import key_of
+from forkpoint_policies.spec import Policy, parse_policy
+from forkpoint_policies.tasks.countdown import held_out_puzzles
+from forkpoint_policies.worker.payload import Instruction
+from forkpoint_policies.worker.sender import Rows, decode
+from forkpoint_server.cli import PROCESSORS
+from forkpoint_server.demo import WEIGHTS
+from forkpoint_server.service import encoder, read_vocabulary
+from forkpoint_server.traces.receiver import Trace
+from tests.processes.forkpoint_server import CACHE_BYTES
+
+OPTIONS: dict[str, Any] = {
+    "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
+    "kv_cache_memory_bytes": CACHE_BYTES, "dtype": "float32",
+}  # fmt: skip
+FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
+_handles = itertools.count(1)
+
+Instruct = Callable[..., SamplingParams]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+@pytest.fixture(scope="session")
+def target(tokenizer: Any) -> Target:
+    start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    return Target(read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer))
+
+
+@pytest.fixture(scope="session")
+def prompts(tokenizer: Any) -> list[TokensPrompt]:
+    puzzles = held_out_puzzles("hard", 16)
+    texts = [f"<|im_start|>user\n{puzzle.prompt}<|im_end|>\n<|im_start|>assistant\n<think>" for puzzle in puzzles]
+    return [TokensPrompt(prompt_token_ids=tokenizer.encode(text)) for text in texts]
+
+
+@pytest.fixture(scope="session")
+def instruct(target: Target) -> Instruct:
+    """Sampling parameters with the instruction of a policy; each is a request of its own."""
+
+    def make(
+        policy: dict[str, Any] | Policy | None, address: str = "", begun: int = 0, given: Sequence[int] = (), **options: Any
+    ) -> SamplingParams:
+        params = SamplingParams(**{"max_tokens": 200, **options})
+        if policy is not None:
+            compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
+            packed, seed = compiled.program.pack(), params.seed or 0
+            drawn = compiled.drawn(seed)
+            instruction = Instruction(
+                packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn, begun=begun, given=list(given)
+            )
+            params.extra_args = instruction.into(None)
+        return params
+
+    return make
+
+
+class Telemetry:
+    """Listens to what engines report."""
+
+    def __init__(self, folder: Path) -> None:
+        self._address = f"ipc://{folder / 'telemetry'}"
+        self._asked = 0
+
+    def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
+        """What `ask` answers, given where to report to; and the entropies in nats by position, of each request in its order."""
+        found: dict[int, dict[int, float]] = {}
+        answer, reported = self._listen(ask)
+        for rows in reported:
+            for handle, position, entropy in zip(
+                rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
+            ):
+                found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
+        return answer, [found[handle] for handle in sorted(found)]
+
+    def traces(self, ask: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
+        """What the server would keep of each request that `ask` makes, given where to report to, in their order."""
+        found: dict[int, Trace] = {}
+        answer, reported = self._listen(ask)
+        for rows in reported:
+            for handle, row in zip(rows.handle.tolist(), rows.values, strict=True):
+                found.setdefault(handle, Trace(handle, 0)).add(rows.values.shape[1], rows.rules, row.tobytes())
+        for handle, tokens in zip(sorted(found), answer, strict=True):
+            found[handle].tokens.extend(tokens)
+        return [found[handle] for handle in sorted(found)]
+
+    def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[Rows]]:
+        self._asked += 1
+        address, patience, reported = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS, []
+        with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+            socket.bind(address)
+            answer = ask(address)
+            while socket.poll(patience):
+                reported.append(decode(socket.recv_multipart()).rows)
+                patience = NEXT_RECORD_MILLISECONDS
+        return answer, reported
+
+
+@pytest.fixture
+def telemetry(tmp_path: Path) -> Telemetry:
+    return Telemetry(tmp_path)
+
+
+def running(**options: Any) -> Iterator[LLM]:
+    """An engine, until it is no longer needed."""
+    llm = LLM(**{"max_num_seqs": 256, **OPTIONS, **options})
+    yield llm
+    llm.llm_engine.engine_core.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stock() -> Iterator[LLM]:
+    yield from running()
+
+
+@pytest.fixture(scope="module")
+def intervening() -> Iterator[LLM]:
+    yield from running(logits_processors=[PROCESSORS[False]])
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[LLM]:
+    """A tiny cache and small batches: prompts are computed in pieces, and requests are preempted and resumed."""
+    yield from running(
+        logits_processors=[PROCESSORS[False]],
+        max_num_batched_tokens=48,
+        max_num_seqs=16,
+        num_gpu_blocks_override=40,
+        enable_prefix_caching=False,
+    )

@@ -1,0 +1,48 @@
+"""A vLLM engine in a process of its own, which generates what tests.integration.engine.runners.Runner asks for.
+
+Its arguments are the number of an open socket and the options of `vllm.LLM` as JSON. Standard output is left to vLLM, which prints.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from vllm import LLM
+from vllm.v1.metrics.reader import Counter
+
+
+def answer(llm: LLM, job: tuple[list[Any], list[Any]]) -> tuple[list[tuple[int, ...]], dict[str, int]]:
+    """The tokens of each request's first choice, and vLLM's counters from the start of the process until now."""
+    outputs = llm.generate(*job, use_tqdm=False)
+    counters: dict[str, int] = {}
+    for metric in llm.get_metrics():
+        if isinstance(metric, Counter):
+            counters[metric.name] = counters.get(metric.name, 0) + metric.value
+    return [tuple(output.outputs[0].token_ids) for output in outputs], counters
+
+
+def main(number: str, options: str) -> None:
+    connection = Connection(int(number))
+    try:
+        llm = LLM(**json.loads(options))
+    except Exception:  # noqa: BLE001  # the test that wanted the engine shows it, whatever it is
+        connection.send((None, traceback.format_exc()))
+        return
+    connection.send((None, None))
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, ConnectionResetError):  # the tests' process has ended, or was killed
+            return
+        try:
+            connection.send((answer(llm, job), None))
+        except Exception:  # noqa: BLE001  # as above
+            connection.send((None, traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,94 @@
+"""PostgreSQL goes away and comes back, the telemetry's socket is deleted while in use, and last a tensor-parallel worker dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.processes.forkpoint_server import serving
+from tests.processes.postgresql import postgresql
+
+from .experiments import MESSAGES, Experiment
+from .watching import health, until
+
+pytestmark = pytest.mark.soak
+TWO_RANKS = {"VLLM_CPU_OMP_THREADS_BIND": "0|1", "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A server on two ranks, with its experiment; `postgresql` is stopped by closing it, and its data lie in the folder."""
+
+    experiment: Experiment
+    postgresql: ExitStack
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "t").mkdir()
+    with ExitStack() as running, ExitStack() as database:
+        url = database.enter_context(postgresql(folder / "data")).new_database()
+        environment = {**TWO_RANKS, "TMPDIR": str(folder / "t")}
+        server = running.enter_context(
+            serving(folder, "--tensor-parallel-size", "2", "--database-url", url, environment=environment)
+        )
+        one = Experiment(server)
+        one.begin()
+        yield Faulty(one, database, folder)
+
+
+def test_postgresql_goes_away_and_comes_back(faulty: Faulty) -> None:
+    experiment = faulty.experiment
+    assert experiment.post(experiment.ask()) == 200
+    faulty.postgresql.close()
+    asked = [experiment.ask() for _ in range(5)]
+    until(lambda: "does not answer" in (said := health(experiment.server)[1]) and "does not take what is recorded" in said)
+    assert health(experiment.server)[0] == 200
+    assert experiment.post(asked[0]) == 503
+    policy = {"rules": [{"do": {"temperature": 1.1}}]}
+    assert httpx.put(f"{experiment.server.api}/policies/own", json=policy, timeout=60).status_code == 503
+    faulty.postgresql.enter_context(postgresql(faulty.folder / "data"))
+    until(lambda: health(experiment.server)[1] == "")
+    for one in asked:
+        assert experiment.post(one) == 200
+    experiment.check()
+    assert httpx.get(f"{experiment.server.api}/policies/own", timeout=60).status_code == 404
+
+
+def test_a_socket_that_is_deleted_while_it_is_used(faulty: Faulty) -> None:
+    """Who holds a connection keeps it."""
+    (socket,) = (faulty.folder / "t").glob("forkpoint-*/telemetry")
+    socket.unlink()
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 50, "policy": "branch", "n": 3, "seed": 1}
+    answer = httpx.post(f"{faulty.experiment.server.api}/chat/completions", json=body, timeout=120).json()
+    assert (answer["forkpoint"]["complete"], len(answer["choices"])) == (True, 3)
+    assert health(faulty.experiment.server) == (200, "")
+
+
+def test_a_worker_dies(faulty: Faulty) -> None:
+    """One of the two ranks: the engine ends, running requests fail and are recorded as failed, and outcomes are still taken."""
+    experiment = faulty.experiment
+    last = experiment.ask()
+    with ThreadPoolExecutor(1) as pool:
+        body = {"model": "countdown", "messages": MESSAGES, "user": "late", "max_tokens": 2000, "ignore_eos": True}
+        cut = pool.submit(httpx.post, f"{experiment.server.api}/chat/completions", json=body, timeout=120)
+        until(lambda: experiment.server.metrics()["forkpoint_choices_running"])
+        workers = [one for one in psutil.Process(experiment.server.process.pid).children(recursive=True) if "Worker" in one.name()]
+        assert len(workers) == 2
+        workers[1].kill()
+        assert cut.result().status_code == 500
+    experiment.answered.append("the one that failed")
+    assert health(experiment.server)[0] == 503
+    assert experiment.post(last) == 200
+    experiment.check()
+    failed = {name: value for name, value in experiment.server.metrics().items() if "forkpoint_experiment_errors_total" in name}
+    assert sum(failed.values()) == 1

@@ -1,0 +1,120 @@
+"""Real `forkpoint serve` processes for the tests, and a tiny model with random weights to serve beside the embedded one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from forkpoint_server.demo import WEIGHTS
+
+START_SECONDS = 600
+CACHE_BYTES = 1 << 29
+"""Of a server's or an engine's key-value cache: a quarter of a million tokens of the embedded model. Several run at a time."""
+ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the
+other."""
+KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
+"""By default servers close an idle connection after 5 seconds, and the SDKs' clients too: one may then ask while the other
+closes, which only a client that retries survives."""
+COMMAND = Path(sys.executable).parent / "forkpoint"
+API_KEY, ADMIN_KEY = "test-key", "admin-key"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `log` is the file with what it printed."""
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/v1"
+
+    def metrics(self) -> dict[str, float]:
+        """The samples of /metrics by name and labels, as in `forkpoint_tokens_total{policy="nowait",role="planning"}`."""
+        samples = {}
+        for line in httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+        return samples
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, command: Path = COMMAND
+) -> Iterator[Server]:
+    """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to.
+
+    Its database lies in the folder, where its user's data are.
+    """
+    port = free_port()
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [command, "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments, "--port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, "XDG_DATA_HOME": str(folder), **KEEP_ALIVE, **(environment or {})},
+        )
+    server = Server(f"http://127.0.0.1:{port}", log, process)
+    try:
+        _wait_until_healthy(process, server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}:\n{server.log.read_text()[-4000:]}")
+        try:
+            if httpx.get(f"{server.url}/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the server was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_random_model(folder: Path) -> Path:
+    """A Llama of a few thousand parameters, to be served with `--load-format dummy`; the embedded tokenizer in lower case."""
+    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    vocabulary = json.loads((WEIGHTS / "config.json").read_text())["vocab_size"]
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32", "vocab_size": vocabulary,
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "head_dim": 32, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False,
+        "rope_theta": 10000.0,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": {"type": "Lowercase"}}))
+    return folder

@@ -1,0 +1,149 @@
+"""The HTML report: one page that needs nothing else, and takes nothing of an answer as HTML."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Collection
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from forkpoint_clients.ab import cautions
+from forkpoint_clients.ab.arms import Arm
+from forkpoint_clients.ab.comparison import Scored, compare
+from forkpoint_clients.ab.report import Report, tables
+from forkpoint_clients.evaluate.journal import Unit
+
+from .test_comparison import made
+
+NAMES = ["none", "nowait", "<b>&x"]
+
+
+def report(names: list[str], several: Collection[str] = (), **failures: str) -> Report:
+    answers: dict[Unit, Scored] = {}
+    for seed, name in enumerate(names):
+        answers |= made(name, 0.6 - 0.1 * seed, 100 + 20 * seed, seed, effect=1.0 if seed else None)
+    for unit, said in zip(list(answers), failures.values(), strict=False):
+        answers[unit] = Scored(answers[unit].answer, None, said)
+    configuration = {"data": {"source": "<i>data", "questions": 40, "digest": "d"}, "samples": 3, "arms": []}
+    arms = [Arm(name, None if name == "none" else "nowait") for name in names]
+    return Report(configuration, "exact", arms, compare(answers, names, len(answers), several=several))
+
+
+class Reader(HTMLParser):
+    """Collects what a page refers to, and checks that what is opened is closed."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "th", "td", "tr", "dt", "dd", "li", "path", "use", "line", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href"):
+                self.references.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report(NAMES, first="the scorer: <script>alert(1)</script>").page()
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert all(reference.startswith("#") for reference in reader.references)
+    assert not re.search(r"url\((?!#)|@import|<script|<link", page)
+    assert len(reader.ids) == len(set(reader.ids)), "parts of one plot are not taken for those of another"
+
+
+def test_nothing_is_taken_as_html(page: str) -> None:
+    assert "<b>" not in page
+    assert "<i>data" not in page
+    reader = Reader()
+    reader.feed(page)
+    assert "<script>alert(1)</script>" in reader.text
+    assert "<b>&x" in reader.text
+
+
+def test_the_page_tells_what_was_found_and_what_is_known_against_it(page: str) -> None:
+    found = report(NAMES).comparison
+    reader = Reader()
+    reader.feed(page)
+    assert "What is known against it" in reader.text
+    assert "27 to 51 % shorter traces are claimed" in reader.text
+    assert "Entropy is not a fork detector by itself" in reader.text
+    assert found.arms[2].tokens is not None
+    assert f"{found.arms[2].tokens.value:.0f} [" in reader.text
+    assert "currentColor" in page
+    assert "#010203" not in page
+
+
+@pytest.mark.parametrize("several", [{"none"}, {"nowait"}, {"none", "nowait"}])
+def test_arms_of_several_requests_are_not_in_the_caps(several: set[str]) -> None:
+    page = report(["none", "nowait"], several).page()
+    Reader().feed(page)
+    assert ("<h2>At equal length</h2>" in page) == (len(several) == 1)
+    assert page.count("<figure>") == (3 if len(several) == 1 else 1)
+    assert f"An answer of {', '.join(sorted(several))} takes several requests" in page
+    if several == {"nowait"}:
+        (header,) = re.findall("<tr><th>cut off at.*", page)
+        assert header == "<tr><th>cut off at<th>none</tr>"
+
+
+def test_what_a_reader_of_the_tables_must_know() -> None:
+    """Below the terminal's tables as on the page."""
+    one = report(["none", "nowait"])
+    said = list(one.said())
+    assert said[-1].startswith("what is known against nowait: ")
+    assert "27 to 51 %" in said[-1]
+    assert said[:-1] == [f"warning: {warning}" for warning in cautions.warnings(one.comparison)] != []
+
+
+@pytest.mark.parametrize("names", [["none"], ["none", "nowait"]])
+def test_fewer_arms(names: list[str], tmp_path: Path) -> None:
+    one = report(names)
+    one.write(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["scorer"] == "exact"
+    assert ("Differences to none" in (tmp_path / "report.html").read_text()) == (len(names) > 1)
+    assert len(tables(one.comparison)) == len(names)
+
+
+def test_a_page_of_a_run_without_answers() -> None:
+    names = ["none", "nowait"]
+    empty = Report({"data": {"source": "d"}, "samples": 1}, "exact", [Arm(name) for name in names], compare({}, names, 10))
+    assert "0 of 10 answers" in empty.page()
+
+
+def test_the_terminals_tables() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(*tables(report(NAMES).comparison))
+    assert isinstance(console.file, io.StringIO)
+    written = console.file.getvalue()
+    assert "Differences to none, paired" in written
+    assert "<b>&x" in written

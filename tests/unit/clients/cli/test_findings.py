@@ -1,0 +1,108 @@
+"""`forkpoint findings` where things go wrong: what is kept, what is not mixed, and what the user is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forkpoint_clients.cli import findings
+from forkpoint_clients.cli.ab import RESUMABLE
+from forkpoint_clients.evaluate.asker import Asker, ServerLostError
+from forkpoint_clients.evaluate.datasets import Item
+from forkpoint_clients.evaluate.journal import Journal
+from forkpoint_clients.evaluate.scorers import scorer
+from forkpoint_clients.findings.lab import CannotError, Lab, Setting
+from forkpoint_clients.findings.reading import Trace
+from tests.unit.clients.stub_server import completion, error, scripted
+
+ITEM = Item("q", ({"role": "user", "content": "2 + 2?"},), "4")
+TEXT = Trace("q", ("4",), np.array([0.1]), np.array([True]), 0.5, "4", "", finished=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(503, ServerLostError), (429, ServerLostError), (400, CannotError), (404, CannotError)]
+)
+async def test_only_refusals_are_what_a_server_cannot(tmp_path: Path, status: int, kind: type[Exception]) -> None:
+    with scripted(lambda _: (200, completion("4")), lambda path, body: (status, error("not now"))) as server:
+        async with Asker(server.url, "m", retries=0) as asker:
+            with Journal(tmp_path, {}) as journal:
+                lab = Lab(Setting([ITEM], [ITEM], scorer("exact")), asker, journal)
+                with pytest.raises(kind, match="not now"):
+                    await lab.verify({"q": [0]}, {"q": TEXT})
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return ["dynamics", "--questions", "2", "--retries", "0", "--out", str(out), *more]
+
+
+def test_a_server_that_dies_is_told_with_what_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the default address, too, where before the first answer the likeliest cause is that there is none."""
+    gone = False
+
+    def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        nonlocal gone
+        if gone:
+            return 503, error("gone")
+        gone = path == "/policies/validate"
+        return 200, {"object": "list", "data": [], "digest": "3f", "fork_threshold": 0.5, "warnings": []}
+
+    with scripted(lambda _: (503, error("gone")), route) as server:
+        monkeypatch.setattr(findings, "DEFAULT_URL", server.url)
+        assert findings.main(command(tmp_path, "--server", server.url)) == RESUMABLE
+    said = capsys.readouterr().err
+    assert f"the answers so far are in {tmp_path}; the same command goes on from there" in said
+    assert "start one with `forkpoint serve`" in said
+
+
+def test_without_a_server_the_user_is_told_to_start_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "http://127.0.0.1:9/v1"
+    monkeypatch.setattr(findings, "DEFAULT_URL", nobody)
+    assert findings.main(command(tmp_path, "--server", nobody)) == RESUMABLE
+    said = capsys.readouterr().err
+    assert "start one with `forkpoint serve`" in said
+    assert "answers so far" not in said
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with scripted(lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})) as server:
+        assert findings.main(command(tmp_path / "file", "--server", server.url)) == RESUMABLE
+    assert "forkpoint findings: cannot write: [Errno " in capsys.readouterr().err
+
+
+class Policies:
+    """What a Forkpoint says of its policies and of its forks, without one: both can change."""
+
+    digest, threshold = "3f9c01ab", 0.5
+
+    def route(self, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        told = {"/policies/validate": {"digest": self.digest, "warnings": []}, "/calibration": {"fork_threshold": self.threshold}}
+        trace = {"tokens": ["4"], "positions": [0], "entropies": [0.1], "in_reasoning": [True]}
+        return 200, told.get(path, {"object": "list", "data": [], "choices": [trace]})
+
+    def reply(self, body: dict[str, Any]) -> tuple[int, Any]:
+        return 200, completion("4", forkpoint={"digest": self.digest, "threshold": self.threshold, "interventions": {}})
+
+
+def test_answers_under_other_policies_and_thresholds_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = Policies()
+    with scripted(policies.reply, policies.route) as server:
+        asked = command(tmp_path, "--server", server.url)
+        assert findings.main(asked) == 0
+        assert findings.main(asked) == 0
+        before = len(server.asked)
+        assert before == 2, "and not asked again"
+        policies.digest = "77777777"
+        assert findings.main(asked) == 1
+        assert "the digest of 'no policy' was 3f9c01ab, is 77777777" in capsys.readouterr().err
+        policies.digest, policies.threshold = "3f9c01ab", 0.75
+        assert findings.main(asked) == 1
+        assert "another configuration: fork_threshold was 0.5, is 0.75. Give another folder" in capsys.readouterr().err
+        assert len(server.asked) == before

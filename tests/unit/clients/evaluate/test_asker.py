@@ -1,0 +1,139 @@
+"""Asking any OpenAI-compatible server: what is sent, what is tried again, and what ends a run."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from forkpoint_clients.evaluate.asker import Answer, Asker, Choice, Question, Sampling, ServerLostError, ServerRefusesError
+from tests.unit.clients.stub_server import completion, error, scripted
+
+MESSAGES = ({"role": "user", "content": "2 + 2?"},)
+PLAIN = Question(MESSAGES, seed=7)
+
+
+async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> None:
+    with scripted(lambda _: (200, completion("4"))) as server:
+        async with Asker(server.url, "m") as asker:
+            answer = await asker.ask(PLAIN, Sampling(max_tokens=9, temperature=0.5))
+            assert not await asker.is_forkpoint()
+    assert server.asked == [{"model": "m", "messages": list(MESSAGES), "seed": 7, "max_tokens": 9, "temperature": 0.5}]
+    assert (answer.text, answer.tokens, answer.finish_reason, answer.forkpoint, answer.effect) == ("4", 3, "stop", None, None)
+    assert answer.response_id == "chatcmpl-1"
+    assert answer.latency_seconds > 0
+
+
+async def test_what_a_forkpoint_is_asked_and_tells() -> None:
+    told = {"interventions": {"suppress": {"fired": 3, "effect": 1.5}, "force": {"fired": 1, "effect": 1.0}}, "reasoning_tokens": 2}
+    with scripted(lambda _: (200, completion("4", forkpoint=told))) as server:
+        async with Asker(server.url, "m") as asker:
+            question = Question(MESSAGES, 7, {"use": "nowait"}, answers=2, forks=True)
+            answer = await asker.ask(question, Sampling(extra={"top_k": 5}))
+    assert server.asked[0].items() >= {"policy": {"use": "nowait"}, "forks": True, "n": 2, "top_k": 5}.items()
+    assert answer.effect == 2.5
+    assert answer.reasoning_tokens == 2
+    assert Answer.from_json(answer.to_json()) == answer
+
+
+async def test_passing_failures_are_tried_again() -> None:
+    replies = iter([(503, error("loading")), (0, None), (429, error("busy")), (200, completion("4"))])
+    with scripted(lambda _: next(replies)) as server:
+        async with Asker(server.url, "m", retries=3) as asker:
+            assert (await asker.ask(PLAIN, Sampling())).text == "4"
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+async def test_a_server_that_is_gone_ends_the_run(status: int) -> None:
+    with scripted(lambda _: (status, error("out of order"))) as server:
+        async with Asker(server.url, "m", retries=1) as asker:
+            with pytest.raises(ServerLostError, match=r"does not answer, after 2 tries"):
+                await asker.ask_all([PLAIN] * 3, Sampling())
+
+
+async def test_nobody_listens() -> None:
+    with scripted(lambda _: (200, {})) as server:
+        pass
+    async with Asker(server.url, "m", retries=0) as asker:
+        with pytest.raises(ServerLostError, match="connection"):
+            await asker.is_forkpoint()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_what_every_question_would_meet_ends_the_run(status: int) -> None:
+    with scripted(lambda _: (status, error("no such model"))) as server:
+        async with Asker(server.url, "m") as asker:
+            with pytest.raises(ServerRefusesError, match="no such model"):
+                await asker.ask(PLAIN, Sampling())
+
+
+async def test_what_one_question_meets_is_its_answer() -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        return (400, error("too long")) if body["seed"] == 1 else (200, completion("4"))
+
+    seen: list[Answer] = []
+    with scripted(reply) as server:
+        async with Asker(server.url, "m") as asker:
+            answers = await asker.ask_all([Question(MESSAGES, seed) for seed in range(3)], Sampling(), seen.append)
+    assert [answer.error for answer in answers] == [None, "too long", None]
+    assert answers[1].choices == ()
+    assert answers[1].text == ""
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({**completion("4"), "choices": None}, "the answer has no choices"),
+        ({**completion("4"), "choices": []}, "the answer has no choices"),
+        ({**completion("4"), "choices": [{"index": 0, "message": None, "finish_reason": None}]}, "the answer has no choices"),
+        ({"error": {"message": "upstream is busy"}}, "the answer has no choices: .*upstream is busy"),
+        ("<html>", "the answer has no choices"),
+    ],
+)
+async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
+    """As gateways give them, with status 200."""
+    with scripted(lambda _: (200, reply)) as server:
+        async with Asker(server.url, "m") as asker:
+            answer = await asker.ask(PLAIN, Sampling())
+    assert answer.error is not None
+    assert re.match(said, answer.error)
+    assert answer.choices == ()
+
+
+async def test_a_password_in_the_url_is_sent_and_not_told() -> None:
+    with scripted(lambda _: (401, error("no"))) as server:
+        async with Asker(server.url.replace("//", "//me:secret@"), "m") as asker:
+            with pytest.raises(ServerRefusesError) as raised:
+                await asker.ask(PLAIN, Sampling())
+    assert server.asked
+    assert str(raised.value) == f"{server.url}: no"
+
+
+async def test_no_more_at_once_than_allowed() -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def reply(_: dict[str, Any]) -> tuple[int, Any]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+        return 200, completion("4")
+
+    with scripted(reply) as server:
+        async with Asker(server.url, "m", at_once=3) as asker:
+            await asker.ask_all([PLAIN] * 12, Sampling())
+    assert most == 3
+
+
+def test_an_answer_is_its_first_choice() -> None:
+    answer = Answer((Choice("a", "r", "length"), Choice("b", "", "stop")), 5)
+    assert (answer.text, answer.reasoning, answer.finish_reason) == ("a", "r", "length")
+    assert Answer(error="no").finish_reason is None

@@ -1,0 +1,195 @@
+"""Statistics against scipy, statsmodels and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from forkpoint_clients.evaluate.stats import Estimate, Lengths, at_equal_mean, clusters_needed, holm, mean, proportion, wilson
+
+
+def test_a_balanced_mean_is_the_t_interval_of_the_clusters_means() -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=(40, 5)) + random.normal(size=(40, 1))
+    found = mean(values.ravel(), np.repeat(np.arange(40), 5))
+    of_means = values.mean(axis=1)
+    expected = scipy_stats.ttest_1samp(of_means, 0).confidence_interval()
+    # statsmodels' correction for few answers, (N - 1) / (N - 1), is none with one parameter
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert found.p == pytest.approx(scipy_stats.ttest_1samp(of_means, 0).pvalue)
+    assert found.error == pytest.approx(scipy_stats.sem(of_means))
+
+
+def test_clusters_count_once() -> None:
+    """The same answer many times is one answer."""
+    values = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    alone = mean(values, np.arange(6))
+    copied = mean(np.repeat(values, 10), np.repeat(np.arange(6), 10))
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_few_clusters() -> None:
+    assert math.isnan(mean([1.0, 2.0], ["a", "a"]).low)
+    assert not mean([1.0, 2.0], ["a", "a"]).certain
+    with pytest.raises(ValueError, match="no values"):
+        mean([], [])
+
+
+def test_where_all_are_the_same_the_interval_says_what_can_have_been_missed() -> None:
+    same = mean(np.zeros(100), np.arange(100), bound=1.0)
+    share = scipy_stats.binomtest(0, 100, alternative="less").proportion_ci(0.95).high
+    assert (same.low, same.high, same.p) == pytest.approx((-share, share, 1.0))
+    every = mean(np.ones(10), np.arange(10), bound=1.0)
+    assert every.high == 1.0
+    assert every.low < 1 - 2 * (1 - 0.05**0.1)
+    assert every.p == pytest.approx(2 * 0.5**10)
+    assert (mean(np.zeros(9), np.arange(9)).low, mean(np.zeros(9), np.arange(9)).high) == (0.0, 0.0)
+
+
+def test_where_all_clusters_have_the_same_mean_the_interval_says_the_same() -> None:
+    """One answer better and one as good, of each question: that the sandwich has no width is chance, and no certainty."""
+    same = mean(np.tile([1.0, 0.0], 12), np.repeat(np.arange(12), 2), bound=1.0)
+    alike = mean(np.full(12, 0.5), np.arange(12), bound=1.0)
+    assert (same.value, same.low, same.high, same.p) == pytest.approx((0.5, alike.low, alike.high, alike.p))
+    assert same.high - same.low > 0.4
+    assert 2 * 0.5**12 < same.p < 0.01
+    thirds = mean(np.tile([0.1, 0.2, 0.6], 30), np.repeat(np.arange(30), 3), bound=1.0)
+    assert thirds.low < 0.3 - 0.1 < 0.3 + 0.05 < thirds.high
+    none = mean(np.tile([0.1, 0.2, -0.3], 30), np.repeat(np.arange(30), 3), bound=1.0)
+    assert none.p == pytest.approx(1.0)
+    share = proportion(np.tile([1.0, 0.0], 12), np.repeat(np.arange(12), 2))
+    few = proportion([1.0] * 6 + [0.0] * 6, np.arange(12))
+    assert share.high - share.low == pytest.approx(few.high - few.low, rel=0.05)  # of 24 answers as of 12
+
+
+@pytest.mark.parametrize("right", [0, 3, 30, 57, 60])
+def test_a_proportion_of_single_answers_is_nearly_wilsons(right: int) -> None:
+    found = proportion([1.0] * right + [0.0] * (60 - right), np.arange(60))
+    low, high = wilson(right, 60)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+    exact = scipy_stats.binomtest(right, 60).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((exact.low, exact.high))
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 1)), min_size=1, max_size=40))
+def test_a_proportion_stays_in_its_bounds(answers: list[tuple[int, float]]) -> None:
+    found = proportion([score for _, score in answers], [question for question, _ in answers])
+    if not math.isnan(found.low):
+        assert -1e-9 <= found.low <= found.value + 1e-9
+        assert found.value - 1e-9 <= found.high <= 1 + 1e-9
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    """Of questions of different difficulty, four answers each; 95 % of the intervals hold the truth, save chance."""
+    random = np.random.default_rng(2)
+    questions = np.repeat(np.arange(40), 4)
+    truth = 0.6 - scipy_stats.beta(0.6, 0.4).expect(lambda x: max(x - 0.1, 0))
+    inside = []
+    for _ in range(400):
+        difficulty = random.beta(0.6, 0.4, 40)[questions]
+        own, other = (random.random(160) < difficulty), (random.random(160) < np.clip(difficulty - 0.1, 0, 1))
+        share, difference = proportion(own, questions), mean(own.astype(float) - other, questions)
+        inside.append((share.low <= 0.6 <= share.high, difference.low <= truth <= difference.high))
+    assert (np.mean(inside, axis=0) > 0.925).all()
+
+
+@pytest.mark.parametrize(("agree", "alpha"), [(0.9, 0.05), (0.9, 0.05 / 6), (0.98, 0.05), (0.5, 0.025)])
+@pytest.mark.parametrize("count", [10, 24, 50, 100])
+def test_intervals_hold_where_arms_differ_in_few_questions(count: int, agree: float, alpha: float) -> None:
+    """All that differs goes one way: the worst case, in which Student's interval holds the truth in 87 % instead of 95 %.
+
+    What so many pairs can come to is enumerated, so that the share is exact.
+    """
+    chances = scipy_stats.binom(count, 1 - agree).pmf(np.arange(count + 1))
+    differing = np.flatnonzero(chances > 1e-6)
+    found = [mean(np.repeat([0.0, -1.0], [count - some, some]), np.arange(count), alpha, bound=1.0) for some in differing]
+    held = sum(chance for chance, one in zip(chances[differing], found, strict=True) if one.low <= agree - 1 <= one.high)
+    assert held > 1 - 1.4 * alpha  # shares of so few are steps
+    for one in found:
+        assert -1 <= one.low <= one.value <= one.high <= 1
+        assert (one.p < 0.9 * alpha) <= one.certain  # where a test says so, the interval does
+
+
+def test_five_pairs_that_all_fell_out_one_way_are_not_certain() -> None:
+    """0 right of 24 against 5: McNemar's exact test gives 0.06, Student's interval left nought out even at 97.5 %."""
+    pairs = np.array([-1.0] * 5 + [0.0] * 19)
+    assert scipy_stats.binomtest(5, 5).pvalue == pytest.approx(0.0625)
+    assert mean(pairs, np.arange(24), alpha=0.025).certain
+    found = mean(pairs, np.arange(24), alpha=0.025, bound=1.0)
+    assert not found.certain
+    assert found.value == pytest.approx(-5 / 24)
+    assert found.p == pytest.approx(0.058, abs=0.001)
+
+
+def test_bounded_differences_are_bonetts_and_prices_adjusted_ones() -> None:
+    """By their formula for the shares with one pair added either way, save Student's t and an unbiased variance."""
+    for better, worse, count in ((7, 2, 60), (0, 3, 30), (12, 12, 40)):
+        found = mean([1.0] * better + [-1.0] * worse + [0.0] * (count - better - worse), np.arange(count), bound=1.0)
+        one, other = (better + 1) / (count + 2), (worse + 1) / (count + 2)
+        spread = math.sqrt((one + other - (one - other) ** 2) / (count + 1))
+        far = scipy_stats.t(count - 1).ppf(0.975) * spread
+        assert (found.low, found.high) == pytest.approx((one - other - far, one - other + far))
+
+
+def test_corrections() -> None:
+    assert holm([0.01, 0.04, 0.03])[1] == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.01, 0.04, 0.03])[0] == [True, False, False]
+    assert holm([]) == ([], [])
+
+
+def test_how_many_more() -> None:
+    """A t-test of so many questions has the power that was asked for."""
+    seen = Estimate(0.02, error=0.05)
+    needed = clusters_needed(seen, 100, 0.1)
+    assert needed == 197
+    shift = 0.1 / (0.05 * math.sqrt(100) / math.sqrt(needed))
+    power = scipy_stats.nct(needed - 1, shift).sf(scipy_stats.t.ppf(0.975, needed - 1))
+    assert power == pytest.approx(0.8, abs=0.01)
+    assert clusters_needed(Estimate(0.0), 100, 0.1) is None
+    assert clusters_needed(seen, 100, 0) is None
+
+
+def test_a_cap_takes_the_score_of_what_is_longer() -> None:
+    arm = Lengths(np.array([1.0, 1.0, 0.0]), np.array([10.0, 20.0, 30.0]))
+    assert arm.capped(9).tolist() == [0, 0, 0]
+    assert arm.capped(10).tolist() == [1, 0, 0]
+    assert arm.capped(20).tolist() == [1, 1, 0]
+
+
+def test_equal_mean_of_an_arm_with_itself_is_no_difference() -> None:
+    random = np.random.default_rng(3)
+    arm = Lengths((random.random(200) < 0.5).astype(float), random.integers(1, 900, 200).astype(float))
+    found = at_equal_mean(arm, arm, np.repeat(np.arange(50), 4))
+    assert found.tokens == pytest.approx(arm.tokens.mean())
+    assert found.own == found.other == pytest.approx(arm.scores.mean())
+    assert found.difference == mean(np.zeros(50), np.arange(50), bound=1.0)
+
+
+def test_equal_mean_finds_the_cap_by_hand() -> None:
+    """Means 20 and 10: the longer is cut at 15, where min(10, 15), min(15, 15) … have the mean 10 when half are of 5 tokens."""
+    longer = Lengths(np.array([1.0, 1.0, 1.0, 1.0]), np.array([5.0, 5.0, 15.0, 55.0]))
+    shorter = Lengths(np.array([1.0, 0.0, 1.0, 0.0]), np.array([10.0, 10.0, 10.0, 10.0]))
+    found = at_equal_mean(longer, shorter, np.arange(4))
+    assert found.tokens == 10
+    assert found.other == 0.5
+    assert found.own == 0.75  # cut at 15: 5 + 5 + 15 + 15 = 40; the last has no answer
+    assert found.difference.value == 0.25
+
+
+def test_the_bootstrap_agrees_with_the_formula_where_there_is_one() -> None:
+    """Equal lengths everywhere: nothing is cut, so that it is the plain paired difference."""
+    random = np.random.default_rng(4)
+    questions = np.repeat(np.arange(120), 2)
+    tokens = np.full(240, 100.0)
+    own, other = (random.random(240) < 0.6).astype(float), (random.random(240) < 0.45).astype(float)
+    plain = mean(own - other, questions)
+    found = at_equal_mean(Lengths(own, tokens), Lengths(other, tokens), questions).difference
+    assert found.value == pytest.approx(plain.value)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.012)
+    assert found.error == pytest.approx(plain.error, rel=0.08)

@@ -1,0 +1,102 @@
+"""What `forkpoint calibrate` makes of a model's entropies, and of its users' prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forkpoint_clients.calibrate import Written, digest, embedded_prompts, read_prompts, summarise, write
+from forkpoint_clients.evaluate.asker import Asker
+from forkpoint_clients.evaluate.datasets import DataError
+
+from .stub_server import completion, scripted
+
+
+def written(*answers: tuple[int, list[float]]) -> list[Written]:
+    return [Written(prompt, np.array(entropies), len(entropies)) for prompt, entropies in answers]
+
+
+def test_the_80th_percentile_and_what_goes_with_it() -> None:
+    found = summarise(written((0, [0.0, 0.001, 0.2, 0.3]), (1, [0.005, 0.1, 0.4, 0.5, 0.6, 0.7])))
+    assert found.fork_threshold == 0.5
+    assert found.share_below_0_01 == pytest.approx(0.3)
+    assert (found.tokens, found.answers, found.prompts, found.mean_reasoning_tokens) == (10, 2, 2, 5.0)
+    assert found.interval[0] <= 0.5 <= found.interval[1]
+    assert summarise(written((0, [0.1] * 20))).interval == (0.1, 0.1)
+    with pytest.raises(ValueError, match="nothing to take a percentile of"):
+        summarise([])
+
+
+def test_it_is_numpys() -> None:
+    entropies = np.random.default_rng(3).exponential(size=5001)
+    found = summarise([Written(number, part, 0) for number, part in enumerate(np.array_split(entropies, 50))])
+    assert found.fork_threshold == pytest.approx(np.percentile(entropies, 80), rel=1e-3)
+
+
+def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike() -> None:
+    """Each prompt has a scale of its own. An interval over tokens would be a third as wide, and hold it half of the time."""
+    random, held, runs = np.random.default_rng(0), 0, 80
+
+    def model(prompts: int, tokens: int) -> list[Written]:
+        scales = random.gamma(2.0, size=prompts)
+        return [Written(number, random.exponential(scale, tokens), 0) for number, scale in enumerate(scales)]
+
+    true = np.percentile(np.concatenate([one.entropies for one in model(20_000, 20)]), 80)
+    for number in range(runs):
+        low, high = summarise(model(60, 20), seed=number, resamples=300).interval
+        held += low <= true <= high
+    assert held / runs > 0.88
+
+
+def test_stored_values_are_what_the_server_takes() -> None:
+    body = summarise(written((0, [0.1234567, 0.2, 0.3, 0.4]))).stored("m", "ab")
+    low, high = body["interval"]
+    assert low <= body["fork_threshold"] <= high
+    assert body["created"].endswith("+00:00")
+
+
+def test_prompts_of_a_text_and_of_jsonl(tmp_path: Path) -> None:
+    plain, lines = tmp_path / "prompts.txt", tmp_path / "prompts.jsonl"
+    plain.write_text("What is 2 + 2?\n\n  And 3 + 3? \n")
+    assert read_prompts(plain) == [
+        [{"role": "user", "content": "What is 2 + 2?"}],
+        [{"role": "user", "content": "And 3 + 3?"}],
+    ]
+    lines.write_text('{"question": "What is 2 + 2?"}\n{"messages": [{"role": "user", "content": "And 3 + 3?"}]}\n')
+    assert digest(read_prompts(lines)) == digest(read_prompts(plain))
+    lines.write_text('{"question": "x"}\nWhat?\n')
+    with pytest.raises(DataError, match="line 2: is not JSON"):
+        read_prompts(lines)
+    plain.write_text("\n")
+    with pytest.raises(DataError, match="has no prompts"):
+        read_prompts(plain)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_prompts(tmp_path / "nope")
+
+
+def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
+    prompts = embedded_prompts()
+    assert len({digest([prompt]) for prompt in prompts}) == len(prompts) == 200
+    assert [prompts[place][0]["content"].count(",") for place in range(4)] == [2, 3, 2, 3]
+
+
+async def measured(entropies: list[float]) -> list[Written]:
+    """Written by a server that tells these entropies of each answer."""
+
+    def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        return 200, {"choices": [{"entropies": entropies}], "forkpoint": {"reasoning_tokens": 2}}
+
+    with scripted(lambda _: (200, completion("4")), route) as server:
+        async with Asker(server.url, "m") as asker:
+            return await write(asker, embedded_prompts(), tokens=10, at_once=2, max_tokens=None, told=lambda _: None)
+
+
+async def test_it_ends_where_there_is_no_telemetry() -> None:
+    """Without entropies no number of answers is ever enough."""
+    assert sum(len(one.entropies) for one in await measured([0.1, 0.2, 0.3])) == 12
+    with pytest.raises(DataError, match="measured no entropy in an answer of 3 tokens: its telemetry does not work"):
+        await asyncio.wait_for(measured([]), 20)

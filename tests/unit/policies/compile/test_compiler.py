@@ -1,0 +1,233 @@
+"""Policies compiled for a vocabulary: tokens, numbers, warnings, and what cannot be expressed."""
+
+from __future__ import annotations
+
+import math
+import string
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkpoint_policies.compile.compiler import Target, compile_policy
+from forkpoint_policies.compile.program import UNLIMITED, Action, Program, RegionCode, Signal, key_of
+from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE
+from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_policies.spec.connectors import FAMILIES
+from tests.unit.policies.factories import Json, compiled, policy, rule, warnings
+from tests.unit.policies.vocabularies import END, END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
+
+ASCII = Target(Vocabulary(tuple(bytes([value]) for value in range(128))), fork_threshold=0.5)
+FULL = policy(
+    rule({"entropy_above": "fork", "region": "reasoning", "at_most": 3}, temperature=1.25),
+    rule({"connectors": ["conclusion"], "connector_probability_above": 0.25}, amplify={"words": ["so"], "bias": 2.0}),
+    rule({"after_token": 4, "before_token": 9, "varentropy_below": 2.0, "top_probability_above": 0.5}, observe={}),
+    rule(suppress={"connectors": ["reflection"], "token_ids": [7]}),
+    rule({"entropy_below": 1.5, "region": "answer"}, suppress={"words": ["wait"], "bias": -3.0}),
+)
+
+
+def texts(program: Program, number: int, state: int) -> set[bytes]:
+    """What the tokens of a rule's target write, of those that count in just this state."""
+    target = program.rules[number].target
+    return {VOCABULARY.tokens[one] for one, wanted in zip(target.tokens, target.states, strict=True) if wanted == state}
+
+
+def test_rules_are_in_the_order_in_which_they_are_applied() -> None:
+    """By action, and within an action as the policy has them."""
+    program = compiled(FULL)
+    assert [one.action for one in program.rules] == [Action.OBSERVE, Action.MASK, Action.BIAS, Action.BIAS, Action.TEMPERATURE]
+    assert [one.number for one in program.rules] == [2, 3, 1, 4, 0]
+    assert [one.strength.a for one in program.rules] == [0.0, 0.0, 2.0, -3.0, 1.25]
+
+
+def test_conditions_as_numbers() -> None:
+    by_number = {one.number: one for one in compiled(FULL).rules}
+    assert (by_number[0].low[Signal.ENTROPY], by_number[0].region, by_number[0].at_most) == (0.672, RegionCode.REASONING, 3)
+    assert by_number[1].low[Signal.MASS] == 0.25
+    assert {VOCABULARY.tokens[one] for one in by_number[1].mass.tokens} >= {b"so", b" so", b"So"}
+    assert (by_number[2].first_position, by_number[2].last_position) == (4, 8)
+    assert (by_number[2].high[Signal.VARENTROPY], by_number[2].low[Signal.TOP_PROBABILITY]) == (2.0, 0.5)
+    assert (by_number[4].high[Signal.ENTROPY], by_number[4].region) == (1.5, RegionCode.ANSWER)
+    open_ended = by_number[3]
+    assert (open_ended.low, open_ended.high) == ([-math.inf] * len(Signal), [math.inf] * len(Signal))
+    assert (open_ended.region, open_ended.at_most, open_ended.first_position) == (RegionCode.ANY, UNLIMITED, 0)
+    assert open_ended.last_position == UNLIMITED
+
+
+def test_the_tokens_of_a_word() -> None:
+    program = compiled(policy(rule(suppress={"words": ["so"]})))
+    anywhere = {b" so", b", so", b", so,", b" so so"}
+    assert texts(program, 0, ANY_STATE) == anywhere
+    assert texts(program, 0, FREE) == {b"so", b"So"}
+    after_s, _ = program.follow(tokens("s"))
+    assert texts(program, 0, after_s) == {b"o", b"O"}
+    assert texts(program, 0, INSIDE) == set()
+
+
+def test_the_tokens_of_a_family_are_those_of_its_words() -> None:
+    by_family = compiled(policy(rule(suppress={"connectors": ["uncertainty"]})))
+    by_words = compiled(policy(rule(suppress={"words": list(FAMILIES["uncertainty"])})))
+    assert by_family.rules[0].target == by_words.rules[0].target
+    assert by_family.rules[0].target.tokens
+
+
+def test_a_token_is_listed_once() -> None:
+    """Named by id it counts everywhere, and its states as a word's piece are not told apart any more."""
+    named: Json = {"words": ["so"], "connectors": ["conclusion"], "token_ids": [token("so"), token(" so"), token("so")]}
+    target = compiled(policy(rule(suppress=named))).rules[0].target
+    pairs = list(zip(target.tokens, target.states, strict=True))
+    assert len(pairs) == len(set(pairs))
+    assert [state for one, state in pairs if one == token("so")] == [ANY_STATE]
+
+
+def test_a_word_that_can_only_be_begun_is_raised_at_its_beginning() -> None:
+    """Raising only its last piece would do nothing; and the user is told."""
+    written = policy(rule(amplify={"words": ["however", "wait"], "bias": 2.0}))
+    program = compiled(written)
+    assert texts(program, 0, FREE) >= {b"h", b"H", b"wait", b"Wait"}
+    assert b"w" not in texts(program, 0, FREE), "of a word that is one token, the pieces stay as they are"
+    assert warnings(written) == (
+        "policy.rules[0].do.amplify: 'however' is several tokens for this model; the tokens that begin it are raised too",
+    )
+    suppressed = policy(rule(suppress={"words": ["however"]}))
+    assert b"h" not in texts(compiled(suppressed), 0, FREE)
+    assert warnings(suppressed) == ()
+
+
+def test_a_probe_that_does_not_ask_for_the_result_is_warned_of() -> None:
+    asked = {"tokens": 20, "probability_above": 0.95}
+    (warning,) = warnings(policy(rule(probe=asked)))
+    assert warning.startswith("policy.rules[0].do.probe.text is empty")
+    assert warnings(policy(rule(probe={**asked, "text": "so"}))) == ()
+    assert warnings(policy(rule(probe={"tokens": 1, "variance_below": 0.1}))) == (), "an entropy is taken, no answer read"
+
+
+def test_regions_without_markers_are_warned_of() -> None:
+    written = policy(rule({"region": "answer"}, observe={}), rule({"region": "reasoning"}, observe={}))
+    assert len(warnings(written, UNMARKED)) == 1
+    assert "--reasoning-parser" in warnings(written, UNMARKED)[0]
+    assert warnings(written) == ()
+    assert warnings(policy(rule({"region": "any"}, observe={})), UNMARKED) == ()
+
+
+CANNOT: list[tuple[Json, str, str]] = [
+    (policy(rule(suppress={"token_ids": [1, 128]})), "policy.rules[0].do.suppress.token_ids[1]", "ids run from 0 to 127"),
+    (
+        policy(rule(observe={}), rule(amplify={"token_ids": [900], "bias": 1})),
+        "policy.rules[1].do.amplify.token_ids[0]",
+        "0 to 127",
+    ),
+    (policy(rule(suppress={"words": ["ok", "等等"]})), "policy.rules[0].do.suppress.words[1]", "cannot write the word '等等'"),
+    (
+        policy(rule(suppress={"words": ["a"]}), rule(amplify={"words": ["b", "c", "é"], "bias": 1.0})),
+        "policy.rules[1].do.amplify.words[2]",
+        "cannot write the word 'é'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "field", "right"), CANNOT)
+def test_what_the_vocabulary_cannot_express_names_the_field(written: Json, field: str, right: str) -> None:
+    with pytest.raises(PolicyError, match=right) as caught:
+        compile_policy(parse_policy(written), ASCII)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        (policy(rule(suppress={"connectors": ["conclusion", "uncertainty"]})), "arm.rules[0].do.suppress.connectors[1]"),
+        (
+            policy(rule({"connectors": ["uncertainty"], "connector_probability_above": 0.1}, observe={})),
+            "arm.rules[0].when.connectors[0]",
+        ),
+    ],
+)
+def test_a_family_that_the_vocabulary_cannot_express(written: Json, field: str) -> None:
+    """No b, as in "maybe"."""
+    without_b = Target(Vocabulary(tuple(one.encode() for one in string.printable if one not in "bB")), fork_threshold=0.5)
+    with pytest.raises(PolicyError, match="cannot write the word 'maybe'") as caught:
+        compile_policy(parse_policy(written), without_b, "arm")
+    assert caught.value.field == field
+
+
+WORDS = ["".join(letters) for letters in product("abcdefghi", repeat=3)]
+
+
+@pytest.mark.parametrize(
+    ("written", "field"),
+    [
+        (policy(*(rule(suppress={"words": WORDS[start : start + 200]}) for start in (0, 200, 400))), "policy.rules"),
+        (policy(rule(suppress={"words": [word * 20 for word in WORDS[:256]]})), "policy.rules[0].do.suppress.words"),
+        (
+            policy(*(rule(suppress={"words": [word * 18 for word in WORDS[start : start + 100]]}) for start in (0, 100))),
+            "policy.rules",
+        ),
+    ],
+)
+def test_too_many_words(written: Json, field: str) -> None:
+    with pytest.raises(PolicyError, match=r"\d+ at most") as caught:
+        compile_policy(parse_policy(written), TARGET)
+    assert caught.value.field == field
+
+
+def test_many_words_are_compiled_soon() -> None:
+    program = compiled(policy(*(rule(suppress={"words": [word * 3 for word in WORDS[start : start + 256]]}) for start in (0, 256))))
+    assert len(program.rules) == 2
+    assert program.follow(tokens("a|b|c|a|b"))[0] > INSIDE
+
+
+# Programs travel from the server to the worker.
+
+
+@pytest.mark.parametrize("written", [policy(), FULL, {**FULL, "shadow": True}, policy(rule(observe={}))])
+def test_a_program_arrives_as_it_was_sent(written: Json) -> None:
+    program = compiled(written)
+    assert Program.unpack(program.pack()) == program
+
+
+def test_the_key_of_a_program_is_of_all_that_it_does() -> None:
+    again = compile_policy(parse_policy(FULL), TARGET).program
+    assert key_of(again.pack()) == key_of(compiled(FULL).pack())
+    others: list[tuple[Json, Target]] = [
+        ({**FULL, "shadow": True}, TARGET), ({**FULL, "rules": FULL["rules"][:4]}, TARGET), (FULL, UNMARKED),
+        (FULL, Target(VOCABULARY, 0.5, THINK, END_THINK)),
+    ]  # fmt: skip
+    assert len({key_of(compiled(written, target).pack()) for written, target in [(FULL, TARGET), *others]}) == 1 + len(others)
+
+
+def test_a_name_does_not_make_another_program() -> None:
+    assert key_of(compiled({**FULL, "name": "other", "description": "x"}).pack()) == key_of(compiled(FULL).pack())
+
+
+# Following the text on the host.
+
+
+@given(stream=st.lists(st.integers(0, SIZE - 1), max_size=20), cut=st.integers(0, 20))
+def test_following_can_be_taken_up_anywhere(stream: list[int], cut: int) -> None:
+    program = compiled(FULL)
+    assert program.follow(stream[cut:], *program.follow(stream[:cut])) == program.follow(stream)
+
+
+@pytest.mark.parametrize(
+    ("stream", "reasoning"),
+    [
+        ([], True),
+        ([END_THINK], False),
+        ([END_THINK, END], False),
+        ([END_THINK, THINK], True),
+        ([THINK, END_THINK], False),
+        ([END], True),
+    ],
+)
+def test_following_the_reasoning(stream: list[int], reasoning: bool) -> None:
+    assert compiled(FULL).follow(stream)[1] == reasoning
+    assert compiled(policy()).follow(stream)[1] == reasoning, "also without words"
+    assert compiled(FULL, UNMARKED).follow(stream)[1] is True
+
+
+def test_following_without_words_keeps_the_state() -> None:
+    assert compiled(policy(rule(temperature=2.0))).follow(tokens("W|ait")) == (FREE, True)

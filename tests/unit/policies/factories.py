@@ -1,0 +1,126 @@
+"""Batches of requests with policies, stepped as the adapters do it: through a Desk, with logits that the test chooses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.compile.program import Program, key_of
+from forkpoint_policies.compile.word_automaton import FREE
+from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
+from forkpoint_policies.spec import parse_policy
+from forkpoint_policies.worker.payload import Instruction
+from forkpoint_policies.worker.request_slots import Assignment, Desk, Seat
+
+from .vocabularies import TARGET
+
+CPU = torch.device("cpu")
+
+Json = dict[str, Any]
+
+
+def policy(*rules: Json, **fields: Any) -> Json:
+    return {"rules": list(rules), **fields}
+
+
+def rule(when: Json | None = None, **do: Any) -> Json:
+    return {"when": when or {}, "do": do}
+
+
+def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+@lru_cache(maxsize=256)
+def _compiled(policy: str, target: Target) -> Compiled:
+    return compile_policy(parse_policy(json.loads(policy)), target)
+
+
+def compiled(policy: Json, target: Target = TARGET) -> Program:
+    """The program of a policy, as a user writes it."""
+    return _compiled(json.dumps(policy), target).program
+
+
+def warnings(policy: Json, target: Target = TARGET) -> tuple[str, ...]:
+    return _compiled(json.dumps(policy), target).warnings
+
+
+@lru_cache(maxsize=256)
+def _packed(program: bytes) -> tuple[bytes, str]:
+    return program, key_of(program)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request and its sampling; `program` is None for one without a policy, and a temperature of 0 is greedy."""
+
+    program: Program | None
+    temperature: float = 1.0
+    alternatives: int = 0
+    word_state: int = FREE
+    in_reasoning: bool = True
+    handle: int = 1
+    address: str = ""
+    seed: int = 0
+    drawn: dict[int, list[int]] = field(default_factory=dict)
+    begun: int = 0
+    given: list[int] = field(default_factory=list)
+
+    def instruction(self) -> Instruction:
+        assert self.program is not None
+        packed, key = _packed(self.program.pack())
+        where = (self.handle, self.address, self.word_state, self.in_reasoning)
+        return Instruction(packed, key, *where, self.alternatives, self.seed, self.drawn, self.begun, given=self.given)
+
+
+class Run:
+    """Requests that are generated together. A request's slot is its number, and it is admitted when it is first stepped."""
+
+    def __init__(self, *requests: Request, vocabulary: int = TARGET.vocabulary.size) -> None:
+        self.requests = requests
+        self.desk = Desk(len(requests), vocabulary, CPU)
+        self.assignments: dict[int, Assignment] = {}
+
+    def step(self, logits: Tensor, generated: Sequence[list[int]], batch: Sequence[int] | None = None) -> Record:
+        """One step, which changes the [batch, vocabulary] logits; `generated[i]` is what request i has so far.
+
+        `batch` names the request in each row, all of them when not given; at least one has a policy.
+        """
+        batch = range(len(self.requests)) if batch is None else batch
+        rows = [row for row, number in enumerate(batch) if self.requests[number].program is not None]
+        numbers = [batch[row] for row in rows]
+        for number in numbers:
+            if number not in self.assignments:
+                request = self.requests[number]
+                instruction = msgspec.structs.replace(request.instruction(), handle=number + 1)
+                self.assignments[number] = self.desk.admit(number, instruction, request.temperature, generated[number])
+        layout, _ = self.desk.layout([Seat(row, self.assignments[batch[row]]) for row in rows], len(batch))
+        position = torch.tensor([len(generated[number]) for number in numbers])
+        last = torch.tensor([generated[number][-1] if generated[number] else 0 for number in numbers])
+        return step(self.desk.slots, Rows(layout, position, last), logits)
+
+
+def apply(policy: Json, logits: Tensor, *, target: Target = TARGET, **request: Any) -> tuple[Tensor, Record]:
+    """The logits [vocabulary] after one step of one request at its first position, and the record."""
+    changed = logits[None].clone()
+    record = Run(Request(compiled(policy, target), **request), vocabulary=len(logits)).step(changed, [[]])
+    return changed[0], record
+
+
+def fired(record: Record, row: int = 0) -> list[int]:
+    """The rules that fired, by their place in the program."""
+    bits = int(record.flags[row]) >> RULES_SHIFT
+    return [rule for rule in range(bits.bit_length()) if bits >> rule & 1]
+
+
+def effects(record: Record, row: int = 0) -> list[float]:
+    """The effect of each rule, in the program's order."""
+    return [float(effect) for effect in record.numbers[row, 4:]]

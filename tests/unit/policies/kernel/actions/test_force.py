@@ -1,0 +1,89 @@
+"""A given text is written token by token whatever the model says, and what the model says is measured before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from forkpoint_policies.kernel.step import NO_POSITION, Rows, step
+from forkpoint_policies.worker.request_slots import Desk, Seat
+from tests.unit.policies.factories import CPU, Request, Run, compiled, policy, random_logits, rule
+from tests.unit.policies.vocabularies import SIZE, tokens
+
+OBSERVED = compiled(policy(rule(observe={})))
+TEXT = tokens("Wait|so| but|x")
+
+
+def only(logits: Tensor) -> list[int]:
+    """The tokens that can be drawn."""
+    return torch.isfinite(logits).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("begun", [0, 5])
+def test_only_the_given_token_is_left_at_each_position(begun: int, temperature: float) -> None:
+    run = Run(Request(OBSERVED, temperature, begun=begun, given=TEXT), Request(OBSERVED))
+    for written in range(len(TEXT)):
+        logits = random_logits(2, SIZE, seed=written)
+        changed = logits.clone()
+        run.step(changed, [TEXT[:written], TEXT[:written]])
+        assert only(changed[0]) == [TEXT[written]]
+        assert torch.equal(changed[1], logits[1]), "another request of the batch"
+
+
+def test_what_the_model_said_is_recorded() -> None:
+    logits = random_logits(1, SIZE)
+    given = Run(Request(OBSERVED, alternatives=4, given=TEXT)).step(logits.clone(), [[]])
+    free = Run(Request(OBSERVED, alternatives=4)).step(logits.clone(), [[]])
+    assert torch.equal(given.numbers, free.numbers)
+    assert given.alternatives is not None
+    assert free.alternatives is not None
+    assert torch.equal(given.alternatives, free.alternatives)
+    assert given.probabilities is not None
+    assert free.probabilities is not None
+    assert torch.equal(given.probabilities, free.probabilities), "no policy took a token away"
+    assert torch.equal(given.flags, free.flags), "no rule forced anything"
+
+
+def test_beyond_its_end_nothing_is_written() -> None:
+    logits = random_logits(1, SIZE)
+    changed = logits.clone()
+    Run(Request(OBSERVED, given=TEXT)).step(changed, [TEXT])
+    assert torch.equal(changed, logits)
+
+
+def test_texts_of_different_lengths_in_one_batch() -> None:
+    run = Run(Request(OBSERVED, given=TEXT[:1]), Request(OBSERVED, given=TEXT))
+    logits = random_logits(2, SIZE)
+    first = logits.clone()
+    run.step(first, [[], []])
+    assert [only(first[0]), only(first[1])] == [TEXT[:1], TEXT[:1]]
+    second = logits.clone()
+    run.step(second, [TEXT[:1], TEXT[:1]])
+    assert torch.equal(second[0], logits[0])
+    assert only(second[1]) == TEXT[1:2]
+
+
+def test_after_a_preemption_it_goes_on_where_it_was() -> None:
+    desk = Desk(2, SIZE, CPU)
+    resumed = desk.admit(1, Request(OBSERVED, given=TEXT, begun=3).instruction(), 0.0, TEXT[:2])
+    layout, _ = desk.layout([Seat(0, resumed)], 1)
+    changed = random_logits(1, SIZE)
+    record = step(desk.slots, Rows(layout, torch.tensor([2]), torch.tensor(TEXT[1:2])), changed)
+    assert record.position.tolist() == [5]
+    assert only(changed[0]) == TEXT[2:3]
+
+
+def test_under_speculation_each_row_is_given_its_own_token() -> None:
+    """Wrong drafts are rejected, as only the given token can be drawn in their place."""
+    desk, drafts = Desk(1, SIZE, CPU, depth=3), tokens("y|y")
+    assignment = desk.admit(0, Request(OBSERVED, given=TEXT).instruction(), 1.0, [])
+    layout, _ = desk.layout([Seat(offset, assignment, offset) for offset in range(3)], 3)
+    for committed in (0, 1):
+        changed = random_logits(3, SIZE)
+        last = torch.tensor([TEXT[committed - 1] if committed else 0, *drafts])
+        record = step(desk.slots, Rows(layout, torch.arange(committed, committed + 3), last), changed)
+        assert record.position.tolist() == [committed, committed + 1, committed + 2]
+        assert [only(row)[0] for row in changed] == TEXT[committed : committed + 3]
+    assert NO_POSITION not in record.position.tolist()

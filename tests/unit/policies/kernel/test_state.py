@@ -1,0 +1,83 @@
+"""The state of slots: started afresh, read and written by cell, kept and restored."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+
+from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.slots import NO_RULE, Slots, State
+
+CPU = torch.device("cpu")
+ALL = Uses(
+    marks=True, texts=True, instead=True, chances=True, history=True, window=True, coins=True, since=True, branches=True, signals=()
+)
+NOTHING = Uses(
+    marks=False,
+    texts=False,
+    instead=False,
+    chances=False,
+    history=False,
+    window=False,
+    coins=False,
+    since=False,
+    branches=False,
+    signals=(),
+)
+
+
+def tensors(state: State) -> list[torch.Tensor]:
+    parts = [getattr(state, one.name) for one in fields(State)]
+    return [getattr(part, one.name) for part in parts if part is not None for one in fields(part)]
+
+
+def used(count: int, depth: int) -> Slots:
+    """Slots in which every cell's every entry was written, differently."""
+    slots = Slots(count, depth, CPU)
+    for tensor in tensors(slots.state):
+        cells = torch.arange(1, count * depth + 2).view(-1, *[1] * (tensor.dim() - 1))
+        tensor.copy_((cells % 2 if tensor.dtype == torch.bool else cells).expand_as(tensor))
+    return slots
+
+
+def test_a_slot_starts_with_nothing_of_the_last_request() -> None:
+    slots, fresh = used(3, 2), Slots(3, 2, CPU)
+    before = [tensor.clone() for tensor in tensors(slots.state)]
+    slots.start(1, position=4, word_state=9, in_reasoning=True)
+    fresh.start(1, position=4, word_state=9, in_reasoning=True)
+    for now, was, new in zip(tensors(slots.state), before, tensors(fresh.state), strict=True):
+        assert torch.equal(now[2:4], new[2:4])
+        assert torch.equal(now[:2], was[:2])
+        assert torch.equal(now[4:], was[4:])
+    core, texts = slots.state.core, slots.state.texts
+    assert texts is not None
+    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2]), int(texts.rule[2])) == (4, 9, True, NO_RULE)
+
+
+def test_what_is_kept_comes_back_whole() -> None:
+    slots = used(3, 2)
+    kept = slots.copy_of(0, ALL)
+    slots.start(0, position=0, word_state=0, in_reasoning=False)
+    slots.restore(2, kept)
+    for now, was in zip(tensors(slots.state), tensors(used(3, 2).state), strict=True):
+        assert torch.equal(now[4:6], was[:2])
+        assert torch.equal(now[2:4], was[2:4])
+
+
+def test_cells_are_read_as_copies_and_written_back() -> None:
+    slots, cells = used(2, 2), torch.tensor([3, 0])
+    state = slots.read(cells, ALL)
+    assert state.core.position.tolist() == [4, 1]
+    for tensor in tensors(state):
+        tensor.zero_()
+    assert all(tensor.any() for tensor in tensors(slots.state))
+    slots.write(cells, state)
+    for tensor, was in zip(tensors(slots.state), tensors(used(2, 2).state), strict=True):
+        assert not tensor[cells].any()
+        assert torch.equal(tensor[1:3], was[1:3])
+
+
+def test_only_the_parts_in_use_are_read() -> None:
+    state = used(2, 1).read(torch.tensor([1]), NOTHING)
+    assert [one.name for one in fields(State) if getattr(state, one.name) is not None] == ["core"]

@@ -1,0 +1,81 @@
+"""Draft tokens: each row is evaluated on its own prefix, and state follows what was committed, whatever was accepted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from forkpoint_policies.catalog import library
+from forkpoint_policies.compile.program import Program
+from forkpoint_policies.kernel.step import Record, Rows, step
+from forkpoint_policies.worker.request_slots import Desk, Seat
+from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
+from tests.unit.policies.vocabularies import END_THINK, SIZE, token
+
+DEPTH = 4
+EVERYTHING = compiled(
+    policy(
+        rule({"entropy_quantile_above": 0.5, "at_most": 6}, suppress={"words": ["wait", "so"]}),
+        rule({"previous": {"words": ["so"], "endings": ["\n\n"]}, "probability": 0.7}, force={"text": "Wait but"}),
+        rule({"since_connector_below": 3}, amplify={"connectors": ["reflection"], "bias": 1.0}),
+        rule({"confidence_below": 6.0, "confidence_window": 3}, temperature=1.5),
+        rule({"region": "reasoning"}, force={"text": "Hmm", "instead_of": "end_of_reasoning"}),
+        rule(control={"like": rule({"entropy_above": 4.0}, temperature=0.5), "match": "positions"}),
+    )
+)
+PROGRAMS = [EVERYTHING, compiled(policy(rule({"at_most": 2}, observe={}))), *(
+    compiled(named.policy.model_dump(mode="json", exclude_unset=True)) for named in library() if "count" not in named.match[:1]
+)]  # fmt: skip
+
+
+def logits_after(prefix: list[int], seed: int) -> Tensor:
+    """A model: its logits are a function of the text alone."""
+    last = (0, *prefix)[-3:]
+    made = random_logits(SIZE, seed=seed + sum(one * (place + 7) for place, one in enumerate(last)), scale=2.0)
+    made[END_THINK] += 2.0
+    return made
+
+
+def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
+    """What each position of a text gets without speculation."""
+    desk = Desk(1, SIZE, CPU)
+    seat = Seat(0, desk.admit(0, Request(program, seed=seed).instruction(), 1.0, []))
+    found = []
+    for position in range(len(stream) + 1):
+        layout, _ = desk.layout([seat], 1)
+        after = logits_after(stream[:position], seed)[None]
+        last = torch.tensor(stream[position - 1 : position] or [0])
+        found.append((after, step(desk.slots, Rows(layout, torch.tensor([position]), last), after)))
+    return found
+
+
+@pytest.mark.parametrize("program", range(len(PROGRAMS)))
+def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) -> None:
+    random, seed = np.random.default_rng(program), program
+    likely = [token(one) for one in ("so", " so", "wait", " wait", "\n\n", "x", " but", "Wait", ".")]
+    stream = [int(random.choice(likely)) for _ in range(24)]
+    expected = one_by_one(PROGRAMS[program], stream, seed)
+    desk = Desk(3, SIZE, CPU, DEPTH)
+    assignment = desk.admit(1, Request(PROGRAMS[program], seed=seed).instruction(), 1.0, [])
+    committed = 0
+    while committed <= len(stream) - DEPTH:
+        drafts = int(random.integers(0, DEPTH))
+        right = int(random.integers(0, drafts + 1))  # of the drafts, so many are what the text goes on with
+        text = stream[: committed + right] + [token("y")] * (drafts - right)
+        seats = [Seat(offset, assignment, offset) for offset in range(drafts + 1)]
+        layout, _ = desk.layout(seats, drafts + 1)
+        prefixes = [text[: committed + offset] for offset in range(drafts + 1)]
+        after = torch.stack([logits_after(prefix, seed) for prefix in prefixes])
+        last = torch.tensor([(prefix or [0])[-1] for prefix in prefixes])
+        positions = torch.tensor([len(prefix) for prefix in prefixes])
+        record = step(desk.slots, Rows(layout, positions, last), after)
+        for offset in range(right + 1):
+            wanted, told = expected[committed + offset]
+            assert torch.equal(after[offset], wanted[0]), (committed, offset)
+            assert torch.equal(record.numbers[offset], told.numbers[0])
+            assert record.flags[offset] == told.flags[0]
+        if random.random() < 0.2:
+            continue  # evaluated again, as after a step that was not committed
+        committed += right + 1

@@ -1,0 +1,243 @@
+"""Any mixture of policies in a batch: each row against float64, and as if it were alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.program import Program
+from forkpoint_policies.kernel.step import LEFT_ALONE, RULES_SHIFT, Record
+from forkpoint_policies.placebo import kinds_of
+from forkpoint_policies.spec import PolicyError, parse_policy
+from tests.unit.policies import float64_reference
+from tests.unit.policies.factories import Json, Request, Run, apply, compiled, effects, fired, policy, random_logits
+from tests.unit.policies.vocabularies import SIZE, TARGET, padded
+
+WORDS = st.sampled_from(["wait", "so", "double-check", "in conclusion", "know", "let's", "等等"])
+FAMILIES = st.sampled_from(["reflection", "conclusion", "uncertainty"])
+NAMED = st.fixed_dictionaries(
+    {},
+    optional={
+        "words": st.lists(WORDS, min_size=1, max_size=3),
+        "connectors": st.lists(FAMILIES, min_size=1, max_size=2),
+        "token_ids": st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=90)
+        | st.integers(65, SIZE).map(lambda n: list(range(n))),
+    },
+).filter(bool)
+
+
+def bounds(name: str, below: float, above: float) -> st.SearchStrategy[Json]:
+    """One of the two bounds, or none."""
+    values = st.floats(below, above)
+    return st.one_of(st.just({}), values.map(lambda at: {f"{name}_above": at}), values.map(lambda at: {f"{name}_below": at}))
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Json:
+    """A rule that fires now and then."""
+    when: Json = {}
+    for name, low, high in (("entropy", 0.1, 6.0), ("varentropy", 0.1, 4.0), ("top_probability", 0.02, 0.9)):
+        when |= draw(bounds(name, low, high))
+    if draw(st.booleans()):
+        when |= {"connectors": draw(st.lists(FAMILIES, min_size=1, max_size=2)), "connector_probability_above": 0.02}
+    if draw(st.integers(0, 3)) == 0:
+        when["region"] = draw(st.sampled_from(["reasoning", "answer"]))
+    if draw(st.integers(0, 3)) == 0:
+        when["at_most"] = draw(st.integers(1, 2))
+    if draw(st.integers(0, 3)) == 0:
+        when["after_token"] = draw(st.integers(0, 3))
+    biases = st.floats(0.125, 6.0)
+    do = draw(
+        st.one_of(
+            NAMED.map(lambda named: {"suppress": named}),
+            st.builds(lambda named, bias: {"suppress": named | {"bias": -bias}}, NAMED, biases),
+            st.builds(lambda named, bias: {"amplify": named | {"bias": bias}}, NAMED, biases),
+            st.floats(0.25, 4.0).map(lambda factor: {"temperature": factor}),
+            st.just({"observe": {}}),
+        )
+    )
+    return {"when": when, "do": do}
+
+
+@st.composite
+def richer_rules(draw: st.DrawFn) -> Json:
+    """Any rule of the language, and the controls of any."""
+    plain = draw(rules())
+    when, do = plain["when"], plain["do"]
+    when |= draw(
+        st.sampled_from(
+            [{}, {}, {"entropy_quantile_above": 0.5}, {"probability": 0.5}, {"confidence_below": 7, "confidence_window": 2}]
+        )
+    )
+    when |= draw(st.sampled_from([{}, {}, {"since_connector_below": 2}, {"previous": {"words": ["so"], "endings": ["\n", ","]}}]))
+    if "connectors" in when and not {"connector_probability_above", "since_connector_below"} & when.keys():
+        del when["connectors"]
+    do = draw(
+        st.sampled_from(
+            [
+                do, do, {"temperature": 0}, {"temperature": {"base": 0.8, "exponent": 1.5}}, {"truncate": {"top_k": 5}},
+                {"truncate": {"top_p": 0.8}}, {"truncate": {"min_p": 0.1}}, {"truncate": {"top_h": 0.5}},
+                {"force": {"text": "Wait, so"}}, {"force": {"text": "so", "instead_of": {"token_ids": list(range(90))}}},
+                {"amplify": {"words": ["so"], "bias": {"shape": "triangular", "amplitude": 3.0, "period": 5}}},
+            ]
+        )
+    )  # fmt: skip
+    rule = {"when": when, "do": do}
+    kinds = kinds_of(parse_policy(policy(rule)).rules[0])
+    match = draw(st.sampled_from([None, None, *(kind for kind in kinds if kind not in ("frequency", "count"))]))
+    return rule if match is None else {"do": {"control": {"like": rule, "match": match}}}
+
+
+def possible(written: Json, target: Target) -> bool:
+    """Not refused for contradicting itself."""
+    try:
+        compiled(written, target)
+    except PolicyError:
+        return False
+    return True
+
+
+@lru_cache
+def target_of(size: int) -> Target:
+    return replace(TARGET, vocabulary=padded(size))
+
+
+@given(written=st.lists(rules(), max_size=5), temperature=st.sampled_from([0.0, 0.5, 1.0, 1.5]), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=150)
+def test_a_step_is_that_of_the_float64_reference(written: list[Json], temperature: float, seed: int) -> None:
+    program = compiled(policy(*written))
+    random = np.random.default_rng(seed)
+    state, inside = program.follow(some_tokens(random, 4))
+    logits = random_logits(SIZE, seed=seed, scale=float(random.uniform(0.5, 2.5)))
+    logits[torch.from_numpy(random.random(SIZE) < 0.2)] = -torch.inf
+    changed, record = apply(policy(*written), logits, temperature=temperature, word_state=state, in_reasoning=inside)
+    situation = float64_reference.Situation(state, inside, temperature=temperature)
+    outcome = float64_reference.expected(program, logits.numpy(), situation)
+    assert np.array_equal(changed.numpy(), outcome.logits)
+    assert fired(record) == [number for number, yes in enumerate(outcome.fired) if yes]
+    heads = [outcome.entropy, outcome.varentropy, outcome.top_probability, max(outcome.masses, default=0.0)]
+    assert record.numbers[0, :4].tolist() == pytest.approx(heads, rel=1e-4, abs=1e-5)
+    assert effects(record) == pytest.approx(outcome.effects, rel=1e-3, abs=1e-4)
+    assert bool(int(record.flags[0]) & LEFT_ALONE) == outcome.left_alone
+
+
+def some_tokens(random: np.random.Generator, count: int) -> list[int]:
+    """Mostly the vocabulary's merges, among which words come about, and the markers."""
+    return [int(one) for one in random.integers(256, SIZE, count)]
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
+    """A vocabulary's size, requests of several policies or none, and the step at which each begins."""
+    size = draw(st.sampled_from([SIZE, 1024, 1500, 3 * 1024 + 17]))
+    target = target_of(size)
+    written = st.builds(lambda some, shadow: policy(*some, shadow=shadow), st.lists(richer_rules(), max_size=4), st.booleans())
+    policies = draw(st.lists(written.filter(lambda one: possible(one, target)), min_size=1, max_size=4))
+    request = st.builds(
+        Request,
+        program=st.sampled_from([None, *(compiled(one, target) for one in policies)]),
+        temperature=st.sampled_from([0.0, 0.25, 0.7, 1.0, 1.3]),
+        alternatives=st.sampled_from([0, 0, 3]),
+        in_reasoning=st.booleans(),
+        seed=st.integers(0, 2**62),
+    )
+    requests = [Request(compiled(policies[0], target)), *draw(st.lists(request, max_size=19))]
+    requests = [replace(one, handle=number + 1) for number, one in enumerate(draw(st.permutations(requests)))]
+    return size, requests, [draw(st.integers(0, 2)) for _ in requests]
+
+
+@given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_a_row_gets_bit_for_bit_what_it_gets_alone(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+    size, requests, begins = mixture
+    random = np.random.default_rng(seed)
+    together = Run(*requests, vocabulary=size)
+    alone = [Run(request, vocabulary=size) for request in requests]
+    generated: list[list[int]] = [[] for _ in requests]
+    for time in range(5):
+        batch = [number for number, begin in enumerate(begins) if begin <= time]
+        random.shuffle(batch)
+        policed = [number for number in batch if requests[number].program is not None]
+        if not policed:
+            continue
+        logits = random_logits(len(batch), size, seed=seed + time, scale=float(random.uniform(0.5, 4.0)))
+        logits[torch.from_numpy(random.random(logits.shape) < 0.1)] = -torch.inf
+        changed = logits.clone()
+        record = together.step(changed, generated, batch)
+        for row, number in enumerate(batch):
+            single = logits[row : row + 1].clone()
+            if requests[number].program is not None:
+                one = alone[number].step(single, [generated[number]])
+                check_same_record(record, policed.index(number), one, [requests[other].alternatives > 0 for other in policed])
+            assert torch.equal(changed[row].view(torch.int32), single[0].view(torch.int32)), f"request {number} at step {time}"
+        for number in batch:
+            if random.random() < 0.8:  # else it is evaluated again
+                generated[number].extend(some_tokens(random, 1))
+    for number, request in enumerate(requests):
+        if request.program is not None and number in together.assignments:
+            check_same_state(together, number, alone[number], request.program)
+
+
+def check_same_record(record: Record, row: int, alone: Record, detailed: list[bool]) -> None:
+    width = alone.numbers.shape[1]
+    assert torch.equal(record.numbers[row, :width].view(torch.int32), alone.numbers[0].view(torch.int32))
+    assert not record.numbers[row, width:].any(), "rules of other programs"
+    assert (record.position[row], record.flags[row]) == (alone.position[0], alone.flags[0])
+    if detailed[row]:
+        assert record.alternatives is not None
+        assert record.probabilities is not None
+        assert alone.alternatives is not None
+        assert alone.probabilities is not None
+        place = sum(detailed[:row])
+        assert torch.equal(record.alternatives[place], alone.alternatives[0])
+        assert torch.equal(record.probabilities[place].view(torch.int32), alone.probabilities[0].view(torch.int32))
+
+
+def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> None:
+    one, other, rules = together.desk.slots.state.core, alone.desk.slots.state.core, len(program.rules)
+    assert torch.equal(one.position[slot], other.position[0])
+    assert torch.equal(one.in_reasoning[slot], other.in_reasoning[0])
+    assert torch.equal(one.fired[slot, :rules], other.fired[0, :rules])
+    assert torch.equal(one.pending[slot, :rules], other.pending[0, :rules])
+    if program.word_free:  # without words no one looks at it
+        assert torch.equal(one.word_state[slot], other.word_state[0])
+
+
+NEVER = st.sampled_from(
+    [
+        {"entropy_above": 50}, {"entropy_below": 0}, {"varentropy_above": 1000}, {"top_probability_above": 1},
+        {"after_token": 10**7}, {"region": "answer"}, {"connectors": ["reflection"], "connector_probability_above": 1},
+    ]
+)  # fmt: skip
+
+
+@given(
+    written=st.lists(st.builds(lambda rule, never: {"when": never, "do": rule["do"]}, rules(), NEVER), min_size=1, max_size=6),
+    temperatures=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=6),
+    size=st.sampled_from([SIZE, 3 * 1024 + 17]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60)
+def test_rules_that_never_fire_change_no_logit(written: list[Json], temperatures: list[float], size: int, seed: int) -> None:
+    program = compiled(policy(*written), target_of(size))
+    requests = [Request(program, temperature, handle=number) for number, temperature in enumerate(temperatures)]
+    run = Run(*requests, vocabulary=size)
+    random = np.random.default_rng(seed)
+    generated: list[list[int]] = [[] for _ in temperatures]
+    for time in range(3):
+        logits = random_logits(len(temperatures), size, seed=seed + time)
+        logits[torch.from_numpy(random.random(logits.shape) < 0.1)] = -torch.inf
+        changed = logits.clone()
+        record = run.step(changed, generated)
+        assert torch.equal(changed, logits)
+        assert not (record.flags >> RULES_SHIFT).any()
+        assert not record.numbers[:, 4:].any()
+        for one in generated:
+            one.append(int(random.integers(256, SIZE - 3)))  # not a marker: the reasoning goes on

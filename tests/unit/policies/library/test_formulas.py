@@ -1,0 +1,259 @@
+"""What each policy of the library does to hand-made logits, against the formula that was published."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.kernel.step import FORCED, Record
+from forkpoint_policies.library import LIBRARY
+from tests.unit.policies import float64_reference
+from tests.unit.policies.factories import Request, Run, fired, random_logits
+from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, token, tokens
+
+UNSURE = random_logits(SIZE, scale=1.0)  # about 5 nats
+SURE = torch.zeros(SIZE)
+SURE[40] = 12.0
+
+
+def changed(name: str, logits: Tensor, generated: list[int] | None = None, **options: Any) -> tuple[Tensor, Record]:
+    """The logits after the last of the steps that a request with these tokens takes, all on the same logits."""
+    request = {key: options.pop(key) for key in ("temperature", "in_reasoning", "seed") if key in options}
+    program = compile_policy(LIBRARY[name].use(options), TARGET).program
+    run = Run(Request(program, **request))
+    generated = generated or []
+    for position in range(len(generated) + 1):
+        after = logits[None].clone()
+        record = run.step(after, [generated[:position]])
+    return after[0], record
+
+
+def nats(logits: Tensor) -> float:
+    return float64_reference.entropy(float64_reference.distribution(logits.numpy()))
+
+
+def completing(*words: str) -> list[int]:
+    """The tokens that are these words, alone or after a space."""
+    return [token(form) for word in words for form in (word, " " + word)]
+
+
+def test_observe() -> None:
+    after, record = changed("observe", UNSURE)
+    assert torch.equal(after, UNSURE)
+    assert fired(record) == [0]
+    assert fired(changed("observe", SURE)[1]) == []
+
+
+@pytest.mark.parametrize(("high", "low"), [(1.5, 0.6), (2.0, 1.0), (1.0, 3.0)])
+def test_dual_temperature(high: float, low: float) -> None:
+    assert torch.equal(changed("dual-temperature", UNSURE, high=high, low=low)[0], UNSURE / high)
+    assert torch.equal(changed("dual-temperature", SURE, high=high, low=low)[0], SURE / low)
+    assert torch.equal(changed("dual-temperature", SURE, high=high, low=low, in_reasoning=False)[0], SURE)
+
+
+def test_dual_temperature_of_zero_takes_the_likeliest() -> None:
+    after, _ = changed("dual-temperature", UNSURE, high=0)
+    assert (after > -torch.inf).nonzero().flatten().tolist() == [int(UNSURE.argmax())]
+
+
+@pytest.mark.parametrize("top", [0.2, 0.29, 0.31, 0.6])
+def test_greedy_when_unsure(top: float) -> None:
+    logits = torch.zeros(SIZE)
+    logits[9] = math.log(top * (SIZE - 1) / (1 - top))
+    after, record = changed("greedy-when-unsure", logits)
+    if top < 0.3:
+        assert (after > -torch.inf).nonzero().flatten().tolist() == [9]
+        assert record.numbers[0, 4].item() == pytest.approx(1 - top, abs=1e-5)
+    else:
+        assert torch.equal(after, logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "banned", "kept"),
+    [
+        ("nowait", ("wait", "now", "other"), ("so", "know", "button")),
+        ("thinking-ban", ("so", "wait", "now"), ("other", "know")),
+    ],
+)
+def test_bans(name: str, banned: tuple[str, ...], kept: tuple[str, ...]) -> None:
+    after, _ = changed(name, UNSURE)
+    assert all(math.isinf(after[one]) for word in banned for one in completing(word))
+    assert all(after[token(word)] == UNSURE[token(word)] for word in kept)
+    assert torch.equal(changed(name, UNSURE, in_reasoning=False)[0], UNSURE)
+
+
+def test_the_thinking_ban_of_the_first_words() -> None:
+    after, _ = changed("thinking-ban", UNSURE, words=1)
+    assert math.isinf(after[token("so")])
+    assert after[token("wait")] == UNSURE[token("wait")]
+
+
+def test_switch_penalty() -> None:
+    """alpha off while t < start of the thought + beta; the word begins a thought, and the text the first one."""
+    another, other = token(" another"), token("x")
+
+    def penalty(generated: list[int]) -> float:
+        after, _ = changed("switch-penalty", UNSURE, generated, alpha=5, beta=3)
+        return float(UNSURE[another] - after[another])
+
+    stream = [other] * 5 + [another] + [other] * 4
+    found = [penalty(stream[:position]) for position in range(len(stream) + 1)]
+    starts = [0] * 6 + [5] * 5
+    assert found == pytest.approx([5.0 if t < start + 3 else 0.0 for t, start in enumerate(starts)], abs=1e-5)
+
+
+def test_cyclic_reflection() -> None:
+    def published(position: int, amplitude: float, period: float) -> float:
+        c = position % period / period
+        if c <= 0.25:
+            return amplitude * c / 0.25
+        if c <= 0.75:
+            return amplitude - 2 * amplitude * (c - 0.25) / 0.5
+        return -amplitude + amplitude * (c - 0.75) / 0.25
+
+    wait = token("wait")
+    stream = [token("x"), token(" ")] * 15  # a space, so that a word may begin
+    for position in range(2, len(stream), 2):
+        after, _ = changed("cyclic-reflection", UNSURE, stream[:position], amplitude=4, period=12)
+        assert float(after[wait] - UNSURE[wait]) == pytest.approx(published(position, 4, 12), abs=1e-5)
+        assert after[token("so")] == UNSURE[token("so")]
+
+
+def test_budget_force_puts_off_the_end() -> None:
+    ending = UNSURE.clone()
+    ending[END_THINK] = 20.0
+    first, *rest = TARGET.encode("Wait") if TARGET.encode else []
+    assert not rest
+    after, record = changed("budget-force", ending, temperature=0.0)
+    assert (after > -torch.inf).nonzero().flatten().tolist() == [first]
+    assert int(record.flags[0]) & FORCED
+    assert record.numbers[0, 4] == 1.0
+    assert torch.equal(changed("budget-force", ending, [first], temperature=0.0)[0], ending), "once"
+    assert not torch.equal(changed("budget-force", ending, [first], temperature=0.0, times=2)[0], ending)
+    assert torch.equal(changed("budget-force", UNSURE, temperature=0.0)[0], UNSURE)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_budget_force_replaces_as_often_as_the_end_would_be_drawn(temperature: float) -> None:
+    logits = UNSURE.clone()
+    logits[END_THINK] = float(UNSURE.max()) + 2.0
+    share = float64_reference.distribution(logits.numpy(), temperature)[END_THINK]
+    program = compile_policy(LIBRARY["budget-force"].policy, TARGET).program
+    count = 4000
+    run = Run(*(Request(program, temperature, seed=seed) for seed in range(count)))
+    after = logits.repeat(count, 1)
+    record = run.step(after, [[]] * count)
+    forced = (record.flags & FORCED > 0).numpy()
+    assert abs(forced.mean() - share) < 4 * math.sqrt(share * (1 - share) / count)
+    assert torch.isneginf(after[:, END_THINK]).all(), "where it was decided not to end, the end cannot be drawn"
+    plain = after[torch.from_numpy(~forced)][0]
+    kept = torch.arange(SIZE) != END_THINK
+    assert torch.equal(plain[kept], logits[kept])
+    assert record.numbers[:, 4].tolist() == pytest.approx([share] * count, rel=1e-4)
+
+
+def test_alpha_one_slows_before_the_moment() -> None:
+    """After a paragraph, "Wait" with probability 1 - t / t_m."""
+    program = compile_policy(LIBRARY["alpha-one"].use({"alpha": 1.5, "thinking_tokens": 8}), TARGET).program  # t_m = 12
+    for position in (2, 6, 10):
+        stream = [token("x")] * (position - 1) + [token("\n\n")]
+        count = 1500
+        run = Run(*(Request(program, seed=seed) for seed in range(count)))
+        for step in range(position + 1):
+            record = run.step(UNSURE.repeat(count, 1), [stream[:step]] * count)
+            forced = int((record.flags & FORCED > 0).sum())
+            if step < position:
+                assert forced == 0, "only after a paragraph"
+        chance = 1 - position / 12
+        assert abs(forced / count - chance) < 4 * math.sqrt(chance * (1 - chance) / count)
+
+
+def test_alpha_one_ends_after_the_moment() -> None:
+    waiting = UNSURE.clone()
+    waiting[token(" wait")] = 20.0
+    options = {"alpha": 1.0, "thinking_tokens": 3, "temperature": 0.0}
+    assert torch.equal(changed("alpha-one", waiting, tokens("x|y"), **options)[0], waiting)
+    after, _ = changed("alpha-one", waiting, tokens("x|y|x"), **options)
+    assert (after > -torch.inf).nonzero().flatten().tolist() == [END_THINK]
+
+
+@pytest.mark.parametrize("margin", [0.2, 0.49, 0.51, 2.0])
+@pytest.mark.parametrize(("before", "sentence"), [(".", True), ("x", False), (".\n", True), (", ", False)])
+def test_think_brake(margin: float, before: str, sentence: bool) -> None:
+    logits = torch.zeros(SIZE)
+    logits[9] = 3.0
+    logits[END_THINK] = 3.0 - margin
+    after, record = changed("think-brake", logits, [token(before)])
+    if sentence and margin <= 0.5:
+        assert (after > -torch.inf).nonzero().flatten().tolist() == [END_THINK]
+        share = float64_reference.distribution(logits.numpy())[END_THINK]
+        assert record.numbers[0, 4].item() == pytest.approx(1 - share, abs=1e-5)
+    else:
+        assert torch.equal(after, logits)
+
+
+@pytest.mark.parametrize("logits", [UNSURE, UNSURE * 3, SURE], ids=["unsure", "between", "sure"])
+def test_entropy_temperature(logits: Tensor) -> None:
+    factor = max(0.01, 1.2 * 0.8 ** (1.5 / nats(logits)))
+    after, record = changed("entropy-temperature", logits, t0=1.2)
+    assert after.tolist() == pytest.approx((logits / factor).tolist(), rel=1e-4)
+    moved = float64_reference.distance(
+        float64_reference.distribution(logits.numpy()), float64_reference.distribution(logits.numpy(), factor)
+    )
+    assert record.numbers[0, 4].item() == pytest.approx(moved, abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.9])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_top_h(share: float, temperature: float) -> None:
+    logits = UNSURE * 3
+    whole = float64_reference.distribution(logits.numpy(), temperature)
+    order = np.argsort(-whole)
+    kept = 1
+    while kept < 100:
+        some = whole[order[: kept + 1]]
+        if float64_reference.entropy(some / some.sum()) > share * float64_reference.entropy(whole):
+            break
+        kept += 1
+    after, record = changed("top-h", logits, share=share, temperature=temperature)
+    assert set((after > -torch.inf).nonzero().flatten().tolist()) == set(order[:kept].tolist())
+    assert record.numbers[0, 4].item() == pytest.approx(1 - whole[order[:kept]].sum(), abs=1e-4)
+
+
+def test_min_p_at_forks() -> None:
+    after, _ = changed("min-p-at-forks", UNSURE, min_p=0.2)
+    whole = float64_reference.distribution(UNSURE.numpy())
+    assert torch.equal(after > -torch.inf, torch.from_numpy(whole >= 0.2 * whole.max()))
+    assert torch.equal(changed("min-p-at-forks", SURE)[0], SURE)
+
+
+@pytest.mark.parametrize(("name", "word", "other"), [("amplify-reflection", "wait", "so"), ("amplify-conclusion", "so", "wait")])
+def test_amplify(name: str, word: str, other: str) -> None:
+    after, _ = changed(name, UNSURE)
+    assert float(after[token(word)] - UNSURE[token(word)]) == pytest.approx(2.0, abs=1e-5)
+    assert after[token(other)] == UNSURE[token(other)]
+    assert torch.equal(changed(name, SURE)[0], SURE)
+
+
+def test_entropix() -> None:
+    low = SURE
+    both_high = torch.zeros(SIZE)
+    both_high[40] = 5.4  # half of the probability on one token, half spread
+    flat = torch.zeros(SIZE)
+    assert (changed("entropix", low)[0] > -torch.inf).sum() == 1
+    assert torch.equal(changed("entropix", both_high)[0], both_high / 1.5)
+    after, _ = changed("entropix", flat)
+    assert float(after[token("wait")]) == pytest.approx(2.0)
+    assert float(after[token("x")]) == 0.0
+
+
+def test_every_policy_is_tested_here() -> None:
+    source = "".join(Path(__file__).with_name(name).read_text() for name in (Path(__file__).name, "test_trees.py"))
+    assert [name for name in LIBRARY if f'"{name}"' not in source] == []

@@ -1,0 +1,63 @@
+"""The named policies: each is one that a user could have written, and runs on any vocabulary with the letters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forkpoint_policies import library
+from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.program import Action
+from forkpoint_policies.library import LIBRARY, Entry
+from forkpoint_policies.spec import parse_policy
+from forkpoint_policies.spec.connectors import NOWAIT_WORDS
+from tests.unit.policies.vocabularies import TARGET
+
+ENTRIES = pytest.mark.parametrize("entry", LIBRARY.values(), ids=LIBRARY.keys())
+
+
+def test_every_file_of_the_folder_is_in_the_library() -> None:
+    files = {path.stem for path in Path(library.__path__[0]).glob("[!_]*.py")}
+    assert {name.replace("-", "_") for name in LIBRARY} == files
+    assert {"nowait", "observe"} <= LIBRARY.keys()
+    assert list(LIBRARY) == sorted(LIBRARY)
+
+
+@ENTRIES
+def test_a_user_could_have_written_it(entry: Entry) -> None:
+    written = json.loads(entry.policy.model_dump_json(exclude_unset=True))
+    assert parse_policy(written) == entry.policy
+    assert parse_policy(written).digest == entry.policy.digest
+
+
+@ENTRIES
+def test_it_tells_what_it_does_and_what_is_known_against_it(entry: Entry) -> None:
+    assert entry.policy.description == entry.description
+    assert entry.description
+    assert entry.caution
+    assert not entry.policy.shadow
+
+
+@ENTRIES
+def test_it_can_be_compiled(entry: Entry) -> None:
+    program = compile_policy(entry.policy, TARGET).program
+    assert len(program.rules) == len(entry.policy.rules)
+
+
+def test_digests_tell_them_apart() -> None:
+    assert len({entry.policy.digest for entry in LIBRARY.values()}) == len(LIBRARY)
+
+
+def test_nowait_masks_its_words_in_the_reasoning_only() -> None:
+    rule = compile_policy(LIBRARY["nowait"].policy, TARGET).program.rules[0]
+    assert rule.action == Action.MASK
+    read = LIBRARY["nowait"].policy.rules[0]
+    assert read.when.region == "reasoning"
+    assert read.do.suppress is not None
+    assert read.do.suppress.words == NOWAIT_WORDS
+
+
+def test_observe_changes_nothing() -> None:
+    assert [rule.action for rule in compile_policy(LIBRARY["observe"].policy, TARGET).program.rules] == [Action.OBSERVE]

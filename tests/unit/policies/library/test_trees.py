@@ -1,0 +1,265 @@
+"""The policies that take several requests of the engine do what was published, with the published constants."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.program import Action, CompiledRule, RegionCode, Signal
+from forkpoint_policies.library import LIBRARY
+from forkpoint_policies.placebo import placebo_of
+from forkpoint_policies.spec import Policy
+from forkpoint_server.branching.choice_output import text_of
+from forkpoint_server.branching.runner import Begin
+from forkpoint_server.requests.context import BRANCH_ALTERNATIVES
+from forkpoint_server.traces.receiver import confidence_of
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
+from tests.unit.server.branching.stub_engine import A, B, C, Played, rest
+
+
+def growing(policy: Policy) -> CompiledRule:
+    program = compile_policy(policy, TARGET).program
+    assert program.growing is not None
+    return program.rules[program.growing]
+
+
+def in_full(name: str, **values: Any) -> Policy:
+    return LIBRARY[name].use(values)
+
+
+def test_eager_branches_into_the_top_two_above_the_threshold_until_n_leaves() -> None:
+    rule = growing(in_full("branch"))
+    assert rule.low[Signal.ENTROPY] == TARGET.fork_threshold
+    assert growing(in_full("branch", entropy=2.4)).low[Signal.ENTROPY] == 2.4
+    played = Played(in_full("branch"), rest, answers=5)
+    nodes = played.grow()
+    assert len(nodes) == 5
+    assert nodes[1].given == (B,), "A was drawn, B is the likeliest other one"
+
+
+def test_dts_returns_the_first_leaf() -> None:
+    played = Played(in_full("branch-first"), lambda begin: [A, END] if B in begin.tokens else [A] * 30, answers=8)
+    nodes = played.grow()
+    (chosen,) = (node for node in nodes if node.chosen)
+    assert chosen.ended_at == min(node.ended_at for node in nodes if node.ended == "stop" and node.ended_at is not None)
+
+
+def test_branches_only_between_connectors() -> None:
+    played = Played(in_full("branch-connectors"), lambda begin: [tokens("eck")[0]] * 3 + [END], answers=9)
+    family = played.intervention.connectors.family
+    nodes = played.grow()
+    assert len(nodes) > 1
+    assert all(family(node.given[0]) for node in nodes[1:])
+
+
+def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likeliest() -> None:
+    policy = in_full("cot-branch")
+    rule = growing(policy)
+    assert (rule.first_position, rule.last_position) == (0, 0)
+    (greedy,) = (one for one in compile_policy(policy, TARGET).program.rules if one.action == Action.LIKELIEST)
+    assert greedy.first_position == 1
+    branch = policy.rules[0].do.branch
+    assert branch is not None
+    assert (branch.max_branches, branch.select) == (10, "margin")
+    sure = Played(
+        policy, rest, forks=lambda begin, position: position == 0, answers=10,
+        likely=lambda begin: (0.9, 0.05, 0.01) if begin.tokens == [C] else (0.5, 0.4, 0.1),
+    )  # fmt: skip
+    (chosen,) = (node for node in sure.grow() if node.chosen)
+    assert chosen.given == (C,)
+
+
+@pytest.mark.parametrize(("probability", "ends"), [(0.96, True), (0.95, False)])
+def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(probability: float, ends: bool) -> None:
+    policy = in_full("deer")
+    rule, probe = growing(policy), policy.rules[0].do.probe
+    assert (rule.at_most, rule.region) == (10, RegionCode.REASONING)
+    assert {token for word in ("Wait", " Wait", "wait") for token in tokens(word)} <= set(rule.previous.tokens)
+    assert probe is not None
+    assert (probe.tokens, probe.probability_above) == (20, 0.95)
+    played = Played(policy, rest, forks=lambda begin, position: not begin.tokens and position == 3, top=probability)
+    nodes = played.grow()
+    assert [node.chosen for node in nodes] == ([False, False, True] if ends else [True, False])
+
+
+@pytest.mark.parametrize("fewest", [1, 25])
+def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> None:
+    """An exponential moving mean and variance, with the weight 0.2 of the latest; the authors' code waits for 25 lines."""
+    entropies = [2.0, 1.0, 1.5, *[0.4, 0.42] * 12]
+    mean, variance, ends = entropies[0], 0.0, None
+    for number, one in enumerate(entropies[1:], 1):
+        variance = 0.8 * (variance + 0.2 * (one - mean) ** 2)
+        mean += 0.2 * (one - mean)
+        if variance < 0.05 and ends is None and number + 1 >= fewest:
+            ends = number
+    assert ends == (19 if fewest == 1 else 24)
+    assert LIBRARY["eat"].parameters["fewest"].default == 25
+    policy = in_full("eat", variance=0.05, fewest=fewest)
+    played = Played(
+        policy, lambda begin: [END] if begin.tokens else [tokens("eck")[0]] * len(entropies) + [END],
+        forks=lambda begin, position: not begin.tokens and position < len(entropies),
+        entropy=lambda begin, position: entropies[position - 1] if begin.greedy else 9.0,
+    )  # fmt: skip
+    nodes = played.grow()
+    followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
+    assert [node.position for node in followed] == [ends]
+    assert growing(policy).needs_previous
+    assert set(growing(policy).previous.tokens) >= set(tokens("\n\n"))
+
+
+def test_answers_converge_after_ten_equal_ones() -> None:
+    rule = growing(in_full("answer-convergence"))
+    assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
+    told = iter([A, B, A, *[B] * 30])
+    played = Played(
+        in_full("answer-convergence"), lambda begin: [next(told), END] if begin.tokens else [tokens("eck")[0]] * 20 + [END],
+        forks=lambda begin, position: not begin.tokens and position < 20, answers=40,
+    )  # fmt: skip
+    nodes = played.grow()
+    followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
+    assert [node.position for node in followed] == [12], "the fourth to the thirteenth are equal"
+
+
+def test_deepconf_stops_what_is_below_the_confidence_of_the_best_tenth() -> None:
+    policy = in_full("deepconf", window=2, extract="text")
+    sample = policy.rules[0].do.sample
+    assert sample is not None
+    assert (sample.warm_up, sample.keep_percent, sample.decided_at) == (16, 10.0, 0.95)
+    assert LIBRARY["deepconf"].parameters["window"].default == 2048
+    random = np.random.default_rng(3)
+    sureness: dict[int, float] = {}
+
+    def likely(begin: Begin) -> tuple[float, ...]:
+        first = sureness.setdefault(begin.seed, float(random.uniform(0.4, 0.9)))
+        return first, (1 - first) / 2, (1 - first) / 4
+
+    answers = iter([A, B] * 40)
+    said: dict[int, int] = {}
+
+    def play(begin: Begin) -> list[int]:
+        return [A, A, A, END_THINK, said.setdefault(begin.seed, next(answers)), END]
+
+    played = Played(policy, play, forks=lambda begin, position: False, answers=32, likely=likely)
+    nodes = played.grow()
+    confidence = confidence_of(np.array([likely(begin) for begin in played.begun]))
+    threshold = np.percentile(confidence[:16], 90)
+    assert len(nodes) == 32
+    assert all(node.ended == "stop" for node in nodes[:16])
+    for node, one in zip(nodes[16:], confidence[16:], strict=True):
+        assert node.ended in (("stop", "outvoted") if one >= threshold else ("unsure", "outvoted"))
+    (chosen,) = (node for node in nodes if node.chosen)
+    assert confidence[chosen.number] >= threshold
+
+
+def test_group_confidence_is_of_the_twenty_likeliest() -> None:
+    assert BRANCH_ALTERNATIVES == 20
+    assert confidence_of(np.array([[0.02] * 20, [0.5] + [0.25] * 19])) == pytest.approx(
+        [-math.log(0.02), -(math.log(0.5) + 19 * math.log(0.25)) / 20]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reported", "kept"), [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-again", 5, 5)]
+)
+def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, reported: int, kept: int) -> None:
+    """A branch chooses from them, and confidence is an average over as many; the others only show them."""
+    played = Played(in_full(name), rest)
+    assert played.intervention.reported == reported
+    assert played.intervention.open(1)[0].most_alternatives == kept
+    played.close()
+
+
+def test_the_placebo_of_deepconf_stops_as_many_after_as_many_tokens() -> None:
+    policy = in_full("deepconf", window=2, extract="text", decided_at=1.0)
+    random, sureness = np.random.default_rng(4), dict[int, float]()
+
+    def likely(begin: Begin) -> tuple[float, ...]:
+        first = sureness.setdefault(begin.seed, float(random.uniform(0.4, 0.9)))
+        return first, (1 - first) / 2, (1 - first) / 4
+
+    def play(begin: Begin) -> list[int]:
+        return [A, A, A, A, END_THINK, A if begin.seed % 2 else B, END]
+
+    stopped: dict[str, list[int]] = {}
+    for name, one in (("policy", policy), ("placebo", placebo_of(policy, "positions"))):
+        for seed in range(20):
+            sureness.clear()
+            played = Played(one, play, forks=lambda begin, position: False, answers=32, likely=likely)
+            played.growth.seed = seed
+            nodes = played.grow()
+            stopped.setdefault(name, []).append(sum(node.ended == "unsure" for node in nodes[16:]))
+            assert {node.length for node in nodes[16:] if node.ended == "unsure"} <= {2, 3}
+    assert np.mean(stopped["placebo"]) == pytest.approx(np.mean(stopped["policy"]), abs=1.5)
+
+
+def test_thinking_again_until_4096_tokens() -> None:
+    resume = in_full("think-again").rules[0].do.resume
+    assert resume is not None
+    assert (resume.text, resume.budget_tokens) == ("Wait", 4096)
+    played = Played(in_full("think-again", budget_tokens=9), lambda begin: [A, A, END])
+    nodes = played.grow()
+    assert [node.given for node in nodes[1:]] == [tuple(tokens("Wait"))] * 2
+    control = Played(placebo_of(in_full("think-again", budget_tokens=9), "count"), lambda begin: [A, A, END])
+    drawn = [node.given for node in control.grow()[1:]]
+    assert len(drawn) == 2
+    assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in drawn)
+
+
+@pytest.mark.parametrize("exits_at", [20, 50])
+@pytest.mark.parametrize("marker", [[END_THINK, A], []])
+def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, marker: list[int]) -> None:
+    """Anywhere in the reasoning, of which it waits for the end: one that ends soon after does not pull the mean down."""
+    policy = placebo_of(in_full("deer"), "positions")
+    ends = []
+    for seed in range(200):
+        played = Played(policy, lambda begin: [tokens("eck")[0]] * 60 + marker + [END], top=0.99, longest=100)
+        played.forks = lambda begin, position: not begin.tokens and position == exits_at
+        played.growth.seed = seed
+        ends += [node.position for node in played.grow() if node.chosen]
+    reach = min(exits_at, 60 - exits_at)
+    assert np.mean(ends) == pytest.approx(exits_at, abs=2.5)
+    assert exits_at - reach <= min(ends) <= exits_at - reach + 3
+    assert exits_at + reach - 3 <= max(ends) <= exits_at + reach + 1
+
+
+def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> None:
+    """Drawn when the answer's length is known; at their own positions they would be the policy itself."""
+    policy = placebo_of(in_full("cot-branch", answers=3))
+    places = set()
+    for seed in range(60):
+        played = Played(policy, rest, forks=lambda begin, position: not begin.tokens and position == 0, answers=3)
+        played.growth.seed = seed
+        nodes = played.grow()
+        assert len({node.position for node in nodes[1:]}) == 1
+        assert len(nodes) == 3
+        assert all(node.ended_at is not None for node in nodes)
+        places.add(nodes[1].position)
+    assert places >= set(range(6)), "the answer has six tokens and its end"
+
+
+@pytest.mark.parametrize("top", [0.99, 0.1])
+@pytest.mark.parametrize("name", ["deer", "deer.placebo", "think-again"])
+def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) -> None:
+    """A stream gives what no exit can take back; together it is the answer that was chosen."""
+    policy = in_full(name.removesuffix(".placebo"), **({"budget_tokens": 90} if name == "think-again" else {}))
+    policy = placebo_of(policy, "positions") if name.endswith("placebo") else policy
+    for exits_at in (3, 15, 30):
+        played = Played(policy, lambda begin: [tokens("eck")[0], A] * 20 + [END], top=top, longest=100)
+        played.forks = lambda begin, position, at=exits_at: not begin.tokens and position in (at, at + 4)  # type: ignore[misc]
+        nodes = played.grow()
+        (chosen,) = (node for node in nodes if node.chosen)
+        told = [token for output in played.given for choice in output.outputs for token in choice.token_ids]
+        assert told == chosen.tokens()
+        assert played.texts() == {0: text_of(told, TARGET.vocabulary, played.params)}
+        waits = name == "deer.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
+        assert (len(played.given) == 1) if waits else (len(played.given) > 5)
+        assert [output.finished for output in played.given] == [False] * (len(played.given) - 1) + [True]
+
+
+def test_the_plain_cap() -> None:
+    (rule,) = compile_policy(in_full("reasoning-cap", tokens=300), TARGET).program.rules
+    assert (rule.action, rule.first_position, rule.region, rule.text) == (Action.FORCE, 300, RegionCode.REASONING, [END_THINK])

@@ -1,0 +1,81 @@
+"""Which answer is given, and when the others can no longer change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forkpoint_server.branching.voting import Leaf, Select, choose, count_votes, decided
+
+
+def leaves(*answers: str | None, **options: Any) -> list[Leaf]:
+    """Answers that ended in this order; None still runs."""
+    return [Leaf(number, answer, None if answer is None else number, **options) for number, answer in enumerate(answers)]
+
+
+def test_the_majority_and_of_it_the_likeliest() -> None:
+    some = [
+        Leaf(0, "4", 0, mean_log_probability=-0.1),
+        Leaf(1, "5", 1, mean_log_probability=-0.9),
+        Leaf(2, "5", 2, mean_log_probability=-0.5),
+    ]
+    assert choose(some, "majority") == 2
+    assert choose(some, "likelihood") == 0
+    assert choose(some, "first") == 0
+
+
+def test_a_truncated_answer_has_no_vote_and_is_given_only_alone() -> None:
+    some = [Leaf(0, None, 0, truncated=True), Leaf(1, "5", 1), Leaf(2, "6", None)]
+    assert choose(some, "first") == 1
+    assert choose(some[:1], "first") == 0
+    assert choose([Leaf(0)], "first") is None
+    assert count_votes(some, "majority") == {"5": 1.0}
+
+
+def test_votes_weigh_as_much_as_they_are_confident() -> None:
+    some = [Leaf(0, "4", 0, confidence=1.0), Leaf(1, "4", 1, confidence=1.0), Leaf(2, "5", 2, confidence=3.0)]
+    assert choose(some, "majority") in (0, 1)
+    assert choose(some, "confidence") == 2
+
+
+def test_the_widest_margin() -> None:
+    assert choose([Leaf(0, "4", 0, margin=0.2), Leaf(1, "5", 1, margin=0.9), Leaf(2, "6", 2)], "margin") == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "select", "share", "over"),
+    [
+        (("4", None), "first", None, True),
+        ((None, None), "first", None, False),
+        (("4", "4", None), "majority", None, True),
+        (("4", "4", None, None), "majority", None, False),
+        (("4", "4", "5", None), "majority", None, False),
+        (("4", "4", "4", None, None, None), "majority", 0.95, True),
+        (("4", "4", "5", None, None, None), "majority", 0.95, False),
+        (("4", "4", None, None, None), "majority", 0.95, False),
+        (("4", "4", "4", None), "confidence", None, False),
+        (("4", None), "likelihood", None, False),
+        (("4", "5"), "likelihood", None, True),
+    ],
+)
+def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, share: float | None, over: bool) -> None:
+    assert decided(leaves(*answers), select, share) is over
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=9),
+    st.lists(st.sampled_from(["a", "b"]), min_size=9, max_size=9),
+)
+def test_what_was_decided_stays_so(now: list[str | None], later: list[str]) -> None:
+    """Whatever the answers that still run turn out to be, the same one wins."""
+    some = leaves(*now)
+    if not decided(some, "majority", None):
+        return
+    winner = some[number].answer if (number := choose(some, "majority")) is not None else None
+    whole = [leaf if leaf.ended_at is not None else Leaf(leaf.number, later[leaf.number], 9) for leaf in some]
+    final = choose(whole, "majority")
+    assert final is not None
+    assert whole[final].answer == winner

@@ -1,0 +1,61 @@
+"""Stored calibrations: what is no calibration says why, and one survives the server that stored it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, PolicyError
+from forkpoint_server.calibration.profile import parse_profile
+from forkpoint_server.calibration.threshold import Threshold
+
+PROFILE: dict[str, Any] = {
+    "model": "m", "fork_threshold": 0.5, "interval": [0.4, 0.6], "share_below_0_01": 0.7, "tokens": 1000, "prompts_digest": "ab",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"fork_threshold": -0.1}, "fork_threshold", "greater than or equal to 0"),
+        ({"fork_threshold": float("nan")}, "fork_threshold", "finite"),
+        ({"fork_threshold": 0.7}, "interval", r"\[0.4, 0.6\] must hold the fork_threshold 0.7"),
+        ({"interval": [0.4]}, "interval", "Field required"),
+        ({"share_below_0_01": 70}, "share_below_0_01", "less than or equal to 1"),
+        ({"tokens": 0}, "tokens", "greater than or equal to 1"),
+        ({"created": "2026-01-01"}, "created", "datetime|timezone"),
+        ({"threshold": 1}, "threshold", "one can write model, fork_threshold"),
+    ],
+)
+def test_what_is_no_calibration(change: dict[str, Any], field: str, said: str) -> None:
+    with pytest.raises(PolicyError, match=said) as caught:
+        parse_profile({**PROFILE, **change})
+    assert caught.value.field == field
+    with pytest.raises(PolicyError, match="prompts_digest: is missing"):
+        parse_profile({name: value for name, value in PROFILE.items() if name != "prompts_digest"})
+    with pytest.raises(PolicyError, match="must be an object"):
+        parse_profile([])
+
+
+def test_a_calibration_is_kept_for_the_model_itself(database: Engine) -> None:
+    first = Threshold(database, "org/model", lambda: ["m"])
+    first.read()
+    assert (first.nats, first.told()["calibrated"]) == (DEFAULT_FORK_THRESHOLD_NATS, False)
+    assert len(first.warnings()) == 1
+    with pytest.raises(PolicyError, match="model: is 'm'; this server keeps the calibration of other"):
+        Threshold(database, "org/model", lambda: ["other"]).write(parse_profile(PROFILE))
+    first.write(parse_profile(PROFILE))
+    assert (first.nats, first.warnings()) == (0.5, [])
+    first.write(parse_profile({**PROFILE, "fork_threshold": 0.55}))
+
+    later = Threshold(database, "org/model", lambda: ["renamed"])
+    later.read()
+    assert later.nats == 0.55
+    assert {name: later.told()[name] for name in ("tokens", "interval", "calibrated")} == {
+        "tokens": 1000, "interval": [0.4, 0.6], "calibrated": True,
+    }  # fmt: skip
+    another = Threshold(database, "org/other", lambda: ["m"])
+    another.read()
+    assert another.nats == DEFAULT_FORK_THRESHOLD_NATS, "of the same served name, but another model"

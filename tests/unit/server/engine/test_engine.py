@@ -1,0 +1,32 @@
+"""On which data-parallel rank the requests of a tree run, and how many requests there is room for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from vllm.config import ParallelConfig
+
+from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
+
+AT_ONCE = 8  # requests that each rank runs
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks"),
+    [
+        ({}, 1),
+        ({"data_parallel_size": 4}, 4),
+        ({"data_parallel_size": 4, "data_parallel_size_local": 2, "data_parallel_hybrid_lb": True}, 2),
+        ({"data_parallel_size": 4, "data_parallel_size_local": 1, "data_parallel_external_lb": True}, 1),
+    ],
+)
+def test_trees_take_turns_on_the_ranks_that_this_server_has(options: dict[str, Any], ranks: int) -> None:
+    """Where something else balances the load, vLLM's server reaches only its own ranks, and counts these from 0."""
+    scheduler = SimpleNamespace(max_num_seqs=AT_ONCE)
+    config = SimpleNamespace(parallel_config=ParallelConfig(**options), scheduler_config=scheduler)
+    engine: Any = InterveningEngine(SimpleNamespace(vllm_config=config), BranchLimits(16, 1000))  # type: ignore[arg-type]
+    found = [engine.one_rank().get("data_parallel_rank") for _ in range(2 * ranks)]
+    assert found == ([None] * 2 if ranks == 1 else list(range(ranks)) * 2)
+    assert engine.shared.turns().most == ranks * AT_ONCE // 2

@@ -1,0 +1,59 @@
+"""Simulated experiments that are looked at every day: no more false verdicts than was promised, and intervals that hold.
+
+`make bench ARGS=aa` gives the tables of docs/experiments-analysis.md; the test of 1,000 experiments is one of `make soak`.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import repeat
+
+import pytest
+
+from benchmarks.aa import run
+from benchmarks.days import COMPARISONS, Looks, World
+
+SMALL = World(new_units_per_day=60, days=10)
+
+
+def test_peeking_is_safe_and_at_z_tests_it_is_not() -> None:
+    looks = [run(SMALL, number) for number in range(100)]
+    assert sum(one.decided for one in looks) <= 5
+    assert sum(one.false_by_peeking for one in looks) >= 10
+    for comparison in COMPARISONS:
+        assert sum(one.covered[comparison] for one in looks) >= 95
+    assert sum(one.breached for one in looks) <= 10
+    assert sum(one.mismatch for one in looks) <= 1
+
+
+def test_an_effect_is_found() -> None:
+    looks = [run(replace(SMALL, new_units_per_day=200, effects={"tokens": -200, "correct": 0.12}), number) for number in range(8)]
+    assert sum(one.found["b", "tokens"] > 0 for one in looks) >= 6
+    assert sum(one.found["b", "correct"] > 0 for one in looks) >= 6
+    assert sum(all(one.covered.values()) for one in looks) >= 7
+
+
+def test_a_raise_does_not_mislead_where_periods_are_told() -> None:
+    raised = World(new_units_per_day=150, days=12, raise_after=6, drift=0.25)
+    told, untold = ([run(replace(raised, tell_periods=tell), number) for number in range(8)] for tell in (True, False))
+    assert sum(one.decided for one in told) == 0
+    assert sum(one.decided for one in untold) >= 3
+    assert not any(one.mismatch for one in told)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_experiments_without_an_effect() -> None:
+    looks = _all(World(new_units_per_day=200), 1000)
+    assert sum(one.decided for one in looks) <= 50
+    assert sum(one.false_by_peeking for one in looks) >= 150
+    for comparison in COMPARISONS:
+        assert sum(one.covered[comparison] for one in looks) >= 950
+    assert sum(one.mismatch for one in looks) <= 10
+
+
+def _all(world: World, count: int) -> list[Looks]:
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(run, repeat(world, count), range(count), chunksize=5))

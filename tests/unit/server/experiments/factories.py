@@ -1,0 +1,53 @@
+"""Experiments as a server has them, for the tests: defined, compiled for a made-up vocabulary, and changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.program import key_of
+from forkpoint_policies.spec import Policy
+from forkpoint_server.experiments.definition import parse_change, parse_definition
+from forkpoint_server.experiments.lifecycle import definition_of, next_epoch
+from forkpoint_server.experiments.live import Live, make_live
+from forkpoint_server.policies.registry import Registry
+from forkpoint_server.policies.resolve import read_asked
+from forkpoint_server.requests.context import Plan
+from forkpoint_server.store.experiments import Epoch, Stored, add_experiment
+from tests.unit.policies.vocabularies import TARGET
+
+REGISTRY = Registry()
+HALVES: list[dict[str, Any]] = [{"name": "control", "weight": 0.5}, {"name": "calm", "policy": "nowait", "weight": 0.5}]
+
+
+def define(number: int = 1, **fields: Any) -> Stored:
+    """An experiment as it is stored, without a database. Raises PolicyError."""
+    body = {"name": "one", "arms": HALVES, "salt": "s", **fields}
+    definition, arms = parse_definition(body, lambda asked: read_asked(asked, REGISTRY))
+    kept, first = definition_of(definition, arms)
+    return Stored(number, definition.name, kept, definition.status, 0.0, (Epoch(0, first, 0.0),))
+
+
+def changed(stored: Stored, **fields: Any) -> Stored:
+    """The same after a change. Raises PolicyError or Refused."""
+    status, arms = next_epoch(stored, parse_change(fields))
+    epochs = stored.epochs if arms is None else (*stored.epochs, Epoch(stored.now.number + 1, arms, 0.0))
+    return Stored(stored.id, stored.name, stored.definition, status, stored.created, epochs)
+
+
+async def plan_of(policy: Policy) -> Plan:
+    compiled = compile_policy(policy, TARGET)
+    packed = compiled.program.pack()
+    return Plan(policy, compiled, packed, key_of(packed))
+
+
+async def live(stored: Stored) -> Live:
+    return await make_live(stored, plan_of)
+
+
+def store(database: Engine, **fields: Any) -> Stored:
+    """An experiment in a database."""
+    stored = define(**fields)
+    return add_experiment(database, stored.name, stored.definition, stored.status, stored.now.arms, 100)

@@ -1,0 +1,84 @@
+"""What Prometheus is told of the arms' units: as the analysis has it, for as long as an experiment runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import Engine
+
+from forkpoint_server import metrics
+from forkpoint_server.experiments import srm_monitor
+from forkpoint_server.experiments.report import analysed
+from forkpoint_server.experiments.service import Experiments
+from forkpoint_server.requests.recording import SERVER
+from forkpoint_server.store.assignments import add_assignments
+from forkpoint_server.store.experiments import Definitions, Stored
+from tests.unit.policies.rows import row
+
+from .factories import REGISTRY, changed, plan_of, store
+
+
+def told() -> dict[str, float]:
+    samples = next(iter(metrics.SAMPLE_RATIO.collect())).samples
+    return {sample.labels["experiment"]: sample.value for sample in samples}
+
+
+async def until(experiments: set[str]) -> dict[str, float]:
+    for _ in range(3000):
+        if set(told()) == experiments:
+            return told()
+        await asyncio.sleep(0.01)
+    raise TimeoutError(f"of {told()} only {experiments} should be told")
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    metrics.SAMPLE_RATIO.clear()
+
+
+async def running(database: Engine, *stored: Stored) -> Experiments:
+    experiments = Experiments(database, REGISTRY, plan_of, 16)
+    await experiments._take(Definitions(1, stored, {}))
+    return experiments
+
+
+async def test_it_is_told_while_it_runs(database: Engine) -> None:
+    even, skewed = store(database, name="even"), store(database, name="skewed", salt="t")
+    for stored, shares in ((even, (60, 60)), (skewed, (90, 30))):
+        for arm, units in zip(("control", "calm"), shares, strict=True):
+            rows = [row(stored.id, f"{stored.name}-{arm}-{unit}", arm, unit=unit, server=SERVER) for unit in range(units)]
+            add_assignments(database, rows)
+    experiments = await running(database, even, skewed)
+    assert await srm_monitor.look(database, experiments, set()) == set(told()) == {"even", "skewed"}
+    for stored in (even, skewed):
+        assert told()[stored.name] == analysed(database, stored, None, None, SERVER, {})["sample_ratio"]["p_value"]
+    assert told()["even"] > 0.5
+    assert told()["skewed"] < 0.01
+    await experiments._take(Definitions(2, (even, changed(skewed, status="stopped")), {}))
+    assert await srm_monitor.look(database, experiments, set(told())) == set(told()) == {"even"}
+
+
+async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(srm_monitor, "LOOK_SECONDS", 0.01)
+    stored = store(database, name="later")
+    experiments = await running(database, stored)
+    failing = iter([OSError("no database"), ValueError("no sense")])
+
+    def fail(*given: object) -> float:
+        error = next(failing, None)
+        if error is not None:
+            raise error
+        return 0.5
+
+    monkeypatch.setattr(srm_monitor, "ratio_of", fail)
+    looking = asyncio.create_task(srm_monitor.watch_ratios(database, experiments))
+    try:
+        assert await until({"later"}) == {"later": 0.5}
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking

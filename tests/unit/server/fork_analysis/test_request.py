@@ -1,0 +1,67 @@
+"""What `POST /v1/forks` may be asked: each wrong request says which field is wrong, and what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forkpoint_policies.spec import PolicyError
+from forkpoint_server.fork_analysis.request import longest_continuation, parse_asked
+
+PLAIN: dict[str, Any] = {"prompt": "x", "completion": "y"}
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ([], "body", "object"),
+        ({}, "messages", "prompt` and `completion"),
+        ({"prompt": "x"}, "messages", "prompt alone"),
+        ({**PLAIN, **CHAT}, "messages", "two ways"),
+        ({**PLAIN, "policies": 1}, "policies", "one can write model, messages"),
+        ({**PLAIN, "tools": []}, "tools", "without `messages`"),
+        ({**PLAIN, "verify": 0}, "verify", "greater than or equal to 1"),
+        ({**PLAIN, "verify": 3}, "verify", "4 is the fewest"),
+        ({**PLAIN, "verify": 3, "alternatives": 3, "fdr": 0.001}, "verify", "4 is the fewest"),
+        ({**PLAIN, "verify": 5000}, "verify", "160000 continuations"),
+        ({**PLAIN, "verify": 5000}, "verify", "4096 at most"),
+        ({**PLAIN, "verify": 10, "extract": "first"}, "extract", "there is no extractor 'first'"),
+        ({**PLAIN, "verify": 10, "temperature": 0}, "temperature", "greater than 0"),
+        ({**PLAIN, "alternatives": 3}, "alternatives", "nothing without `verify`"),
+        ({**PLAIN, "seed": 3}, "seed", "nothing without `verify`"),
+        ({**PLAIN, "verify": 10, "fdr": 1}, "fdr", "less than 1"),
+        ({"prompt": [1, "2"], "completion": "y"}, "prompt", "valid"),
+        ({**PLAIN, "stream": "yes"}, "stream", "boolean"),
+        ({**PLAIN, "positions": [1]}, "positions", "nothing without `verify`"),
+        ({**PLAIN, "verify": 10, "positions": []}, "positions", "at least 1"),
+        ({**PLAIN, "verify": 10, "positions": [-1]}, "positions", "greater than or equal to 0"),
+        ({**PLAIN, "verify": 10, "positions": [3, 3]}, "positions", "twice"),
+        ({**PLAIN, "verify": 10, "positions": [3], "most_forks": 2}, "positions", "two ways"),
+        ({**PLAIN, "verify": 100, "positions": list(range(40))}, "verify", "8000 continuations"),
+    ],
+)
+def test_wrong_requests(body: Any, field: str, said: str) -> None:
+    with pytest.raises(PolicyError, match=said) as caught:
+        parse_asked(body)
+    assert caught.value.field == field
+
+
+def test_a_continuation_is_as_long_as_the_text_unless_it_is_said() -> None:
+    asked = parse_asked({**PLAIN, "verify": 10})
+    assert [longest_continuation(asked, tokens) for tokens in (10, 1000)] == [256, 1000]
+    assert longest_continuation(parse_asked({**PLAIN, "verify": 10, "max_tokens": 7}), 1000) == 7
+
+
+def test_positions_are_of_the_text() -> None:
+    asked = parse_asked({**PLAIN, "verify": 100, "positions": [0, 9]})
+    assert longest_continuation(asked, 10) == 256
+    with pytest.raises(PolicyError, match="has 9, and the text has 9 tokens"):
+        longest_continuation(asked, 9)
+
+
+def test_the_tokens_of_all_continuations_are_bounded() -> None:
+    asked = parse_asked({**PLAIN, "verify": 100})
+    with pytest.raises(PolicyError, match="3200 continuations of 4000 tokens would be up to 12800000 tokens; 10000000 at most"):
+        longest_continuation(asked, 4000)

@@ -1,0 +1,73 @@
+"""Which policy a request gets, and what metrics call it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_server.policies.registry import Registry
+from forkpoint_server.policies.resolve import Resolved, resolve
+
+OWN = parse_policy({"name": "own", "rules": [{"do": {"temperature": 0.5}}]})
+REGISTRY = Registry({"own": OWN})
+INLINE = {"rules": [{"do": {"temperature": 0.5}}]}
+
+
+def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Resolved:
+    body = {"model": "m", **({} if policy is None else {"policy": policy}), **more}
+    return resolve(body, None, ("m",), REGISTRY, default)
+
+
+@pytest.mark.parametrize(
+    ("policy", "label"),
+    [
+        ("nowait", "nowait"),
+        ("nowait.placebo", "nowait.placebo"),
+        ({"use": "switch-penalty", "with": {"alpha": 5}}, "switch-penalty"),
+        ({"use": "nowait", "shadow": True}, "nowait (shadow)"),
+        (INLINE, "inline"),
+        ({**INLINE, "name": "own"}, "inline"),
+        ({**INLINE, "name": "nowait", "shadow": True}, "inline (shadow)"),
+    ],
+)
+def test_metrics_call_a_policy_by_the_name_it_was_asked_for_by(policy: Any, label: str) -> None:
+    """Whatever an inline policy calls itself, it is counted as `inline`; a shadow does nothing and is counted apart."""
+    asked = resolved(policy).asked
+    assert asked is not None
+    assert asked.label == label
+
+
+def test_the_default_is_for_requests_that_name_none() -> None:
+    default = resolved(default="own")
+    assert default.asked is not None
+    assert (default.asked.policy, default.asked.label, default.by_default) == (OWN, "own", True)
+    named = resolved("nowait", default="own")
+    assert named.asked is not None
+    assert (named.asked.label, named.by_default) == ("nowait", False)
+    assert resolved().asked is None
+    assert (resolved().by_request, default.by_request, named.by_request) == (False, False, True)
+
+
+def test_none_asks_for_no_policy() -> None:
+    for one in (resolved("none", default="own"), resolve({"model": "m:none"}, "none", ("m",), REGISTRY, "own")):
+        assert one.asked is None
+        assert not one.by_default
+        assert one.by_request  # so it is in no experiment
+        assert one.body == {"model": "m"}
+    with pytest.raises(PolicyError, match=r"says 'nowait'.*says 'none'"):
+        resolve({"model": "m", "policy": "nowait"}, "none", ("m",), REGISTRY, None)
+
+
+def test_stored_policies_come_and_go() -> None:
+    """A name that the server was started with stays what it is."""
+    registry = Registry({"own": OWN})
+    mine = parse_policy({"name": "mine", "rules": [{"when": {"entropy_above": 1.0}, "do": {"temperature": 0.5}}]})
+    registry.replace_stored({"mine": mine, "own": mine.model_copy(update={"name": "own"})})
+    assert registry.get("mine").policy == mine
+    assert "mine.placebo" in registry
+    assert registry.get("own").policy == OWN
+    assert (registry.is_fixed("own"), registry.is_fixed("nowait"), registry.is_fixed("mine")) == (True, True, False)
+    registry.replace_stored({})
+    assert "mine" not in registry

@@ -1,0 +1,49 @@
+"""The viewer's files: what is vendored is what was published, the package holds them all, and what is shared is the same."""
+
+import hashlib
+import re
+import zipfile
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+from forkpoint_clients import notebook
+from forkpoint_policies.spec.connectors import FAMILIES
+from forkpoint_server.routes.viewer import PAGE
+
+SERVER = Path(__file__).parents[4] / "server"
+D3 = {
+    "d3.min.js": "f2094bbf6141b359722c4fe454eb6c4b0f0e42cc10cc7af921fc158fceb86539",
+    "LICENSE": "3e6849627f74ff73c257a3ae1efb574015d94fc1035c05ec3c15805165efcbc4",
+}
+"""SHA-256 of the files `dist/d3.min.js` and `LICENSE` of the npm package d3 7.9.0."""
+
+
+def test_d3_is_as_it_was_published() -> None:
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (PAGE / "d3-7.9.0").iterdir()} == D3
+
+
+def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(SERVER)).build(directory=str(tmp_path), versions=["standard"])
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {file.relative_to(SERVER).as_posix() for file in PAGE.rglob("*") if file.is_file()}
+    assert len(wanted) > 10
+    assert wanted <= packed
+
+
+def test_the_page_names_no_other_place_and_has_no_script_of_its_own() -> None:
+    page = (PAGE / "index.html").read_text()
+    assert re.findall(r"<script(?![^>]*\bsrc=)|\son\w+=|\bstyle=", page) == []
+    for file in (*PAGE.glob("*.js"), *PAGE.glob("*.css"), PAGE / "index.html"):
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert re.findall(r"https?://|\binnerHTML\b|\beval\(", text) == [], file.name
+
+
+def test_the_notebooks_and_the_page_have_one_scale() -> None:
+    (most,) = re.findall(r"MOST_NATS = ([\d.]+);", (PAGE / "scale.js").read_text())
+    assert float(most) == notebook.MOST_NATS
+
+
+def test_each_family_of_connectors_has_a_sign() -> None:
+    (signs,) = re.findall(r"SIGNS = \{(.*?)\}", (PAGE / "families.js").read_text())
+    assert set(re.findall(r"(\w+):", signs)) == set(FAMILIES)

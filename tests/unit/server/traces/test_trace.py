@@ -1,0 +1,144 @@
+"""What the server keeps of each choice: records in any order and width, and the bounded memory of finished requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, RULES_SHIFT
+from forkpoint_policies.worker.sender import HEAD_COLUMNS
+from forkpoint_server.requests.recent import Traces
+from forkpoint_server.traces.receiver import Alternatives, Trace
+
+
+def row(position: int, entropy: float, flags: int = 0, rules: int = 1, after: int = 0) -> tuple[int, int, bytes]:
+    """A record as the worker sends it, of the position after a token, with its numbers of columns and rules."""
+    numbers = np.zeros(4 + rules, np.float32)
+    numbers[0] = entropy
+    head = np.array([7, position, after, flags], np.int32)
+    return HEAD_COLUMNS + rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
+
+
+def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
+    trace = Trace(handle=7, choice=0, tokens=list(range(tokens)))
+    for one in rows:
+        trace.add(*one)
+    return trace
+
+
+def test_records_are_told_in_the_order_of_their_positions_and_the_last_of_one_counts() -> None:
+    """Of batches of other widths too: a batch's longest policy sets how many rules a record has room for."""
+    trace = trace_of(3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3))
+    profile = trace.profile()
+    assert profile.position.tolist() == [0, 1, 2]
+    assert np.allclose(profile.entropy, [0.5, 0.2, 0.3])
+    assert profile.in_reasoning.tolist() == [False, True, False]
+    assert profile.fired.tolist() == [[False] * 3, [False, False, True], [False] * 3]
+    assert trace.missing == 0
+
+
+def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is_missing() -> None:
+    trace = trace_of(4, row(0, 0.1), row(2, 0.2, FORCED), row(4, 0.9), row(5, 0.9))
+    assert trace.profile().position.tolist() == [0, 2]
+    assert trace.profile().forced.tolist() == [False, True]
+    assert trace.missing == 2
+    assert trace_of(2).missing == 2
+    assert trace_of(0).profile().entropy.shape == (0,)
+
+
+def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -> None:
+    """Another request of the batch may have asked for more, and pays for its own."""
+    trace = trace_of(2, row(0, 0.1), row(1, 2.0))
+    trace.threshold, trace.most_alternatives = 0.672, 2
+    for position, entropy in ((0, 0.1), (1, 2.0), (2, 0.2)):
+        trace.add_alternatives(position, entropy, np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 0.1], np.float32))
+    trace.finish()
+    assert trace.profile().alternatives == {1: Alternatives((1, 2), (0.5, 0.25))}
+    assert trace.profile().position.tolist() == [0, 1]
+    trace.add_alternatives(1, 0.1, np.array([1], np.int32), np.array([0.5], np.float32))
+    assert trace.alternatives(1) is None, "the last record of a position counts"
+
+
+def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() -> None:
+    """A step evaluates one position after what is committed, and further ones after drafts, which may be rejected."""
+    trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT, after=5), row(2, 0.3, DRAFT, after=6))
+    assert not trace.counts(1), "the token at 0 is another one"
+    assert trace.missing == 0
+    trace.tokens += [1]
+    assert (trace.missing, trace.profile().position.tolist()) == (1, [0])
+    trace.add(*row(1, 0.5))
+    trace.add(*row(2, 0.6, DRAFT, after=1))
+    trace.add(*row(3, 0.7, DRAFT, after=9))
+    trace.tokens += [2, 3]  # the first draft was accepted, the second was not
+    assert [trace.counts(position) for position in range(4)] == [True, True, True, False]
+    assert (trace.missing, trace.profile().entropy.tolist()) == (1, [np.float32(0.1), 0.5, np.float32(0.6)])
+    trace.add(*row(3, 0.8))
+    assert (trace.missing, trace.profile().entropy.tolist()[3:]) == (0, [np.float32(0.8)])
+
+
+def test_a_draft_that_is_right_behind_one_that_is_wrong_does_not_count() -> None:
+    """However many steps the engine gives at once."""
+    trace = trace_of(0, row(0, 0.1), row(1, 0.2, DRAFT, after=8), row(2, 0.3, DRAFT, after=1))
+    trace.tokens += [0, 1, 2]
+    assert [trace.counts(position) for position in range(3)] == [True, False, False]
+    shared = Trace(7, 0, tokens=[0, 1, 2], begun=4)
+    for one in (row(4, 0.1), row(5, 0.2, DRAFT, after=0), row(6, 0.3, DRAFT, after=1)):
+        shared.add(*one)
+    assert shared.missing == 0, "of a branch, positions are counted from the beginning of the answer"
+
+
+async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
+    trace = trace_of(1)
+
+    async def later() -> None:
+        await asyncio.sleep(0.05)
+        trace.add(*row(0, 0.1))
+
+    late, begun = asyncio.create_task(later()), time.monotonic()
+    await trace.settle(begun + 30)
+    assert time.monotonic() - begun < 10
+    assert trace.missing == 0
+    await late
+    trace.tokens.append(5)
+    await trace.settle(time.monotonic() + 0.05)
+    assert trace.missing == 1
+
+
+def finished(name: str | None, tokens: int) -> Any:
+    return SimpleNamespace(response_id=name, traces=[trace_of(tokens)])
+
+
+def test_the_oldest_go_first_and_an_id_that_comes_again_is_counted_once() -> None:
+    traces = Traces(most_tokens=30)
+    for _ in range(50):
+        traces.keep(finished("chosen by its client", 9))
+    others = [finished(str(number), 9) for number in range(2)]
+    for one in (*others, finished(None, 9)):
+        traces.keep(one)
+    assert traces.get("chosen by its client") is not None
+    traces.keep(finished("one more", 9))
+    assert traces.get("chosen by its client") is None
+    assert [traces.get(str(number)) for number in range(2)] == others
+
+
+def test_a_trace_that_grows_after_it_was_kept_gives_back_what_it_took() -> None:
+    traces = Traces(most_tokens=30)
+    grown = finished("grown", 9)
+    traces.keep(grown)
+    grown.traces[0].tokens.extend(range(100))
+    for number in range(4):
+        traces.keep(finished(str(number), 9))
+    assert [traces.get(str(number)) is not None for number in range(4)] == [False, True, True, True]
+
+
+def test_where_none_are_kept_none_of_those_that_run_is_shown() -> None:
+    for most, shown in ((30, True), (0, False)):
+        traces = Traces(most_tokens=most)
+        running: Any = SimpleNamespace(name="running", silent=False, response_id="running", traces=[trace_of(9)])
+        with traces.entered(running):
+            assert (traces.running("running") is running) == shown
+        assert (traces.get("running") is running) == shown

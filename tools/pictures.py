@@ -1,0 +1,78 @@
+"""Makes the pictures of docs/viewer.md anew: `make pictures`. A real server, a real browser, the same prompts and seeds."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from tests.integration.e2e.viewer import ask, run_of, settled, visit
+from tests.processes.chromium import chromium
+from tests.processes.forkpoint_server import Server, serving
+
+FOLDER = Path(__file__).parents[1] / "docs" / "viewer"
+COLOURS = 256
+HARD = "Use 3, 7, 2, 5 to make 24."
+
+
+def one_run(page: Page) -> None:
+    ask(page, HARD, "nowait")
+    settled(page)
+    run_of(page).locator(".text .token.acted").nth(3).hover()
+
+
+def two_policies(page: Page) -> None:
+    ask(page, HARD, "none", "nowait")
+    settled(page)
+    page.mouse.move(2, 2)
+
+
+def tree(page: Page) -> None:
+    ask(page, HARD, "branch", answers="6", most="400")
+    settled(page)
+    run_of(page).locator(".tree [role=treeitem] .reach").nth(2).click()
+    page.mouse.move(2, 2)
+
+
+def narrow(page: Page) -> None:
+    ask(page, HARD, "nowait")
+    settled(page)
+    run_of(page).locator(".text .token.fork").nth(4).click()
+
+
+PICTURES: dict[str, tuple[Callable[[Page], None], tuple[int, int], Any]] = {
+    "light": (one_run, (1200, 780), "light"),
+    "dark": (two_policies, (1200, 960), "dark"),
+    "two-policies": (two_policies, (1200, 960), "light"),
+    "tree": (tree, (1200, 900), "light"),
+    "narrow": (narrow, (360, 900), "light"),
+}
+
+
+def take(browser: Browser, server: Server, name: str) -> None:
+    """Draw one picture, with as few colours as it needs."""
+    do, (width, height), scheme = PICTURES[name]
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
+    page.set_default_timeout(120_000)
+    visit(page, server)
+    do(page)
+    page.wait_for_timeout(300)
+    drawn = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+    page.close()
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server, chromium() as browser:
+        for name in PICTURES:
+            take(browser, server, name)
+
+
+if __name__ == "__main__":
+    main()
