@@ -19,7 +19,7 @@ from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.worker.payload import Instruction
 from forkpoint_policies.worker.request_slots import Desk, Seat
 from forkpoint_server.demo.tokenizer import SPECIAL, for_serving
-from forkpoint_server.service import read_vocabulary
+from forkpoint_server.policies.served_model import read_vocabulary
 
 from .model import VOCABULARY, build_tokenizer
 from .tables import Ratio, Row, Table

@@ -30,6 +30,7 @@ from forkpoint_server.calibration.token_frequencies import read_calibration
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 from forkpoint_server.http.middleware import Interventions
 from forkpoint_server.policies.registry import Registry
+from forkpoint_server.policies.served_model import served_target, stop_tokens
 from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
@@ -40,7 +41,7 @@ from forkpoint_server.traces.receiver import Receiver
 
 from . import metrics
 from .errors import Refused, refusal, wrong_policy
-from .service import Service, served_target, stop_tokens
+from .service import Service
 from .tracing import RequestSpans, export_spans
 
 logger = logging.getLogger(__name__)

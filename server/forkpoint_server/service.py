@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any
 
-import xgrammar
 from sqlalchemy import Engine
-from vllm.engine.protocol import EngineClient
-from vllm.reasoning import ReasoningParserManager
 
 from forkpoint_policies.compile.compiler import Compiled, Target, compile_policy
-from forkpoint_policies.compile.program import NO_TOKEN, key_of
-from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.spec import Policy
 from forkpoint_server.calibration.threshold import Threshold
-from forkpoint_server.calibration.token_frequencies import Calibration
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.experiments.srm_monitor import watch_ratios
-from forkpoint_server.policies.compiled import Plans
+from forkpoint_server.policies.compiled import Plan, Plans
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import Asked
-from forkpoint_server.requests.context import Intervention, Part, Plan
+from forkpoint_server.requests.context import Intervention, Part
 from forkpoint_server.requests.recent import Traces
 from forkpoint_server.requests.recording import Attendance
 from forkpoint_server.store.recorder import Recorder
@@ -147,51 +141,3 @@ class Service:
 def part_of(plan: Plan, asked: Asked | None) -> Part:
     """What is done with a request that asked for this, or for nothing: then it is observed."""
     return Part(plan, "none" if asked is None else asked.label, asked is not None)
-
-
-def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float) -> Target:
-    """The served model as policies are compiled for it; the threshold in nats."""
-    tokenizer: Any = engine.renderer.tokenizer
-    start, end = _reasoning_markers(tokenizer, reasoning_parser)
-    vocabulary = read_vocabulary(tokenizer, engine.model_config.get_vocab_size())
-    return Target(
-        vocabulary=vocabulary,
-        fork_threshold=fork_threshold,
-        reasoning_start=start,
-        reasoning_end=end,
-        stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
-        encode=encoder(tokenizer),
-        frequencies=calibration.frequencies,
-    )
-
-
-def stop_tokens(engine: EngineClient, target: Target) -> frozenset[int]:
-    """The tokens with which the model ends what it writes: the tokenizer's, and those of its generation config."""
-    more = engine.input_processor.generation_config_fields.get("eos_token_id")
-    found = {target.stop, *(more if isinstance(more, list) else [more])}
-    return frozenset(token for token in found if isinstance(token, int) and token != NO_TOKEN)
-
-
-def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """How a text that stands in the middle of an answer is written."""
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False))
-
-
-def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
-    """What each token writes, for any tokenizer that vLLM loads."""
-    info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size)
-    specials = {*info.special_token_ids, *tokenizer.all_special_ids}
-    return Vocabulary(tuple(info.decoded_vocab), frozenset(specials))
-
-
-def _reasoning_markers(tokenizer: Any, reasoning_parser: str | None) -> tuple[int, int]:
-    """The single tokens that begin and end the reasoning, NO_TOKEN where there is none."""
-    if not reasoning_parser:
-        return NO_TOKEN, NO_TOKEN
-    parser = ReasoningParserManager.get_reasoning_parser(reasoning_parser)(tokenizer)
-
-    def single(marker: str | None) -> int:
-        ids = tokenizer.encode(marker.strip(), add_special_tokens=False) if marker else []
-        return ids[0] if len(ids) == 1 else NO_TOKEN
-
-    return single(parser.reasoning_start_str), single(parser.reasoning_end_str)

@@ -18,7 +18,7 @@ from vllm.tracing import SpanAttributes
 from vllm.tracing.otel import get_span_exporter
 
 if TYPE_CHECKING:
-    from forkpoint_server.requests.context import Intervention
+    pass
 
 OF_ALL = ("policy", "digest", "shadow", "experiment", "arm")
 """What the span of each further choice or branch says of its request; the first one's span says all."""
@@ -73,21 +73,6 @@ def export_spans(endpoint: str | None) -> RequestSpans | None:
     provider.add_span_processor(spans)
     trace.set_tracer_provider(provider)
     return spans
-
-
-def tell_spans(spans: RequestSpans, intervention: Intervention) -> None:
-    """Let a request's spans go, now that its response is complete."""
-    told = intervention.summary()
-    for request_id, choice in intervention.names.items():
-        attributes: dict[str, AttributeValue] = {"forkpoint.choice": choice.choice}
-        if intervention.response_id is not None:
-            attributes[gen_ai_attributes.GEN_AI_RESPONSE_ID] = intervention.response_id
-        if choice is intervention.traces[0]:
-            attributes[gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS] = tuple(intervention.endings)
-            attributes |= span_attributes(told) | {name: told[ours] for name, ours in CONVENTIONAL.items()}
-        else:
-            attributes |= span_attributes({name: told[name] for name in OF_ALL})
-        spans.tell(request_id, attributes)
 
 
 def span_attributes(told: Mapping[str, Any], prefix: str = "forkpoint") -> dict[str, AttributeValue]:

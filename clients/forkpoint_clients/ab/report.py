@@ -88,19 +88,19 @@ class Report:
         )
 
     def _plots(self, names: Sequence[str]) -> list[dict[str, str]]:
-        from forkpoint_clients.evaluate import plot_style
+        from . import plots
 
         found, comparison = [], self.comparison
         if comparison.differences:
             caption = f"What is right, less {names[0]}, with 95 % intervals."
-            found.append({"svg": Markup(plot_style.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
+            found.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
         if comparison.caps:
             caption = "What is right when every answer is cut off at the same number of tokens; bands are 95 % intervals."
-            found.append({"svg": Markup(plot_style.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
+            found.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
             caption = (
                 "The same by mean length: a curve above another is the better use of tokens. Marks are the arms as they answered."
             )
-            found.append({"svg": Markup(plot_style.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
+            found.append({"svg": Markup(plots.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
         return found
 
 

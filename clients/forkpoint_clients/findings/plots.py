@@ -66,7 +66,7 @@ def curves(
             else:
                 spread = [[v - b for v, b in zip(value, low, strict=True)], [t - v for v, t in zip(value, high, strict=True)]]
                 drawn.errorbar(at, value, yerr=spread, fmt=MARKS[number % len(MARKS)], color=colour, capsize=3, label=label)
-        _finish(drawn, across, up, from_zero, len(marks) > 1)
+        to_svg(drawn, across, up, from_zero, len(marks) > 1)
     return Plot(name, caption, svg(figure, name))
 
 
@@ -79,7 +79,7 @@ def histogram(name: str, caption: str, values: Floats, edges: Floats, across: st
         drawn.set_yscale("log")
         if mark is not None:
             drawn.axvline(mark, color=COLOURS[2], linewidth=1.2)
-        _finish(drawn, across, "tokens, %", False, False)
+        to_svg(drawn, across, "tokens, %", False, False)
     return Plot(name, caption, svg(figure, name))
 
 
@@ -91,11 +91,11 @@ def law(name: str, caption: str, marks: Sequence[tuple[float, Estimate]], at: Fl
             value, (low, high) = 100 * one.value, _ends(one, 100)
             drawn.errorbar(place, value, yerr=[[value - low], [high - value]], fmt="o", color=COLOURS[1], capsize=3)
         drawn.plot(at, 100 * fitted, "-", color=COLOURS[2])
-        _finish(drawn, across, "right, %", True, False)
+        to_svg(drawn, across, "right, %", True, False)
     return Plot(name, caption, svg(figure, name))
 
 
-def _finish(drawn: Axes, across: str, up: str, from_zero: bool, several: bool) -> None:
+def to_svg(drawn: Axes, across: str, up: str, from_zero: bool, several: bool) -> None:
     drawn.set_xlabel(across)
     drawn.set_ylabel(up)
     if from_zero:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.actions.apply import act, write_given
-from forkpoint_policies.slots import Slots
+from forkpoint_policies.kernel.actions.apply import act
+from forkpoint_policies.kernel.actions.force import write_given
 
 from .batch import Layout
-from .conditions import Decision, Seen, advance, decide, look
+from .conditions import Decision, Seen, decide, look
 from .signals import measure
+from .state import Slots, advance
 
 IN_REASONING, LEFT_ALONE, FORCED, REFUSED, DRAFT = 1, 2, 4, 8, 16
 RULES_SHIFT = 8

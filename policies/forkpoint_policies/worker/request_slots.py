@@ -11,7 +11,7 @@ import torch
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.batch import Entry, Layout, build_layout
 from forkpoint_policies.kernel.device_tables import Tables, Uses, build_tables
-from forkpoint_policies.slots import Slots, State
+from forkpoint_policies.kernel.state import Slots, State
 
 from .payload import Instruction
 from .sender import Destinations

@@ -9,11 +9,12 @@ import numpy as np
 
 from forkpoint_policies.spec import MOST_WINDOW, Branch
 from forkpoint_server.requests.tree import Node
-from forkpoint_server.traces.receiver import Alternatives
+from forkpoint_server.traces.trace import Alternatives
 
 from .candidate import leaf_of
 from .choice_output import whole_characters
-from .runner import Grown, Growth, derived_seed
+from .runner import Grown, Growth
+from .seeds import derived_seed
 from .voting import Leaf, choose, decided
 
 

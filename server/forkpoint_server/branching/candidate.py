@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.requests.tree import Node
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.traces.trace import Trace
 
 from .choice_output import text_of
 from .runner import Grown, Growth

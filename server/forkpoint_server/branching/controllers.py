@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from forkpoint_policies.placebo import follows_signals
-from forkpoint_policies.spec import Branch, Growing, Probe, Rule, Sample
+from forkpoint_policies.spec import Branch, Probe, Rule, Sample
 
 from .branch import Forks
 from .probe import Probing
 from .resume import Resuming
 from .runner import Controller, Growth
 from .sample import Sampling
-
-
-def gives_several(growing: Growing) -> bool:
-    """Whether a request's choices are the answers of its tree, rather than one of them."""
-    return isinstance(growing, Branch) and growing.select == "all"
-
-
-def most_answers(growing: Growing, choices: int, most: int) -> int:
-    """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
-    answers = min(choices, most) if gives_several(growing) else most
-    return min(answers, growing.max_branches or answers) if isinstance(growing, Branch) else answers
 
 
 def controller_of(growth: Growth, rule: Rule) -> Controller:

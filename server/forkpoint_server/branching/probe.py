@@ -12,7 +12,8 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_policies.spec.connectors import FAMILIES
 
 from .candidate import said_text
-from .runner import Grown, Growth, derived_seed
+from .runner import Grown, Growth
+from .seeds import derived_seed
 
 _WORDS = frozenset(word for words in FAMILIES.values() for word in words)
 _LONGEST_CONNECTOR_TOKENS = 6

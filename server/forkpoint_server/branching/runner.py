@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,17 +10,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from forkpoint_policies.kernel.state_handover import Inherited, Past, Path
+from forkpoint_policies.kernel.state_handover import Inherited, Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import Intervention
 from forkpoint_server.requests.tree import Ending, Kind, Limits, Node, Tree
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.traces.trace import Trace
 
 from .choice_output import Answer, branched
+from .seeds import derived_seed
+from .state_handover import past_of
 from .voting import Leaf
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Growth:
         if most is not None and position + len(given) >= most:
             return None
         tokens = [*node.tokens(position), *given]
-        past = _past(node, position, len(tokens), len(intervention.plan.program.rules))
+        past = past_of(node, position, len(tokens), len(intervention.plan.program.rules))
         if past is None:
             self.tree.refused += 1  # a record was lost: what the branch would take over is not known
             return None
@@ -350,36 +350,3 @@ class Growth:
             lora_request=first.lora_request if first is not None else None,
             num_cached_tokens=first.num_cached_tokens if first is not None else None,
         )
-
-
-def _past(node: Node, position: int, length: int, rules: int) -> Past | None:
-    """The records of an answer of which `length` tokens are taken over, up to a position, this one included, of so many rules.
-
-    None where one was lost. Tokens that no request evaluated have none.
-    """
-    path = node.path()
-    known = np.zeros(length, np.bool_)
-    past = Past(
-        np.zeros(length, np.float32), np.zeros((length, rules), np.bool_), np.zeros(length, np.float32),
-        np.zeros((length, rules), np.float32), np.zeros((length, rules), np.float32), known,
-    )  # fmt: skip
-    for one, until in zip(path, [*(following.position for following in path[1:]), position], strict=True):
-        profile = one.trace.profile()
-        kept = profile.position <= until
-        if int(kept.sum()) != min(until + 1, one.length) - one.begun:
-            return None
-        places, width, inherited = profile.position[kept], profile.fired.shape[1], profile.inherited[kept]
-        own = min(width, rules)
-        known[places] = True
-        past.entropy[places], past.confidence[places] = profile.entropy[kept], inherited[:, 0]
-        past.fired[places, :own] = profile.fired[kept][:, :own]
-        past.held[places, :own] = inherited[:, 1 : 1 + own]
-        past.placed[places, :own] = inherited[:, 1 + width : 1 + width + own]
-    last = np.maximum.accumulate(np.where(known, np.arange(length), 0))
-    past.confidence[:] = past.confidence[last]
-    return past
-
-
-def derived_seed(seed: int, position: int, token: int) -> int:
-    """A branch's own seed: the same for the same way through the tree."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {position} {token}".encode()).digest()[:8], "big") >> 1

@@ -10,7 +10,8 @@ import numpy as np
 from forkpoint_policies.spec import Sample, Select
 
 from .candidate import confidences, leaf_of
-from .runner import Grown, Growth, derived_seed
+from .runner import Grown, Growth
+from .seeds import derived_seed
 from .voting import Leaf, agreed, choose, decided
 
 

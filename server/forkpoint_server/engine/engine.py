@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +15,19 @@ from vllm.exceptions import VLLMServerError, VLLMValidationError
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from forkpoint_policies.compile.program import NO_TOKEN, Program
 from forkpoint_policies.spec import Branch, Rule
+from forkpoint_policies.spec.tree_actions import gives_several, most_answers
 from forkpoint_policies.worker.payload import Instruction, without_instruction
 from forkpoint_server import metrics
-from forkpoint_server.branching.controllers import controller_of, gives_several, most_answers
+from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import Begin, Growth
+from forkpoint_server.policies.eligibility import check_branches
 from forkpoint_server.requests.context import Intervention, current
 from forkpoint_server.requests.tree import Limits
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.traces.trace import Trace
 
 from .admission import Places, Shared
-
-PROMPT_TAIL = 32
-"""How many of the prompt's last tokens are read to tell whether it ends inside a word."""
+from .payload import initial_state, payload_of, signed_seed, with_payload
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class InterveningEngine:
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
         traces = intervention.open(params.n)
-        begin = _begin(intervention.plan.program, prompt)
-        branches = [_instructed(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
+        begin = initial_state(intervention.plan.program, prompt)
+        branches = [with_payload(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
             intervention.runs_as(request_id, traces[0])
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
@@ -104,7 +103,7 @@ class InterveningEngine:
         assert intervention.enrolment is not None
         if intervention.enrolment.grows and not intervention.traces:
             try:
-                _check_branches(params, prompt)
+                check_branches(params, prompt)
             except VLLMValidationError:
                 intervention.withdraw()
         intervention.prompt_tokens += len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
@@ -159,7 +158,7 @@ class InterveningEngine:
         """Run a request that grows a tree. Raises VLLMValidationError for what a branch could not go on with."""
         growing = rule.growing
         assert growing is not None
-        _check_branches(params, prompt)
+        check_branches(params, prompt)
         most = self._limits.per_request if gives_several(growing) else 1
         if params.n > most:
             raise VLLMValidationError(f"n: is {params.n}; under this policy it is at most {most} here", parameter="n")
@@ -168,8 +167,8 @@ class InterveningEngine:
         if options.get("data_parallel_rank") is None:
             options = {**options, **self.one_rank()}
         prompt_tokens = list(prompt["prompt_token_ids"])
-        begin = _begin(intervention.plan.program, prompt)
-        seed = secrets.randbits(62) if params.seed is None else _signed(params.seed)
+        begin = initial_state(intervention.plan.program, prompt)
+        seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed)
         answers = most_answers(growing, params.n, self._limits.per_request)
         likelihoods = isinstance(growing, Branch) and growing.select == "likelihood"
         longest = self._engine.model_config.max_model_len
@@ -186,7 +185,7 @@ class InterveningEngine:
             own.logprobs = 0 if likelihoods and params.logprobs is None else params.logprobs
             if not begun.first:
                 own.prompt_logprobs = None
-            instruction = _instruction(intervention, trace, begun.seed, begun)
+            instruction = payload_of(intervention, trace, begun.seed, begun)
             own.extra_args = instruction.into(params.extra_args)
             whole: Any = {**prompt, "prompt_token_ids": prompt_tokens + begun.tokens}
             whole.pop("prompt", None)
@@ -310,78 +309,9 @@ def _response_name(request_id: str) -> str:
 def _give_way(intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
     """Do without a default policy that branches where a branch could not go on."""
     try:
-        _check_branches(params, prompt)
+        check_branches(params, prompt)
     except VLLMValidationError:
         intervention.give_way()
-
-
-def _check_branches(params: SamplingParams, prompt: Any) -> None:
-    """What counts a request's own tokens, or follows them in a grammar, would not see those that a branch shares."""
-    unlike = {
-        "structured outputs": params.structured_outputs is not None,
-        "presence_penalty": params.presence_penalty != 0,
-        "frequency_penalty": params.frequency_penalty != 0,
-        "repetition_penalty": params.repetition_penalty != 1,
-        "bad_words": bool(params.bad_words),
-        "repetition_detection": params.repetition_detection is not None,
-        "thinking_token_budget": params.thinking_token_budget is not None,
-    }
-    for name, asked in unlike.items():
-        if asked:
-            raise VLLMValidationError(
-                f"policy: one that branches does not work with {name}, which the request or the model's generation config asks "
-                "for; leave one of the two out",
-                parameter="policy",
-            )
-    if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):
-        raise VLLMValidationError("policy: one that branches needs a prompt of tokens", parameter="policy")
-
-
-def _begin(program: Program, prompt: Any) -> Begin:
-    tokens = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
-    word_state, _ = program.follow(list(tokens[-PROMPT_TAIL:]))
-    return Begin([], 0, word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
-
-
-def _instruction(intervention: Intervention, trace: Trace, seed: int, begin: Begin) -> Instruction:
-    plan = intervention.plan
-    return Instruction(
-        program=plan.packed,
-        key=plan.key,
-        handle=trace.handle,
-        address=intervention.receiver.address,
-        word_state=begin.word_state,
-        in_reasoning=begin.in_reasoning,
-        alternatives=intervention.reported,
-        seed=seed,
-        drawn=plan.compiled.drawn(seed),
-        begun=len(begin.tokens),
-        inherited=begin.inherited,
-    )
-
-
-def _instructed(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, begin: Begin) -> SamplingParams:
-    """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
-    seed = secrets.randbits(62) if params.seed is None else _signed(params.seed + number)
-    instruction = _instruction(intervention, trace, seed, begin)
-    own = params.clone()
-    own.extra_args = instruction.into(params.extra_args)
-    if params.n > 1:
-        own.n = 1
-        own.seed = None if params.seed is None else _signed(params.seed + number)
-    return own
-
-
-def _signed(seed: int) -> int:
-    """A seed as 64 bits: vLLM takes seeds up to the largest such number, and the next choice's is one more."""
-    return (seed + 2**63) % 2**64 - 2**63
-
-
-def begins_in_reasoning(prompt: Sequence[int], start: int, end: int) -> bool:
-    """Whether what follows the prompt is reasoning: unless the last marker in it is the one that ends it."""
-    if start == end == NO_TOKEN:
-        return True
-    return next((token == start for token in reversed(prompt) if token in (start, end)), True)
 
 
 def _is_cumulative(params: SamplingParams) -> bool:

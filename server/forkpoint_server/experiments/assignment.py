@@ -7,8 +7,11 @@ docs/experiments.md publishes test vectors.
 from __future__ import annotations
 
 import hashlib
+import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LAST_POINT = 1 - 2**-53
 """The largest number below 1: the hash's last 2 ** 10 values would be rounded to 1."""
@@ -112,3 +115,17 @@ def inside(traffic: Sequence[float], layer: str, unit: str) -> bool:
     """Whether a unit is in this range of its layer's hash: the whole range needs no hash."""
     low, high = traffic
     return (low <= 0 and high >= 1) or low <= point_of(hash_of(layer, unit)) < high
+
+
+def unit_of(unit: str, slice_seconds: float | None, body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """The unit of a request, or None when it does not say: the field `user` (`metadata.user_id` of Anthropic's messages), a
+    header's value, the time slice, or the request itself, which is a fresh one each time."""
+    if unit == "request":
+        return secrets.token_hex(16)
+    if unit == "slice":
+        return slice_of(time.time(), slice_seconds or 1.0)
+    if unit == "user":
+        metadata = body.get("metadata")
+        said = body.get("user") or (metadata.get("user_id") if isinstance(metadata, Mapping) else None)
+        return said if isinstance(said, str) and said else None
+    return headers.get(unit.lower()) or None

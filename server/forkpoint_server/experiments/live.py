@@ -10,14 +10,13 @@ from typing import Any
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import Policy, PolicyError, parse_policy
 from forkpoint_server import metrics
+from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.eligibility import alone, can_grow, growing_of
 from forkpoint_server.policies.resolve import Asked
-from forkpoint_server.requests.context import Plan
 from forkpoint_server.store.experiments import Stored
 
-from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of
+from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of, unit_of
 from .shadow_rules import Watch, together, watch_own, watch_together
-from .units import unit_of
 
 MakePlan = Callable[[Policy], Awaitable[Plan]]
 

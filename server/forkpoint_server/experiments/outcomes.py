@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from forkpoint_policies.spec import PolicyError
 from forkpoint_server import metrics
 from forkpoint_server.errors import Refused
-from forkpoint_server.store.asking import asking
+from forkpoint_server.store.executor import asking
 from forkpoint_server.store.experiments import Stored
 from forkpoint_server.store.outcomes import (
     Added,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from forkpoint_policies.spec import MOST_RULES, Policy, Rule
-from forkpoint_server.requests.context import Plan
-from forkpoint_server.traces.receiver import Profile
+from forkpoint_server.policies.compiled import Plan
+from forkpoint_server.traces.trace import Profile
 
 
 @dataclass(frozen=True)

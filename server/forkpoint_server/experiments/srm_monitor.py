@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from forkpoint_server import metrics
-from forkpoint_server.requests.recording import SERVER
 from forkpoint_server.store.executor import in_thread
+from forkpoint_server.store.recorder import SERVER
 
 from .report import ratio_of
 from .service import Experiments

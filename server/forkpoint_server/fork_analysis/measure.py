@@ -21,10 +21,11 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.worker.payload import Instruction
 from forkpoint_server.engine.admission import Turns
-from forkpoint_server.engine.engine import InterveningEngine, begins_in_reasoning
+from forkpoint_server.engine.engine import InterveningEngine
+from forkpoint_server.engine.payload import begins_in_reasoning
 from forkpoint_server.errors import Refused
 from forkpoint_server.requests.context import ALTERNATIVES, Intervention
-from forkpoint_server.traces.receiver import Trace, joined
+from forkpoint_server.traces.trace import Trace, joined
 
 from .segments import Segment, split
 from .tokenize import Text

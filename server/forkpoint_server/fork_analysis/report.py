@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_server.requests.context import Intervention
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.traces.trace import Trace
 
 from .measure import Cost
 from .significance import Verdict

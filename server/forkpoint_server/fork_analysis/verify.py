@@ -15,7 +15,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.branching.choice_output import text_of
-from forkpoint_server.branching.runner import derived_seed
+from forkpoint_server.branching.seeds import derived_seed
 from forkpoint_server.requests.context import Intervention
 
 from .measure import Cost, Progress, Run

@@ -10,21 +10,20 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forkpoint_policies.spec import PolicyError
 from forkpoint_server import metrics
 from forkpoint_server.errors import Refused, refused, wrong
-from forkpoint_server.exchange import Exchange
-from forkpoint_server.limiting import MOST_OWN_BYTES, limited
 from forkpoint_server.policies.eligibility import GENERATING, alone, can_grow, check_choices, growing_of
 from forkpoint_server.policies.resolve import HEADER, Asked, Resolved, resolve, split_model
 from forkpoint_server.requests.context import Intervention, current
+from forkpoint_server.requests.summary import tell_spans
 from forkpoint_server.service import Service
-from forkpoint_server.tracing import tell_spans
 
+from .body import MOST_OWN_BYTES, Exchange, json_object, limited, read_body, replay, with_content_length
 from .health import HEALTH, Healthy
+from .model_list import ModelAliases
 from .summary_injection import SummarisedSend
 
 WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
@@ -49,7 +48,7 @@ class Interventions:
             own = path.startswith((*OWN, FORKS))
             receive = limited(scope, receive, min(MOST_OWN_BYTES, self._most_bytes) if own else self._most_bytes)
         if path == MODELS and scope["method"] == "GET":
-            await self._app(scope, receive, _ListedAliases(send, self._service))
+            await self._app(scope, receive, ModelAliases(send, self._service))
         elif path == HEALTH:
             await self._app(scope, receive, Healthy(send, scope, self._service.warnings()))
         elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
@@ -61,13 +60,13 @@ class Interventions:
         began, exchange = time.monotonic(), Exchange(receive, send)
         send = exchange.send
         try:
-            raw, receive = await _read(exchange.receive)
+            raw, receive = await read_body(exchange.receive)
         except Refused as error:
             await refused(error)(scope, receive, send)
             return
-        body = _object(raw)
+        body = json_object(raw)
         if body is None:  # not ours to judge: vLLM says what is wrong with it
-            await self._app(scope, _replay(raw, receive), send)
+            await self._app(scope, replay(raw, receive), send)
             return
         models = self._service.models()
         if path not in GENERATING:
@@ -84,11 +83,11 @@ class Interventions:
             return
         if asked.changed:
             raw = json.dumps(asked.body).encode()
-            scope = _with_length(scope, len(raw))
+            scope = with_content_length(scope, len(raw))
         if intervention is None:
-            await self._app(scope, _replay(raw, receive), send)
+            await self._app(scope, replay(raw, receive), send)
         else:
-            await self._intervene(scope, _replay(raw, receive), exchange, intervention)
+            await self._intervene(scope, replay(raw, receive), exchange, intervention)
         if exchange.answered:
             label = "none" if intervention is None or intervention.silent else intervention.label
             metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - began)
@@ -158,80 +157,5 @@ class Interventions:
                 return
         if alias is not None:
             raw = json.dumps({**body, "model": model}).encode()
-            scope = _with_length(scope, len(raw))
-        await self._app(scope, _replay(raw, receive), send)
-
-
-class _ListedAliases:
-    """An ASGI `send` that lists `MODEL:POLICY` beside each model of `GET /v1/models`."""
-
-    def __init__(self, send: Send, service: Service) -> None:
-        self._send = send
-        self._service = service
-        self._start: Message | None = None
-        self._body = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
-            self._start = message
-            return
-        if message["type"] != "http.response.body" or self._start is None:
-            await self._send(message)
-            return
-        self._body += message.get("body", b"")
-        if message.get("more_body"):
-            return
-        listed = json.loads(self._body)
-        aliases = [
-            {**model, "id": f"{model['id']}:{named.policy.name}", "parent": model["id"], "permission": []}
-            for model in listed["data"]
-            for named in self._service.registry
-        ]
-        listed["data"] += aliases
-        response = JSONResponse(listed)
-        kept = [(name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")]
-        await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
-        await self._send({"type": "http.response.body", "body": response.body})
-
-
-async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """The whole body, and the `receive` to listen on for what comes after it."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":  # the client is gone; let the handler hear it
-
-            async def again(message: Message = message) -> Message:
-                return message
-
-            return b"".join(parts), again
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts), receive
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, and then what the client sends, its disconnection above all."""
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
-def _object(raw: bytes) -> dict[str, Any] | None:
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _with_length(scope: Scope, length: int) -> Scope:
-    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+            scope = with_content_length(scope, len(raw))
+        await self._app(scope, replay(raw, receive), send)

@@ -6,9 +6,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 
+from forkpoint_policies.compile.compiler import Compiled
+from forkpoint_policies.compile.program import Program
 from forkpoint_policies.spec import Policy
-from forkpoint_server.requests.context import Plan
 
 MOST_PLANS = 512
 MOST_PACKED_BYTES = 1 << 24
@@ -57,3 +60,26 @@ class Plans:
 def _size(task: asyncio.Task[Plan]) -> int:
     """What a plan was counted as: one that is still being made was not."""
     return len(task.result().packed) if task.done() and not task.cancelled() and task.exception() is None else 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled policy, ready to be sent: `packed` is the program and `key` its name in the worker."""
+
+    policy: Policy
+    compiled: Compiled
+    packed: bytes
+    key: str
+
+    @property
+    def program(self) -> Program:
+        return self.compiled.program
+
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        """The action of each compiled rule, by the name that the user wrote."""
+        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+
+    @cached_property
+    def digest(self) -> str:
+        return self.policy.digest

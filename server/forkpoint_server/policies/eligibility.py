@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import SamplingParams
+
 from forkpoint_policies.spec import Growing, Policy, PolicyError
-from forkpoint_server.branching.controllers import gives_several
+from forkpoint_policies.spec.tree_actions import gives_several
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
@@ -50,3 +53,25 @@ def can_grow(path: str, body: Mapping[str, Any], growing: Growing, most: int) ->
     several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
     turns = path == "/v1/responses" and bool(body.get("tools"))  # the server may run tools, and ask the engine again
     return not several and not turns
+
+
+def check_branches(params: SamplingParams, prompt: Any) -> None:
+    """What counts a request's own tokens, or follows them in a grammar, would not see those that a branch shares."""
+    unlike = {
+        "structured outputs": params.structured_outputs is not None,
+        "presence_penalty": params.presence_penalty != 0,
+        "frequency_penalty": params.frequency_penalty != 0,
+        "repetition_penalty": params.repetition_penalty != 1,
+        "bad_words": bool(params.bad_words),
+        "repetition_detection": params.repetition_detection is not None,
+        "thinking_token_budget": params.thinking_token_budget is not None,
+    }
+    for name, asked in unlike.items():
+        if asked:
+            raise VLLMValidationError(
+                f"policy: one that branches does not work with {name}, which the request or the model's generation config asks "
+                "for; leave one of the two out",
+                parameter="policy",
+            )
+    if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):
+        raise VLLMValidationError("policy: one that branches needs a prompt of tokens", parameter="policy")

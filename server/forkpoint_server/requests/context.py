@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from forkpoint_policies.compile.compiler import Compiled, Target
-from forkpoint_policies.compile.program import Program
+from forkpoint_policies.compile.compiler import Target
 from forkpoint_policies.spec import Branch, Policy, Probe, Resume, Rule
 from forkpoint_server import metrics
+from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.connector_tokens import ConnectorIds
-from forkpoint_server.traces.receiver import Profile, Receiver, Trace
+from forkpoint_server.traces.receiver import Receiver
+from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import RequestSpans
 
 from .serialize import fork_points, report
@@ -31,29 +31,6 @@ BRANCH_ALTERNATIVES = 20
 
 current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
 """The intervention of the HTTP request being handled: set by the middleware, read by the engine."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A compiled policy, ready to be sent: `packed` is the program and `key` its name in the worker."""
-
-    policy: Policy
-    compiled: Compiled
-    packed: bytes
-    key: str
-
-    @property
-    def program(self) -> Program:
-        return self.compiled.program
-
-    @cached_property
-    def actions(self) -> tuple[str, ...]:
-        """The action of each compiled rule, by the name that the user wrote."""
-        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
-
-    @cached_property
-    def digest(self) -> str:
-        return self.policy.digest
 
 
 class Part(NamedTuple):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from forkpoint_server.traces.receiver import Trace
+    from forkpoint_server.traces.trace import Trace
 
     from .context import Intervention
 

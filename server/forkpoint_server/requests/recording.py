@@ -8,12 +8,9 @@ from collections.abc import Sequence
 
 from forkpoint_server import metrics
 from forkpoint_server.experiments.service import Experiments
-from forkpoint_server.store.recorder import Recorder
+from forkpoint_server.store.recorder import SERVER, Recorder
 
 from .context import Intervention
-
-SERVER = secrets.token_hex(6)
-"""Tells the rows of this server from those of others."""
 
 
 class Attendance:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from forkpoint_server.traces.receiver import LEAST_EFFECT, Alternatives, Profile, Trace
+from forkpoint_server.traces.detokenize import Texts
+from forkpoint_server.traces.trace import LEAST_EFFECT, Alternatives, Profile, Trace
 
 if TYPE_CHECKING:
-    from forkpoint_policies.compile.vocabulary import Vocabulary
-
     from .context import Intervention
     from .tree import Node
 
@@ -24,10 +23,10 @@ def report(intervention: Intervention) -> dict[str, Any]:
     return {
         **heading(intervention),
         "object": "trace",
-        "choices": [_choice(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)],
+        "choices": [choice_to_dict(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)],
         "fork_points": fork_points(intervention, profiles),
         "intervention_points": [
-            point for trace, profile in zip(traces, profiles, strict=True) for point in _changed(intervention, trace, profile)
+            point for trace, profile in zip(traces, profiles, strict=True) for point in changed_tokens(intervention, trace, profile)
         ],
         "tree": None if tree is None else tree.told(texts.one),
         "forkpoint": intervention.summary(),
@@ -54,81 +53,8 @@ def fork_points(intervention: Intervention, profiles: Iterable[Profile]) -> list
     return [
         point
         for trace, profile in zip(intervention.traces, profiles, strict=True)
-        for point in _forks(intervention, trace, profile)
+        for point in forks_to_dicts(intervention, trace, profile)
     ]
-
-
-class News:
-    """What a listener was told of a running request; `look` tells what is new, with the shapes of the report."""
-
-    def __init__(self, intervention: Intervention) -> None:
-        self._intervention = intervention
-        self._tokens: dict[int, int] = {}
-        self._records: dict[int, tuple[int, int]] = {}
-        self._nodes: dict[int, tuple[Any, ...]] = {}
-
-    def look(self) -> dict[str, Any] | None:
-        """None where nothing is new. A record may come again, and the last one counts; tokens come once."""
-        it = self._intervention
-        choices, forks, changed = [], [], []
-        for trace in it.traces:
-            profile, self._records[trace.handle] = trace.news(self._records.get(trace.handle, (0, 0)))
-            told = self._tokens.get(trace.handle, 0)
-            if len(profile.position) or len(trace.tokens) > told:
-                choices.append(_choice(it, trace, profile, told))
-                forks += _forks(it, trace, profile)
-                changed += _changed(it, trace, profile)
-                self._tokens[trace.handle] = len(trace.tokens)
-        nodes = self._new_nodes()
-        if not choices and not nodes:
-            return None
-        tree = {"nodes": nodes} if nodes else None
-        return {
-            "id": it.name,
-            "object": "trace.delta",
-            "choices": choices,
-            "fork_points": forks,
-            "intervention_points": changed,
-            "tree": tree,
-        }
-
-    def _new_nodes(self) -> list[dict[str, Any]]:
-        """Those that have begun, ended or grown since the last look."""
-        tree, found = self._intervention.tree, []
-        one = Texts(self._intervention.target.vocabulary).one
-        for node in tree.nodes if tree is not None else ():
-            state = _state(node)
-            if self._nodes.get(node.number) != state:
-                self._nodes[node.number] = state
-                found.append(node.told(one))
-        return found
-
-
-class Texts:
-    """What tokens write."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-
-    def one(self, token: int) -> str:
-        return self._written(token).decode(errors="replace")
-
-    def whole(self, tokens: Iterable[int]) -> str:
-        return b"".join(map(self._written, tokens)).decode(errors="replace")
-
-    def parts(self, tokens: Sequence[int], begin: int) -> dict[int, str]:
-        """The bytes, in hexadecimal, of those that write no whole characters, by their place from `begin` on."""
-        found = {}
-        for place, token in enumerate(tokens, begin):
-            written = self._written(token)
-            try:
-                written.decode()
-            except UnicodeDecodeError:
-                found[place] = written.hex()
-        return found
-
-    def _written(self, token: int) -> bytes:
-        return self._vocabulary.tokens[token] if token < self._vocabulary.size else b""
 
 
 def alternatives_told(found: Alternatives | None, text: Callable[[int], str]) -> list[dict[str, Any]]:
@@ -146,7 +72,7 @@ def _prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:
     return list({id(trace.prompt): trace.prompt for trace in traces}.values())
 
 
-def _choice(intervention: Intervention, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
+def choice_to_dict(intervention: Intervention, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
     """The tokens after so many, and these records."""
     tokens, texts = trace.tokens[told:], Texts(intervention.target.vocabulary)
     return {
@@ -173,11 +99,11 @@ def _fired(intervention: Intervention, profile: Profile) -> list[list[str]]:
     return found
 
 
-def _forks(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def forks_to_dicts(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     return _points(intervention, trace, profile, (profile.entropy > intervention.threshold).nonzero()[0].tolist())
 
 
-def _changed(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def changed_tokens(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     """The tokens at which the policy had an effect."""
     if not intervention.named:
         return []
@@ -204,7 +130,7 @@ def _points(intervention: Intervention, trace: Trace, profile: Profile, places: 
     return points
 
 
-def _state(node: Node) -> tuple[Any, ...]:
+def state_of(node: Node) -> tuple[Any, ...]:
     """What of a node may change while it grows."""
     parent = node.parent
     passed = parent is not None and node.position < parent.length

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.traces.trace import Trace
 
 from .serialize import alternatives_told
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request
 
+from forkpoint_policies.spec import PolicyError
 from forkpoint_server.errors import Refused
 
 
@@ -22,3 +24,11 @@ def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
             raise Refused(HTTPStatus.UNAUTHORIZED, "needs the server's admin key: Authorization: Bearer KEY (--admin-api-key)")
 
     return check
+
+
+async def json_of(request: Request) -> Any:
+    """The body as JSON. Raises PolicyError for what is none."""
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise PolicyError("body", "is not JSON; send an object") from None

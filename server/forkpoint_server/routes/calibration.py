@@ -11,10 +11,9 @@ from fastapi import APIRouter, Depends, Request
 from forkpoint_server.calibration.profile import parse_profile
 from forkpoint_server.errors import Refused
 from forkpoint_server.service import Service
-from forkpoint_server.store.asking import asking
+from forkpoint_server.store.executor import asking
 
-from .admin import admin_only
-from .bodies import json_of
+from .admin import admin_only, json_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,12 @@ from forkpoint_server.experiments.lifecycle import definition_of, next_epoch, re
 from forkpoint_server.experiments.outcomes import record_outcomes
 from forkpoint_server.experiments.report import analysed, described, effects_of, figures
 from forkpoint_server.policies.resolve import read_asked
-from forkpoint_server.requests.recording import SERVER
 from forkpoint_server.service import Service
-from forkpoint_server.store.asking import asking
+from forkpoint_server.store.executor import asking
 from forkpoint_server.store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+from forkpoint_server.store.recorder import SERVER
 
-from .admin import admin_only
-from .bodies import json_of
+from .admin import admin_only, json_of
 
 MOST_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0

@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from forkpoint_server.errors import error_object, missing
-from forkpoint_server.following import follow
 from forkpoint_server.fork_analysis.job import Work, prepare
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.requests.context import Intervention
 from forkpoint_server.requests.recent import Traces
+from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
 
 TELL_EVERY_SECONDS = 0.25

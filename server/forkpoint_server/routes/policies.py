@@ -16,12 +16,11 @@ from forkpoint_server.experiments.live import named_by
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import read_asked, resolve
 from forkpoint_server.service import Service
-from forkpoint_server.store.asking import asking
+from forkpoint_server.store.executor import asking
 from forkpoint_server.store.experiments import Stored, remove_policy
 from forkpoint_server.store.experiments import put_policy as put
 
-from .admin import admin_only
-from .bodies import json_of
+from .admin import admin_only, json_of
 
 MOST_TOKENS_SHOWN = 200
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, select, tuple_
 
-from .database import writing
-from .statements import insert
+from .database import insert, writing
 from .tables import ASSIGNMENTS, EXPERIMENTS
 
 CHUNK = 2000

@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from .database import writing
-from .statements import insert
+from .database import insert, writing
 from .tables import CALIBRATIONS
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http import HTTPStatus
 from threading import BoundedSemaphore
 from typing import ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from forkpoint_server.errors import Refused
+
+logger = logging.getLogger(__name__)
 
 MOST_THREADS = 16
 MOST_WAITING = 256
@@ -32,3 +40,18 @@ async def in_thread(function: Callable[_Given, _Found], *given: _Given.args, **o
         return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *given, **options))
     finally:
         _ROOM.release()
+
+
+async def asking(function: Callable[_Given, _Found], *given: _Given.args, **options: _Given.kwargs) -> _Found:
+    """What a function that uses the database gives. Raises Refused (503) when the database does not answer, or too many ask it."""
+    try:
+        return await in_thread(function, *given, **options)
+    except BusyError:
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE, "the database has too much to do, so this was not acknowledged; try again"
+        ) from None
+    except SQLAlchemyError as error:
+        logger.warning("the database does not answer (%s)", type(error).__name__)
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer, so this was not acknowledged; try again"
+        ) from None

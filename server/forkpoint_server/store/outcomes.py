@@ -10,8 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
-from .database import writing
-from .statements import insert
+from .database import insert, writing
 from .tables import ASSIGNMENTS, OUTCOME_METRICS, OUTCOMES
 
 CHUNK = 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import secrets
 import threading
 import time
 from typing import Any
@@ -152,3 +153,7 @@ class Recorder:
 def _clock_offset() -> float:
     """By how many seconds the host's clock is before the one that nobody sets."""
     return time.time() - time.monotonic()
+
+
+SERVER = secrets.token_hex(6)
+"""Tells the rows of this server from those of others."""

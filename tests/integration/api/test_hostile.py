@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from forkpoint_policies.worker.payload import RESERVED_KEY
-from forkpoint_server.limiting import MOST_OWN_BYTES
+from forkpoint_server.http.body import MOST_OWN_BYTES
 from tests.processes.forkpoint_server import Server
 from tests.unit.policies.hostile import policies
 

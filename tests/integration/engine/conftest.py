@@ -18,11 +18,11 @@ from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.tasks.countdown import held_out_puzzles
 from forkpoint_policies.worker.payload import Instruction
-from forkpoint_policies.worker.sender import Rows, decode
+from forkpoint_policies.worker.records import Rows, decode
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
-from forkpoint_server.service import encoder, read_vocabulary
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.policies.served_model import encoder, read_vocabulary
+from forkpoint_server.traces.trace import Trace
 from tests.processes.forkpoint_server import CACHE_BYTES
 
 OPTIONS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from dataclasses import fields
 import torch
 
 from forkpoint_policies.kernel.device_tables import Uses
-from forkpoint_policies.slots import NO_RULE, Slots, State
+from forkpoint_policies.kernel.state import NO_RULE, Slots, State
 
 CPU = torch.device("cpu")
 ALL = Uses(

@@ -16,7 +16,7 @@ from forkpoint_policies.spec import Policy
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.runner import Begin
 from forkpoint_server.requests.context import BRANCH_ALTERNATIVES
-from forkpoint_server.traces.receiver import confidence_of
+from forkpoint_server.traces.trace import confidence_of
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 from tests.unit.server.branching.stub_engine import A, B, C, Played, rest
 

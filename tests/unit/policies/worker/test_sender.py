@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkpoint_policies.kernel.step import Record
-from forkpoint_policies.worker.sender import HEAD_COLUMNS, MOST_MESSAGES_WAITING, Batch, Destinations, Sender, decode, encode
+from forkpoint_policies.worker.records import HEAD_COLUMNS, MOST_MESSAGES_WAITING, Batch, decode, encode
+from forkpoint_policies.worker.sender import Destinations, Sender
 
 PATIENCE_MS = 10_000
 

@@ -15,13 +15,15 @@ from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.kernel.step import DRAFT, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.worker.sender import HEAD_COLUMNS
+from forkpoint_policies.worker.records import HEAD_COLUMNS
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import Begin, Growth
+from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.connector_tokens import find_connectors
-from forkpoint_server.requests.context import Intervention, Plan
+from forkpoint_server.requests.context import Intervention
 from forkpoint_server.requests.tree import Limits, Node
-from forkpoint_server.traces.receiver import Receiver, Trace, confidence_of
+from forkpoint_server.traces.receiver import Receiver
+from forkpoint_server.traces.trace import Trace, confidence_of
 from tests.unit.policies.vocabularies import END, TARGET, tokens
 
 A, B, C = tokens("so|but|let")

@@ -12,9 +12,9 @@ from forkpoint_policies.spec import Policy
 from forkpoint_server.experiments.definition import parse_change, parse_definition
 from forkpoint_server.experiments.lifecycle import definition_of, next_epoch
 from forkpoint_server.experiments.live import Live, make_live
+from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import read_asked
-from forkpoint_server.requests.context import Plan
 from forkpoint_server.store.experiments import Epoch, Stored, add_experiment
 from tests.unit.policies.vocabularies import TARGET
 

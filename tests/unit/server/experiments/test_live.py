@@ -16,7 +16,7 @@ from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.experiments.shadow_rules import together
 from forkpoint_server.store.experiments import Definitions, Stored
-from forkpoint_server.traces.receiver import Profile
+from forkpoint_server.traces.trace import Profile
 
 from .factories import HALVES, REGISTRY, changed, define, live, plan_of
 

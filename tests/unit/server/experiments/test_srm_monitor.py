@@ -13,9 +13,9 @@ from forkpoint_server import metrics
 from forkpoint_server.experiments import srm_monitor
 from forkpoint_server.experiments.report import analysed
 from forkpoint_server.experiments.service import Experiments
-from forkpoint_server.requests.recording import SERVER
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.experiments import Definitions, Stored
+from forkpoint_server.store.recorder import SERVER
 from tests.unit.policies.rows import row
 
 from .factories import REGISTRY, changed, plan_of, store

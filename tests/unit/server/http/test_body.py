@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope
 
 from forkpoint_server.errors import Refused
-from forkpoint_server.limiting import limited
+from forkpoint_server.http.body import limited
 
 MOST = 1 << 20
 

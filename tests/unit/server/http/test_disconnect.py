@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.types import Message
 
-from forkpoint_server.exchange import Exchange
+from forkpoint_server.http.body import Exchange
 
 
 async def went(*messages: Message) -> Exchange:

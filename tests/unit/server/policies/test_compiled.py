@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 
 from forkpoint_policies.spec import Policy, PolicyError, parse_policy
-from forkpoint_server.policies.compiled import MOST_PACKED_BYTES, MOST_PLANS, Plans
-from forkpoint_server.requests.context import Plan
+from forkpoint_server.policies.compiled import MOST_PACKED_BYTES, MOST_PLANS, Plan, Plans
 
 
 def policy_of(number: int) -> Policy:

@@ -8,12 +8,12 @@ import pytest
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.kernel.step import DRAFT
-from forkpoint_policies.worker.sender import FLAGS, LAST_TOKEN
-from forkpoint_server.following import follow
+from forkpoint_policies.worker.records import FLAGS, LAST_TOKEN
 from forkpoint_server.requests.context import Intervention
 from forkpoint_server.requests.recent import Traces
-from forkpoint_server.requests.serialize import Texts
-from forkpoint_server.traces.receiver import Trace
+from forkpoint_server.requests.stream import follow
+from forkpoint_server.traces.detokenize import Texts
+from forkpoint_server.traces.trace import Trace
 from tests.unit.server.branching.stub_engine import TRUNK, Played, record
 
 
@@ -65,7 +65,7 @@ def test_parts_of_characters_are_told_as_bytes() -> None:
 
 @pytest.mark.parametrize("answers", [1, 4])
 def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forkpoint_server.following.LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr("forkpoint_server.requests.stream.LOOK_EVERY_SECONDS", 0)
     played = Played({"branch": {}}, lambda begin: TRUNK[len(begin.tokens) :], answers=answers)
     traces, told = Traces(), []
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, RULES_SHIFT
-from forkpoint_policies.worker.sender import HEAD_COLUMNS
+from forkpoint_policies.worker.records import HEAD_COLUMNS
 from forkpoint_server.requests.recent import Traces
-from forkpoint_server.traces.receiver import Alternatives, Trace
+from forkpoint_server.traces.trace import Alternatives, Trace
 
 
 def row(position: int, entropy: float, flags: int = 0, rules: int = 1, after: int = 0) -> tuple[int, int, bytes]:

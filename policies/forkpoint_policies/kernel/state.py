@@ -1,23 +1,84 @@
-"""Per-request state on the device, advanced only by committed tokens.
-
-A slot has a cell for each row that its request can have in one step: one, and with speculative decoding one more per draft token.
-A cell's state is that before its row was evaluated, together with what was decided there (`pending`), which counts only once a
-token was committed at that position: a prompt computed in pieces evaluates its first position several times, and a rejected
-draft's position is evaluated again.
-"""
+"""Per-request state on the device: allocated, read, advanced, preempted and restored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.device_tables import Uses
-from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Inherited
+from forkpoint_policies.spec import MOST_RULES, MOST_WINDOW
 
-from .spec import MOST_RULES, MOST_WINDOW
+from .batch import Layout, Turn
+from .device_tables import Mark, Rules, Uses
+from .state_handover import HISTORY_BINS, Inherited
+
+
+def advance(slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor) -> tuple[State, Tensor, Tensor | None]:
+    """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
+
+    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no account are
+    the pieces of a prompt before its last: nothing is drawn there.
+    """
+    if turn.offset:
+        state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
+        committed, position, idle = torch.ones_like(state.core.in_reasoning), state.core.position + 1, None
+    else:
+        evaluated = slots.state.core.position[turn.first_cell]
+        idle = position < evaluated  # after a preemption a request's own tokens are computed again like a prompt
+        position = torch.maximum(position, evaluated)
+        accepted = position - evaluated
+        level = 0 if slots.depth == 1 else (accepted - 1).clamp_(0, slots.depth - 1)
+        state = slots.read(turn.first_cell + level, layout.uses)
+        committed = accepted > 0
+    return _advanced(state, layout, turn, committed, torch.where(committed, last_token, 0)), position, idle
+
+
+def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
+    core, marks, texts, chances, history, window = (getattr(state, one.name) for one in fields(State))
+    here, word_state = committed[:, None], core.word_state
+    inside = (core.in_reasoning | (token == turn.reasoning_start)) & (token != turn.reasoning_end)
+    if layout.moves is not None:
+        word_state = torch.where(committed, layout.moves.follow(turn.program, word_state, token), word_state)
+    if marks is not None and layout.marks is not None:
+        count = layout.marks.rules
+        connector = layout.marks.hit(Mark.SINCE, turn.program, core.word_state, token) & here
+        previous = layout.marks.hit(Mark.PREVIOUS, turn.program, core.word_state, token)
+        marks.connector[:, :count] = torch.where(connector, core.position[:, None], marks.connector[:, :count])
+        marks.previous[:, :count] = torch.where(here, previous, marks.previous[:, :count])
+    if texts is not None:
+        texts = _written(texts, turn.rules, committed, token)
+    if chances is not None:
+        held, placed = chances.held + chances.pending_held * here, chances.placed + chances.pending_placed * here
+        chances = replace(chances, held=held, placed=placed)
+    if history is not None:
+        history.counts.scatter_add_(1, history.pending[:, None], here.int())
+    if window is not None:
+        at, following = (position % (MOST_WINDOW + 1) for position in (core.position[:, None], core.position[:, None] + 1))
+        summed = window.sums.gather(1, at) + window.pending[:, None]
+        window.sums.scatter_(1, following, torch.where(here, summed, window.sums.gather(1, following)))
+    core = Core(
+        position=core.position,
+        word_state=word_state,
+        in_reasoning=torch.where(committed, inside, core.in_reasoning),
+        fired=core.fired + (core.pending & here),
+        pending=core.pending,
+    )
+    return State(core, marks, texts, chances, history, window)
+
+
+def _written(texts: Texts, rules: Rules, committed: Tensor, token: Tensor) -> Texts:
+    """One more token of a forced text, unless something else was drawn in its place (the end of a thinking budget, say)."""
+    rule, row = texts.pending.clamp(min=0), torch.arange(len(token), device=token.device)
+    wanted = rules.text[row, rule, texts.offset.clamp(max=rules.text.shape[2] - 1)]
+    on = (texts.pending >= 0) & (token == wanted) & (texts.offset + 1 < rules.text_length[row, rule])
+    return Texts(
+        rule=torch.where(committed, torch.where(on, texts.pending, NO_RULE), texts.rule),
+        offset=torch.where(committed, torch.where(on, texts.offset + 1, 0), texts.offset),
+        pending=texts.pending,
+    )
+
 
 NO_RULE = -1
 

@@ -1,0 +1,56 @@
+"""Forced tokens: texts of rules and tokens given with the request."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from forkpoint_policies.kernel.batch import Given
+from forkpoint_policies.kernel.device_tables import belongs
+
+from .token_sets import would_empty
+from .work import Work
+
+
+def write_texts(work: Work, forcing: Tensor) -> None:
+    """Leave only the forced token; and where a rule stands in for tokens that are not to be drawn here, take those away."""
+    layout, decision = work.layout, work.decision
+    assert decision.forced is not None
+    assert decision.token is not None
+    for stage in layout.shutting:
+        assert decision.shut is not None
+        assert decision.replaced is not None
+        rows = torch.arange(len(work.values), device=work.values.device) if stage.rows is None else stage.rows
+        counts = belongs(stage.states, decision.word_state[rows]) & decision.shut[rows, stage.rule][:, None]
+        peak = work.values.index_select(0, rows).amax(dim=-1)
+        emptied = would_empty(work, rows, stage.at, work.values.view(-1).take(stage.at), counts, peak)
+        work.left_alone[rows] |= emptied
+        counts &= ~emptied[:, None]
+        work.values.view(-1).scatter_add_(0, stage.at.flatten(), torch.where(counts, -torch.inf, 0.0).flatten())
+        met = decision.shut[rows, stage.rule] | (decision.fired[rows, stage.rule])
+        work.effects[rows, stage.rule] = torch.where(met, decision.replaced[rows, stage.rule], 0.0)
+    forced = decision.forced >= 0
+    rows = forcing if forced.is_cuda else forcing[forced[forcing]]
+    if not rows.numel():
+        return
+    part, here = work.values.index_select(0, rows), forced[rows]
+    token, rule = decision.token[rows][:, None], decision.forced[rows].clamp(min=0)[:, None]
+    share = torch.softmax(part / layout.temperature[rows][:, None], dim=-1).gather(1, token).nan_to_num(0.0)
+    certain = torch.full_like(part, -torch.inf).scatter_(1, token, 0.0)
+    work.values.index_copy_(0, rows, torch.where(here[:, None], certain, part))
+    likeliest = work.likeliest[rows][:, None]
+    changed = torch.where(likeliest >= 0, (likeliest != token).float(), 1 - share)
+    effects = work.effects[rows]
+    own = torch.where(here[:, None] & ~layout.instead[rows].gather(1, rule), changed, effects.gather(1, rule))
+    work.effects[rows] = effects.scatter(1, rule, own)
+
+
+def write_given(values: Tensor, position: Tensor, given: Given) -> None:
+    """Leave only the token that a given text has at each position [n], in its rows; beyond its end nothing is done."""
+    place = position[given.rows] - given.begun
+    inside = (place >= 0) & (place < given.tokens.shape[1])
+    token = given.tokens.gather(1, torch.where(inside, place, 0)[:, None])
+    here = inside[:, None] & (token >= 0)
+    part = values.index_select(0, given.rows)
+    certain = torch.full_like(part, -torch.inf).scatter_(1, token.clamp(min=0), 0.0)
+    values.index_copy_(0, given.rows, torch.where(here, certain, part))

@@ -1,0 +1,59 @@
+"""What the actions of one step share: the logits, what was measured of them, and the effects so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from forkpoint_policies.kernel.batch import Layout, Stage
+from forkpoint_policies.kernel.conditions import Decision, Seen
+from forkpoint_policies.kernel.numerics import evaluate
+
+HIGHEST_EXPONENT = 60.0  # a bias that lifts a token this far has taken all the probability: e^60 is all but e^61
+NEARLY_ALL = 0.999
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`effects` is [n, R] float32; `left_alone`: rows [n] in which masks would have left no token, and did nothing."""
+
+    effects: Tensor
+    left_alone: Tensor
+
+
+@dataclass(frozen=True)
+class Work:
+    values: Tensor
+    seen: Seen
+    peak: Tensor  # [n] the largest logit, as far as it was measured anew
+    total: Tensor  # [n] Σ e^((logit - peak) / temperature)
+    likeliest: Tensor  # [n] the token of greedy rows, as far as rules changed it; -1 elsewhere
+    decision: Decision
+    layout: Layout
+    effects: Tensor
+    left_alone: Tensor
+
+
+def acting_rows(rows: Tensor | None, fired: Tensor) -> Tensor | None:
+    """Which of a stage's rows there is anything to do in. On a GPU all of them, as to know would mean to wait for it."""
+    if fired.is_cuda:
+        return rows
+    chosen = fired if rows is None else fired[rows]
+    if bool(chosen.all()):
+        return rows
+    return chosen.nonzero().squeeze(1) if rows is None else rows[chosen]
+
+
+def of_stage(stage: Stage, values: Tensor, rows: Tensor) -> Tensor:
+    """Of what is kept per row of a stage, the entries of these rows of the batch."""
+    return values[rows] if stage.rows is None else values[torch.searchsorted(stage.rows, rows)]
+
+
+def strength(work: Work, stage: Stage, rows: Tensor) -> Tensor:
+    decision = work.decision
+    entropy = work.seen.entropy[rows]
+    if decision.past_entropy is not None:
+        entropy = torch.where(work.layout.by_chance[rows, stage.rule], decision.past_entropy[rows], entropy)
+    return evaluate(of_stage(stage, stage.strength, rows), decision.position[rows], entropy)

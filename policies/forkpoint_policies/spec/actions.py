@@ -1,0 +1,83 @@
+"""The token-level actions of a rule, one model each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from .fields import OBJECT, VALUE, WHICH, Fall, Number, Rise, Schedule, Strict, Tokens, exactly_one
+
+
+class Suppress(Tokens):
+    """Lower the logits of these tokens by a bias, or, without one, never draw them."""
+
+    bias: Fall | None = None
+
+    @model_validator(mode="after")
+    def _check_bias(self) -> Suppress:
+        if isinstance(self.bias, Schedule) and self.bias.range()[1] > 0:
+            raise ValueError("a bias that suppresses is never above 0; write amplify for one that swings to both sides")
+        return self
+
+
+class Amplify(Tokens):
+    """Raise the logits of these tokens by a bias."""
+
+    bias: Rise
+
+    @model_validator(mode="after")
+    def _check_bias(self) -> Amplify:
+        if isinstance(self.bias, Schedule) and self.bias.shape == "linear" and self.bias.range()[0] < 0:
+            raise ValueError("a linear bias that amplifies is never below 0; write suppress for one that lowers")
+        return self
+
+
+class Truncate(Strict):
+    """Keep the likeliest tokens only; exactly one way of saying how many.
+
+    `top_h` keeps tokens, in order of probability and at most TOP_H_TOKENS, while the entropy of what is kept is at most this
+    share of the whole entropy (Top-H decoding).
+    """
+
+    top_k: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    top_h: Annotated[Number, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Truncate:
+        exactly_one(self, "must hold exactly one of")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the ways is given."""
+        return next(iter(self.model_fields_set))
+
+
+Instead = Annotated[Annotated[Literal["end_of_reasoning"], VALUE] | Annotated[Tokens, OBJECT], WHICH]
+MOST_TEXT = 256
+
+
+class Force(Strict):
+    """Write this text, token by token; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)]
+    instead_of: Instead | None = None
+
+
+class EndReasoning(Strict):
+    """End the reasoning here; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    instead_of: Tokens | None = None
+
+
+class Stop(Strict):
+    """End the generated text here; with `instead_of`, only where one of those tokens would have been drawn."""
+
+    instead_of: Tokens | None = None
+
+
+class Observe(Strict):
+    """Mark the position and change nothing."""

@@ -1,0 +1,93 @@
+"""When a rule fires."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .fields import (
+    MOST_WINDOW,
+    Chance,
+    Nats,
+    Position,
+    Probability,
+    Region,
+    Schedule,
+    SquareNats,
+    Strict,
+    Tokens,
+    Word,
+    check_families,
+    check_words,
+)
+
+
+class Previous(Tokens):
+    """What the generated text ends with: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""
+
+    endings: tuple[Word, ...] = Field(default=(), max_length=64)
+
+    def _any_named(self) -> bool:
+        return bool(self.endings) or super()._any_named()
+
+
+class When(Strict):
+    """Conditions on a position; all that are given must hold, and none means always.
+
+    Entropies are of the distribution at temperature 1, before the request's sampling parameters.
+    """
+
+    entropy_above: Nats | Literal["fork"] | None = None
+    entropy_below: Nats | Literal["fork"] | None = None
+    varentropy_above: SquareNats | None = None
+    varentropy_below: SquareNats | None = None
+    top_probability_above: Probability | None = None
+    top_probability_below: Probability | None = None
+    entropy_quantile_above: Probability | None = None
+    confidence_below: Nats | None = None
+    confidence_window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
+    connectors: tuple[Word, ...] = Field(default=(), max_length=32)
+    words: tuple[Word, ...] = Field(default=(), max_length=256)
+    connector_probability_above: Probability | None = None
+    since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
+    previous: Previous | None = None
+    end_of_reasoning_within: Nats | None = None
+    region: Region = "any"
+    after_token: Position | None = None
+    before_token: Position | None = None
+    every: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    probability: Chance = 1.0
+    at_most: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> When:
+        check_families(self.connectors)
+        check_words(self.words)
+        named = bool(self.connectors or self.words)
+        if self.connector_probability_above is not None and not named:
+            raise ValueError("connector_probability_above needs `connectors` or `words`, whose probability is summed")
+        if named and self.connector_probability_above is None and self.since_connector_below is None:
+            raise ValueError(
+                "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, or put "
+                "them into `previous`"
+            )
+        if "confidence_window" in self.model_fields_set and self.confidence_below is None:
+            raise ValueError("confidence_window says nothing alone; add confidence_below")
+        if isinstance(self.probability, Schedule):
+            low, high = self.probability.range()
+            if low < 0 or high > 1:
+                raise ValueError(f"a probability lies between 0 and 1; this schedule goes from {low:g} to {high:g}")
+        self._check_order("entropy_above", "entropy_below")
+        self._check_order("varentropy_above", "varentropy_below")
+        self._check_order("top_probability_above", "top_probability_below")
+        if self.after_token is not None and self.before_token is not None and self.after_token >= self.before_token:
+            raise ValueError(f"no position is both after_token {self.after_token} and before_token {self.before_token}")
+        return self
+
+    def _check_order(self, above: str, below: str) -> None:
+        low, high = getattr(self, above), getattr(self, below)
+        if low is None or high is None:
+            return
+        if low == high or (isinstance(low, float) and isinstance(high, float) and low >= high):
+            raise ValueError(f"no position has {above} {low} and {below} {high}; the first must be the smaller one")

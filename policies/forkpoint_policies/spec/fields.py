@@ -1,0 +1,141 @@
+"""Number types, limits, schedules and token sets that conditions and actions share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+
+from .connectors import FAMILIES
+from .size_limits import MOST_LISTED
+
+MOST_RULES = 16
+MOST_TOKENS = MOST_LISTED
+MOST_WINDOW = 2048
+MOST_BRANCHES = 256
+MOST_NAME = 64
+Region = Literal["reasoning", "answer", "any"]
+Match = Literal["probability", "count", "frequency", "positions"]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Nats = Annotated[Number, Field(ge=0, le=50)]
+SquareNats = Annotated[Number, Field(ge=0, le=1000)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MOST_NAME - 1}}}", re.ASCII)
+Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME.pattern}$")]
+
+
+def is_name(text: str) -> bool:
+    """Whether policies, experiments and arms can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def exactly_one(part: BaseModel, what: str) -> None:
+    """Raise ValueError unless exactly one field is given."""
+    given = sorted(part.model_fields_set)
+    if len(given) != 1 or getattr(part, given[0]) is None:
+        raise ValueError(f"{what} {', '.join(type(part).model_fields)}; it holds {', '.join(given) or 'none'}")
+
+
+def check_words(words: Iterable[str]) -> None:
+    """Raise ValueError for a word that nothing can be seen of."""
+    for word in words:
+        if not word.strip():
+            raise ValueError(f"the word {word!r} is blank; a word has at least one visible character")
+
+
+def check_families(names: Iterable[str]) -> None:
+    """Raise ValueError when a connector family does not exist."""
+    for name in names:
+        if name not in FAMILIES:
+            raise ValueError(f"there is no connector family {name!r}; there are {', '.join(FAMILIES)}")
+
+
+class Strict(BaseModel):
+    """Every part of a policy: unknown fields are errors, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schedule(Strict):
+    """A number that depends on the position in the generated text.
+
+    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that begins at 0,
+    rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and comes back to 0.
+    """
+
+    shape: Literal["linear", "triangular"]
+    start: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
+    end: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
+    over: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
+    amplitude: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    period: Annotated[int, Field(ge=4, le=10_000_000, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        needed = {"linear": ("start", "end", "over"), "triangular": ("amplitude", "period")}[self.shape]
+        given = self.model_fields_set - {"shape"}
+        if given != set(needed):
+            raise ValueError(f"a {self.shape} schedule is given by {', '.join(needed)}, all of them and nothing else")
+        return self
+
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that it takes."""
+        if self.shape == "triangular":
+            height = self.amplitude or 0.0
+            return -height, height
+        ends = self.start or 0.0, self.end or 0.0
+        return min(ends), max(ends)
+
+
+class EntropyTemperature(Strict):
+    """The temperature's factor as a function of the entropy H in nats: scale · base ^ (exponent / H), as in EDT (arXiv:2403.14541).
+
+    Below LOWEST_TEMPERATURE it takes the likeliest token, all but surely.
+    """
+
+    scale: Annotated[Number, Field(gt=0, le=100)] = 1.0
+    base: Annotated[Number, Field(gt=0, le=1)]
+    exponent: Annotated[Number, Field(gt=0, le=100)]
+
+
+def _is_object(value: Any) -> str:
+    return "object" if isinstance(value, dict | BaseModel) else "value"
+
+
+VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
+"""A plain value or an object: the errors are then those of the one that was meant."""
+Fall = Annotated[Annotated[Number, Field(lt=0, ge=-1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
+Rise = Annotated[Annotated[Number, Field(gt=0, le=1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
+Heat = Annotated[Annotated[Number, Field(ge=0, le=100), VALUE] | Annotated[EntropyTemperature, OBJECT], WHICH]
+Chance = Annotated[Annotated[Probability, VALUE] | Annotated[Schedule, OBJECT], WHICH]
+
+
+class Tokens(Strict):
+    """A set of tokens, named by connector family, by whole words in every spelling, or by token id."""
+
+    connectors: tuple[Word, ...] = Field(default=(), max_length=32)
+    words: tuple[Word, ...] = Field(default=(), max_length=256)
+    token_ids: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(default=(), max_length=MOST_TOKENS)
+
+    @model_validator(mode="after")
+    def _check(self) -> Tokens:
+        if not self._any_named():
+            *some, last = _listed(type(self))
+            raise ValueError(f"names no token; give a non-empty list of {', '.join(some)} or {last}")
+        check_families(self.connectors)
+        check_words(self.words)
+        return self
+
+    def _any_named(self) -> bool:
+        return bool(self.connectors or self.words or self.token_ids)
+
+
+def _listed(part: type[BaseModel]) -> list[str]:
+    return [name for name, field in part.model_fields.items() if field.default == ()]
+
+
+Share = Annotated[Number, Field(gt=0, le=1)]

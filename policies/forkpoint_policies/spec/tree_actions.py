@@ -1,0 +1,152 @@
+"""The actions that take several requests of the engine: branch, probe, sample, resume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from .actions import MOST_TEXT
+from .answer_extractors import extractor
+from .fields import (
+    MOST_BRANCHES,
+    MOST_WINDOW,
+    OBJECT,
+    VALUE,
+    WHICH,
+    Number,
+    Probability,
+    Share,
+    SquareNats,
+    Strict,
+    Word,
+    check_families,
+)
+
+Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first"]
+
+
+class OfFamilies(Strict):
+    """The likeliest tokens that are a connector of these families."""
+
+    connectors: tuple[Word, ...] = Field(min_length=1, max_length=32)
+
+    @model_validator(mode="after")
+    def _check(self) -> OfFamilies:
+        check_families(self.connectors)
+        return self
+
+
+Extract = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Answers = Annotated[int, Field(ge=1, le=MOST_BRANCHES, strict=True)]
+
+
+def _check_extract(name: str) -> str:
+    extractor(name)
+    return name
+
+
+Extracted = Annotated[Extract, AfterValidator(_check_extract)]
+"""What of two answers is compared: the name of an extractor."""
+
+
+class Branch(Strict):
+    """Begin further answers here: from the tokens before this one, with another token in its place.
+
+    A request grows a tree. `width` is how many other tokens are tried at a fork, `min_gap` the fewest tokens between two forks of
+    one path, `depth` the most forks on a path, and `max_branches` the most answers in all; without it as many as the request has
+    choices. `alternatives` are the likeliest of the other tokens, ones drawn from the distribution, or the likeliest connectors of
+    some families. Once the tree's answers have `budget_tokens` tokens, each shared one counted once, no branch begins and those
+    that run end; the trunk goes on.
+
+    `select` says what is returned: every answer, or one; `extract` names what is compared in `majority` and `confidence`, and
+    `decided_at` the share of the votes with which the others are stopped. With `fill`, what the tree lacks of the request's choices
+    is sampled from the beginning.
+    """
+
+    width: Answers = 1
+    max_branches: Answers | None = None
+    min_gap: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
+    depth: Annotated[int, Field(ge=1, le=1_000, strict=True)] = 1_000
+    alternatives: Annotated[Annotated[Literal["likeliest", "sampled"], VALUE] | Annotated[OfFamilies, OBJECT], WHICH] = "likeliest"
+    budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
+    select: Select = "all"
+    extract: Extracted = "last_number"
+    decided_at: Share | None = None
+    fill: Literal["none", "sample"] = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> Branch:
+        if self.select not in ("majority", "confidence"):
+            for name in {"extract", "decided_at"} & self.model_fields_set:
+                raise ValueError(f"{name} says nothing with select {self.select!r}; it is for majority and confidence")
+        if self.fill == "sample" and self.select != "all":
+            raise ValueError(f"fill says nothing with select {self.select!r}: only with `all` is a number of answers asked for")
+        return self
+
+
+class Probe(Strict):
+    """Try out, beside the request, what it would answer now: as if the reasoning ended here and `text` came after it.
+
+    The `tokens` likeliest tokens of such an answer are generated. The reasoning ends here, as it did for the probe, when the one of
+    these that is given says so: their mean probability is above `probability_above`; the exponential moving variance of the
+    entropies at which the probes begin, by `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes
+    `extract` the same. Not before the `fewest` probes were made.
+    """
+
+    text: Annotated[str, StringConstraints(max_length=MOST_TEXT)] = ""
+    tokens: Annotated[int, Field(ge=1, le=256, strict=True)] = 20
+    fewest: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
+    probability_above: Probability | None = None
+    variance_below: SquareNats | None = None
+    smoothing: Share = 0.2
+    agreement: Annotated[int, Field(ge=2, le=1000, strict=True)] | None = None
+    extract: Extracted = "text"
+
+    @model_validator(mode="after")
+    def _check(self) -> Probe:
+        ways = ("probability_above", "variance_below", "agreement")
+        if sum(getattr(self, way) is not None for way in ways) != 1:
+            raise ValueError(f"must hold exactly one of {', '.join(ways)}: it says when the reasoning ends")
+        for name, way in (("extract", "agreement"), ("smoothing", "variance_below")):
+            if name in self.model_fields_set and getattr(self, way) is None:
+                raise ValueError(f"{name} says nothing without {way}")
+        return self
+
+
+class Sample(Strict):
+    """Generate several independent answers and let them vote, each with the weight of its lowest group confidence.
+
+    The first `warm_up` set a threshold: the lowest group confidences (over `window` tokens) of the best `keep_percent` of them
+    reach it. An answer of the others is stopped when its confidence falls below, and all are once the votes for one answer have the
+    share `decided_at`.
+    """
+
+    answers: Answers = 32
+    warm_up: Answers = 16
+    window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
+    keep_percent: Annotated[Number, Field(gt=0, le=100)] = 10.0
+    decided_at: Share | None = 0.95
+    extract: Extracted = "last_number"
+
+
+class Resume(Strict):
+    """When the answer is there, go on with this text in place of its end, and so again until the answers have `budget_tokens`."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)] = "Wait"
+    budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
+
+
+Growing = Branch | Probe | Sample | Resume
+"""The actions that take more requests of the engine than one."""
+
+
+def gives_several(growing: Growing) -> bool:
+    """Whether a request's choices are the answers of its tree, rather than one of them."""
+    return isinstance(growing, Branch) and growing.select == "all"
+
+
+def most_answers(growing: Growing, choices: int, most: int) -> int:
+    """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
+    answers = min(choices, most) if gives_several(growing) else most
+    return min(answers, growing.max_branches or answers) if isinstance(growing, Branch) else answers

@@ -1,0 +1,36 @@
+"""The state that a branch takes over from the path it continues."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forkpoint_policies.kernel.state_handover import Past
+from forkpoint_server.requests.tree import Node
+
+
+def past_of(node: Node, position: int, length: int, rules: int) -> Past | None:
+    """The records of an answer of which `length` tokens are taken over, up to a position, this one included, of so many rules.
+
+    None where one was lost. Tokens that no request evaluated have none.
+    """
+    path = node.path()
+    known = np.zeros(length, np.bool_)
+    past = Past(
+        np.zeros(length, np.float32), np.zeros((length, rules), np.bool_), np.zeros(length, np.float32),
+        np.zeros((length, rules), np.float32), np.zeros((length, rules), np.float32), known,
+    )  # fmt: skip
+    for one, until in zip(path, [*(following.position for following in path[1:]), position], strict=True):
+        profile = one.trace.profile()
+        kept = profile.position <= until
+        if int(kept.sum()) != min(until + 1, one.length) - one.begun:
+            return None
+        places, width, inherited = profile.position[kept], profile.fired.shape[1], profile.inherited[kept]
+        own = min(width, rules)
+        known[places] = True
+        past.entropy[places], past.confidence[places] = profile.entropy[kept], inherited[:, 0]
+        past.fired[places, :own] = profile.fired[kept][:, :own]
+        past.held[places, :own] = inherited[:, 1 : 1 + own]
+        past.placed[places, :own] = inherited[:, 1 + width : 1 + width + own]
+    last = np.maximum.accumulate(np.where(known, np.arange(length), 0))
+    past.confidence[:] = past.confidence[last]
+    return past

@@ -1,0 +1,259 @@
+"""One choice's record: its bytes as they arrive, and the profile read from them."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
+from forkpoint_policies.worker.records import FLAGS, POSITION, Rows
+
+_HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
+CONFIDENCE_TOKENS = 20
+LEAST_EFFECT = 0.01
+"""Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """The likeliest tokens at a position, with their probabilities at temperature 1, negative where the policy took one away."""
+
+    tokens: tuple[int, ...]
+    signed: tuple[float, ...]
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        return tuple(map(abs, self.signed))
+
+
+@dataclass
+class Trace:
+    """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent.
+
+    A branch's first token stands at the position `begun`. Of a tree, `watched` is the index of the rule that branches, `forks` are
+    the entropies (nats) of the positions at which it fired, `confidence` (nats) and `margin` tell how sure the model was, by
+    position, and `heard` is called when records came. Alternatives are kept where the rule fired, above the fork `threshold` (nats)
+    and where the policy had an effect, or `keeps_all`. `prompt` is what the choice goes on from.
+
+    Under speculative decoding a record may be of a position after draft tokens, and `counts` once the choice has these tokens.
+    Those up to `firm` will not come again.
+    """
+
+    handle: int
+    choice: int
+    tokens: list[int] = field(default_factory=list)
+    begun: int = 0
+    threshold: float = 0.0
+    most_alternatives: int = 0  # of what the worker tells; others in the batch may have asked for more
+    keeps_all: bool = False
+    prompt: Sequence[int] = ()  # shared by the choices of one
+    ended: bool = False  # by itself, rather than because its client left
+    firm: int = -1
+    watched: int | None = None
+    forks: dict[int, float] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)  # of these, the ones not yet looked at
+    heard: Callable[[], None] | None = None
+    confidence: dict[int, float] = field(default_factory=dict)
+    margin: dict[int, float] = field(default_factory=dict)
+    _chunks: list[tuple[int, int, bytearray]] = field(
+        default_factory=list
+    )  # columns, rules, rows: a batch's policies set the width
+    _alternatives: dict[int, Alternatives] = field(default_factory=dict)
+    _drafts: dict[int, tuple[int, ...]] = field(default_factory=dict)  # before a position, where they may have been rejected
+    _last_drafts: tuple[int, ...] = ()  # those before the position that was added last
+    _arrived: asyncio.Event | None = None
+    _profile: tuple[tuple[int, int], Profile] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many tokens and alternatives it holds."""
+        return len(self.tokens) + sum(len(one.tokens) for one in self._alternatives.values())
+
+    def add(self, columns: int, rules: int, row: bytes) -> None:
+        """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
+        if not self._chunks or self._chunks[-1][:2] != (columns, rules):
+            self._chunks.append((columns, rules, bytearray()))
+        self._chunks[-1][2].extend(row)
+        _, position, last_token, flags, entropy = _HEAD.unpack_from(row)
+        if flags & DRAFT:  # the rows of a step come one after the other
+            self._last_drafts = self._drafts[position] = (*self._last_drafts, last_token)
+        else:
+            self._last_drafts = ()
+            self._drafts.pop(position, None)
+            self.firm = max(self.firm, position)
+        if self.watched is not None:
+            if flags >> (RULES_SHIFT + self.watched) & 1:
+                self.forks[position] = entropy
+                self.fresh.append(position)
+            else:
+                self.forks.pop(position, None)
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def add_alternatives(
+        self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
+    ) -> None:
+        """Take the likeliest tokens, [k], of a position whose record was added, and the largest effect of a rule there."""
+        if self.keeps_all or position in self.forks or entropy > self.threshold or effect >= LEAST_EFFECT:
+            tokens, signed = tokens[: self.most_alternatives], signed[: self.most_alternatives]
+            self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
+        else:
+            self._alternatives.pop(position, None)
+
+    def add_sureness(self, position: int, confidence: float, margin: float) -> None:
+        self.confidence[position], self.margin[position] = confidence, margin
+
+    def alternatives(self, position: int) -> Alternatives | None:
+        return self._alternatives.get(position)
+
+    @property
+    def missing(self) -> int:
+        """How many of the choice's tokens have no record yet, or one that comes after rejected draft tokens."""
+        return len(self.tokens) - len(self.profile().position)
+
+    def counts(self, position: int) -> bool:
+        """Whether the record of a position, should there be one, comes after the choice's own tokens."""
+        drafts = self._drafts.get(position)
+        if drafts is not None and self.begun + len(self.tokens) >= position:
+            own = position - self.begun
+            if tuple(self.tokens[own - len(drafts) : own]) == drafts:
+                del self._drafts[position]
+        return position not in self._drafts
+
+    @property
+    def foreign(self) -> list[int]:
+        """The positions whose record does not count."""
+        return [position for position in list(self._drafts) if not self.counts(position)]
+
+    async def settle(self, deadline: float) -> None:
+        """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
+        while self.missing and (left := deadline - time.monotonic()) > 0:
+            self._arrived = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), left)
+        self._arrived = None
+
+    def finish(self) -> None:
+        """Let go of what will not be told."""
+        self.heard = self._profile = None  # the first would keep the whole tree
+        self.confidence, self.margin = {}, {}
+
+    def profile(self) -> Profile:
+        """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
+        amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
+        if self._profile is None or self._profile[0] != amount:
+            self._profile = amount, self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
+        return self._profile[1]
+
+    def news(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
+        """The records after a place among them, (0, 0) at first, of tokens that are certain by now; and the next place."""
+        first, offset = after
+        parts, length = [], self.begun + len(self.tokens)
+        for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
+            rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
+            uncertain = np.flatnonzero(rows.position >= length)
+            told = int(uncertain[0]) if len(uncertain) else len(rows.values)
+            while 0 < told < len(rows.values) and rows.flags[told] & DRAFT:
+                told -= 1  # a step is read whole
+            parts.append(Rows(rows.values[:told], rules))
+            after = number, (offset if number == first else 0) + told * columns * rows.values.itemsize
+            if len(uncertain):
+                break
+        return self._read(parts), after
+
+    def _read(self, parts: Sequence[Rows]) -> Profile:
+        rules = max((part.rules for part in parts), default=0)
+        heads = np.concatenate([np.zeros((0, 3), np.int32), *(part.values[:, POSITION : FLAGS + 1] for part in parts)])
+        numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
+        inherited = np.concatenate([np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)])
+        own = np.flatnonzero(self._own(*heads.T))[::-1]
+        position, last = np.unique(heads[own, 0], return_index=True)
+        last = own[last]
+        flags, numbers = heads[last, 2], numbers[last]
+        return Profile(
+            position=position.astype(np.int64),
+            inherited=inherited[last],
+            entropy=numbers[:, 0],
+            top_probability=numbers[:, 2],
+            in_reasoning=(flags & IN_REASONING).astype(np.bool_),
+            left_alone=(flags & LEFT_ALONE).astype(np.bool_),
+            forced=(flags & FORCED).astype(np.bool_),
+            refused=(flags & REFUSED).astype(np.bool_),
+            fired=(flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_),
+            effect=numbers[:, 4:],
+            alternatives=self._alternatives,
+        )
+
+    def _own(self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which records, [n] in the order in which they came, are of the choice's tokens and come after no other ones."""
+        own: NDArray[np.bool_] = (position >= self.begun) & (position < self.begun + len(self.tokens))
+        drafts = (flags & DRAFT).astype(np.bool_)
+        if not drafts.any():
+            return own
+        tokens, before = np.array(self.tokens), position - self.begun - 1
+        known = drafts & (before >= 0) & (before < len(tokens))
+        rejected = drafts.copy()
+        rejected[known] = tokens[before[known]] != last_token[known]
+        first = np.maximum.accumulate(np.where(drafts, 0, np.arange(len(drafts))))  # of the step
+        so_far = rejected.cumsum()
+        own &= so_far == so_far[first]
+        return own
+
+
+def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:
+    return Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
+    whole = Trace(0, traces[0].choice, ended=True)
+    for trace in traces:
+        whole.tokens += trace.tokens
+        whole._chunks += trace._chunks
+        whole._alternatives |= trace._alternatives
+    return whole
+
+
+def confidence_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[m] in nats, of the k likeliest tokens' probabilities, [m, k]: -1/k Σ ln p (arXiv:2508.15260, with k = 20)."""
+    confidence: NDArray[np.float32] = -np.log(np.maximum(probabilities, 1e-30)).mean(axis=1)
+    return confidence
+
+
+def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[m], by how much the likeliest of k tokens leads the second, [m, k]."""
+    return probabilities[:, 0] - probabilities[:, 1] if probabilities.shape[1] > 1 else np.ones(len(probabilities), np.float32)
+
+
+def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:
+    """What branches take over, [n, 1 + 2 R], of rows with fewer rules."""
+    confidence, held, placed = np.split(part.inherited, [1, 1 + part.rules], axis=1)
+    return np.concatenate((confidence, _widened(held, rules), _widened(placed, rules)), axis=1)
+
+
+def _widened(numbers: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
+    return np.pad(numbers, ((0, 0), (0, columns - numbers.shape[1])))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
+
+    position: NDArray[np.int64]
+    inherited: NDArray[np.float32]  # [n, 1 + 2 rules], as in kernel.Record
+    entropy: NDArray[np.float32]
+    top_probability: NDArray[np.float32]
+    in_reasoning: NDArray[np.bool_]
+    left_alone: NDArray[np.bool_]
+    forced: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
+    fired: NDArray[np.bool_]
+    effect: NDArray[np.float32]
+    alternatives: dict[int, Alternatives]
