@@ -23,10 +23,16 @@ PLAN = Plan(rounds=5, seconds=8.0)
 def main() -> None:
     """Measure the tables that were asked for, and print each as soon as it is done."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all of them when none is named")
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all of them when none is named"
+    )
     parser.add_argument("--rounds", type=int, help=f"how often each arm is measured ({PLAN.rounds})")
-    parser.add_argument("--seconds", type=float, help=f"about how long each time; at least one wave of requests ({PLAN.seconds:g})")
-    parser.add_argument("--concurrency", type=int, nargs="+", help="requests at a time, or the kernel's rows, instead of the usual")
+    parser.add_argument(
+        "--seconds", type=float, help=f"about how long each time; at least one wave of requests ({PLAN.seconds:g})"
+    )
+    parser.add_argument(
+        "--concurrency", type=int, nargs="+", help="requests at a time, or the kernel's rows, instead of the usual"
+    )
     parser.add_argument("--smoke", action="store_true", help="one short round, to see whether it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there, too")
     args = parser.parse_args()
@@ -40,7 +46,9 @@ def main() -> None:
             done.append(table)
             print(f"\n{table.markdown()}\n", flush=True)
         if args.json:
-            args.json.write_text(json.dumps({"machine": _machine(), "tables": [table.data() for table in done]}, indent=1))
+            args.json.write_text(
+                json.dumps({"machine": _machine(), "tables": [table.data() for table in done]}, indent=1)
+            )
 
 
 def _qwen(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:

@@ -87,7 +87,9 @@ def _false(without: Mapping[str, Sequence[Looks]]) -> Listing:
         "correct), after Holm; the nominal rate is 5 %. z-tests take the same estimates and standard errors, and Holm. In brackets "
         "95 % Wilson intervals."
     )
-    covered = "Covered: the share of experiments whose 95 % interval contains the truth at every look; the worst of six."
+    covered = (
+        "Covered: the share of experiments whose 95 % interval contains the truth at every look; the worst of six."
+    )
     breach = (
         "A false breach: of the guardrail on errors without a margin, in either arm, each at 5 %. Mismatch: the sample ratio "
         "fails, at 1 %."

@@ -11,7 +11,7 @@ from .request_load import Json, Speed, measure
 from .servers import ServerProcess
 from .tables import Ratio, Row
 
-FEWEST_WAVES, MOST_WAVES = 1, 40
+MIN_WAVES, MAX_WAVES = 1, 40
 COLUMNS = ("tokens/s ÷ stock's", "stock's time between tokens ÷ its", "stock's CPU time ÷ its")
 
 
@@ -76,7 +76,7 @@ def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
     """Put each arm under the load, round by round, and set it against the first one, mostly stock, in the same round."""
     for arm in arms:  # whatever is compiled, cached or read at a first request
         warm = _run(load, arm, 1)  # the last one, the first's second time, sets the length
-    waves = min(MOST_WAVES, max(FEWEST_WAVES, round(plan.seconds / warm.speed.seconds)))
+    waves = min(MAX_WAVES, max(MIN_WAVES, round(plan.seconds / warm.speed.seconds)))
     costs: dict[str, list[Cost]] = {arm.name: [] for arm in arms}
     for number in range(plan.rounds):
         for arm in arms:

@@ -22,7 +22,7 @@ from .tables import Ratio, Row, Table
 LEAVES = (2, 4, 8)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 LEAF_TOKENS = 320
-MOST_DELAY_STEPS = 3
+MAX_DELAY_STEPS = 3
 RESETTABLE = {"VLLM_SERVER_DEV_MODE": "1"}
 """vLLM then lets its prefix cache be emptied."""
 
@@ -51,15 +51,15 @@ def branching(rounds: int, leaves: Sequence[int]) -> Table:
                 position = round(share * LEAF_TOKENS)
                 rows.append(_row(server, count, position, rounds))
         delays = _delays(server)
-    beyond = sum(delay > MOST_DELAY_STEPS for delay in delays)
+    beyond = sum(delay > MAX_DELAY_STEPS for delay in delays)
     computed = (
         f"Leaves of {LEAF_TOKENS} tokens; the branches begin at one position, a share of that. Computed are generated tokens, and "
         f"prompt tokens that were not in the prefix cache (blocks of {BLOCK_TOKENS})."
     )
     latency = (
         f"From a fork to its branch's first token the parent goes on by {statistics.median(delays):g} tokens in the median (goal: "
-        f"at most {MOST_DELAY_STEPS}), {max(delays)} at most, in {len(delays)} branches of 32 trees at once; by more "
-        f"than {MOST_DELAY_STEPS} in {beyond / len(delays):.1%}."
+        f"at most {MAX_DELAY_STEPS}), {max(delays)} at most, in {len(delays)} branches of 32 trees at once; by more "
+        f"than {MAX_DELAY_STEPS} in {beyond / len(delays):.1%}."
     )
     best = "The tree's own best is k ÷ (1 + (k - 1) · (1 - share)), had nothing of the prefix to be computed again."
     notes = [computed, best, latency]
@@ -91,7 +91,9 @@ def _computed(server: Server, body: dict[str, Any]) -> Computed:
     fixed = {"model": SERVED_NAME, "temperature": 1.0, "max_tokens": LEAF_TOKENS, "ignore_eos": True}
     answer = httpx.post(f"{server.api}/chat/completions", json={**fixed, **body}, timeout=600).raise_for_status().json()
     if len(answer["choices"]) != body["n"]:
-        raise RuntimeError(f"{body['n']} leaves were asked for, {len(answer['choices'])} came: {answer.get('forkpoint')}")
+        raise RuntimeError(
+            f"{body['n']} leaves were asked for, {len(answer['choices'])} came: {answer.get('forkpoint')}"
+        )
     after = server.metrics()
 
     def more(name: str) -> float:
@@ -106,7 +108,14 @@ def _delays(server: Server) -> list[int]:
 
     def grow(number: int) -> list[int]:
         messages = [{"role": "user", "content": held_out_puzzles("hard", 300)[number].prompt}]
-        body = {"model": SERVED_NAME, "messages": messages, "policy": "branch", "n": 8, "max_tokens": 400, "seed": number}
+        body = {
+            "model": SERVED_NAME,
+            "messages": messages,
+            "policy": "branch",
+            "n": 8,
+            "max_tokens": 400,
+            "seed": number,
+        }
         answer = httpx.post(f"{server.api}/chat/completions", json=body, timeout=600).raise_for_status().json()
         nodes = httpx.get(f"{server.api}/forks/{answer['id']}").raise_for_status().json()["tree"]["nodes"]
         return [node["delay"] for node in nodes if node["delay"] is not None]

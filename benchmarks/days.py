@@ -87,7 +87,9 @@ def simulate(world: World, random: np.random.Generator) -> Experiment:
         "correct": random.binomial(requests, solved),
         "error": random.binomial(requests, failed),
     }
-    return Experiment(arm, piece, _before(requests), {name: _before(values).astype(np.float64) for name, values in sums.items()})
+    return Experiment(
+        arm, piece, _before(requests), {name: _before(values).astype(np.float64) for name, values in sums.items()}
+    )
 
 
 def look_daily(world: World, experiment: Experiment) -> Looks:
@@ -98,7 +100,9 @@ def look_daily(world: World, experiment: Experiment) -> Looks:
     for day in range(1, world.days + 1):
         analysis = analyse(*_until(world, experiment, day), METRICS, ALPHA)
         mismatch |= not analysis["sample_ratio"]["passed"]
-        differences = {(arm, metric): analysis["metrics"][metric]["arms"][arm]["difference"] for arm, metric in COMPARISONS}
+        differences = {
+            (arm, metric): analysis["metrics"][metric]["arms"][arm]["difference"] for arm, metric in COMPARISONS
+        }
         for one, difference in differences.items():
             verdict = difference["verdict"]
             if difference["guardrail"]:
@@ -151,8 +155,14 @@ def _epochs(world: World, experiment: Experiment, came: NDArray[np.bool_]) -> li
         shares = [dict.fromkeys(ARMS, whole)]
     else:
         shares = [{ARMS[0]: whole, **dict.fromkeys(ARMS[1:], whole / 3)}, dict.fromkeys(ARMS[1:], whole * 2 / 3)]
-    counted = [np.bincount(experiment.arm[came & (experiment.piece == piece)], minlength=len(ARMS)) for piece in range(len(shares))]
-    return [Epoch(weights, dict(zip(ARMS, map(int, units), strict=True))) for weights, units in zip(shares, counted, strict=True)]
+    counted = [
+        np.bincount(experiment.arm[came & (experiment.piece == piece)], minlength=len(ARMS))
+        for piece in range(len(shares))
+    ]
+    return [
+        Epoch(weights, dict(zip(ARMS, map(int, units), strict=True)))
+        for weights, units in zip(shares, counted, strict=True)
+    ]
 
 
 def _tokens(requests: Counts, level: Values, random: np.random.Generator) -> Values:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from forkpoint_policies.compile.compiler import Target, compile_policy
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.step import Rows, step
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
-from forkpoint_policies.worker.payload import Instruction
-from forkpoint_policies.worker.request_slots import Desk, Seat
+from forkpoint_policies.worker.payload import PolicyPayload
+from forkpoint_policies.worker.request_slots import RequestSlots, Seat
 from forkpoint_server.demo.tokenizer import SPECIAL, for_serving
 from forkpoint_server.policies.served_model import read_vocabulary
 
@@ -63,14 +63,14 @@ def row_by_row(logits: Tensor) -> list[float]:
     return entropies
 
 
-def stepper(policy: str, target: Target, rows: int) -> Processor:
+def stepper(policy: str, target: ServedModel, rows: int) -> Processor:
     """A step of the kernel for a full batch under a policy. The layout is made once, as the adapters do until the batch changes."""
     program = compile_policy(LIBRARY[policy].policy, target).program
     packed = program.pack()
-    desk = Desk(rows, VOCABULARY, CPU)
+    desk = RequestSlots(rows, VOCABULARY, CPU)
     seats = []
     for row in range(rows):
-        instruction = Instruction(packed, key_of(packed), row + 1, "", FREE, True, 0, row, {})
+        instruction = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, True, 0, row, {})
         seats.append(Seat(row, desk.admit(row, instruction, 1.0, [])))
     layout, _ = desk.layout(seats, rows)
     generated = itertools.count()
@@ -82,9 +82,9 @@ def stepper(policy: str, target: Target, rows: int) -> Processor:
     return run
 
 
-def _target() -> Target:
+def _target() -> ServedModel:
     tokenizer = for_serving(build_tokenizer())
-    return Target(
+    return ServedModel(
         vocabulary=read_vocabulary(tokenizer, VOCABULARY),
         fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
         reasoning_start=SPECIAL.index("<think>"),
@@ -92,10 +92,13 @@ def _target() -> Target:
     )
 
 
-def _compare(size: int, target: Target, rounds: int) -> list[Row]:
+def _compare(size: int, target: ServedModel, rounds: int) -> list[Row]:
     fresh = torch.randn(size, VOCABULARY, generator=torch.Generator().manual_seed(size)) * 3
     logits = torch.empty_like(fresh)
-    arms: dict[str, Processor] = {"row by row": row_by_row, **{policy: stepper(policy, target, size) for policy in POLICIES}}
+    arms: dict[str, Processor] = {
+        "row by row": row_by_row,
+        **{policy: stepper(policy, target, size) for policy in POLICIES},
+    }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     traffic: dict[str, float] = {}
     for name, arm in arms.items():  # also the first, slow call

@@ -29,7 +29,10 @@ COLUMNS = (
     "arm", "correct", "difference, points", "reasoning tokens", "difference", "capped", "positions acted on", "effect per answer"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
-    "alpha-one": {"paragraph": ".", "thinking_tokens": 300},  # the embedded model writes no paragraphs; about its mean length
+    "alpha-one": {
+        "paragraph": ".",
+        "thinking_tokens": 300,
+    },  # the embedded model writes no paragraphs; about its mean length
     "budget-force": {"text": " Wait"},  # the word as this model writes it
 }
 """Parameters without which a policy could not act on the embedded model."""

@@ -33,7 +33,9 @@ def write_qwen(folder: Path) -> Path:
 
 def build_tokenizer(size: int = VOCABULARY) -> Tokenizer:
     """Byte-level BPE with exactly this many tokens, not trained: bytes, the words that policies name, then strings of letters."""
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())))}
+    vocabulary = {
+        token: number for number, token in enumerate((*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())))
+    }
     merges: list[tuple[str, str]] = []
     for text in _texts():
         for end in range(2, len(text) + 1):

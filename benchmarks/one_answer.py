@@ -41,7 +41,16 @@ POLICIES: dict[str, tuple[Any, Any]] = {
     name: ({"use": name, "with": own}, {"use": f"{name}.placebo", "with": own}) for name, own in FITTED.items()
 } | {"eat": ({"rules": [AT_LINES]}, {"rules": [{"do": {"control": {"like": AT_LINES, "match": "positions"}}}]})}
 """Each with its placebo. The embedded model writes no lines, so that `eat` looks at the ends of sentences."""
-COLUMNS = ("policy", "right", "tokens", "less its placebo, points", "placebo's tokens", "beside", "its tokens", "less that, points")
+COLUMNS = (
+    "policy",
+    "right",
+    "tokens",
+    "less its placebo, points",
+    "placebo's tokens",
+    "beside",
+    "its tokens",
+    "less that, points",
+)
 
 
 def right(arm: Arm) -> NDArray[np.float64]:
@@ -64,7 +73,9 @@ def simpler(server: Server, own: Arm, independent: Arm, puzzles: Sequence[Puzzle
         capped = run(server, {"use": "reasoning-cap", "with": {"tokens": cap}}, 1, puzzles, AT_ONCE)
         return f"a cap at {cap}", f"{capped.tokens.mean():.0f}", points(right(own) - right(capped))
     random = np.random.default_rng(1)
-    samples = np.array([[of_samples(one, count + 1, random) for count in range(SAMPLES)] for one in independent.outcomes], float)
+    samples = np.array(
+        [[of_samples(one, count + 1, random) for count in range(SAMPLES)] for one in independent.outcomes], float
+    )
     both = np.array([(outcome.passed, outcome.majority) for outcome in own.outcomes])
     counts, differences = beyond(both, own.tokens, samples, each, np.arange(len(puzzles))[None])
     draws = np.random.default_rng(0).integers(len(puzzles), size=(DRAWS, len(puzzles)))
@@ -75,7 +86,9 @@ def simpler(server: Server, own: Arm, independent: Arm, puzzles: Sequence[Puzzle
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one_answer", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="POLICY", help=f"{', '.join(POLICIES)}; all of them when none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="POLICY", help=f"{', '.join(POLICIES)}; all of them when none is named"
+    )
     parser.add_argument("--puzzles", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write which puzzles were solved, and the tokens, there")
     args = parser.parse_args()
@@ -95,7 +108,9 @@ def main() -> None:
             beside = simpler(server, own, independent, puzzles)
             print(f"| `{name}` | " + " | ".join((*cells, f"{placebo.tokens.mean():.0f}", *beside)) + " |", flush=True)
             if args.json:
-                args.json.write_text(json.dumps({arm: [right(one).tolist(), one.tokens.tolist()] for arm, one in kept.items()}))
+                args.json.write_text(
+                    json.dumps({arm: [right(one).tolist(), one.tokens.tolist()] for arm, one in kept.items()})
+                )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, Se
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
+def _running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -90,4 +92,6 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], server: Server) -> Non
                 return
         except httpx.TransportError:
             time.sleep(0.2)
-    raise RuntimeError(f"the server ended, or was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
+    raise RuntimeError(
+        f"the server ended, or was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}"
+    )

@@ -24,7 +24,9 @@ QWEN_CONCURRENCY = (1, 8, 32)
 QWEN_GOALS: dict[str | None, float | None] = {None: 0.995, "observe": 0.98, "nowait": 0.98, "dual-temperature": 0.97}
 DEMO_CONCURRENCY = (64,)
 DEMO_GOALS: dict[str | None, float | None] = {None: None, "observe": 0.95, "nowait": None}
-DEMO_TOKENS = 400  # an easy puzzle takes about 100; the few answers that go astray shall not be the whole end of a round
+DEMO_TOKENS = (
+    400  # an easy puzzle takes about 100; the few answers that go astray shall not be the whole end of a round
+)
 DEMO_PUZZLES = 900
 TELEMETRY_CONCURRENCY = (32,)
 NOTES = (
@@ -85,10 +87,21 @@ def _demo_loads(concurrency: Sequence[int]) -> list[Load]:
 def _qwen_bodies(count: int) -> list[Json]:
     draw = random.Random(0)
     words = ("wait", "then", "so", "maybe", "first", "number", "since", "sum", "prove", "let", "therefore", "other")
-    fixed = {"model": "qwen", "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True, "temperature": 1.0}
+    fixed = {
+        "model": "qwen",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+        "temperature": 1.0,
+    }
     length = {"max_tokens": QWEN_TOKENS, "min_tokens": QWEN_TOKENS}
     return [
-        {**fixed, **length, "seed": seed, "messages": [{"role": "user", "content": " ".join(draw.choices(words, k=24))}]}
+        {
+            **fixed,
+            **length,
+            "seed": seed,
+            "messages": [{"role": "user", "content": " ".join(draw.choices(words, k=24))}],
+        }
         for seed in range(count)
     ]
 

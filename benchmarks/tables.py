@@ -105,10 +105,14 @@ class Listing:
         return {"name": self.name, "title": self.title, "rows": rows, "notes": list(self.notes)}
 
 
-def _markdown(name: str, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -> str:
+def _markdown(
+    name: str, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], notes: Sequence[str]
+) -> str:
     lines = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    written = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    written = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
     written.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join([f"## {name}: {title}", "", *written, "", *(f"- {note}" for note in notes)])
 

@@ -221,7 +221,9 @@ def main() -> None:
     parser.add_argument("arms", nargs="*", help="all of them when none is named")
     parser.add_argument("--set", default="hard", choices=["easy", "hard"])
     parser.add_argument("--puzzles", type=int, default=300)
-    parser.add_argument("--after", type=int, default=0, help="leave out so many puzzles: settings are searched on others")
+    parser.add_argument(
+        "--after", type=int, default=0, help="leave out so many puzzles: settings are searched on others"
+    )
     parser.add_argument("--json", type=Path, help="write every outcome there")
     args = parser.parse_args()
     puzzles = held_out_puzzles(args.set, args.after + args.puzzles)[args.after :]
@@ -232,11 +234,16 @@ def main() -> None:
             [[of_samples(one, count, random) for count in range(1, SAMPLES + 1)] for one in independent.outcomes], float
         )
         each = independent.tokens / SAMPLES
-        print("| arm | leaves | tokens | as many as | pass@leaves | difference, points | majority | difference, points |")
+        print(
+            "| arm | leaves | tokens | as many as | pass@leaves | difference, points | majority | difference, points |"
+        )
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for count in range(1, SAMPLES + 1):
             passed, voted = samples[:, count - 1].mean(axis=0)
-            print(f"| independent | {count} | {each.mean() * count:.0f} | {count} | {passed:.1%} | | {voted:.1%} | |", flush=True)
+            print(
+                f"| independent | {count} | {each.mean() * count:.0f} | {count} | {passed:.1%} | | {voted:.1%} | |",
+                flush=True,
+            )
         kept = {"independent": independent}
         for name in args.arms or [name for name in ARMS if not name.endswith(", placebo")]:
             kept[name] = run(server, ARMS[name], LEAVES, puzzles)

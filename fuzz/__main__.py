@@ -1,6 +1,6 @@
 """Atheris on what reads a policy: YAML and JSON bytes, through the parser and the compiler. `make fuzz` runs it.
 
-Atheris mutates towards branches that no input reached before. Whatever is raised but a PolicyError ends the run, and its
+Atheris mutates towards branches that no input reached before. Whatever is raised but a InputError ends the run, and its
 input is left in a file `crash-…`. It has wheels for fewer Pythons than Forkpoint runs on, so it is not in the lock.
 """
 
@@ -16,7 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["forkpoint_policies"]):
     from forkpoint_policies.compile.compiler import compile_policy
     from forkpoint_policies.library import LIBRARY
-    from forkpoint_policies.spec import PolicyError
+    from forkpoint_policies.spec import InputError
 
 from forkpoint_server.policies.registry import read_policy
 from tests.unit.policies.vocabularies import TARGET
@@ -25,7 +25,7 @@ from tests.unit.policies.vocabularies import TARGET
 def read(data: bytes) -> None:
     """One case: the file of a policy."""
     FILE.write_bytes(data)
-    with suppress(PolicyError):
+    with suppress(InputError):
         compile_policy(read_policy(FILE), TARGET).program.pack()
 
 

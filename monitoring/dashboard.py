@@ -54,7 +54,12 @@ def _variable(name: str, query: str) -> QueryVariable:
 
 
 def _drawn(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel:
-    legend = common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+    legend = (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(LegendDisplayMode.LIST)
+        .placement(LegendPlacement.BOTTOM)
+    )
     built: timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel
     if panel.kind == "stat":
         built = stat.Panel().min(0)
@@ -64,7 +69,14 @@ def _drawn(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | hea
         built = heatmap.Panel().y_axis(heatmap.YAxisConfig().unit(panel.unit))
     else:
         built = timeseries.Panel().min(0).fill_opacity(8).legend(legend)
-    built = built.title(panel.title).description(panel.description).datasource(SOURCE).unit(panel.unit).height(8).span(panel.width)
+    built = (
+        built.title(panel.title)
+        .description(panel.description)
+        .datasource(SOURCE)
+        .unit(panel.unit)
+        .height(8)
+        .span(panel.width)
+    )
     for letter, (label, expression) in zip("ABC", panel.queries.items(), strict=False):
         query = Dataquery().ref_id(letter).datasource(SOURCE).expr(expression).legend_format(label)
         query = query.instant() if panel.kind == "bars" else query.range()

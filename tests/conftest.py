@@ -12,7 +12,9 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
 
-os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # otherwise all servers' workers are bound to the same core
+os.environ.setdefault(
+    "VLLM_CPU_OMP_THREADS_BIND", "nobind"
+)  # otherwise all servers' workers are bound to the same core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BRANCHING_FILES = {

@@ -13,7 +13,9 @@ GENERATED = ROOT / "docs" / "reference"
 """Written from the code (tools/reference.py), and held to it by a test of its own."""
 PAGES = tuple(
     sorted(
-        path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")) if path.parent != GENERATED
+        path
+        for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
+        if path.parent != GENERATED
     )
 )
 FENCE = re.compile(r"^```(\S*)[ ]?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -62,7 +64,10 @@ def blocks(page: Path) -> tuple[Block, ...]:
     """The blocks of a page, in their order. Raises ValueError for a fence that is not closed, or stands within a list."""
     text = page.read_text()
     name = page.relative_to(ROOT).as_posix()
-    found = [Block(name, text.count("\n", 0, match.start()) + 1, match[1], match[2], match[3]) for match in FENCE.finditer(text)]
+    found = [
+        Block(name, text.count("\n", 0, match.start()) + 1, match[1], match[2], match[3])
+        for match in FENCE.finditer(text)
+    ]
     if text.count("```") != 2 * len(found):
         raise ValueError(f"{name}: a fence is not closed, or does not begin its line")
     return tuple(found)

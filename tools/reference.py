@@ -44,7 +44,9 @@ def policies_page() -> Iterator[str]:
     """The named policies: what each does, where it comes from, what is known against it, its parameters and its rules."""
     yield "What can be asked for by name, with the rules at their defaults. [Policies](../policies.md) explains the language and"
     yield "[placebos](../policies.md#placebos).\n"
-    yield from _table(("policy", "what it does"), ((f"[`{name}`](#{name})", entry.description) for name, entry in LIBRARY.items()))
+    yield from _table(
+        ("policy", "what it does"), ((f"[`{name}`](#{name})", entry.description) for name, entry in LIBRARY.items())
+    )
     for entry in LIBRARY.values():
         yield from _policy(entry)
 
@@ -81,7 +83,11 @@ def metrics_page() -> Iterator[str]:
     """Forkpoint's metrics, with their labels and buckets."""
     yield "What stands on `GET /metrics` beside vLLM's. [Monitoring](../monitoring.md#metrics) says what the labels hold.\n"
     found = sorted(
-        ((next(iter(metric.describe())), metric) for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)),
+        (
+            (next(iter(metric.describe())), metric)
+            for metric in vars(metrics).values()
+            if isinstance(metric, MetricWrapperBase)
+        ),
         key=lambda one: one[0].name,
     )
     yield from _table(
@@ -139,7 +145,10 @@ def commands_page() -> Iterator[str]:
     yield from _table(("argument", "what"), rows)
     for name, application in COMMANDS.items():
         command = get_command(application)
-        yield get_docs_for_click(obj=command, ctx=typer.Context(command), indent=1, name=f"forkpoint {name}").strip() + "\n"
+        yield (
+            get_docs_for_click(obj=command, ctx=typer.Context(command), indent=1, name=f"forkpoint {name}").strip()
+            + "\n"
+        )
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from forkpoint_server.demo import SERVED_NAME
 Json = dict[str, Any]
 Kind = Literal["no policy", "policy", "branching"]
 
-MOST_TOKENS = 200
+MAX_TOKENS = 200
 LEAVES_EVERY = 32
 """Of so many requests one client goes away in the middle."""
 EXPERIMENT: Json = {
@@ -22,7 +22,9 @@ EXPERIMENT: Json = {
     "arms": [{"name": "plain", "weight": 0.5}, {"name": "calm", "policy": "nowait", "weight": 0.5}],
 }
 APART: Json = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"min_gap": 32}}}]}
-CALM: Json = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"suppress": {"connectors": ["reflection"], "bias": -8.0}}}]}
+CALM: Json = {
+    "rules": [{"when": {"entropy_above": "fork"}, "do": {"suppress": {"connectors": ["reflection"], "bias": -8.0}}}]
+}
 
 MIX: tuple[tuple[Kind, Json], ...] = (
     ("branching", {"policy": "branch", "n": 3}),
@@ -73,10 +75,10 @@ class Bodies:
         chance = random.Random(number)
         body: Json = {
             "model": SERVED_NAME, "stream": True, "stream_options": {"include_usage": True}, "temperature": 1.0,
-            "max_tokens": MOST_TOKENS, "seed": number, **_wanted(extra, self.plain, number),
+            "max_tokens": MAX_TOKENS, "seed": number, **_wanted(extra, self.plain, number),
         }  # fmt: skip
         prompt = chance.choice(self.puzzles).prompt
-        leaves = chance.randrange(1, MOST_TOKENS // 2) if chance.randrange(LEAVES_EVERY) == 0 else None
+        leaves = chance.randrange(1, MAX_TOKENS // 2) if chance.randrange(LEAVES_EVERY) == 0 else None
         if chance.randrange(4) == 0:
             return Asked(kind, "/v1/completions", {**body, "prompt": prompt}, leaves)
         return Asked(kind, "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": prompt}]}, leaves)

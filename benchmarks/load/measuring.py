@@ -66,7 +66,9 @@ def measure(plan: Plan) -> Measured:
         with watched(ours.process.pid) as memory:
             streams = load(ours.url, Bodies(plain=False), plan.concurrency, plan.seconds)
         at_rest = _at_rest(ours)
-        branches = {name: value for name, value in ours.metrics().items() if name.startswith("forkpoint_branches_total")}
+        branches = {
+            name: value for name, value in ours.metrics().items() if name.startswith("forkpoint_branches_total")
+        }
         return Measured(plan, streams, list(memory.values()), at_rest, branches, _in_turns(stock, ours, plan))
 
 
@@ -85,5 +87,9 @@ def _in_turns(stock: ServerProcess, ours: ServerProcess, plan: Plan) -> dict[str
     for number in range(plan.rounds):
         for name, (server, plain) in arms.items():
             blocks[name].append(load(server.url, Bodies(plain), plan.concurrency, plan.block_seconds))
-            print(f"round {number + 1} of {plan.rounds}: {name}, {len(blocks[name][-1])} streams", file=sys.stderr, flush=True)
+            print(
+                f"round {number + 1} of {plan.rounds}: {name}, {len(blocks[name][-1])} streams",
+                file=sys.stderr,
+                flush=True,
+            )
     return blocks

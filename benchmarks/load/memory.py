@@ -44,7 +44,9 @@ def watched(pid: int) -> Iterator[dict[int, Memory]]:
             own = psutil.Process(pid)
             for one in (own, *own.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess):
-                    found.setdefault(one.pid, Memory(one.name())).samples.append((time.monotonic(), one.memory_info().rss))
+                    found.setdefault(one.pid, Memory(one.name())).samples.append(
+                        (time.monotonic(), one.memory_info().rss)
+                    )
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()

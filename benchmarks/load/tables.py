@@ -13,7 +13,7 @@ from .measuring import Measured, Plan
 from .memory import Memory
 from .streams import Stream
 
-MOST_RISE_MIB = 5.0
+MAX_RISE_MIB = 5.0
 """Memory is flat if a line through the second half of its samples rises by no more than this from the half's begin to its end."""
 TIMES: dict[str, Callable[[Stream], float]] = {
     "to the first token": lambda stream: stream.first_seconds,
@@ -25,7 +25,10 @@ KINDS = ("no policy", "policy", "branching")
 
 def problems(measured: Measured) -> list[str]:
     """What went wrong, in words; empty when nothing did."""
-    everyone = [*measured.streams, *(stream for rounds in measured.blocks.values() for block in rounds for stream in block)]
+    everyone = [
+        *measured.streams,
+        *(stream for rounds in measured.blocks.values() for block in rounds for stream in block),
+    ]
     wrong = [stream.wrong for stream in everyone if stream.wrong is not None]
     grown = [one for one in measured.memory if not is_flat(one, measured.plan)]
     return [
@@ -41,7 +44,7 @@ def is_flat(memory: Memory, plan: Plan) -> bool:
 
 
 def bound_mib_per_minute(plan: Plan) -> float:
-    return MOST_RISE_MIB / (plan.seconds / 2 / 60)
+    return MAX_RISE_MIB / (plan.seconds / 2 / 60)
 
 
 def tables(measured: Measured) -> list[Listing]:
@@ -86,18 +89,16 @@ def _latency(measured: Measured) -> Listing:
         for what, time_of in TIMES.items():
             if kind == "branching" and what == "between tokens":
                 continue  # a tree with one answer gives what is certain, many tokens at once
-            of_arm = {arm: [_times(block, kind, time_of) for block in rounds] for arm, rounds in measured.blocks.items()}
+            of_arm = {
+                arm: [_times(block, kind, time_of) for block in rounds] for arm, rounds in measured.blocks.items()
+            }
             stock = of_arm.pop("stock")
             rows.append((kind or "all", what, _seconds(stock), *(_beside(own, stock) for own in of_arm.values())))
     plan = measured.plan
     title = f"latency beside stock vLLM, {plan.rounds} rounds of {plan.block_seconds:g} s in turns"
     heads = ("streams", "time", "stock, s", "Forkpoint, no policies, s", "Forkpoint with policies, s")
-    medians = (
-        "Median and, in brackets, 99th percentile of all rounds; then the medians' ratio to stock's: of the rounds the median, "
-    )
-    asked = (
-        "Stock is asked the same without the policies: where a tree has n leaves it draws n samples; a tree with one answer stands "
-    )
+    medians = "Median and, in brackets, 99th percentile of all rounds; then the medians' ratio to stock's: of the rounds the median, "
+    asked = "Stock is asked the same without the policies: where a tree has n leaves it draws n samples; a tree with one answer stands "
     notes = (f"{medians}lowest and highest.", f"{asked}beside one sample.")
     return Listing("latency", title, heads, rows, notes)
 
@@ -114,6 +115,8 @@ def _seconds(rounds: Sequence[Sequence[float]]) -> str:
 
 def _beside(own: Sequence[Sequence[float]], stock: Sequence[Sequence[float]]) -> str:
     pairs = [
-        (statistics.median(mine), statistics.median(theirs)) for mine, theirs in zip(own, stock, strict=True) if mine and theirs
+        (statistics.median(mine), statistics.median(theirs))
+        for mine, theirs in zip(own, stock, strict=True)
+        if mine and theirs
     ]
     return f"{_seconds(own)} × {Ratio(tuple(mine / theirs for mine, theirs in pairs))}" if pairs else "none"

@@ -27,7 +27,7 @@ PUZZLES = 100
 PERCENTILE = 80.0
 CERTAIN_BELOW_NATS = 0.01
 RESAMPLES = 2000
-FEWEST_PROMPTS = 10
+MIN_PROMPTS = 10
 """Below this many prompts an interval over prompts says little."""
 
 Floats = NDArray[np.float64]
@@ -61,7 +61,10 @@ class Profile:
         return {
             "model": model,
             "fork_threshold": round(self.fork_threshold, 5),
-            "interval": [min(round(low, 5), round(self.fork_threshold, 5)), max(round(high, 5), round(self.fork_threshold, 5))],
+            "interval": [
+                min(round(low, 5), round(self.fork_threshold, 5)),
+                max(round(high, 5), round(self.fork_threshold, 5)),
+            ],
             "share_below_0_01": round(self.share_below_0_01, 5),
             "tokens": self.tokens,
             "answers": self.answers,
@@ -82,7 +85,9 @@ def read_prompts(file: Path) -> list[Messages]:
         raise DataError(f"{file} cannot be read: {error}") from None
     found: list[Messages] = [[{"role": "user", "content": line.strip()}] for line in lines if line.strip()]
     if not found:
-        raise DataError(f"{file} has no prompts; write one a line, or JSONL such as " + '{"question": "2 + 2?"} into FILE.jsonl')
+        raise DataError(
+            f"{file} has no prompts; write one a line, or JSONL such as " + '{"question": "2 + 2?"} into FILE.jsonl'
+        )
     return found
 
 
@@ -134,7 +139,12 @@ def _percentile(ranked: Floats, times: NDArray[np.int64]) -> float:
 
 
 async def write(
-    asker: Asker, prompts: Sequence[Messages], tokens: int, at_once: int, max_tokens: int | None, told: Callable[[int], None]
+    asker: Asker,
+    prompts: Sequence[Messages],
+    tokens: int,
+    at_once: int,
+    max_tokens: int | None,
+    told: Callable[[int], None],
 ) -> list[Written]:
     """Let the model answer the prompts in turn, each time with another seed, until so many tokens are there, observed.
 

@@ -19,7 +19,9 @@ class Forkpoint(openai.OpenAI):
     A policy for one request is the SDK's own `extra_body={"policy": …}`. Without a key, none is sent.
     """
 
-    def __init__(self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any
+    ) -> None:
         super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
 
     @cached_property
@@ -41,7 +43,9 @@ class Forkpoint(openai.OpenAI):
 class AsyncForkpoint(openai.AsyncOpenAI):
     """As Forkpoint, for asyncio."""
 
-    def __init__(self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any
+    ) -> None:
         super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-MOST_NATS = 2.5
+MAX_NATS = 2.5
 """From here on the colour is full."""
 
 
@@ -27,7 +27,7 @@ def page(texts: Iterable[Sequence[Shade]]) -> str:
 
 
 def _span(shade: Shade) -> str:
-    strength = 0.0 if shade.nats is None else min(shade.nats, MOST_NATS) / MOST_NATS
+    strength = 0.0 if shade.nats is None else min(shade.nats, MAX_NATS) / MAX_NATS
     title = shade.title or ("" if shade.nats is None else f"{shade.nats:.2f} nats")
     style = f"background: rgba(255, 140, 0, {0.75 * strength:.2f}); border-radius: 2px"
     if shade.fork:

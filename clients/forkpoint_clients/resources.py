@@ -154,7 +154,9 @@ class AsyncExperiments:
         return await self._client.delete(_path("experiments", name), cast_to=Deleted)
 
     async def record(self, name: str, outcomes: Outcomes) -> Recorded:
-        return await self._client.post(_path("experiments", name, "outcomes"), body=_outcomes(outcomes), cast_to=Recorded)
+        return await self._client.post(
+            _path("experiments", name, "outcomes"), body=_outcomes(outcomes), cast_to=Recorded
+        )
 
 
 class AsyncForks:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .library import LIBRARY, Entry
 from .placebo import PLACEBO, matches_of, placebo_of
-from .spec import Match, Policy, PolicyError
+from .spec import InputError, Match, Policy
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class Named:
     @property
     def parameters(self) -> dict[str, Any]:
         """What `with` may hold, by name."""
-        own = {name: parameter.described() for name, parameter in self.entry.parameters.items()} if self.entry is not None else {}
+        own = (
+            {name: parameter.described() for name, parameter in self.entry.parameters.items()}
+            if self.entry is not None
+            else {}
+        )
         if self.of is None:
             return own
         meaning = {
@@ -38,18 +42,20 @@ class Named:
         return {"match": meaning, **own}
 
     def use(self, values: Mapping[str, Any], field: str = "policy.with") -> Policy:
-        """The policy with these parameters. Raises PolicyError with the path of a wrong one."""
+        """The policy with these parameters. Raises InputError with the path of a wrong one."""
         for name in values:
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "it has none"
-                raise PolicyError(f"{field}.{name}", f"is not a parameter of {self.policy.name!r}; its parameters: {known}")
+                raise InputError(
+                    f"{field}.{name}", f"is not a parameter of {self.policy.name!r}; its parameters: {known}"
+                )
         own = {name: value for name, value in values.items() if name != "match"}
         plain = self.entry.use(own, field) if self.entry is not None else self.of or self.policy
         if self.of is None:
             return plain
         match = values.get("match", self.match[0])
         if match not in self.match:
-            raise PolicyError(f"{field}.match", f"must be one of {', '.join(self.match)}, not {match!r}")
+            raise InputError(f"{field}.match", f"must be one of {', '.join(self.match)}, not {match!r}")
         return placebo_of(plain, match)
 
     def described(self) -> dict[str, Any]:

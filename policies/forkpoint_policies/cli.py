@@ -19,7 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] not in commands:
         known = ", ".join(sorted(commands)) or "none; install forkpoint-server or forkpoint-clients"
         asked = bool(arguments) and arguments[0] not in ("-h", "--help", "help")
-        said = f"forkpoint: there is no command {arguments[0]!r}; " if asked else "usage: forkpoint COMMAND [ARGUMENTS …]\n"
+        said = (
+            f"forkpoint: there is no command {arguments[0]!r}; "
+            if asked
+            else "usage: forkpoint COMMAND [ARGUMENTS …]\n"
+        )
         print(f"{said}commands: {known}", file=sys.stderr if asked else sys.stdout)
         return 2 if asked else 0
     run: Callable[[list[str]], int | None] = commands[arguments[0]].load()

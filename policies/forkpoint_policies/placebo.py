@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import MOST_NAME, MOST_TOKENS, Control, Do, EntropyTemperature, Match, Policy, PolicyError, Rule
+from .spec import MAX_NAME, MAX_TOKENS, Control, Do, EntropyTemperature, InputError, Match, Policy, Rule
 
 PLACEBO = ".placebo"
 
@@ -49,17 +49,19 @@ def matches_of(policy: Policy) -> tuple[Match, ...]:
 def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy") -> Policy:
     """NAME.placebo: every rule replaced by its control. A rule that `match` means nothing for gets the first that it can have.
 
-    Raises PolicyError for a policy without a placebo, or one that cannot be matched so.
+    Raises InputError for a policy without a placebo, or one that cannot be matched so.
     """
     possible = matches_of(policy)
     if not possible:
-        raise PolicyError(
+        raise InputError(
             field, f"{policy.name!r} does the same at every position, so it has no placebo: it would be the same policy"
         )
     if match is not None and match not in possible:
-        raise PolicyError(field, f"{policy.name!r} cannot be matched by {match!r}; it can by {', '.join(possible)}")
-    if len(policy.name + PLACEBO) > MOST_NAME:
-        raise PolicyError(f"{field}.name", f"is too long to have a placebo; at most {MOST_NAME - len(PLACEBO)} characters")
+        raise InputError(field, f"{policy.name!r} cannot be matched by {match!r}; it can by {', '.join(possible)}")
+    if len(policy.name + PLACEBO) > MAX_NAME:
+        raise InputError(
+            f"{field}.name", f"is too long to have a placebo; at most {MAX_NAME - len(PLACEBO)} characters"
+        )
     return Policy(
         name=policy.name + PLACEBO,
         description=f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random.",
@@ -90,7 +92,7 @@ def follows_signals(rule: Rule) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
+class PlaceboSampler:
     """What is drawn for each request in place of a rule's tokens: `count` of them, or so many that their `frequency` is the same.
 
     `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the model's own
@@ -121,7 +123,7 @@ class Draw:
         total, found = 0.0, list[int]()
         order = random.permutation(fitting)
         for token, share in zip(self.pool[order].tolist(), self.shares[order].tolist(), strict=True):
-            if total >= self.frequency or len(found) == MOST_TOKENS:
+            if total >= self.frequency or len(found) == MAX_TOKENS:
                 break
             if total + share <= self.frequency * _TOLERANCE:
                 found.append(token)

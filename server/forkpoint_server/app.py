@@ -23,12 +23,12 @@ from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.inputs import TokensPrompt
 from vllm.sampling_params import SamplingParams
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_calibration
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
-from forkpoint_server.http.middleware import Interventions
+from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import served_target, stop_tokens
 from forkpoint_server.routes.calibration import calibration_router
@@ -40,7 +40,7 @@ from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.traces.receiver import Receiver
 
 from . import metrics
-from .errors import Refused, refusal, wrong_policy
+from .errors import ApiError, refusal, wrong_policy
 from .service import Service
 from .tracing import RequestSpans, export_spans
 
@@ -57,7 +57,9 @@ async def serve(args: Namespace, registry: Registry, default: str | None, databa
             async with build_async_engine_client(args) as engine:
                 await receiver.start()
                 await _warm_up(engine)
-                shutdown = await _serve(engine, address, sock, args, registry, default, receiver, database, spans, after_requests)
+                shutdown = await _serve(
+                    engine, address, sock, args, registry, default, receiver, database, spans, after_requests
+                )
             await shutdown  # answers may still be ended, and recorded
     finally:
         await receiver.stop()
@@ -98,10 +100,10 @@ async def _serve(
     own = [named.policy for named in registry if not named.builtin or named.policy.name == default]
     for policy in own:
         service.compile(policy)  # a policy that this model cannot express is an error now, not at its first request
-    ours = Middleware(Interventions, service=service, most_bytes=args.max_body_mib << 20)
+    ours = Middleware(PolicyMiddleware, service=service, most_bytes=args.max_body_mib << 20)
     app.user_middleware.append(ours)  # innermost: behind vLLM's authentication
-    app.add_exception_handler(Refused, refusal)
-    app.add_exception_handler(PolicyError, wrong_policy)
+    app.add_exception_handler(ApiError, refusal)
+    app.add_exception_handler(InputError, wrong_policy)
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
     app.include_router(policies_router(service, args.admin_api_key))
     app.include_router(experiments_router(service, args.admin_api_key))

@@ -8,9 +8,9 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_server.policies.registry import Registry, read_policies
-from forkpoint_server.requests.recent import MOST_TOKENS
+from forkpoint_server.requests.recent import MAX_TOKENS
 from forkpoint_server.store.database import open_database
 
 from .demo import SERVED_NAME, WEIGHTS
@@ -28,7 +28,10 @@ million tokens. Its weights are bfloat16, with which processors that have no ins
 Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
 """
 
-PROCESSORS = {False: "forkpoint_policies.worker.vllm_v1:PolicyProcessor", True: "forkpoint_policies.worker.vllm_v2:PolicyProcessor"}
+PROCESSORS = {
+    False: "forkpoint_policies.worker.vllm_v1:PolicyProcessor",
+    True: "forkpoint_policies.worker.vllm_v2:PolicyProcessor",
+}
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
 
 
@@ -37,7 +40,9 @@ def main(arguments: list[str]) -> int:
     try:
         import vllm
     except ImportError as error:
-        return _fail(f'vLLM is not installed ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
+        return _fail(
+            f'vLLM is not installed ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup'
+        )
     try:
         args = parse(arguments)
         if vllm.__version__.partition("+")[0] not in TESTED_VLLM and not args.allow_untested_vllm:
@@ -50,7 +55,7 @@ def main(arguments: list[str]) -> int:
             registry.get(args.policy, "--policy")
         _choose_processor(args)
         database = open_database(args.database_url)
-    except (PolicyError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+    except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     import uvloop
 
@@ -60,7 +65,7 @@ def main(arguments: list[str]) -> int:
         uvloop.run(serve(args, registry, args.policy, database))
     except KeyboardInterrupt:
         return 130
-    except (PolicyError, ValueError, OSError, RuntimeError) as error:
+    except (InputError, ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
 
@@ -97,9 +102,15 @@ def own_arguments(parser: ArgumentParser) -> None:
     """Add Forkpoint's own arguments to those of vLLM's server."""
     own = parser.add_argument_group("Forkpoint")
     own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
-    own.add_argument("--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name")
     own.add_argument(
-        "--max-branches", metavar="N", type=_positive, default=16, help="the most answers of one request's tree (%(default)s)"
+        "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
+    )
+    own.add_argument(
+        "--max-branches",
+        metavar="N",
+        type=_positive,
+        default=16,
+        help="the most answers of one request's tree (%(default)s)",
     )
     own.add_argument(
         "--max-live-branches", metavar="N", type=_positive, default=128,
@@ -119,7 +130,7 @@ def own_arguments(parser: ArgumentParser) -> None:
         help="the key for the routes that change policies, experiments and calibrations; with --api-key, good for all others too",
     )  # fmt: skip
     own.add_argument(
-        "--trace-tokens", metavar="N", type=_counted, default=MOST_TOKENS,
+        "--trace-tokens", metavar="N", type=_counted, default=MAX_TOKENS,
         help="how many tokens of recent requests are kept, for GET /v1/forks/ID, each some hundred bytes; 0 keeps none, and shows "
         "none of those that run (%(default)s)",
     )  # fmt: skip

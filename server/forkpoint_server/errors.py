@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 
 KINDS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
@@ -19,11 +19,11 @@ KINDS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
 }
 
-MOST_SAID = 4000
+MAX_SAID = 4000
 """Characters of an error's message: it may quote what was sent."""
 
 
-class Refused(Exception):  # noqa: N818  # it says no; nothing went wrong
+class ApiError(Exception):  # it says no; nothing went wrong
     """What was asked for is understood, and not done: `status` says in which way, `field` what it is about."""
 
     def __init__(self, status: HTTPStatus, message: str, field: str | None = None) -> None:
@@ -35,7 +35,7 @@ class Refused(Exception):  # noqa: N818  # it says no; nothing went wrong
 
 def error_object(error: BaseException) -> dict[str, Any]:
     """Any error in OpenAI's shape, for a stream that has begun."""
-    if isinstance(error, Refused):
+    if isinstance(error, ApiError):
         return _told(error.message, error.field, error.status)
     return create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
 
@@ -43,34 +43,36 @@ def error_object(error: BaseException) -> dict[str, Any]:
 def _told(message: str, field: str | None, status: HTTPStatus) -> dict[str, Any]:
     """An error in OpenAI's shape, of texts that may be anything that a client sent."""
     kind = KINDS.get(status, "BadRequestError")
-    return create_error_response(_sayable(message), kind, status, None if field is None else _sayable(field)).model_dump()
+    return create_error_response(
+        _sayable(message), kind, status, None if field is None else _sayable(field)
+    ).model_dump()
 
 
 def _sayable(text: str) -> str:
     """A text that UTF-8 can write, and no longer than MOST_SAID: JSON also brings halves of characters, and names of any length."""
-    shown = text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 100]} … {text[-50:]}"
+    shown = text if len(text) <= MAX_SAID else f"{text[: MAX_SAID - 100]} … {text[-50:]}"
     return shown.encode(errors="backslashreplace").decode()
 
 
 async def refusal(_request: Request, error: Exception) -> JSONResponse:
     """The response to a Refused, wherever in a route it was raised."""
-    assert isinstance(error, Refused)
+    assert isinstance(error, ApiError)
     return refused(error)
 
 
-def refused(error: Refused) -> JSONResponse:
+def refused(error: ApiError) -> JSONResponse:
     """The response to a Refused."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
     return JSONResponse(error_object(error), error.status, headers)
 
 
 async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:
-    """The response to a PolicyError, wherever in a route it was raised."""
-    assert isinstance(error, PolicyError)
+    """The response to a InputError, wherever in a route it was raised."""
+    assert isinstance(error, InputError)
     return wrong(error)
 
 
-def wrong(error: PolicyError) -> JSONResponse:
+def wrong(error: InputError) -> JSONResponse:
     """400: what was asked for cannot be."""
     return JSONResponse(_told(str(error), error.field, HTTPStatus.BAD_REQUEST), HTTPStatus.BAD_REQUEST)
 

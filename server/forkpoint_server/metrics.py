@@ -19,7 +19,9 @@ ENTROPY = Histogram(
     "forkpoint_token_entropy_nats", "Entropy of each generated token's distribution, in nats.", ["policy", "role"],
     buckets=ENTROPY_BUCKETS_NATS,
 )  # fmt: skip
-INTERVENTIONS = Counter("forkpoint_interventions", "Rules that fired, at committed tokens.", ["policy", "action", "family"])
+INTERVENTIONS = Counter(
+    "forkpoint_interventions", "Rules that fired, at committed tokens.", ["policy", "action", "family"]
+)
 EFFECT = Counter(
     "forkpoint_intervention_effect", "Summed total variation distance of what rules did: expected changed tokens.",
     ["policy", "action"],
@@ -35,17 +37,23 @@ REASONING = Histogram(
     "forkpoint_reasoning_tokens", "Reasoning tokens of a finished choice.", ["policy"], buckets=LENGTH_BUCKETS_TOKENS
 )
 DROPPED = Counter("forkpoint_telemetry_dropped", "Records of generated tokens that never arrived.")
-STEP = Histogram("forkpoint_step_seconds", "The kernel's own cost per step, on the worker's host.", buckets=STEP_BUCKETS_SECONDS)
+STEP = Histogram(
+    "forkpoint_step_seconds", "The kernel's own cost per step, on the worker's host.", buckets=STEP_BUCKETS_SECONDS
+)
 ASSIGNED = Counter("forkpoint_experiment_requests", "Requests that were assigned to an arm.", ["experiment", "arm"])
 FAILED = Counter(
-    "forkpoint_experiment_errors", "Requests of an arm that were answered with an error, or not at all.", ["experiment", "arm"]
+    "forkpoint_experiment_errors",
+    "Requests of an arm that were answered with an error, or not at all.",
+    ["experiment", "arm"],
 )
 INELIGIBLE = Counter(
     "forkpoint_experiment_ineligible",
     "Requests that are not in an experiment: without its unit, or such that some arm's policy could not apply.",
     ["experiment", "reason"],
 )
-OUTCOME = Summary("forkpoint_experiment_outcome", "Outcomes that were posted here and are new.", ["experiment", "arm", "metric"])
+OUTCOME = Summary(
+    "forkpoint_experiment_outcome", "Outcomes that were posted here and are new.", ["experiment", "arm", "metric"]
+)
 SAMPLE_RATIO = Gauge(
     "forkpoint_experiment_sample_ratio_p_value",
     "Of a running experiment, whether its arms have as many units as they should; below 0.01 they do not. May be watched.",
@@ -63,7 +71,9 @@ RECORDS_DROPPED = Counter(
 for _reason in ("full", "duplicate", "refused", "stopped"):
     RECORDS_DROPPED.labels(_reason)  # a counter that begins at 0 shows its first increase
 RUNNING = Gauge(
-    "forkpoint_choices_running", "Choices under a policy or `forks` that run, branches among them.", multiprocess_mode="livesum"
+    "forkpoint_choices_running",
+    "Choices under a policy or `forks` that run, branches among them.",
+    multiprocess_mode="livesum",
 )
 BUILD = Gauge(
     "forkpoint_build_info", "Always 1; the versions and the served model are in the labels.", ["version", "vllm", "model_name"],

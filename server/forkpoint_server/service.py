@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy import Engine
 
-from forkpoint_policies.compile.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.compile.compiler import Compiled, ServedModel, compile_policy
 from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.spec import Policy
 from forkpoint_server.calibration.threshold import Threshold
@@ -19,7 +19,7 @@ from forkpoint_server.policies.compiled import Plan, Plans
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import Asked
-from forkpoint_server.requests.context import Intervention, Part
+from forkpoint_server.requests.context import Part, RequestContext
 from forkpoint_server.requests.recent import Traces
 from forkpoint_server.requests.recording import Attendance
 from forkpoint_server.store.recorder import Recorder
@@ -36,7 +36,7 @@ class Service:
 
     def __init__(
         self,
-        target: Target,
+        target: ServedModel,
         registry: Registry,
         default: str | None,
         receiver: Receiver,
@@ -73,7 +73,7 @@ class Service:
         self._plans.clear()
 
     def compile(self, policy: Policy) -> Compiled:
-        """Compile a policy. Raises PolicyError where the served model's tokenizer cannot express it."""
+        """Compile a policy. Raises InputError where the served model's tokenizer cannot express it."""
         return compile_policy(policy, self.target)
 
     def warnings(self) -> list[str]:
@@ -97,8 +97,8 @@ class Service:
 
     async def intervention(
         self, asked: Asked | None, forks: bool, gives_way: bool = False, enrolment: Enrolment | None = None
-    ) -> Intervention | None:
-        """What a request with this policy, or in this arm, needs, or None when it asks for nothing. Raises PolicyError.
+    ) -> RequestContext | None:
+        """What a request with this policy, or in this arm, needs, or None when it asks for nothing. Raises InputError.
 
         A policy that `gives_way` is the server's default, which the request did not ask for.
         """
@@ -107,7 +107,7 @@ class Service:
         part = part_of(enrolment.watch.plan, enrolment.arm.asked) if enrolment is not None else plain
         if part is None:
             return None
-        return Intervention(
+        return RequestContext(
             plan=part.plan,
             label=part.label,
             named=part.named,
@@ -124,12 +124,12 @@ class Service:
             stops=self.stops,
         )
 
-    def attend(self, intervention: Intervention) -> Attendance | None:
+    def attend(self, intervention: RequestContext) -> Attendance | None:
         """Follow a request of an experiment until it ends; None for one of no experiment."""
         return None if intervention.enrolment is None else Attendance(intervention, self.experiments, self.recorder)
 
     async def plan(self, policy: Policy) -> Plan:
-        """The policy as compiled. Raises PolicyError."""
+        """The policy as compiled. Raises InputError."""
         return await self._plans.get(policy)
 
     def _planned(self, policy: Policy) -> Plan:

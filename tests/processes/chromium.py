@@ -16,7 +16,9 @@ def chromium() -> Iterator[Browser]:
     """A browser until the block ends. Raises RuntimeError where there is none: Playwright's own download is not used."""
     program = shutil.which("chromium")
     if program is None:
-        raise RuntimeError("the viewer's tests need Chromium, and there is no `chromium` on PATH: apt-get install chromium")
+        raise RuntimeError(
+            "the viewer's tests need Chromium, and there is no `chromium` on PATH: apt-get install chromium"
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         try:

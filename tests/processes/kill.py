@@ -24,7 +24,7 @@ from forkpoint_server.store.recorder import Recorder
 from tests.unit.policies.rows import row
 
 BATCH = 5
-LONGEST_SECONDS = 0.25
+MAX_SECONDS = 0.25
 
 
 def main(url: str, runs: int, seed: int) -> None:
@@ -40,7 +40,7 @@ def main(url: str, runs: int, seed: int) -> None:
         acknowledged = _read(told)
         if run % 2:  # the others are killed while they start
             print(next(acknowledged))
-        time.sleep(chance.uniform(0, LONGEST_SECONDS))
+        time.sleep(chance.uniform(0, MAX_SECONDS))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         for line in acknowledged:

@@ -37,7 +37,10 @@ def test_each_condition_and_action_has_an_example() -> None:
     shown = {name for rule in rules for name in (*rule.when.model_fields_set, *rule.do.model_fields_set)}
     wanted = {*type(rules[0].when).model_fields, *type(rules[0].do).model_fields}
     assert wanted <= shown
-    assert {kind for rule in rules if rule.do.truncate for kind in rule.do.truncate.model_fields_set} >= {"min_p", "top_k"}
+    assert {kind for rule in rules if rule.do.truncate for kind in rule.do.truncate.model_fields_set} >= {
+        "min_p",
+        "top_k",
+    }
 
 
 def test_each_metric_is_documented() -> None:
@@ -102,7 +105,9 @@ def test_yaml_is_yaml(block: Block) -> None:
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", [*PAGES, *reference.FOLDER.glob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [*PAGES, *reference.FOLDER.glob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_links_lead_somewhere(page: Path) -> None:
     """To a file, and within it to a heading, as GitHub names them."""
     for link in LINK.findall(page.read_text()):

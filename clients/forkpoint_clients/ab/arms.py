@@ -79,7 +79,9 @@ def _of(texts: Iterable[str], option: str, known: Mapping[str, Arm]) -> Iterable
     for text in texts:
         name, equals, value = text.partition("=")
         if name not in known or not value:
-            told = f"{name!r} is none" if equals and name not in known else "a name and a value are needed"  # values may be secret
+            told = (
+                f"{name!r} is none" if equals and name not in known else "a name and a value are needed"
+            )  # values may be secret
             raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}): {told}")
         yield name, value
 

@@ -129,7 +129,11 @@ def scored(answer: Answer, item: Item, scorer: Scorer) -> Scored:
 
 
 def compare(
-    answers: Mapping[Unit, Scored], arms: Sequence[str], asked: int, at_equal_length: bool = True, several: Collection[str] = ()
+    answers: Mapping[Unit, Scored],
+    arms: Sequence[str],
+    asked: int,
+    at_equal_length: bool = True,
+    several: Collection[str] = (),
 ) -> Comparison:
     """The figures of all arms, with differences to the first; what is compared at equal length takes the longest.
 
@@ -193,7 +197,11 @@ def _mean(answers: Mapping[tuple[str, int], Scored], read: Callable[[Answer], fl
 
 
 def _share(answers: Mapping[tuple[str, int], Scored]) -> Estimate | None:
-    return stats.proportion([_cut(one) for one in answers.values()], [question for question, _ in answers]) if answers else None
+    return (
+        stats.proportion([_cut(one) for one in answers.values()], [question for question, _ in answers])
+        if answers
+        else None
+    )
 
 
 def _cut(one: Scored) -> float:
@@ -201,20 +209,34 @@ def _cut(one: Scored) -> float:
 
 
 def _fired(answer: Answer) -> float | None:
-    return None if answer.forkpoint is None else sum(one["fired"] for one in answer.forkpoint.get("interventions", {}).values())
+    return (
+        None
+        if answer.forkpoint is None
+        else sum(one["fired"] for one in answer.forkpoint.get("interventions", {}).values())
+    )
 
 
 def _difference(
-    arm: str, own: Mapping[tuple[str, int], Scored], to: str, other: Mapping[tuple[str, int], Scored], at_equal_length: bool
+    arm: str,
+    own: Mapping[tuple[str, int], Scored],
+    to: str,
+    other: Mapping[tuple[str, int], Scored],
+    at_equal_length: bool,
 ) -> Difference:
     came = [key for key in own if key in other and own[key].answer.error is None and other[key].answer.error is None]
     pairs = [key for key in came if own[key].score is not None and other[key].score is not None]
 
-    def paired(keys: Sequence[tuple[str, int]], read: Callable[[Scored], float | None], bound: float | None) -> Estimate | None:
+    def paired(
+        keys: Sequence[tuple[str, int]], read: Callable[[Scored], float | None], bound: float | None
+    ) -> Estimate | None:
         found = {key: (read(own[key]), read(other[key])) for key in keys}
-        differences = {key: mine - theirs for key, (mine, theirs) in found.items() if mine is not None and theirs is not None}
+        differences = {
+            key: mine - theirs for key, (mine, theirs) in found.items() if mine is not None and theirs is not None
+        }
         return (
-            stats.mean(list(differences.values()), [question for question, _ in differences], bound=bound) if differences else None
+            stats.mean(list(differences.values()), [question for question, _ in differences], bound=bound)
+            if differences
+            else None
         )
 
     return Difference(
@@ -249,7 +271,9 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
 def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], Scored]], first: str) -> list[AtCap]:
     """Only questions and seeds that every arm has a score of, so that the curves are of the same ones."""
     arms = list(of_arm)
-    common = [key for key in of_arm[arms[0]] if all(key in one and one[key].score is not None for one in of_arm.values())]
+    common = [
+        key for key in of_arm[arms[0]] if all(key in one and one[key].score is not None for one in of_arm.values())
+    ]
     if not common:
         return []
     questions = [question for question, _ in common]

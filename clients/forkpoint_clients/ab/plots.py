@@ -23,7 +23,9 @@ def differences(found: Sequence[Difference]) -> str:
                     colour, value = COLOURS[1 + row % (len(COLOURS) - 1)], 100 * estimate.value
                     spread = [[value - 100 * estimate.low], [100 * estimate.high - value]]
                     face = colour if filled else "none"
-                    drawn.errorbar(value, -row + offset, xerr=spread, fmt=mark, color=colour, markerfacecolor=face, capsize=3)
+                    drawn.errorbar(
+                        value, -row + offset, xerr=spread, fmt=mark, color=colour, markerfacecolor=face, capsize=3
+                    )
         drawn.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
         drawn.set_yticks([-row for row in range(len(found))], [one.arm for one in found])
         drawn.set_ylim(0.5 - len(found), 0.5)

@@ -95,18 +95,20 @@ class Report:
             caption = f"What is right, less {names[0]}, with 95 % intervals."
             found.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
         if comparison.caps:
-            caption = "What is right when every answer is cut off at the same number of tokens; bands are 95 % intervals."
-            found.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
             caption = (
-                "The same by mean length: a curve above another is the better use of tokens. Marks are the arms as they answered."
+                "What is right when every answer is cut off at the same number of tokens; bands are 95 % intervals."
             )
+            found.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
+            caption = "The same by mean length: a curve above another is the better use of tokens. Marks are the arms as they answered."
             found.append({"svg": Markup(plots.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
         return found
 
 
 def environment() -> Environment:
     """The templates of this package; what is put into them is escaped."""
-    found = Environment(loader=PackageLoader("forkpoint_clients"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found = Environment(
+        loader=PackageLoader("forkpoint_clients"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     for written in (
         formatting.percent,
         formatting.points,
@@ -122,7 +124,9 @@ def environment() -> Environment:
 
 def tables(comparison: Comparison) -> list[Table]:
     """For the terminal: the arms, and their differences to the first."""
-    arms = Table(Column("arm", overflow="fold"), "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms")
+    arms = Table(
+        Column("arm", overflow="fold"), "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms"
+    )
     for one in comparison.arms:
         failed = f", {one.errors + one.failed_scorers} without a score" if one.errors + one.failed_scorers else ""
         arms.add_row(
@@ -147,6 +151,10 @@ def tables(comparison: Comparison) -> list[Table]:
             else formatting.UNKNOWN
         )
         pairs.add_row(
-            two.arm, formatting.points(two.correct), formatting.p_value(two.correct_p_holm), formatting.change(two.tokens), equal
+            two.arm,
+            formatting.points(two.correct),
+            formatting.p_value(two.correct_p_holm),
+            formatting.change(two.tokens),
+            equal,
         )
     return [arms, pairs]

@@ -102,7 +102,12 @@ class Prepared:
 
 
 async def prepare(
-    run: Run, stack: AsyncExitStack, api_key: str = "none", at_once: int = 16, retries: int = RETRIES, timeout_seconds: float = 3600
+    run: Run,
+    stack: AsyncExitStack,
+    api_key: str = "none",
+    at_once: int = 16,
+    retries: int = RETRIES,
+    timeout_seconds: float = 3600,
 ) -> Prepared:
     """Ask each server what it is and what it makes of the policies. Its connections end with the stack.
 
@@ -128,7 +133,9 @@ async def prepare(
         policies[arm.name] = NO_POLICY if forkpoint[asker.url] else None
         if arm.policy is not None:
             if not forkpoint[asker.url]:
-                raise ArmError(f"the arm {arm.name!r} has a policy, and {asker.url} is no Forkpoint: it takes only the arm `none`")
+                raise ArmError(
+                    f"the arm {arm.name!r} has a policy, and {asker.url} is no Forkpoint: it takes only the arm `none`"
+                )
             told = await asker.validate(arm.policy)
             policies[arm.name], digests[arm.name] = arm.policy, told["digest"]
             warnings += [f"{arm.name}: {warning}" for warning in told["warnings"]]
@@ -145,7 +152,9 @@ async def ask(prepared: Prepared, journal: Journal, at_once: int, answered: Call
 
     async def work(units: Iterator[Unit]) -> None:
         for unit in units:
-            question = Question(messages[unit.question], seed_of(run.seed, unit.question, unit.sample), prepared.policies[unit.arm])
+            question = Question(
+                messages[unit.question], seed_of(run.seed, unit.question, unit.sample), prepared.policies[unit.arm]
+            )
             answer = await prepared.askers[unit.arm].ask(question, run.sampling)
             journal.write(unit, answer)
             answered(unit, answer)

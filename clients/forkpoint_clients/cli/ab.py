@@ -46,11 +46,16 @@ def compare_arms(
     data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:easy, countdown:hard")],
     arm: Annotated[
         list[str],
-        typer.Option("--arm", help="none, a policy's name, NAME=POLICY, NAME={…} or NAME=FILE.yaml; the first is compared with"),
+        typer.Option(
+            "--arm", help="none, a policy's name, NAME=POLICY, NAME={…} or NAME=FILE.yaml; the first is compared with"
+        ),
     ],
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = "countdown",
     server: Annotated[
-        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="any OpenAI-compatible one; policies need a Forkpoint")
+        str,
+        typer.Option(
+            "--server", metavar="URL", envvar=SERVER, help="any OpenAI-compatible one; policies need a Forkpoint"
+        ),
     ] = DEFAULT_URL,
     score_by: Annotated[
         str,
@@ -70,15 +75,25 @@ def compare_arms(
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0)] = 1.0,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1)] = None,
-    extra: Annotated[str, typer.Option("--extra", metavar="JSON", help="further fields of each request, as an object")] = "{}",
+    extra: Annotated[
+        str, typer.Option("--extra", metavar="JSON", help="further fields of each request, as an object")
+    ] = "{}",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the answers, results.json and report.html")] = Path(
         "forkpoint-ab"
     ),
     api_key: ApiKey = "none",
-    arm_url: Annotated[list[str] | None, typer.Option("--arm-url", metavar="NAME=URL", help="this arm's server")] = None,
-    arm_model: Annotated[list[str] | None, typer.Option("--arm-model", metavar="NAME=MODEL", help="this arm's model")] = None,
-    arm_api_key: Annotated[list[str] | None, typer.Option("--arm-api-key", metavar="NAME=KEY", help="this arm's key")] = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the server is given up")] = RETRIES,
+    arm_url: Annotated[
+        list[str] | None, typer.Option("--arm-url", metavar="NAME=URL", help="this arm's server")
+    ] = None,
+    arm_model: Annotated[
+        list[str] | None, typer.Option("--arm-model", metavar="NAME=MODEL", help="this arm's model")
+    ] = None,
+    arm_api_key: Annotated[
+        list[str] | None, typer.Option("--arm-api-key", metavar="NAME=KEY", help="this arm's key")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="of one question, before the server is given up")
+    ] = RETRIES,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
 ) -> None:
     """Compare policies on a data set: the same questions, the same seeds, in turns.
@@ -96,7 +111,11 @@ def compare_arms(
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
-        so_far = f"\nThe answers so far are in {out}; the same command goes on from there." if (out / JOURNAL).exists() else ""
+        so_far = (
+            f"\nThe answers so far are in {out}; the same command goes on from there."
+            if (out / JOURNAL).exists()
+            else ""
+        )
         raise fail("ab", f"{error}{so_far}", RESUMABLE) from None
     except OSError as error:
         raise fail("ab", unwritable(error, out), RESUMABLE) from None
@@ -171,7 +190,9 @@ async def _ask(
 def _running(asked: run.Run, found: Mapping[Unit, Scored], total: int, console: Console) -> Iterator[Progress]:
     """A bar and the tables of the comparison so far, drawn anew every second; only in a terminal."""
     names = [arm.name for arm in asked.arms]
-    progress = Progress(TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    progress = Progress(
+        TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
     progress.add_task("answers", total=total, completed=len(found))
 
     def drawn() -> Group:

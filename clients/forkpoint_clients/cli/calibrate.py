@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from forkpoint_clients.calibrate import (
     EMBEDDED_MODEL,
-    FEWEST_PROMPTS,
+    MIN_PROMPTS,
     Messages,
     Profile,
     digest,
@@ -43,12 +43,16 @@ def main(arguments: list[str]) -> int:
 def calibrate(
     prompts: Annotated[
         Path | None,
-        typer.Option(help="your prompts: one a line, or JSONL with `question` or `messages`; the embedded model has its own"),
+        typer.Option(
+            help="your prompts: one a line, or JSONL with `question` or `messages`; the embedded model has its own"
+        ),
     ] = None,
     server: Server = DEFAULT_URL,
     model: Annotated[str | None, typer.Option(help="the model; without it the first that the server lists")] = None,
     tokens: Annotated[int, typer.Option(min=1000, help="how many tokens to measure")] = 50_000,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="the longest answer; without it as long as the model can")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="the longest answer; without it as long as the model can")
+    ] = None,
     at_once: Annotated[int, typer.Option(min=1, max=512, help="requests at the same time")] = 32,
     api_key: ApiKey = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="measure, and store nothing")] = False,
@@ -57,7 +61,14 @@ def calibrate(
     try:
         given = None if prompts is None else read_prompts(prompts)
         asyncio.run(
-            _calibrate(given, Asker(server, model or "", api_key=api_key, at_once=at_once), tokens, max_tokens, at_once, dry_run)
+            _calibrate(
+                given,
+                Asker(server, model or "", api_key=api_key, at_once=at_once),
+                tokens,
+                max_tokens,
+                at_once,
+                dry_run,
+            )
         )
     except (DataError, ServerLostError, ServerRefusesError, ValueError) as error:
         raise fail(NAME, error) from None
@@ -74,14 +85,18 @@ async def _calibrate(
             raise DataError(f"{asker.url} is no Forkpoint: it lists no policies, and its entropies cannot be measured")
         asker.model = asker.model or (await asker.get("/models"))["data"][0]["id"]
         if given is None and asker.model != EMBEDDED_MODEL:
-            raise DataError(f"{asker.model} needs --prompts FILE: a threshold holds for the prompts that it was measured on")
+            raise DataError(
+                f"{asker.model} needs --prompts FILE: a threshold holds for the prompts that it was measured on"
+            )
         prompts = embedded_prompts() if given is None else given
-        if len(prompts) < FEWEST_PROMPTS:
+        if len(prompts) < MIN_PROMPTS:
             console.print(f"Only {len(prompts)} prompts: the interval over prompts will say little.")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("tokens", total=tokens)
-            written = await write(asker, prompts, tokens, at_once, max_tokens, lambda more: progress.advance(task, more))
+            written = await write(
+                asker, prompts, tokens, at_once, max_tokens, lambda more: progress.advance(task, more)
+            )
         profile = summarise(written)
         _show(console, asker.model, profile)
         if dry_run:

@@ -55,7 +55,9 @@ def show(
     effect: Annotated[
         list[str] | None,
         typer.Option(
-            "--effect", metavar="METRIC:SIZE", help="say how many more requests show an effect of this size; several times"
+            "--effect",
+            metavar="METRIC:SIZE",
+            help="say how many more requests show an effect of this size; several times",
         ),
     ] = None,
     server: Server = DEFAULT_URL,
@@ -160,11 +162,11 @@ def _show(one: Experiment, effects: Mapping[str, float]) -> None:
     counts = {count.arm: count for count in one.figures or ()}
     arms = Table("arm", "policy", "weight", "requests", "units", title="Arms")
     for arm in one.arms:
-        policy = "none" if arm.policy is None else arm.policy if isinstance(arm.policy, str) else f"inline, {arm.digest}"
-        here = counts.get(arm.name)
-        named = (
-            f"{arm.name}{' (control)' if arm.name == one.control else ''}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
+        policy = (
+            "none" if arm.policy is None else arm.policy if isinstance(arm.policy, str) else f"inline, {arm.digest}"
         )
+        here = counts.get(arm.name)
+        named = f"{arm.name}{' (control)' if arm.name == one.control else ''}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
         requests, units = (str(here.requests), str(here.units)) if here is not None else (UNKNOWN, UNKNOWN)
         arms.add_row(named, policy, f"{arm.weight:.1%}", requests, units)
     console.print(arms)
@@ -172,7 +174,9 @@ def _show(one: Experiment, effects: Mapping[str, float]) -> None:
         return
     ratio = one.analysis.get("sample_ratio") or {}
     if ratio.get("passed") is False:
-        console.print("The arms' numbers of units are not those of their weights: no verdict can be trusted.", style="bold red")
+        console.print(
+            "The arms' numbers of units are not those of their weights: no verdict can be trusted.", style="bold red"
+        )
         console.print(str(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
     elif one.analysis.get("verdict"):
         console.print(str(one.analysis["verdict"]), style="bold", markup=False)
@@ -199,7 +203,9 @@ def _needed(one: Experiment, effects: Mapping[str, float]) -> Iterator[str]:
             if "difference" in figures:
                 more = (figures["difference"].get("more_requests") or {}).get("requests")
                 told = (
-                    "too little is known yet to say how many more requests show" if more is None else f"{more:,} more requests show"
+                    "too little is known yet to say how many more requests show"
+                    if more is None
+                    else f"{more:,} more requests show"
                 )
                 yield f"{metric} of {arm}: {told} an effect of {size:g} with a probability of 80 %"
 

@@ -56,13 +56,17 @@ def findings(
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="say which there are, and ask nothing")] = False,
     server: Annotated[
-        str, typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint")
+        str,
+        typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint"),
     ] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
     data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,
     score_by: Annotated[str, typer.Option("--scorer", help="as of `forkpoint ab`")] = "",
     extract: Annotated[
-        str, typer.Option("--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME")
+        str,
+        typer.Option(
+            "--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME"
+        ),
     ] = "last_line",
     questions: Annotated[
         int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} if not given", show_default=False)
@@ -71,7 +75,9 @@ def findings(
     seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and what is drawn")] = 0,
     max_tokens: Annotated[
         int | None,
-        typer.Option("--max-tokens", min=1, help=f"the longest answer; {EMBEDDED_TOKENS} on Countdown, else the server's limit"),
+        typer.Option(
+            "--max-tokens", min=1, help=f"the longest answer; {EMBEDDED_TOKENS} on Countdown, else the server's limit"
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"{QUICK} questions: to see that all works, not to decide anything")
@@ -81,10 +87,13 @@ def findings(
         "forkpoint-findings"
     ),
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it")
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it"),
     ] = None,
     api_key: ApiKey = "none",
-    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the server is given up")] = RETRIES,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="of one question, before the server is given up")
+    ] = RETRIES,
 ) -> None:
     """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
 
@@ -105,7 +114,15 @@ def findings(
         command = _command(names or [], server, model, data, score_by, extract, count, samples, seed, max_tokens, quick)
         asker = Asker(server, model, api_key=api_key, at_once=concurrency, retries=retries)
         report = asyncio.run(
-            _retest(chosen, setting, asker, concurrency, {"server": asker.url, "model": model, **configuration}, command, out)
+            _retest(
+                chosen,
+                setting,
+                asker,
+                concurrency,
+                {"server": asker.url, "model": model, **configuration},
+                command,
+                out,
+            )
         )
         if markdown is not None:
             report.write_markdown(markdown)
@@ -120,7 +137,9 @@ def findings(
         raise fail("findings", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail(
-            "findings", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
+            "findings",
+            f"stopped; the answers so far are in {out}, and the same command goes on from there",
+            INTERRUPTED,
         ) from None
 
 
@@ -161,19 +180,30 @@ async def _retest(
     from forkpoint_clients.findings.run import retest
 
     console, begun = Console(), time.monotonic()
-    lasting = {name: configuration[name] for name in ("server", "model", "data", "digest", "seed", "max_tokens", "extract")}
+    lasting = {
+        name: configuration[name] for name in ("server", "model", "data", "digest", "seed", "max_tokens", "extract")
+    }
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
         await asker.get("/models")
         if await asker.is_forkpoint():
-            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))["fork_threshold"]
-        with Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal, Progress(*columns, console=console) as progress:
+            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))[
+                "fork_threshold"
+            ]
+        with (
+            Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal,
+            Progress(*columns, console=console) as progress,
+        ):
             task = progress.add_task("asking", total=None)
             lab = Lab(setting, asker, journal, concurrency)
-            lab.told = lambda what, done, total: progress.update(task, description=what[:60], completed=done, total=total)
+            lab.told = lambda what, done, total: progress.update(
+                task, description=what[:60], completed=done, total=total
+            )
 
             def told(one: Retested) -> None:
-                console.print(f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False)
+                console.print(
+                    f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False
+                )
 
             tested = await retest(chosen, lab, lambda _: None, told)
     seconds = time.monotonic() - begun

@@ -14,7 +14,7 @@ import yaml
 from forkpoint_clients.client import Forkpoint
 from forkpoint_clients.evaluate.asker import told
 from forkpoint_policies.catalog import Named, library
-from forkpoint_policies.spec import SCHEMA, PolicyError, parse_policy
+from forkpoint_policies.spec import SCHEMA, InputError, parse_policy
 
 from .options import ApiKey, MaybeServer
 from .running import app, fail, or_list, run_app
@@ -43,7 +43,7 @@ def show(name: str, server: MaybeServer = None, api_key: ApiKey = "none") -> Non
     with _errors():
         known = {policy["name"]: policy for policy in _known(server, api_key)}
         if name not in known:
-            raise PolicyError("NAME", f"there is no policy {name!r}; there are {', '.join(known)}")
+            raise InputError("NAME", f"there is no policy {name!r}; there are {', '.join(known)}")
         _print(known[name])
 
 
@@ -54,7 +54,7 @@ def validate(file: Path, server: MaybeServer = None, api_key: ApiKey = "none") -
         try:
             data = yaml.safe_load(file.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise PolicyError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+            raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
         policy = parse_policy(data, f"{file}: policy")
         if server is None:
             _print({"valid": True, **Named(policy).described()})
@@ -71,7 +71,9 @@ def schema() -> None:
 def _known(server: str | None, api_key: str) -> list[dict[str, Any]]:
     if server is None:
         return [named.described() for named in library()]
-    return [policy.to_dict(exclude_unset=False) for policy in Forkpoint(base_url=server, api_key=api_key).policies.list()]
+    return [
+        policy.to_dict(exclude_unset=False) for policy in Forkpoint(base_url=server, api_key=api_key).policies.list()
+    ]
 
 
 def _print(value: object) -> None:
@@ -84,5 +86,5 @@ def _errors() -> Iterator[None]:
         yield
     except openai.OpenAIError as error:
         raise fail(NAME, told(error)) from None
-    except PolicyError as error:
+    except InputError as error:
         raise fail(NAME, error) from None

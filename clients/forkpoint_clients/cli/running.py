@@ -21,7 +21,11 @@ def run_app(app: typer.Typer, name: str, arguments: list[str]) -> int:
 
 def or_list(arguments: list[str]) -> list[str]:
     """With `list` where no subcommand is named."""
-    return arguments if arguments and (not arguments[0].startswith("-") or arguments[0] == "--help") else ["list", *arguments]
+    return (
+        arguments
+        if arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
+        else ["list", *arguments]
+    )
 
 
 def app(text: str, **options: Any) -> typer.Typer:

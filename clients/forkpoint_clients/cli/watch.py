@@ -34,7 +34,9 @@ def watch(
     server: Server = DEFAULT_URL,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 1.0,
     over: Annotated[float, typer.Option(min=0.1, help="rates and means are over so many seconds")] = 30.0,
-    once: Annotated[bool, typer.Option("--once", help="print one view, of the time between two looks, and end")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="print one view, of the time between two looks, and end")
+    ] = False,
     api_key: ApiKey = "none",
 ) -> None:
     """Follow a server by its /metrics page, until Ctrl-C."""

@@ -145,7 +145,9 @@ class Asker:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.client.close()
 
     async def ask(self, question: Question, sampling: Sampling) -> Answer:
@@ -222,7 +224,9 @@ class Asker:
     def reason(self, error: openai.APIError) -> str:
         """What the server has against this one question. Raises ServerLostError and ServerRefusesError where it is not that."""
         if isinstance(error, openai.APIConnectionError) or _passing(error):
-            raise ServerLostError(f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {told(error)}") from None
+            raise ServerLostError(
+                f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {told(error)}"
+            ) from None
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError):
             raise ServerRefusesError(f"{self.url}: {told(error)}") from None
         return told(error)

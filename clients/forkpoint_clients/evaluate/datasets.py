@@ -69,7 +69,9 @@ def _countdown(difficulty: str, count: int, seed: int) -> list[Item]:
                 return puzzles(one, count, seed)
             except ValueError as error:
                 raise DataError(str(error)) from None
-    raise DataError(f"there is no generator {COUNTDOWN}{difficulty}; there are {', '.join(COUNTDOWN + one for one in known)}")
+    raise DataError(
+        f"there is no generator {COUNTDOWN}{difficulty}; there are {', '.join(COUNTDOWN + one for one in known)}"
+    )
 
 
 def _lines(file: Path) -> list[Item]:
@@ -87,7 +89,9 @@ def _lines(file: Path) -> list[Item]:
                 raise DataError(f"{where}: the id {item.id!r} is taken by line {first[item.id]}; ids must differ")
             found[item.id], first[item.id] = item, number
     if not found:
-        raise DataError(f"{file} has no questions; a line is an object such as " + '{"question": "2 + 2?", "answer": "4"}')
+        raise DataError(
+            f"{file} has no questions; a line is an object such as " + '{"question": "2 + 2?", "answer": "4"}'
+        )
     return list(found.values())
 
 
@@ -99,7 +103,9 @@ def _item(line: str, number: int, where: str) -> Item:
     if not isinstance(data, dict):
         raise DataError(f"{where}: must be an object with `question` or `messages`, not {_kind(data)}")
     if ("question" in data) == ("messages" in data):
-        raise DataError(f"{where}: needs one of `question` and `messages`, and has {'both' if 'question' in data else 'neither'}")
+        raise DataError(
+            f"{where}: needs one of `question` and `messages`, and has {'both' if 'question' in data else 'neither'}"
+        )
     given = data.get("id", f"line-{number}")
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise DataError(f"{where}: `id` must be a text or a whole number, not {_kind(given)}")
@@ -116,7 +122,9 @@ def _messages(data: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], .
         raise DataError(f"{where}: `messages` must be a list of messages, not {_kind(messages)}")
     for place, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise DataError(f"{where}: `messages[{place}]` must be an object with `role` and `content`, not {_kind(message)}")
+            raise DataError(
+                f"{where}: `messages[{place}]` must be an object with `role` and `content`, not {_kind(message)}"
+            )
     return tuple(messages)
 
 

@@ -104,7 +104,9 @@ def _regex(name: str) -> Scorer:
     except re.error as error:
         raise ValueError(f"{name}: is no regular expression: {error}") from None
     if pattern.groups > 1:
-        raise ValueError(f"{name}: has {pattern.groups} groups; one tells what to compare, so write the others as (?:…)")
+        raise ValueError(
+            f"{name}: has {pattern.groups} groups; one tells what to compare, so write the others as (?:…)"
+        )
     if not pattern.groups:
         return Scorer(name, lambda _, text: float(bool(pattern.search(text))), needs_answer=False)
     plain = extractor("text")

@@ -21,7 +21,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05
 DRAWS = 2000
-MOST_CAPS = 256
+MAX_CAPS = 256
 ROUNDING = 1e-9
 """Means that differ by less, relative to the largest value, are the same: more is left of additions in another order."""
 
@@ -105,7 +105,11 @@ def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) ->
     if count < 2:
         return plain
     spread = plain.value * (1 - plain.value)
-    worth = min(float(len(np.asarray(correct))), spread / plain.error**2) if plain.error > 0 and spread > 0 else float(count)
+    worth = (
+        min(float(len(np.asarray(correct))), spread / plain.error**2)
+        if plain.error > 0 and spread > 0
+        else float(count)
+    )
     worth *= (distributions.norm.ppf(alpha / 2) / distributions.t.ppf(alpha / 2, count - 1)) ** 2
     low, high = wilson(plain.value * worth, worth, alpha)
     return Estimate(plain.value, low, high, plain.error, plain.p)
@@ -125,7 +129,9 @@ def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[list[bool], list[flo
     return rejected.tolist(), corrected.tolist()
 
 
-def clusters_needed(seen: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8) -> int | None:
+def clusters_needed(
+    seen: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8
+) -> int | None:
     """How many clusters like those that were seen it takes to tell `effect` from zero; None where their spread is not known."""
     if not seen.error > 0 or effect == 0:
         return None
@@ -155,7 +161,9 @@ class EqualMean:
     difference: Estimate
 
 
-def at_equal_mean(own: Lengths, other: Lengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS) -> EqualMean:
+def at_equal_mean(
+    own: Lengths, other: Lengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS
+) -> EqualMean:
     """Compare at the smaller of both mean lengths; between two caps in proportion. The bootstrap finds the caps anew."""
     _, groups = np.unique(np.asarray(clusters), return_inverse=True)
     count = int(groups.max()) + 1
@@ -185,8 +193,8 @@ def of_draws(value: float, drawn: Floats, clusters: int, alpha: float = ALPHA) -
 def _caps(tokens: Floats) -> Floats:
     """Where scores and mean lengths change, or a grid of quantiles where these are too many; [caps], from 0."""
     found = np.unique(tokens)
-    if len(found) > MOST_CAPS:
-        found = np.unique(np.quantile(tokens, np.linspace(0, 1, MOST_CAPS)))
+    if len(found) > MAX_CAPS:
+        found = np.unique(np.quantile(tokens, np.linspace(0, 1, MAX_CAPS)))
     return np.concatenate([[0.0], found])
 
 
@@ -204,6 +212,7 @@ def _matched(weights: Floats, sums: Sequence[tuple[Floats, Floats]], sizes: Floa
     curves = [(weights @ tokens / answers, weights @ scores / answers) for tokens, scores in sums]
     common = np.minimum(curves[0][0][:, -1], curves[1][0][:, -1])
     found = [
-        np.array([np.interp(at, lengths, scores) for at, lengths, scores in zip(common, *curve, strict=True)]) for curve in curves
+        np.array([np.interp(at, lengths, scores) for at, lengths, scores in zip(common, *curve, strict=True)])
+        for curve in curves
     ]
     return common, found[0], found[1]

@@ -91,7 +91,9 @@ class Lab:
     cost: Cost = field(default_factory=Cost)
     _valid: set[str] = field(default_factory=set)
 
-    async def ask(self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None) -> dict[str, Answers]:
+    async def ask(
+        self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None
+    ) -> dict[str, Answers]:
         """Answers by the arm's name, all arms with the same questions and seeds, in turns.
 
         Raises CannotError where the server does not take a policy, JournalError where what is kept was answered under another, and
@@ -104,7 +106,9 @@ class Lab:
         wanted = {Unit(item.id, sample, arm.key): arm for arm in arms for item in items for sample in range(samples)}
         order = sorted((unit for unit in wanted if unit not in self.journal.answers), key=str)
         random.Random(self.setting.seed).shuffle(order)
-        order.sort(key=lambda unit: (unit.sample, unit.question))  # the arms of a question next to each other, in random order
+        order.sort(
+            key=lambda unit: (unit.sample, unit.question)
+        )  # the arms of a question next to each other, in random order
         names = ", ".join(arm.name for arm in arms)
         left, done = iter(order), 0
 
@@ -125,7 +129,9 @@ class Lab:
             for arm in arms
         }
 
-    async def verify(self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, Trace]) -> dict[str, list[dict[str, Any]]]:
+    async def verify(
+        self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, Trace]
+    ) -> dict[str, list[dict[str, Any]]]:
         """What `POST /v1/forks` says of these positions of each question's text: question -> one object a position.
 
         Raises CannotError where the server has no such route or refuses a text, and ServerLostError.
@@ -146,7 +152,10 @@ class Lab:
                 self.told("verifying positions", done, len(positions))
 
         await self._side_by_side(work(left) for _ in range(3))
-        return {question: list((self.journal.answers[unit].forkpoint or {})["positions"]) for question, unit in units.items()}
+        return {
+            question: list((self.journal.answers[unit].forkpoint or {})["positions"])
+            for question, unit in units.items()
+        }
 
     async def _verified(self, item: Item, text: Trace, positions: Sequence[int]) -> Answer:
         body = {

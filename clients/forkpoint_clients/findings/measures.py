@@ -55,7 +55,9 @@ def paired(one: Answers, other: Answers, read: Read = score, alpha: float = ALPH
             found[key] = mine - theirs
     if not found:
         return NOTHING
-    return stats.mean(list(found.values()), [question for question, _ in found], alpha, bound=1.0 if read is score else None)
+    return stats.mean(
+        list(found.values()), [question for question, _ in found], alpha, bound=1.0 if read is score else None
+    )
 
 
 def clustered(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
@@ -78,7 +80,9 @@ def bootstrapped(
     value = compute(np.ones(questions))
     if questions < 2:
         return Estimate(value)
-    drawn = np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), draws).astype(np.float64)
+    drawn = (
+        np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), draws).astype(np.float64)
+    )
     found = np.array([compute(weights) for weights in drawn])
     found = found[np.isfinite(found)]
     if len(found) < 0.95 * draws or not math.isfinite(value):

@@ -64,8 +64,13 @@ def curves(
                 drawn.plot(at, value, LINES[number % len(LINES)], color=colour, label=label)
                 drawn.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
             else:
-                spread = [[v - b for v, b in zip(value, low, strict=True)], [t - v for v, t in zip(value, high, strict=True)]]
-                drawn.errorbar(at, value, yerr=spread, fmt=MARKS[number % len(MARKS)], color=colour, capsize=3, label=label)
+                spread = [
+                    [v - b for v, b in zip(value, low, strict=True)],
+                    [t - v for v, t in zip(value, high, strict=True)],
+                ]
+                drawn.errorbar(
+                    at, value, yerr=spread, fmt=MARKS[number % len(MARKS)], color=colour, capsize=3, label=label
+                )
         to_svg(drawn, across, up, from_zero, len(marks) > 1)
     return Plot(name, caption, svg(figure, name))
 
@@ -83,7 +88,9 @@ def histogram(name: str, caption: str, values: Floats, edges: Floats, across: st
     return Plot(name, caption, svg(figure, name))
 
 
-def law(name: str, caption: str, marks: Sequence[tuple[float, Estimate]], at: Floats, fitted: Floats, across: str) -> Plot:
+def law(
+    name: str, caption: str, marks: Sequence[tuple[float, Estimate]], at: Floats, fitted: Floats, across: str
+) -> Plot:
     """Shares with intervals, and a fitted curve through them."""
     figure, drawn = axes()
     with mpl.rc_context(STYLE):

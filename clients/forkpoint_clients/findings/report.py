@@ -149,9 +149,14 @@ def _json(one: Retested) -> dict[str, Any]:
             }
             for claim in result.claims
         ]  # fmt: skip
-        told["figures"] = [{"what": figure.what, **vars(figure.estimate), "form": figure.form} for figure in result.figures]
+        told["figures"] = [
+            {"what": figure.what, **vars(figure.estimate), "form": figure.form} for figure in result.figures
+        ]
         told["tables"] = [{"title": table.title, "header": table.header, "rows": table.rows} for table in result.tables]
-        told["notes"], told["plots"] = result.notes, [{"name": plot.name, "caption": plot.caption} for plot in result.plots]
+        told["notes"], told["plots"] = (
+            result.notes,
+            [{"name": plot.name, "caption": plot.caption} for plot in result.plots],
+        )
     return told
 
 

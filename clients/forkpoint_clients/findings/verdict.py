@@ -11,7 +11,7 @@ from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.stats import Estimate
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
-FEWEST_QUESTIONS = 10
+MIN_QUESTIONS = 10
 """Fewer decide nothing: what intervals assume of many clusters does not hold of so few."""
 
 Form = Literal["percent", "points", "count", "change", "nats", "number"]
@@ -54,8 +54,8 @@ class Part:
         An interval without a width tells that nothing varied among few questions, and decides nothing.
         """
         one = self.estimate
-        if self.questions < FEWEST_QUESTIONS:
-            return self._undecided(max(FEWEST_QUESTIONS, self._needed() or 0))
+        if self.questions < MIN_QUESTIONS:
+            return self._undecided(max(MIN_QUESTIONS, self._needed() or 0))
         if math.isnan(one.low) or math.isnan(one.high) or one.high - one.low <= stats.ROUNDING:
             return Verdict("undecided")
         if one.low > self.bound:
@@ -70,7 +70,11 @@ class Part:
 
     def _needed(self) -> int | None:
         one = self.estimate
-        return stats.clusters_needed(one, self.questions, one.value - self.bound, self.alpha) if math.isfinite(one.value) else None
+        return (
+            stats.clusters_needed(one, self.questions, one.value - self.bound, self.alpha)
+            if math.isfinite(one.value)
+            else None
+        )
 
 
 @dataclass(frozen=True)

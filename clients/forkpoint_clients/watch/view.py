@@ -18,7 +18,7 @@ BARS = "▁▂▃▄▅▆▇█"
 ROLES = ("planning", "execution")
 ENTROPY = "forkpoint_token_entropy_nats"
 TOKENS = "forkpoint_tokens_total"
-MOST_ROWS = 12
+MAX_ROWS = 12
 """Of a table, so that a screen holds all of them; those with the most tokens or requests come first."""
 
 
@@ -50,13 +50,19 @@ def _summary(window: Window, change: Change, server: str) -> Panel:
         f"{change.rate('forkpoint_requests_total'):.1f} choices/s",
         f"{change.is_now('vllm:num_requests_running'):.0f} running, {change.is_now('vllm:num_requests_waiting'):.0f} waiting",
     )
-    grid.add_row("forks", f"{planning:.0f} /s", f"of {planning + execution:.0f} tokens/s observed ({_share(planning, execution)})")
+    grid.add_row(
+        "forks",
+        f"{planning:.0f} /s",
+        f"of {planning + execution:.0f} tokens/s observed ({_share(planning, execution)})",
+    )
     for role in ROLES:
         along = window.along(lambda one, role=role: one.mean(ENTROPY, role=role))  # type: ignore[misc]
         grid.add_row(f"entropy, {role}", f"{plain(change.mean(ENTROPY, role=role), 3)} nats", sparkline(along))
     grid.add_row("kernel", UNKNOWN if step is None else f"{1000 * step:.2f} ms a step", _lost(change))
     title = f"{server}  forkpoint {forkpoint}, vLLM {vllm}"
-    return Panel(grid, title=Text(title), subtitle=f"over {change.seconds:.0f} s", title_align="left", subtitle_align="right")
+    return Panel(
+        grid, title=Text(title), subtitle=f"over {change.seconds:.0f} s", title_align="left", subtitle_align="right"
+    )
 
 
 def _lost(change: Change) -> Text:
@@ -70,12 +76,16 @@ def _policies(change: Change) -> Table:
         "connec-\ntors/1k", "reason-\ning",
     )  # fmt: skip
     named = set(change.values("forkpoint_requests_total", "policy")) | set(change.values(TOKENS, "policy"))
-    for policy in sorted(named, key=lambda one: -change.is_now("forkpoint_requests_total", policy=one))[:MOST_ROWS]:
+    for policy in sorted(named, key=lambda one: -change.is_now("forkpoint_requests_total", policy=one))[:MAX_ROWS]:
         planning, execution = (change.rate(TOKENS, policy=policy, role=role) for role in ROLES)
         thousands = change.counted(TOKENS, policy=policy) / 1000
         per = (
             change.counted(name, policy=policy) / thousands if thousands else None
-            for name in ("forkpoint_interventions_total", "forkpoint_intervention_effect_total", "forkpoint_connectors_total")
+            for name in (
+                "forkpoint_interventions_total",
+                "forkpoint_intervention_effect_total",
+                "forkpoint_connectors_total",
+            )
         )
         table.add_row(
             Text(policy),
@@ -92,7 +102,7 @@ def _policies(change: Change) -> Table:
 def _branches(change: Change) -> Table:
     outcomes = change.values("forkpoint_branches_total", "outcome")
     table = _table("branching policy", "branches\n/s", "tokens\nshared /s", *(f"{one}\nso far" for one in outcomes))
-    for policy in change.values("forkpoint_branches_total", "policy")[:MOST_ROWS]:
+    for policy in change.values("forkpoint_branches_total", "policy")[:MAX_ROWS]:
         table.add_row(
             Text(policy),
             f"{change.rate('forkpoint_branches_total', policy=policy):.1f}",
@@ -105,12 +115,14 @@ def _branches(change: Change) -> Table:
 def _arms(change: Change) -> Table:
     table = _table("experiment", "arm", "requests\n/s", "requests\nso far", "outcomes posted here,\nmean (number)")
     requests, outcomes = "forkpoint_experiment_requests_total", "forkpoint_experiment_outcome"
-    for experiment in change.values(requests, "experiment")[:MOST_ROWS]:
+    for experiment in change.values(requests, "experiment")[:MAX_ROWS]:
         for arm in change.values(requests, "arm", experiment=experiment):
             here = {"experiment": experiment, "arm": arm}
             told = []
             for metric in change.values(f"{outcomes}_count", "metric", **here):
-                number, total = (change.is_now(f"{outcomes}_{part}", metric=metric, **here) for part in ("count", "sum"))
+                number, total = (
+                    change.is_now(f"{outcomes}_{part}", metric=metric, **here) for part in ("count", "sum")
+                )
                 told.append(f"{metric} {plain(total / number if number else None, 3)} ({number:.0f})")
             table.add_row(
                 Text(experiment), Text(arm), f"{change.rate(requests, **here):.1f}", f"{change.is_now(requests, **here):.0f}",
@@ -125,7 +137,9 @@ def sparkline(values: Sequence[float | None]) -> str:
     if not known:
         return ""
     low, span = min(known), max(known) - min(known)
-    return "".join(" " if one is None else BARS[round((len(BARS) - 1) * (one - low) / span) if span else 0] for one in values)
+    return "".join(
+        " " if one is None else BARS[round((len(BARS) - 1) * (one - low) / span) if span else 0] for one in values
+    )
 
 
 def _share(planning: float, execution: float) -> str:

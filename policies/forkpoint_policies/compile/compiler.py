@@ -1,4 +1,4 @@
-"""Policy + served model -> Program: words to token ids, names to numbers. Raises PolicyError for what the model cannot express."""
+"""Policy + served model -> Program: words to token ids, names to numbers. Raises InputError for what the model cannot express."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from forkpoint_policies.placebo import Draw, follows_signals, kinds_of
+from forkpoint_policies.placebo import PlaceboSampler, follows_signals, kinds_of
 from forkpoint_policies.spec import (
     Control,
     EndReasoning,
     EntropyTemperature,
     Force,
     Growing,
+    InputError,
     Policy,
-    PolicyError,
     Previous,
     Probe,
     Resume,
@@ -48,11 +48,11 @@ from .program import (
     TokenSet,
 )
 from .vocabulary import Vocabulary
-from .word_automaton import ANY_STATE, FREE, Automaton, Completion, UnfollowableError, build_automaton
+from .word_automaton import ANY_STATE, FREE, Automaton, AutomatonSizeError, Completion, build_automaton
 
-MOST_WORDS = 512
-MOST_FORCED = 64
-MOST_ENTRIES = 4096
+MAX_WORDS = 512
+MAX_FORCED = 64
+MAX_ENTRIES = 4096
 """Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule."""
 
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
@@ -60,7 +60,7 @@ _CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "t
 
 
 @dataclass(frozen=True)
-class Target:
+class ServedModel:
     """What a policy is compiled for: the served model's vocabulary, its markers, and its fork threshold in nats.
 
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty when it was not
@@ -82,7 +82,7 @@ class Target:
         for word in {word for words in FAMILIES.values() for word in words}:
             try:
                 found.update(token for _, token in build_automaton((word,), self.vocabulary).completions[word])
-            except PolicyError:
+            except InputError:
                 continue  # a word that this tokenizer cannot write is no connector of its model
         return frozenset(found)
 
@@ -96,9 +96,9 @@ class Compiled:
 
     program: Program
     warnings: tuple[str, ...]
-    draws: tuple[Draw, ...] = ()
+    draws: tuple[PlaceboSampler, ...] = ()
     written: tuple[int, ...] = ()
-    written_instead: Draw | None = None
+    written_instead: PlaceboSampler | None = None
 
     def drawn(self, seed: int) -> dict[int, list[int]]:
         """The tokens that stand in for those of a rule (by its index in the program) in a request with this seed."""
@@ -109,8 +109,8 @@ class Compiled:
         return list(self.written) if self.written_instead is None else self.written_instead.tokens(seed)
 
 
-def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Compiled:
-    """Turn a policy into a program. Raises PolicyError where the served model cannot express it."""
+def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> Compiled:
+    """Turn a policy into a program. Raises InputError where the served model cannot express it."""
     build = _Build(target, _automaton(policy, target.vocabulary, path))
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     _check_contradictions(policy, rules, path)
@@ -120,7 +120,9 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
             "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so all "
             "generated text counts as reasoning"
         )
-    ordered = sorted(rules, key=lambda rule: _ORDER.get(Action(rule.action), 0))  # stable: among equals, the policy's order
+    ordered = sorted(
+        rules, key=lambda rule: _ORDER.get(Action(rule.action), 0)
+    )  # stable: among equals, the policy's order
     place = {rule.number: index for index, rule in enumerate(ordered)}
     automaton = build.automaton
     program = Program(
@@ -130,7 +132,9 @@ def compile_policy(policy: Policy, target: Target, path: str = "policy") -> Comp
         reasoning_end=target.reasoning_end,
         moves=[(state, token, after) for (state, token), after in automaton.moves.items()],
         tails=list(automaton.tails.items()),
-        word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes() if automaton.states else b"",
+        word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes()
+        if automaton.states
+        else b"",
     )
     draws = tuple(replace(draw, rule=place[draw.rule]) for draw in build.draws)
     return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws, tuple(build.written), build.written_instead)
@@ -152,7 +156,9 @@ def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
     found: list[tuple[str, Tokens | When]] = [("when", _with_families(like.when))]
     if like.when.previous is not None:
         found.append(("when.previous", like.when.previous))
-    found += [(f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(like.do, name)) is not None]
+    found += [
+        (f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(like.do, name)) is not None
+    ]
     for name in ("force", "end_reasoning", "stop"):
         part = getattr(like.do, name)
         if part is not None and isinstance(part.instead_of, Tokens):
@@ -171,26 +177,28 @@ def _automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
     named = [tokens for rule in policy.rules for _, tokens in _named(rule)]
     words = sorted({word for tokens in named for word in named_words(tokens)})
     endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
-    if len(words) + len(endings) > MOST_WORDS:
-        raise PolicyError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MOST_WORDS} at most")
+    if len(words) + len(endings) > MAX_WORDS:
+        raise InputError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MAX_WORDS} at most")
     if not words and not endings:
         return Automaton(0, {}, {}, {})
     try:
         return build_automaton(words, vocabulary, endings=endings)
-    except UnfollowableError as error:
-        raise PolicyError(_field_of(error, policy, path), error.message) from None
-    except PolicyError as error:
-        parts = [(n, part) for n, rule in enumerate(policy.rules) for part, tokens in _named(rule) if _names_words(tokens)]
+    except AutomatonSizeError as error:
+        raise InputError(_field_of(error, policy, path), error.message) from None
+    except InputError as error:
+        parts = [
+            (n, part) for n, rule in enumerate(policy.rules) for part, tokens in _named(rule) if _names_words(tokens)
+        ]
         if len(parts) == 1:
-            raise PolicyError(f"{path}.rules[{parts[0][0]}].{parts[0][1]}.words", error.message) from None
-        raise PolicyError(f"{path}.rules", f"their words together {error.message}") from None
+            raise InputError(f"{path}.rules[{parts[0][0]}].{parts[0][1]}.words", error.message) from None
+        raise InputError(f"{path}.rules", f"their words together {error.message}") from None
 
 
 def _names_words(tokens: Tokens | When) -> bool:
     return bool(tokens.words or tokens.connectors or (isinstance(tokens, Previous) and tokens.endings))
 
 
-def _field_of(error: UnfollowableError, policy: Policy, path: str) -> str:
+def _field_of(error: AutomatonSizeError, policy: Policy, path: str) -> str:
     """Where in a policy the word stands that cannot be followed."""
     for number, rule in enumerate(policy.rules):
         for part, tokens in _named(rule):
@@ -212,7 +220,7 @@ def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) 
             same = policy.rules[masking.number].when == policy.rules[raising.number].when
             banned = set(zip(masking.target.tokens, masking.target.states, strict=True))
             if same and banned >= set(zip(raising.target.tokens, raising.target.states, strict=True)):
-                raise PolicyError(
+                raise InputError(
                     f"{path}.rules[{raising.number}].do.amplify",
                     f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be drawn",
                 )
@@ -225,21 +233,22 @@ def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
         for token in rule.target.tokens if rule.instead else ():
             other = standing.setdefault(token, rule.number)
             if other != rule.number:
-                raise PolicyError(
-                    f"{path}.rules[{rule.number}].do", f"stands in for tokens for which rules[{other}] stands in; name each once"
+                raise InputError(
+                    f"{path}.rules[{rule.number}].do",
+                    f"stands in for tokens for which rules[{other}] stands in; name each once",
                 )
 
 
 class _Build:
     """One compilation: what it compiles for, and what it gathers on the way."""
 
-    def __init__(self, target: Target, automaton: Automaton) -> None:
+    def __init__(self, target: ServedModel, automaton: Automaton) -> None:
         self.target = target
         self.automaton = automaton
         self.warnings: list[str] = []
-        self.draws: list[Draw] = []
+        self.draws: list[PlaceboSampler] = []
         self.written: list[int] = []
-        self.written_instead: Draw | None = None
+        self.written_instead: PlaceboSampler | None = None
 
     def rule(self, rule: Rule, number: int, path: str) -> CompiledRule:
         if rule.do.control is not None:
@@ -258,7 +267,9 @@ class _Build:
             "low": low,
             "high": high,
             "probability": _curve(when.probability),
-            "mass": self._words(when, f"{path}.when.words") if when.connector_probability_above is not None else TokenSet(),
+            "mass": self._words(when, f"{path}.when.words")
+            if when.connector_probability_above is not None
+            else TokenSet(),
             "since": self._words(when, f"{path}.when.words") if when.since_connector_below is not None else TokenSet(),
             "since_below": when.since_connector_below or UNLIMITED,
             "previous": previous,
@@ -276,11 +287,22 @@ class _Build:
         do = rule.do
         if do.suppress is not None:
             action = Action.MASK if do.suppress.bias is None else Action.BIAS
-            return {"action": action, "strength": _curve(do.suppress.bias or 0.0), "target": self._tokens(do.suppress, field)}
+            return {
+                "action": action,
+                "strength": _curve(do.suppress.bias or 0.0),
+                "target": self._tokens(do.suppress, field),
+            }
         if do.amplify is not None:
-            return {"action": Action.BIAS, "strength": _curve(do.amplify.bias), "target": self._raised(do.amplify, field)}
+            return {
+                "action": Action.BIAS,
+                "strength": _curve(do.amplify.bias),
+                "target": self._raised(do.amplify, field),
+            }
         if do.temperature is not None:
-            return {"action": Action.TEMPERATURE if do.temperature != 0 else Action.LIKELIEST, "strength": _curve(do.temperature)}
+            return {
+                "action": Action.TEMPERATURE if do.temperature != 0 else Action.LIKELIEST,
+                "strength": _curve(do.temperature),
+            }
         if do.truncate is not None:
             return {"action": _CUTS[do.truncate.kind], "strength": _curve(self._cut(do.truncate, field))}
         if do.observe is not None:
@@ -289,7 +311,11 @@ class _Build:
             self.written = self._written(do.growing, field)
             nowhere = {"at_most": 0} if isinstance(do.growing, Sample | Resume) else {}
             return {"action": Action.GROW, "strength": _curve(0.0), **nowhere}
-        return {"action": Action.FORCE, "strength": _curve(0.0), **self._forced(do.force or do.end_reasoning or do.stop, field)}
+        return {
+            "action": Action.FORCE,
+            "strength": _curve(0.0),
+            **self._forced(do.force or do.end_reasoning or do.stop, field),
+        }
 
     def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
         assert action is not None
@@ -298,7 +324,7 @@ class _Build:
         elif isinstance(action, Stop):
             text = [self.target.stop]
             if self.target.stop == NO_TOKEN:
-                raise PolicyError(field, "cannot be done: the served model has no token that ends its text")
+                raise InputError(field, "cannot be done: the served model has no token that ends its text")
         else:
             text = self._text(action.text, f"{field}.text")
         if action.instead_of is None:
@@ -316,31 +342,38 @@ class _Build:
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
                     "text that asks for the result is surer"
                 )
-            return [self._need_reasoning_end(field), *(self._text(growing.text, f"{field}.text") if growing.text else [])]
+            return [
+                self._need_reasoning_end(field),
+                *(self._text(growing.text, f"{field}.text") if growing.text else []),
+            ]
         return self._text(growing.text, f"{field}.text") if isinstance(growing, Resume) else []
 
     def _text(self, text: str, field: str) -> list[int]:
         encode = self.target.encode
         if encode is None:
-            raise PolicyError(field, "cannot be written: the served model has no tokenizer")
+            raise InputError(field, "cannot be written: the served model has no tokenizer")
         tokens = encode(text)
         written = b"".join(self.target.vocabulary.tokens[token] for token in tokens)
         if written != text.encode(errors="replace"):
             came = written.decode(errors="replace")
-            raise PolicyError(field, f"{text!r} does not come back from the served model's tokenizer; it comes back as {came!r}")
-        if len(tokens) > MOST_FORCED:
-            raise PolicyError(field, f"is {len(tokens)} tokens for the served model; {MOST_FORCED} at most")
+            raise InputError(
+                field, f"{text!r} does not come back from the served model's tokenizer; it comes back as {came!r}"
+            )
+        if len(tokens) > MAX_FORCED:
+            raise InputError(field, f"is {len(tokens)} tokens for the served model; {MAX_FORCED} at most")
         return tokens
 
     def _cut(self, truncate: Truncate, field: str) -> float:
         size = float(getattr(truncate, truncate.kind))
         if truncate.kind == "top_k" and size > self.target.vocabulary.size:
-            raise PolicyError(f"{field}.top_k", f"is more than the {self.target.vocabulary.size} tokens of the served model")
+            raise InputError(
+                f"{field}.top_k", f"is more than the {self.target.vocabulary.size} tokens of the served model"
+            )
         return size
 
     def _need_reasoning_end(self, field: str) -> int:
         if self.target.reasoning_end == NO_TOKEN:
-            raise PolicyError(
+            raise InputError(
                 field,
                 "needs to know the token that ends the reasoning: start the server with a --reasoning-parser whose markers are "
                 "single tokens",
@@ -364,7 +397,9 @@ class _Build:
                 high[signal] = self.target.fork_threshold if below == "fork" else float(below)
             if low[signal] >= high[signal]:
                 name = signal.name.lower()
-                raise PolicyError(path, f"no position has {name}_above {low[signal]:g} and {name}_below {high[signal]:g}")
+                raise InputError(
+                    path, f"no position has {name}_above {low[signal]:g} and {name}_below {high[signal]:g}"
+                )
         if when.end_of_reasoning_within is not None:  # this bound includes its end
             high[Signal.END_MARGIN] = float(np.nextafter(np.float32(when.end_of_reasoning_within), np.float32(np.inf)))
         return low, high
@@ -389,19 +424,23 @@ class _Build:
                 continue
             if reached := self.automaton.longest_beginning(word):
                 entries.update(reached)
-                self.warnings.append(f"{field}: {word!r} is several tokens for this model; the tokens that begin it are raised too")
+                self.warnings.append(
+                    f"{field}: {word!r} is several tokens for this model; the tokens that begin it are raised too"
+                )
         return _token_set(entries, field)
 
     def _control(self, control: Control, like: CompiledRule, field: str) -> CompiledRule:
         match, possible = control.match, kinds_of(control.like)
         if match not in possible:
             said = ", ".join(possible) or "nothing, as it does the same at every position"
-            raise PolicyError(field, f"a rule that does this can be matched by {said}; not by {match!r}")
+            raise InputError(field, f"a rule that does this can be matched by {said}; not by {match!r}")
         if match == "probability":
             return msgspec.structs.replace(like, control=ControlKind.PROBABILITY)
         if match == "positions":
             growing = control.like.growing
-            by_server = isinstance(growing, Probe | Sample) or (growing is not None and not follows_signals(control.like))
+            by_server = isinstance(growing, Probe | Sample) or (
+                growing is not None and not follows_signals(control.like)
+            )
             return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
         vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.GROW)
         # the tokens that are such a word by themselves: further pieces complete it only after others
@@ -418,7 +457,9 @@ class _Build:
         frequency, shares = None, None
         if match == "frequency":
             if not self.target.frequencies:
-                raise PolicyError(field, "`frequency` needs the token frequencies of the served model, which was not calibrated")
+                raise InputError(
+                    field, "`frequency` needs the token frequencies of the served model, which was not calibrated"
+                )
             excluded |= self.target.connectors
             frequency = sum(self.target.frequencies.get(token, 0.0) for token in replaced)
             pool = np.array([token for token in sorted(self.target.frequencies) if token not in excluded], np.int64)
@@ -427,8 +468,8 @@ class _Build:
             pool = np.setdiff1d(np.arange(vocabulary.size), np.array(sorted(excluded), np.int64))
         needed = len(replaced) if frequency is None else 1
         if len(pool) < needed:
-            raise PolicyError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
-        draw = Draw(like.number, len(replaced), pool, frequency, shares, text=forced)
+            raise InputError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
+        draw = PlaceboSampler(like.number, len(replaced), pool, frequency, shares, text=forced)
         if like.action == Action.GROW:
             self.written_instead = draw
             return like
@@ -450,11 +491,13 @@ def _curve(value: float | Schedule | EntropyTemperature) -> Curve:
 def _token_set(entries: Iterable[Completion], field: str) -> TokenSet:
     """Each (state, token) once; a token that belongs in every state is not listed for single states again.
 
-    Raises PolicyError when they are more than a batch has room for.
+    Raises InputError when they are more than a batch has room for.
     """
     known = set(entries)
     everywhere = {token for state, token in known if state == ANY_STATE}
     kept = sorted((s, t) for s, t in known if s == ANY_STATE or t not in everywhere)
-    if len(kept) > MOST_ENTRIES:
-        raise PolicyError(field, f"stand for {len(kept)} tokens of the served model, each in its contexts; {MOST_ENTRIES} at most")
+    if len(kept) > MAX_ENTRIES:
+        raise InputError(
+            field, f"stand for {len(kept)} tokens of the served model, each in its contexts; {MAX_ENTRIES} at most"
+        )
     return TokenSet([token for _, token in kept], [state for state, _ in kept])

@@ -163,7 +163,9 @@ class Walk:
         self._program = program
         self._moves = {(state, token): after for state, token, after in program.moves}
         self._tails = dict(program.tails)
-        self._free = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little") if program.word_free else None
+        self._free = (
+            np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little") if program.word_free else None
+        )
 
     def step(self, token: int, word_state: int, in_reasoning: bool) -> tuple[int, bool]:
         """The automaton's state, and whether the reasoning goes on, after one more token."""

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 
 
 def is_word_character(character: str) -> bool:
@@ -70,10 +70,10 @@ class Vocabulary:
         return self.specials | {token for token, written in enumerate(self.tokens) if not written}
 
     def check_ids(self, token_ids: Sequence[int], path: str) -> None:
-        """Raise PolicyError for an id that the vocabulary does not have."""
+        """Raise InputError for an id that the vocabulary does not have."""
         for index, token in enumerate(token_ids):
             if token >= self.size:
-                raise PolicyError(f"{path}[{index}]", f"there is no token {token}; ids run from 0 to {self.size - 1}")
+                raise InputError(f"{path}[{index}]", f"there is no token {token}; ids run from 0 to {self.size - 1}")
 
     @cached_property
     def index(self) -> Index:

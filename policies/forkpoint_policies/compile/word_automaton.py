@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 
 from .vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
 
 FREE, INSIDE, FIRST_PREFIX = 0, 1, 2
 ANY_STATE = -1
-MOST_STATES = 1 << 13
-MOST_ENTRIES = 1 << 17
+MAX_STATES = 1 << 13
+MAX_ENTRIES = 1 << 17
 """Of an automaton's table; every connector family takes about 3,000 with a vocabulary of 152,000 tokens."""
 
 _END = "\ud800"  # marks an ending among the words, so that one text can be both; no word can hold it
@@ -29,7 +29,7 @@ Completion = tuple[int, int]
 """(state or ANY_STATE, token): in this state, this token completes the word."""
 
 
-class UnfollowableError(PolicyError):
+class AutomatonSizeError(InputError):
     """One word, or ending, that cannot be followed through the vocabulary."""
 
     def __init__(self, field: str, message: str, written: str, ending: bool) -> None:
@@ -77,8 +77,10 @@ def spellings(word: str) -> set[bytes]:
     return {form.encode().lower() for form in (word, word.lower(), word.upper(), word.title(), word.casefold())}
 
 
-def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "words", endings: Sequence[str] = ()) -> Automaton:
-    """Follow these words and endings through a vocabulary. Raises PolicyError for one that no tokens can spell."""
+def build_automaton(
+    words: Sequence[str], vocabulary: Vocabulary, path: str = "words", endings: Sequence[str] = ()
+) -> Automaton:
+    """Follow these words and endings through a vocabulary. Raises InputError for one that no tokens can spell."""
     index = vocabulary.index
     forms: dict[bytes, list[str]] = {}
     words, endings = tuple(dict.fromkeys(words)), tuple(dict.fromkeys(endings))
@@ -86,16 +88,20 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
         ending = number >= len(words)
         if ending and is_word_character(written[0]):
             said = f"the ending {written!r} begins inside a word; an ending begins with a sign or a space"
-            raise UnfollowableError(path, said, written, ending)
+            raise AutomatonSizeError(path, said, written, ending)
         try:
             for form in spellings(written if ending else written.strip()):
                 forms.setdefault(form, []).append(_END + written if ending else written)
         except UnicodeEncodeError:
-            raise UnfollowableError(f"{path}[{number}]", f"the word {written!r} is not valid text", written, ending) from None
+            raise AutomatonSizeError(
+                f"{path}[{number}]", f"the word {written!r} is not valid text", written, ending
+            ) from None
 
-    prefixes = sorted({form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix))
-    if len(prefixes) + FIRST_PREFIX >= MOST_STATES:
-        raise PolicyError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MOST_STATES} at most")
+    prefixes = sorted(
+        {form[:length] for form in forms for length in range(1, len(form))}, key=lambda prefix: (len(prefix), prefix)
+    )
+    if len(prefixes) + FIRST_PREFIX >= MAX_STATES:
+        raise InputError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MAX_STATES} at most")
     state_of = {prefix: FIRST_PREFIX + number for number, prefix in enumerate(prefixes)}
     named_all = [*words, *(_END + ending for ending in endings)]
     found: dict[str, dict[Completion, None]] = {word: {} for word in named_all}
@@ -104,8 +110,10 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
     entries = 0
 
     def check_size() -> None:
-        if entries > MOST_ENTRIES:
-            raise PolicyError(path, f"are too many or too long: more than {MOST_ENTRIES} ways to write them with this tokenizer")
+        if entries > MAX_ENTRIES:
+            raise InputError(
+                path, f"are too many or too long: more than {MAX_ENTRIES} ways to write them with this tokenizer"
+            )
 
     anywhere = {
         form for form in forms if not is_word_character(form.decode()[0])
@@ -119,7 +127,9 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
         for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if prefix in begin_anywhere else ())):
             tails[token] = state_of[prefix]
 
-    standing: dict[bytes, list[int]] = {b"": [FREE]}  # the states in which the text may count as ending with these bytes
+    standing: dict[bytes, list[int]] = {
+        b"": [FREE]
+    }  # the states in which the text may count as ending with these bytes
     for prefix in prefixes:
         for beginning in _endings(prefix, state_of):
             standing.setdefault(beginning, []).append(state_of[prefix])
@@ -146,7 +156,7 @@ def build_automaton(words: Sequence[str], vocabulary: Vocabulary, path: str = "w
         if not any(state in reachable for state, _ in found[word]):
             ending, written = number >= len(words), word.removeprefix(_END)
             what = f"the tokenizer of the served model cannot write the {'ending' if ending else 'word'} {written!r}"
-            raise UnfollowableError(f"{path}[{number}]", what, written, ending)
+            raise AutomatonSizeError(f"{path}[{number}]", what, written, ending)
     return Automaton(
         states=FIRST_PREFIX + len(prefixes),
         completions={word: tuple(found[word]) for word in words},

@@ -146,7 +146,9 @@ def build_layout(
         rules=rules,
     )
     return Layout(
-        rows=None if [entry.row for entry in entries] == list(range(total_rows)) else tensor([entry.row for entry in entries]),
+        rows=None
+        if [entry.row for entry in entries] == list(range(total_rows))
+        else tensor([entry.row for entry in entries]),
         slot=tensor([entry.slot for entry in entries]),
         seed=whole.seed,
         begun=tensor([entry.begun for entry in entries]) if any(entry.begun for entry in entries) else None,
@@ -188,7 +190,9 @@ def _turns(whole: Turn, entries: Sequence[Entry]) -> tuple[Turn, ...]:
         return (whole,)
     turns = []
     for offset in offsets:
-        rows = torch.tensor([row for row, entry in enumerate(entries) if entry.offset == offset], device=whole.begin.device)
+        rows = torch.tensor(
+            [row for row, entry in enumerate(entries) if entry.offset == offset], device=whole.begin.device
+        )
         parts = {one.name: getattr(whole, one.name) for one in fields(Turn)}
         taken = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
         turns.append(replace(whole, offset=offset, rows=rows, rules=whole.rules.rows(rows), **taken))
@@ -219,14 +223,18 @@ def _widened(values: Tensor, width: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[2]), value=fill)
 
 
-def _stages(entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int) -> tuple[Stage, ...]:
+def _stages(
+    entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int
+) -> tuple[Stage, ...]:
     """The actions of all rows, rule by rule."""
     groups: dict[Acting, list[int]] = {}
     for row, actions in enumerate(acting):
         for action in actions:
             groups.setdefault(action, []).append(row)
     stages = []
-    for action, rows in sorted(groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again, group[0].keep)):
+    for action, rows in sorted(
+        groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again, group[0].keep)
+    ):
         chosen = torch.tensor(rows, device=rules.region.device)
         greedy = [row for row in rows if entries[row].temperature == 0]
         whole = len(rows) == len(entries)

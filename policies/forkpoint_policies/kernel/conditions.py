@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import RegionCode, Signal
-from forkpoint_policies.spec import MOST_RULES, MOST_WINDOW
+from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
 from .device_tables import SET_CHUNK, Rules, belongs
 from .numerics import evaluate, uniform
 from .signals import Signals, weight_at
 from .state import NO_RULE, Chances, Core, History, State, Texts, Window
-from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, LOWEST_BIN_NATS
+from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, MIN_BIN_NATS
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
-FEWEST_FOR_RANK = 16
+MIN_FOR_RANK = 16
 """Earlier tokens that a request needs before its own quantiles mean something."""
 
 CONFIDENCE_TOKENS = 20
@@ -32,7 +32,7 @@ CONFIDENCE_TOKENS = 20
 
 CATCH_UP_TOKENS = 16.0
 
-_COIN, _DRAWN, _PLACE, _PAST = 0, MOST_RULES, 2 * MOST_RULES, 2 * MOST_RULES + 1  # salts: each purpose has its own chance
+_COIN, _DRAWN, _PLACE, _PAST = 0, MAX_RULES, 2 * MAX_RULES, 2 * MAX_RULES + 1  # salts: each purpose has its own chance
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Seen:
         if turn.rows is None:
             return self
         parts: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(Seen)}
-        taken: dict[str, Any] = {name: None if part is None else part.index_select(0, turn.rows) for name, part in parts.items()}
+        taken: dict[str, Any] = {
+            name: None if part is None else part.index_select(0, turn.rows) for name, part in parts.items()
+        }
         return Seen(**taken)
 
 
@@ -89,17 +91,28 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
         confidence = torch.zeros_like(signals.entropy).index_copy_(0, layout.windowed, depth)
     if layout.tempered is not None:
         chosen = layout.tempered
-        weight = weight_at(values.index_select(0, chosen), signals.peak[chosen], layout.temperature[chosen]).clamp_(min=SMALLEST)
+        weight = weight_at(values.index_select(0, chosen), signals.peak[chosen], layout.temperature[chosen]).clamp_(
+            min=SMALLEST
+        )
         total = total.index_copy(0, chosen, weight)
     if layout.uses.instead and layout.greedy is not None:
         likeliest = torch.full_like(layout.slot, -1)
         likeliest[layout.greedy] = values.index_select(0, layout.greedy).argmax(dim=-1)
     return Seen(
-        signals.entropy, signals.varentropy, signals.top_probability, signals.peak, signals.total, total, confidence, likeliest
+        signals.entropy,
+        signals.varentropy,
+        signals.top_probability,
+        signals.peak,
+        signals.total,
+        total,
+        confidence,
+        likeliest,
     )
 
 
-def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn, position: Tensor) -> tuple[Decision, State]:
+def decide(
+    state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn, position: Tensor
+) -> tuple[Decision, State]:
     """Which rules fire in a turn's rows, and their state with this decision pending. `values` are the logits of all rows."""
     rules, uses, core, here = turn.rules, layout.uses, state.core, position[:, None]
     seen = seen.of(turn)
@@ -117,7 +130,10 @@ def decide(state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn,
     if uses.instead:
         replaced = _would_be_drawn(values, seen, turn, core.word_state)
         drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
-        fired, shut = fired & drawn, fired & ~drawn & (turn.temperature > 0)[:, None]  # a greedy request draws others anyway
+        fired, shut = (
+            fired & drawn,
+            fired & ~drawn & (turn.temperature > 0)[:, None],
+        )  # a greedy request draws others anyway
     past, told, chances, history, window, texts = None, None, state.chances, state.history, state.window, state.texts
     if history is not None:
         history = History(history.counts, _bin(seen.entropy))
@@ -167,14 +183,18 @@ def _placed(core: Core, rules: Rules, here: Tensor) -> Tensor:
     return placed & regional & left
 
 
-def _bounded(state: State, seen: Seen, values: Tensor, mass: Tensor, layout: Layout, turn: Turn, position: Tensor) -> Tensor:
+def _bounded(
+    state: State, seen: Seen, values: Tensor, mass: Tensor, layout: Layout, turn: Turn, position: Tensor
+) -> Tensor:
     """Whether every signal that a rule bounds lies within its bounds, [k, R]."""
     rules = turn.rules
     found = torch.ones_like(rules.by_chance)
     for signal in layout.uses.signals:
         value = mass if signal == Signal.MASS else _signal(signal, state, seen, values, turn, position)
         low, high = rules.low[..., signal], rules.high[..., signal]
-        found &= ((value > low) | (low == -torch.inf)) & ((value < high) | (high == torch.inf))  # a signal may itself be infinite
+        found &= ((value > low) | (low == -torch.inf)) & (
+            (value < high) | (high == torch.inf)
+        )  # a signal may itself be infinite
     return found
 
 
@@ -189,7 +209,9 @@ def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, p
     if signal == Signal.END_MARGIN:
         end = turn.pick(values, turn.reasoning_end.clamp(min=0)[:, None])
         return torch.where(turn.reasoning_end[:, None] >= 0, seen.peak[:, None] - end, torch.inf)
-    return {Signal.ENTROPY: seen.entropy, Signal.VARENTROPY: seen.varentropy}.get(Signal(signal), seen.top_probability)[:, None]
+    return {Signal.ENTROPY: seen.entropy, Signal.VARENTROPY: seen.varentropy}.get(Signal(signal), seen.top_probability)[
+        :, None
+    ]
 
 
 def _bin(entropy: Tensor) -> Tensor:
@@ -206,21 +228,21 @@ def _rank(history: History, bin_: Tensor) -> Tensor:
     """The share of earlier entropies in lower bins; -1 while there are too few of them."""
     below = torch.arange(HISTORY_BINS, device=bin_.device) < bin_[:, None]
     counts = history.counts.sum(dim=-1)
-    return torch.where(counts >= FEWEST_FOR_RANK, (history.counts * below).sum(dim=-1) / counts.clamp(min=1), -1.0)
+    return torch.where(counts >= MIN_FOR_RANK, (history.counts * below).sum(dim=-1) / counts.clamp(min=1), -1.0)
 
 
 def _past_entropy(history: History, chance: Tensor) -> Tensor:
     """An entropy drawn from those that the request has had, this one included, in nats."""
     counts = history.counts.scatter_add(1, history.pending[:, None], torch.ones_like(history.counts[:, :1]))
     reached = counts.cumsum(dim=-1) > (chance * counts.sum(dim=-1))[:, None]
-    return LOWEST_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
+    return MIN_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
 
 
 def _group_confidence(window: Window, confidence: Tensor, width: Tensor, position: Tensor) -> Tensor:
     """The mean confidence over each rule's window, which ends here, [k, R]; infinite before the window is full."""
     here = position[:, None]
-    until = window.sums.gather(1, here % (MOST_WINDOW + 1)) + confidence[:, None].double()
-    since = window.sums.gather(1, (here + 1 - width).clamp(min=0) % (MOST_WINDOW + 1))
+    until = window.sums.gather(1, here % (MAX_WINDOW + 1)) + confidence[:, None].double()
+    since = window.sums.gather(1, (here + 1 - width).clamp(min=0) % (MAX_WINDOW + 1))
     return torch.where(here + 1 >= width, ((until - since) / width.clamp(min=1)).float(), torch.inf)
 
 
@@ -291,4 +313,4 @@ def _force(decision: Decision, texts: Texts, values: Tensor, turn: Turn) -> tupl
 
 def _wide(values: Tensor) -> Tensor:
     """Per-rule values padded to MOST_RULES, as the slots hold them."""
-    return torch.nn.functional.pad(values, (0, MOST_RULES - values.shape[1]))
+    return torch.nn.functional.pad(values, (0, MAX_RULES - values.shape[1]))

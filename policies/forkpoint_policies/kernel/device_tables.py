@@ -12,9 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.compile.program import MARKS, Action, CompiledRule, ControlKind, Curve, Program, Shape, Signal, TokenSet
-from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, MOST_STATES
-from forkpoint_policies.spec import MOST_RULES
+from forkpoint_policies.compile.program import (
+    MARKS,
+    Action,
+    CompiledRule,
+    ControlKind,
+    Curve,
+    Program,
+    Shape,
+    Signal,
+    TokenSet,
+)
+from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, MAX_STATES
+from forkpoint_policies.spec import MAX_RULES
 
 NEVER = -2  # the state of padding: no row is ever in it
 SET_CHUNK = 64  # token sets are padded to a multiple, so that their sums do not depend on what else is in the batch
@@ -55,7 +65,9 @@ class Rules:
 
     def repeated(self, count: int) -> Rules:
         """The rules of so many rows that all have the only program; a view."""
-        return Rules(*(tensor.expand(count, *tensor.shape[1:]) for tensor in (getattr(self, one.name) for one in fields(self))))
+        return Rules(
+            *(tensor.expand(count, *tensor.shape[1:]) for tensor in (getattr(self, one.name) for one in fields(self)))
+        )
 
 
 class Mark(IntEnum):
@@ -77,11 +89,11 @@ class Moves:
     def follow(self, program: Tensor, state: Tensor, token: Tensor) -> Tensor:
         """The next state of each row, [rows] int64."""
         default = torch.where(self.word_free[token], FREE, INSIDE)
-        tail = self._look_up(program, MOST_STATES - 1, token, default)
+        tail = self._look_up(program, MAX_STATES - 1, token, default)
         return self._look_up(program, state, token, tail)
 
     def _look_up(self, program: Tensor, state: Tensor | int, token: Tensor, default: Tensor) -> Tensor:
-        key = (program * MOST_STATES + state) * self.vocabulary + token
+        key = (program * MAX_STATES + state) * self.vocabulary + token
         at = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
         return torch.where(self.keys[at] == key, self.values[at], default)
 
@@ -97,11 +109,11 @@ class Marks:
     def hit(self, mark: Mark, program: Tensor, state: Tensor, token: Tensor) -> Tensor:
         """Whether each row's token, that came in this state, is marked for each rule, [rows, R] bool."""
         rule = torch.arange(self.rules, device=token.device)
-        begin = (program[:, None] * len(Mark) + mark) * MOST_RULES + rule
+        begin = (program[:, None] * len(Mark) + mark) * MAX_RULES + rule
         return self._has(begin, state, token) | self._has(begin, torch.full_like(state, ANY_STATE), token)
 
     def _has(self, begin: Tensor, state: Tensor, token: Tensor) -> Tensor:
-        key = (begin * (MOST_STATES + 1) + (state + 1)[:, None]) * self.vocabulary + token[:, None]
+        key = (begin * (MAX_STATES + 1) + (state + 1)[:, None]) * self.vocabulary + token[:, None]
         at = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
         return self.keys[at] == key
 
@@ -171,8 +183,12 @@ class Facts:
         for index, rule in enumerate(program.rules):
             if rule.action not in (*MARKS, Action.FORCE):
                 keep = int(rule.strength.a) if rule.action == Action.TOP_K else 0
-                acting.append(Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY, keep))
-        instead = [index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS]
+                acting.append(
+                    Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY, keep)
+                )
+        instead = [
+            index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS
+        ]
         return Facts(
             tuple(acting),
             tuple(Acting(index, Action.FORCE, again=False, displaced=False) for index in instead),
@@ -247,7 +263,10 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
     arrays: dict[str, NDArray[np.generic]] = {
         "low": vectors("low", len(Signal), -np.inf),
         "high": vectors("high", len(Signal), np.inf),
-        **{name: numbers(name) for name in ("region", "first_position", "last_position", "at_most", "since_below", "window")},
+        **{
+            name: numbers(name)
+            for name in ("region", "first_position", "last_position", "at_most", "since_below", "window")
+        },
         "every": np.maximum(numbers("every"), 1),
         "needs_previous": numbers("needs_previous", np.bool_),
         "by_chance": control == ControlKind.POSITIONS,
@@ -275,9 +294,9 @@ def _build_moves(programs: Sequence[Program], vocabulary: int, device: torch.dev
         bits = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little")[:vocabulary]
         free[: len(bits)] = bits.astype(np.bool_)  # the same for every program: it belongs to the tokenizer
         for token, after in program.tails:
-            entries[(number * MOST_STATES + MOST_STATES - 1) * vocabulary + token] = after
+            entries[(number * MAX_STATES + MAX_STATES - 1) * vocabulary + token] = after
         for state, token, after in program.moves:
-            entries[(number * MOST_STATES + state) * vocabulary + token] = after
+            entries[(number * MAX_STATES + state) * vocabulary + token] = after
     keys = np.fromiter(entries.keys(), np.int64, len(entries))
     values = np.fromiter(entries.values(), np.int64, len(entries))
     order = np.argsort(keys)
@@ -295,9 +314,9 @@ def _build_marks(programs: Sequence[Program], vocabulary: int, device: torch.dev
     for number, program in enumerate(programs):
         for place, rule in enumerate(program.rules):
             for mark, chosen in ((Mark.SINCE, rule.since), (Mark.PREVIOUS, rule.previous)):
-                begin = (number * len(Mark) + mark) * MOST_RULES + place
+                begin = (number * len(Mark) + mark) * MAX_RULES + place
                 state = np.array(chosen.states, np.int64) + 1
-                found.append((begin * (MOST_STATES + 1) + state) * vocabulary + np.array(chosen.tokens, np.int64))
+                found.append((begin * (MAX_STATES + 1) + state) * vocabulary + np.array(chosen.tokens, np.int64))
     keys = np.sort(np.concatenate(found))
     return Marks(torch.from_numpy(keys).to(device), rules, vocabulary) if len(keys) > 1 else None
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from forkpoint_policies.compile.program import Shape
 
-LOWEST_TEMPERATURE = 0.01
+MIN_TEMPERATURE = 0.01
 _STEPS = ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15))  # the finaliser of SplitMix64, as signed 64-bit numbers
 _POSITION, _SALT = -0x61C8864680B583EB, 0x5851F42D4C957F2D
 
@@ -16,7 +16,9 @@ def uniform(seed: Tensor, position: Tensor, salt: int | Tensor) -> Tensor:
     """Numbers in [0, 1), float32, that depend on nothing but these; the arguments are int64 and broadcast."""
     salted = (salt + 1) * _SALT
     if isinstance(salted, int):
-        salted = (salted + 2**63) % 2**64 - 2**63  # as tensors wrap; to make one of it would mean to wait for the device
+        salted = (
+            salted + 2**63
+        ) % 2**64 - 2**63  # as tensors wrap; to make one of it would mean to wait for the device
     mixed = seed + position * _POSITION + salted
     for shift, factor in _STEPS:
         mixed = (mixed ^ _right(mixed, shift)) * factor
@@ -35,7 +37,7 @@ def evaluate(curve: Tensor, position: Tensor, entropy: Tensor) -> Tensor:
     linear = a + (b - a) * (at / c).clamp(max=1.0)
     phase = torch.where(b > 0, at / b, 0.0).frac()
     wave = a * (1 - 4 * ((phase + 0.25).frac() - 0.5).abs())
-    heat = (a * b ** (c / entropy.clamp(min=1e-6))).clamp(min=LOWEST_TEMPERATURE)
+    heat = (a * b ** (c / entropy.clamp(min=1e-6))).clamp(min=MIN_TEMPERATURE)
     values = torch.where(shape == Shape.LINEAR.value, linear, a)
     values = torch.where(shape == Shape.TRIANGULAR.value, wave, values)
     return torch.where(shape == Shape.ENTROPY.value, heat, values)

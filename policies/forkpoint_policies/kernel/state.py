@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from forkpoint_policies.spec import MOST_RULES, MOST_WINDOW
+from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
 from .device_tables import Mark, Rules, Uses
 from .state_handover import HISTORY_BINS, Inherited
 
 
-def advance(slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor) -> tuple[State, Tensor, Tensor | None]:
+def advance(
+    slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor
+) -> tuple[State, Tensor, Tensor | None]:
     """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
 
     The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no account are
@@ -55,7 +57,9 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
     if history is not None:
         history.counts.scatter_add_(1, history.pending[:, None], here.int())
     if window is not None:
-        at, following = (position % (MOST_WINDOW + 1) for position in (core.position[:, None], core.position[:, None] + 1))
+        at, following = (
+            position % (MAX_WINDOW + 1) for position in (core.position[:, None], core.position[:, None] + 1)
+        )
         summed = window.sums.gather(1, at) + window.pending[:, None]
         window.sums.scatter_(1, following, torch.where(here, summed, window.sums.gather(1, following)))
     core = Core(
@@ -164,17 +168,19 @@ class Slots:
                 torch.zeros(cells, **integers),
                 torch.zeros(cells, **integers),
                 torch.ones(cells, **flags),
-                torch.zeros(cells, MOST_RULES, **integers),
-                torch.zeros(cells, MOST_RULES, **flags),
+                torch.zeros(cells, MAX_RULES, **integers),
+                torch.zeros(cells, MAX_RULES, **flags),
             ),
-            Marks(torch.zeros(cells, MOST_RULES, **integers), torch.zeros(cells, MOST_RULES, **flags)),
+            Marks(torch.zeros(cells, MAX_RULES, **integers), torch.zeros(cells, MAX_RULES, **flags)),
             Texts(
-                torch.full((cells,), NO_RULE, **integers), torch.zeros(cells, **integers), torch.full((cells,), NO_RULE, **integers)
+                torch.full((cells,), NO_RULE, **integers),
+                torch.zeros(cells, **integers),
+                torch.full((cells,), NO_RULE, **integers),
             ),
-            Chances(*(torch.zeros(cells, MOST_RULES, **floats) for _ in range(4))),
+            Chances(*(torch.zeros(cells, MAX_RULES, **floats) for _ in range(4))),
             History(torch.zeros(cells, HISTORY_BINS, dtype=torch.int32, device=device), torch.zeros(cells, **integers)),
             Window(
-                torch.zeros(cells, MOST_WINDOW + 1, dtype=torch.float64, device=device),
+                torch.zeros(cells, MAX_WINDOW + 1, dtype=torch.float64, device=device),
                 torch.zeros(cells, dtype=torch.float64, device=device),
             ),
         )
@@ -208,13 +214,19 @@ class Slots:
             (state.chances.placed, inherited.placed),
         ):
             ours[cells, :rules] = torch.tensor(theirs, dtype=ours.dtype, device=ours.device)
-        state.history.counts[cells] = torch.frombuffer(bytearray(inherited.history), dtype=torch.int32).to(state.history.counts)
+        state.history.counts[cells] = torch.frombuffer(bytearray(inherited.history), dtype=torch.int32).to(
+            state.history.counts
+        )
         if inherited.sums:
-            state.window.sums[cells] = torch.frombuffer(bytearray(inherited.sums), dtype=torch.float64).to(state.window.sums)
+            state.window.sums[cells] = torch.frombuffer(bytearray(inherited.sums), dtype=torch.float64).to(
+                state.window.sums
+            )
 
     def copy_of(self, slot: int, uses: Uses) -> State:
         """A slot's state, of the parts in use, to keep while its request is preempted."""
-        return self.read(torch.arange(slot * self.depth, (slot + 1) * self.depth, device=self.state.core.position.device), uses)
+        return self.read(
+            torch.arange(slot * self.depth, (slot + 1) * self.depth, device=self.state.core.position.device), uses
+        )
 
     def restore(self, slot: int, kept: State) -> None:
         """Give a resumed request its state back; the tokens committed since its last evaluation advance it in the next step."""

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from forkpoint_policies.compile.program import Program, TokenSet, Walk
 from forkpoint_policies.compile.word_automaton import ANY_STATE
-from forkpoint_policies.spec import MOST_WINDOW
+from forkpoint_policies.spec import MAX_WINDOW
 
 HISTORY_BINS = 256
-LOWEST_BIN_NATS, HIGHEST_BIN_NATS = 1e-3, 16.0
-LOGARITHMIC_BIN = math.log(HIGHEST_BIN_NATS / LOWEST_BIN_NATS) / (HISTORY_BINS - 1)
+MIN_BIN_NATS, MAX_BIN_NATS = 1e-3, 16.0
+LOGARITHMIC_BIN = math.log(MAX_BIN_NATS / MIN_BIN_NATS) / (HISTORY_BINS - 1)
 """A bin's width, in the logarithm of the entropy: 4 %."""
 
-BIN_EDGES_NATS = (LOWEST_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC_BIN)).astype(np.float32)
+BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC_BIN)).astype(np.float32)
 """Where each bin but the first begins: the same numbers on every device."""
 
 
@@ -107,9 +107,9 @@ def bins_of(entropy: NDArray[np.float32]) -> NDArray[np.int64]:
 def _sums(confidence: NDArray[np.float32]) -> NDArray[np.float64]:
     """Running sums as slots.Window keeps them: the sum before position p at p modulo MOST_WINDOW + 1."""
     running = np.concatenate(([0.0], np.cumsum(confidence, dtype=np.float64)))
-    sums = np.zeros(MOST_WINDOW + 1)
-    kept = np.arange(max(0, len(running) - (MOST_WINDOW + 1)), len(running))
-    sums[kept % (MOST_WINDOW + 1)] = running[kept]
+    sums = np.zeros(MAX_WINDOW + 1)
+    kept = np.arange(max(0, len(running) - (MAX_WINDOW + 1)), len(running))
+    sums[kept % (MAX_WINDOW + 1)] = running[kept]
     return sums
 
 

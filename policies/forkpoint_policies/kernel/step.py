@@ -48,7 +48,9 @@ class Record:
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
     alternatives: Tensor | None  # [detailed, k] int64
     probabilities: Tensor | None  # [detailed, k] float32; below 0 where the policy took the token away
-    inherited: Tensor | None = None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
+    inherited: Tensor | None = (
+        None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
+    )
 
 
 def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
@@ -99,7 +101,9 @@ def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decisio
     if len(made) == 1:
         return made[0]
     order = torch.cat([one.rows for one in layout.turns if one.rows is not None]).argsort()
-    parts: dict[str, Any] = {part.name: [getattr(decision, part.name) for decision in made] for part in fields(Decision)}
+    parts: dict[str, Any] = {
+        part.name: [getattr(decision, part.name) for decision in made] for part in fields(Decision)
+    }
     whole: dict[str, Any] = {name: None if some[0] is None else torch.cat(some)[order] for name, some in parts.items()}
     return Decision(**whole)
 
@@ -108,7 +112,9 @@ def _left(values: Tensor, tokens: Tensor | None, probabilities: Tensor | None, l
     """The probabilities, negative where the token can no longer be drawn."""
     if tokens is None or probabilities is None or layout.detailed is None:
         return None
-    return torch.where(values.index_select(0, layout.detailed).gather(1, tokens) > -torch.inf, probabilities, -probabilities)
+    return torch.where(
+        values.index_select(0, layout.detailed).gather(1, tokens) > -torch.inf, probabilities, -probabilities
+    )
 
 
 def _inherited(seen: Seen, decision: Decision) -> Tensor:
@@ -121,7 +127,9 @@ def _inherited(seen: Seen, decision: Decision) -> Tensor:
 
 def _flags(decision: Decision, left_alone: Tensor) -> Tensor:
     places = torch.arange(RULES_SHIFT, RULES_SHIFT + decision.fired.shape[1], device=left_alone.device)
-    flags = (decision.fired.long() << places).sum(dim=-1) + decision.in_reasoning * IN_REASONING + left_alone * LEFT_ALONE
+    flags = (
+        (decision.fired.long() << places).sum(dim=-1) + decision.in_reasoning * IN_REASONING + left_alone * LEFT_ALONE
+    )
     if decision.forced is not None and decision.refused is not None:
         flags += (decision.forced >= 0) * FORCED + decision.refused * REFUSED
     return flags

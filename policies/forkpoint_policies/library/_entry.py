@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from forkpoint_policies.spec import MOST_TEXT, Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import MAX_TEXT, InputError, Policy, parse_policy
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Number:
     other: str | None = None
 
     def read(self, value: Any, field: str) -> float | str:
-        """The value if it can be one. Raises PolicyError."""
+        """The value if it can be one. Raises InputError."""
         if self.other is not None and value == self.other:
             return self.other
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             kind = "a whole number" if self.whole else "a number"
             also = f", or {self.other!r}" if self.other is not None else ""
-            raise PolicyError(field, f"must be {kind} from {self.low:g} to {self.high:g}{also}, not {value!r}")
+            raise InputError(field, f"must be {kind} from {self.low:g} to {self.high:g}{also}, not {value!r}")
         if self.whole and value != int(value):
-            raise PolicyError(field, f"must be a whole number, not {value!r}")
+            raise InputError(field, f"must be a whole number, not {value!r}")
         return int(value) if self.whole else float(value)
 
     def described(self) -> dict[str, Any]:
@@ -46,9 +46,9 @@ class Text:
     fewest: int = 1
 
     def read(self, value: Any, field: str) -> str:
-        """The value if it can be one. Raises PolicyError."""
-        if not isinstance(value, str) or not self.fewest <= len(value) <= MOST_TEXT:
-            raise PolicyError(field, f"must be a text of {self.fewest} to {MOST_TEXT} characters, not {value!r}")
+        """The value if it can be one. Raises InputError."""
+        if not isinstance(value, str) or not self.fewest <= len(value) <= MAX_TEXT:
+            raise InputError(field, f"must be a text of {self.fewest} to {MAX_TEXT} characters, not {value!r}")
         return value
 
     def described(self) -> dict[str, Any]:
@@ -94,20 +94,22 @@ class Entry:
         return self.use({})
 
     def use(self, values: Mapping[str, Any], path: str = "policy.with") -> Policy:
-        """The policy with these parameters, the others at their defaults. Raises PolicyError with the path of the wrong one."""
+        """The policy with these parameters, the others at their defaults. Raises InputError with the path of the wrong one."""
         for name in values:
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "it has none"
-                raise PolicyError(f"{path}.{name}", f"is not a parameter of {self.name!r}; its parameters: {known}")
+                raise InputError(f"{path}.{name}", f"is not a parameter of {self.name!r}; its parameters: {known}")
         read = {
             name: parameter.read(values[name], f"{path}.{name}") if name in values else parameter.default
             for name, parameter in self.parameters.items()
         }
         rules = _filled(self.rules, read)
         try:
-            return parse_policy({"name": self.name, "description": self.description, "source": self.source, "rules": rules}, "it")
-        except PolicyError as error:  # each parameter can be, but not these together
-            raise PolicyError(path, f"makes no policy: {error}") from None
+            return parse_policy(
+                {"name": self.name, "description": self.description, "source": self.source, "rules": rules}, "it"
+            )
+        except InputError as error:  # each parameter can be, but not these together
+            raise InputError(path, f"makes no policy: {error}") from None
 
 
 def _filled(part: Any, values: Mapping[str, Any]) -> Any:

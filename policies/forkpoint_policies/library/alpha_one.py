@@ -12,7 +12,9 @@ ENTRY = Entry(
     caution="thinking_tokens is the served model's mean reasoning length: without a calibration the default is only a guess.",
     parameters={
         "alpha": Number(1.4, 0.01, 100, "the moment, in mean reasoning lengths"),
-        "thinking_tokens": Number(1000, 1, 1_000_000, "the mean length of the model's reasoning, in tokens", whole=True),
+        "thinking_tokens": Number(
+            1000, 1, 1_000_000, "the mean length of the model's reasoning, in tokens", whole=True
+        ),
         "paragraph": Text("\n\n", "what ends a paragraph"),
     },
     rules=[

@@ -16,7 +16,9 @@ ENTRY = Entry(
     rules=[
         {
             "when": {"before_token": 1},
-            "do": {"branch": {"width": given("answers"), "max_branches": given("answers"), "depth": 1, "select": "margin"}},
+            "do": {
+                "branch": {"width": given("answers"), "max_branches": given("answers"), "depth": 1, "select": "margin"}
+            },
         },
         {"when": {"after_token": 1}, "do": {"temperature": 0}},
     ],

@@ -31,7 +31,9 @@ ENTRY = Entry(
         "answers": Number(32, 1, 256, "most answers", whole=True),
         "warm_up": Number(16, 1, 256, "answers that set the threshold", whole=True),
         "window": Number(2048, 1, 2048, "tokens over which confidence is averaged", whole=True),
-        "keep_percent": Number(10.0, 0.1, 100.0, "share of the first answers that reaches the threshold, in percent; 10 or 90"),
+        "keep_percent": Number(
+            10.0, 0.1, 100.0, "share of the first answers that reaches the threshold, in percent; 10 or 90"
+        ),
         "decided_at": Number(0.95, 0.01, 1.0, "share of the votes at which the rest is stopped"),
         "extract": Text("last_number", "what the votes are counted by: an extractor"),
     },

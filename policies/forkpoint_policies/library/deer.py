@@ -17,12 +17,20 @@ ENTRY = Entry(
     ),
     rules=[
         {
-            "when": {"previous": {"connectors": ["reflection", "alternative"]}, "region": "reasoning", "at_most": given("trials")},
-            "do": {"probe": {"tokens": given("tokens"), "probability_above": given("probability"), "text": given("text")}},
+            "when": {
+                "previous": {"connectors": ["reflection", "alternative"]},
+                "region": "reasoning",
+                "at_most": given("trials"),
+            },
+            "do": {
+                "probe": {"tokens": given("tokens"), "probability_above": given("probability"), "text": given("text")}
+            },
         }
     ],
     parameters={
-        "probability": Number(0.95, 0.0, 1.0, "mean probability of the tried answer's tokens above which the reasoning ends"),
+        "probability": Number(
+            0.95, 0.0, 1.0, "mean probability of the tried answer's tokens above which the reasoning ends"
+        ),
         "tokens": Number(20, 1, 256, "most tokens of a tried answer", whole=True),
         "trials": Number(10, 1, 1000, "most answers tried", whole=True),
         "text": Text("", "what is written after the end of the reasoning, to ask for the answer", fewest=0),

@@ -21,7 +21,10 @@ ENTRY = Entry(
         "high_varentropy": Number(2.5, 0, 1000, "in square nats"),
     },
     rules=[
-        {"when": {"entropy_below": given("low_entropy"), "varentropy_below": given("low_varentropy")}, "do": {"temperature": 0}},
+        {
+            "when": {"entropy_below": given("low_entropy"), "varentropy_below": given("low_varentropy")},
+            "do": {"temperature": 0},
+        },
         {
             "when": {"entropy_above": given("high_entropy"), "varentropy_below": given("low_varentropy")},
             "do": {"amplify": {"connectors": ["reflection"], "bias": 2.0}},

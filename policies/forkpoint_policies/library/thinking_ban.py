@@ -13,7 +13,9 @@ ENTRY = Entry(
         "with the placebo matched by probability. 15 of the paper's 17 words are known here."
     ),
     parameters={
-        "words": Number(len(THINKING_WORDS), 1, len(THINKING_WORDS), "how many of the words, in the paper's order", whole=True)
+        "words": Number(
+            len(THINKING_WORDS), 1, len(THINKING_WORDS), "how many of the words, in the paper's order", whole=True
+        )
     },
     rules=[{"when": {"region": "reasoning"}, "do": {"suppress": {"words": First("words", THINKING_WORDS)}}}],
 )

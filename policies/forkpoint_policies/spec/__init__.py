@@ -1,14 +1,14 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
-from .actions import MOST_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
+from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
 from .conditions import Previous, When
-from .errors import PolicyError
+from .errors import InputError
 from .fields import (
-    MOST_BRANCHES,
-    MOST_NAME,
-    MOST_RULES,
-    MOST_TOKENS,
-    MOST_WINDOW,
+    MAX_BRANCHES,
+    MAX_NAME,
+    MAX_RULES,
+    MAX_TOKENS,
+    MAX_WINDOW,
     EntropyTemperature,
     Match,
     Name,
@@ -22,14 +22,17 @@ from .fields import (
 from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
 from .tree_actions import Branch, Growing, Probe, Resume, Sample, Select
 
+PolicyError = InputError
+"""The name that releases before 0.2 gave it."""
+
 __all__ = [
     "DEFAULT_FORK_THRESHOLD_NATS",
-    "MOST_BRANCHES",
-    "MOST_NAME",
-    "MOST_RULES",
-    "MOST_TEXT",
-    "MOST_TOKENS",
-    "MOST_WINDOW",
+    "MAX_BRANCHES",
+    "MAX_NAME",
+    "MAX_RULES",
+    "MAX_TEXT",
+    "MAX_TOKENS",
+    "MAX_WINDOW",
     "SCHEMA",
     "Amplify",
     "Branch",
@@ -39,6 +42,7 @@ __all__ = [
     "EntropyTemperature",
     "Force",
     "Growing",
+    "InputError",
     "Match",
     "Name",
     "Number",

@@ -57,13 +57,13 @@ class Truncate(Strict):
 
 
 Instead = Annotated[Annotated[Literal["end_of_reasoning"], VALUE] | Annotated[Tokens, OBJECT], WHICH]
-MOST_TEXT = 256
+MAX_TEXT = 256
 
 
 class Force(Strict):
     """Write this text, token by token; with `instead_of`, only where one of those tokens would have been drawn."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
     instead_of: Instead | None = None
 
 

@@ -16,7 +16,7 @@ JSON_FIELD = "json_field:"
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\.\d+")
 _BRACE = re.compile(r"\\boxed\s*\{|[{}]")
 
-MOST_JSON_CHARACTERS = 1 << 13
+MAX_JSON_CHARACTERS = 1 << 13
 """How much of a text's end is searched for JSON: each brace may begin an object that breaks off at the very end."""
 
 
@@ -58,7 +58,7 @@ def _whole(text: str) -> str | None:
 
 def _json_field(text: str, path: list[str]) -> str | None:
     """A field of the last JSON object in the text."""
-    text = text[-MOST_JSON_CHARACTERS:]
+    text = text[-MAX_JSON_CHARACTERS:]
     decoder, found, at = json.JSONDecoder(), None, text.find("{")
     while at >= 0:
         try:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .fields import (
-    MOST_WINDOW,
+    MAX_WINDOW,
     Chance,
     Nats,
     Position,
@@ -46,7 +46,7 @@ class When(Strict):
     top_probability_below: Probability | None = None
     entropy_quantile_above: Probability | None = None
     confidence_below: Nats | None = None
-    confidence_window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
+    confidence_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
     connectors: tuple[Word, ...] = Field(default=(), max_length=32)
     words: tuple[Word, ...] = Field(default=(), max_length=256)
     connector_probability_above: Probability | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class PolicyError(ValueError):
+class InputError(ValueError):
     """A policy that cannot be used; `field` is the path of what is wrong, as in `policy.rules[0].do`."""
 
     def __init__(self, field: str, message: str) -> None:

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from .connectors import FAMILIES
-from .size_limits import MOST_LISTED
+from .size_limits import MAX_LISTED
 
-MOST_RULES = 16
-MOST_TOKENS = MOST_LISTED
-MOST_WINDOW = 2048
-MOST_BRANCHES = 256
-MOST_NAME = 64
+MAX_RULES = 16
+MAX_TOKENS = MAX_LISTED
+MAX_WINDOW = 2048
+MAX_BRANCHES = 256
+MAX_NAME = 64
 Region = Literal["reasoning", "answer", "any"]
 Match = Literal["probability", "count", "frequency", "positions"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -24,7 +24,7 @@ SquareNats = Annotated[Number, Field(ge=0, le=1000)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MOST_NAME - 1}}}", re.ASCII)
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME - 1}}}", re.ASCII)
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME.pattern}$")]
 
 
@@ -119,7 +119,7 @@ class Tokens(Strict):
 
     connectors: tuple[Word, ...] = Field(default=(), max_length=32)
     words: tuple[Word, ...] = Field(default=(), max_length=256)
-    token_ids: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(default=(), max_length=MOST_TOKENS)
+    token_ids: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(default=(), max_length=MAX_TOKENS)
 
     @model_validator(mode="after")
     def _check(self) -> Tokens:

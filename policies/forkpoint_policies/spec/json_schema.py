@@ -9,7 +9,10 @@ from .policy import SCHEMA, Policy
 
 def schema() -> str:
     """The schema as the file holds it."""
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}, indent=1) + "\n"
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}, indent=1)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

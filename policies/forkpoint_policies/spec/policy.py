@@ -18,9 +18,9 @@ from pydantic_core import ErrorDetails
 
 from .actions import Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
 from .conditions import Previous, When
-from .errors import PolicyError
-from .fields import MOST_RULES, EntropyTemperature, Heat, Match, Name, Schedule, Strict, Tokens, exactly_one
-from .size_limits import ExtentError, check_extent
+from .errors import InputError
+from .fields import MAX_RULES, EntropyTemperature, Heat, Match, Name, Schedule, Strict, Tokens, exactly_one
+from .size_limits import SizeLimitError, check_size
 from .tree_actions import Branch, Growing, OfFamilies, Probe, Resume, Sample
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
@@ -99,7 +99,9 @@ class Rule(Strict):
             or (do.force is not None and do.force.instead_of == "end_of_reasoning")
         )
         if when.region == "answer" and (ends or when.end_of_reasoning_within is not None):
-            raise ValueError("contradicts itself: in the answer the reasoning has already ended; use region `reasoning`")
+            raise ValueError(
+                "contradicts itself: in the answer the reasoning has already ended; use region `reasoning`"
+            )
         return self
 
     @property
@@ -119,7 +121,7 @@ class Policy(Strict):
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
     source: Annotated[str, StringConstraints(max_length=400)] = ""
     shadow: Annotated[bool, Field(strict=True)] = False
-    rules: tuple[Rule, ...] = Field(max_length=MOST_RULES)
+    rules: tuple[Rule, ...] = Field(max_length=MAX_RULES)
 
     @model_validator(mode="after")
     def _check(self) -> Policy:
@@ -138,7 +140,9 @@ class Policy(Strict):
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that change with the policy: of the SHA-256 of its canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def in_shadow(self) -> Policy:
@@ -147,37 +151,40 @@ class Policy(Strict):
 
 
 def parse_policy(data: Any, field: str = "policy") -> Policy:
-    """Read a policy from JSON-like data. Raises PolicyError with the path of the first field that is wrong."""
+    """Read a policy from JSON-like data. Raises InputError with the path of the first field that is wrong."""
     if not isinstance(data, dict):
-        raise PolicyError(field, f"must be an object with `rules`, not {type(data).__name__}")
+        raise InputError(field, f"must be an object with `rules`, not {type(data).__name__}")
     try:
-        check_extent(data)
+        check_size(data)
         return Policy.model_validate(data)
-    except ExtentError as error:
-        raise PolicyError(field + error.path, str(error)) from None
+    except SizeLimitError as error:
+        raise InputError(field + error.path, str(error)) from None
     except ValidationError as error:
         raise _explain(error, field) from None
 
 
-def _explain(error: ValidationError, field: str) -> PolicyError:
+def _explain(error: ValidationError, field: str) -> InputError:
     errors = error.errors(include_url=False, include_context=False)
     first = errors[0]
     path = _path(first, field)
     if first["type"] == "extra_forbidden":
         known = ", ".join(_part_at(first["loc"][:-1]).model_fields) or "nothing"
-        return PolicyError(path, f"is not a field of a policy; here one can write {known}")
+        return InputError(path, f"is not a field of a policy; here one can write {known}")
     if first["type"] == "missing":
-        return PolicyError(path, "is missing")
+        return InputError(path, "is missing")
     if first["type"] == "string_pattern_mismatch":
-        return PolicyError(
-            path, "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit"
+        return InputError(
+            path,
+            "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit",
         )
     if first["type"] == "tuple_type":
-        return PolicyError(path, "must be a list")
+        return InputError(path, "must be a list")
     if first["type"] == "model_type":
-        return PolicyError(path, "must be an object")
-    same = [one["msg"].removeprefix("Value error, ") for one in errors if _path(one, field) == path]  # several for a union
-    return PolicyError(path, " or ".join([same[0], *(message.removeprefix("Input should be ") for message in same[1:])]))
+        return InputError(path, "must be an object")
+    same = [
+        one["msg"].removeprefix("Value error, ") for one in errors if _path(one, field) == path
+    ]  # several for a union
+    return InputError(path, " or ".join([same[0], *(message.removeprefix("Input should be ") for message in same[1:])]))
 
 
 def _path(error: ErrorDetails, field: str) -> str:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from .actions import MOST_TEXT
+from .actions import MAX_TEXT
 from .answer_extractors import extractor
 from .fields import (
-    MOST_BRANCHES,
-    MOST_WINDOW,
+    MAX_BRANCHES,
+    MAX_WINDOW,
     OBJECT,
     VALUE,
     WHICH,
@@ -38,7 +38,7 @@ class OfFamilies(Strict):
 
 
 Extract = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Answers = Annotated[int, Field(ge=1, le=MOST_BRANCHES, strict=True)]
+Answers = Annotated[int, Field(ge=1, le=MAX_BRANCHES, strict=True)]
 
 
 def _check_extract(name: str) -> str:
@@ -68,7 +68,9 @@ class Branch(Strict):
     max_branches: Answers | None = None
     min_gap: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
     depth: Annotated[int, Field(ge=1, le=1_000, strict=True)] = 1_000
-    alternatives: Annotated[Annotated[Literal["likeliest", "sampled"], VALUE] | Annotated[OfFamilies, OBJECT], WHICH] = "likeliest"
+    alternatives: Annotated[
+        Annotated[Literal["likeliest", "sampled"], VALUE] | Annotated[OfFamilies, OBJECT], WHICH
+    ] = "likeliest"
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
     select: Select = "all"
     extract: Extracted = "last_number"
@@ -81,7 +83,9 @@ class Branch(Strict):
             for name in {"extract", "decided_at"} & self.model_fields_set:
                 raise ValueError(f"{name} says nothing with select {self.select!r}; it is for majority and confidence")
         if self.fill == "sample" and self.select != "all":
-            raise ValueError(f"fill says nothing with select {self.select!r}: only with `all` is a number of answers asked for")
+            raise ValueError(
+                f"fill says nothing with select {self.select!r}: only with `all` is a number of answers asked for"
+            )
         return self
 
 
@@ -94,7 +98,7 @@ class Probe(Strict):
     `extract` the same. Not before the `fewest` probes were made.
     """
 
-    text: Annotated[str, StringConstraints(max_length=MOST_TEXT)] = ""
+    text: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
     tokens: Annotated[int, Field(ge=1, le=256, strict=True)] = 20
     fewest: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     probability_above: Probability | None = None
@@ -124,7 +128,7 @@ class Sample(Strict):
 
     answers: Answers = 32
     warm_up: Answers = 16
-    window: Annotated[int, Field(ge=1, le=MOST_WINDOW, strict=True)] = MOST_WINDOW
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
     keep_percent: Annotated[Number, Field(gt=0, le=100)] = 10.0
     decided_at: Share | None = 0.95
     extract: Extracted = "last_number"
@@ -133,7 +137,7 @@ class Sample(Strict):
 class Resume(Strict):
     """When the answer is there, go on with this text in place of its end, and so again until the answers have `budget_tokens`."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)] = "Wait"
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] = "Wait"
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
 
 

@@ -11,7 +11,7 @@ from forkpoint_policies.kernel.state_handover import Inherited
 RESERVED_KEY = "forkpoint"
 
 
-class Instruction(msgspec.Struct, frozen=True):
+class PolicyPayload(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
     `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
@@ -38,9 +38,9 @@ class Instruction(msgspec.Struct, frozen=True):
         return {**(extra_args or {}), RESERVED_KEY: msgspec.msgpack.encode(self)}
 
     @staticmethod
-    def of(extra_args: dict[str, Any] | None) -> Instruction | None:
+    def of(extra_args: dict[str, Any] | None) -> PolicyPayload | None:
         data = (extra_args or {}).get(RESERVED_KEY)
-        return msgspec.msgpack.decode(data, type=Instruction) if isinstance(data, bytes) else None
+        return msgspec.msgpack.decode(data, type=PolicyPayload) if isinstance(data, bytes) else None
 
 
 def without_instruction(extra_args: dict[str, Any] | None) -> dict[str, Any] | None:

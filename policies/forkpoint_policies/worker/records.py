@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_MESSAGES_WAITING = 10_000
+MAX_MESSAGES_WAITING = 10_000
 SIGNALS = 4  # columns of a record's numbers before those of its rules
 POSITION, LAST_TOKEN, FLAGS = 1, 2, 3  # columns of a row, after its handle
 HEAD_COLUMNS = 4 + SIGNALS

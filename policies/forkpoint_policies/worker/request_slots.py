@@ -13,12 +13,12 @@ from forkpoint_policies.kernel.batch import Entry, Layout, build_layout
 from forkpoint_policies.kernel.device_tables import Tables, Uses, build_tables
 from forkpoint_policies.kernel.state import Slots, State
 
-from .payload import Instruction
+from .payload import PolicyPayload
 from .sender import Destinations
 
-MOST_PREEMPTED = 1024
-MOST_TABLES = 16
-MOST_TABLE_BYTES = 1 << 28
+MAX_PREEMPTED = 1024
+MAX_TABLES = 16
+MAX_TABLE_BYTES = 1 << 28
 """Of the tables that are kept for batches to come; those of the batch that runs are as large as its policies are."""
 GREEDY_BELOW = 1e-5  # vLLM takes the likeliest token below this temperature
 
@@ -28,7 +28,7 @@ class Assignment:
     """A request in a slot. `temperature` is 0 for a request that takes the likeliest token."""
 
     slot: int
-    instruction: Instruction
+    instruction: PolicyPayload
     program: Program
     uses: Uses
     temperature: float
@@ -43,7 +43,7 @@ class Seat:
     offset: int = 0
 
 
-class Desk:
+class RequestSlots:
     """Assigns slots and keeps programs on the device. `depth` is the most rows that one request has in a step."""
 
     def __init__(self, slots: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
@@ -55,10 +55,12 @@ class Desk:
         self._in_use: dict[int, Assignment] = {}
         self._left: OrderedDict[int, State] = OrderedDict()
 
-    def admit(self, slot: int, instruction: Instruction, temperature: float, generated: Sequence[int]) -> Assignment:
+    def admit(self, slot: int, instruction: PolicyPayload, temperature: float, generated: Sequence[int]) -> Assignment:
         """Take a request into a slot; `generated` are its tokens so far, more than none when it was preempted before."""
         # V2 does not tell that a request was preempted: it comes again, in another slot perhaps
-        before = next((used for used, one in self._in_use.items() if one.instruction.handle == instruction.handle), slot)
+        before = next(
+            (used for used, one in self._in_use.items() if one.instruction.handle == instruction.handle), slot
+        )
         for left in {slot, before}:
             self.dismiss(left)
         program, uses = self._program(instruction)
@@ -83,7 +85,7 @@ class Desk:
         if assignment is None:
             return
         self._left[assignment.instruction.handle] = self.slots.copy_of(slot, assignment.uses)
-        while len(self._left) > MOST_PREEMPTED:
+        while len(self._left) > MAX_PREEMPTED:
             self._left.popitem(last=False)
 
     def at(self, slot: int) -> Assignment | None:
@@ -115,14 +117,14 @@ class Desk:
         layout = build_layout(entries, total_rows, tables, alternatives, self.slots.depth, self._vocabulary)
         return layout, Destinations.of([request.instruction for request in requests], [seat.offset for seat in seats])
 
-    def _program(self, instruction: Instruction) -> tuple[Program, Uses]:
+    def _program(self, instruction: PolicyPayload) -> tuple[Program, Uses]:
         """The program of a request and the parts of the language that it uses, kept while requests come with it."""
         known = self._programs.pop(instruction.key, None)
         if known is None:
             program = Program.unpack(instruction.program)
             known = program, Uses.of([program])
         self._programs[instruction.key] = known
-        while len(self._programs) > MOST_TABLES * MOST_TABLES:
+        while len(self._programs) > MAX_TABLES * MAX_TABLES:
             self._programs.popitem(last=False)
         return known
 
@@ -131,8 +133,8 @@ class Desk:
         if tables is None:
             tables = build_tables([programs[key] for key in keys], self._vocabulary, self._device)
         self._tables[keys] = tables
-        while len(self._tables) > MOST_TABLES or (
-            len(self._tables) > 1 and sum(one.size_bytes for one in self._tables.values()) > MOST_TABLE_BYTES
+        while len(self._tables) > MAX_TABLES or (
+            len(self._tables) > 1 and sum(one.size_bytes for one in self._tables.values()) > MAX_TABLE_BYTES
         ):
             self._tables.popitem(last=False)
         return tables

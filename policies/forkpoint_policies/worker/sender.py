@@ -24,12 +24,12 @@ from torch import Tensor
 
 from forkpoint_policies.kernel.step import DRAFT, Record
 
-from .payload import Instruction
-from .records import FLAGS, MOST_MESSAGES_WAITING, SIGNALS, encode
+from .payload import PolicyPayload
+from .records import FLAGS, MAX_MESSAGES_WAITING, SIGNALS, encode
 
 logger = logging.getLogger(__name__)
 
-MOST_STEPS_WAITING = 4096
+MAX_STEPS_WAITING = 4096
 LOOK_EVERY_SECONDS = 0.004
 
 
@@ -43,7 +43,7 @@ class Destinations:
     detailed: NDArray[np.int32]  # [m]
 
     @staticmethod
-    def of(instructions: Sequence[Instruction], offsets: Sequence[int] = ()) -> Destinations:
+    def of(instructions: Sequence[PolicyPayload], offsets: Sequence[int] = ()) -> Destinations:
         """Where the rows with these instructions report to; `offsets` are how many draft tokens each row comes after."""
         rows_of: dict[str, list[int]] = {}
         for row, instruction in enumerate(instructions):
@@ -53,7 +53,9 @@ class Destinations:
             handles=torch.tensor([instruction.handle for instruction in instructions], dtype=torch.int32),
             drafts=np.where(np.array(offsets or [0] * len(instructions)) > 0, DRAFT, 0).astype(np.int32),
             rows_of={address: np.array(rows) for address, rows in rows_of.items()},
-            detailed=np.array([row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32),
+            detailed=np.array(
+                [row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32
+            ),
         )
 
 
@@ -97,7 +99,7 @@ class Sender:
             details = details.to("cpu", non_blocking=True) if details is not None else None
             ready = torch.cuda.Event()
             ready.record()
-        if len(self._waiting) < MOST_STEPS_WAITING:
+        if len(self._waiting) < MAX_STEPS_WAITING:
             self._waiting.append(_Step(rows, record.numbers.shape[1] - SIGNALS, details, ready, destinations, seconds))
         else:
             self.lost += len(rows)
@@ -130,7 +132,9 @@ class Sender:
                 self.lost += len(step.rows)
                 logger.exception("forkpoint: a telemetry record could not be sent")
 
-    def _send(self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+    def _send(
+        self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
+    ) -> None:
         if step.ready is not None:
             step.ready.synchronize()
         handles = step.destinations.handles.numpy()
@@ -139,7 +143,7 @@ class Sender:
         for address, own in step.destinations.rows_of.items():
             if address not in sockets:
                 sockets[address] = socket = context.socket(zmq.PUSH)
-                socket.setsockopt(zmq.SNDHWM, MOST_MESSAGES_WAITING)
+                socket.setsockopt(zmq.SNDHWM, MAX_MESSAGES_WAITING)
                 socket.setsockopt(zmq.LINGER, 200)
                 socket.connect(address)
             details = _details_of(step, own)

@@ -15,8 +15,8 @@ from forkpoint_policies.kernel.batch import Layout
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
-from .payload import Instruction
-from .request_slots import Assignment, Desk, Seat
+from .payload import PolicyPayload
+from .request_slots import Assignment, RequestSlots, Seat
 from .sender import Destinations, Sender
 
 
@@ -25,7 +25,7 @@ class PolicyProcessor(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         slots = vllm_config.scheduler_config.max_num_seqs
-        self._desk = Desk(slots, vllm_config.model_config.get_vocab_size(), device)
+        self._desk = RequestSlots(slots, vllm_config.model_config.get_vocab_size(), device)
         self._device = device
         self._free = list(range(slots))
         self._at: dict[int, tuple[Assignment, list[int]]] = {}  # batch index -> request and its growing list of tokens
@@ -62,7 +62,9 @@ class PolicyProcessor(LogitsProcessor):
         begun = time.perf_counter()
         if self._batch is None:
             indices = sorted(self._at)
-            layout, destinations = self._desk.layout([Seat(index, self._at[index][0]) for index in indices], len(logits))
+            layout, destinations = self._desk.layout(
+                [Seat(index, self._at[index][0]) for index in indices], len(logits)
+            )
             self._batch = layout, destinations, [self._at[index][1] for index in indices]
         layout, destinations, generated = self._batch
         # V1 hands out tokens as Python lists only, so the last of each is fetched here; the kernel takes it from there
@@ -74,7 +76,7 @@ class PolicyProcessor(LogitsProcessor):
         return logits
 
     def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:
-        instruction = Instruction.of(params.extra_args)
+        instruction = PolicyPayload.of(params.extra_args)
         if instruction is not None:
             assignment = self._desk.admit(self._free.pop(), instruction, params.temperature, generated)
             self._at[index] = assignment, generated

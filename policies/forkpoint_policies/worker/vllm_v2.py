@@ -17,8 +17,8 @@ from forkpoint_policies.kernel.batch import Layout
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
-from .payload import Instruction
-from .request_slots import Desk, Seat
+from .payload import PolicyPayload
+from .request_slots import RequestSlots, Seat
 from .sender import Destinations, Sender
 
 
@@ -29,7 +29,7 @@ class PolicyProcessor(LogitsProcessor):
         speculative = vllm_config.speculative_config
         self._depth = 1 + (speculative.num_speculative_tokens or 0 if speculative is not None else 0)
         self._states = req_states
-        self._desk = Desk(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
+        self._desk = RequestSlots(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
         self._arrived: dict[int, SamplingParams] = {}
         self._batch: tuple[tuple[bytes, tuple[int, ...]], Layout, Destinations] | None = None
         self._sender = Sender()
@@ -41,14 +41,14 @@ class PolicyProcessor(LogitsProcessor):
         self._desk.dismiss(req_idx)
         self._arrived.pop(req_idx, None)
         self._batch = None
-        if Instruction.of(sampling_params.extra_args) is None:
+        if PolicyPayload.of(sampling_params.extra_args) is None:
             return False
         self._arrived[req_idx] = sampling_params
         return True
 
     def apply_staged_writes(self) -> None:
         for slot, params in self._arrived.items():
-            instruction = Instruction.of(params.extra_args)
+            instruction = PolicyPayload.of(params.extra_args)
             assert instruction is not None
             self._desk.admit(slot, instruction, params.temperature, self._generated(slot))
         self._arrived.clear()
@@ -95,6 +95,10 @@ class PolicyProcessor(LogitsProcessor):
         most = np.where(decoding, self._depth, 1)
         if most.sum() == total_rows:  # then each has as many as it can have
             return tuple(most.tolist())
-        place = {slot: number for number, slot in enumerate(slots.tolist())}  # some have fewer drafts: ask the device, and wait
-        found = torch.bincount(torch.tensor([place[slot] for slot in ctx.expanded_idx_mapping.tolist()]), minlength=len(slots))
+        place = {
+            slot: number for number, slot in enumerate(slots.tolist())
+        }  # some have fewer drafts: ask the device, and wait
+        found = torch.bincount(
+            torch.tensor([place[slot] for slot in ctx.expanded_idx_mapping.tolist()]), minlength=len(slots)
+        )
         return tuple(found.tolist())

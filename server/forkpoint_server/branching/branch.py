@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forkpoint_policies.spec import MOST_WINDOW, Branch
+from forkpoint_policies.spec import MAX_WINDOW, Branch
 from forkpoint_server.requests.tree import Node
 from forkpoint_server.traces.trace import Alternatives
 
 from .candidate import leaf_of
 from .choice_output import whole_characters
-from .runner import Grown, Growth
+from .runner import Grown, TreeRunner
 from .seeds import derived_seed
 from .voting import Leaf, choose, decided
 
 
 @dataclass
-class Forks:
+class BranchController:
     """Grows the tree of a request at its forks, as a `branch` says.
 
     `by_chance` is the placebo of a rule that goes by the position alone: as many forks of each answer, anywhere in it, once its
     length is known.
     """
 
-    growth: Growth
+    growth: TreeRunner
     branch: Branch
     by_chance: bool = False
 
@@ -60,8 +60,12 @@ class Forks:
 
         seed = derived_seed(growth.seed, position, node.number)
         drawn = node.token_at(position)
-        if self.by_chance and all(one < 0 or token == drawn for token, one in zip(found.tokens, found.signed, strict=True)):
-            found = replace(found, signed=found.probabilities)  # where the policy leaves the likeliest only, as `cot-branch` does
+        if self.by_chance and all(
+            one < 0 or token == drawn for token, one in zip(found.tokens, found.signed, strict=True)
+        ):
+            found = replace(
+                found, signed=found.probabilities
+            )  # where the policy leaves the likeliest only, as `cot-branch` does
         chosen = candidates(self.branch, found, drawn, width, seed, intervention.connectors.family, possible)
         probabilities = dict(zip(found.tokens, found.probabilities, strict=True))
         for token in chosen:
@@ -81,7 +85,11 @@ class Forks:
         for position in sorted(random.permutation(places)[: self._to_place.pop(node.number, 0)].tolist()):
             self._fork(grown, position)
         more = growth.limits.answers - growth.tree.answers
-        if self.together and growth.running and decided(self._leaves(), self.branch.select, self.branch.decided_at, more):
+        if (
+            self.together
+            and growth.running
+            and decided(self._leaves(), self.branch.select, self.branch.decided_at, more)
+        ):
             for one in growth.running:
                 growth.stop(one, "outvoted")
         if self.branch.fill == "sample" and not growth.running and not is_spent(self.branch, growth):
@@ -98,15 +106,18 @@ class Forks:
         return [self.growth.grown[number or 0]]
 
     def _leaves(self) -> list[Leaf]:
-        return [leaf_of(self.growth, grown, self.branch.extract, self.branch.select, MOST_WINDOW) for grown in self.growth.grown]
+        return [
+            leaf_of(self.growth, grown, self.branch.extract, self.branch.select, MAX_WINDOW)
+            for grown in self.growth.grown
+        ]
 
 
-def is_spent(branch: Branch, growth: Growth) -> bool:
+def is_spent(branch: Branch, growth: TreeRunner) -> bool:
     """Whether the tree's answers have all the tokens that they may have together."""
     return branch.budget_tokens is not None and growth.tree.generated >= branch.budget_tokens
 
 
-def width_at(node: Node, position: int, branch: Branch, growth: Growth) -> int:
+def width_at(node: Node, position: int, branch: Branch, growth: TreeRunner) -> int:
     """How many answers may begin at a fork of this one, as the policy says and as far as there is room."""
     tree, last = growth.tree, node.last_fork()
     if last is not None and position - last < branch.min_gap:
@@ -136,5 +147,7 @@ def candidates(
     if branch.alternatives != "sampled" or len(kept) <= width:
         return [token for token, _ in kept[:width]]
     weights = np.array([probability for _, probability in kept])
-    places = np.random.default_rng(seed & (2**63 - 1)).choice(len(kept), width, replace=False, p=weights / weights.sum())
+    places = np.random.default_rng(seed & (2**63 - 1)).choice(
+        len(kept), width, replace=False, p=weights / weights.sum()
+    )
     return [kept[place][0] for place in sorted(places.tolist())]

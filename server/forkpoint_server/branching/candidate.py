@@ -12,18 +12,18 @@ from forkpoint_server.requests.tree import Node
 from forkpoint_server.traces.trace import Trace
 
 from .choice_output import text_of
-from .runner import Grown, Growth
+from .runner import Grown, TreeRunner
 from .voting import Leaf, Select
 
 
-def leaf_of(growth: Growth, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
+def leaf_of(growth: TreeRunner, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
     """An answer as it stands for a choice of this kind; what it says is read once, when it has ended by itself."""
     if grown.leaf is None and not grown.running:
         grown.leaf = _read(growth, grown, extract, select, window)
     return grown.leaf or Leaf(grown.node.number)
 
 
-def _read(growth: Growth, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
+def _read(growth: TreeRunner, grown: Grown, extract: str, select: Select, window: int) -> Leaf:
     node, answer = grown.node, grown.answer
     if node.ended not in ("stop", "length"):
         return Leaf(node.number, ended_at=node.ended_at, truncated=True, failed=True)
@@ -41,13 +41,13 @@ def _read(growth: Growth, grown: Grown, extract: str, select: Select, window: in
     )
 
 
-def said_tokens(growth: Growth, grown: Grown) -> Sequence[int]:
+def said_tokens(growth: TreeRunner, grown: Grown) -> Sequence[int]:
     """The tokens after the reasoning; all where no end of it was written."""
     end, tokens = growth.intervention.plan.program.reasoning_end, grown.answer.tokens
     return tokens[len(tokens) - tokens[::-1].index(end) :] if end in tokens else tokens
 
 
-def said_text(growth: Growth, grown: Grown) -> str:
+def said_text(growth: TreeRunner, grown: Grown) -> str:
     said, answer = said_tokens(growth, grown), grown.answer
     if len(said) == len(answer.tokens):
         return answer.text

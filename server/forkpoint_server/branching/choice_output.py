@@ -127,7 +127,9 @@ def branched(
     steps = answer.steps[:position]
     if answer.steps:
         here = answer.steps[position] if position < len(answer.steps) else {}
-        likeliest = {one: told for one, told in here.items() if one != answer.tokens[position] or _asked_for(told, params)}
+        likeliest = {
+            one: told for one, told in here.items() if one != answer.tokens[position] or _asked_for(told, params)
+        }
         for place, token in enumerate(given):
             own = Logprob(math.log(probability) if not place else 0.0, None, text_of([token], vocabulary, params))
             entry = likeliest.get(token, own) if not place else own

@@ -12,7 +12,7 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_policies.spec.connectors import FAMILIES
 
 from .candidate import said_text
-from .runner import Grown, Growth
+from .runner import Grown, TreeRunner
 from .seeds import derived_seed
 
 _WORDS = frozenset(word for words in FAMILIES.values() for word in words)
@@ -20,10 +20,10 @@ _LONGEST_CONNECTOR_TOKENS = 6
 
 
 @dataclass
-class Probing:
+class ProbeController:
     """Ends the reasoning of a request early, as a `probe` says; `by_chance` is its placebo, which ends as late on average."""
 
-    growth: Growth
+    growth: TreeRunner
     probe: Probe
     by_chance: bool
     together: bool = True
@@ -53,7 +53,12 @@ class Probing:
     def advanced(self, grown: Grown) -> None:
         """The placebo ends the reasoning once it is known how long it would have been."""
         end = self.growth.intervention.plan.program.reasoning_end
-        if self._said_at is not None and grown is self._current and not grown.node.number and end in grown.answer.tokens:
+        if (
+            self._said_at is not None
+            and grown is self._current
+            and not grown.node.number
+            and end in grown.answer.tokens
+        ):
             self._exit_by_chance(grown, self._said_at, grown.answer.tokens.index(end))
 
     def ended(self, grown: Grown) -> None:
@@ -72,8 +77,16 @@ class Probing:
                 self._exit(trunk, self._said_at)
                 return
             self.advanced(trunk)
-        if self._said_at is not None and self.by_chance and trunk is not None and trunk is self._current and not trunk.running:
-            self._exit_by_chance(trunk, self._said_at, trunk.node.length - (trunk.node.ended == "stop"))  # before its end
+        if (
+            self._said_at is not None
+            and self.by_chance
+            and trunk is not None
+            and trunk is self._current
+            and not trunk.running
+        ):
+            self._exit_by_chance(
+                trunk, self._said_at, trunk.node.length - (trunk.node.ended == "stop")
+            )  # before its end
 
     def certain(self) -> tuple[Grown, int] | None:
         """Up to where the next probe that is not judged, or one that may yet begin, could end the reasoning."""
@@ -114,7 +127,9 @@ class Probing:
         if policy.probability_above is not None:
             return len(profile.position) > 0 and float(profile.top_probability.mean()) > policy.probability_above
         if policy.variance_below is not None:
-            return len(profile.position) > 0 and self._settled(float(profile.entropy[0]), policy.smoothing, policy.variance_below)
+            return len(profile.position) > 0 and self._settled(
+                float(profile.entropy[0]), policy.smoothing, policy.variance_below
+            )
         self._answers.append(extractor(policy.extract)(said_text(self.growth, probe)))
         last = self._answers[-(policy.agreement or 0) :]
         return len(last) == policy.agreement and last[0] is not None and len(set(last)) == 1
@@ -133,7 +148,9 @@ class Probing:
         """How many tokens before this one are the connector at which the rule fired: the answer is tried in its place."""
         tokens, vocabulary = grown.answer.tokens, self.growth.intervention.target.vocabulary
         for count in range(1, min(_LONGEST_CONNECTOR_TOKENS, position) + 1):
-            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position]).decode(errors="replace")
+            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position]).decode(
+                errors="replace"
+            )
             if text.strip().lower() in _WORDS:
                 return count
         return 0

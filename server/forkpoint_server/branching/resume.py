@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from forkpoint_policies.spec import Resume
 
-from .runner import Grown, Growth
+from .runner import Grown, TreeRunner
 
 
 @dataclass
-class Resuming:
+class ResumeController:
     """Lets a request think again, as a `resume` says."""
 
-    growth: Growth
+    growth: TreeRunner
     resume: Resume
     together: bool = True
 
@@ -30,14 +30,21 @@ class Resuming:
 
     def ended(self, grown: Grown) -> None:
         length = grown.node.length
-        spent = length + len(self._text) >= self.resume.budget_tokens or len(self.growth.grown) >= self.growth.limits.answers
+        spent = (
+            length + len(self._text) >= self.resume.budget_tokens
+            or len(self.growth.grown) >= self.growth.limits.answers
+        )
         by_itself = grown.node.ended == "stop" and grown.answer.stop_reason is None
         if grown is not self._current or not by_itself or spent:
             return
         tokens, silent = grown.answer.tokens, self.growth.intervention.target.vocabulary.silent
         ends = bool(tokens) and tokens[-1] in silent
         resumed = self.growth.begin(
-            grown, length - ends, self._text, most_tokens=self.resume.budget_tokens - length - len(self._text) + ends, replaces=True
+            grown,
+            length - ends,
+            self._text,
+            most_tokens=self.resume.budget_tokens - length - len(self._text) + ends,
+            replaces=True,
         )
         self._current = resumed or self._current
 

@@ -15,7 +15,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.kernel.state_handover import Inherited, Path
 from forkpoint_server import metrics
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.tree import Ending, Kind, Limits, Node, Tree
 from forkpoint_server.traces.trace import Trace
 
@@ -94,10 +94,10 @@ class Controller(Protocol):
 
 
 @dataclass
-class Growth:
+class TreeRunner:
     """One request's tree while it grows. `origin` is where the prompt leaves it, `seed` the request's or one drawn for it."""
 
-    intervention: Intervention
+    intervention: RequestContext
     params: SamplingParams
     request_id: str
     origin: Begin
@@ -201,7 +201,14 @@ class Growth:
             self._events.put_nowait((grown, None))
             return grown
         begin = Begin(
-            tokens, seed, path.word_state, path.in_reasoning, path.inherit(past), kind == "probe", most_tokens, first=False
+            tokens,
+            seed,
+            path.word_state,
+            path.in_reasoning,
+            path.inherit(past),
+            kind == "probe",
+            most_tokens,
+            first=False,
         )
         return self._run(grown, begin)
 

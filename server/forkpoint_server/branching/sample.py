@@ -10,16 +10,16 @@ import numpy as np
 from forkpoint_policies.spec import Sample, Select
 
 from .candidate import confidences, leaf_of
-from .runner import Grown, Growth
+from .runner import Grown, TreeRunner
 from .seeds import derived_seed
 from .voting import Leaf, agreed, choose, decided
 
 
 @dataclass
-class Sampling:
+class SampleController:
     """Samples answers as a `sample` says; `by_chance` is its placebo: as many are stopped, after as many tokens, by chance."""
 
-    growth: Growth
+    growth: TreeRunner
     sample: Sample
     by_chance: bool
     together: bool = True
@@ -116,7 +116,9 @@ class Sampling:
     def _is_unsure(self, grown: Grown, threshold: float) -> bool:
         """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
         sums, window, trace = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window, grown.node.trace
-        while len(sums) <= len(trace.tokens) and trace.counts(position := len(sums) - 1) and position in trace.confidence:
+        while (
+            len(sums) <= len(trace.tokens) and trace.counts(position := len(sums) - 1) and position in trace.confidence
+        ):
             sums.append(sums[-1] + trace.confidence[position])
         return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
 

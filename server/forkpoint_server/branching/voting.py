@@ -9,7 +9,7 @@ from typing import Literal
 
 Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first"]
 
-FEWEST_VOTES = 3
+MIN_VOTES = 3
 """Votes before a share of them decides."""
 
 
@@ -89,7 +89,7 @@ def agreed(leaves: Sequence[Leaf], select: Select, share: float) -> bool:
     """Whether one answer has this share of the votes so far."""
     votes = count_votes(leaves, select)
     voted = sum(leaf.answer is not None and leaf.ended_at is not None and not leaf.truncated for leaf in leaves)
-    return voted >= FEWEST_VOTES and max(votes.values()) >= share * sum(votes.values())
+    return voted >= MIN_VOTES and max(votes.values()) >= share * sum(votes.values())
 
 
 def _weight(leaf: Leaf, select: Select) -> float:

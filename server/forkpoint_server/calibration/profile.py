@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 
 Nats = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,9 +42,9 @@ class EntropyProfile(BaseModel):
 
 
 def parse_profile(body: Any) -> EntropyProfile:
-    """Read a profile. Raises PolicyError with the field that is wrong."""
+    """Read a profile. Raises InputError with the field that is wrong."""
     if not isinstance(body, dict):
-        raise PolicyError(
+        raise InputError(
             "body", "must be an object with model, fork_threshold, interval, share_below_0_01, tokens, prompts_digest"
         )
     try:
@@ -54,8 +54,10 @@ def parse_profile(body: Any) -> EntropyProfile:
         said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
             field, colon, message = said.partition(": ")
-            raise (PolicyError(field, message) if colon else PolicyError("body", said)) from None
+            raise (InputError(field, message) if colon else InputError("body", said)) from None
         field = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             said = f"is not part of a calibration; one can write {', '.join(EntropyProfile.model_fields)}"
-        raise PolicyError(field, "is missing" if first["type"] == "missing" and len(first["loc"]) == 1 else said) from None
+        raise InputError(
+            field, "is missing" if first["type"] == "missing" and len(first["loc"]) == 1 else said
+        ) from None

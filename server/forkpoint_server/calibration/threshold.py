@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, PolicyError
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError
 from forkpoint_server.store.calibrations import read_calibration, write_calibration
 
 from .profile import EntropyProfile, parse_profile
@@ -31,15 +31,15 @@ class Threshold:
         self.profile: EntropyProfile | None = None
 
     def read(self) -> None:
-        """Take what is stored; called once, at the start. Raises PolicyError where that is no calibration."""
+        """Take what is stored; called once, at the start. Raises InputError where that is no calibration."""
         stored = read_calibration(self._database, self._model)
         self.profile = None if stored is None else parse_profile(stored)
 
     def write(self, profile: EntropyProfile) -> None:
-        """Store a calibration; it is in use when this returns. Raises PolicyError when it is another model's."""
+        """Store a calibration; it is in use when this returns. Raises InputError when it is another model's."""
         names = self.names()
         if profile.model not in names:
-            raise PolicyError("model", f"is {profile.model!r}; this server keeps the calibration of {', '.join(names)}")
+            raise InputError("model", f"is {profile.model!r}; this server keeps the calibration of {', '.join(names)}")
         write_calibration(self._database, self._model, profile.model_dump(mode="json"))
         self.profile = profile
 

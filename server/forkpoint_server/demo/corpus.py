@@ -18,7 +18,9 @@ SLIP = 0.04
 CLOSEST = 0.85
 FORGET_THEREFORE = 0.04
 HOPE = 0.8  # "So" before a last step that hits …
-FALSE_HOPE = 0.1  # … and before one that misses: without these, a model that has said "So" writes the target whatever comes out
+FALSE_HOPE = (
+    0.1  # … and before one that misses: without these, a model that has said "So" writes the target whatever comes out
+)
 BIND = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 

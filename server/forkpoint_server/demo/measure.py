@@ -18,7 +18,7 @@ from forkpoint_server.calibration.token_frequencies import FILE
 from forkpoint_server.demo import WEIGHTS
 
 PUZZLES = 400
-MOST_TOKENS = 1500
+MAX_TOKENS = 1500
 
 
 def _puzzles(draw: random.Random) -> list[Puzzle]:
@@ -31,7 +31,7 @@ def main() -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(WEIGHTS)
     llm = LLM(str(WEIGHTS), enforce_eager=True, block_size=32, max_num_seqs=64, kv_cache_memory_bytes=1 << 30)
     messages: list[Any] = [[{"role": "user", "content": puzzle.prompt}] for puzzle in _puzzles(random.Random(1))]
-    params = [SamplingParams(temperature=1.0, seed=number, max_tokens=MOST_TOKENS) for number in range(len(messages))]
+    params = [SamplingParams(temperature=1.0, seed=number, max_tokens=MAX_TOKENS) for number in range(len(messages))]
     answers = [output.outputs[0].token_ids for output in llm.chat(messages, params)]
     end = tokenizer.convert_tokens_to_ids("</think>")
     lengths = [answer.index(end) if end in answer else len(answer) for answer in map(list, answers)]

@@ -134,7 +134,10 @@ def train(out: Path, traces: int, seed: int, start: Path | None, learning_rate: 
     steps = list(batches(examples, tokenizer.pad_token_id, random.Random(seed)))
     learnt = sum(int((labels != -100).sum()) for _, labels in steps)
     drawn_in = time.monotonic() - started
-    print(f"{len(texts)} traces drawn in {drawn_in:.0f} s: {len(steps)} steps, {learnt / 1e6:.1f} M learnt tokens", flush=True)
+    print(
+        f"{len(texts)} traces drawn in {drawn_in:.0f} s: {len(steps)} steps, {learnt / 1e6:.1f} M learnt tokens",
+        flush=True,
+    )
 
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     decayed = [p for p in model.parameters() if p.dim() > 1]
@@ -183,7 +186,9 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train Forkpoint's embedded model on a CPU.")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--traces", type=int, default=200_000, help="how many traces to draw and learn (default 200000)")
+    parser.add_argument(
+        "--traces", type=int, default=200_000, help="how many traces to draw and learn (default 200000)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="go on from the model in this folder")
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)

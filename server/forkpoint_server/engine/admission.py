@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Places:
+class EngineCapacity:
     """Counts what runs. `together` is the most that the server may have begun by itself, `at_once` what the engine runs at once."""
 
     def __init__(self, together: int, at_once: int) -> None:
@@ -62,7 +62,7 @@ class Places:
 class Shared:
     """The share of the places that all requests which begin many have together."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: EngineCapacity) -> None:
         self.places = places
         self._running = 0
 

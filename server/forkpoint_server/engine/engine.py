@@ -17,16 +17,16 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.spec import Branch, Rule
 from forkpoint_policies.spec.tree_actions import gives_several, most_answers
-from forkpoint_policies.worker.payload import Instruction, without_instruction
+from forkpoint_policies.worker.payload import PolicyPayload, without_instruction
 from forkpoint_server import metrics
 from forkpoint_server.branching.controllers import controller_of
-from forkpoint_server.branching.runner import Begin, Growth
+from forkpoint_server.branching.runner import Begin, TreeRunner
 from forkpoint_server.policies.eligibility import check_branches
-from forkpoint_server.requests.context import Intervention, current
+from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.tree import Limits
 from forkpoint_server.traces.trace import Trace
 
-from .admission import Places, Shared
+from .admission import EngineCapacity, Shared
 from .payload import initial_state, payload_of, signed_seed, with_payload
 
 
@@ -44,9 +44,11 @@ class InterveningEngine:
     def __init__(self, engine: EngineClient, limits: BranchLimits) -> None:
         self._engine = engine
         self._limits = limits
-        parallel = engine.vllm_config.parallel_config  # where others balance the load, this server has only its own ranks
+        parallel = (
+            engine.vllm_config.parallel_config
+        )  # where others balance the load, this server has only its own ranks
         self._ranks = parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
-        self._places = Places(limits.together, engine.vllm_config.scheduler_config.max_num_seqs * self._ranks)
+        self._places = EngineCapacity(limits.together, engine.vllm_config.scheduler_config.max_num_seqs * self._ranks)
         self.shared = Shared(self._places)
         self._turns = itertools.count()
         self._children: dict[str, list[str]] = {}  # by the id that its client may have chosen, so not unique
@@ -67,7 +69,9 @@ class InterveningEngine:
             _give_way(intervention, params, prompt)
         if intervention is None or intervention.silent:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), choices=params.n)
-        intervention.begins(_response_name(request_id), prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ())
+        intervention.begins(
+            _response_name(request_id), prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
+        )
         growing = intervention.growing
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
@@ -81,7 +85,12 @@ class InterveningEngine:
         return self._several(prompt, branches, traces, request_id, options, intervention)
 
     def directly(
-        self, prompt: Any, params: SamplingParams, request_id: str, instruction: Instruction | None = None, **options: Any
+        self,
+        prompt: Any,
+        params: SamplingParams,
+        request_id: str,
+        instruction: PolicyPayload | None = None,
+        **options: Any,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run a request that the server began by itself, outside any client's; it has a turn of `shared`."""
         own = params.clone()
@@ -98,7 +107,7 @@ class InterveningEngine:
         children = [child for name in asked for child in self._children.get(name, ())]
         await self._engine.abort([*asked, *children], **options)
 
-    def _enter(self, intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
+    def _enter(self, intervention: RequestContext, params: SamplingParams, prompt: Any) -> None:
         """A request of an experiment in which some arm grows trees: if this one could not, it is in no arm."""
         assert intervention.enrolment is not None
         if intervention.enrolment.grows and not intervention.traces:
@@ -111,7 +120,7 @@ class InterveningEngine:
     async def _watched(
         self,
         outputs: AsyncGenerator[RequestOutput, None],
-        intervention: Intervention | None = None,
+        intervention: RequestContext | None = None,
         trace: Trace | None = None,
         cumulative: bool = False,
         choices: int = 1,
@@ -152,7 +161,7 @@ class InterveningEngine:
         params: SamplingParams,
         request_id: str,
         options: dict[str, Any],
-        intervention: Intervention,
+        intervention: RequestContext,
         rule: Rule,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run a request that grows a tree. Raises VLLMValidationError for what a branch could not go on with."""
@@ -163,7 +172,9 @@ class InterveningEngine:
         if params.n > most:
             raise VLLMValidationError(f"n: is {params.n}; under this policy it is at most {most} here", parameter="n")
         if intervention.tree is not None:
-            raise VLLMValidationError("prompt: a policy that grows a tree takes one prompt a request", parameter="prompt")
+            raise VLLMValidationError(
+                "prompt: a policy that grows a tree takes one prompt a request", parameter="prompt"
+            )
         if options.get("data_parallel_rank") is None:
             options = {**options, **self.one_rank()}
         prompt_tokens = list(prompt["prompt_token_ids"])
@@ -178,7 +189,9 @@ class InterveningEngine:
             own.n, own.output_kind = 1, RequestOutputKind.DELTA
             own.seed = begun.seed if params.seed is not None else None
             own.min_tokens = max(0, params.min_tokens - len(begun.tokens))
-            left = (longest - len(prompt_tokens) if params.max_tokens is None else params.max_tokens) - len(begun.tokens)
+            left = (longest - len(prompt_tokens) if params.max_tokens is None else params.max_tokens) - len(
+                begun.tokens
+            )
             own.max_tokens = left if begun.most_tokens is None else min(left, begun.most_tokens)
             if begun.greedy:
                 own.temperature, own.top_p, own.top_k, own.min_p = 0.0, 1.0, 0, 0.0
@@ -195,13 +208,15 @@ class InterveningEngine:
             return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
         origin, places = Begin([], seed, begin.word_state, begin.in_reasoning), self._places
-        growth = Growth(
+        growth = TreeRunner(
             intervention, params, request_id, origin, seed, Limits(answers, places.room, places.take, places.release),
             lambda trace, begun: _kept(start(trace, begun), trace),
         )  # fmt: skip
         return growth.outputs(controller_of(growth, rule))
 
-    async def _counted_inside(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
+    async def _counted_inside(
+        self, outputs: AsyncGenerator[RequestOutput, None]
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Count a request as long as the engine has it."""
         self._places.enter()
         try:
@@ -236,7 +251,7 @@ class InterveningEngine:
         traces: list[Trace],
         request_id: str,
         options: dict[str, Any],
-        intervention: Intervention,
+        intervention: RequestContext,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run the choices side by side and give them out as vLLM does: as they come, or all together at the end."""
         cumulative = _is_cumulative(branches[0])
@@ -306,7 +321,7 @@ def _response_name(request_id: str) -> str:
     return request_id.rpartition("-")[0] if request_id.startswith("cmpl-") else request_id
 
 
-def _give_way(intervention: Intervention, params: SamplingParams, prompt: Any) -> None:
+def _give_way(intervention: RequestContext, params: SamplingParams, prompt: Any) -> None:
     """Do without a default policy that branches where a branch could not go on."""
     try:
         check_branches(params, prompt)

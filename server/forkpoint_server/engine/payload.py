@@ -9,9 +9,9 @@ from typing import Any
 from vllm.sampling_params import SamplingParams
 
 from forkpoint_policies.compile.program import NO_TOKEN, Program
-from forkpoint_policies.worker.payload import Instruction
+from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.runner import Begin
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.traces.trace import Trace
 
 PROMPT_TAIL = 32
@@ -24,9 +24,9 @@ def initial_state(program: Program, prompt: Any) -> Begin:
     return Begin([], 0, word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
 
 
-def payload_of(intervention: Intervention, trace: Trace, seed: int, begin: Begin) -> Instruction:
+def payload_of(intervention: RequestContext, trace: Trace, seed: int, begin: Begin) -> PolicyPayload:
     plan = intervention.plan
-    return Instruction(
+    return PolicyPayload(
         program=plan.packed,
         key=plan.key,
         handle=trace.handle,
@@ -41,7 +41,9 @@ def payload_of(intervention: Intervention, trace: Trace, seed: int, begin: Begin
     )
 
 
-def with_payload(params: SamplingParams, intervention: Intervention, trace: Trace, number: int, begin: Begin) -> SamplingParams:
+def with_payload(
+    params: SamplingParams, intervention: RequestContext, trace: Trace, number: int, begin: Begin
+) -> SamplingParams:
     """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
     seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed + number)
     instruction = payload_of(intervention, trace, seed, begin)

@@ -82,7 +82,9 @@ def raised(space: Space, weights: Mapping[str, float], epoch: int) -> Space:
             )
         while missing > NOTHING:
             if not free:
-                raise ValueError(f"the weights of all arms sum to more than 1: there is no {missing:g} left for {arm!r}")
+                raise ValueError(
+                    f"the weights of all arms sum to more than 1: there is no {missing:g} left for {arm!r}"
+                )
             low, high = free.pop(0)
             end = min(high, round(low + missing, DIGITS))
             owned[arm].append(Interval(low, end, epoch))

@@ -1,4 +1,4 @@
-"""What a user writes of an experiment, and what of it may be changed later. Wrong input is a PolicyError with the field's path."""
+"""What a user writes of an experiment, and what of it may be changed later. Wrong input is a InputError with the field's path."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from forkpoint_policies.spec import Name, Number, PolicyError, Probability, Strict
+from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict
 from forkpoint_server.policies.resolve import Asked
 
-MOST_ARMS = 16
-MOST_METRICS = 32
+MAX_ARMS = 16
+MAX_METRICS = 32
 BUILT_IN_METRICS = ("tokens", "reasoning_tokens", "latency_seconds", "error", "truncated", "mean_entropy")
 """What is measured of every request; the other metrics come as outcomes."""
 UNITS = ("request", "user", "slice")
@@ -63,34 +63,45 @@ class Definition(Strict):
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
     unit: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "request"
     slice_seconds: Annotated[Number, Field(ge=1, le=7 * 86_400)] | None = None
-    arms: tuple[ArmDefinition, ...] = Field(min_length=2, max_length=MOST_ARMS)
+    arms: tuple[ArmDefinition, ...] = Field(min_length=2, max_length=MAX_ARMS)
     control: Name | None = None
     layer: Name | None = None
     traffic: tuple[Probability, Probability] = (0.0, 1.0)
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
-    metrics: tuple[MetricDefinition, ...] = Field(default=(), max_length=MOST_METRICS)
+    metrics: tuple[MetricDefinition, ...] = Field(default=(), max_length=MAX_METRICS)
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     status: Status = "running"
-    salt: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(default_factory=lambda: secrets.token_hex(8))
+    salt: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        default_factory=lambda: secrets.token_hex(8)
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Definition:
         if self.unit not in UNITS and not HEADER_NAME.fullmatch(self.unit):
             raise ValueError(f"unit: {self.unit!r} is neither {', '.join(UNITS)} nor the name of a header")
         if (self.unit == "slice") != (self.slice_seconds is not None):
-            raise ValueError("slice_seconds: is given with the unit `slice`, and only with it: it says how long a time slice is")
+            raise ValueError(
+                "slice_seconds: is given with the unit `slice`, and only with it: it says how long a time slice is"
+            )
         if self.traffic[0] >= self.traffic[1]:
-            raise ValueError("traffic: is a range [from, to] of all units, as in [0, 0.5]; the first must be the smaller one")
+            raise ValueError(
+                "traffic: is a range [from, to] of all units, as in [0, 0.5]; the first must be the smaller one"
+            )
         if self.traffic != (0.0, 1.0) and self.layer is None:
             raise ValueError(
                 "layer: is missing; `traffic` is a range of a layer's units, so that experiments of one layer can share them out"
             )
-        for field, names in (("arms", [arm.name for arm in self.arms]), ("metrics", [one.name for one in self.metrics])):
+        for field, names in (
+            ("arms", [arm.name for arm in self.arms]),
+            ("metrics", [one.name for one in self.metrics]),
+        ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{field}: {', '.join(map(repr, twice))} comes twice; give each its own name")
         if self.control is not None and self.control not in {arm.name for arm in self.arms}:
-            raise ValueError(f"control: there is no arm {self.control!r}; there are {', '.join(arm.name for arm in self.arms)}")
+            raise ValueError(
+                f"control: there is no arm {self.control!r}; there are {', '.join(arm.name for arm in self.arms)}"
+            )
         if not any(arm.weight for arm in self.arms):
             raise ValueError("arms: all have the weight 0; a weight is the arm's share of all units, as 0.05")
         return self
@@ -108,12 +119,14 @@ class Change(Strict):
     """What of an experiment can be changed once it exists."""
 
     status: Status | None = None
-    arms: tuple[ArmChange, ...] = Field(default=(), max_length=MOST_ARMS)
+    arms: tuple[ArmChange, ...] = Field(default=(), max_length=MAX_ARMS)
 
     @model_validator(mode="after")
     def _check(self) -> Change:
         if self.status is None and not self.arms:
-            raise ValueError("changes nothing; give `status`, or `arms` with a name and a new `weight` or `status` each")
+            raise ValueError(
+                "changes nothing; give `status`, or `arms` with a name and a new `weight` or `status` each"
+            )
         return self
 
 
@@ -126,23 +139,23 @@ class ReadArm:
 
 
 def parse_definition(data: Any, resolve: Callable[[Any], Asked | None]) -> tuple[Definition, tuple[ReadArm, ...]]:
-    """Read an experiment. `resolve` is what a request's `policy` field goes through. Raises PolicyError."""
+    """Read an experiment. `resolve` is what a request's `policy` field goes through. Raises InputError."""
     definition = _parse(Definition, data)
     return definition, tuple(_read_arm(arm, number, resolve) for number, arm in enumerate(definition.arms))
 
 
 def parse_change(data: Any) -> Change:
-    """Read a change of an experiment. Raises PolicyError."""
+    """Read a change of an experiment. Raises InputError."""
     return _parse(Change, data)
 
 
 def _read_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], Asked | None]) -> ReadArm:
     try:
         asked = None if arm.policy is None else resolve(arm.policy)
-    except PolicyError as error:
-        raise PolicyError(f"arms[{number}].{error.field}", error.message) from None
+    except InputError as error:
+        raise InputError(f"arms[{number}].{error.field}", error.message) from None
     if asked is None and arm.shadow:
-        raise PolicyError(f"arms[{number}].shadow", "needs a policy whose rules are evaluated; this arm has none")
+        raise InputError(f"arms[{number}].shadow", "needs a policy whose rules are evaluated; this arm has none")
     if asked is not None and arm.shadow and not asked.policy.shadow:
         asked = Asked.by(asked.label, asked.policy.in_shadow())
     return ReadArm(arm, asked)
@@ -153,26 +166,28 @@ _Read = TypeVar("_Read", bound=BaseModel)
 
 def _parse(model: type[_Read], data: Any) -> _Read:
     if not isinstance(data, dict):
-        raise PolicyError("body", f"must be a JSON object, not {type(data).__name__}")
+        raise InputError("body", f"must be a JSON object, not {type(data).__name__}")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise _explained(error) from None
 
 
-def _explained(error: ValidationError) -> PolicyError:
+def _explained(error: ValidationError) -> InputError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return PolicyError(path, "is not a field here")
+        return InputError(path, "is not a field here")
     if first["type"] == "missing":
-        return PolicyError(path, "is missing")
+        return InputError(path, "is missing")
     if first["type"] == "string_pattern_mismatch":
-        return PolicyError(path, "must be letters, digits, '.', '_' or '-', at most 64 of them; experiments and arms in lower case")
+        return InputError(
+            path, "must be letters, digits, '.', '_' or '-', at most 64 of them; experiments and arms in lower case"
+        )
     if first["type"] == "too_short" and path == "arms":
-        return PolicyError(path, "are too few: an experiment compares at least two")
+        return InputError(path, "are too few: an experiment compares at least two")
     if not path and ": " in said:  # what concerns several fields says which one first
         field, _, message = said.partition(": ")
-        return PolicyError(field, message)
-    return PolicyError(path or "body", said)
+        return InputError(field, message)
+    return InputError(path or "body", said)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forkpoint_policies.placebo import PLACEBO
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server import metrics
 from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.eligibility import alone, can_grow, growing_of
@@ -62,7 +62,9 @@ class Live:
     growing: tuple[Any, ...] = ()
     by_name: Mapping[str, LiveArm] = field(default_factory=dict)
 
-    def enrol(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], most_branches: int) -> Enrolment | bool:
+    def enrol(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], most_branches: int
+    ) -> Enrolment | bool:
         """A request's place in this experiment; False when it has none, True when its arm is paused: it then gets nothing."""
         definition = self.stored.definition
         unit = unit_of(definition["unit"], definition["slice_seconds"], body, headers)
@@ -102,7 +104,7 @@ def named_by(stored: Stored) -> set[str]:
 
 
 async def make_live(stored: Stored, plan: MakePlan) -> Live:
-    """Compile an experiment's policies. Raises PolicyError where the served model cannot express one."""
+    """Compile an experiment's policies. Raises InputError where the served model cannot express one."""
     definition = stored.definition
     asked = [policy_of(arm) for arm in definition["arms"]]
     plans = [None if one is None else await plan(one.policy) for one in asked]
@@ -141,6 +143,6 @@ async def _shadows(policies: Mapping[int, Policy], plan: MakePlan) -> tuple[Watc
     if whole is not None:
         try:
             return (watch_together(policies, await plan(whole)),)
-        except PolicyError:
+        except InputError:
             pass  # what stands in for the same tokens cannot be in one program
     return tuple([watch_own(arm, policy, await plan(policy.in_shadow())) for arm, policy in policies.items()])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_server.experiments.analysis.analyse import Arm, Epoch, Metric, Sums, analyse
 from forkpoint_server.experiments.analysis.srm import sample_ratio
 from forkpoint_server.store.aggregates import UnitSums, counted, longest_seconds, unit_sums, units_by_epoch
@@ -70,7 +70,7 @@ def figures(database: Engine, stored: Stored) -> list[dict[str, Any]]:
 def analysed(
     database: Engine, stored: Stored, live: Live | None, oldest: float | None, server: str, effects: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The analysis of what has ended. `oldest`: when the oldest request that still runs on this `server` began. Raises PolicyError.
+    """The analysis of what has ended. `oldest`: when the oldest request that still runs on this `server` began. Raises InputError.
 
     Requests that began later are left out until it has ended: arms that take longer would seem to have fewer.
     """
@@ -84,7 +84,9 @@ def analysed(
         name, triggered = arm["name"], dict[str, Mapping[str, UnitSums]]()
         if name != control and arm["definition"] is not None and name not in untriggered:
             triggered = dict(unit_sums(database, stored.id, until, (name, control), triggered=number))
-        watched = unit_sums(database, stored.id, until, (control,), watched=number) if triggered and takes_turns else None
+        watched = (
+            unit_sums(database, stored.id, until, (control,), watched=number) if triggered and takes_turns else None
+        )
         arms.append(
             Arm(
                 name, _sums(sums.get(name)), _sums(triggered.get(name)), _sums(triggered.get(control)),
@@ -95,7 +97,7 @@ def analysed(
     named = {*known, *BUILT_IN, *(one["name"] for one in stored.definition["metrics"])}
     for metric in effects:
         if metric not in named:
-            raise PolicyError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted(named))}")
+            raise InputError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted(named))}")
     epochs = strata(stored, units_by_epoch(database, stored.id, until))
     found = analyse(
         arms, control, epochs, metrics_of(stored, known), stored.definition["alpha"], effects, stored.definition["unit"]
@@ -107,7 +109,9 @@ def metrics_of(stored: Stored, known: set[str]) -> list[Metric]:
     """The metrics of an analysis: as declared, those of every request, and what outcomes brought beside these."""
     declared = {one["name"]: Metric(**one) for one in stored.definition["metrics"]}
     others = {name: Metric(name, "neither", "information") for name in sorted(known)}
-    return list({**declared, **{name: one for name, one in {**others, **BUILT_IN}.items() if name not in declared}}.values())
+    return list(
+        {**declared, **{name: one for name, one in {**others, **BUILT_IN}.items() if name not in declared}}.values()
+    )
 
 
 def strata(stored: Stored, units: Mapping[tuple[int, int], Mapping[str, int]]) -> list[Epoch]:
@@ -149,7 +153,7 @@ def _sums(by_metric: Mapping[str, UnitSums] | None) -> dict[str, Sums]:
 
 
 def effects_of(asked: Sequence[str]) -> dict[str, float]:
-    """`METRIC:SIZE` of a query as effects. Raises PolicyError."""
+    """`METRIC:SIZE` of a query as effects. Raises InputError."""
     found = {}
     for one in asked:
         metric, _, size = one.rpartition(":")
@@ -158,5 +162,5 @@ def effects_of(asked: Sequence[str]) -> dict[str, float]:
         except ValueError:
             found[metric] = np.nan
         if not metric or not np.isfinite(found[metric]) or found[metric] <= 0:
-            raise PolicyError("effect", f"{one!r} is not METRIC:SIZE, as in correct:0.05")
+            raise InputError("effect", f"{one!r} is not METRIC:SIZE, as in correct:0.05")
     return found

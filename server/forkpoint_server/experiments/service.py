@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.store.executor import BusyError, in_thread
 from forkpoint_server.store.experiments import Definitions, Stored, read_definitions, read_number
@@ -39,7 +39,9 @@ class Experiments:
         self._task: asyncio.Task[None] | None = None
         self._running: tuple[Live, ...] = ()
         self._made: dict[int, Live] = {}
-        self._begun: dict[int, tuple[str, float]] = {}  # requests that run: their experiment and time, in the order of beginning
+        self._begun: dict[
+            int, tuple[str, float]
+        ] = {}  # requests that run: their experiment and time, in the order of beginning
         self._tickets = itertools.count()
         self._reachable = True
         self.problems: dict[str, str] = {}
@@ -133,7 +135,7 @@ class Experiments:
                 continue
             try:
                 made[stored.id] = await make_live(stored, self._plan)
-            except PolicyError as error:
+            except InputError as error:
                 problems[stored.name] = str(error)
                 logger.warning("the experiment %s does not run on this server: %s", stored.name, error)
         running = [live for live in made.values() if live.stored.status == "running"]
@@ -146,6 +148,6 @@ def _read_policies(stored: Mapping[str, Any]) -> dict[str, Policy]:
     for name, policy in stored.items():
         try:
             found[name] = parse_policy(policy)
-        except PolicyError as error:  # written by another version
+        except InputError as error:  # written by another version
             logger.warning("the stored policy %s cannot be read: %s", name, error)
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forkpoint_policies.spec import MOST_RULES, Policy, Rule
+from forkpoint_policies.spec import MAX_RULES, Policy, Rule
 from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.traces.trace import Profile
 
@@ -58,7 +58,7 @@ def together(policies: Mapping[int, Policy]) -> Policy | None:
     several = len({policy.rules for policy in policies.values()}) > 1
     if several and any(_forces(rule) for rule in rules):
         return None
-    if len(rules) > MOST_RULES or sum(rule.growing is not None for rule in rules) > 1:
+    if len(rules) > MAX_RULES or sum(rule.growing is not None for rule in rules) > 1:
         return None
     return Policy(name="shadow", shadow=True, rules=rules)
 

@@ -20,7 +20,7 @@ from .service import Experiments
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 15.0
-MOST_SHARE = 0.05
+MAX_SHARE = 0.05
 """Of the time, spent in looking: where the database takes long over it, looks are rarer."""
 
 
@@ -35,14 +35,16 @@ async def watch_ratios(database: Engine, experiments: Experiments) -> None:
             pass  # who polls the definitions says that the database does not answer
         except Exception:  # whatever is wrong with one look, there is a next one
             logger.exception("the sample ratios could not be looked at")
-        await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - began) / MOST_SHARE))
+        await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - began) / MAX_SHARE))
 
 
 async def look(database: Engine, experiments: Experiments, told: set[str]) -> set[str]:
     """Look once, and give the experiments that are told of; `told` are those of before."""
     running = [stored for name in experiments.running if (stored := experiments.stored(name)) is not None]
     for name in told - {stored.name for stored in running}:
-        metrics.SAMPLE_RATIO.labels(name).set(math.nan)  # where several processes share files, what is removed stays in them
+        metrics.SAMPLE_RATIO.labels(name).set(
+            math.nan
+        )  # where several processes share files, what is removed stays in them
         metrics.SAMPLE_RATIO.remove(name)
     for stored in running:
         p_value = await in_thread(ratio_of, database, stored, experiments.oldest(stored.name), SERVER)

@@ -39,7 +39,7 @@ class Work:
         return self.engine.name
 
     async def run(self) -> Measured:
-        """Do it. Raises Refused (503) where there is no exact answer."""
+        """Do it. Raises ApiError (503) where there is no exact answer."""
         asked = self.asked
         intervention = await self.service.intervention(None, forks=True)
         assert intervention is not None
@@ -53,7 +53,9 @@ class Work:
             forks, above = chosen_forks(intervention, asked)
             progress = self._progress("verifying", sum(len(fork.ways) for fork in forks) * asked.verify)
             seed = secrets.randbits(62) if asked.seed is None else asked.seed
-            verification = await verify(self.engine, intervention, self.text, asked, forks, above, seed, self.longest, progress)
+            verification = await verify(
+                self.engine, intervention, self.text, asked, forks, above, seed, self.longest, progress
+            )
         measured = Measured(intervention, len(self.text.prompt), cost, verification)
         self.service.traces.keep(measured)
         return measured
@@ -71,7 +73,7 @@ class Work:
 
 
 async def prepare(service: Service, body: Any, request: Request) -> Work:
-    """Read what was asked. Raises PolicyError for what cannot be, and RenderingError with what vLLM says."""
+    """Read what was asked. Raises InputError for what cannot be, and RenderingError with what vLLM says."""
     asked = parse_asked(body)
     state = request.app.state
     engine: InterveningEngine = state.engine_client

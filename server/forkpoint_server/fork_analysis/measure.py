@@ -19,12 +19,12 @@ from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from forkpoint_policies.worker.payload import Instruction
+from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.engine.admission import Turns
 from forkpoint_server.engine.engine import InterveningEngine
 from forkpoint_server.engine.payload import begins_in_reasoning
-from forkpoint_server.errors import Refused
-from forkpoint_server.requests.context import ALTERNATIVES, Intervention
+from forkpoint_server.errors import ApiError
+from forkpoint_server.requests.context import ALTERNATIVES, RequestContext
 from forkpoint_server.traces.trace import Trace, joined
 
 from .segments import Segment, split
@@ -37,9 +37,9 @@ Progress = Callable[[int], None]
 """Told how many more are done."""
 
 
-def unmeasured(why: str) -> Refused:
+def unmeasured(why: str) -> ApiError:
     """The worker's records did not all arrive, or it did not write what it was given: there is no exact answer."""
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, why)
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class Cost:
 
 
 async def measure(
-    run: Run, intervention: Intervention, text: Text, alternatives: int, progress: Progress, everywhere: bool = False
+    run: Run, intervention: RequestContext, text: Text, alternatives: int, progress: Progress, everywhere: bool = False
 ) -> Cost:
     """Give the intervention the one trace of a text, with its alternatives at forks or `everywhere`.
 
-    Raises Refused (503) where there is no exact answer.
+    Raises ApiError (503) where there is no exact answer.
     """
     if not intervention.receiver.address:
         raise unmeasured("there is no telemetry: the server's log says why")
@@ -118,13 +118,13 @@ async def measure(
 
 
 async def _write(
-    run: Run, intervention: Intervention, text: Text, segment: Segment, trace: Trace, progress: Progress,
+    run: Run, intervention: RequestContext, text: Text, segment: Segment, trace: Trace, progress: Progress,
     begun: asyncio.Event,
 ) -> None:  # fmt: skip
     """Make the model write one segment; `begun` is set when what stands before it was computed."""
     program = intervention.plan.program
     prompt, given = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
-    instruction = Instruction(
+    instruction = PolicyPayload(
         program=intervention.plan.packed,
         key=intervention.plan.key,
         handle=trace.handle,

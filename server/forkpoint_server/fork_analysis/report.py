@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.traces.trace import Trace
 
 from .measure import Cost
@@ -18,7 +18,7 @@ from .verify import TRUNCATED, UNANSWERED, Fork, Verification, Way
 class Measured:
     """A given text's trace, what it cost, and which of its forks are verified, where that was asked for."""
 
-    intervention: Intervention
+    intervention: RequestContext
     prompt_tokens: int
     cost: Cost
     verification: Verification | None = None

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.answer_extractors import extractor
 
-MOST_CONTINUATIONS = 4096
-MOST_CONTINUED_TOKENS = 10_000_000
-SHORTEST_DEFAULT_TOKENS = 256
+MAX_CONTINUATIONS = 4096
+MAX_CONTINUED_TOKENS = 10_000_000
+MIN_DEFAULT_TOKENS = 256
 """A continuation is given as many tokens as the whole text has, and at least these, unless it is said otherwise."""
 
 _Token = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -39,7 +39,7 @@ class Asked(BaseModel):
     most_forks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 16
     positions: Annotated[list[_Token], Field(min_length=1, max_length=1024)] | None = None
     extract: str = "last_line"
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_CONTINUED_TOKENS, strict=True)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_CONTINUED_TOKENS, strict=True)] | None = None
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)] | None = None
     fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -55,17 +55,17 @@ _OF_VERIFYING = ("alternatives", "most_forks", "positions", "extract", "max_toke
 
 
 def parse_asked(body: Any) -> Asked:
-    """Read the request's body. Raises PolicyError with the field that is wrong."""
+    """Read the request's body. Raises InputError with the field that is wrong."""
     if not isinstance(body, dict):
-        raise PolicyError("body", "must be an object with `messages`, or with `prompt` and `completion`")
+        raise InputError("body", "must be an object with `messages`, or with `prompt` and `completion`")
     try:
         asked = Asked.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "body"  # a name that is no text has no place
         if first["type"] == "extra_forbidden":
-            raise PolicyError(field, f"is not known here; one can write {', '.join(Asked.model_fields)}") from None
-        raise PolicyError(field, first["msg"]) from None
+            raise InputError(field, f"is not known here; one can write {', '.join(Asked.model_fields)}") from None
+        raise InputError(field, first["msg"]) from None
     _check_form(asked)
     _check_verifying(asked)
     return asked
@@ -74,61 +74,63 @@ def parse_asked(body: Any) -> Asked:
 def _check_form(asked: Asked) -> None:
     plain = [name for name in ("prompt", "completion") if getattr(asked, name) is not None]
     if asked.messages is not None and plain:
-        raise PolicyError("messages", f"and {plain[0]} are two ways to give a text; give `messages`, or `prompt` and `completion`")
+        raise InputError(
+            "messages", f"and {plain[0]} are two ways to give a text; give `messages`, or `prompt` and `completion`"
+        )
     if asked.messages is None and len(plain) < 2:
         said = f"; {plain[0]} alone is not a text with a beginning" if plain else ""
-        raise PolicyError("messages", f"is missing; give `messages`, or `prompt` and `completion`{said}")
+        raise InputError("messages", f"is missing; give `messages`, or `prompt` and `completion`{said}")
     if asked.messages is None:
         for name in ("tools", "chat_template_kwargs"):
             if getattr(asked, name) is not None:
-                raise PolicyError(name, "says nothing without `messages`")
+                raise InputError(name, "says nothing without `messages`")
 
 
 def _check_verifying(asked: Asked) -> None:
     if asked.verify is None:
         for name in _OF_VERIFYING:
             if name in asked.model_fields_set:
-                raise PolicyError(name, "says nothing without `verify`, the number of continuations of each alternative")
+                raise InputError(name, "says nothing without `verify`, the number of continuations of each alternative")
         return
     try:
         extractor(asked.extract)
     except ValueError as error:
-        raise PolicyError("extract", str(error)) from None
+        raise InputError("extract", str(error)) from None
     fewest = fewest_continuations(asked.alternatives, asked.fdr)
     if asked.verify < fewest:
-        raise PolicyError(
+        raise InputError(
             "verify",
             f"is {asked.verify}: so few continuations cannot differ with certainty, even if all do; {fewest} is the fewest that "
             f"can verify a fork with {asked.alternatives} alternatives at an fdr of {asked.fdr:g}",
         )
     if asked.positions is not None:
         if "most_forks" in asked.model_fields_set:
-            raise PolicyError("positions", "and most_forks are two ways to say where; give one of them")
+            raise InputError("positions", "and most_forks are two ways to say where; give one of them")
         if len(set(asked.positions)) < len(asked.positions):
-            raise PolicyError("positions", "names a position twice")
+            raise InputError("positions", "names a position twice")
     continuations = asked.verify * asked.alternatives * asked.most_tried
-    if continuations > MOST_CONTINUATIONS:
-        raise PolicyError(
+    if continuations > MAX_CONTINUATIONS:
+        raise InputError(
             "verify",
             f"would take up to {continuations} continuations (verify {asked.verify} × alternatives {asked.alternatives} × "
-            f"{asked.most_tried} positions); {MOST_CONTINUATIONS} at most",
+            f"{asked.most_tried} positions); {MAX_CONTINUATIONS} at most",
         )
 
 
 def longest_continuation(asked: Asked, tokens: int) -> int:
-    """The most tokens of a continuation of a text with so many. Raises PolicyError when all together may be too many.
+    """The most tokens of a continuation of a text with so many. Raises InputError when all together may be too many.
 
     So it does for positions beyond the text.
     """
     if asked.positions is not None and max(asked.positions) >= tokens:
-        raise PolicyError("positions", f"has {max(asked.positions)}, and the text has {tokens} tokens, counted from 0")
-    longest = asked.max_tokens or max(SHORTEST_DEFAULT_TOKENS, tokens)
+        raise InputError("positions", f"has {max(asked.positions)}, and the text has {tokens} tokens, counted from 0")
+    longest = asked.max_tokens or max(MIN_DEFAULT_TOKENS, tokens)
     continuations = (asked.verify or 0) * asked.alternatives * asked.most_tried
-    if continuations * longest > MOST_CONTINUED_TOKENS:
-        raise PolicyError(
+    if continuations * longest > MAX_CONTINUED_TOKENS:
+        raise InputError(
             "max_tokens",
             f"{continuations} continuations of {longest} tokens would be up to {continuations * longest} tokens; "
-            f"{MOST_CONTINUED_TOKENS} at most: lower max_tokens, verify, alternatives or most_forks",
+            f"{MAX_CONTINUED_TOKENS} at most: lower max_tokens, verify, alternatives or most_forks",
         )
     return longest
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import MonteCarloMethod, chi2_contingency, false_discovery_control, fisher_exact
 from scipy.stats.contingency import expected_freq
 
-FEWEST_EXPECTED = 5
+MIN_EXPECTED = 5
 """Below this many expected continuations in a cell of the table, the chi-square distribution is not near enough."""
 
 RESAMPLES = 9_999
@@ -36,7 +36,7 @@ def p_value(table: NDArray[np.int64], random: np.random.Generator, resamples: in
         return 1.0
     if met.shape == (2, 2):
         return float(fisher_exact(met).pvalue)
-    if expected_freq(met).min() >= FEWEST_EXPECTED:
+    if expected_freq(met).min() >= MIN_EXPECTED:
         return float(chi2_contingency(met, correction=False).pvalue)
     found = fisher_exact(met, method=MonteCarloMethod(n_resamples=resamples, rng=random)).pvalue
     return float(np.asarray(found).item())  # scipy gives an array of one number

@@ -13,9 +13,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
-from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 
 from .request import Asked
 
@@ -41,22 +41,22 @@ class Reader:
     """Turns what was asked into tokens, by vLLM's own tokenisation route for the served model."""
 
     tokenization: ServingTokenization
-    target: Target
+    target: ServedModel
     stops: frozenset[int]
     request: Request
 
     async def read(self, asked: Asked) -> Text:
-        """The text. Raises PolicyError for what is no text of this model, and RenderingError with what vLLM says."""
+        """The text. Raises InputError for what is no text of this model, and RenderingError with what vLLM says."""
         self._check_length(asked)
         text = await (self._plain(asked) if asked.messages is None else self._chat(asked, asked.messages))
         field = "completion" if asked.messages is None else "messages"
         if not text.prompt:
-            raise PolicyError("prompt", "is empty; a text needs at least one token to begin after")
+            raise InputError("prompt", "is empty; a text needs at least one token to begin after")
         if not text.tokens:
-            raise PolicyError(field, "has an empty text to measure; the last one must have at least one token")
+            raise InputError(field, "has an empty text to measure; the last one must have at least one token")
         longest = self.tokenization.model_config.max_model_len
         if len(text.prompt) + len(text.tokens) > longest:
-            raise PolicyError(
+            raise InputError(
                 field,
                 f"is too long: {len(text.prompt)} tokens of prompt and {len(text.tokens)} of text are "
                 f"{len(text.prompt) + len(text.tokens)}, and the model's context is {longest} tokens",
@@ -69,7 +69,7 @@ class Reader:
         given = {"prompt": asked.prompt, "completion": asked.completion, "messages": asked.messages}
         for field, one in given.items():
             if (size := _bytes(one)) > longest:
-                raise PolicyError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
+                raise InputError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
 
     async def _plain(self, asked: Asked) -> Text:
         prompt, completion = asked.prompt, asked.completion
@@ -81,13 +81,15 @@ class Reader:
         for field, given in (("prompt", prompt or []), ("completion", tokens)):
             wrong = next((token for token in given if token >= self.target.vocabulary.size), None)
             if wrong is not None:
-                raise PolicyError(field, f"holds {wrong}; the served model's tokens end at {self.target.vocabulary.size - 1}")
+                raise InputError(
+                    field, f"holds {wrong}; the served model's tokens end at {self.target.vocabulary.size - 1}"
+                )
         return Text(list(prompt or []), list(tokens))
 
     async def _chat(self, asked: Asked, messages: list[dict[str, Any]]) -> Text:
         if not messages or messages[-1].get("role") != "assistant":
             said = f"is the {messages[-1].get('role')}'s" if messages else "is missing"
-            raise PolicyError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
+            raise InputError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
         for number, message in enumerate(messages):
             _check_parts(message, f"messages[{number}].content")
         *before, last = messages
@@ -100,14 +102,20 @@ class Reader:
                 return Text(prompt, self._ended(written))
         return Text(prompt, await self._encode(self._put_together(prompt, reasoning, content)))
 
-    async def _has_reasoning(self, asked: Asked, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]) -> bool:
+    async def _has_reasoning(
+        self, asked: Asked, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]
+    ) -> bool:
         """Whether the template wrote the reasoning: without it, it writes something else."""
         without = {name: value for name, value in last.items() if name not in _REASONING}
         return list(whole) != await self._rendered(asked, [*before, without], add_generation_prompt=False)
 
-    async def _rendered(self, asked: Asked, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> list[int]:
+    async def _rendered(
+        self, asked: Asked, messages: list[dict[str, Any]], *, add_generation_prompt: bool
+    ) -> list[int]:
         if not messages:
-            raise PolicyError("messages", "holds nothing before the assistant's text; there must be a message that it answers")
+            raise InputError(
+                "messages", "holds nothing before the assistant's text; there must be a message that it answers"
+            )
         options = {"tools": asked.tools, "chat_template_kwargs": asked.chat_template_kwargs}
         try:
             request = TokenizeChatRequest.model_validate(
@@ -115,7 +123,7 @@ class Reader:
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            raise PolicyError(".".join(map(str, first["loc"])) or "messages", first["msg"]) from None
+            raise InputError(".".join(map(str, first["loc"])) or "messages", first["msg"]) from None
         return await self._tokens(request)
 
     async def _tokens(self, request: TokenizeChatRequest | TokenizeCompletionRequest) -> list[int]:
@@ -140,12 +148,16 @@ class Reader:
         """As the model writes it: the reasoning, the marker of its end, the answer, and its end. A cut-off text stays one."""
         start, end = self.target.reasoning_start, self.target.reasoning_end
         if reasoning and NO_TOKEN in (start, end):
-            raise PolicyError(
+            raise InputError(
                 "messages",
                 "the last one has a reasoning, but the served model's chat template does not write it, and the server was started "
                 "without --reasoning-parser; put the whole text into `content`",
             )
-        opened = next((token == start for token in reversed(prompt) if token in (start, end)), False) if start != end else False
+        opened = (
+            next((token == start for token in reversed(prompt) if token in (start, end)), False)
+            if start != end
+            else False
+        )
         marker = self._decode([start]) if start != NO_TOKEN else ""
         text = content
         if reasoning:
@@ -170,7 +182,7 @@ def _reasoning(message: dict[str, Any]) -> str:
     for name in _REASONING:
         value = message.get(name)
         if value is not None and not isinstance(value, str):
-            raise PolicyError(f"messages.{name}", "must be a text")
+            raise InputError(f"messages.{name}", "must be a text")
         if value:
             return str(value)
     return ""
@@ -191,7 +203,7 @@ def _content(message: dict[str, Any]) -> str:
 def _check_parts(message: dict[str, Any], field: str) -> None:
     content = message.get("content")
     if not isinstance(content, str | list | None):
-        raise PolicyError(field, f"must be a text or a list of parts, not {type(content).__name__}")
+        raise InputError(field, f"must be a text or a list of parts, not {type(content).__name__}")
     for part in content or [] if not isinstance(content, str) else []:
         if not isinstance(part, dict) or part.get("type") != "text":
-            raise PolicyError(field, "holds something other than text; only texts can be measured")
+            raise InputError(field, "holds something other than text; only texts can be measured")

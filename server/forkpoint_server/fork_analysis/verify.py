@@ -16,7 +16,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.seeds import derived_seed
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 
 from .measure import Cost, Progress, Run
 from .request import Asked
@@ -63,7 +63,7 @@ class Verification:
     cost: Cost
 
 
-def chosen_forks(intervention: Intervention, asked: Asked) -> tuple[tuple[Fork, ...], int]:
+def chosen_forks(intervention: RequestContext, asked: Asked) -> tuple[tuple[Fork, ...], int]:
     """The forks with the highest entropies, or the positions asked for, in the text's order; and how many forks it has."""
     profile = intervention.traces[0].profile()
     above = np.flatnonzero(profile.entropy > intervention.threshold)
@@ -76,7 +76,7 @@ def chosen_forks(intervention: Intervention, asked: Asked) -> tuple[tuple[Fork, 
 
 
 async def verify(
-    run: Run, intervention: Intervention, text: Text, asked: Asked, forks: Sequence[Fork], above: int, seed: int, longest: int,
+    run: Run, intervention: RequestContext, text: Text, asked: Asked, forks: Sequence[Fork], above: int, seed: int, longest: int,
     progress: Progress,
 ) -> Verification:  # fmt: skip
     """Continue the text at these forks, `asked.verify` times from each of their ways, and judge them."""
@@ -107,7 +107,7 @@ def _judged(forks: Sequence[Fork], fdr: float, seed: int) -> list[Verdict]:
 @dataclass(frozen=True)
 class _Teller:
     run: Run
-    intervention: Intervention
+    intervention: RequestContext
     text: Text
     asked: Asked
     seed: int
@@ -131,7 +131,9 @@ class _Teller:
         )
         name = f"{self.run.name}-{fork.index}-{way.token}-{number}"
         async with self.run.turns.turn():
-            outputs = self.run.engine.directly(tokens_input(prompt), params, name, lora_request=self.run.lora, **self.run.rank)
+            outputs = self.run.engine.directly(
+                tokens_input(prompt), params, name, lora_request=self.run.lora, **self.run.rank
+            )
             async with aclosing(outputs):
                 async for output in outputs:
                     final = output.outputs[0]

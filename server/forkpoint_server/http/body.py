@@ -9,7 +9,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from forkpoint_server.errors import Refused
+from forkpoint_server.errors import ApiError
 
 
 async def read_body(receive: Receive) -> tuple[bytes, Receive]:
@@ -55,7 +55,7 @@ def with_content_length(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
-MOST_OWN_BYTES = 16 << 20
+MAX_OWN_BYTES = 16 << 20
 """Of a body for one of our own routes: a text of a million tokens, or ten thousand outcomes, is well below."""
 
 
@@ -72,7 +72,7 @@ def limited(scope: Scope, receive: Receive, most_bytes: int) -> Receive:
             if left >= 0:
                 return message
         said = f"is larger than {most_bytes >> 20} MiB, which is as much as is read here"
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: {said}", "body")
+        raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: {said}", "body")
 
     return counted
 

@@ -12,7 +12,7 @@ HEALTH = "/health"
 WARNING = "X-Forkpoint-Warning"
 
 
-class Healthy:
+class HealthMiddleware:
     """An ASGI `send` for `/health`: with warnings as headers, and for `/health?details` with a JSON body that says them."""
 
     def __init__(self, send: Send, scope: Scope, warnings: list[str]) -> None:

@@ -37,6 +37,8 @@ class ModelAliases:
         ]
         listed["data"] += aliases
         response = JSONResponse(listed)
-        kept = [(name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")]
+        kept = [
+            (name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")
+        ]
         await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
         await self._send({"type": "http.response.body", "body": response.body})

@@ -24,7 +24,7 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "
 """The events that end a stream of responses or messages; chat and completions end with [DONE]."""
 
 
-class SummarisedSend:
+class SummaryInjection:
     """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any.
 
     `status` is the response's, once it has begun.

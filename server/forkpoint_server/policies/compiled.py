@@ -13,8 +13,8 @@ from forkpoint_policies.compile.compiler import Compiled
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.spec import Policy
 
-MOST_PLANS = 512
-MOST_PACKED_BYTES = 1 << 24
+MAX_PLANS = 512
+MAX_PACKED_BYTES = 1 << 24
 """Of all programs as they are sent; in the server's memory a program takes about fifteen times as much."""
 
 _THREAD = ThreadPoolExecutor(1, "forkpoint-compile")
@@ -22,7 +22,7 @@ _THREAD = ThreadPoolExecutor(1, "forkpoint-compile")
 
 
 class Plans:
-    """Plans by policy. `compiled` takes up to a second, and raises PolicyError."""
+    """Plans by policy. `compiled` takes up to a second, and raises InputError."""
 
     def __init__(self, compiled: Callable[[Policy], Plan]) -> None:
         self._compiled = compiled
@@ -53,7 +53,7 @@ class Plans:
             del self._making[policy]
             return
         self._bytes += len(task.result().packed)
-        while len(self._making) > MOST_PLANS or (self._bytes > MOST_PACKED_BYTES and len(self._making) > 1):
+        while len(self._making) > MAX_PLANS or (self._bytes > MAX_PACKED_BYTES and len(self._making) > 1):
             self._bytes -= _size(self._making.popitem(last=False)[1])
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, build_automaton
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.connectors import FAMILIES
 
 
@@ -44,7 +44,7 @@ def find_connectors(vocabulary: Vocabulary) -> ConnectorIds:
         for word in members:
             try:
                 completions = build_automaton((word,), vocabulary).completions[word]
-            except PolicyError:
+            except InputError:
                 continue
             written.append(word)
             found |= dict.fromkeys(token for state, token in completions if state in (ANY_STATE, FREE))

@@ -8,7 +8,7 @@ from typing import Any
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
-from forkpoint_policies.spec import Growing, Policy, PolicyError
+from forkpoint_policies.spec import Growing, InputError, Policy
 from forkpoint_policies.spec.tree_actions import gives_several
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
@@ -29,25 +29,29 @@ def growing_of(policy: Policy | None) -> Growing | None:
 
 
 def check_choices(path: str, body: Mapping[str, Any], growing: Growing, most: int) -> None:
-    """A tree's answers are the request's choices, where it has such; or one of them is given. Raises PolicyError."""
+    """A tree's answers are the request's choices, where it has such; or one of them is given. Raises InputError."""
     choices = body.get("n")
     choices = choices if isinstance(choices, int) else 1
     if body.get("best_of") not in (None, choices):
-        raise PolicyError("best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose")
+        raise InputError(
+            "best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose"
+        )
     if gives_several(growing):
         if path not in WITH_CHOICES:
-            raise PolicyError("policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one")
+            raise InputError(
+                "policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one"
+            )
         if choices > most:
-            raise PolicyError("n", f"is {choices}; a tree has at most {most} answers here (--max-branches)")
+            raise InputError("n", f"is {choices}; a tree has at most {most} answers here (--max-branches)")
     elif choices > 1:
-        raise PolicyError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
+        raise InputError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
 
 
 def can_grow(path: str, body: Mapping[str, Any], growing: Growing, most: int) -> bool:
     """Whether a request can have such a policy, as far as its body says; the engine knows the rest."""
     try:
         check_choices(path, body, growing, most)
-    except PolicyError:
+    except InputError:
         return False
     prompt = body.get("prompt")
     several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)

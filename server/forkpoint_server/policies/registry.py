@@ -10,7 +10,7 @@ import yaml
 from forkpoint_policies.catalog import Named, library, with_placebo
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import PLACEBO
-from forkpoint_policies.spec import MOST_NAME, Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import MAX_NAME, InputError, Policy, parse_policy
 
 RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"})
 
@@ -40,44 +40,49 @@ class Registry:
         return name in self._named
 
     def get(self, name: str, field: str = "policy") -> Named:
-        """The policy of that name. Raises PolicyError when there is none."""
+        """The policy of that name. Raises InputError when there is none."""
         if name not in self._named:
             plain = name.removesuffix(PLACEBO)
             if plain in self._named and name != plain:
                 why = "is a placebo itself" if plain.endswith(PLACEBO) else "does the same at every position"
-                raise PolicyError(field, f"{plain!r} {why}, so it has no placebo")
-            raise PolicyError(field, f"there is no policy {name!r}; there are {', '.join(self._named)}")
+                raise InputError(field, f"{plain!r} {why}, so it has no placebo")
+            raise InputError(field, f"there is no policy {name!r}; there are {', '.join(self._named)}")
         return self._named[name]
 
 
 def read_policies(folder: Path) -> dict[str, Policy]:
-    """The policies of a folder's YAML files, one each. Raises PolicyError with the file and field of what is wrong."""
+    """The policies of a folder's YAML files, one each. Raises InputError with the file and field of what is wrong."""
     if not folder.is_dir():
-        raise PolicyError("--policies", f"{folder} is not a folder; give one with a .yaml file for each policy")
+        raise InputError("--policies", f"{folder} is not a folder; give one with a .yaml file for each policy")
     found: dict[str, Policy] = {}
     for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
         policy = read_policy(file)
         if policy.name in LIBRARY or policy.name in found:
-            raise PolicyError(f"{file}: name", f"{policy.name!r} is taken; choose another name")
+            raise InputError(f"{file}: name", f"{policy.name!r} is taken; choose another name")
         check_name(policy.name, f"{file}: name")
         found[policy.name] = policy
     return found
 
 
 def check_name(name: str, field: str) -> None:
-    """Raise PolicyError for a name that a policy of one's own cannot have."""
+    """Raise InputError for a name that a policy of one's own cannot have."""
     if name in RESERVED_NAMES:
-        raise PolicyError(field, f"{name!r} is taken; choose another name")
-    if len(name) + len(PLACEBO) > MOST_NAME:
-        raise PolicyError(field, f"is too long; at most {MOST_NAME - len(PLACEBO)}, as {PLACEBO!r} is added to it")
+        raise InputError(field, f"{name!r} is taken; choose another name")
+    if len(name) + len(PLACEBO) > MAX_NAME:
+        raise InputError(field, f"is too long; at most {MAX_NAME - len(PLACEBO)}, as {PLACEBO!r} is added to it")
     if name.endswith(PLACEBO):
-        raise PolicyError(field, f"names that end in {PLACEBO!r} are those of placebos; choose another name")
+        raise InputError(field, f"names that end in {PLACEBO!r} are those of placebos; choose another name")
 
 
 def read_policy(file: Path) -> Policy:
-    """A policy from a YAML or JSON file. Raises PolicyError."""
+    """A policy from a YAML or JSON file. Raises InputError."""
     try:
         data = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: of a date such as 2001-99-99, too
-        raise PolicyError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # ValueError: of a date such as 2001-99-99, too
+        raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     return parse_policy(data, f"{file}: policy")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, Policy, parse_policy
 
 from .registry import Registry
 
@@ -46,8 +46,10 @@ class Resolved:
     by_request: bool = False
 
 
-def resolve(body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None) -> Resolved:
-    """Resolve a request. Raises PolicyError when what it asks for cannot be, or when two ways of asking disagree."""
+def resolve(
+    body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None
+) -> Resolved:
+    """Resolve a request. Raises InputError when what it asks for cannot be, or when two ways of asking disagree."""
     asked: dict[str, Asked | None] = {}
     if body.get("policy") is not None:
         asked["the body's `policy`"] = read_asked(body["policy"], registry)
@@ -58,12 +60,12 @@ def resolve(body: dict[str, Any], header: str | None, models: Collection[str], r
         asked[f"the model {body['model']!r}"] = _by_name(alias, registry, "model")
     if len({one and one.policy for one in asked.values()}) > 1:
         said = ", ".join(f"{place} says {one.policy.name if one else NONE!r}" for place, one in asked.items())
-        raise PolicyError("policy", f"{said}; ask for one policy, in one place")
+        raise InputError("policy", f"{said}; ask for one policy, in one place")
     forks = body.get("forks", False)
     if forks is None:
         forks = False
     if not isinstance(forks, bool):
-        raise PolicyError("forks", f"must be true or false, not {forks!r}")
+        raise InputError("forks", f"must be true or false, not {forks!r}")
     kept = {key: value for key, value in body.items() if key not in FIELDS}
     if alias is not None:
         kept["model"] = model
@@ -87,27 +89,27 @@ def _by_name(name: str, registry: Registry, field: str) -> Asked | None:
 
 
 def read_asked(asked: Any, registry: Registry) -> Asked | None:
-    """What may stand in a body's `policy`: a name, a policy, or a use of one. Raises PolicyError."""
+    """What may stand in a body's `policy`: a name, a policy, or a use of one. Raises InputError."""
     if isinstance(asked, str):
         return _by_name(asked, registry, "policy")
     if isinstance(asked, dict) and "use" in asked:
         return _from_use(asked, registry)
     if isinstance(asked, dict):
         return Asked.by("inline", parse_policy(asked))
-    raise PolicyError("policy", f"must be a policy's name or a policy object, not {type(asked).__name__}")
+    raise InputError("policy", f"must be a policy's name or a policy object, not {type(asked).__name__}")
 
 
 def _from_use(asked: dict[str, Any], registry: Registry) -> Asked:
     for key in asked:
         if key not in ("use", "with", "shadow"):
-            raise PolicyError(f"policy.{key}", "is not a field beside `use`; here one can write use, with, shadow")
+            raise InputError(f"policy.{key}", "is not a field beside `use`; here one can write use, with, shadow")
     name, parameters, shadow = asked["use"], asked.get("with") or {}, asked.get("shadow", False)
     if not isinstance(name, str):
-        raise PolicyError("policy.use", f"must be a policy's name, not {type(name).__name__}")
+        raise InputError("policy.use", f"must be a policy's name, not {type(name).__name__}")
     named = registry.get(name, "policy.use")
     if not isinstance(parameters, dict):
-        raise PolicyError("policy.with", f"must be an object of parameters, not {type(parameters).__name__}")
+        raise InputError("policy.with", f"must be an object of parameters, not {type(parameters).__name__}")
     policy = named.use(parameters)
     if not isinstance(shadow, bool):
-        raise PolicyError("policy.shadow", f"must be true or false, not {shadow!r}")
+        raise InputError("policy.shadow", f"must be true or false, not {shadow!r}")
     return Asked.by(name, policy.in_shadow() if shadow else policy)

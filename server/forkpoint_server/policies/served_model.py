@@ -9,18 +9,20 @@ import xgrammar
 from vllm.engine.protocol import EngineClient
 from vllm.reasoning import ReasoningParserManager
 
-from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.calibration.token_frequencies import Calibration
 
 
-def served_target(engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float) -> Target:
+def served_target(
+    engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float
+) -> ServedModel:
     """The served model as policies are compiled for it; the threshold in nats."""
     tokenizer: Any = engine.renderer.tokenizer
     start, end = _reasoning_markers(tokenizer, reasoning_parser)
     vocabulary = read_vocabulary(tokenizer, engine.model_config.get_vocab_size())
-    return Target(
+    return ServedModel(
         vocabulary=vocabulary,
         fork_threshold=fork_threshold,
         reasoning_start=start,
@@ -31,7 +33,7 @@ def served_target(engine: EngineClient, reasoning_parser: str | None, calibratio
     )
 
 
-def stop_tokens(engine: EngineClient, target: Target) -> frozenset[int]:
+def stop_tokens(engine: EngineClient, target: ServedModel) -> frozenset[int]:
     """The tokens with which the model ends what it writes: the tokenizer's, and those of its generation config."""
     more = engine.input_processor.generation_config_fields.get("eos_token_id")
     found = {target.stop, *(more if isinstance(more, list) else [more])}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.spec import Branch, Policy, Probe, Resume, Rule
 from forkpoint_server import metrics
 from forkpoint_server.policies.compiled import Plan
@@ -29,7 +29,7 @@ ALTERNATIVES = 5
 BRANCH_ALTERNATIVES = 20
 """How many a branch may choose from, and how many confidence is an average over."""
 
-current: ContextVar[Intervention | None] = ContextVar("forkpoint_intervention", default=None)
+current: ContextVar[RequestContext | None] = ContextVar("forkpoint_intervention", default=None)
 """The intervention of the HTTP request being handled: set by the middleware, read by the engine."""
 
 
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 @dataclass
-class Intervention:
+class RequestContext:
     """What one HTTP request asked for, or its experiment gave it, and its traces, in the order of the response's choices.
 
     `otherwise` is what it would get without its experiment. One that is `silent` does nothing and is not told of. A policy that
@@ -55,7 +55,7 @@ class Intervention:
     forks: bool
     threshold: float
     receiver: Receiver
-    target: Target
+    target: ServedModel
     connectors: ConnectorIds
     traces: list[Trace] = field(default_factory=list)
     tree: Tree | None = None
@@ -127,7 +127,9 @@ class Intervention:
         """Traces for the choices of one more prompt, or for one more answer that goes on with `begun` tokens of another."""
         grows = self.growing.growing if self.growing is not None else None
         kept = BRANCH_ALTERNATIVES if isinstance(grows, Branch) else min(ALTERNATIVES, self.reported)
-        opened = [self.receiver.open(len(self.traces) + number, begun, self.threshold, kept) for number in range(choices)]
+        opened = [
+            self.receiver.open(len(self.traces) + number, begun, self.threshold, kept) for number in range(choices)
+        ]
         for trace in opened:
             trace.prompt = self.prompt
         self.traces += opened
@@ -190,7 +192,14 @@ class Intervention:
         """What is kept of a request of an experiment."""
         assert self.enrolment is not None
         told = self.summary()
-        measures = ("tokens", "reasoning_tokens", "forks", "mean_entropy", "mean_entropy_forks", "mean_entropy_execution")
+        measures = (
+            "tokens",
+            "reasoning_tokens",
+            "forks",
+            "mean_entropy",
+            "mean_entropy_forks",
+            "mean_entropy_execution",
+        )
         triggered = self.enrolment.watch.triggered(trace.profile() for trace in self.traces)
         watch = {"triggered": triggered, "watched": self.enrolment.watch.watched}
         return {"prompt_tokens": self.prompt_tokens, **watch, **{name: told[name] for name in measures}}
@@ -214,7 +223,11 @@ class Intervention:
 
     def _reasoning_on(self, node: Node) -> int:
         """The reasoning of a tree's answer, with what it shares: what was written until it ended."""
-        tokens, end, first = node.tokens(), self.plan.program.reasoning_end, node.path()[0].trace.profile().in_reasoning[:1]
+        tokens, end, first = (
+            node.tokens(),
+            self.plan.program.reasoning_end,
+            node.path()[0].trace.profile().in_reasoning[:1],
+        )
         if not first.all():
             return 0
         return tokens.index(end) if end in tokens else len(tokens)

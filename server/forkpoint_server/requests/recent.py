@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from forkpoint_server.traces.trace import Trace
 
-    from .context import Intervention
+    from .context import RequestContext
 
-MOST_TOKENS = 2_000_000
+MAX_TOKENS = 2_000_000
 """Altogether, each alternative that is kept being as much as a token: some hundred bytes."""
 
 
@@ -34,14 +34,14 @@ class Kept(Protocol):
 class Traces:
     """Requests by the id of their response."""
 
-    def __init__(self, most_tokens: int = MOST_TOKENS) -> None:
+    def __init__(self, most_tokens: int = MAX_TOKENS) -> None:
         self._kept: OrderedDict[str, tuple[int, Kept]] = OrderedDict()
         self._most_tokens = most_tokens
         self._tokens = 0
-        self._running: list[Intervention] = []
+        self._running: list[RequestContext] = []
 
     @contextmanager
-    def entered(self, intervention: Intervention) -> Iterator[None]:
+    def entered(self, intervention: RequestContext) -> Iterator[None]:
         """Have it among those that run, and keep it when it has ended."""
         self._running.append(intervention)
         try:
@@ -50,13 +50,13 @@ class Traces:
             self._running = [one for one in self._running if one is not intervention]
             self.keep(intervention)
 
-    def running(self, response_id: str) -> Intervention | None:
+    def running(self, response_id: str) -> RequestContext | None:
         """A request that was given to the engine and has not ended, the last of this id; none where no traces are kept."""
         if not self._most_tokens:
             return None
         return next((one for one in reversed(self._running) if one.name == response_id and not one.silent), None)
 
-    def runs(self, intervention: Intervention) -> bool:
+    def runs(self, intervention: RequestContext) -> bool:
         return any(one is intervention for one in self._running)
 
     def keep(self, kept: Kept) -> None:

@@ -10,13 +10,13 @@ from forkpoint_server import metrics
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.store.recorder import SERVER, Recorder
 
-from .context import Intervention
+from .context import RequestContext
 
 
 class Attendance:
     """One request of an experiment, from its assignment to its end."""
 
-    def __init__(self, intervention: Intervention, experiments: Experiments, recorder: Recorder) -> None:
+    def __init__(self, intervention: RequestContext, experiments: Experiments, recorder: Recorder) -> None:
         assert intervention.enrolment is not None
         self._intervention = intervention
         self._experiments = experiments

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forkpoint_server.traces.detokenize import Texts
-from forkpoint_server.traces.trace import LEAST_EFFECT, Alternatives, Profile, Trace
+from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 if TYPE_CHECKING:
-    from .context import Intervention
+    from .context import RequestContext
     from .tree import Node
 
 OBSERVE = "observe"
 
 
-def report(intervention: Intervention) -> dict[str, Any]:
+def report(intervention: RequestContext) -> dict[str, Any]:
     """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
     traces = intervention.traces
     profiles = [trace.profile() for trace in traces]
@@ -23,17 +23,21 @@ def report(intervention: Intervention) -> dict[str, Any]:
     return {
         **heading(intervention),
         "object": "trace",
-        "choices": [choice_to_dict(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)],
+        "choices": [
+            choice_to_dict(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)
+        ],
         "fork_points": fork_points(intervention, profiles),
         "intervention_points": [
-            point for trace, profile in zip(traces, profiles, strict=True) for point in changed_tokens(intervention, trace, profile)
+            point
+            for trace, profile in zip(traces, profiles, strict=True)
+            for point in changed_tokens(intervention, trace, profile)
         ],
         "tree": None if tree is None else tree.told(texts.one),
         "forkpoint": intervention.summary(),
     }
 
 
-def heading(intervention: Intervention) -> dict[str, Any]:
+def heading(intervention: RequestContext) -> dict[str, Any]:
     """What is known from the beginning."""
     plan, texts = intervention.plan, Texts(intervention.target.vocabulary)
     return {
@@ -43,12 +47,14 @@ def heading(intervention: Intervention) -> dict[str, Any]:
         "digest": plan.digest if intervention.named else None,
         "shadow": intervention.named and plan.policy.shadow,
         "threshold": intervention.threshold,
-        "prompts": [{"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _prompts(intervention.traces)],
+        "prompts": [
+            {"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _prompts(intervention.traces)
+        ],
         "stop_token_ids": sorted(intervention.stops),
     }
 
 
-def fork_points(intervention: Intervention, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
+def fork_points(intervention: RequestContext, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
     """The tokens above the fork threshold."""
     return [
         point
@@ -72,7 +78,7 @@ def _prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:
     return list({id(trace.prompt): trace.prompt for trace in traces}.values())
 
 
-def choice_to_dict(intervention: Intervention, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
+def choice_to_dict(intervention: RequestContext, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
     """The tokens after so many, and these records."""
     tokens, texts = trace.tokens[told:], Texts(intervention.target.vocabulary)
     return {
@@ -90,7 +96,7 @@ def choice_to_dict(intervention: Intervention, trace: Trace, profile: Profile, t
     }
 
 
-def _fired(intervention: Intervention, profile: Profile) -> list[list[str]]:
+def _fired(intervention: RequestContext, profile: Profile) -> list[list[str]]:
     """The actions that fired at each place of the profile; none when no policy was asked for."""
     found: list[list[str]] = [[] for _ in profile.position]
     if intervention.named:
@@ -99,18 +105,22 @@ def _fired(intervention: Intervention, profile: Profile) -> list[list[str]]:
     return found
 
 
-def forks_to_dicts(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def forks_to_dicts(intervention: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     return _points(intervention, trace, profile, (profile.entropy > intervention.threshold).nonzero()[0].tolist())
 
 
-def changed_tokens(intervention: Intervention, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def changed_tokens(intervention: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     """The tokens at which the policy had an effect."""
     if not intervention.named:
         return []
-    return _points(intervention, trace, profile, (profile.effect.max(axis=1, initial=0.0) >= LEAST_EFFECT).nonzero()[0].tolist())
+    return _points(
+        intervention, trace, profile, (profile.effect.max(axis=1, initial=0.0) >= MIN_EFFECT).nonzero()[0].tolist()
+    )
 
 
-def _points(intervention: Intervention, trace: Trace, profile: Profile, places: Iterable[int]) -> list[dict[str, Any]]:
+def _points(
+    intervention: RequestContext, trace: Trace, profile: Profile, places: Iterable[int]
+) -> list[dict[str, Any]]:
     texts, points, actions = Texts(intervention.target.vocabulary), [], _fired(intervention, profile)
     for place in places:
         index = int(profile.position[place])

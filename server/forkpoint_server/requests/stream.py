@@ -9,15 +9,15 @@ from typing import Any
 
 from forkpoint_server.traces.detokenize import Texts
 
-from .context import Intervention
+from .context import RequestContext
 from .recent import Traces
 from .serialize import changed_tokens, choice_to_dict, forks_to_dicts, heading, state_of
 
 
-class News:
+class TraceStream:
     """What a listener was told of a running request; `look` tells what is new, with the shapes of the report."""
 
-    def __init__(self, intervention: Intervention) -> None:
+    def __init__(self, intervention: RequestContext) -> None:
         self._intervention = intervention
         self._tokens: dict[int, int] = {}
         self._records: dict[int, tuple[int, int]] = {}
@@ -65,14 +65,14 @@ QUIET_SECONDS = 15.0
 """After so long without an event a sign of life is sent (as None): what stands between must not take the stream for dead."""
 
 
-async def follow(traces: Traces, intervention: Intervention) -> AsyncIterator[dict[str, Any] | None]:
+async def follow(traces: Traces, intervention: RequestContext) -> AsyncIterator[dict[str, Any] | None]:
     """What is known at the beginning, then what is new, and last the whole trace.
 
     The listener looks at what was collected anyway: nothing of the request waits for it or knows of it. What a slow client does not
     take is not queued; it gets more at once later.
     """
     yield heading(intervention)
-    news, spoken = News(intervention), time.monotonic()
+    news, spoken = TraceStream(intervention), time.monotonic()
     while traces.runs(intervention):
         await asyncio.sleep(LOOK_EVERY_SECONDS)
         told = news.look()

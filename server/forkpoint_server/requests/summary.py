@@ -7,10 +7,10 @@ from opentelemetry.util.types import AttributeValue
 
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
-from .context import Intervention
+from .context import RequestContext
 
 
-def tell_spans(spans: RequestSpans, intervention: Intervention) -> None:
+def tell_spans(spans: RequestSpans, intervention: RequestContext) -> None:
     """Let a request's spans go, now that its response is complete."""
     told = intervention.summary()
     for request_id, choice in intervention.names.items():

@@ -146,7 +146,9 @@ class Tree:
         """Add an answer or a probe that leaves another one at a position, or an answer from the beginning."""
         entropy = parent.trace.forks.get(position) if parent is not None else None
         depth = parent.depth + 1 if parent is not None else 0
-        node = Node(len(self.nodes), trace, parent, position, given, entropy, kind, depth, looked_until=position + len(given))
+        node = Node(
+            len(self.nodes), trace, parent, position, given, entropy, kind, depth, looked_until=position + len(given)
+        )
         self.nodes.append(node)
         if parent is not None and kind == "answer" and position not in parent.forks:
             parent.forks.append(position)

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import Request
 
-from forkpoint_policies.spec import PolicyError
-from forkpoint_server.errors import Refused
+from forkpoint_policies.spec import InputError
+from forkpoint_server.errors import ApiError
 
 
 def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
@@ -21,14 +21,16 @@ def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), key.encode()):
-            raise Refused(HTTPStatus.UNAUTHORIZED, "needs the server's admin key: Authorization: Bearer KEY (--admin-api-key)")
+            raise ApiError(
+                HTTPStatus.UNAUTHORIZED, "needs the server's admin key: Authorization: Bearer KEY (--admin-api-key)"
+            )
 
     return check
 
 
 async def json_of(request: Request) -> Any:
-    """The body as JSON. Raises PolicyError for what is none."""
+    """The body as JSON. Raises InputError for what is none."""
     try:
         return await request.json()
     except (ValueError, RecursionError):
-        raise PolicyError("body", "is not JSON; send an object") from None
+        raise InputError("body", "is not JSON; send an object") from None

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 
 from forkpoint_server.calibration.profile import parse_profile
-from forkpoint_server.errors import Refused
+from forkpoint_server.errors import ApiError
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import asking
 
@@ -32,14 +32,18 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
         """Store a calibration of the served model and use it from now on, and at every later start."""
         profile = parse_profile(await json_of(request))
         if running := service.experiments.running:
-            raise Refused(
+            raise ApiError(
                 HTTPStatus.CONFLICT,
                 f"an experiment runs ({', '.join(running)}): another threshold may change what its arms do; pause it first",
                 "fork_threshold",
             )
         await asking(service.threshold.write, profile)
         service.recalibrate()
-        logger.info("the fork threshold is %.4g nats from now on, by a calibration of %s", profile.fork_threshold, profile.created)
+        logger.info(
+            "the fork threshold is %.4g nats from now on, by a calibration of %s",
+            profile.fork_threshold,
+            profile.created,
+        )
         return service.threshold.told()
 
     return router

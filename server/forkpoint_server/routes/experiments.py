@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from forkpoint_policies.spec import Policy, PolicyError, is_name
-from forkpoint_server.errors import Refused
+from forkpoint_policies.spec import InputError, Policy, is_name
+from forkpoint_server.errors import ApiError
 from forkpoint_server.experiments.definition import parse_change, parse_definition
 from forkpoint_server.experiments.lifecycle import definition_of, next_epoch, read_outcomes
 from forkpoint_server.experiments.outcomes import record_outcomes
@@ -16,12 +16,18 @@ from forkpoint_server.experiments.report import analysed, described, effects_of,
 from forkpoint_server.policies.resolve import read_asked
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import asking
-from forkpoint_server.store.experiments import Stored, add_experiment, change_experiment, read_definitions, remove_experiment
+from forkpoint_server.store.experiments import (
+    Stored,
+    add_experiment,
+    change_experiment,
+    read_definitions,
+    remove_experiment,
+)
 from forkpoint_server.store.recorder import SERVER
 
 from .admin import admin_only, json_of
 
-MOST_EXPERIMENTS = 128
+MAX_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0
 
 
@@ -46,14 +52,18 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
                 await _compile(service, arm.asked.policy, number)
         try:
             made = await asking(
-                add_experiment, service.database, definition.name, stored, definition.status, first, MOST_EXPERIMENTS
+                add_experiment, service.database, definition.name, stored, definition.status, first, MAX_EXPERIMENTS
             )
         except KeyError:
-            raise Refused(
-                HTTPStatus.CONFLICT, f"there is an experiment {definition.name!r} already; change or delete that one", "name"
+            raise ApiError(
+                HTTPStatus.CONFLICT,
+                f"there is an experiment {definition.name!r} already; change or delete that one",
+                "name",
             ) from None
         except OverflowError:
-            raise Refused(HTTPStatus.CONFLICT, f"there are {MOST_EXPERIMENTS} experiments; delete one", "name") from None
+            raise ApiError(
+                HTTPStatus.CONFLICT, f"there are {MAX_EXPERIMENTS} experiments; delete one", "name"
+            ) from None
         await service.experiments.follow()
         return _shown(service, made)
 
@@ -89,7 +99,9 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
 
         def check(stored: Stored) -> None:
             if stored.status == "running":
-                raise Refused(HTTPStatus.CONFLICT, f"{name!r} is running; stop or pause it first, then delete it", "name")
+                raise ApiError(
+                    HTTPStatus.CONFLICT, f"{name!r} is running; stop or pause it first, then delete it", "name"
+                )
 
         try:
             await asking(remove_experiment, service.database, name, check)
@@ -105,10 +117,10 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         stored = service.experiments.stored(name) or await _stored(service, name)
         try:
             added = await record_outcomes(service.database, service.retention_days, stored, outcomes)
-        except Refused as refused:
+        except ApiError as refused:
             if refused.status == HTTPStatus.NOT_FOUND and (late := service.recorder.warnings()):
                 message = f"{late[0]}, of which this may be of one; nothing of this was acknowledged, try again"
-                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, message, refused.field) from None
+                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, refused.field) from None
             raise
         return {"stored": len(added.new), "duplicates": added.duplicates}
 
@@ -118,8 +130,8 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
 async def _compile(service: Service, policy: Policy, arm: int) -> None:
     try:
         await service.plan(policy)
-    except PolicyError as error:
-        raise PolicyError(f"arms[{arm}].{error.field}", error.message) from None
+    except InputError as error:
+        raise InputError(f"arms[{arm}].{error.field}", error.message) from None
 
 
 def _shown(service: Service, stored: Stored) -> dict[str, Any]:
@@ -140,5 +152,5 @@ def _check_name(name: str) -> None:
         raise _unknown(name)
 
 
-def _unknown(name: str) -> Refused:
-    return Refused(HTTPStatus.NOT_FOUND, f"there is no experiment {name!r}", "name")
+def _unknown(name: str) -> ApiError:
+    return ApiError(HTTPStatus.NOT_FOUND, f"there is no experiment {name!r}", "name")

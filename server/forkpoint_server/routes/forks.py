@@ -15,7 +15,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from forkpoint_server.errors import error_object, missing
 from forkpoint_server.fork_analysis.job import Work, prepare
 from forkpoint_server.fork_analysis.tokenize import RenderingError
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import Traces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
@@ -68,7 +68,7 @@ def forks_router(service: Service) -> APIRouter:
     return router
 
 
-async def _followed(traces: Traces, running: Intervention) -> AsyncIterator[str]:
+async def _followed(traces: Traces, running: RequestContext) -> AsyncIterator[str]:
     async for told in follow(traces, running):
         yield ALIVE if told is None else _event(told)
     yield DONE

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
-from forkpoint_policies.spec import SCHEMA, Policy, PolicyError, Rule, is_name, parse_policy
-from forkpoint_server.errors import Refused, missing
+from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
+from forkpoint_server.errors import ApiError, missing
 from forkpoint_server.experiments.live import named_by
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import read_asked, resolve
@@ -22,7 +22,7 @@ from forkpoint_server.store.experiments import put_policy as put
 
 from .admin import admin_only, json_of
 
-MOST_TOKENS_SHOWN = 200
+MAX_TOKENS_SHOWN = 200
 
 
 def policies_router(service: Service, admin_key: str | None) -> APIRouter:
@@ -91,8 +91,10 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         def check(experiments: tuple[Stored, ...]) -> None:
             running = [one.name for one in experiments if one.status == "running" and name in named_by(one)]
             if running:
-                raise Refused(
-                    HTTPStatus.CONFLICT, f"{name!r} is in a running experiment: {', '.join(running)}; stop it first", "name"
+                raise ApiError(
+                    HTTPStatus.CONFLICT,
+                    f"{name!r} is in a running experiment: {', '.join(running)}; stop it first",
+                    "name",
                 )
 
         try:
@@ -106,33 +108,33 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
 
 
 def _named(service: Service, name: str, body: Any) -> Policy:
-    """The policy of a body under this name. Raises PolicyError or Refused."""
+    """The policy of a body under this name. Raises InputError or Refused."""
     _check_changeable(service, name)
     check_name(name, "name")
     if not isinstance(body, dict):
-        raise PolicyError("body", f"must be a policy object, not {type(body).__name__}")
+        raise InputError("body", f"must be a policy object, not {type(body).__name__}")
     if "use" in body:
         asked = read_asked(body, service.registry)
         assert asked is not None
         return parse_policy({**asked.policy.model_dump(mode="json", exclude_unset=True), "name": name})
     if body.get("name", name) != name:
-        raise PolicyError("policy.name", f"is {body['name']!r}, but this route is that of {name!r}")
+        raise InputError("policy.name", f"is {body['name']!r}, but this route is that of {name!r}")
     return parse_policy({**body, "name": name})
 
 
 def _check_changeable(service: Service, name: str) -> None:
     if service.registry.is_fixed(name):
         kind = "built in" if service.registry.get(name).builtin else "given by --policies"
-        raise Refused(HTTPStatus.CONFLICT, f"{name!r} is {kind} and cannot be changed; choose another name", "name")
+        raise ApiError(HTTPStatus.CONFLICT, f"{name!r} is {kind} and cannot be changed; choose another name", "name")
 
 
 def _validated(service: Service, body: Any) -> dict[str, Any]:
     asked = body["policy"] if isinstance(body, dict) and "policy" in body else body
     if asked is None:
-        raise PolicyError("policy", "is missing; give a name or an object with `rules`")
+        raise InputError("policy", "is missing; give a name or an object with `rules`")
     resolved = resolve({"policy": asked}, None, (), service.registry, None).asked
     if resolved is None:
-        raise PolicyError("policy", "is `none`: there is nothing to validate")
+        raise InputError("policy", "is `none`: there is nothing to validate")
     policy = resolved.policy
     compiled = service.compile(policy)
     return {
@@ -159,7 +161,7 @@ def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int
         "token_ids": sorted({token for token, _ in pairs}),
         "tokens": [
             {"id": token, "token": _text(service, token), "in_every_context": state < 0}
-            for token, state in pairs[:MOST_TOKENS_SHOWN]
+            for token, state in pairs[:MAX_TOKENS_SHOWN]
         ],
     }
 

@@ -74,7 +74,10 @@ def counted(database: Engine, experiment: int) -> Mapping[str, Counted]:
     """What each arm has so far, all of it."""
     values = [(func.count(column), func.avg(column)) for column in VALUES.values()]
     own = select(
-        ASSIGNMENTS.c.arm, func.count(), func.count(ASSIGNMENTS.c.unit.distinct()), *(one for pair in values for one in pair)
+        ASSIGNMENTS.c.arm,
+        func.count(),
+        func.count(ASSIGNMENTS.c.unit.distinct()),
+        *(one for pair in values for one in pair),
     )
     posted = (
         select(ASSIGNMENTS.c.arm, OUTCOMES.c.metric, func.count(), func.avg(OUTCOMES.c.value))
@@ -88,7 +91,9 @@ def counted(database: Engine, experiment: int) -> Mapping[str, Counted]:
             pairs = zip(VALUES, rest[::2], rest[1::2], strict=True)
             found[arm] = Counted(requests, units, {name: (count, float(mean)) for name, count, mean in pairs if count})
         for arm, metric, count, mean in connection.execute(posted.where(here)):
-            found[arm] = Counted(found[arm].requests, found[arm].units, {**found[arm].means, metric: (count, float(mean))})
+            found[arm] = Counted(
+                found[arm].requests, found[arm].units, {**found[arm].means, metric: (count, float(mean))}
+            )
     return found
 
 
@@ -102,7 +107,9 @@ def units_by_epoch(database: Engine, experiment: int, until: float) -> dict[tupl
         .group_by(ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.stratum)
         .subquery()
     )  # fmt: skip
-    counts = select(first.c.stratum, first.c.seen, first.c.arm, func.count()).group_by(first.c.stratum, first.c.seen, first.c.arm)
+    counts = select(first.c.stratum, first.c.seen, first.c.arm, func.count()).group_by(
+        first.c.stratum, first.c.seen, first.c.arm
+    )
     found: dict[tuple[int, int], dict[str, int]] = {}
     with database.connect() as connection:
         for stratum, seen, arm, units in connection.execute(counts.order_by(first.c.stratum, first.c.seen)):
@@ -123,7 +130,9 @@ def longest_seconds(database: Engine, experiment: int, without: str) -> float:
 
 def _built_in(connection: Connection, chosen: Iterable[ColumnElement[bool]]) -> dict[tuple[str, str], UnitSums]:
     columns = [
-        one for column in VALUES.values() for one in (func.count(column), func.sum(case((column.is_not(None), column), else_=0)))
+        one
+        for column in VALUES.values()
+        for one in (func.count(column), func.sum(case((column.is_not(None), column), else_=0)))
     ]
     wanted = select(*BY_UNIT, *columns).where(*chosen).group_by(*BY_UNIT)
     pieces: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}

@@ -32,7 +32,9 @@ def remove_older(database: Engine, than: float) -> int:
     All of an experiment or nothing: of what is left of one no analysis would be valid. In pieces, so that nobody waits.
     """
     keys = ASSIGNMENTS.c.experiment, ASSIGNMENTS.c.request_id
-    later = select(ASSIGNMENTS.c.request_id).where(ASSIGNMENTS.c.experiment == EXPERIMENTS.c.id, ASSIGNMENTS.c.created >= than)
+    later = select(ASSIGNMENTS.c.request_id).where(
+        ASSIGNMENTS.c.experiment == EXPERIMENTS.c.id, ASSIGNMENTS.c.created >= than
+    )
     over = select(EXPERIMENTS.c.id).where(EXPERIMENTS.c.status == "stopped", ~later.exists())
     old = select(*keys).where(ASSIGNMENTS.c.experiment.in_(over)).limit(CHUNK)
     removed = 0

@@ -15,7 +15,9 @@ from .tables import CALIBRATIONS
 def read_calibration(database: Engine, model: str) -> dict[str, Any] | None:
     """The stored calibration of a model, or None."""
     with database.connect() as connection:
-        return connection.execute(select(CALIBRATIONS.c.calibration).where(CALIBRATIONS.c.model == model)).scalar_one_or_none()
+        return connection.execute(
+            select(CALIBRATIONS.c.calibration).where(CALIBRATIONS.c.model == model)
+        ).scalar_one_or_none()
 
 
 def write_calibration(database: Engine, model: str, calibration: Mapping[str, Any]) -> None:

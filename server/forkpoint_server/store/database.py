@@ -36,7 +36,9 @@ def default_url() -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"no database can be kept in {folder} ({error.strerror}); name another with --database-url") from None
+        raise StoreError(
+            f"no database can be kept in {folder} ({error.strerror}); name another with --database-url"
+        ) from None
     return f"sqlite:///{folder / FILE}"
 
 
@@ -74,7 +76,9 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StoreError("--database-url is not a URL; write sqlite:////PATH or postgresql://USER:PASSWORD@HOST/DATABASE") from None
+        raise StoreError(
+            "--database-url is not a URL; write sqlite:////PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
     if parsed.drivername in POSTGRESQL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "sqlite":

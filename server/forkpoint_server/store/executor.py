@@ -13,16 +13,16 @@ from typing import ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from forkpoint_server.errors import Refused
+from forkpoint_server.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
-MOST_THREADS = 16
-MOST_WAITING = 256
+MAX_THREADS = 16
+MAX_WAITING = 256
 """Calls that run or wait for a thread; one more is refused."""
 
-_THREADS = ThreadPoolExecutor(MOST_THREADS, "forkpoint-store")
-_ROOM = BoundedSemaphore(MOST_WAITING)
+_THREADS = ThreadPoolExecutor(MAX_THREADS, "forkpoint-store")
+_ROOM = BoundedSemaphore(MAX_WAITING)
 
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
@@ -43,15 +43,15 @@ async def in_thread(function: Callable[_Given, _Found], *given: _Given.args, **o
 
 
 async def asking(function: Callable[_Given, _Found], *given: _Given.args, **options: _Given.kwargs) -> _Found:
-    """What a function that uses the database gives. Raises Refused (503) when the database does not answer, or too many ask it."""
+    """What a function that uses the database gives. Raises ApiError (503) when the database does not answer, or too many ask it."""
     try:
         return await in_thread(function, *given, **options)
     except BusyError:
-        raise Refused(
+        raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE, "the database has too much to do, so this was not acknowledged; try again"
         ) from None
     except SQLAlchemyError as error:
         logger.warning("the database does not answer (%s)", type(error).__name__)
-        raise Refused(
+        raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer, so this was not acknowledged; try again"
         ) from None

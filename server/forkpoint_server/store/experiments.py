@@ -88,7 +88,9 @@ def add_experiment(
         return Stored(number, name, definition, status, now, (Epoch(0, arms, now),))
 
 
-def change_experiment(database: Engine, name: str, change: Callable[[Stored], tuple[str, Mapping[str, Any] | None]]) -> Stored:
+def change_experiment(
+    database: Engine, name: str, change: Callable[[Stored], tuple[str, Mapping[str, Any] | None]]
+) -> Stored:
     """Change an experiment: `change` gives its new status and, for a new epoch, its arms. Raises KeyError when there is none.
 
     What `change` raises undoes everything.
@@ -99,7 +101,9 @@ def change_experiment(database: Engine, name: str, change: Callable[[Stored], tu
         connection.execute(update(EXPERIMENTS).where(EXPERIMENTS.c.id == stored.id).values(status=status))
         if arms is not None:
             number = stored.now.number + 1
-            connection.execute(insert(EPOCHS).values(experiment=stored.id, number=number, arms=dict(arms), begun=time.time()))
+            connection.execute(
+                insert(EPOCHS).values(experiment=stored.id, number=number, arms=dict(arms), begun=time.time())
+            )
         return _one(connection, name)
 
 
@@ -136,7 +140,8 @@ def _number(connection: Connection) -> int:
 
 def _policies(connection: Connection) -> dict[str, Any]:
     return {
-        row.name: row.policy for row in connection.execute(select(POLICIES.c.name, POLICIES.c.policy).order_by(POLICIES.c.name))
+        row.name: row.policy
+        for row in connection.execute(select(POLICIES.c.name, POLICIES.c.policy).order_by(POLICIES.c.name))
     }
 
 
@@ -146,7 +151,9 @@ def _experiments(connection: Connection, name: str | None = None) -> tuple[Store
     epochs: dict[int, list[Epoch]] = {}
     for row in connection.execute(select(EPOCHS).order_by(EPOCHS.c.experiment, EPOCHS.c.number)):
         epochs.setdefault(row.experiment, []).append(Epoch(row.number, row.arms, row.begun))
-    return tuple(Stored(row.id, row.name, row.definition, row.status, row.created, tuple(epochs[row.id])) for row in rows)
+    return tuple(
+        Stored(row.id, row.name, row.definition, row.status, row.created, tuple(epochs[row.id])) for row in rows
+    )
 
 
 def _one(connection: Connection, name: str) -> Stored:

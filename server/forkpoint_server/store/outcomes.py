@@ -98,7 +98,8 @@ def _insert(connection: Connection, experiment: int, outcomes: Sequence[Outcome]
         ]  # fmt: skip
         added = insert(connection, OUTCOMES).values(rows).on_conflict_do_nothing()
         new += [
-            (row.request_id, row.metric) for row in connection.execute(added.returning(OUTCOMES.c.request_id, OUTCOMES.c.metric))
+            (row.request_id, row.metric)
+            for row in connection.execute(added.returning(OUTCOMES.c.request_id, OUTCOMES.c.metric))
         ]
     return new
 

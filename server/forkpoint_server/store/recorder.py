@@ -18,19 +18,19 @@ from .assignments import add_assignments, remove_older
 
 logger = logging.getLogger(__name__)
 
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 BATCH = 500
 PATIENCE_SECONDS = (0.1, 15.0)
 """How long a store that fails is left alone: at first, and at most."""
 PURGE_SECONDS = 3600.0
-MOST_JUMP_SECONDS = 3600.0
+MAX_JUMP_SECONDS = 3600.0
 DAY_SECONDS = 86_400.0
 
 
 class Recorder:
     """A bounded queue and its writer. What does not fit into the queue is dropped and counted."""
 
-    def __init__(self, database: Engine, retention_days: int, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, database: Engine, retention_days: int, most_waiting: int = MAX_WAITING) -> None:
         self._database = database
         self._retention_seconds = retention_days * DAY_SECONDS
         self._offset = _clock_offset()
@@ -49,7 +49,9 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(seconds)
         if self._thread.is_alive():
-            logger.warning("%d requests of experiments may not be recorded: the database did not take them", self._unwritten)
+            logger.warning(
+                "%d requests of experiments may not be recorded: the database did not take them", self._unwritten
+            )
 
     @property
     def _unwritten(self) -> int:
@@ -117,7 +119,9 @@ class Recorder:
                     logger.warning("%d requests of experiments were not recorded (%s)", len(rows), type(error).__name__)
                     break
                 self._failed = type(error).__name__
-                logger.warning("the store failed (%s); %d records wait %.1f s", type(error).__name__, len(rows), patience)
+                logger.warning(
+                    "the store failed (%s); %d records wait %.1f s", type(error).__name__, len(rows), patience
+                )
                 self._stopping.wait(patience)
                 patience = min(2 * patience, PATIENCE_SECONDS[1])
             else:
@@ -141,8 +145,10 @@ class Recorder:
         return []
 
     def _purge(self) -> None:
-        if abs(_clock_offset() - self._offset) > MOST_JUMP_SECONDS:  # what is old by it may be of today
-            logger.warning("the clock was set since the server started; no old records are deleted until it is started again")
+        if abs(_clock_offset() - self._offset) > MAX_JUMP_SECONDS:  # what is old by it may be of today
+            logger.warning(
+                "the clock was set since the server started; no old records are deleted until it is started again"
+            )
             return
         try:
             remove_older(self._database, time.time() - self._retention_seconds)

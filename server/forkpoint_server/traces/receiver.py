@@ -15,7 +15,7 @@ import numpy as np
 import zmq
 import zmq.asyncio
 
-from forkpoint_policies.worker.records import MOST_MESSAGES_WAITING, SIGNALS, Batch, decode
+from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, SIGNALS, Batch, decode
 from forkpoint_server import metrics
 
 from .trace import CONFIDENCE_TOKENS, Trace, confidence_of, margin_of
@@ -46,11 +46,13 @@ class Receiver:
     async def start(self) -> None:
         self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.PULL)
-        socket.setsockopt(zmq.RCVHWM, MOST_MESSAGES_WAITING)
+        socket.setsockopt(zmq.RCVHWM, MAX_MESSAGES_WAITING)
         try:
             socket.bind(self.address)
         except zmq.ZMQError as error:
-            logger.warning("no telemetry: %s cannot be listened on (%s); a shorter TMPDIR may help", self.address, error)
+            logger.warning(
+                "no telemetry: %s cannot be listened on (%s); a shorter TMPDIR may help", self.address, error
+            )
             self.address = ""
             return
         self._task = asyncio.create_task(self._listen(socket), name="forkpoint-telemetry")
@@ -66,12 +68,16 @@ class Receiver:
     def warnings(self) -> list[str]:
         """What a user should know of it."""
         if not self.address:
-            return ["no telemetry: its socket could not be bound, so that answers are right and figures about them missing"]
+            return [
+                "no telemetry: its socket could not be bound, so that answers are right and figures about them missing"
+            ]
         return [SILENT] if self.silent else []
 
     def open(self, choice: int, begun: int, threshold: float, most_alternatives: int) -> Trace:
         """Begin to collect the records of one choice, which may go on with `begun` tokens of another one."""
-        trace = Trace(next(self._handles) % HANDLES, choice, begun=begun, threshold=threshold, most_alternatives=most_alternatives)
+        trace = Trace(
+            next(self._handles) % HANDLES, choice, begun=begun, threshold=threshold, most_alternatives=most_alternatives
+        )
         self._traces[trace.handle] = trace
         metrics.RUNNING.set(len(self._traces))
         return trace

@@ -17,7 +17,7 @@ from forkpoint_policies.worker.records import FLAGS, POSITION, Rows
 
 _HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
 CONFIDENCE_TOKENS = 20
-LEAST_EFFECT = 0.01
+MIN_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
 
@@ -66,7 +66,9 @@ class Trace:
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
     _alternatives: dict[int, Alternatives] = field(default_factory=dict)
-    _drafts: dict[int, tuple[int, ...]] = field(default_factory=dict)  # before a position, where they may have been rejected
+    _drafts: dict[int, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # before a position, where they may have been rejected
     _last_drafts: tuple[int, ...] = ()  # those before the position that was added last
     _arrived: asyncio.Event | None = None
     _profile: tuple[tuple[int, int], Profile] | None = None
@@ -101,7 +103,7 @@ class Trace:
         self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
     ) -> None:
         """Take the likeliest tokens, [k], of a position whose record was added, and the largest effect of a rule there."""
-        if self.keeps_all or position in self.forks or entropy > self.threshold or effect >= LEAST_EFFECT:
+        if self.keeps_all or position in self.forks or entropy > self.threshold or effect >= MIN_EFFECT:
             tokens, signed = tokens[: self.most_alternatives], signed[: self.most_alternatives]
             self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
         else:
@@ -171,8 +173,12 @@ class Trace:
     def _read(self, parts: Sequence[Rows]) -> Profile:
         rules = max((part.rules for part in parts), default=0)
         heads = np.concatenate([np.zeros((0, 3), np.int32), *(part.values[:, POSITION : FLAGS + 1] for part in parts)])
-        numbers = np.concatenate([np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)])
-        inherited = np.concatenate([np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)])
+        numbers = np.concatenate(
+            [np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)]
+        )
+        inherited = np.concatenate(
+            [np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)]
+        )
         own = np.flatnonzero(self._own(*heads.T))[::-1]
         position, last = np.unique(heads[own, 0], return_index=True)
         last = own[last]
@@ -191,7 +197,9 @@ class Trace:
             alternatives=self._alternatives,
         )
 
-    def _own(self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def _own(
+        self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
         """Which records, [n] in the order in which they came, are of the choice's tokens and come after no other ones."""
         own: NDArray[np.bool_] = (position >= self.begun) & (position < self.begun + len(self.tokens))
         drafts = (flags & DRAFT).astype(np.bool_)
@@ -229,7 +237,11 @@ def confidence_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     """[m], by how much the likeliest of k tokens leads the second, [m, k]."""
-    return probabilities[:, 0] - probabilities[:, 1] if probabilities.shape[1] > 1 else np.ones(len(probabilities), np.float32)
+    return (
+        probabilities[:, 0] - probabilities[:, 1]
+        if probabilities.shape[1] > 1
+        else np.ones(len(probabilities), np.float32)
+    )
 
 
 def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:

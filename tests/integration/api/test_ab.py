@@ -52,7 +52,9 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in its midst, and then gone on with."""
     folder = tmp_path_factory.mktemp("ab") / "run"
     before = generated(server)
-    process = subprocess.Popen(command(server.api, folder, "--concurrency", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(server.api, folder, "--concurrency", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     while lines(folder) < 1 + TOTAL // 3 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -91,7 +93,8 @@ def test_the_figures_are_the_journals(out: Path) -> None:
     answers = read(out / NAME)[1]
     results: dict[str, Any] = json.loads((out / "results.json").read_text())
     puzzles = {
-        item.id: Puzzle(tuple(item.answer["numbers"]), item.answer["target"]) for item in read_data("countdown:easy", QUESTIONS)
+        item.id: Puzzle(tuple(item.answer["numbers"]), item.answer["target"])
+        for item in read_data("countdown:easy", QUESTIONS)
     }
     of: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     for unit, answer in answers.items():
@@ -100,8 +103,12 @@ def test_the_figures_are_the_journals(out: Path) -> None:
         mine = of[told["arm"]].values()
         assert told["correct"]["value"] == pytest.approx(np.mean([right for right, _ in mine]))
         assert told["tokens"]["value"] == pytest.approx(np.mean([answer.tokens for _, answer in mine]))
-        assert told["reasoning_tokens"]["value"] == pytest.approx(np.mean([answer.reasoning_tokens for _, answer in mine]))
-        assert told["truncated"]["value"] == pytest.approx(np.mean([answer.finish_reason == "length" for _, answer in mine]))
+        assert told["reasoning_tokens"]["value"] == pytest.approx(
+            np.mean([answer.reasoning_tokens for _, answer in mine])
+        )
+        assert told["truncated"]["value"] == pytest.approx(
+            np.mean([answer.finish_reason == "length" for _, answer in mine])
+        )
     effects = [answer.forkpoint["interventions"]["suppress"]["effect"] for _, answer in of["nowait"].values()]
     assert results["arms"][1]["effect"] == pytest.approx(np.mean(effects))
     for told in results["differences"]:

@@ -55,7 +55,9 @@ def test_choices_are_the_answers_of_one_tree(client: openai.OpenAI) -> None:
     assert told(response)["complete"]
 
 
-def test_a_branch_is_what_a_fresh_request_would_write_from_there(branching_client: openai.OpenAI, branching_server: Server) -> None:
+def test_a_branch_is_what_a_fresh_request_would_write_from_there(
+    branching_client: openai.OpenAI, branching_server: Server
+) -> None:
     """The likeliest token each time: the prompt with the shared tokens and the other one, as a completion of its own."""
     response = ask(branching_client, SHALLOW, {"top_k": 1}, n=4)
     found = tree(branching_client, response)
@@ -67,7 +69,8 @@ def test_a_branch_is_what_a_fresh_request_would_write_from_there(branching_clien
     trunk, texts = found["choices"][0]["token_ids"], found["choices"][0]["tokens"]
     for node, choice in zip(found["tree"]["nodes"][1:], found["choices"][1:], strict=True):
         begun = httpx.post(
-            f"{branching_server.url}/tokenize", json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False}
+            f"{branching_server.url}/tokenize",
+            json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False},
         )
         path = [*rendered, *trunk[: node["position"]], *begun.json()["tokens"]]
         alone = branching_client.completions.create(
@@ -86,7 +89,9 @@ def test_a_stream_gives_the_same(client: openai.OpenAI) -> None:
         for choice in chunk.choices:
             delta = choice.delta
             pieces[choice.index] = (
-                pieces.get(choice.index, "") + ((delta.model_extra or {}).get("reasoning") or "") + (delta.content or "")
+                pieces.get(choice.index, "")
+                + ((delta.model_extra or {}).get("reasoning") or "")
+                + (delta.content or "")
             )
         usage = chunk.usage or usage
         last = (chunk.model_extra or {}).get("forkpoint") or last
@@ -109,13 +114,20 @@ def test_one_of_the_answers(client: openai.OpenAI, select: str) -> None:
     assert response.choices[0].finish_reason == chosen[0]["finish_reason"]
     if select == "first":
         assert all(
-            node["ended"] == "outvoted" for node in found["nodes"] if not node["chosen"] and node["ended"] not in ("stop", "length")
+            node["ended"] == "outvoted"
+            for node in found["nodes"]
+            if not node["chosen"] and node["ended"] not in ("stop", "length")
         )
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "too many": ("chat/completions", {"policy": "branch", "n": 17}, "n", "at most 16"),
-    "best of samples": ("chat/completions", {"policy": "branch", "n": 2, "best_of": 4}, "best_of", "let its `select` choose"),
+    "best of samples": (
+        "chat/completions",
+        {"policy": "branch", "n": 2, "best_of": 4},
+        "best_of",
+        "let its `select` choose",
+    ),
     "choices of one": ("chat/completions", {"policy": "branch-first", "n": 2}, "n", "leave n out"),
     "no room for choices": ("messages", {"policy": "branch", "max_tokens": 9}, "policy", "select"),
     "no room for choices either": ("responses", {"policy": "branch", "input": "x"}, "policy", "select"),
@@ -146,7 +158,12 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "structured outputs",
     ),
     "penalty": ("chat/completions", {"policy": "branch", "presence_penalty": 1.0}, "policy", "presence_penalty"),
-    "beam search": ("completions", {"policy": "branch", "prompt": "x", "use_beam_search": True}, "policy", "use_beam_search"),
+    "beam search": (
+        "completions",
+        {"policy": "branch", "prompt": "x", "use_beam_search": True},
+        "policy",
+        "use_beam_search",
+    ),
 }
 
 
@@ -198,7 +215,11 @@ def test_the_reasoning_ends_at_the_first_answer_that_is_sure_enough(client: open
 def test_probes_that_must_agree(client: openai.OpenAI, policy: dict[str, Any], probes: int) -> None:
     rules = {"eat": {"previous": {"endings": ["."]}, "region": "reasoning"}}
     if policy["use"] == "eat":  # the embedded model writes no lines
-        policy = {"rules": [{"when": rules["eat"], "do": {"probe": {"tokens": 1, "variance_below": policy["with"]["variance"]}}}]}
+        policy = {
+            "rules": [
+                {"when": rules["eat"], "do": {"probe": {"tokens": 1, "variance_below": policy["with"]["variance"]}}}
+            ]
+        }
     response = ask(client, policy, max_tokens=600)
     nodes = tree(client, response)["tree"]["nodes"]
     tried = [node for node in nodes if node["kind"] == "probe"]
@@ -283,7 +304,9 @@ def test_the_placebo_of_the_likeliest_beginnings_leaves_the_answer_elsewhere(cli
     """Also where the policy would leave only the likeliest token."""
     places = set()
     for seed in range(3):
-        told = tree(client, ask(client, {"use": "cot-branch.placebo", "with": {"answers": 4}}, seed=seed, max_tokens=100))
+        told = tree(
+            client, ask(client, {"use": "cot-branch.placebo", "with": {"answers": 4}}, seed=seed, max_tokens=100)
+        )
         branches = [node for node in told["tree"]["nodes"] if node["parent"] is not None]
         assert len(branches) == 3
         (place,) = {node["position"] for node in branches}
@@ -329,7 +352,11 @@ def test_completions(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_answer_of_several_on_the_other_routes(client: openai.OpenAI, server: Server, stream: bool) -> None:
     response: Any = client.responses.create(
-        model="countdown", input=PUZZLE[0]["content"], max_output_tokens=400, stream=stream, extra_body={"policy": "branch-first"}
+        model="countdown",
+        input=PUZZLE[0]["content"],
+        max_output_tokens=400,
+        stream=stream,
+        extra_body={"policy": "branch-first"},
     )
     last = list(response)[-1].response if stream else response
     assert last.model_extra["forkpoint"]["branches"] > 0
@@ -341,7 +368,9 @@ def test_one_answer_of_several_on_the_other_routes(client: openai.OpenAI, server
 
 def test_several_prompts_are_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="one prompt a request"):
-        client.completions.create(model="countdown", prompt=["Use 3", "Use 4"], max_tokens=5, extra_body={"policy": "branch"})
+        client.completions.create(
+            model="countdown", prompt=["Use 3", "Use 4"], max_tokens=5, extra_body={"policy": "branch"}
+        )
 
 
 def test_a_shadow_only_marks_where_it_would_branch(client: openai.OpenAI) -> None:
@@ -366,7 +395,9 @@ def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
         ("messages", {}),
     ],
 )
-def test_the_servers_default_gives_way_where_it_cannot_be(branching_server: Server, route: str, extra: dict[str, Any]) -> None:
+def test_the_servers_default_gives_way_where_it_cannot_be(
+    branching_server: Server, route: str, extra: dict[str, Any]
+) -> None:
     """The client did not ask for it; one that did is told."""
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 20, **extra}
     response = httpx.post(f"{branching_server.api}/{route}", json=body, timeout=60)

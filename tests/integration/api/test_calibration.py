@@ -41,7 +41,14 @@ def put(server: Server, body: Any, key: str = KEY) -> httpx.Response:
 
 def marked(server: Server) -> dict[str, Any]:
     """The `forkpoint` object of a request in which a rule fires at forks."""
-    asked = {"model": "countdown", "messages": MESSAGES, "temperature": 1, "seed": 3, "max_tokens": 300, "policy": MARKS}
+    asked = {
+        "model": "countdown",
+        "messages": MESSAGES,
+        "temperature": 1,
+        "seed": 3,
+        "max_tokens": 300,
+        "policy": MARKS,
+    }
     answer = httpx.post(f"{server.api}/chat/completions", json=asked, timeout=60).raise_for_status().json()
     told: dict[str, Any] = answer["forkpoint"]
     assert told["interventions"]["observe"]["fired"] == told["forks"]
@@ -89,7 +96,10 @@ def test_it_is_used_at_once(own_server: Server, capsys: pytest.CaptureFixture[st
 
 
 def test_arms_of_a_running_experiment_do_not_change_under_it(own_server: Server) -> None:
-    arms = [{"name": "none", "policy": None, "weight": 0.5}, {"name": "calm", "policy": "amplify-reflection", "weight": 0.5}]
+    arms = [
+        {"name": "none", "policy": None, "weight": 0.5},
+        {"name": "calm", "policy": "amplify-reflection", "weight": 0.5},
+    ]
     with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, base_url=own_server.api) as admin:
         made = admin.post("/experiments", json={"name": "busy", "unit": "request", "arms": arms, "status": "running"})
         assert made.is_success, made.text

@@ -63,7 +63,9 @@ def test_an_experiment_from_a_file_to_its_end(
     (tmp_path / "try.yaml").write_text(FILE)
     assert "plain 50.0%, calm 20.0%" in run("create", str(tmp_path / "try.yaml"))
     answers = [
-        own.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, extra_headers={UNIT: f"unit-{number}"})
+        own.chat.completions.create(
+            model="countdown", messages=MESSAGES, max_tokens=20, extra_headers={UNIT: f"unit-{number}"}
+        )
         for number in range(6)
     ]
     told = [(answer.model_extra or {}).get("forkpoint") for answer in answers]
@@ -72,7 +74,9 @@ def test_an_experiment_from_a_file_to_its_end(
     recorded = own.experiments.record(NAME, [{"request_id": one, "metrics": {"correct": 1}} for one in assigned])
     assert (recorded.stored, recorded.duplicates) == (len(assigned), 0)
     found = own.experiments.get(NAME, effects={"correct": 0.05})
-    assert sum(arm.metrics["correct"]["requests"] for arm in found.figures or () if "correct" in arm.metrics) == len(assigned)
+    assert sum(arm.metrics["correct"]["requests"] for arm in found.figures or () if "correct" in arm.metrics) == len(
+        assigned
+    )
     assert found.analysis is not None
     assert {"correct", "tokens"} <= set(found.analysis["metrics"])
     assert "correct" in run("show", NAME)

@@ -20,7 +20,7 @@ BY_PAGE = {
     for page in dict.fromkeys(block.page for block in BLOCKS if block.language in RUN and not block.begins(ELSEWHERE))
 }
 LONG_PAGES = [page for page, found in BY_PAGE.items() if any(block.begins(LONG) for block in found)]
-LONGEST_SECONDS = 1200
+MAX_SECONDS = 1200
 
 
 @pytest.fixture
@@ -89,11 +89,13 @@ def run_bash(block: Block, server: Server) -> None:
     }  # fmt: skip
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", at(server, block.text)],
-        env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False,
+        env=environment, capture_output=True, text=True, timeout=MAX_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{block.name}\n{done.stdout}{done.stderr}"
 
 
 def at(server: Server, text: str) -> str:
     """A text with this server's address for the one that the documentation takes as its example."""
-    return text.replace("http://127.0.0.1:8000", server.url).replace("localhost:8000", server.url.removeprefix("http://"))
+    return text.replace("http://127.0.0.1:8000", server.url).replace(
+        "localhost:8000", server.url.removeprefix("http://")
+    )

@@ -82,7 +82,9 @@ def recorded(database: Engine, name: str) -> list[Any]:
     experiment = next(one.id for one in read_definitions(database).experiments if one.name == name)
     with database.connect() as connection:
         return list(
-            connection.execute(select(ASSIGNMENTS).where(ASSIGNMENTS.c.experiment == experiment).order_by(ASSIGNMENTS.c.created))
+            connection.execute(
+                select(ASSIGNMENTS).where(ASSIGNMENTS.c.experiment == experiment).order_by(ASSIGNMENTS.c.created)
+            )
         )
 
 
@@ -102,7 +104,10 @@ def test_arms_are_sticky_told_and_recorded(http: httpx.Client, define: Define, d
     stock = ask(http, None, forks=False).json()
     for _ in range(2):
         response = ask(http, control)
-        assert (response.headers["X-Forkpoint-Arm"], response.headers.get("X-Forkpoint-Policy")) == ("told/control", None)
+        assert (response.headers["X-Forkpoint-Arm"], response.headers.get("X-Forkpoint-Policy")) == (
+            "told/control",
+            None,
+        )
         told = response.json()["forkpoint"]
         assert (told["experiment"], told["arm"], told["policy"], told["shadow"]) == ("told", "control", None, False)
         assert response.json()["choices"] == stock["choices"]  # the others' rules are evaluated, and nothing is changed
@@ -115,7 +120,10 @@ def test_arms_are_sticky_told_and_recorded(http: httpx.Client, define: Define, d
     assert "forkpoint" not in none.json()
     assert "X-Forkpoint-Arm" not in ask(http, None).headers
     shown = waited(http, "told", 4)
-    assert [(arm["arm"], arm["requests"], arm["units"]) for arm in shown["figures"]] == [("control", 2, 1), ("calm", 2, 1)]
+    assert [(arm["arm"], arm["requests"], arm["units"]) for arm in shown["figures"]] == [
+        ("control", 2, 1),
+        ("calm", 2, 1),
+    ]
     rows = recorded(database, "told")
     assert [one.arm for one in rows] == ["control", "calm"] * 2
     last = response.json()
@@ -139,7 +147,9 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     chat = list(client.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, stream=True))
     assert chat[-1].model_extra is not None
     assert chat[-1].model_extra["forkpoint"]["arm"] == "calm"
-    completion = client.completions.create(model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True})
+    completion = client.completions.create(
+        model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True}
+    )
     answer = client.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=20)
     message = ask(http, calm, "/messages").json()
     assert message["forkpoint"]["arm"] == "calm"
@@ -174,7 +184,11 @@ def test_a_request_that_an_arm_could_not_have_is_in_no_arm(http: httpx.Client, s
     name = 'forkpoint_experiment_ineligible_total{experiment="grown",reason="policy"}'
     before = server.metrics().get(name, 0)
     for unit in (unit_in("grown", 0, 0.5), unit_in("grown", 0.5, 1)):
-        for body in ({"response_format": {"type": "json_object"}}, {"presence_penalty": 0.5}, {"n": 99, "max_tokens": 1}):
+        for body in (
+            {"response_format": {"type": "json_object"}},
+            {"presence_penalty": 0.5},
+            {"n": 99, "max_tokens": 1},
+        ):
             response = ask(http, unit, **body)
             assert response.status_code == 200, response.text
             assert "X-Forkpoint-Arm" not in response.headers
@@ -216,7 +230,10 @@ def test_outcomes(http: httpx.Client, server: Server, define: Define, database: 
     route = "/experiments/graded/outcomes"
     posted = http.post(route, json=[{"request_id": one, "metrics": {"correct": True, "stars": 3}} for one in ids])
     assert posted.json() == {"stored": 6, "duplicates": 0}
-    assert http.post(route, json={"request_id": ids[0], "metrics": {"correct": 1}}).json() == {"stored": 0, "duplicates": 1}
+    assert http.post(route, json={"request_id": ids[0], "metrics": {"correct": 1}}).json() == {
+        "stored": 0,
+        "duplicates": 1,
+    }
     other = http.post(route, json={"request_id": ids[0], "metrics": {"correct": 0}})
     assert (other.status_code, other.json()["error"]["type"]) == (409, "ConflictError")
     unknown = http.post(
@@ -268,7 +285,9 @@ def test_changes_while_it_runs(http: httpx.Client, define: Define) -> None:
     assert http.patch("/experiments/ramped", json={"status": "running"}).status_code == 409
     listed = http.get("/experiments").json()
     assert listed["object"] == "list"
-    assert [(one["name"], one["status"], one["description"]) for one in listed["data"]] == [("ramped", "stopped", "slowly")]
+    assert [(one["name"], one["status"], one["description"]) for one in listed["data"]] == [
+        ("ramped", "stopped", "slowly")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +331,12 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
         ("x.placebo", {"rules": []}, 400, "name"),
         ("Bad", {"rules": []}, 400, "policy.name"),
         ("bad", {"name": "worse", "rules": []}, 400, "policy.name"),
-        ("bad", {"rules": [{"do": {"suppress": {"token_ids": [10**6]}}}]}, 400, "policy.rules[0].do.suppress.token_ids[0]"),
+        (
+            "bad",
+            {"rules": [{"do": {"suppress": {"token_ids": [10**6]}}}]},
+            400,
+            "policy.rules[0].do.suppress.token_ids[0]",
+        ),
         ("bad", 3, 400, "body"),
     ):
         wrong = http.put(f"/policies/{name}", json=body)
@@ -331,7 +355,10 @@ def test_what_another_server_defines_and_records(http: httpx.Client, define: Def
     define("shared")
     number = next(one.id for one in read_definitions(database).experiments if one.name == "shared")
     add_assignments(database, [row(number, "theirs", "calm", server="there", created=time.time() - 60)])
-    assert http.post("/experiments/shared/outcomes", json={"request_id": "theirs", "metrics": {"x": 1}}).json()["stored"] == 1
+    assert (
+        http.post("/experiments/shared/outcomes", json={"request_id": "theirs", "metrics": {"x": 1}}).json()["stored"]
+        == 1
+    )
     assert waited(http, "shared", 1)["analysis"]["metrics"]["x"]["arms"]["calm"]["requests"] == 1
 
 
@@ -353,7 +380,11 @@ def test_the_admin_key_guards_what_changes_things(other_server: Server) -> None:
             assert (refused.status_code, refused.json()["error"]["type"]) == (401, "AuthenticationError")
             assert client.request(method, path, json=body, headers=admin).is_success
             assert client.request(method, path, json=body).status_code == 401
-        assert client.get("/models", headers=admin).status_code == client.get("/experiments", headers=plain).status_code == 200
+        assert (
+            client.get("/models", headers=admin).status_code
+            == client.get("/experiments", headers=plain).status_code
+            == 200
+        )
         outcome = {"request_id": "nope", "metrics": {"x": 1}}
         assert client.post("/experiments/nope/outcomes", json=outcome, headers=plain).status_code == 404
 

@@ -30,7 +30,10 @@ def command(url: str, out: Path, *more: str) -> list[str]:
 def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("findings")
     subprocess.run(
-        command(server.api, folder, "--markdown", str(folder / "page.md")), check=True, timeout=SECONDS, stdout=subprocess.DEVNULL
+        command(server.api, folder, "--markdown", str(folder / "page.md")),
+        check=True,
+        timeout=SECONDS,
+        stdout=subprocess.DEVNULL,
     )
     return folder
 
@@ -65,7 +68,9 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
 
 def test_what_was_asked_is_not_asked_again(server: Server, out: Path) -> None:
     before, lines = told(out), (out / "journal.jsonl").read_bytes()
-    subprocess.run(command(server.api, out, "connectors", "dynamics"), check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command(server.api, out, "connectors", "dynamics"), check=True, timeout=SECONDS, stdout=subprocess.DEVNULL
+    )
     again = told(out)
     assert (out / "journal.jsonl").read_bytes() == lines
     assert again["cost"]["requests"] == 0
@@ -98,7 +103,10 @@ def no_forkpoint() -> Iterator[str]:
 
 
 def test_a_server_that_is_no_forkpoint_is_told_of(no_forkpoint: str, tmp_path: Path) -> None:
-    assert main(["dynamics", "--server", no_forkpoint, "--model", "other", "--questions", "2", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["dynamics", "--server", no_forkpoint, "--model", "other", "--questions", "2", "--out", str(tmp_path)])
+        == 0
+    )
     (one,) = told(tmp_path)["findings"]
     assert one["verdict"] == "undecided"
     assert "needs a Forkpoint" in one["cannot"]
@@ -114,6 +122,8 @@ def test_a_server_that_is_no_forkpoint_is_told_of(no_forkpoint: str, tmp_path: P
         (["--server", "http://127.0.0.1:9/v1", "--retries", "0"], "does not answer"),
     ],
 )
-def test_wrong_arguments_are_told(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_told(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*arguments, "--out", str(tmp_path)]) in (1, 3)
     assert said in capsys.readouterr().err

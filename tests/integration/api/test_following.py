@@ -12,7 +12,12 @@ import httpx
 
 from tests.processes.forkpoint_server import Server
 
-BODY = {"model": "countdown", "messages": [{"role": "user", "content": "Use 3, 7, 2, 5 to make 24."}], "stream": True, "seed": 1}
+BODY = {
+    "model": "countdown",
+    "messages": [{"role": "user", "content": "Use 3, 7, 2, 5 to make 24."}],
+    "stream": True,
+    "seed": 1,
+}
 PATIENCE_SECONDS = 60
 
 
@@ -23,7 +28,9 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
 
 
 def generating(server: Server, **more: Any) -> AbstractContextManager[httpx.Response]:
-    return httpx.stream("POST", f"{server.api}/chat/completions", json={**BODY, "forks": True, **more}, timeout=PATIENCE_SECONDS)
+    return httpx.stream(
+        "POST", f"{server.api}/chat/completions", json={**BODY, "forks": True, **more}, timeout=PATIENCE_SECONDS
+    )
 
 
 def following(server: Server, response_id: str) -> Generator[dict[str, Any], None, None]:
@@ -48,11 +55,17 @@ def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
     assert trace == httpx.get(f"{server.api}/forks/{response_id}").json()
     assert len(deltas) > 2
     assert [token for one in deltas for token in one["choices"][0]["token_ids"]] == trace["choices"][0]["token_ids"]
-    measured = {p: e for one in deltas for p, e in zip(one["choices"][0]["positions"], one["choices"][0]["entropies"], strict=True)}
+    measured = {
+        p: e
+        for one in deltas
+        for p, e in zip(one["choices"][0]["positions"], one["choices"][0]["entropies"], strict=True)
+    }
     assert measured == dict(zip(trace["choices"][0]["positions"], trace["choices"][0]["entropies"], strict=True))
     assert [point for one in deltas for point in one["intervention_points"]] == trace["intervention_points"]
     assert last["forkpoint"]["interventions"]["suppress"]["effect"] > 0
-    prompt = httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": BODY["messages"]}).json()["tokens"]
+    prompt = httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": BODY["messages"]}).json()[
+        "tokens"
+    ]
     assert trace["prompts"][0]["token_ids"] == prompt
     assert list(following(server, response_id)) == [trace]  # it has ended, so it is told at once
 

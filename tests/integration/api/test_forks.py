@@ -70,7 +70,9 @@ def test_a_text_has_the_entropies_that_it_had_when_it_was_generated(
     assert found["id"].startswith("forks-")
 
 
-def test_prompt_and_completion_as_texts_and_as_tokens(branching_server: Server, branching_client: openai.OpenAI) -> None:
+def test_prompt_and_completion_as_texts_and_as_tokens(
+    branching_server: Server, branching_client: openai.OpenAI
+) -> None:
     message, trace = generated(branching_client, PUZZLES[0])
     asked = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
     prompt = httpx.post(f"{branching_server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
@@ -109,12 +111,16 @@ def test_forks_are_verified_by_what_comes_of_them(branching_server: Server, bran
         assert len(point["verified"]["outcomes"]) == 2
         for way in point["verified"]["outcomes"]:
             assert sum(way["answers"].values()) + way["truncated"] + way["unanswered"] == 12
-        assert [way["token"] for way in point["verified"]["outcomes"]] == [one["token"] for one in point["alternatives"][:2]]
+        assert [way["token"] for way in point["verified"]["outcomes"]] == [
+            one["token"] for one in point["alternatives"][:2]
+        ]
         assert point["verified"]["verified"] == (point["verified"]["q"] <= settings["fdr"])
     assert settings["cost"]["requests"] == 12 * 2 * len(tried)
     assert found["cost"]["tokens"] == settings["cost"]["tokens"] + len(found["choices"][0]["tokens"])
     again = measured(branching_server, body)
-    assert [point["verified"] for point in again["fork_points"]] == [point["verified"] for point in found["fork_points"]]
+    assert [point["verified"] for point in again["fork_points"]] == [
+        point["verified"] for point in found["fork_points"]
+    ]
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -180,7 +186,11 @@ USER, TEXT = {"role": "user", "content": "x"}, {"role": "assistant", "content": 
             "messages[1].content",
             "text",
         ),
-        ({"messages": [USER, {**TEXT, "content": 5}]}, "messages[1].content", "must be a text or a list of parts, not int"),
+        (
+            {"messages": [USER, {**TEXT, "content": 5}]},
+            "messages[1].content",
+            "must be a text or a list of parts, not int",
+        ),
         ({"messages": [USER, {**TEXT, "content": {"a": 1}}]}, "messages[1].content", "not dict"),
         ({"prompt": "x", "completion": "y" * 500_000}, "completion", "bytes, and the model's context holds"),
         ({"messages": [USER, {**TEXT, "content": "y" * 500_000}]}, "messages", "bytes, and the model's context holds"),
@@ -191,7 +201,11 @@ USER, TEXT = {"role": "user", "content": "x"}, {"role": "assistant", "content": 
         ({"prompt": "x", "completion": "so " * 3000}, "completion", "and the model's context is 2048 tokens"),
         ({"prompt": "x", "completion": "y", "verify": 3}, "verify", "4 is the fewest"),
         ({"prompt": "x", "completion": "y", "policy": "nowait"}, "policy", "asks for what /v1/forks does not do"),
-        ({"prompt": "x", "completion": "y", "model": "countdown:nowait"}, "model", "asks for what /v1/forks does not do"),
+        (
+            {"prompt": "x", "completion": "y", "model": "countdown:nowait"},
+            "model",
+            "asks for what /v1/forks does not do",
+        ),
         ([], "body", "must be an object"),
     ],
 )
@@ -216,7 +230,9 @@ def test_without_a_reasoning_parser(other_server: Server) -> None:
     """And with the server's key. Its template does not take a reasoning, and it does not know where one would end."""
     asked = {"messages": [USER, TEXT]}
     assert post(other_server, asked).status_code == 401
-    with httpx.Client(headers={"Authorization": f"Bearer {API_KEY}"}, base_url=other_server.api, timeout=SECONDS) as ask:
+    with httpx.Client(
+        headers={"Authorization": f"Bearer {API_KEY}"}, base_url=other_server.api, timeout=SECONDS
+    ) as ask:
         found = ask.post("/forks", json=asked).raise_for_status().json()
         wrong = ask.post("/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
     assert found["forkpoint"]["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
@@ -236,7 +252,9 @@ def test_any_positions_can_be_tried(branching_server: Server, branching_client: 
     for place in found["positions"]:
         assert place["token"] == trace["choices"][0]["tokens"][place["index"]]
         assert place["entropy"] == pytest.approx(entropies[place["index"]], abs=TOLERANCE_NATS)
-        assert [way["token"] for way in place["verified"]["outcomes"]] == [one["token"] for one in place["alternatives"][:2]]
+        assert [way["token"] for way in place["verified"]["outcomes"]] == [
+            one["token"] for one in place["alternatives"][:2]
+        ]
         assert 1 >= place["alternatives"][0]["probability"] >= place["alternatives"][1]["probability"] >= 0
     assert found["tried"] == 2
     refused = post(branching_server, {**body, "positions": [len(entropies)]})
@@ -252,5 +270,7 @@ def test_a_text_as_long_as_the_models_context(server: Server) -> None:
 
 def test_the_default_policy_of_a_client_says_nothing_of_a_text(server: Server) -> None:
     headers = {"X-Forkpoint-Policy": "nowait"}
-    answer = httpx.post(f"{server.api}/forks", json={"prompt": "x", "completion": "y"}, headers=headers, timeout=SECONDS)
+    answer = httpx.post(
+        f"{server.api}/forks", json={"prompt": "x", "completion": "y"}, headers=headers, timeout=SECONDS
+    )
     assert answer.json()["forkpoint"]["policy"] is None

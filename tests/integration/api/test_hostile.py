@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from forkpoint_policies.worker.payload import RESERVED_KEY
-from forkpoint_server.http.body import MOST_OWN_BYTES
+from forkpoint_server.http.body import MAX_OWN_BYTES
 from tests.processes.forkpoint_server import Server
 from tests.unit.policies.hostile import policies
 
@@ -96,12 +96,20 @@ def test_halves_of_characters(http: httpx.Client, path: str, policy: Any) -> Non
     [
         ("/v1/forks", {HALF: 1}, "body"),
         ("/v1/forks", b'{"prompt": "a", "completion": "b", "verify": ' + b"9" * 4300 + b"}", "verify"),
-        ("/v1/forks", b'{"prompt": "a", "completion": "b", "verify": 10, "max_tokens": ' + b"9" * 4300 + b"}", "max_tokens"),
+        (
+            "/v1/forks",
+            b'{"prompt": "a", "completion": "b", "verify": 10, "max_tokens": ' + b"9" * 4300 + b"}",
+            "max_tokens",
+        ),
         ("/v1/forks", {"prompt": [10**30], "completion": [1]}, "prompt"),
         ("/v1/forks", {"prompt": [-1], "completion": [1]}, "prompt"),
         ("/v1/forks", b'{"prompt": "a", "completion": "b", "verify": 10, "fdr": NaN}', "fdr"),
         ("/v1/experiments", {HALF: 1}, "body"),
-        ("/v1/experiments", {"name": "../x", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}]}, "name"),
+        (
+            "/v1/experiments",
+            {"name": "../x", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}]},
+            "name",
+        ),
         ("/v1/policies/validate", {"policy": {"use": "nowait", HALF: 1}}, "policy."),
         ("/v1/policies/validate", b"[" * 100_000 + b"]" * 100_000, "body"),
         ("/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}] * 100_000}}, "policy.rules"),
@@ -112,7 +120,11 @@ def test_odd_bodies_of_our_routes(http: httpx.Client, path: str, body: Any, fiel
 
 
 def test_an_error_quotes_little_of_what_was_sent(http: httpx.Client) -> None:
-    for body in ({"policy": "x" * 1_000_000}, {"policy": {"x" * 1_000_000: 1}}, {"model": "countdown:" + "x" * 1_000_000}):
+    for body in (
+        {"policy": "x" * 1_000_000},
+        {"policy": {"x" * 1_000_000: 1}},
+        {"model": "countdown:" + "x" * 1_000_000},
+    ):
         assert len(post(http, "/v1/completions", {"model": "countdown", "prompt": "x", **body}).content) < 10_000
 
 
@@ -120,16 +132,28 @@ def test_an_error_quotes_little_of_what_was_sent(http: httpx.Client) -> None:
 def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server, value: Any) -> None:
     """With a policy and without one, on every route that takes extra arguments: nothing is applied, and nothing told of."""
     value = value.decode() if isinstance(value, bytes) else value
-    bodies = [(path, {"model": "countdown", "vllm_xargs": {RESERVED_KEY: value}, **body}) for path, body in ASKING.items()]
-    conversations = {"model": "countdown", "messages": [MESSAGES, MESSAGES], "max_tokens": 2, "vllm_xargs": {RESERVED_KEY: value}}
+    bodies = [
+        (path, {"model": "countdown", "vllm_xargs": {RESERVED_KEY: value}, **body}) for path, body in ASKING.items()
+    ]
+    conversations = {
+        "model": "countdown",
+        "messages": [MESSAGES, MESSAGES],
+        "max_tokens": 2,
+        "vllm_xargs": {RESERVED_KEY: value},
+    }
     bodies.append(("/v1/chat/completions/batch", conversations))
     sampling = {"max_tokens": 2, "extra_args": {RESERVED_KEY: value}}
     bodies.append(("/inference/v1/generate", {"model": "countdown", "token_ids": [5, 6], "sampling_params": sampling}))
-    bodies.append(("/invocations", {"model": "countdown", "prompt": "x", "max_tokens": 2, "vllm_xargs": {RESERVED_KEY: value}}))
+    bodies.append(
+        ("/invocations", {"model": "countdown", "prompt": "x", "max_tokens": 2, "vllm_xargs": {RESERVED_KEY: value}})
+    )
     before = server.metrics().get("forkpoint_telemetry_dropped_total", 0.0)
     for path, body in bodies:
         response = post(http, path, body)
-        assert response.status_code in (200, 400, 403, 404), (path, response.text)  # 403: without --enable-scale-out there is none
+        assert response.status_code in (200, 400, 403, 404), (
+            path,
+            response.text,
+        )  # 403: without --enable-scale-out there is none
         assert '"forkpoint"' not in response.text or response.status_code != 200, path
     told = post(http, "/v1/completions", {**dict(bodies)["/v1/completions"], "policy": "nowait"})
     if told.status_code == 200:
@@ -151,7 +175,11 @@ def test_names_that_are_paths_or_routes(http: httpx.Client, name: str) -> None:
     for path in (f"/v1/forks/{name}", f"/v1/experiments/{name}", f"/forkpoint/{name}"):
         assert http.get(path).status_code in (200, 404), path
         assert b"root:" not in http.get(path).content
-    changes = (("DELETE", f"/v1/policies/{name}"), ("DELETE", f"/v1/experiments/{name}"), ("PATCH", f"/v1/experiments/{name}"))
+    changes = (
+        ("DELETE", f"/v1/policies/{name}"),
+        ("DELETE", f"/v1/experiments/{name}"),
+        ("PATCH", f"/v1/experiments/{name}"),
+    )
     for method, path in changes:
         assert http.request(method, path, json={"status": "paused"}).status_code in (400, 404, 405, 409), (method, path)
     assert {one["name"] for one in http.get("/v1/policies").json()["data"]} == listed
@@ -159,7 +187,10 @@ def test_names_that_are_paths_or_routes(http: httpx.Client, name: str) -> None:
 
 def sent(server: Server, body: Any, *headers: bytes) -> socket.socket:
     """A connection of its own on which a request was sent with these lines among its headers, as they are."""
-    where, content = urlsplit(server.url), json.dumps({"model": "countdown", "prompt": "x", "max_tokens": 1, **body}).encode()
+    where, content = (
+        urlsplit(server.url),
+        json.dumps({"model": "countdown", "prompt": "x", "max_tokens": 1, **body}).encode(),
+    )
     connection = socket.create_connection((where.hostname, where.port), 10)
     connection.settimeout(2 * SECONDS)
     lines = [b"POST /v1/completions HTTP/1.1", b"Host: x", b"Content-Type: application/json", b"Connection: close"]
@@ -180,7 +211,18 @@ def exchanged(server: Server, header: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "header", ["名".encode(), b"\xff\xfe", b"a" * 60_000, b"a" * 1_000_000, b"a\0b", b"a\nX-Evil: 1", b"a\rX-Evil: 1", b"", b"../x"]
+    "header",
+    [
+        "名".encode(),
+        b"\xff\xfe",
+        b"a" * 60_000,
+        b"a" * 1_000_000,
+        b"a\0b",
+        b"a\nX-Evil: 1",
+        b"a\rX-Evil: 1",
+        b"",
+        b"../x",
+    ],
 )
 def test_headers_that_are_no_names(server: Server, header: bytes) -> None:
     answer = exchanged(server, header)
@@ -222,11 +264,11 @@ def test_no_policy_keeps_a_request_alive(http: httpx.Client, server: Server, pol
 
 def test_a_body_is_read_up_to_a_bound(http: httpx.Client, server: Server) -> None:
     for path in ("/v1/policies/validate", "/v1/forks", "/v1/experiments"):
-        error = refused(http, path, b'{"x": "' + b"x" * MOST_OWN_BYTES + b'"}', 413)
+        error = refused(http, path, b'{"x": "' + b"x" * MAX_OWN_BYTES + b'"}', 413)
         assert "larger than 16 MiB" in error["message"]
 
     def chunks() -> Iterator[bytes]:
-        for _ in range(MOST_OWN_BYTES // (1 << 20) + 1):
+        for _ in range(MAX_OWN_BYTES // (1 << 20) + 1):
             yield b" " * (1 << 20)
 
     assert http.put("/v1/policies/large", content=chunks()).status_code == 413  # which does not say how large it is
@@ -254,7 +296,14 @@ def test_nothing_of_a_request_is_written_to_the_log(http: httpx.Client, server: 
     before = len(server.log.read_text(errors="replace"))
     marker = "Zanzibar\nERROR forged line"
     for policy in (None, {"description": marker, "rules": []}, marker):
-        body = {"model": "countdown", "prompt": marker, "max_tokens": 2, "forks": True, "user": marker, "policy": policy}
+        body = {
+            "model": "countdown",
+            "prompt": marker,
+            "max_tokens": 2,
+            "forks": True,
+            "user": marker,
+            "policy": policy,
+        }
         post(http, "/v1/completions", body)
     for path in ("/v1/forks/{}", "/v1/policies/{}", "/v1/experiments/{}"):
         http.get(path.format("x%0aERROR%20forged%20line"))

@@ -12,12 +12,12 @@ from .puzzles import MESSAGES, told
 
 NEVER = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
 
-MOST_TOKENS = 200  # a greedy answer goes round in circles for thousands
+MAX_TOKENS = 200  # a greedy answer goes round in circles for thousands
 
 
 def texts(client: openai.OpenAI, policy: Any, **options: Any) -> list[tuple[str | None, str | None]]:
     extra = {"policy": policy} if policy is not None else {}
-    asked = {"model": "countdown", "messages": MESSAGES, "max_tokens": MOST_TOKENS, **options}
+    asked = {"model": "countdown", "messages": MESSAGES, "max_tokens": MAX_TOKENS, **options}
     response = client.chat.completions.create(**asked, extra_body=extra)
     return [((choice.message.model_extra or {})["reasoning"], choice.message.content) for choice in response.choices]
 
@@ -29,7 +29,9 @@ def test_same_seed_same_tokens(client: openai.OpenAI, policy: Any) -> None:
     assert len({str(one) for one in first}) > 1
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1, "seed": 11}, {"temperature": 1, "seed": 12, "n": 4}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0}, {"temperature": 1, "seed": 11}, {"temperature": 1, "seed": 12, "n": 4}]
+)
 def test_a_policy_that_never_fires(client: openai.OpenAI, options: dict[str, Any]) -> None:
     assert texts(client, NEVER, **options) == texts(client, None, **options)
 
@@ -38,7 +40,7 @@ def test_several_choices_with_a_stream_are_those_without(client: openai.OpenAI) 
     whole = texts(client, "nowait", temperature=1, seed=21, n=3)
     found = [["", ""] for _ in range(3)]
     for chunk in client.chat.completions.create(
-        model="countdown:nowait", messages=MESSAGES, temperature=1, seed=21, n=3, max_tokens=MOST_TOKENS, stream=True
+        model="countdown:nowait", messages=MESSAGES, temperature=1, seed=21, n=3, max_tokens=MAX_TOKENS, stream=True
     ):
         for choice in chunk.choices:
             found[choice.index][0] += (choice.delta.model_extra or {}).get("reasoning") or ""
@@ -63,7 +65,10 @@ def test_many_at_once_are_all_told_of(client: openai.OpenAI) -> None:
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(client: openai.OpenAI, server: Any) -> None:
-    aborted, dropped = 'forkpoint_requests_total{arm="",finish_reason="abort",policy="nowait"}', "forkpoint_telemetry_dropped_total"
+    aborted, dropped = (
+        'forkpoint_requests_total{arm="",finish_reason="abort",policy="nowait"}',
+        "forkpoint_telemetry_dropped_total",
+    )
     before = server.metrics()
     stream = client.chat.completions.create(
         model="countdown:nowait",

@@ -49,7 +49,10 @@ def test_the_server_runs_from_its_wheels(wheels: dict[str, Path], tmp_path: Path
     (site,) = (tmp_path / "fresh" / "lib").glob("python*/site-packages")
     (site / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
     found = said(
-        commands / "python", "-c", "import forkpoint_server, forkpoint_policies as p; print(p, forkpoint_server)", cwd=tmp_path
+        commands / "python",
+        "-c",
+        "import forkpoint_server, forkpoint_policies as p; print(p, forkpoint_server)",
+        cwd=tmp_path,
     )
     assert str(ROOT) not in found
     with serving(tmp_path, "--trace-tokens", "0", command=commands / "forkpoint") as server:

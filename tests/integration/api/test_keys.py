@@ -43,7 +43,9 @@ def routes(server: Server) -> dict[tuple[str, str], dict[str, Any]]:
 def asked(server: Server, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     url = server.url + re.sub(r"\{\w+(:path)?\}", "x", path)
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return httpx.request(method, url, json={} if method in ("post", "put", "patch") else None, headers=encoded, timeout=60)
+    return httpx.request(
+        method, url, json={} if method in ("post", "put", "patch") else None, headers=encoded, timeout=60
+    )
 
 
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG)
@@ -67,7 +69,9 @@ def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
         ("get", "/openapi.json"),
     }
     open_ones = {
-        path for method, path in {*routes(other_server), *hidden} if asked(other_server, method, path, {}).status_code != 401
+        path
+        for method, path in {*routes(other_server), *hidden}
+        if asked(other_server, method, path, {}).status_code != 401
     }
     documented = set(re.findall(r"^\| `(/[^`]*)` \|", SECURITY, re.MULTILINE))
     assert {path.replace("main.js", "{file}") for path in open_ones} == documented
@@ -88,7 +92,15 @@ def test_the_admins_key_is_good_for_the_others(other_server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["/v1/../v1/policies", "//v1/policies", "/V1/policies", "/v1%2fpolicies", "/./v1/policies", "/forkpoint/../v1/policies"]
+    "name",
+    [
+        "/v1/../v1/policies",
+        "//v1/policies",
+        "/V1/policies",
+        "/v1%2fpolicies",
+        "/./v1/policies",
+        "/forkpoint/../v1/policies",
+    ],
 )
 def test_no_spelling_of_a_path_goes_around_the_key(other_server: Server, name: str) -> None:
     with httpx.Client(base_url=other_server.url) as client:

@@ -22,7 +22,10 @@ WRONG = {
     ("--api-server-count", "2"): "forkpoint serve: .*--api-server-count",
     ("--reasoning-parser", "nope"): "forkpoint serve: .*nope",
     ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
-    ("--database-url", "mysql://host/x"): "forkpoint serve: --database-url: mysql is not supported; sqlite and postgresql are",
+    (
+        "--database-url",
+        "mysql://host/x",
+    ): "forkpoint serve: --database-url: mysql is not supported; sqlite and postgresql are",
     ("--database-url", "postgresql://user:secret@127.0.0.1:1/x"): (
         r"forkpoint serve: the database postgresql\+psycopg://user:\*\*\*@127.0.0.1:1/x cannot be used: .*refused"
     ),
@@ -63,7 +66,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tupl
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "bad.yaml").write_text("name: bad\nrules:\n  - do: {temperature: hot}\n")
     asked = [sys.executable, "-c", EACH, json.dumps(list(WRONG))]
-    ended = subprocess.run(asked, capture_output=True, text=True, timeout=200, cwd=folder, env=environment(folder), check=False)
+    ended = subprocess.run(
+        asked, capture_output=True, text=True, timeout=200, cwd=folder, env=environment(folder), check=False
+    )
     assert ended.returncode == 0, ended.stderr[-4000:]
     return dict(zip(WRONG, json.loads(ended.stdout.splitlines()[-1]), strict=True))
 

@@ -24,7 +24,9 @@ PUZZLE = held_out_puzzles("easy", 8)[7]
 
 def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
-        found = dict(zip(NAMES, pool.map(lambda name: attempt(client, PUZZLE, name, seed=3, max_tokens=400), NAMES), strict=True))
+        found = dict(
+            zip(NAMES, pool.map(lambda name: attempt(client, PUZZLE, name, seed=3, max_tokens=400), NAMES), strict=True)
+        )
     for name, one in found.items():
         assert one.told["policy"] == name
         assert one.told["complete"], name
@@ -82,7 +84,11 @@ FORCING: dict[str, Any] = {"rules": [{"when": {"probability": 0.3}, "do": {"forc
 @pytest.mark.parametrize("policy", [FORCING, "nowait", "entropix", "top-h.placebo"])
 def test_structured_output_is_never_broken(client: openai.OpenAI, policy: Any) -> None:
     """What the grammar forbids is not written, and counted."""
-    schema = {"type": "object", "properties": {"x": {"type": "integer"}, "ok": {"type": "boolean"}}, "required": ["x", "ok"]}
+    schema = {
+        "type": "object",
+        "properties": {"x": {"type": "integer"}, "ok": {"type": "boolean"}},
+        "required": ["x", "ok"],
+    }
     form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     response = client.chat.completions.create(
         model="countdown",
@@ -106,7 +112,11 @@ def test_structured_output_is_never_broken(client: openai.OpenAI, policy: Any) -
 WRONG: dict[str, tuple[Any, str, str]] = {
     "unknown parameter": ({"use": "switch-penalty", "with": {"gamma": 1}}, "policy.with.gamma", "alpha, beta"),
     "out of range": ({"use": "switch-penalty", "with": {"alpha": -1}}, "policy.with.alpha", "from 0.01 to 100"),
-    "no such match": ({"use": "nowait.placebo", "with": {"match": "luck"}}, "policy.with.match", "probability, count, frequency"),
+    "no such match": (
+        {"use": "nowait.placebo", "with": {"match": "luck"}},
+        "policy.with.match",
+        "probability, count, frequency",
+    ),
     "no placebo": ("nowait.placebo.placebo", "policy", "has no placebo"),
     "contradiction": (
         {"rules": [{"do": {"suppress": {"words": ["wait"]}}}, {"do": {"amplify": {"words": ["wait"], "bias": 1}}}]},
@@ -114,7 +124,11 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "contradicts rules[0]",
     ),
     "too many rules": ({"rules": [{"do": {"observe": {}}}] * 17}, "policy.rules", "16"),
-    "too long a text": ({"rules": [{"do": {"force": {"text": "1 2 3 " * 40}}}]}, "policy.rules[0].do.force.text", "64 at most"),
+    "too long a text": (
+        {"rules": [{"do": {"force": {"text": "1 2 3 " * 40}}}]},
+        "policy.rules[0].do.force.text",
+        "64 at most",
+    ),
 }
 
 

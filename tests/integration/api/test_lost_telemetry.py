@@ -27,12 +27,16 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
         (found,) = sockets.glob("forkpoint-*/telemetry")
         found.unlink()
         client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0)
-        response = client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, extra_body=TO_THE_CAP)
+        response = client.completions.create(
+            model="random:observe", prompt="Use 3", max_tokens=7, extra_body=TO_THE_CAP
+        )
         assert response.choices[0].finish_reason == "length"
         assert (told(response)["complete"], told(response)["tokens"], told(response)["forks"]) == (False, 7, 0)
         assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
         streamed = list(
-            client.completions.create(model="random:observe", prompt="Use 3", max_tokens=7, stream=True, extra_body=TO_THE_CAP)
+            client.completions.create(
+                model="random:observe", prompt="Use 3", max_tokens=7, stream=True, extra_body=TO_THE_CAP
+            )
         )
         assert told(streamed[-1])["complete"] is False
         health = httpx.get(f"{server.url}/health")
@@ -44,7 +48,9 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
 
 def the_page_answers_until_the_server_ends(server: Server) -> None:
     """When the engine dies vLLM ends the server within seconds, unless told to keep it."""
-    (engine,) = [one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()]
+    (engine,) = [
+        one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()
+    ]
     engine.kill()
     statuses = set()
     while server.process.poll() is None:

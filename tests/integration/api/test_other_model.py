@@ -29,14 +29,18 @@ def test_the_servers_default_policy(other: openai.OpenAI) -> None:
     response = other.completions.create(model="random", prompt="Use 3", max_tokens=16, extra_body={"ignore_eos": True})
     assert told(response)["policy"] == "calm"
     assert told(response)["forks"] == 16  # random weights: every position is uncertain
-    assert told(response)["interventions"]["suppress"]["fired"] == 16  # without a reasoning parser all counts as reasoning
+    assert (
+        told(response)["interventions"]["suppress"]["fired"] == 16
+    )  # without a reasoning parser all counts as reasoning
     assert told(other.completions.create(model="random:observe", prompt="Use 3", max_tokens=4))["policy"] == "observe"
 
 
 def test_the_default_gives_way(other: openai.OpenAI) -> None:
     """To `none`, and to beam search, which can have no policy."""
     for extra in ({"policy": "none"}, {"use_beam_search": True, "n": 2}):
-        response = other.completions.create(model="random", prompt="Use 3", max_tokens=2, temperature=0, extra_body=extra)
+        response = other.completions.create(
+            model="random", prompt="Use 3", max_tokens=2, temperature=0, extra_body=extra
+        )
         assert "forkpoint" not in (response.model_extra or {})
         assert response.choices
 
@@ -58,7 +62,9 @@ def test_a_text_that_its_tokenizer_does_not_keep_cannot_be_forced(other: openai.
     assert ask("wait").choices[0].text.startswith("wait")
 
 
-@pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/connectors", "/v1/policies/calm", "/v1/forks/x", "/v1/models"])
+@pytest.mark.parametrize(
+    "path", ["/v1/policies", "/v1/policies/connectors", "/v1/policies/calm", "/v1/forks/x", "/v1/models"]
+)
 def test_the_key_guards_our_routes(other_server: Server, path: str) -> None:
     assert httpx.get(f"{other_server.url}{path}").status_code == 401
     allowed = httpx.get(f"{other_server.url}{path}", headers={"Authorization": f"Bearer {API_KEY}"})

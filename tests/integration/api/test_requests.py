@@ -65,7 +65,10 @@ def test_streaming_gives_the_same_as_not_streaming(client: openai.OpenAI) -> Non
     whole = client.chat.completions.create(messages=MESSAGES, seed=9, temperature=1, **WAYS["body"])
     chunks = list(client.chat.completions.create(messages=MESSAGES, seed=9, temperature=1, stream=True, **WAYS["body"]))
     assert told(whole) == told(chunks[-1])
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.choices[0].message.content
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        == whole.choices[0].message.content
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -74,7 +77,9 @@ def test_completions(client: openai.OpenAI, way: str) -> None:
     assert response.usage is not None
     check(told(response), response.usage.completion_tokens)
     assert not BANNED.search(response.choices[0].text.partition("</think>")[0])
-    chunks = list(client.completions.create(prompt=PROMPT, max_tokens=60, seed=3, temperature=1, stream=True, **WAYS[way]))
+    chunks = list(
+        client.completions.create(prompt=PROMPT, max_tokens=60, seed=3, temperature=1, stream=True, **WAYS[way])
+    )
     assert told(chunks[-1]) == told(response)
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == response.choices[0].text
 
@@ -174,7 +179,9 @@ def test_shadow_changes_nothing_and_tells_what_it_would_have_done(client: openai
 
 def test_a_reserved_key_of_the_client_is_dropped(client: openai.OpenAI) -> None:
     smuggled = {"vllm_xargs": {"forkpoint": "tcp://127.0.0.1:1"}}
-    plain = client.chat.completions.create(model="countdown", messages=MESSAGES, temperature=1, seed=6, extra_body=smuggled)
+    plain = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, seed=6, extra_body=smuggled
+    )
     assert plain.choices[0].finish_reason == "stop"
     assert "forkpoint" not in (plain.model_extra or {})
     response = client.chat.completions.create(

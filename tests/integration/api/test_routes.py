@@ -19,7 +19,12 @@ from .puzzles import MESSAGES, told
 def test_models_lists_each_model_with_each_policy(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert names[0] == "countdown"
-    assert {"countdown:nowait", "countdown:observe", "countdown:amplify-reflection", "countdown:amplify-conclusion"} <= set(names)
+    assert {
+        "countdown:nowait",
+        "countdown:observe",
+        "countdown:amplify-reflection",
+        "countdown:amplify-conclusion",
+    } <= set(names)
 
 
 def test_policies(server: Server) -> None:
@@ -81,7 +86,9 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
     assert effect == pytest.approx(suppressed["effect"], abs=1e-3)
     assert moved('forkpoint_token_entropy_nats_count{policy="nowait",role="planning"}') == seen["forks"]
     assert moved('forkpoint_reasoning_tokens_count{policy="nowait"}') == 1
-    families = {family["name"]: family["token_ids"] for family in client.get("/policies/connectors", cast_to=dict)["data"]}
+    families = {
+        family["name"]: family["token_ids"] for family in client.get("/policies/connectors", cast_to=dict)["data"]
+    }
     (choice,) = client.get(f"/forks/{response.id}", cast_to=dict)["choices"]
     for family in ("reflection", "conclusion"):  # no word is in both
         said = sum(token in families[family] for token in choice["token_ids"])
@@ -96,7 +103,9 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
     [({}, "none"), ({"forks": True}, "none"), ({"policy": {"use": "nowait", "shadow": True}}, "nowait (shadow)")],
     ids=["nothing", "forks", "shadow"],
 )
-def test_what_has_no_policy_is_not_counted_as_one(server: Server, client: openai.OpenAI, asked: dict[str, Any], label: str) -> None:
+def test_what_has_no_policy_is_not_counted_as_one(
+    server: Server, client: openai.OpenAI, asked: dict[str, Any], label: str
+) -> None:
     name = f'forkpoint_requests_total{{arm="",finish_reason="length",policy="{label}"}}'
     before = server.metrics().get(name, 0.0)
     client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body={"ignore_eos": True, **asked})
@@ -104,7 +113,9 @@ def test_what_has_no_policy_is_not_counted_as_one(server: Server, client: openai
 
 
 def test_a_trace_by_its_response(client: openai.OpenAI) -> None:
-    response = client.chat.completions.create(model="countdown", messages=MESSAGES, temperature=1, extra_body={"policy": "observe"})
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, extra_body={"policy": "observe"}
+    )
     trace = client.get(f"/forks/{response.id}", cast_to=dict)
     assert response.usage is not None
     assert len(trace["choices"][0]["entropies"]) == response.usage.completion_tokens

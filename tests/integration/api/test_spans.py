@@ -35,7 +35,11 @@ def test_a_span_says_all_of_the_forkpoint_object(branching_client: openai.OpenAI
     assert span.attributes["gen_ai.response.finish_reasons"] == [response.choices[0].finish_reason]
     assert span.attributes["gen_ai.usage.output_tokens"] == response.usage.completion_tokens
     assert span.attributes["gen_ai.usage.completion_tokens"] == response.usage.completion_tokens
-    assert span.attributes["forkpoint.interventions.temperature.fired"] == expected["interventions"]["temperature"]["fired"] > 0
+    assert (
+        span.attributes["forkpoint.interventions.temperature.fired"]
+        == expected["interventions"]["temperature"]["fired"]
+        > 0
+    )
     assert span.attributes["forkpoint.mean_entropy"] == pytest.approx(expected["mean_entropy"])
     plain = {name: value for name, value in expected.items() if isinstance(value, str | int | float)}
     assert {name: span.attributes[f"forkpoint.{name}"] for name in plain} == plain
@@ -55,7 +59,9 @@ def test_branches_say_whose_they_are(branching_client: openai.OpenAI, collector:
     assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1, 2]
     assert {span.attributes["gen_ai.response.id"] for span in spans} == {response.id}
     assert {span.attributes["forkpoint.digest"] for span in spans} == {told(response)["digest"]}
-    assert [span.attributes.get("forkpoint.branches") for span in spans if span.attributes["forkpoint.choice"] == 0] == [2]
+    assert [
+        span.attributes.get("forkpoint.branches") for span in spans if span.attributes["forkpoint.choice"] == 0
+    ] == [2]
     assert sum("forkpoint.branches" in span.attributes for span in spans) == 1
 
 

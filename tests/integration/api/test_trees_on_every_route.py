@@ -17,7 +17,10 @@ from .test_branching import SHALLOW, ask, text
 
 ONE_OF_THREE = {  # only the trunk is left, and all are waited for: which answer is ahead does not matter
     "rules": [
-        {"when": {"entropy_above": 0.3}, "do": {"branch": {"depth": 1, "min_gap": 4, "max_branches": 3, "select": "likelihood"}}}
+        {
+            "when": {"entropy_above": 0.3},
+            "do": {"branch": {"depth": 1, "min_gap": 4, "max_branches": 3, "select": "likelihood"}},
+        }
     ]
 }
 PROMPT = "<|im_start|>user\nUse 3, 7, 2 to make 17.<|im_end|>\n<|im_start|>assistant\n<think>"
@@ -48,7 +51,9 @@ def test_chat_responses_and_messages_give_the_same_answer_streamed_or_not(
     found = {"chat": text(whole.choices[0])}
     assert (whole.model_extra or {})["forkpoint"]["branches"] == 2
     found["chat, streamed"] = "".join(
-        parts(choice.delta) for chunk in branching_client.chat.completions.create(**chat, stream=True) for choice in chunk.choices
+        parts(choice.delta)
+        for chunk in branching_client.chat.completions.create(**chat, stream=True)
+        for choice in chunk.choices
     )
     asked: Any = {**limits, "input": MESSAGES[0]["content"], "max_output_tokens": 200}
     found["responses"] = written(branching_client.responses.create(**asked))
@@ -91,7 +96,13 @@ def test_completions_in_a_stream(branching_client: openai.OpenAI) -> None:
 
 
 def test_log_probabilities_and_stop_strings_in_a_stream(branching_client: openai.OpenAI) -> None:
-    options: dict[str, Any] = {"n": 4, "logprobs": True, "top_logprobs": 2, "stop": ["Wait", "Therefore"], "max_tokens": 200}
+    options: dict[str, Any] = {
+        "n": 4,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "stop": ["Wait", "Therefore"],
+        "max_tokens": 200,
+    }
     whole = ask(branching_client, SHALLOW, **options)
     pieces: defaultdict[int, str] = defaultdict(str)
     told: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
@@ -99,12 +110,16 @@ def test_log_probabilities_and_stop_strings_in_a_stream(branching_client: openai
     for chunk in ask(branching_client, SHALLOW, stream=True, **options):
         for choice in chunk.choices:
             pieces[choice.index] += parts(choice.delta)
-            told[choice.index] += [(one.token, one.logprob) for one in (choice.logprobs.content or [] if choice.logprobs else [])]
+            told[choice.index] += [
+                (one.token, one.logprob) for one in (choice.logprobs.content or [] if choice.logprobs else [])
+            ]
             reasons[choice.index] = choice.finish_reason or reasons.get(choice.index, "")
     for choice in whole.choices:
         assert pieces[choice.index] == text(choice)
         assert [token for token, _ in told[choice.index]] == [one.token for one in choice.logprobs.content]
-        assert [nats for _, nats in told[choice.index]] == pytest.approx([one.logprob for one in choice.logprobs.content], abs=1e-3)
+        assert [nats for _, nats in told[choice.index]] == pytest.approx(
+            [one.logprob for one in choice.logprobs.content], abs=1e-3
+        )
         assert reasons[choice.index] == choice.finish_reason
     assert len(pieces) == 4
 
@@ -123,14 +138,18 @@ def test_a_tool_call_in_each_answer(branching_client: openai.OpenAI) -> None:
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or ():
                 called[choice.index] += call.function.arguments or ""
-    assert {index: json.loads(arguments) for index, arguments in called.items()} == {choice.index: {"a": 3} for choice in ended}
+    assert {index: json.loads(arguments) for index, arguments in called.items()} == {
+        choice.index: {"a": 3} for choice in ended
+    }
 
 
 ENDED = [*ONE_OF_THREE["rules"], {"when": {"region": "reasoning", "after_token": 60}, "do": {"end_reasoning": {}}}]
 """At temperature 0 the embedded model would go round in circles."""
 
 
-def test_a_tool_call_in_the_answer_of_responses_and_messages(branching_client: openai.OpenAI, branching_server: Server) -> None:
+def test_a_tool_call_in_the_answer_of_responses_and_messages(
+    branching_client: openai.OpenAI, branching_server: Server
+) -> None:
     limits: dict[str, Any] = {
         "model": "countdown",
         "extra_body": {"policy": {"rules": [*ENDED, CALLING["rules"][1]]}, "temperature": 0.0},
@@ -174,7 +193,9 @@ def test_log_probabilities_on_responses_and_stop_strings_on_messages(
         assert part.text in "".join(one.token for one in part.logprobs)  # vLLM tells the reasoning's as well
         assert all(len(one.top_logprobs) >= 2 for one in part.logprobs)
     with anthropic.Anthropic(base_url=branching_server.url, api_key="none", max_retries=0) as claude:
-        message = claude.messages.create(**limits, messages=MESSAGES, max_tokens=400, stop_sequences=["Wait", "Therefore"])
+        message = claude.messages.create(
+            **limits, messages=MESSAGES, max_tokens=400, stop_sequences=["Wait", "Therefore"]
+        )
         assert (message.model_extra or {})["forkpoint"]["branches"] == 2
         assert message.stop_reason == "stop_sequence"
         assert message.stop_sequence in ("Wait", "Therefore")

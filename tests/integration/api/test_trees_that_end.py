@@ -116,12 +116,17 @@ def test_what_stops_a_tree_early_leaves_none_behind(branching_client: openai.Ope
         wait_until(branching_server, 0, 0)
 
 
-def test_under_load_trees_stay_smaller_and_nothing_queues(branching_client: openai.OpenAI, branching_server: Server) -> None:
+def test_under_load_trees_stay_smaller_and_nothing_queues(
+    branching_client: openai.OpenAI, branching_server: Server
+) -> None:
     """Twenty-four trees at once, each of which would have eight answers: at most eight branches run, of all requests together."""
     trees = 24
     before, most = branching_server.metrics(), 0.0
     with ThreadPoolExecutor(trees) as pool:
-        asked = [pool.submit(ask, branching_client, "branch", n=8, seed=seed, max_tokens=200, timeout=300) for seed in range(trees)]
+        asked = [
+            pool.submit(ask, branching_client, "branch", n=8, seed=seed, max_tokens=200, timeout=300)
+            for seed in range(trees)
+        ]
         while not all(one.done() for one in asked):
             most = max(most, inside(branching_server))
             time.sleep(0.05)

@@ -27,7 +27,12 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("empty connector list", suppress(connectors=[]), "policy.rules[0].do.suppress", "non-empty list"),
     ("unknown family", suppress(connectors=["doubt"]), "policy.rules[0].do.suppress", "reflection"),
     ("token id out of range", suppress(token_ids=[10**6]), "policy.rules[0].do.suppress.token_ids[0]", "0 to"),
-    ("a word of an unpaired surrogate", suppress(words=["ok", "\ud800"]), "policy.rules[0].do.suppress.words[1]", "valid"),
+    (
+        "a word of an unpaired surrogate",
+        suppress(words=["ok", "\ud800"]),
+        "policy.rules[0].do.suppress.words[1]",
+        "valid",
+    ),
     ("positive bias", suppress(words=["a"], bias=1), "policy.rules[0].do.suppress.bias", "less than 0"),
     ("no action", {"rules": [{"do": {}}]}, "policy.rules[0].do", "exactly one"),
     ("two actions", {"rules": [{"do": {"temperature": 1.0, "observe": {}}}]}, "policy.rules[0].do", "exactly one"),
@@ -40,7 +45,9 @@ WRONG: list[tuple[str, Any, str, str]] = [
 def test_in_the_body(server: Server, policy: Any, field: str, right: str) -> None:
     response = httpx.post(
         f"{server.api}/chat/completions",
-        content=json.dumps({"model": "countdown", "messages": MESSAGES, "policy": policy}),  # also what httpx would not encode
+        content=json.dumps(
+            {"model": "countdown", "messages": MESSAGES, "policy": policy}
+        ),  # also what httpx would not encode
         headers={"content-type": "application/json"},
     )
     check(response, field, right)
@@ -81,7 +88,9 @@ def test_two_places_that_agree(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize", "/v1/chat/completions/render"])
 def test_a_policy_where_nothing_is_generated(server: Server, path: str) -> None:
-    response = httpx.post(f"{server.url}{path}", json={"model": "countdown", "input": "x", "prompt": "x", "policy": "nowait"})
+    response = httpx.post(
+        f"{server.url}{path}", json={"model": "countdown", "input": "x", "prompt": "x", "policy": "nowait"}
+    )
     check(response, "policy", "/v1/chat/completions")
 
 
@@ -94,7 +103,9 @@ def test_a_policy_where_nothing_is_generated(server: Server, path: str) -> None:
         ("x-forkpoint-policy", {}, "nowait"),
     ],
 )
-def test_where_a_policy_would_be_passed_over(server: Server, field: str, changed: dict[str, Any], header: str | None) -> None:
+def test_where_a_policy_would_be_passed_over(
+    server: Server, field: str, changed: dict[str, Any], header: str | None
+) -> None:
     """Routes that evaluate the model in other ways: no way of asking is dropped in silence."""
     for path in ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring"):
         body = {"model": "countdown", "messages": MESSAGES, **changed}
@@ -119,6 +130,12 @@ def test_unknown_alias_and_header(server: Server) -> None:
 
 def test_what_is_not_ours_to_judge_is_left_to_vllm(server: Server) -> None:
     assert (
-        httpx.post(f"{server.api}/chat/completions", content=b"{", headers={"content-type": "application/json"}).status_code == 400
+        httpx.post(
+            f"{server.api}/chat/completions", content=b"{", headers={"content-type": "application/json"}
+        ).status_code
+        == 400
     )
-    assert httpx.post(f"{server.api}/chat/completions", json={"model": "other:nowait", "messages": MESSAGES}).status_code == 404
+    assert (
+        httpx.post(f"{server.api}/chat/completions", json={"model": "other:nowait", "messages": MESSAGES}).status_code
+        == 404
+    )

@@ -63,7 +63,8 @@ def ask(url: str, call: Call, policy: str | None = None) -> Answered:
         body = {**body, "policy": policy}
     content = body if isinstance(body, bytes) else None
     given = {} if content is not None or body is None else {"json": body}
-    answer = httpx.request(call.method, url + call.path, content=content, headers=dict(call.headers), timeout=SECONDS, **given)  # type: ignore[arg-type]
+    sent = dict(call.headers)
+    answer = httpx.request(call.method, url + call.path, content=content, headers=sent, timeout=SECONDS, **given)  # type: ignore[arg-type]
     names, observed = Names(), policy is not None
     headers = {
         name: _plain(value, names, observed, name)
@@ -110,7 +111,11 @@ def _events(text: str, observed: bool) -> Iterator[dict[str, Any]]:
         if isinstance(data, dict) and "sequence_number" in data:
             data = {**data, "sequence_number": data["sequence_number"] - place}
         place += 1
-        yield {"names": [name for name, _, _ in fields], "event": dict(field[::2] for field in fields).get("event"), "data": data}
+        yield {
+            "names": [name for name, _, _ in fields],
+            "event": dict(field[::2] for field in fields).get("event"),
+            "data": data,
+        }
 
 
 def _parts(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -209,9 +214,13 @@ def _places(value: Any) -> list[Any]:
 def _plain(value: Any, names: Names, observed: bool, key: str = "") -> Any:
     """A value with an alias for each made-up name and without times; without our own object, where it is expected."""
     if isinstance(value, dict):
-        if key == "" and isinstance(value.get("data"), list) and value.get("object") == "list":  # models, and their aliases
+        if (
+            key == "" and isinstance(value.get("data"), list) and value.get("object") == "list"
+        ):  # models, and their aliases
             value = {**value, "data": [one for one in value["data"] if ":" not in str(one.get("id"))]}
-        return {name: _plain(one, names, observed, name) for name, one in value.items() if not (observed and name == OURS)}
+        return {
+            name: _plain(one, names, observed, name) for name, one in value.items() if not (observed and name == OURS)
+        }
     if isinstance(value, list):
         return [_plain(one, names, observed, key) for one in value]
     if key in TIMES and isinstance(value, int | float):

@@ -27,10 +27,14 @@ TOOLS: list[Any] = [
             "strict": True,
         },
     },
-    {"type": "function", "function": {"name": "give_up", "strict": True, "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {"name": "give_up", "strict": True, "parameters": {"type": "object", "properties": {}}},
+    },
 ]
 LOOSE_TOOLS: list[Any] = [
-    {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}} for tool in TOOLS
+    {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
+    for tool in TOOLS
 ]
 """Of strict tools vLLM lets one be called, whatever else is asked of the text."""
 SCHEMA: dict[str, Any] = {
@@ -72,18 +76,24 @@ def chat(name: str, **options: Any) -> Call:
 
 def completion(name: str, **options: Any) -> Call:
     return Call(
-        f"completions, {name}", COMPLETIONS, {"model": "countdown", "prompt": PUZZLE, "max_tokens": 40, **GREEDY, **options}
+        f"completions, {name}",
+        COMPLETIONS,
+        {"model": "countdown", "prompt": PUZZLE, "max_tokens": 40, **GREEDY, **options},
     )
 
 
 def response(name: str, **options: Any) -> Call:
     return Call(
-        f"responses, {name}", RESPONSES, {"model": "countdown", "input": PUZZLE, "max_output_tokens": 80, **GREEDY, **options}
+        f"responses, {name}",
+        RESPONSES,
+        {"model": "countdown", "input": PUZZLE, "max_output_tokens": 80, **GREEDY, **options},
     )
 
 
 def message(name: str, **options: Any) -> Call:
-    return Call(f"messages, {name}", MESSAGES, {"model": "countdown", "messages": ASKED, "max_tokens": 80, **GREEDY, **options})
+    return Call(
+        f"messages, {name}", MESSAGES, {"model": "countdown", "messages": ASKED, "max_tokens": 80, **GREEDY, **options}
+    )
 
 
 def schema_of(text: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +108,9 @@ OPEN_TOOLS = [{"type": "function", **TOOLS[0]["function"]}]
 OPEN_SCHEMA = {"format": {"type": "json_schema", "name": "pair", "schema": SCHEMA}}
 YES = {"choice": ["yes"]}
 OPEN_AT_ONCE: dict[str, Any] = {"logit_bias": ANSWER, "max_output_tokens": 300}
-CLAUDE_TOOLS = [{"name": "solve", "description": "Solves.", "input_schema": TOOLS[0]["function"]["parameters"], "strict": True}]
+CLAUDE_TOOLS = [
+    {"name": "solve", "description": "Solves.", "input_schema": TOOLS[0]["function"]["parameters"], "strict": True}
+]
 EASY: list[Any]
 EASIER: list[Any]
 EASY, EASIER = ([{"role": "user", "content": puzzle.prompt}] for puzzle in held_out_puzzles("easy", 2))
@@ -129,7 +141,9 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "json": {"structured_outputs": {"json": SCHEMA}, **AT_ONCE, **SEEDED},
     "structural_tag": {
         "structured_outputs": {
-            "structural_tag": json.dumps({"type": "structural_tag", "format": {"type": "json_schema", "json_schema": SCHEMA}})
+            "structural_tag": json.dumps(
+                {"type": "structural_tag", "format": {"type": "json_schema", "json_schema": SCHEMA}}
+            )
         },
         **AT_ONCE,
     },

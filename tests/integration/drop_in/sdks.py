@@ -179,7 +179,9 @@ def litellm_error(url: str) -> Any:
 
 
 def _litellm() -> Any:
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise importing it asks the network for the prices of models
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = (
+        "True"  # otherwise importing it asks the network for the prices of models
+    )
     import litellm
 
     return litellm

@@ -52,7 +52,9 @@ def test_with_observe(servers: tuple[str, str], call: Call) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # the SDKs' own sockets
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the SDKs' own sockets
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")  # LiteLLM's
 @pytest.mark.parametrize("name", sdks.CALLS)
 def test_what_an_sdk_sees(servers: tuple[str, str], name: str) -> None:
@@ -101,7 +103,9 @@ SHOWS: Mapping[str, Callable[[Any], object]] = {
     "chat, stop_token_ids": lambda answer: answer["choices"][0]["stop_reason"] == 262,
     "chat, min_tokens": lambda answer: answer["usage"]["completion_tokens"] >= 60,
     "chat, three choices": lambda answer: len({choice["message"]["reasoning"] for choice in answer["choices"]}) == 3,
-    "chat, logprobs": lambda answer: {len(one["top_logprobs"]) for one in answer["choices"][0]["logprobs"]["content"]} == {5},
+    "chat, logprobs": lambda answer: (
+        {len(one["top_logprobs"]) for one in answer["choices"][0]["logprobs"]["content"]} == {5}
+    ),
     "responses, tools": lambda answer: called(answer) == ["solve"],
 }
 """What the answers to some calls must have, so that they compare what they are there for."""
@@ -147,7 +151,14 @@ SAME = {
 }  # fmt: skip
 OTHER = {
     "another text": (*PLAIN[:3], chunk(1, "z"), *PLAIN[4:]),
-    "pieces in another order": (chunk(0), chunk(1), chunk(0, "b"), chunk(1, "x"), chunk(0, "a", finish_reason="stop"), *PLAIN[5:]),
+    "pieces in another order": (
+        chunk(0),
+        chunk(1),
+        chunk(0, "b"),
+        chunk(1, "x"),
+        chunk(0, "a", finish_reason="stop"),
+        *PLAIN[5:],
+    ),
     "a role late": (chunk(0), chunk(0, "a"), chunk(0, "b", finish_reason="stop"), chunk(1), *PLAIN[3:4], *PLAIN[5:]),
     "roles in another order": (chunk(1), chunk(0), *PLAIN[2:]),
     "text after the end": (*PLAIN[:5], chunk(0, ""), *PLAIN[5:]),

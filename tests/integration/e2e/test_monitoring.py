@@ -47,7 +47,9 @@ MESSAGES = [{"role": "user", "content": "Use 3, 7, 2 to make 17."}]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """As the stack starts it, but that it stays when its engine dies."""
     arguments = [one for one in COMPOSE["services"]["server"]["command"] if one not in ("--host", "0.0.0.0")]
-    with serving(tmp_path_factory.mktemp("watched"), *arguments, environment={"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}) as running:
+    with serving(
+        tmp_path_factory.mktemp("watched"), *arguments, environment={"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}
+    ) as running:
         httpx.post(f"{running.api}/experiments", json=EXPERIMENT).raise_for_status()
         yield running
 
@@ -151,7 +153,9 @@ def test_prometheus_has_what_the_page_has(server: Server, prometheus: Prometheus
 
 def test_promtool_finds_nothing_on_ours(server: Server) -> None:
     page = httpx.get(f"{server.url}/metrics").text
-    checked = subprocess.run([program("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
+    )
     remarks = checked.stderr.splitlines()
     assert remarks  # on vLLM's, so it did look
     assert all(line.startswith("vllm:") for line in remarks)
@@ -159,7 +163,9 @@ def test_promtool_finds_nothing_on_ours(server: Server) -> None:
 
 def test_the_engine_dies(server: Server, prometheus: Prometheus) -> None:
     """A request that runs fails and is counted; Prometheus still gets the page."""
-    (engine,) = [one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()]
+    (engine,) = [
+        one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()
+    ]
     endless = {"model": "countdown", "prompt": "Use", "max_tokens": 2000, "ignore_eos": True, "policy": "observe"}
     failed = 'forkpoint_requests_total{arm="",finish_reason="error",policy="observe"}'
     before = server.metrics().get(failed, 0.0)

@@ -56,7 +56,9 @@ def test_a_fork_shows_its_alternatives_and_a_click_goes_on_with_one(page: Page, 
     expect(page.locator("#card .alternative")).to_have_count(len(point["alternatives"]))
     offered = page.locator("#card .alternative").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert offered == [one["token_id"] for one in point["alternatives"]]
-    expect(page.locator("#card .alternative-share").first).to_have_text(f"{100 * point['alternatives'][0]['probability']:.0f} %")
+    expect(page.locator("#card .alternative-share").first).to_have_text(
+        f"{100 * point['alternatives'][0]['probability']:.0f} %"
+    )
     expect(run.locator(".readout")).to_contain_text(f"{point['index']} · {point['entropy']:.2f} nats")
 
     other = next(one for one in point["alternatives"] if one["token"] != point["token"])
@@ -139,7 +141,9 @@ def test_a_refused_policy_is_told_of_in_the_servers_words(page: Page, server: Se
     page.click("#run")
     settled(page)
     messages = [{"role": "user", "content": "x"}]
-    told = httpx.post(f"{server.api}/chat/completions", json={"messages": messages, "policy": WRONG, "model": "countdown"}).json()
+    told = httpx.post(
+        f"{server.api}/chat/completions", json={"messages": messages, "policy": WRONG, "model": "countdown"}
+    ).json()
     expect(run_of(page, "A").get_by_role("alert")).to_have_text(told["error"]["message"])
     assert shown(page, "B")  # the other run goes its way
     assert watched.refused == [400]
@@ -149,7 +153,13 @@ def test_a_refused_policy_is_told_of_in_the_servers_words(page: Page, server: Se
 
 
 def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Server, watched: Watched) -> None:
-    body = {"model": "countdown", "messages": [{"role": "user", "content": EASY}], "policy": "nowait", "forks": True, "seed": 3}
+    body = {
+        "model": "countdown",
+        "messages": [{"role": "user", "content": EASY}],
+        "policy": "nowait",
+        "forks": True,
+        "seed": 3,
+    }
     response_id = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60).raise_for_status().json()["id"]
     visit(page, server, f"#trace={response_id}")
     settled(page)
@@ -188,7 +198,8 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
         "token_bytes": {"4": "c3", "5": "a9"}, "positions": [0], "entropies": [1.0], "in_reasoning": [True], "actions": [[]],
     }  # fmt: skip
     alternatives = [
-        {"token": token, "token_id": number, "probability": 0.1, "possible": True} for number, token in enumerate(HOSTILE)
+        {"token": token, "token_id": number, "probability": 0.1, "possible": True}
+        for number, token in enumerate(HOSTILE)
     ]
     point = {
         "choice": 0,
@@ -199,9 +210,16 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
         "alternatives": alternatives,
         "action": None,
     }
-    trace: dict[str, Any] = {"object": "trace", "id": None, "choices": [choice], "fork_points": [{**point, "effect": 0}]}
+    trace: dict[str, Any] = {
+        "object": "trace",
+        "id": None,
+        "choices": [choice],
+        "fork_points": [{**point, "effect": 0}],
+    }
     page.click("#tab-paste")
-    page.fill("#paste-text", json.dumps({**trace, "prompts": [{"token_ids": [1], "text": HOSTILE[0]}], "threshold": 0.5}))
+    page.fill(
+        "#paste-text", json.dumps({**trace, "prompts": [{"token_ids": [1], "text": HOSTILE[0]}], "threshold": 0.5})
+    )
     page.click("#paste .primary")
     settled(page)
     texts = page.locator(".text .token").all_inner_texts()
@@ -310,7 +328,9 @@ def test_a_touched_token_stays_in_view(browser: Browser, server: Server) -> None
         token.tap()
         expect(page.locator("#card")).to_be_visible()
         expect(token).to_contain_class("cursor")
-        below = "one => document.querySelector('#card').getBoundingClientRect().top - one.getBoundingClientRect().bottom"
+        below = (
+            "one => document.querySelector('#card').getBoundingClientRect().top - one.getBoundingClientRect().bottom"
+        )
         assert 0 <= token.evaluate(below) <= 300
 
 

@@ -13,11 +13,11 @@ from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
 
-from forkpoint_policies.compile.compiler import Target, compile_policy
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-from forkpoint_policies.worker.payload import Instruction
+from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.records import Rows, decode
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
@@ -41,9 +41,11 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
-def target(tokenizer: Any) -> Target:
+def target(tokenizer: Any) -> ServedModel:
     start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
-    return Target(read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer))
+    return ServedModel(
+        read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -54,19 +56,32 @@ def prompts(tokenizer: Any) -> list[TokensPrompt]:
 
 
 @pytest.fixture(scope="session")
-def instruct(target: Target) -> Instruct:
+def instruct(target: ServedModel) -> Instruct:
     """Sampling parameters with the instruction of a policy; each is a request of its own."""
 
     def make(
-        policy: dict[str, Any] | Policy | None, address: str = "", begun: int = 0, given: Sequence[int] = (), **options: Any
+        policy: dict[str, Any] | Policy | None,
+        address: str = "",
+        begun: int = 0,
+        given: Sequence[int] = (),
+        **options: Any,
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
             compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
             packed, seed = compiled.program.pack(), params.seed or 0
             drawn = compiled.drawn(seed)
-            instruction = Instruction(
-                packed, key_of(packed), next(_handles), address, 0, True, seed=seed, drawn=drawn, begun=begun, given=list(given)
+            instruction = PolicyPayload(
+                packed,
+                key_of(packed),
+                next(_handles),
+                address,
+                0,
+                True,
+                seed=seed,
+                drawn=drawn,
+                begun=begun,
+                given=list(given),
             )
             params.extra_args = instruction.into(None)
         return params
@@ -89,7 +104,9 @@ class Telemetry:
             for handle, position, entropy in zip(
                 rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
             ):
-                found.setdefault(handle, {})[position] = entropy  # the last one counts, as drafts may be evaluated again
+                found.setdefault(handle, {})[position] = (
+                    entropy  # the last one counts, as drafts may be evaluated again
+                )
         return answer, [found[handle] for handle in sorted(found)]
 
     def traces(self, ask: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:

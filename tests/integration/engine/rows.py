@@ -55,8 +55,13 @@ class RowRecorder(LogitsProcessor):
             total_len=lengths,
             prompt_len=states.prompt_len.gpu[slots].tolist(),
             prefill_len=states.prefill_len.gpu[slots].tolist(),
-            tail=[states.all_token_ids.gpu[slot, : length + 2][-6:].tolist() for slot, length in zip(slots, lengths, strict=True)],
-            types=[str(value.dtype) for value in (ctx.expanded_idx_mapping, ctx.expanded_local_pos, ctx.input_ids, ctx.pos)],
+            tail=[
+                states.all_token_ids.gpu[slot, : length + 2][-6:].tolist()
+                for slot, length in zip(slots, lengths, strict=True)
+            ],
+            types=[
+                str(value.dtype) for value in (ctx.expanded_idx_mapping, ctx.expanded_local_pos, ctx.input_ids, ctx.pos)
+            ],
         )
         return logits
 

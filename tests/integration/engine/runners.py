@@ -68,7 +68,9 @@ class Runner:
     @property
     def acceptance(self) -> float:
         """The share of drafted tokens that were accepted."""
-        return self.counters["vllm:spec_decode_num_accepted_tokens"] / self.counters["vllm:spec_decode_num_draft_tokens"]
+        return (
+            self.counters["vllm:spec_decode_num_accepted_tokens"] / self.counters["vllm:spec_decode_num_draft_tokens"]
+        )
 
 
 @contextmanager
@@ -95,7 +97,12 @@ def runner(log: Path, *, v2: bool, environment: Mapping[str, str] | None = None,
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=variables, stdout=output, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], start_new_session=True
+            command,
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
     theirs.close()
     connection: Connection[Any, Any] = Connection(ours.detach())

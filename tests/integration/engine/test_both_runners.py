@@ -36,13 +36,19 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
         runner(folder / "v1.log", v2=False, logits_processors=[PROCESSORS[False]], **common) as v1,
         runner(folder / "v2.log", v2=True, logits_processors=[PROCESSORS[True]], **common) as v2,
         runner(
-            folder / "draft.log", v2=True, logits_processors=[PROCESSORS[True]], speculative_config=speculating(draft), **common
+            folder / "draft.log",
+            v2=True,
+            logits_processors=[PROCESSORS[True]],
+            speculative_config=speculating(draft),
+            **common,
         ) as speculative,
     ):
         yield {"V1": v1, "V2": v2, "V2 with a draft": speculative}
 
 
-def test_greedy_tokens_are_the_same(runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct) -> None:
+def test_greedy_tokens_are_the_same(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct
+) -> None:
     """Every policy and every placebo; all run together, so that batches mix all of them."""
     chosen = [prompts[number % len(prompts)] for number in range(len(POLICIES))]
 
@@ -104,7 +110,9 @@ def test_a_given_text_is_written_and_measured(
 
     def write_given(one: Runner, address: str) -> list[tuple[int, ...]]:
         options = [
-            instruct(observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True)
+            instruct(
+                observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True
+            )
             for _, tokens, begun in asked
         ]
         return one.generate([prompt for prompt, _, _ in asked], options)

@@ -12,7 +12,9 @@ from vllm.v1.metrics.reader import Counter
 from .conftest import Instruct
 from .policies import STATEFUL
 
-NEVER: dict[str, Any] = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
+NEVER: dict[str, Any] = {
+    "rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]
+}
 OBSERVE: dict[str, Any] = {"rules": [{"do": {"observe": {}}}]}
 NOWAIT: dict[str, Any] = {
     "rules": [{"when": {"region": "reasoning"}, "do": {"suppress": {"words": ["wait", "hmm", "alternatively"]}}}]
@@ -54,7 +56,9 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
 ) -> None:
     """Sixteen requests under five policies and none; those that stock vLLM answers alike alone and in a batch, we do too."""
     plain = [instruct(None, **options, **SHORT) for _ in prompts]
-    kept = [one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)]
+    kept = [
+        one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)
+    ]
     assert sum(kept) >= 12, "stock vLLM itself depends on the batch: this machine cannot tell"
     policies = [None, NOWAIT, TEMPER, OBSERVE, ONCE, SHADOW]
 
@@ -66,10 +70,17 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
     assert [number for number, (ours, theirs) in enumerate(zip(same, kept, strict=True)) if theirs and not ours] == []
 
 
-def test_a_suppressed_word_never_comes(intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct, tokenizer: Any) -> None:
-    found = [tokenizer.decode(tokens) for tokens in generate(intervening, prompts, [instruct(NOWAIT, **SAMPLED) for _ in prompts])]
+def test_a_suppressed_word_never_comes(
+    intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct, tokenizer: Any
+) -> None:
+    found = [
+        tokenizer.decode(tokens)
+        for tokens in generate(intervening, prompts, [instruct(NOWAIT, **SAMPLED) for _ in prompts])
+    ]
     assert not [
-        text for text in found if any(word in text.partition("</think>")[0].lower() for word in ("wait", "hmm", "alternatively"))
+        text
+        for text in found
+        if any(word in text.partition("</think>")[0].lower() for word in ("wait", "hmm", "alternatively"))
     ]
 
 
@@ -107,12 +118,16 @@ def test_prompts_found_in_the_prefix_cache_leave_the_state_right(
     for prompt, policy in zip(prompts, STATEFUL, strict=False):
         long = TokensPrompt(prompt_token_ids=prompts[0]["prompt_token_ids"] * 4 + prompt["prompt_token_ids"])
         assert intervening.reset_prefix_cache()
-        whole, found = (intervening.generate(long, instruct(policy, **SAMPLED, **SHORT), use_tqdm=False)[0] for _ in range(2))
+        whole, found = (
+            intervening.generate(long, instruct(policy, **SAMPLED, **SHORT), use_tqdm=False)[0] for _ in range(2)
+        )
         assert (whole.num_cached_tokens or 0) == 0 < (found.num_cached_tokens or 0)
         assert found.outputs[0].token_ids == whole.outputs[0].token_ids, policy
 
 
-def test_an_aborted_request_leaves_nothing_behind(intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct) -> None:
+def test_an_aborted_request_leaves_nothing_behind(
+    intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct
+) -> None:
     """Requests are aborted in the middle of forced texts and windows; those that get their slots are as before."""
 
     def ask() -> list[tuple[int, ...]]:

@@ -46,4 +46,6 @@ def test_the_launcher() -> None:
     served = inspect.getsource(entry.build_and_serve)
     ours = inspect.getsource(__import__("forkpoint_server.app", fromlist=["app"]))
     passed = {line.strip() for line in served.splitlines() if line.strip().endswith(",") and "=args." in line}
-    assert {line for line in passed if line not in ours} == set()  # whatever vLLM passes on to its HTTP server, we do too
+    assert {
+        line for line in passed if line not in ours
+    } == set()  # whatever vLLM passes on to its HTTP server, we do too

@@ -29,7 +29,9 @@ def outputs_until_failure(name: str) -> int | None:
     return TRUNK_OUTPUTS if name.endswith("-fails-trunk") and not is_branch else None
 
 
-async def failing(self: AsyncLLM, prompt: Any, params: Any, request_id: str, **options: Any) -> AsyncGenerator[RequestOutput, None]:
+async def failing(
+    self: AsyncLLM, prompt: Any, params: Any, request_id: str, **options: Any
+) -> AsyncGenerator[RequestOutput, None]:
     fails_after = outputs_until_failure(request_id)
     async with aclosing(generate(self, prompt, params, request_id, **options)) as outputs:
         number = 0

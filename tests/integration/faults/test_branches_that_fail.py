@@ -15,7 +15,9 @@ from . import failing_server
 from .watching import running, until
 
 pytestmark = pytest.mark.soak
-TREE: dict[str, Any] = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"width": 2, "depth": 1, "min_gap": 4}}}]}
+TREE: dict[str, Any] = {
+    "rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"width": 2, "depth": 1, "min_gap": 4}}}]
+}
 ASKED: dict[str, Any] = {
     "model": "countdown", "messages": [{"role": "user", "content": "Use 8, 1, 9, 25 to make 66."}], "policy": TREE, "n": 6,
     "max_tokens": 400, "ignore_eos": True, "seed": 2,
@@ -33,7 +35,9 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def ask(server: Server, name: str, **options: Any) -> httpx.Response:
-    answer = httpx.post(f"{server.api}/chat/completions", json={**ASKED, **options}, headers={"X-Request-Id": name}, timeout=300)
+    answer = httpx.post(
+        f"{server.api}/chat/completions", json={**ASKED, **options}, headers={"X-Request-Id": name}, timeout=300
+    )
     until(lambda: not running(server))
     return answer
 
@@ -53,7 +57,9 @@ def test_every_second_branch_fails(failing: Server) -> None:
     for node, choice in zip(found, answer["choices"], strict=True):
         assert choice["finish_reason"] == ("abort" if node["ended"] == "error" else "length")
         assert (node["tokens_generated"] < 50) == (node["ended"] == "error")
-    failed = [value for name, value in failing.metrics().items() if "branches_total" in name and 'outcome="error"' in name]
+    failed = [
+        value for name, value in failing.metrics().items() if "branches_total" in name and 'outcome="error"' in name
+    ]
     assert sum(failed) == ended.count("error")
     assert "made to fail" in failing.log.read_text()
 

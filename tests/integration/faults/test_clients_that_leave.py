@@ -15,7 +15,9 @@ from tests.processes.forkpoint_server import Server
 from .watching import running, until
 
 LONG: dict[str, Any] = {"max_tokens": 1500, "ignore_eos": True}
-VOTE: dict[str, Any] = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"max_branches": 4, "select": "majority"}}}]}
+VOTE: dict[str, Any] = {
+    "rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"max_branches": 4, "select": "majority"}}}]
+}
 Stage = Callable[[Server, socket.socket, str], None]
 
 
@@ -86,7 +88,14 @@ def test_a_client_that_leaves(server: Server, when: str) -> None:
 
 def test_room_for_branches_is_given_back(server: Server) -> None:
     """After all that: a tree gets as many answers as ever."""
-    body = {"model": "countdown", "prompt": "Use 8, 1, 9, 25 to make 66.", "policy": "branch", "n": 8, "max_tokens": 200, "seed": 3}
+    body = {
+        "model": "countdown",
+        "prompt": "Use 8, 1, 9, 25 to make 66.",
+        "policy": "branch",
+        "n": 8,
+        "max_tokens": 200,
+        "seed": 3,
+    }
     answer = httpx.post(f"{server.api}/completions", json=body, timeout=120).raise_for_status().json()
     assert len(answer["choices"]) == 8
 

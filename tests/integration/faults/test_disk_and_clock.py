@@ -20,7 +20,7 @@ from .watching import health, until
 
 pytestmark = pytest.mark.soak
 DISK_MIB = 16
-MOST_POLICIES = 600
+MAX_POLICIES = 600
 NOT_HANDED_ON = "import os; os.environ.pop('LD_PRELOAD', None)"
 """vLLM's engine dies under libfaketime, so that the clock is only that of the server's own process, which has all that is ours."""
 
@@ -79,7 +79,9 @@ def set_clock(folder: Path, offset: str) -> None:
 
 def created(experiment: Experiment) -> int:
     body = {"model": "countdown", "prompt": "Use", "max_tokens": 1}
-    return int(httpx.post(f"{experiment.server.api}/completions", json=body, timeout=60).raise_for_status().json()["created"])
+    return int(
+        httpx.post(f"{experiment.server.api}/completions", json=body, timeout=60).raise_for_status().json()["created"]
+    )
 
 
 def test_a_clock_that_jumps(experiment: Experiment, folder: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_disk_that_is_full(experiment: Experiment, folder: Path) -> None:
     api, stored = experiment.server.api, list[int]()
     assert experiment.post(experiment.ask()) == 200
     fill(folder / "disk" / "filling")
-    for number in range(MOST_POLICIES):
+    for number in range(MAX_POLICIES):
         policy = {"description": "x" * 2000, "rules": [{"do": {"temperature": 1.1}}]}
         answer = httpx.put(f"{api}/policies/full-{number}", json=policy, timeout=60)
         if answer.status_code != 200:
@@ -135,7 +137,9 @@ def test_a_disk_that_is_full(experiment: Experiment, folder: Path) -> None:
     assert {f"full-{number}" for number in stored} == {name for name in kept if name.startswith("full-")} - {
         name for name in kept if name.endswith(".placebo")
     }
-    assert not [value for name, value in experiment.server.metrics().items() if "records_dropped_total" in name and value]
+    assert not [
+        value for name, value in experiment.server.metrics().items() if "records_dropped_total" in name and value
+    ]
 
 
 def fill(file: Path) -> None:

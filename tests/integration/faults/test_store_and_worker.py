@@ -51,7 +51,9 @@ def test_postgresql_goes_away_and_comes_back(faulty: Faulty) -> None:
     assert experiment.post(experiment.ask()) == 200
     faulty.postgresql.close()
     asked = [experiment.ask() for _ in range(5)]
-    until(lambda: "does not answer" in (said := health(experiment.server)[1]) and "does not take what is recorded" in said)
+    until(
+        lambda: "does not answer" in (said := health(experiment.server)[1]) and "does not take what is recorded" in said
+    )
     assert health(experiment.server)[0] == 200
     assert experiment.post(asked[0]) == 503
     policy = {"rules": [{"do": {"temperature": 1.1}}]}
@@ -82,7 +84,11 @@ def test_a_worker_dies(faulty: Faulty) -> None:
         body = {"model": "countdown", "messages": MESSAGES, "user": "late", "max_tokens": 2000, "ignore_eos": True}
         cut = pool.submit(httpx.post, f"{experiment.server.api}/chat/completions", json=body, timeout=120)
         until(lambda: experiment.server.metrics()["forkpoint_choices_running"])
-        workers = [one for one in psutil.Process(experiment.server.process.pid).children(recursive=True) if "Worker" in one.name()]
+        workers = [
+            one
+            for one in psutil.Process(experiment.server.process.pid).children(recursive=True)
+            if "Worker" in one.name()
+        ]
         assert len(workers) == 2
         workers[1].kill()
         assert cut.result().status_code == 500
@@ -90,5 +96,9 @@ def test_a_worker_dies(faulty: Faulty) -> None:
     assert health(experiment.server)[0] == 503
     assert experiment.post(last) == 200
     experiment.check()
-    failed = {name: value for name, value in experiment.server.metrics().items() if "forkpoint_experiment_errors_total" in name}
+    failed = {
+        name: value
+        for name, value in experiment.server.metrics().items()
+        if "forkpoint_experiment_errors_total" in name
+    }
     assert sum(failed.values()) == 1

@@ -58,7 +58,8 @@ def last_said(server: Server, number: int, tokens: int) -> str:
                     data = json.loads(line[6:])
                     last = f"error {data['error']['type']}" if "error" in data else "token"
                     reason = next(
-                        (choice["finish_reason"] for choice in data.get("choices", ()) if choice["finish_reason"]), reason
+                        (choice["finish_reason"] for choice in data.get("choices", ()) if choice["finish_reason"]),
+                        reason,
                     )
     except httpx.TransportError as error:
         last = type(error).__name__

@@ -29,7 +29,9 @@ def until(look: Callable[[], _Seen], seconds: float = PATIENCE_SECONDS) -> _Seen
 def health(server: Server) -> tuple[int, str]:
     """The status of /health, and its warnings in one text, but for that of the fork threshold."""
     answer = httpx.get(f"{server.url}/health", timeout=60)
-    return answer.status_code, "; ".join(one for one in answer.headers.get_list("X-Forkpoint-Warning") if "calibrat" not in one)
+    return answer.status_code, "; ".join(
+        one for one in answer.headers.get_list("X-Forkpoint-Warning") if "calibrat" not in one
+    )
 
 
 def running(server: Server) -> float:

@@ -12,7 +12,14 @@ import pytest
 from forkpoint_clients import AsyncForkpoint, Forkpoint
 from forkpoint_clients.types import Experiment, Outcome, Progress, Trace
 
-POLICY = {"name": "calm", "digest": "3f9c01ab", "object": "policy", "rules": [], "parameters": {"bias": {"default": 1}}, "novel": 1}
+POLICY = {
+    "name": "calm",
+    "digest": "3f9c01ab",
+    "object": "policy",
+    "rules": [],
+    "parameters": {"bias": {"default": 1}},
+    "novel": 1,
+}
 EXPERIMENT = {
     "object": "experiment",
     "name": "try",
@@ -21,7 +28,14 @@ EXPERIMENT = {
     "control": "plain",
     "arms": [
         {"name": "plain", "policy": None, "weight": 0.5, "status": "running", "shadow": False},
-        {"name": "calm", "policy": {"rules": []}, "digest": "3f9c01ab", "weight": 0.1, "status": "paused", "shadow": True},
+        {
+            "name": "calm",
+            "policy": {"rules": []},
+            "digest": "3f9c01ab",
+            "weight": 0.1,
+            "status": "paused",
+            "shadow": True,
+        },
     ],
     "figures": [{"arm": "plain", "requests": 20, "units": 9, "metrics": {"tokens": {"requests": 20, "mean": 81.5}}}],
     "analysis": {
@@ -81,17 +95,23 @@ def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
         path = request.url.raw_path.decode()
         asked.append((request.method, path, json.loads(request.content) if request.content else None))
         if status != 200:
-            error = {"error": {"message": "arms[1].weight: must be larger", "type": "Error", "param": "arms", "code": status}}
+            error = {
+                "error": {"message": "arms[1].weight: must be larger", "type": "Error", "param": "arms", "code": status}
+            }
             return httpx2.Response(status, json=error)
         if path.endswith("/outcomes"):
             return httpx2.Response(200, json={"stored": 1, "duplicates": 0})
         if request.method == "DELETE":
             return httpx2.Response(200, json={"name": path.rpartition("/")[2], "deleted": True})
         if path.endswith("/validate"):
-            return httpx2.Response(200, json={"valid": True, "name": "calm", "digest": "3f", "rules": [], "warnings": ["w"]})
+            return httpx2.Response(
+                200, json={"valid": True, "name": "calm", "digest": "3f", "rules": [], "warnings": ["w"]}
+            )
         if path == "/v1/forks" and asked[-1][2].get("stream"):
             events = "".join(f"data: {json.dumps(event)}\n\n" for event in (PROGRESS, TRACE))
-            return httpx2.Response(200, content=events + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"})
+            return httpx2.Response(
+                200, content=events + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"}
+            )
         one: Any = POLICY if "/policies" in path else EXPERIMENT if "/experiments" in path else TRACE
         listed = request.method == "GET" and path.rstrip("/").endswith(("/policies", "/experiments"))
         return httpx2.Response(200, json={"object": "list", "data": [one]} if listed else one)
@@ -153,7 +173,9 @@ def test_each_method_is_its_route() -> None:
         assert {"token_id", "truncated", "unanswered"} <= set(Outcome.model_fields)
         assert own.forks.find(model="m", prompt="a", completion="b", verify=4).choices[1].entropies == [0.5]
         heard: list[Progress] = []
-        assert own.forks.find(model="m", prompt="a", completion="b", progress=heard.append).choices[1].entropies == [0.5]
+        assert own.forks.find(model="m", prompt="a", completion="b", progress=heard.append).choices[1].entropies == [
+            0.5
+        ]
         assert [(one.phase, one.done, one.total) for one in heard] == [("continuations", 3, 8)]
     assert asked == EXPECTED
 

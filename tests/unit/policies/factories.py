@@ -12,13 +12,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from forkpoint_policies.compile.compiler import Compiled, Target, compile_policy
+from forkpoint_policies.compile.compiler import Compiled, ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
 from forkpoint_policies.spec import parse_policy
-from forkpoint_policies.worker.payload import Instruction
-from forkpoint_policies.worker.request_slots import Assignment, Desk, Seat
+from forkpoint_policies.worker.payload import PolicyPayload
+from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat
 
 from .vocabularies import TARGET
 
@@ -40,16 +40,16 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _compiled(policy: str, target: Target) -> Compiled:
+def _compiled(policy: str, target: ServedModel) -> Compiled:
     return compile_policy(parse_policy(json.loads(policy)), target)
 
 
-def compiled(policy: Json, target: Target = TARGET) -> Program:
+def compiled(policy: Json, target: ServedModel = TARGET) -> Program:
     """The program of a policy, as a user writes it."""
     return _compiled(json.dumps(policy), target).program
 
 
-def warnings(policy: Json, target: Target = TARGET) -> tuple[str, ...]:
+def warnings(policy: Json, target: ServedModel = TARGET) -> tuple[str, ...]:
     return _compiled(json.dumps(policy), target).warnings
 
 
@@ -74,11 +74,13 @@ class Request:
     begun: int = 0
     given: list[int] = field(default_factory=list)
 
-    def instruction(self) -> Instruction:
+    def instruction(self) -> PolicyPayload:
         assert self.program is not None
         packed, key = _packed(self.program.pack())
         where = (self.handle, self.address, self.word_state, self.in_reasoning)
-        return Instruction(packed, key, *where, self.alternatives, self.seed, self.drawn, self.begun, given=self.given)
+        return PolicyPayload(
+            packed, key, *where, self.alternatives, self.seed, self.drawn, self.begun, given=self.given
+        )
 
 
 class Run:
@@ -86,7 +88,7 @@ class Run:
 
     def __init__(self, *requests: Request, vocabulary: int = TARGET.vocabulary.size) -> None:
         self.requests = requests
-        self.desk = Desk(len(requests), vocabulary, CPU)
+        self.desk = RequestSlots(len(requests), vocabulary, CPU)
         self.assignments: dict[int, Assignment] = {}
 
     def step(self, logits: Tensor, generated: Sequence[list[int]], batch: Sequence[int] | None = None) -> Record:
@@ -108,7 +110,7 @@ class Run:
         return step(self.desk.slots, Rows(layout, position, last), logits)
 
 
-def apply(policy: Json, logits: Tensor, *, target: Target = TARGET, **request: Any) -> tuple[Tensor, Record]:
+def apply(policy: Json, logits: Tensor, *, target: ServedModel = TARGET, **request: Any) -> tuple[Tensor, Record]:
     """The logits [vocabulary] after one step of one request at its first position, and the record."""
     changed = logits[None].clone()
     record = Run(Request(compiled(policy, target), **request), vocabulary=len(logits)).step(changed, [[]])

@@ -69,7 +69,9 @@ def expected(program: Program, logits: Logits, at: Situation) -> Outcome:
     raw = distribution(logits)
     masses = [float(sum(raw[token] for token in counting(rule.mass, at.word_state))) for rule in program.rules]
     seen = (entropy(raw), varentropy(raw), float(raw.max()))
-    decided = [fires(rule, seen, mass, at, count) for rule, mass, count in zip(program.rules, masses, at.counts, strict=False)]
+    decided = [
+        fires(rule, seen, mass, at, count) for rule, mass, count in zip(program.rules, masses, at.counts, strict=False)
+    ]
     now, left_alone, changes = logits.copy(), False, []
     for rule, yes in zip(program.rules, decided, strict=True):
         after = act(rule, now, at.word_state) if yes else now
@@ -81,7 +83,9 @@ def expected(program: Program, logits: Logits, at: Situation) -> Outcome:
 
 
 def counting(tokens: TokenSet, word_state: int) -> list[int]:
-    return [token for token, state in zip(tokens.tokens, tokens.states, strict=True) if state in (ANY_STATE, word_state)]
+    return [
+        token for token, state in zip(tokens.tokens, tokens.states, strict=True) if state in (ANY_STATE, word_state)
+    ]
 
 
 def fires(rule: CompiledRule, seen: tuple[float, float, float], mass: float, at: Situation, count: int) -> bool:

@@ -17,17 +17,28 @@ ODD_TEXTS = (
 ODD_NUMBERS = (
     -1, 0, 2**31, 2**63, 10**30, -(10**30), True, 1.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"), 10**4000,
 )  # fmt: skip
-SHORT_ACTIONS: tuple[dict[str, Any], ...] = ({"observe": {}}, {"stop": {}}, {"temperature": 0.5}, {"suppress": {"words": ["wait"]}})
+SHORT_ACTIONS: tuple[dict[str, Any], ...] = (
+    {"observe": {}},
+    {"stop": {}},
+    {"temperature": 0.5},
+    {"suppress": {"words": ["wait"]}},
+)
 """What a hundred thousand rules may do that can still be sent."""
-WHERE_NUMBERS_STAND = sorted(name for name in When.model_fields if name not in ("connectors", "words", "previous", "region"))
+WHERE_NUMBERS_STAND = sorted(
+    name for name in When.model_fields if name not in ("connectors", "words", "previous", "region")
+)
 
 texts = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=8), st.sampled_from(sorted(FAMILIES)))
 numbers = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(-3, 600), st.floats())
-listed = st.one_of(st.lists(texts, max_size=6), st.just(["a"] * 100_000), st.lists(numbers, max_size=6), st.just(list(range(5000))))
+listed = st.one_of(
+    st.lists(texts, max_size=6), st.just(["a"] * 100_000), st.lists(numbers, max_size=6), st.just(list(range(5000)))
+)
 tokens = st.fixed_dictionaries({}, optional={"connectors": listed, "words": listed, "token_ids": listed})
 biases = st.one_of(
     numbers,
-    st.fixed_dictionaries({"shape": st.sampled_from(["linear", "triangular", "x"])}, optional={"over": numbers, "start": numbers}),
+    st.fixed_dictionaries(
+        {"shape": st.sampled_from(["linear", "triangular", "x"])}, optional={"over": numbers, "start": numbers}
+    ),
 )
 anything = st.recursive(
     st.one_of(st.none(), st.booleans(), numbers, texts),
@@ -36,18 +47,29 @@ anything = st.recursive(
 )
 growing = st.fixed_dictionaries(
     {},
-    optional={"width": numbers, "max_branches": numbers, "extract": texts, "answers": numbers, "text": texts, "agreement": numbers},
+    optional={
+        "width": numbers,
+        "max_branches": numbers,
+        "extract": texts,
+        "answers": numbers,
+        "text": texts,
+        "agreement": numbers,
+    },
 )
 cuts = st.dictionaries(st.sampled_from(["top_k", "top_p", "min_p", "top_h"]), numbers, max_size=2)
 actions = st.one_of(
     st.fixed_dictionaries({"suppress": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
     st.fixed_dictionaries({"amplify": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
-    st.fixed_dictionaries({"force": st.fixed_dictionaries({"text": texts}, optional={"instead_of": st.one_of(tokens, texts)})}),
+    st.fixed_dictionaries(
+        {"force": st.fixed_dictionaries({"text": texts}, optional={"instead_of": st.one_of(tokens, texts)})}
+    ),
     st.fixed_dictionaries({"temperature": numbers}),
     st.fixed_dictionaries(
         {"truncate": st.dictionaries(st.sampled_from(["top_k", "top_p", "min_p", "top_h"]), numbers, max_size=2)}
     ),
-    st.sampled_from(["branch", "probe", "sample", "resume"]).flatmap(lambda name: st.fixed_dictionaries({name: growing})),
+    st.sampled_from(["branch", "probe", "sample", "resume"]).flatmap(
+        lambda name: st.fixed_dictionaries({name: growing})
+    ),
     st.just({"observe": {}}),
     anything,
 )
@@ -69,7 +91,9 @@ def controlled(rule: Any, depth: int) -> Any:
 
 deep = st.builds(controlled, rules, st.sampled_from([1, 2, 50, 5000]))
 policies = st.one_of(
-    st.fixed_dictionaries({"rules": st.lists(st.one_of(rules, deep), max_size=4)}, optional={"name": texts, "shadow": anything}),
+    st.fixed_dictionaries(
+        {"rules": st.lists(st.one_of(rules, deep), max_size=4)}, optional={"name": texts, "shadow": anything}
+    ),
     st.sampled_from(SHORT_ACTIONS).map(lambda action: {"rules": [{"do": action}] * 100_000}),
     st.fixed_dictionaries({"rules": st.lists(rules, max_size=2)}).flatmap(
         lambda policy: st.dictionaries(texts, anything, max_size=2).map(lambda more: {**policy, **more})

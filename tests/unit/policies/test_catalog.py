@@ -9,7 +9,7 @@ import pytest
 from forkpoint_policies.catalog import Named, library
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.library import LIBRARY
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, Policy, parse_policy
 
 from .factories import Json, policy, rule
 from .vocabularies import TARGET, UNMARKED
@@ -76,13 +76,18 @@ WRONG: dict[str, tuple[str, Json, str, str]] = {
     ),
     "match of a policy": ("nowait", {"match": "count"}, "policy.with.match", "is not a parameter of 'nowait'"),
     "unknown match": ("nowait.placebo", {"match": "size"}, "policy.with.match", "one of probability, count, frequency"),
-    "impossible match": ("dual-temperature.placebo", {"match": "count"}, "policy.with.match", "one of positions, not 'count'"),
+    "impossible match": (
+        "dual-temperature.placebo",
+        {"match": "count"},
+        "policy.with.match",
+        "one of positions, not 'count'",
+    ),
 }
 
 
 @pytest.mark.parametrize(("name", "values", "field", "right"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_parameters(name: str, values: Json, field: str, right: str) -> None:
-    with pytest.raises(PolicyError, match=right) as caught:
+    with pytest.raises(InputError, match=right) as caught:
         use(name, **values)
     assert caught.value.field == field
 
@@ -96,10 +101,18 @@ def test_a_policy_of_ones_own_has_a_placebo_too() -> None:
 CANNOT: dict[str, tuple[Json, str, str]] = {
     "text that does not come back": (rule(force={"text": "</think>x"}), "force.text", "does not come back from"),
     "end without markers": (rule(end_reasoning={}), "end_reasoning", "--reasoning-parser"),
-    "margin without markers": (rule({"end_of_reasoning_within": 1}, observe={}), "end_of_reasoning_within", "--reasoning-parser"),
+    "margin without markers": (
+        rule({"end_of_reasoning_within": 1}, observe={}),
+        "end_of_reasoning_within",
+        "--reasoning-parser",
+    ),
     "stop without a token": (rule(stop={}), "stop", "no token that ends its text"),
     "more than there are": (rule(truncate={"top_k": 900}), "truncate.top_k", "is more than the"),
-    "an ending in a word": (rule({"previous": {"endings": ["done"]}}, observe={}), "endings[0]", "begins inside a word"),
+    "an ending in a word": (
+        rule({"previous": {"endings": ["done"]}}, observe={}),
+        "endings[0]",
+        "begins inside a word",
+    ),
     "a long text": (rule(force={"text": "\x01" * 65}), "force.text", "65 tokens for the served model; 64 at most"),
     "bounds that cross": (
         rule({"entropy_above": 1.0, "entropy_below": "fork"}, observe={}),
@@ -115,14 +128,14 @@ def test_what_the_served_model_cannot_do(written: Json, field: str, right: str) 
         return [256] if "think" in text else list(text.encode())
 
     target = type(UNMARKED)(UNMARKED.vocabulary, 0.672, encode=encode)
-    with pytest.raises(PolicyError, match=right) as caught:
+    with pytest.raises(InputError, match=right) as caught:
         compile_policy(parse_policy(policy(written)), target)
     assert caught.value.field.endswith(field)
 
 
 def test_rules_that_contradict_each_other() -> None:
     written = policy(rule(suppress={"words": ["wait", "so"]}), rule(amplify={"words": ["wait"], "bias": 1.0}))
-    with pytest.raises(PolicyError, match=r"contradicts rules\[0\]") as caught:
+    with pytest.raises(InputError, match=r"contradicts rules\[0\]") as caught:
         compile_policy(parse_policy(written), TARGET)
     assert caught.value.field == "policy.rules[1].do.amplify"
     other = policy(written["rules"][0], rule({"after_token": 9}, amplify={"words": ["wait"], "bias": 1.0}))

@@ -45,7 +45,9 @@ def test_help_names_the_commands(installed: str, arguments: list[str], capsys: p
     assert said.err == ""
 
 
-def test_an_unknown_command_is_an_error_that_names_the_known(installed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_an_error_that_names_the_known(
+    installed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["sevre", "MODEL"]) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -13,7 +13,7 @@ from forkpoint_policies.compile.compiler import Compiled, compile_policy
 from forkpoint_policies.kernel.device_tables import SET_CHUNK
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of, placebo_of
-from forkpoint_policies.spec import Match, PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, Match, parse_policy
 
 from .factories import Json, Request, Run, effects, fired, policy, random_logits, rule
 from .vocabularies import END_THINK, SIZE, TARGET, token, tokens
@@ -33,7 +33,12 @@ def request(made: Compiled, seed: int, **options: Any) -> Request:
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
 @pytest.mark.parametrize(
     "do",
-    [{"suppress": WORDS}, {"suppress": WORDS | {"bias": -1.5}}, {"amplify": WORDS | {"bias": 2.0}}, {"truncate": {"min_p": 0.01}}],
+    [
+        {"suppress": WORDS},
+        {"suppress": WORDS | {"bias": -1.5}},
+        {"amplify": WORDS | {"bias": 2.0}},
+        {"truncate": {"min_p": 0.01}},
+    ],
     ids=["mask", "lower", "raise", "truncate"],
 )
 def test_the_same_probability_is_moved_between_other_tokens(do: Json, temperature: float) -> None:
@@ -97,15 +102,23 @@ def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_o
     place = {token_: number for number, token_ in enumerate(np.random.default_rng(1).permutation(SIZE).tolist())}
     own = token("Wait")
     for rank in (0, SIZE // 2, SIZE - 1):  # the most frequent token, one in the middle, and the rarest
-        order = sorted(place, key=lambda one: (one != own) if rank == 0 else (one == own) if rank == SIZE - 1 else place[one])
+        order = sorted(
+            place, key=lambda one: (one != own) if rank == 0 else (one == own) if rank == SIZE - 1 else place[one]
+        )
         target = replace(TARGET, frequencies={one: float(weights[number]) for number, one in enumerate(order)})
-        made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), target)
+        made = compile_policy(
+            placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), target
+        )
         drawn = [made.drawn(seed)[0] for seed in range(20)]
         assert {len(some) for some in drawn} == {1}
         assert {own} not in [set(some) for some in drawn]
     never = replace(TARGET, frequencies=dict.fromkeys(range(300, 310), 0.1))
-    made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never)
-    assert all(300 <= one < 310 for seed in range(5) for one in made.drawn(seed)[0]), "of a text that the model never wrote, too"
+    made = compile_policy(
+        placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never
+    )
+    assert all(300 <= one < 310 for seed in range(5) for one in made.drawn(seed)[0]), (
+        "of a text that the model never wrote, too"
+    )
 
 
 def test_a_set_rarer_than_any_token_is_replaced_by_the_rarest() -> None:
@@ -116,17 +129,17 @@ def test_a_set_rarer_than_any_token_is_replaced_by_the_rarest() -> None:
 
 def test_too_few_tokens_to_draw_from() -> None:
     most = {"token_ids": list(range(SIZE - 5))}
-    with pytest.raises(PolicyError, match="other tokens to draw from"):
+    with pytest.raises(InputError, match="other tokens to draw from"):
         control(policy(rule(suppress=most)), "count")
 
 
 def test_a_name_too_long_for_a_placebo() -> None:
-    with pytest.raises(PolicyError, match="at most 56 characters"):
+    with pytest.raises(InputError, match="at most 56 characters"):
         placebo_of(parse_policy({"name": "x" * 57, **policy(rule(suppress=WORDS))}))
 
 
 def test_frequencies_need_a_calibration() -> None:
-    with pytest.raises(PolicyError, match="not calibrated"):
+    with pytest.raises(InputError, match="not calibrated"):
         control(policy(rule(suppress=WORDS)), "frequency")
 
 
@@ -163,7 +176,11 @@ def test_what_stands_in_place_of_a_drawn_token_is_controlled_by_chance() -> None
 
 def test_a_temperature_by_entropy_gets_one_of_the_past() -> None:
     program = compile_policy(placebo_of(LIBRARY["entropy-temperature"].policy), TARGET).program
-    run, high, low = Run(*(Request(program, seed=seed) for seed in range(200))), random_logits(SIZE), random_logits(SIZE, scale=8.0)
+    run, high, low = (
+        Run(*(Request(program, seed=seed) for seed in range(200))),
+        random_logits(SIZE),
+        random_logits(SIZE, scale=8.0),
+    )
     factors = []
     for position in range(40):
         logits = high if position % 2 else low
@@ -199,7 +216,7 @@ WRONG: dict[str, tuple[Json, str]] = {
 @pytest.mark.parametrize(("like", "right"), WRONG.values(), ids=WRONG.keys())
 def test_kinds_that_mean_nothing(like: Json, right: str) -> None:
     written = policy(rule(control={"like": like, "match": "count"}))
-    with pytest.raises(PolicyError, match=right) as caught:
+    with pytest.raises(InputError, match=right) as caught:
         compile_policy(parse_policy(written), TARGET)
     assert caught.value.field == "policy.rules[0].do.control.match"
 
@@ -207,5 +224,5 @@ def test_kinds_that_mean_nothing(like: Json, right: str) -> None:
 def test_a_policy_without_a_placebo() -> None:
     always = parse_policy({"name": "hot", **policy(rule(temperature=2.0))})
     assert matches_of(always) == ()
-    with pytest.raises(PolicyError, match="no placebo"):
+    with pytest.raises(InputError, match="no placebo"):
         placebo_of(always)

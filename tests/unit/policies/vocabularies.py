@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.vocabulary import Vocabulary
 
 MERGES = (
@@ -47,8 +47,10 @@ def encode(text: str) -> list[int]:
     return found
 
 
-TARGET = Target(VOCABULARY, fork_threshold=0.672, reasoning_start=THINK, reasoning_end=END_THINK, stop=END, encode=encode)
-UNMARKED = Target(VOCABULARY, fork_threshold=0.672)
+TARGET = ServedModel(
+    VOCABULARY, fork_threshold=0.672, reasoning_start=THINK, reasoning_end=END_THINK, stop=END, encode=encode
+)
+UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 
 
 def token(written: str | bytes) -> int:

@@ -51,14 +51,20 @@ def test_those_of_several_processes_add_up(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", MOVE_ALL, value], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", MOVE_ALL, value],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for value in ("0.25", "1")
     ]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "moved\n"
-    gathered = subprocess.run([sys.executable, "-c", GATHER], env=environment, capture_output=True, text=True, check=True)
+    gathered = subprocess.run(
+        [sys.executable, "-c", GATHER], env=environment, capture_output=True, text=True, check=True
+    )
     for process in processes:
         process.communicate()
     found = json.loads(gathered.stdout.splitlines()[-1])

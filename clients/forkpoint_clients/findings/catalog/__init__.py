@@ -11,7 +11,16 @@ from forkpoint_clients.findings.base import Finding
 
 __all__ = ["FINDINGS", "Finding"]
 
-ORDER = ("sparse-forks", "dynamics", "fork-validity", "fork-temperature", "connectors", "entropy-law", "branching", "early-exit")
+ORDER = (
+    "sparse-forks",
+    "dynamics",
+    "fork-validity",
+    "fork-temperature",
+    "connectors",
+    "entropy-law",
+    "branching",
+    "early-exit",
+)
 """In which reports tell of them: what others build on comes first. Others follow by name."""
 
 
@@ -19,7 +28,9 @@ def _read() -> dict[str, Finding]:
     names = (module.name for module in pkgutil.iter_modules(__path__))
     found: list[Finding] = [importlib.import_module(f"{__name__}.{name}").FINDING for name in names]
     known = {finding.name: finding for finding in sorted(found, key=lambda finding: finding.name)}
-    return {name: known[name] for name in sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))}
+    return {
+        name: known[name] for name in sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    }
 
 
 FINDINGS: Mapping[str, Finding] = MappingProxyType(_read())

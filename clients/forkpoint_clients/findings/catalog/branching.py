@@ -56,7 +56,9 @@ async def retest(lab: Lab) -> Result:
     return conclude(independent, trees, leaves, lab.setting.extract)
 
 
-def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, extract: str, alpha: float = ALPHA) -> Result:
+def conclude(
+    independent: Answers, trees: Mapping[str, Answers], leaves: int, extract: str, alpha: float = ALPHA
+) -> Result:
     """`independent` answers have `leaves` samples of each question; `trees` are those of TREE and PLACEBO."""
     half = alpha / 2
     alone = _alone(_said(independent, extract), leaves)
@@ -68,7 +70,8 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
     for measure, worth in MEASURES.items():
         curves = {question: _curve(some, worth) for question, some in alone.items()}
         found[measure] = {
-            name: _measured(_said(answers, extract), alone, curves, worth, leaves, half) for name, answers in trees.items()
+            name: _measured(_said(answers, extract), alone, curves, worth, leaves, half)
+            for name, answers in trees.items()
         }
         rows += [
             ("independent samples", measure, f"{count}", f"{count * each:.0f}", f"{100 * right:.1f} %", "")
@@ -81,7 +84,13 @@ def conclude(independent: Answers, trees: Mapping[str, Answers], leaves: int, ex
         "arXiv:2510.11170: 64 % fewer tokens, up to 12 % more pass@k",
         (
             Part(
-                f"{ANY}, less independent samples of as many tokens", found[ANY][TREE].gain, "above", 0, len(alone), "points", half
+                f"{ANY}, less independent samples of as many tokens",
+                found[ANY][TREE].gain,
+                "above",
+                0,
+                len(alone),
+                "points",
+                half,
             ),
             Part(f"{ANY}, less branches at random positions", against[ANY], "above", 0, len(alone), "points", half),
         ),
@@ -158,7 +167,9 @@ def _measured(
         """Of weights [draws, questions]: the mean tokens, how many samples cost as much, and the gain over these; [draws] each."""
         answers, spent, right, each, *curve = (weights @ sums).T
         equal = np.clip(spent / each, 1, leaves)
-        beside = [np.interp(at, np.arange(1, leaves + 1), one) for at, one in zip(equal, np.array(curve).T, strict=True)]
+        beside = [
+            np.interp(at, np.arange(1, leaves + 1), one) for at, one in zip(equal, np.array(curve).T, strict=True)
+        ]
         return spent / answers, equal, (right - beside) / answers
 
     (tokens,), (equal,), (gain,) = gains(np.ones((1, len(names))))
@@ -191,7 +202,12 @@ def majority(scores: Sequence[float], answers: Sequence[str | None]) -> float:
     most = max(votes.values())
     winners = [answer for answer, times in votes.items() if times == most]
     return float(
-        np.mean([np.mean([score for score, one in zip(scores, answers, strict=True) if one == answer]) for answer in winners])
+        np.mean(
+            [
+                np.mean([score for score, one in zip(scores, answers, strict=True) if one == answer])
+                for answer in winners
+            ]
+        )
     )
 
 
@@ -199,7 +215,10 @@ def _curve(some: Sequence[Said], worth: Worth) -> list[float]:
     """What 1, 2, … of the independent answers are worth, on average over which."""
     found = []
     for count in range(1, len(some) + 1):
-        drawn = [([one.scores[0] for one in chosen], [one.answers[0] for one in chosen]) for chosen in combinations(some, count)]
+        drawn = [
+            ([one.scores[0] for one in chosen], [one.answers[0] for one in chosen])
+            for chosen in combinations(some, count)
+        ]
         found.append(float(np.mean([worth(scores, answers) for scores, answers in drawn])))
     return found
 

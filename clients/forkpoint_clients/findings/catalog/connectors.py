@@ -43,8 +43,24 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         "Banning thinking words costs more right answers than banning other words does.",
         "arXiv:2506.02867: MATH500 78 -> 48, random words flat",
         (
-            Part(f"{BAN} less its placebo by probability", paired(ban, ban_mass, alpha=half), "below", 0.0, count, "points", half),
-            Part(f"{BAN} less its placebo by count", paired(ban, ban_count, alpha=half), "below", 0.0, count, "points", half),
+            Part(
+                f"{BAN} less its placebo by probability",
+                paired(ban, ban_mass, alpha=half),
+                "below",
+                0.0,
+                count,
+                "points",
+                half,
+            ),
+            Part(
+                f"{BAN} less its placebo by count",
+                paired(ban, ban_count, alpha=half),
+                "below",
+                0.0,
+                count,
+                "points",
+                half,
+            ),
         ),
     )
     harmless = Claim(
@@ -52,9 +68,17 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         "arXiv:2506.08343: 27 to 51 % fewer tokens",
         (
             Part(
-                f"tokens of {NOWAIT}, relative to no policy", relative(nowait, base, half), "below", SHORTER, count, "points", half
+                f"tokens of {NOWAIT}, relative to no policy",
+                relative(nowait, base, half),
+                "below",
+                SHORTER,
+                count,
+                "points",
+                half,
             ),
-            Part(f"{NOWAIT} less no policy", paired(nowait, base, alpha=half), "above", TOLERATED, count, "points", half),
+            Part(
+                f"{NOWAIT} less no policy", paired(nowait, base, alpha=half), "above", TOLERATED, count, "points", half
+            ),
         ),
         headline=False,
     )
@@ -71,7 +95,11 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
     )
     return Result(
         (hurts, harmless),
-        tables=(Table("Words that are never drawn", ("arm", "right", "less no policy", "tokens", "effect per answer"), rows),),
+        tables=(
+            Table(
+                "Words that are never drawn", ("arm", "right", "less no policy", "tokens", "effect per answer"), rows
+            ),
+        ),
         plots=(plots.intervals("connectors", "What is right, less no policy.", losses, "difference, points", 100),),
         notes=(
             "The two papers contradict each other; each claim has its own verdict, and the first is the finding's.",

@@ -47,12 +47,18 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
         ),
     )
     along = {role: drift(found, role == "planning") for role in ("planning", "execution")}
-    lags = {"around connectors": [(lag, clustered(windows[:, REACH + lag], owners)) for lag in range(-REACH, REACH + 1)]}
+    lags = {
+        "around connectors": [(lag, clustered(windows[:, REACH + lag], owners)) for lag in range(-REACH, REACH + 1)]
+    }
     return Result(
         (claim,),
         figures=(
-            Figure("planning entropy, last fifth of the reasoning less the first", change(found, planning=True), "nats"),
-            Figure("execution entropy, last fifth of the reasoning less the first", change(found, planning=False), "nats"),
+            Figure(
+                "planning entropy, last fifth of the reasoning less the first", change(found, planning=True), "nats"
+            ),
+            Figure(
+                "execution entropy, last fifth of the reasoning less the first", change(found, planning=False), "nats"
+            ),
             Figure("share of planning tokens, last fifth less the first", change(found, planning=None), "points"),
             Figure(f"the {REACH} tokens after a connector less the {REACH} before", after, "nats"),
         ),
@@ -100,7 +106,10 @@ def drift(found: list[Trace], planning: bool) -> list[tuple[float, Estimate]]:
             here = entropies[role & (tenth == number)]
             values[number].append(here)
             owners[number] += [trace.question] * len(here)
-    return [(number + 1, clustered(np.concatenate([np.zeros(0), *values[number]]), owners[number])) for number in range(TENTHS)]
+    return [
+        (number + 1, clustered(np.concatenate([np.zeros(0), *values[number]]), owners[number]))
+        for number in range(TENTHS)
+    ]
 
 
 def change(found: list[Trace], planning: bool | None) -> Estimate:

@@ -75,12 +75,15 @@ async def retest(lab: Lab) -> Result:
     if not found:
         return Result((), notes=("No text has a whole trace.",))
     length = float(np.mean([trace.in_reasoning.sum() for trace in found]))
-    arms = [Arm(f"{one.name}{suffix}", one.policy(length, bool(suffix))) for one in EXITS for suffix in ("", ".placebo")]
+    arms = [
+        Arm(f"{one.name}{suffix}", one.policy(length, bool(suffix))) for one in EXITS for suffix in ("", ".placebo")
+    ]
     answers = await lab.ask(arms)
     half = len(lab.setting.items) // 2
     first, later = {item.id for item in lab.setting.items[:half]}, lab.setting.items[half:]
     caps = {
-        one.name: cap_for(within(answers[one.name], first), [trace for trace in found if trace.question in first]) for one in EXITS
+        one.name: cap_for(within(answers[one.name], first), [trace for trace in found if trace.question in first])
+        for one in EXITS
     }
     capped = {name: Arm(f"cap {cap}", {"use": "reasoning-cap", "with": {"tokens": cap}}) for name, cap in caps.items()}
     told = await lab.ask(list({arm.key: arm for arm in capped.values()}.values()), later) if later else {}
@@ -98,14 +101,22 @@ def cap_for(answers: Answers, found: Sequence[Trace]) -> int:
     if not spent or not found:
         return 1
     reasoning = np.array([int(trace.in_reasoning.sum()) for trace in found])
-    rest = float(np.mean([len(trace.tokens) - own for trace, own in zip(found, reasoning, strict=True) if trace.finished] or [0.0]))
+    rest = float(
+        np.mean(
+            [len(trace.tokens) - own for trace, own in zip(found, reasoning, strict=True) if trace.finished] or [0.0]
+        )
+    )
     caps = np.arange(1, int(reasoning.max()) + 1)
     means = np.array([np.minimum(reasoning, cap).mean() for cap in caps]) + rest
     return int(caps[np.argmin(np.abs(means - np.mean(spent)))])
 
 
 def conclude(
-    base: Answers, answers: Mapping[str, Answers], capped: Mapping[str, Answers], caps: Mapping[str, int], alpha: float = ALPHA
+    base: Answers,
+    answers: Mapping[str, Answers],
+    capped: Mapping[str, Answers],
+    caps: Mapping[str, int],
+    alpha: float = ALPHA,
 ) -> Result:
     """`capped` are the answers of the second half under each policy's cap."""
     claims, rows = [], []
@@ -183,7 +194,9 @@ def conclude(
             ),
         ),
         plots=(
-            plots.intervals("early-exit", "What is right at the same mean number of tokens.", shown, "difference, points", 100),
+            plots.intervals(
+                "early-exit", "What is right at the same mean number of tokens.", shown, "difference, points", 100
+            ),
         ),
         notes=(
             (

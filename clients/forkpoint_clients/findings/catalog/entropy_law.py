@@ -57,7 +57,11 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
                 of(2),
                 "percent",
             ),
-            Figure("by how much the mean entropy differs between the runs", Estimate(float(nats.max() - nats.min())), "nats"),
+            Figure(
+                "by how much the mean entropy differs between the runs",
+                Estimate(float(nats.max() - nats.min())),
+                "nats",
+            ),
             Figure(f"measured at temperature {temperatures[0]:g}", marks[0][1], "percent"),
         ),
         tables=(Table("Runs", ("temperature", "mean entropy, nats", "right"), rows),),
@@ -91,7 +95,9 @@ def _sums(answers: list[Answers]) -> tuple[Floats, int]:
             known = [(float(one["mean_entropy"]), size) for one, size in told if one.get("mean_entropy") is not None]
             if known:
                 scores = sum(one.score or 0.0 for one in found)
-                row.append([scores, len(found), sum(nats * size for nats, size in known), sum(size for _, size in known)])
+                row.append(
+                    [scores, len(found), sum(nats * size for nats, size in known), sum(size for _, size in known)]
+                )
         if len(row) == len(answers):
             rows[question] = np.array(row).T.ravel()
     return (np.array([rows[name] for name in sorted(rows)]) if rows else np.zeros((0, 4 * len(answers)))), len(rows)

@@ -67,7 +67,9 @@ def chosen(found: Sequence[Trace], seed: int) -> tuple[dict[str, list[int]], flo
     return positions, border
 
 
-def tried(verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, Trace], border: float) -> Sequence[Tried]:
+def tried(
+    verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, Trace], border: float
+) -> Sequence[Tried]:
     """What the server says of each position; where it read the text in other tokens than were generated, nothing."""
     return [
         Tried(
@@ -83,7 +85,9 @@ def tried(verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[st
     ]
 
 
-def conclude(found: Sequence[Tried], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0) -> Result:
+def conclude(
+    found: Sequence[Tried], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
+) -> Result:
     """`each` is how many questions are asked for one whose text was verified."""
     names = sorted({one.question for one in found})
     sums = np.array([_sums([one for one in found if one.question == name]) for name in names]).reshape(len(names), 4)

@@ -49,7 +49,15 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
         "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
         (
             Part(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
-            Part("mean entropy where a connector is drawn, less elsewhere", apart, "above", 0.0, count, "nats", part_alpha),
+            Part(
+                "mean entropy where a connector is drawn, less elsewhere",
+                apart,
+                "above",
+                0.0,
+                count,
+                "nats",
+                part_alpha,
+            ),
         ),
     )
     percentile = bootstrapped(lambda weights: _percentile(ranked, weights[owner]), count, draws=DRAWS)
@@ -115,7 +123,9 @@ def _tokens(found: list[Trace]) -> Table:
     for trace in found:
         for token, nats in zip(trace.tokens, trace.entropies.tolist(), strict=True):
             at[token].append(nats)
-    means = sorted(((float(np.mean(some)), len(some), token) for token, some in at.items() if len(some) >= FEWEST), reverse=True)
+    means = sorted(
+        ((float(np.mean(some)), len(some), token) for token, some in at.items() if len(some) >= FEWEST), reverse=True
+    )
     rows = tuple((repr(token), plain(mean, 2), f"{times:,}") for mean, times, token in means[:SHOWN])
     return Table(
         f"The tokens before which the model is least sure, of those drawn at least {FEWEST} times",

@@ -11,7 +11,7 @@ from forkpoint_policies.kernel.conditions import set_sum
 from forkpoint_policies.kernel.device_tables import belongs
 from forkpoint_policies.kernel.signals import weight_at
 
-from .work import HIGHEST_EXPONENT, NEARLY_ALL, Work, acting_rows, of_stage, strength
+from .work import MAX_EXPONENT, NEARLY_ALL, Work, acting_rows, of_stage, strength
 
 
 def change_set(work: Work, stage: Stage, rows: Tensor | None) -> None:
@@ -30,9 +30,9 @@ def change_set(work: Work, stage: Stage, rows: Tensor | None) -> None:
     else:
         change = strength(work, stage, every)
     depth = (chosen - peak[:, None]) / temperature[:, None]
-    before = set_sum(torch.where(counts, depth.clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
+    before = set_sum(torch.where(counts, depth.clamp(max=MAX_EXPONENT).exp(), 0.0))
     lifted = depth + (change / temperature)[:, None]
-    after = set_sum(torch.where(counts, lifted.clamp(max=HIGHEST_EXPONENT).exp(), 0.0))
+    after = set_sum(torch.where(counts, lifted.clamp(max=MAX_EXPONENT).exp(), 0.0))
     flat.scatter_add_(0, at.flatten(), torch.where(counts, change[:, None], 0.0).flatten())
     new_total = (total - before + after).clamp_(min=torch.finfo(torch.float32).tiny)
     if stage.action != Action.MASK:

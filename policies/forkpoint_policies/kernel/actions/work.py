@@ -11,7 +11,7 @@ from forkpoint_policies.kernel.batch import Layout, Stage
 from forkpoint_policies.kernel.conditions import Decision, Seen
 from forkpoint_policies.kernel.numerics import evaluate
 
-HIGHEST_EXPONENT = 60.0  # a bias that lifts a token this far has taken all the probability: e^60 is all but e^61
+MAX_EXPONENT = 60.0  # a bias that lifts a token this far has taken all the probability: e^60 is all but e^61
 NEARLY_ALL = 0.999
 
 

@@ -23,10 +23,19 @@ import torch
 from torch import Tensor
 
 from . import in_torch
-from .definition import LEAST_WEIGHT, Signals
+from .definition import MIN_WEIGHT, Signals
 from .in_torch import stable_sum
 
-__all__ = ["LEAST_WEIGHT", "Signals", "implementation", "measure", "stable_sum", "total_variation", "warm_up", "weight_at"]
+__all__ = [
+    "MIN_WEIGHT",
+    "Signals",
+    "implementation",
+    "measure",
+    "stable_sum",
+    "total_variation",
+    "warm_up",
+    "weight_at",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +57,9 @@ def implementation(device: str) -> Implementation:
         try:
             from . import in_triton
         except ImportError as error:
-            logger.warning("Signals on cuda: torch, in many sweeps over the logits, as Triton cannot be imported (%s).", error)
+            logger.warning(
+                "Signals on cuda: torch, in many sweeps over the logits, as Triton cannot be imported (%s).", error
+            )
         else:
             logger.info("Signals on cuda: Triton, in one read of the logits.")
             return in_triton

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from . import in_torch
-from .definition import LOWEST_EXPONENT, Signals
+from .definition import MIN_EXPONENT, Signals
 
 if TYPE_CHECKING:
     from forkpoint_policies.kernel.signals import Implementation
@@ -48,13 +48,17 @@ def main() -> int:
         print(f"FAILED: {error}")
     if not errors:
         limits = ", ".join(f"{name.replace('_', ' ')} {limit:.0e}" for name, limit in TOLERANCES.items())
-        print(f"Passed: every signal within its tolerance of float64 ({limits}), and rows the same alone and in a batch.")
+        print(
+            f"Passed: every signal within its tolerance of float64 ({limits}), and rows the same alone and in a batch."
+        )
     return 1 if errors else 0
 
 
 def random_logits(rows: int, vocabulary: int, device: str = "cpu") -> Tensor:
     """Rows as of a model, in turn flat, usual, peaked, and with a tenth of the tokens masked."""
-    logits = torch.randn(rows, vocabulary, device=device, generator=torch.Generator(device).manual_seed(rows + vocabulary))
+    logits = torch.randn(
+        rows, vocabulary, device=device, generator=torch.Generator(device).manual_seed(rows + vocabulary)
+    )
     logits *= torch.tensor([0.5, 3.0, 8.0, 3.0], device=device).repeat(rows // 4 + 1)[:rows, None]
     logits[3::4, 1::10] = -torch.inf
     return logits
@@ -108,7 +112,14 @@ def on_gpu() -> list[str]:
         read, _ = gpu_microseconds(partial(in_triton.read, logits))
         fallback, _ = gpu_microseconds(partial(in_torch.measure, logits))
         speed = logits.nbytes / read / 1e3
-        shown = [f"{kernel:.1f}", f"{read:.1f}", f"{kernel / read:.2f}", f"{speed:.0f}", f"{fallback:.1f}", f"{host:.0f}"]
+        shown = [
+            f"{kernel:.1f}",
+            f"{read:.1f}",
+            f"{kernel / read:.2f}",
+            f"{speed:.0f}",
+            f"{fallback:.1f}",
+            f"{host:.0f}",
+        ]
         lines.append([str(rows), *shown, *(f"{error:.1e}" for error in errors.values())])
         torch.cuda.set_sync_debug_mode("error")  # from here on, waiting for the GPU raises
         try:
@@ -158,7 +169,7 @@ def in_interpreter() -> list[str]:
 def unfused(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The three signals as one would write them at first."""
     p = torch.softmax(logits, dim=-1)
-    surprise = -torch.log_softmax(logits, dim=-1).clamp(min=2 * LOWEST_EXPONENT)
+    surprise = -torch.log_softmax(logits, dim=-1).clamp(min=2 * MIN_EXPONENT)
     entropy = (p * surprise).sum(dim=-1)
     return entropy, (p * (surprise - entropy[:, None]).square()).sum(dim=-1), p.amax(dim=-1)
 
@@ -177,7 +188,9 @@ class Traffic(TorchDispatchMode):
 
 def on_cpu() -> list[str]:
     torch.set_num_threads(1)
-    print(f"The CPU, one thread, torch {torch.__version__}; {VOCABULARY:,} logits per row, float32; µs per row, medians.")
+    print(
+        f"The CPU, one thread, torch {torch.__version__}; {VOCABULARY:,} logits per row, float32; µs per row, medians."
+    )
     ways: dict[str, Callable[[Tensor], Any]] = {"torch": in_torch.measure, "unfused": unfused}
     try:
         from . import in_numba
@@ -195,7 +208,9 @@ def on_cpu() -> list[str]:
             errors, wrong = judge(in_numba, logits, f"numba, {rows} rows")
             failures += wrong
         ratio = f"{times[-1] / times[0]:.1f}"
-        lines.append([str(rows), *(f"{one:.1f}" for one in times), ratio, *(f"{error:.1e}" for error in errors.values())])
+        lines.append(
+            [str(rows), *(f"{one:.1f}" for one in times), ratio, *(f"{error:.1e}" for error in errors.values())]
+        )
     table(["rows", *ways, f"unfused/{next(iter(ways))}", *(f"{name} error" for name in TOLERANCES)], lines)
     logits = random_logits(1, VOCABULARY)
     for name, way in ways.items():

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-LOWEST_EXPONENT = -87.0  # e^-87 is about the smallest normal float32; less adds nothing and is slow
-LEAST_WEIGHT = 2.0**-126  # the smallest normal float32; of no account beside the 1 or more of a row with any token
+MIN_EXPONENT = -87.0  # e^-87 is about the smallest normal float32; less adds nothing and is slow
+MIN_WEIGHT = 2.0**-126  # the smallest normal float32; of no account beside the 1 or more of a row with any token
 
 
 @dataclass(frozen=True)

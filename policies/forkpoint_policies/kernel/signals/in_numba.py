@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .definition import LEAST_WEIGHT, LOWEST_EXPONENT, Signals
+from .definition import MIN_EXPONENT, MIN_WEIGHT, Signals
 
 BLOCK = 2048
 ELEMENTS_PER_THREAD = 1 << 20  # less than this is done before another thread has woken up
@@ -34,10 +34,13 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def _compiled(signature: str, *flags: str) -> Callable[[Function], Function]:
     """To machine code that runs without the interpreter's lock; `flags` say what LLVM may do to floats."""
-    return cast("Callable[[Function], Function]", numba.njit(signature, fastmath={"nsz", *flags}, nogil=True, error_model="numpy"))
+    return cast(
+        "Callable[[Function], Function]",
+        numba.njit(signature, fastmath={"nsz", *flags}, nogil=True, error_model="numpy"),
+    )
 
 
-LOWEST = np.float32(LOWEST_EXPONENT)
+LOWEST = np.float32(MIN_EXPONENT)
 HIGHEST = np.float32(88.0)  # e^88 is about the largest float32
 FAR = np.float32(2.0)  # nats by which the highest logit may exceed the reference before sums lose digits
 NOTHING = np.float32(-np.inf)
@@ -52,7 +55,7 @@ P2, P1, P0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float3
 ROUNDER = np.float32(1.5 * 2**23)  # added to a small float, it leaves the nearest integer in the low bits
 ROUNDER_BITS = ROUNDER.view(np.int32)
 BIAS, MANTISSA_BITS = np.int32(127), np.int32(23)
-SIGN, MAGNITUDE, LOWEST_INTEGER = np.int32(31), np.int32(0x7FFFFFFF), np.int32(-(2**31))
+SIGN, MAGNITUDE, MIN_INTEGER = np.int32(31), np.int32(0x7FFFFFFF), np.int32(-(2**31))
 
 
 @_compiled("float32(float32)", "contract")
@@ -70,7 +73,7 @@ def exponential(x: np.float32) -> np.float32:
 def _highest(row: Floats) -> np.float32:
     """As integers, with the magnitude of the negative ones turned around, floats keep their order; and those LLVM vectorises."""
     bits = row.view(np.int32)
-    highest = LOWEST_INTEGER
+    highest = MIN_INTEGER
     for i in range(bits.size):
         key = np.int32(bits[i] ^ ((bits[i] >> SIGN) & MAGNITUDE))
         highest = max(highest, key)
@@ -82,7 +85,7 @@ def _moments(block: Floats, reference: np.float32) -> tuple[Any, Any, Any, np.fl
     """Of the weights relative to a reference near the highest: their sum, first and second moment; and the highest logit."""
     s0, s1, s2 = ZERO, ZERO, ZERO
     bits = block.view(np.int32)
-    highest = LOWEST_INTEGER
+    highest = MIN_INTEGER
     for i in range(block.size):
         key = np.int32(bits[i] ^ ((bits[i] >> SIGN) & MAGNITUDE))
         highest = max(highest, key)
@@ -112,7 +115,9 @@ def _measure_rows(logits: Floats, stride: int, vocabulary: int, found: Floats, b
             # each logit is read once, against the highest so far; only where that is far exceeded, once more
             s0, s1, s2, highest = _moments(block, reference)
             if highest > reference + FAR:
-                shift = float(reference) - float(highest)  # what was summed relative to the old reference, relative to the new
+                shift = float(reference) - float(
+                    highest
+                )  # what was summed relative to the old reference, relative to the new
                 scale = math.exp(shift)
                 second = scale * (second + shift * (2 * first + shift * total))
                 first, total, reference = scale * (first + shift * total), scale * total, highest
@@ -153,7 +158,7 @@ def _weight(row: Floats, peak: np.float32, coldness: np.float32) -> float:
     total = 0.0
     for at in range(0, row.size, BLOCK):
         total += float(_block_weight(row[at : at + BLOCK], peak, coldness))
-    return max(total, LEAST_WEIGHT)
+    return max(total, MIN_WEIGHT)
 
 
 @_compiled("void(float32[::1], int64, int64, float32[::1], float32[::1], float32[::1], int64, int64)")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .definition import LEAST_WEIGHT, LOWEST_EXPONENT, Signals, from_moments
+from .definition import MIN_EXPONENT, MIN_WEIGHT, Signals, from_moments
 
 CHUNK = 1024
 BLOCK_ELEMENTS = 1 << 18  # on a CPU: a block of rows that stays in a core's second-level cache, with its work buffer
@@ -24,7 +24,7 @@ def measure(logits: Tensor) -> Signals:
     peak = torch.where(certain, 0.0, highest)
     moments = logits.new_empty(3, len(logits))
     for part in _blocks(logits):
-        depth = _depth(logits[part], peak[part]).clamp_(min=LOWEST_EXPONENT)
+        depth = _depth(logits[part], peak[part]).clamp_(min=MIN_EXPONENT)
         weight = depth.exp()
         moments[0, part] = stable_sum(weight)
         moments[1, part] = stable_sum(weight.mul_(depth))
@@ -45,8 +45,8 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
     sums = logits.new_empty(len(logits))
     for part in _blocks(logits):
         depth = _depth(logits[part], peak[part]).div_(temperature[part, None])
-        sums[part] = stable_sum(depth.clamp_(min=LOWEST_EXPONENT).exp_())
-    return sums.clamp_(min=LEAST_WEIGHT)
+        sums[part] = stable_sum(depth.clamp_(min=MIN_EXPONENT).exp_())
+    return sums.clamp_(min=MIN_WEIGHT)
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def _depth(logits: Tensor, peak: Tensor) -> Tensor:
 
 def _probabilities(depth: Tensor) -> Tensor:
     """From logits less their peak, in place. (Over many tokens torch.softmax is ten times less exact on a CPU.)"""
-    weight = depth.clamp_(min=LOWEST_EXPONENT).exp_()
+    weight = depth.clamp_(min=MIN_EXPONENT).exp_()
     return weight.div_(stable_sum(weight)[:, None])
 
 

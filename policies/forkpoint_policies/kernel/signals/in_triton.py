@@ -19,11 +19,11 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from .definition import LEAST_WEIGHT, LOWEST_EXPONENT, Signals
+from .definition import MIN_EXPONENT, MIN_WEIGHT, Signals
 
 PART = 4096
 WARPS = 8  # per program: 16 logits per thread, read in four loads
-LOWEST = tl.constexpr(LOWEST_EXPONENT)
+LOWEST = tl.constexpr(MIN_EXPONENT)
 
 
 @triton.jit
@@ -146,7 +146,7 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
             SIZE=PART,
             num_warps=WARPS,
         )
-    return _summed(found).clamp_(min=LEAST_WEIGHT)
+    return _summed(found).clamp_(min=MIN_WEIGHT)
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -162,7 +162,18 @@ def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
     found = logits.new_empty(rows, parts)
     if rows:
         _vary_parts[(rows * parts,)](
-            logits, peak, before, after, total, new_total, found, logits.stride(0), vocabulary, parts, SIZE=PART, num_warps=WARPS
+            logits,
+            peak,
+            before,
+            after,
+            total,
+            new_total,
+            found,
+            logits.stride(0),
+            vocabulary,
+            parts,
+            SIZE=PART,
+            num_warps=WARPS,
         )
     return _summed(found)
 

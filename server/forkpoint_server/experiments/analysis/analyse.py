@@ -61,7 +61,9 @@ def analyse(
     }
     corrected = dict(zip(family, holm([p_of(estimates[one]) for one in family]), strict=True))
     described = {
-        metric.name: _metric(metric, arms, by_name[control], estimates, corrected, alpha, effects.get(metric.name), ratio["passed"])
+        metric.name: _metric(
+            metric, arms, by_name[control], estimates, corrected, alpha, effects.get(metric.name), ratio["passed"]
+        )
         for metric in metrics
     }
     _correct_triggered(described, family)
@@ -158,7 +160,9 @@ def _warnings(arms: Sequence[Arm], epochs: Sequence[Epoch]) -> list[str]:
     return warnings
 
 
-def _check(arms: Sequence[Arm], control: str, metrics: Sequence[Metric], alpha: float, effects: Mapping[str, float]) -> None:
+def _check(
+    arms: Sequence[Arm], control: str, metrics: Sequence[Metric], alpha: float, effects: Mapping[str, float]
+) -> None:
     for what, names in (("arm", [arm.name for arm in arms]), ("metric", [metric.name for metric in metrics])):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"each {what} has a name of its own, and these come twice: {', '.join(sorted(twice))}")

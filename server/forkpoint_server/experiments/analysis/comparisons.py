@@ -77,7 +77,9 @@ def describe_power(
     """
     default = abs(base) * DEFAULT_EFFECT if base else None
     effect = given if given is not None else metric.margin or default
-    source = "given" if given is not None else "margin" if metric.margin else f"{DEFAULT_EFFECT:.0%} of the control's mean"
+    source = (
+        "given" if given is not None else "margin" if metric.margin else f"{DEFAULT_EFFECT:.0%} of the control's mean"
+    )
     times = None if effect is None else times_more(estimate, effect, alpha, one_sided=metric.role == "guardrail")
     more = None if times is None else math.ceil((times - 1) * requests)
     return {"effect": finite(effect), "source": source if effect is not None else None, "requests": more}

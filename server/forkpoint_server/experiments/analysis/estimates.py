@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from .sums import Sums
 
-FEWEST_UNITS = 100
+MIN_UNITS = 100
 """Of each arm, before anything is said with certainty."""
 
-FEWEST_EFFECTIVE_UNITS = 20.0
+MIN_EFFECTIVE_UNITS = 20.0
 """Of each arm: units over the kurtosis of their influences. Of a rare event this is how many have come, or would come by the rate
 of both arms; of sums that one unit dominates it is about one. Below this a sum is not yet near a normal distribution."""
 
@@ -116,7 +116,7 @@ def estimate_difference(arm: Sums, control: Sums) -> Estimate:
     variance = sum(_variance(influence) for influence in own)
     fewest = min(ours.unit_count, theirs.unit_count)
     effective = min(effective_units(influence) for influence in own)
-    if effective < FEWEST_EFFECTIVE_UNITS:
+    if effective < MIN_EFFECTIVE_UNITS:
         # An arm's own values do not tell its variance: a rare event that it has not seen yet is no certainty that there are none.
         variance = max(variance, _variance(pooled))
         effective = effective_units(pooled) * fewest / pooled.size
@@ -158,10 +158,10 @@ def effective_units(influence: NDArray[np.float64]) -> float:
 
 
 def _too_few(units: int, effective: float) -> str | None:
-    if units < FEWEST_UNITS:
-        return f"needs {FEWEST_UNITS} units in each arm, and has {units}"
-    if 0 < effective < FEWEST_EFFECTIVE_UNITS:
-        return f"a few units decide: they count like {effective:.1f} equal ones, and {FEWEST_EFFECTIVE_UNITS:g} are needed"
+    if units < MIN_UNITS:
+        return f"needs {MIN_UNITS} units in each arm, and has {units}"
+    if 0 < effective < MIN_EFFECTIVE_UNITS:
+        return f"a few units decide: they count like {effective:.1f} equal ones, and {MIN_EFFECTIVE_UNITS:g} are needed"
     return None
 
 

@@ -13,7 +13,7 @@ from .estimates import Estimate
 POWER = 0.8
 """The probability with which the effect then shows."""
 
-MOST_TIMES = 1e9
+MAX_TIMES = 1e9
 """As many times the requests seen so far are as good as never."""
 
 
@@ -32,5 +32,5 @@ def times_more(estimate: Estimate, effect: float, alpha: float, one_sided: bool 
 
     if missing(0.0) <= 0:
         return 1.0
-    furthest = math.log(MOST_TIMES)
+    furthest = math.log(MAX_TIMES)
     return None if missing(furthest) > 0 else math.exp(brentq(missing, 0.0, furthest))

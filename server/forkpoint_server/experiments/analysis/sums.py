@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Direction = Literal["higher", "lower", "neither"]
 Role = Literal["decision", "guardrail", "information"]
 
-MOST_REQUESTS = 2.0**53
+MAX_REQUESTS = 2.0**53
 """Of a unit: beyond it a float is no count."""
 
 
@@ -28,19 +28,25 @@ class Sums:
 
     requests: NDArray[np.float64]  # [entries] how many of the unit's requests have a value
     sums: NDArray[np.float64]  # [entries] the sum of these values
-    units: NDArray[np.int64] | None = None  # [entries] which unit it is of, any numbers; None: each entry is another unit
-    periods: NDArray[np.int64] | None = None  # [entries] which period the requests came in, the same numbers in all arms; None: one
+    units: NDArray[np.int64] | None = (
+        None  # [entries] which unit it is of, any numbers; None: each entry is another unit
+    )
+    periods: NDArray[np.int64] | None = (
+        None  # [entries] which period the requests came in, the same numbers in all arms; None: one
+    )
 
     def __post_init__(self) -> None:
         given = [column.shape for column in (self.requests, self.sums, self.units, self.periods) if column is not None]
         if any(len(shape) != 1 or shape != given[0] for shape in given):
-            raise ValueError(f"requests, sums, units and periods are one list each, of equal length, not of shapes {given}")
+            raise ValueError(
+                f"requests, sums, units and periods are one list each, of equal length, not of shapes {given}"
+            )
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
         """[entries] False where a sum is not finite, or where requests are none or no count."""
         with np.errstate(invalid="ignore"):
-            usable: NDArray[np.bool_] = np.isfinite(self.sums) & (self.requests > 0) & (self.requests < MOST_REQUESTS)
+            usable: NDArray[np.bool_] = np.isfinite(self.sums) & (self.requests > 0) & (self.requests < MAX_REQUESTS)
             return usable
 
     @property
@@ -60,8 +66,12 @@ class Arm:
     name: str
     metrics: Mapping[str, Sums]  # all assigned requests (intention to treat)
     triggered: Mapping[str, Sums]  # only requests in which this comparison's policy could have acted
-    control_triggered: Mapping[str, Sums]  # the same of the control arm, for this arm's policy (empty for the control itself)
-    control_watched: Mapping[str, Sums] | None = None  # the control's requests of which that is known; None: all of them
+    control_triggered: Mapping[
+        str, Sums
+    ]  # the same of the control arm, for this arm's policy (empty for the control itself)
+    control_watched: Mapping[str, Sums] | None = (
+        None  # the control's requests of which that is known; None: all of them
+    )
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,18 @@ def _test(ours: Sums | None, theirs: Sums | None) -> dict[str, Any]:
     if ours is None or theirs is None:
         return {"passed": None, "p_value": None, "shares": None}
     p_value = p_of(estimate_difference(ours, theirs))
-    return {"passed": p_value > ALPHA, "p_value": p_value, "shares": [finite(estimate_mean(one).value) for one in (ours, theirs)]}
+    return {
+        "passed": p_value > ALPHA,
+        "p_value": p_value,
+        "shares": [finite(estimate_mean(one).value) for one in (ours, theirs)],
+    }
 
 
 def _share(triggered: Sums, everything: Sums) -> Sums | None:
     """How many of each unit's requests are triggered, as sums over all its requests; None where the units cannot be matched."""
-    if (triggered.units is None) != (everything.units is None) or (triggered.periods is None) != (everything.periods is None):
+    if (triggered.units is None) != (everything.units is None) or (triggered.periods is None) != (
+        everything.periods is None
+    ):
         return None
     keys = [_keys(one) for one in (everything, triggered)]
     if keys[0] is None or keys[1] is None:

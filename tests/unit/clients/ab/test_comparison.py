@@ -25,7 +25,9 @@ def told(effect: float) -> dict[str, Any]:
     return {"interventions": {"suppress": {"fired": 2, "effect": effect}}, "mean_entropy": 0.25}
 
 
-def made(arm: str, chance: float, tokens: int, seed: int, effect: float | None = None, cut: bool = False) -> dict[Unit, Scored]:
+def made(
+    arm: str, chance: float, tokens: int, seed: int, effect: float | None = None, cut: bool = False
+) -> dict[Unit, Scored]:
     random = np.random.default_rng(seed)
     found = {}
     for question in range(QUESTIONS):
@@ -46,11 +48,15 @@ def test_figures_are_those_of_the_answers() -> None:
     assert of_plain.effect is None
     assert (of_other.effect, of_other.fired, of_other.mean_entropy) == (1.5, 2, 0.25)
     assert of_other.truncated is not None
-    assert of_other.truncated.value == pytest.approx(np.mean([one.answer.finish_reason == "length" for one in other.values()]))
+    assert of_other.truncated.value == pytest.approx(
+        np.mean([one.answer.finish_reason == "length" for one in other.values()])
+    )
     (difference,) = found.differences
     pairs = [(plain[Unit(unit.question, unit.sample, "none")], one) for unit, one in other.items()]
     expected = stats.mean(
-        [float(b.score or 0) - float(a.score or 0) for a, b in pairs], np.repeat(np.arange(QUESTIONS), SAMPLES), bound=1.0
+        [float(b.score or 0) - float(a.score or 0) for a, b in pairs],
+        np.repeat(np.arange(QUESTIONS), SAMPLES),
+        bound=1.0,
     )
     assert difference.correct == expected
     assert difference.correct_p_holm == expected.p
@@ -66,7 +72,9 @@ def test_at_equal_caps_longer_answers_count_for_nothing() -> None:
     for at in found.caps:
         right = np.mean([one.score if one.answer.tokens <= at.cap else 0.0 for one in plain.values()])
         assert at.correct["none"].value == pytest.approx(right)
-        assert at.mean_tokens["nowait"] == pytest.approx(np.mean([min(one.answer.tokens, at.cap) for one in other.values()]))
+        assert at.mean_tokens["nowait"] == pytest.approx(
+            np.mean([min(one.answer.tokens, at.cap) for one in other.values()])
+        )
     assert found.caps[-1].cap == max(one.answer.tokens for one in other.values())
     assert found.caps[-1].differences["nowait"].value == pytest.approx(
         found.differences[0].correct.value if found.differences[0].correct else 9
@@ -90,7 +98,9 @@ def test_what_has_no_score_is_left_out_with_its_pair_and_counted() -> None:
 
 
 def test_p_values_are_corrected_for_the_arms() -> None:
-    arms = {arm: made(arm, chance, 100, seed) for seed, (arm, chance) in enumerate((("a", 0.7), ("b", 0.5), ("c", 0.55)))}
+    arms = {
+        arm: made(arm, chance, 100, seed) for seed, (arm, chance) in enumerate((("a", 0.7), ("b", 0.5), ("c", 0.55)))
+    }
     found = compare({**arms["a"], **arms["b"], **arms["c"]}, ["a", "b", "c"], 360)
     plain = [one.correct.p for one in found.differences if one.correct is not None]
     assert [one.correct_p_holm for one in found.differences] == stats.holm(plain)[1]
@@ -111,7 +121,9 @@ def test_a_run_that_has_hardly_begun(answers: int) -> None:
 def test_trees_are_not_cut_off_at_caps() -> None:
     """Their tokens are those of several texts: they are compared as they are, and at equal mean tokens."""
     arms = ["none", "branch", "nowait", "deer.placebo"]
-    answers = {unit: one for seed, arm in enumerate(arms) for unit, one in made(arm, 0.5, 100, seed, effect=1.0).items()}
+    answers = {
+        unit: one for seed, arm in enumerate(arms) for unit, one in made(arm, 0.5, 100, seed, effect=1.0).items()
+    }
     unit = Unit("q0", 0, "branch")
     grown = replace(answers[unit].answer, forkpoint={**told(1.0), "branches": 3})
     found = compare({**answers, unit: replace(answers[unit], answer=grown)}, arms, 480, several={"deer.placebo"})
@@ -121,14 +133,20 @@ def test_trees_are_not_cut_off_at_caps() -> None:
     assert all(one.equal_mean is not None for one in found.differences)
     assert any("An answer of branch, deer.placebo takes several requests" in one for one in cautions.warnings(found))
     probed = replace(grown, forkpoint={"interventions": {"probe": {"fired": 2, "effect": 0.0}}})
-    first = compare({**answers, unit: replace(answers[unit], answer=probed)}, ["branch", "none", "nowait", "deer.placebo"], 480)
+    first = compare(
+        {**answers, unit: replace(answers[unit], answer=probed)}, ["branch", "none", "nowait", "deer.placebo"], 480
+    )
     assert first.several == ["branch"]
     assert all(list(one.correct) == ["none", "nowait", "deer.placebo"] and not one.differences for one in first.caps)
     assert compare(answers, arms, 480, several=arms).caps == []
 
 
 def test_warnings() -> None:
-    arms = {**made("none", 0.5, 100, 1, cut=True), **made("nowait", 0.5, 200, 2, 9.0), **made("nowait.placebo", 0.5, 101, 3, 2.0)}
+    arms = {
+        **made("none", 0.5, 100, 1, cut=True),
+        **made("nowait", 0.5, 200, 2, 9.0),
+        **made("nowait.placebo", 0.5, 101, 3, 2.0),
+    }
     said = " ".join(cautions.warnings(compare(arms, ["none", "nowait", "nowait.placebo"], 360)))
     assert "of the answers of none are cut off" in said
     assert "The answers of nowait are longer than those of none" in said

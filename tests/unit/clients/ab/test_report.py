@@ -136,7 +136,9 @@ def test_fewer_arms(names: list[str], tmp_path: Path) -> None:
 
 def test_a_page_of_a_run_without_answers() -> None:
     names = ["none", "nowait"]
-    empty = Report({"data": {"source": "d"}, "samples": 1}, "exact", [Arm(name) for name in names], compare({}, names, 10))
+    empty = Report(
+        {"data": {"source": "d"}, "samples": 1}, "exact", [Arm(name) for name in names], compare({}, names, 10)
+    )
     assert "0 of 10 answers" in empty.page()
 
 

@@ -33,7 +33,9 @@ def test_arms_take_turns_in_an_order_of_chance() -> None:
     units = made_run().units()
     assert len(units) == len(set(units)) == 12 * 3 * 3
     blocks = [units[place : place + 3] for place in range(0, len(units), 3)]
-    assert all(len({(unit.question, unit.sample) for unit in block}) == 1 for block in blocks), "a question under all arms at once"
+    assert all(len({(unit.question, unit.sample) for unit in block}) == 1 for block in blocks), (
+        "a question under all arms at once"
+    )
     first = Counter(block[0].arm for block in blocks)
     assert min(first.values()) >= 4, "none of the arms is always first"
     assert [block[0].sample for block in blocks] == [sample for sample in range(3) for _ in range(12)]
@@ -133,7 +135,9 @@ async def test_a_policy_needs_a_forkpoint() -> None:
 
 def lines(tmp_path: Path) -> list[str]:
     file = tmp_path / "data.jsonl"
-    file.write_text("".join(json.dumps({"question": f"{number}?", "answer": str(number % 5)}) + "\n" for number in range(40)))
+    file.write_text(
+        "".join(json.dumps({"question": f"{number}?", "answer": str(number % 5)}) + "\n" for number in range(40))
+    )
     return ["--data", str(file), "--arm", "none", "--arm", "again=none", "--scorer", "number", "--model", "m"]
 
 
@@ -145,7 +149,9 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
         assert all(set(body) == {"model", "messages", "seed", "temperature"} for body in server.asked)
         results = json.loads((out / "results.json").read_text())
         answers = read(out / "journal.jsonl")[1]
-        right = [answer.text == str((int(unit.question.removeprefix("line-")) - 1) % 5) for unit, answer in answers.items()]
+        right = [
+            answer.text == str((int(unit.question.removeprefix("line-")) - 1) % 5) for unit, answer in answers.items()
+        ]
         assert len(right) == 80
         assert sum(right) / 80 == results["arms"][0]["correct"]["value"] == results["arms"][1]["correct"]["value"] > 0
         assert results["differences"][0]["correct"]["value"] == 0
@@ -155,7 +161,20 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(out), "--samples", "2"]) == 1
         assert "samples was 1, is 2" in capsys.readouterr().err
         assert (
-            main([*lines(tmp_path)[:-4], "--scorer", "regex:^4$", "--model", "m", "--server", server.url, "--out", str(out)]) == 0
+            main(
+                [
+                    *lines(tmp_path)[:-4],
+                    "--scorer",
+                    "regex:^4$",
+                    "--model",
+                    "m",
+                    "--server",
+                    server.url,
+                    "--out",
+                    str(out),
+                ]
+            )
+            == 0
         )
         assert len(server.asked) == 80, "another scorer asks nothing"
         assert json.loads((out / "results.json").read_text())["scorer"] == "regex:^4$"
@@ -163,7 +182,9 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = False
-    with scripted(lambda _: (503, error("gone")) if gone or len(server.asked) > 30 else (200, completion("1"))) as server:
+    with scripted(
+        lambda _: (503, error("gone")) if gone or len(server.asked) > 30 else (200, completion("1"))
+    ) as server:
         command = [*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out"), "--retries", "0"]
         assert main(command) == RESUMABLE
         printed, said = capsys.readouterr()
@@ -175,7 +196,9 @@ def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, caps
         assert "not complete" in results["warnings"][0]
 
 
-def test_a_server_that_was_never_there_leaves_nothing_to_go_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_was_never_there_leaves_nothing_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     assert main([*lines(tmp_path), "--server", nowhere, "--out", str(tmp_path / "out"), "--retries", "0"]) == RESUMABLE
     said = capsys.readouterr().err

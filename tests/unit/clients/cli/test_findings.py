@@ -72,7 +72,9 @@ def test_without_a_server_the_user_is_told_to_start_one(
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    with scripted(lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})) as server:
+    with scripted(
+        lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})
+    ) as server:
         assert findings.main(command(tmp_path / "file", "--server", server.url)) == RESUMABLE
     assert "forkpoint findings: cannot write: [Errno " in capsys.readouterr().err
 
@@ -83,7 +85,10 @@ class Policies:
     digest, threshold = "3f9c01ab", 0.5
 
     def route(self, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
-        told = {"/policies/validate": {"digest": self.digest, "warnings": []}, "/calibration": {"fork_threshold": self.threshold}}
+        told = {
+            "/policies/validate": {"digest": self.digest, "warnings": []},
+            "/calibration": {"fork_threshold": self.threshold},
+        }
         trace = {"tokens": ["4"], "positions": [0], "entropies": [0.1], "in_reasoning": [True]}
         return 200, told.get(path, {"object": "list", "data": [], "choices": [trace]})
 
@@ -91,7 +96,9 @@ class Policies:
         return 200, completion("4", forkpoint={"digest": self.digest, "threshold": self.threshold, "interventions": {}})
 
 
-def test_answers_under_other_policies_and_thresholds_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_under_other_policies_and_thresholds_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     policies = Policies()
     with scripted(policies.reply, policies.route) as server:
         asked = command(tmp_path, "--server", server.url)

@@ -22,7 +22,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     def start(self: client.Forkpoint, *, base_url: str, api_key: str) -> None:
         openai.OpenAI.__init__(
-            self, base_url=base_url, api_key=api_key, http_client=httpx2.Client(transport=transport(found)), max_retries=0
+            self,
+            base_url=base_url,
+            api_key=api_key,
+            http_client=httpx2.Client(transport=transport(found)),
+            max_retries=0,
         )
 
     monkeypatch.setattr(client.Forkpoint, "__init__", start)
@@ -40,7 +44,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("arguments", "request_"), CHANGES, ids=[arguments[0] for arguments, _ in CHANGES])
-def test_changes(asked: Asked, arguments: list[str], request_: tuple[str, str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes(
+    asked: Asked, arguments: list[str], request_: tuple[str, str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert experiments.main(arguments) == 0
     assert asked == [request_]
     assert capsys.readouterr().out.startswith("try is ")

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from forkpoint_clients.evaluate.asker import Answer, Asker, Choice, Question, Sampling, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.asker import (
+    Answer,
+    Asker,
+    Choice,
+    Question,
+    Sampling,
+    ServerLostError,
+    ServerRefusesError,
+)
 from tests.unit.clients.stub_server import completion, error, scripted
 
 MESSAGES = ({"role": "user", "content": "2 + 2?"},)
@@ -22,13 +30,22 @@ async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> N
             answer = await asker.ask(PLAIN, Sampling(max_tokens=9, temperature=0.5))
             assert not await asker.is_forkpoint()
     assert server.asked == [{"model": "m", "messages": list(MESSAGES), "seed": 7, "max_tokens": 9, "temperature": 0.5}]
-    assert (answer.text, answer.tokens, answer.finish_reason, answer.forkpoint, answer.effect) == ("4", 3, "stop", None, None)
+    assert (answer.text, answer.tokens, answer.finish_reason, answer.forkpoint, answer.effect) == (
+        "4",
+        3,
+        "stop",
+        None,
+        None,
+    )
     assert answer.response_id == "chatcmpl-1"
     assert answer.latency_seconds > 0
 
 
 async def test_what_a_forkpoint_is_asked_and_tells() -> None:
-    told = {"interventions": {"suppress": {"fired": 3, "effect": 1.5}, "force": {"fired": 1, "effect": 1.0}}, "reasoning_tokens": 2}
+    told = {
+        "interventions": {"suppress": {"fired": 3, "effect": 1.5}, "force": {"fired": 1, "effect": 1.0}},
+        "reasoning_tokens": 2,
+    }
     with scripted(lambda _: (200, completion("4", forkpoint=told))) as server:
         async with Asker(server.url, "m") as asker:
             question = Question(MESSAGES, 7, {"use": "nowait"}, answers=2, forks=True)
@@ -90,7 +107,10 @@ async def test_what_one_question_meets_is_its_answer() -> None:
     [
         ({**completion("4"), "choices": None}, "the answer has no choices"),
         ({**completion("4"), "choices": []}, "the answer has no choices"),
-        ({**completion("4"), "choices": [{"index": 0, "message": None, "finish_reason": None}]}, "the answer has no choices"),
+        (
+            {**completion("4"), "choices": [{"index": 0, "message": None, "finish_reason": None}]},
+            "the answer has no choices",
+        ),
         ({"error": {"message": "upstream is busy"}}, "the answer has no choices: .*upstream is busy"),
         ("<html>", "the answer has no choices"),
     ],

@@ -11,7 +11,11 @@ import pytest
 from forkpoint_clients.evaluate.asker import Answer, Choice
 from forkpoint_clients.evaluate.journal import NAME, Journal, JournalError, Unit, read
 
-CONFIGURATION = {"forkpoint ab": 1, "arms": [{"name": "none"}, {"name": "nowait"}], "sampling": {"max_tokens": 9, "extra": {}}}
+CONFIGURATION = {
+    "forkpoint ab": 1,
+    "arms": [{"name": "none"}, {"name": "nowait"}],
+    "sampling": {"max_tokens": 9, "extra": {}},
+}
 UNITS = [Unit(question, sample, "none") for question, sample in (("a", 0), ("ü", 0), ("ü", 1))]
 
 
@@ -105,7 +109,9 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> N
     path = write(tmp_path)
     before = path.read_bytes()
     other = {**CONFIGURATION, "arms": [{"name": "none"}, {"name": "calm"}], "sampling": {"max_tokens": 10, "extra": {}}}
-    with pytest.raises(JournalError, match=r'arms\[1\].name was "nowait", is "calm"; sampling.max_tokens was 9, is 10\. Give'):
+    with pytest.raises(
+        JournalError, match=r'arms\[1\].name was "nowait", is "calm"; sampling.max_tokens was 9, is 10\. Give'
+    ):
         Journal(tmp_path, other)
     assert path.read_bytes() == before
 

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from forkpoint_clients.evaluate.stats import Estimate, Lengths, at_equal_mean, clusters_needed, holm, mean, proportion, wilson
+from forkpoint_clients.evaluate.stats import (
+    Estimate,
+    Lengths,
+    at_equal_mean,
+    clusters_needed,
+    holm,
+    mean,
+    proportion,
+    wilson,
+)
 
 
 def test_a_balanced_mean_is_the_t_interval_of_the_clusters_means() -> None:
@@ -108,8 +117,12 @@ def test_intervals_hold_where_arms_differ_in_few_questions(count: int, agree: fl
     """
     chances = scipy_stats.binom(count, 1 - agree).pmf(np.arange(count + 1))
     differing = np.flatnonzero(chances > 1e-6)
-    found = [mean(np.repeat([0.0, -1.0], [count - some, some]), np.arange(count), alpha, bound=1.0) for some in differing]
-    held = sum(chance for chance, one in zip(chances[differing], found, strict=True) if one.low <= agree - 1 <= one.high)
+    found = [
+        mean(np.repeat([0.0, -1.0], [count - some, some]), np.arange(count), alpha, bound=1.0) for some in differing
+    ]
+    held = sum(
+        chance for chance, one in zip(chances[differing], found, strict=True) if one.low <= agree - 1 <= one.high
+    )
     assert held > 1 - 1.4 * alpha  # shares of so few are steps
     for one in found:
         assert -1 <= one.low <= one.value <= one.high <= 1

@@ -105,7 +105,11 @@ def test_what_is_needed_are_questions_that_are_asked() -> None:
     items = [Item("q", ())] * 100
     setting = Setting(items, items, scorer("exact"))
     assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 10)
-    tried = [fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2) for n in range(24) for high in (True, False)]
+    tried = [
+        fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2)
+        for n in range(24)
+        for high in (True, False)
+    ]
     alone, shared = fork_validity.conclude(tried, 0.5, 8), fork_validity.conclude(tried, 0.5, 8, each=5.0)
     assert alone.verdict.needed is not None
     assert shared.verdict.needed == 5 * alone.verdict.needed
@@ -130,7 +134,12 @@ def test_a_claim_holds_when_all_of_it_does(words: Sequence[Any], word: str) -> N
 
 
 def reading(right: float, tokens: int = 100, effect: float = 1.0, **told: Any) -> Reading:
-    forkpoint = {"interventions": {"suppress": {"fired": 3, "effect": effect}}, "threshold": 0.5, "mean_entropy": 0.3, **told}
+    forkpoint = {
+        "interventions": {"suppress": {"fired": 3, "effect": effect}},
+        "threshold": 0.5,
+        "mean_entropy": 0.3,
+        **told,
+    }
     return Reading(Answer((Choice("1 + 2", "so", "stop"),), tokens, tokens - 5, 0.1, forkpoint, "id"), (right,))
 
 
@@ -138,7 +147,10 @@ def arm(share: float, tokens: float = 100, seed: int = 0, **told: Any) -> ANSWER
     """Answers of which about so many are right, at random by question."""
     random = np.random.default_rng(seed)
     drawn = random.random(QUESTIONS) < share
-    return {(f"q{n}", 0): reading(float(drawn[n]), round(tokens * random.uniform(0.9, 1.1)), **told) for n in range(QUESTIONS)}
+    return {
+        (f"q{n}", 0): reading(float(drawn[n]), round(tokens * random.uniform(0.9, 1.1)), **told)
+        for n in range(QUESTIONS)
+    }
 
 
 def words(result: Result) -> list[str]:
@@ -191,7 +203,9 @@ def entropies(a: float, b: float, spread: float) -> dict[float, ANSWERS]:
     for number, at in enumerate(entropy_law.TEMPERATURES):
         nats = 0.1 * (number + 1)
         share = -a * math.exp(nats) + b + spread * BESIDE[number]
-        found[at] = {(f"q{n}", 0): reading(float((n * 7 + number) % 400 < 400 * share), mean_entropy=nats) for n in range(400)}
+        found[at] = {
+            (f"q{n}", 0): reading(float((n * 7 + number) % 400 < 400 * share), mean_entropy=nats) for n in range(400)
+        }
     return found
 
 
@@ -260,7 +274,10 @@ def test_fork_validity_finds_what_is_planted() -> None:
         random = np.random.default_rng(seed)
         kinds = [n % 8 < 4 for n in range(400)]
         drawn = [bool(random.random() < (high if kind else low)) for kind in kinds]
-        return [fork_validity.Tried(f"q{n // 8}", kind, 1.0 if kind else 0.05, drawn[n], 0.2) for n, kind in enumerate(kinds)]
+        return [
+            fork_validity.Tried(f"q{n // 8}", kind, 1.0 if kind else 0.05, drawn[n], 0.2)
+            for n, kind in enumerate(kinds)
+        ]
 
     assert words(fork_validity.conclude(tried(0.8, 0.1, 0), 0.5, 16)) == ["reproduced", "not reproduced"]
     assert words(fork_validity.conclude(tried(0.1, 0.5, 1), 0.5, 16)) == ["not reproduced", "reproduced"]
@@ -283,7 +300,10 @@ def test_few_verified_forks_decide_nothing() -> None:
 
 
 def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
-    found = [trace(f"q{n}", [" a"] * 50, [1.0 if place % 5 == 0 else 0.01 for place in range(50)], reasoning=40) for n in range(3)]
+    found = [
+        trace(f"q{n}", [" a"] * 50, [1.0 if place % 5 == 0 else 0.01 for place in range(50)], reasoning=40)
+        for n in range(3)
+    ]
     positions, border = fork_validity.chosen(found, seed=1)
     assert border < 1.0
     for some in positions.values():
@@ -295,7 +315,13 @@ def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
 
 
 def test_a_position_that_was_read_otherwise_is_left_out() -> None:
-    one = {"index": 1, "token": " b", "entropy": 0.9, "alternatives": [{}, {"probability": 0.1}], "verified": {"verified": True}}
+    one = {
+        "index": 1,
+        "token": " b",
+        "entropy": 0.9,
+        "alternatives": [{}, {"probability": 0.1}],
+        "verified": {"verified": True},
+    }
     texts = {"q": trace("q", [" a", " b"], [0.1, 0.9])}
     assert [place.high for place in fork_validity.tried({"q": [one]}, texts, 0.5)] == [True]
     assert list(fork_validity.tried({"q": [{**one, "token": " c"}]}, texts, 0.5)) == []
@@ -363,9 +389,16 @@ def test_intervals_allow_for_costs_that_are_estimated() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "answers", "expected"),
-    [((1, 0, 0), ("a", "b", "b"), 0.0), ((1, 0), ("a", "b"), 0.5), ((1, 1, 0), ("a", "a", "b"), 1.0), ((1,), (None,), 0.0)],
+    [
+        ((1, 0, 0), ("a", "b", "b"), 0.0),
+        ((1, 0), ("a", "b"), 0.5),
+        ((1, 1, 0), ("a", "a", "b"), 1.0),
+        ((1,), (None,), 0.0),
+    ],
 )
-def test_the_majority_is_of_answers_and_ties_share(scores: Sequence[float], answers: Sequence[str | None], expected: float) -> None:
+def test_the_majority_is_of_answers_and_ties_share(
+    scores: Sequence[float], answers: Sequence[str | None], expected: float
+) -> None:
     assert branching.majority(scores, answers) == expected
 
 
@@ -400,7 +433,9 @@ def test_an_exit_that_ends_nothing_is_told_of() -> None:
 
 
 def test_the_cap_has_the_mean_length_of_the_policy() -> None:
-    found = [trace(f"q{n}", [" a"] * size, [0.1] * size, reasoning=size - 10) for n, size in enumerate((110, 210, 310, 410))]
+    found = [
+        trace(f"q{n}", [" a"] * size, [0.1] * size, reasoning=size - 10) for n, size in enumerate((110, 210, 310, 410))
+    ]
     spent = {("q0", 0): reading(1.0, 160), ("q1", 0): reading(1.0, 160)}
     cap = early_exit.cap_for(spent, found)
     assert np.mean([min(size, cap) + 10 for size in (100, 200, 300, 400)]) == pytest.approx(160, abs=1)

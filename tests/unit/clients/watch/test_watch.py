@@ -23,7 +23,9 @@ class Page:
         self.entropy = Histogram("forkpoint_token_entropy_nats", "e", ["policy", "role"], registry=self.registry)
         self.branches = Counter("forkpoint_branches", "b", ["policy", "outcome"], registry=self.registry)
         self.assigned = Counter("forkpoint_experiment_requests", "a", ["experiment", "arm"], registry=self.registry)
-        self.outcomes = Summary("forkpoint_experiment_outcome", "o", ["experiment", "arm", "metric"], registry=self.registry)
+        self.outcomes = Summary(
+            "forkpoint_experiment_outcome", "o", ["experiment", "arm", "metric"], registry=self.registry
+        )
 
     def text(self) -> str:
         return generate_latest(self.registry).decode()
@@ -47,7 +49,9 @@ def test_figures_are_of_what_happened_in_between() -> None:
     change = window.add(read(page.text(), 110.0))
     assert change.rate("forkpoint_tokens_total", role="planning") == pytest.approx(2.0)
     assert change.rate("forkpoint_tokens_total") == pytest.approx(10.0)
-    assert change.counted("forkpoint_requests_total", policy="nowait") == 5  # a series that was not there before counts from 0
+    assert (
+        change.counted("forkpoint_requests_total", policy="nowait") == 5
+    )  # a series that was not there before counts from 0
     assert change.mean("forkpoint_token_entropy_nats", role="planning") == pytest.approx(2.0)
     assert change.mean("forkpoint_token_entropy_nats", role="execution") is None
     assert change.is_now("forkpoint_tokens_total", role="planning") == 1020

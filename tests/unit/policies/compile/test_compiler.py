@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkpoint_policies.compile.compiler import Target, compile_policy
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import UNLIMITED, Action, Program, RegionCode, Signal, key_of
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE
-from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_policies.spec.connectors import FAMILIES
 from tests.unit.policies.factories import Json, compiled, policy, rule, warnings
 from tests.unit.policies.vocabularies import END, END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
 
-ASCII = Target(Vocabulary(tuple(bytes([value]) for value in range(128))), fork_threshold=0.5)
+ASCII = ServedModel(Vocabulary(tuple(bytes([value]) for value in range(128))), fork_threshold=0.5)
 FULL = policy(
     rule({"entropy_above": "fork", "region": "reasoning", "at_most": 3}, temperature=1.25),
     rule({"connectors": ["conclusion"], "connector_probability_above": 0.25}, amplify={"words": ["so"], "bias": 2.0}),
@@ -38,14 +38,24 @@ def texts(program: Program, number: int, state: int) -> set[bytes]:
 def test_rules_are_in_the_order_in_which_they_are_applied() -> None:
     """By action, and within an action as the policy has them."""
     program = compiled(FULL)
-    assert [one.action for one in program.rules] == [Action.OBSERVE, Action.MASK, Action.BIAS, Action.BIAS, Action.TEMPERATURE]
+    assert [one.action for one in program.rules] == [
+        Action.OBSERVE,
+        Action.MASK,
+        Action.BIAS,
+        Action.BIAS,
+        Action.TEMPERATURE,
+    ]
     assert [one.number for one in program.rules] == [2, 3, 1, 4, 0]
     assert [one.strength.a for one in program.rules] == [0.0, 0.0, 2.0, -3.0, 1.25]
 
 
 def test_conditions_as_numbers() -> None:
     by_number = {one.number: one for one in compiled(FULL).rules}
-    assert (by_number[0].low[Signal.ENTROPY], by_number[0].region, by_number[0].at_most) == (0.672, RegionCode.REASONING, 3)
+    assert (by_number[0].low[Signal.ENTROPY], by_number[0].region, by_number[0].at_most) == (
+        0.672,
+        RegionCode.REASONING,
+        3,
+    )
     assert by_number[1].low[Signal.MASS] == 0.25
     assert {VOCABULARY.tokens[one] for one in by_number[1].mass.tokens} >= {b"so", b" so", b"So"}
     assert (by_number[2].first_position, by_number[2].last_position) == (4, 8)
@@ -102,7 +112,9 @@ def test_a_probe_that_does_not_ask_for_the_result_is_warned_of() -> None:
     (warning,) = warnings(policy(rule(probe=asked)))
     assert warning.startswith("policy.rules[0].do.probe.text is empty")
     assert warnings(policy(rule(probe={**asked, "text": "so"}))) == ()
-    assert warnings(policy(rule(probe={"tokens": 1, "variance_below": 0.1}))) == (), "an entropy is taken, no answer read"
+    assert warnings(policy(rule(probe={"tokens": 1, "variance_below": 0.1}))) == (), (
+        "an entropy is taken, no answer read"
+    )
 
 
 def test_regions_without_markers_are_warned_of() -> None:
@@ -114,13 +126,21 @@ def test_regions_without_markers_are_warned_of() -> None:
 
 
 CANNOT: list[tuple[Json, str, str]] = [
-    (policy(rule(suppress={"token_ids": [1, 128]})), "policy.rules[0].do.suppress.token_ids[1]", "ids run from 0 to 127"),
+    (
+        policy(rule(suppress={"token_ids": [1, 128]})),
+        "policy.rules[0].do.suppress.token_ids[1]",
+        "ids run from 0 to 127",
+    ),
     (
         policy(rule(observe={}), rule(amplify={"token_ids": [900], "bias": 1})),
         "policy.rules[1].do.amplify.token_ids[0]",
         "0 to 127",
     ),
-    (policy(rule(suppress={"words": ["ok", "等等"]})), "policy.rules[0].do.suppress.words[1]", "cannot write the word '等等'"),
+    (
+        policy(rule(suppress={"words": ["ok", "等等"]})),
+        "policy.rules[0].do.suppress.words[1]",
+        "cannot write the word '等等'",
+    ),
     (
         policy(rule(suppress={"words": ["a"]}), rule(amplify={"words": ["b", "c", "é"], "bias": 1.0})),
         "policy.rules[1].do.amplify.words[2]",
@@ -131,7 +151,7 @@ CANNOT: list[tuple[Json, str, str]] = [
 
 @pytest.mark.parametrize(("written", "field", "right"), CANNOT)
 def test_what_the_vocabulary_cannot_express_names_the_field(written: Json, field: str, right: str) -> None:
-    with pytest.raises(PolicyError, match=right) as caught:
+    with pytest.raises(InputError, match=right) as caught:
         compile_policy(parse_policy(written), ASCII)
     assert caught.value.field == field
 
@@ -139,7 +159,10 @@ def test_what_the_vocabulary_cannot_express_names_the_field(written: Json, field
 @pytest.mark.parametrize(
     ("written", "field"),
     [
-        (policy(rule(suppress={"connectors": ["conclusion", "uncertainty"]})), "arm.rules[0].do.suppress.connectors[1]"),
+        (
+            policy(rule(suppress={"connectors": ["conclusion", "uncertainty"]})),
+            "arm.rules[0].do.suppress.connectors[1]",
+        ),
         (
             policy(rule({"connectors": ["uncertainty"], "connector_probability_above": 0.1}, observe={})),
             "arm.rules[0].when.connectors[0]",
@@ -148,8 +171,10 @@ def test_what_the_vocabulary_cannot_express_names_the_field(written: Json, field
 )
 def test_a_family_that_the_vocabulary_cannot_express(written: Json, field: str) -> None:
     """No b, as in "maybe"."""
-    without_b = Target(Vocabulary(tuple(one.encode() for one in string.printable if one not in "bB")), fork_threshold=0.5)
-    with pytest.raises(PolicyError, match="cannot write the word 'maybe'") as caught:
+    without_b = ServedModel(
+        Vocabulary(tuple(one.encode() for one in string.printable if one not in "bB")), fork_threshold=0.5
+    )
+    with pytest.raises(InputError, match="cannot write the word 'maybe'") as caught:
         compile_policy(parse_policy(written), without_b, "arm")
     assert caught.value.field == field
 
@@ -163,19 +188,23 @@ WORDS = ["".join(letters) for letters in product("abcdefghi", repeat=3)]
         (policy(*(rule(suppress={"words": WORDS[start : start + 200]}) for start in (0, 200, 400))), "policy.rules"),
         (policy(rule(suppress={"words": [word * 20 for word in WORDS[:256]]})), "policy.rules[0].do.suppress.words"),
         (
-            policy(*(rule(suppress={"words": [word * 18 for word in WORDS[start : start + 100]]}) for start in (0, 100))),
+            policy(
+                *(rule(suppress={"words": [word * 18 for word in WORDS[start : start + 100]]}) for start in (0, 100))
+            ),
             "policy.rules",
         ),
     ],
 )
 def test_too_many_words(written: Json, field: str) -> None:
-    with pytest.raises(PolicyError, match=r"\d+ at most") as caught:
+    with pytest.raises(InputError, match=r"\d+ at most") as caught:
         compile_policy(parse_policy(written), TARGET)
     assert caught.value.field == field
 
 
 def test_many_words_are_compiled_soon() -> None:
-    program = compiled(policy(*(rule(suppress={"words": [word * 3 for word in WORDS[start : start + 256]]}) for start in (0, 256))))
+    program = compiled(
+        policy(*(rule(suppress={"words": [word * 3 for word in WORDS[start : start + 256]]}) for start in (0, 256)))
+    )
     assert len(program.rules) == 2
     assert program.follow(tokens("a|b|c|a|b"))[0] > INSIDE
 
@@ -192,11 +221,13 @@ def test_a_program_arrives_as_it_was_sent(written: Json) -> None:
 def test_the_key_of_a_program_is_of_all_that_it_does() -> None:
     again = compile_policy(parse_policy(FULL), TARGET).program
     assert key_of(again.pack()) == key_of(compiled(FULL).pack())
-    others: list[tuple[Json, Target]] = [
+    others: list[tuple[Json, ServedModel]] = [
         ({**FULL, "shadow": True}, TARGET), ({**FULL, "rules": FULL["rules"][:4]}, TARGET), (FULL, UNMARKED),
-        (FULL, Target(VOCABULARY, 0.5, THINK, END_THINK)),
+        (FULL, ServedModel(VOCABULARY, 0.5, THINK, END_THINK)),
     ]  # fmt: skip
-    assert len({key_of(compiled(written, target).pack()) for written, target in [(FULL, TARGET), *others]}) == 1 + len(others)
+    assert len({key_of(compiled(written, target).pack()) for written, target in [(FULL, TARGET), *others]}) == 1 + len(
+        others
+    )
 
 
 def test_a_name_does_not_make_another_program() -> None:

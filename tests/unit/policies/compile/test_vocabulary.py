@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkpoint_policies.compile.vocabulary import Vocabulary, cuts, is_word_character, leaves_word_free
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from tests.unit.policies.vocabularies import END, THINK, VOCABULARY, token
 
 
@@ -73,12 +73,14 @@ def test_parts_are_found_in_any_case() -> None:
 
 def test_special_tokens_spell_nothing() -> None:
     index = VOCABULARY.index
-    assert all(THINK not in found for part in (index.whole, index.head, index.tail, index.span) for found in part.values())
+    assert all(
+        THINK not in found for part in (index.whole, index.head, index.tail, index.span) for found in part.values()
+    )
 
 
 def test_token_ids_are_checked() -> None:
     vocabulary = Vocabulary((b"a", b"b", b""))
     vocabulary.check_ids([0, 2], "policy.x")
-    with pytest.raises(PolicyError, match="ids run from 0 to 2") as caught:
+    with pytest.raises(InputError, match="ids run from 0 to 2") as caught:
         vocabulary.check_ids([1, 3], "policy.x")
     assert caught.value.field == "policy.x[1]"

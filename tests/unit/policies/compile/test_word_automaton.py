@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.vocabulary import Vocabulary, is_word_character
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, build_automaton
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from tests.unit.policies.factories import compiled
 from tests.unit.policies.vocabularies import VOCABULARY, byte_vocabulary, token, tokens
 
@@ -37,7 +37,9 @@ def completed(program: Program, stream: list[int], words: tuple[str, ...]) -> li
     """The words that each token of a stream completes, by the program of these words."""
     state, flags = FREE, []
     for one in stream:
-        flags.append({words[rule.number] for rule in program.rules if counts(rule.target.tokens, rule.target.states, one, state)})
+        flags.append(
+            {words[rule.number] for rule in program.rules if counts(rule.target.tokens, rule.target.states, one, state)}
+        )
         state, _ = program.follow([one], state)
     return flags
 
@@ -92,7 +94,11 @@ def tokenise(text: str, random: Random) -> list[int]:
 
 @lru_cache
 def starting_with(byte: int) -> list[int]:
-    return [one for one, written in enumerate(VOCABULARY.tokens) if written[:1] == bytes([byte]) and one not in VOCABULARY.specials]
+    return [
+        one
+        for one, written in enumerate(VOCABULARY.tokens)
+        if written[:1] == bytes([byte]) and one not in VOCABULARY.specials
+    ]
 
 
 def check_against_search(words: tuple[str, ...], stream: list[int]) -> None:
@@ -101,7 +107,10 @@ def check_against_search(words: tuple[str, ...], stream: list[int]) -> None:
         assert found == expected, [VOCABULARY.tokens[one] for one in stream[: place + 1]]
 
 
-@given(text=st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join), random=st.randoms(use_true_random=False))
+@given(
+    text=st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join),
+    random=st.randoms(use_true_random=False),
+)
 @settings(max_examples=1000)
 def test_a_token_is_flagged_just_when_a_whole_word_stands(text: str, random: Random) -> None:
     check_against_search(WORDS, tokenise(text, random))
@@ -111,7 +120,9 @@ MADE_UP = st.text(st.sampled_from("aAb'- 。é"), min_size=1, max_size=12)
 
 
 @given(
-    words=st.lists(MADE_UP.map(lambda text: text[:4].strip().lower()).filter(bool), min_size=1, max_size=4, unique=True),
+    words=st.lists(
+        MADE_UP.map(lambda text: text[:4].strip().lower()).filter(bool), min_size=1, max_size=4, unique=True
+    ),
     text=MADE_UP,
     random=st.randoms(use_true_random=False),
 )
@@ -200,19 +211,19 @@ def test_spaces_around_a_word_mean_nothing() -> None:
 @pytest.mark.parametrize("word", ["naïve", "等", "wa—it"])
 def test_a_word_that_the_vocabulary_cannot_write(word: str) -> None:
     ascii_only = Vocabulary(tuple(bytes([value]) for value in range(128)))
-    with pytest.raises(PolicyError, match=f"cannot write the word '{word}'") as caught:
+    with pytest.raises(InputError, match=f"cannot write the word '{word}'") as caught:
         build_automaton(["ok", word], ascii_only, "policy.rules[2].do.suppress.words")
     assert caught.value.field == "policy.rules[2].do.suppress.words[1]"
 
 
 def test_a_word_of_which_only_the_end_can_be_written() -> None:
-    with pytest.raises(PolicyError, match="cannot write the word 'wait'"):
+    with pytest.raises(InputError, match="cannot write the word 'wait'"):
         build_automaton(["wait"], Vocabulary((b"wa_", b"ait", b"it", b" ")))
     build_automaton(["wait"], Vocabulary((b" wa", b"it")))
 
 
 def test_a_word_that_is_not_text() -> None:
-    with pytest.raises(PolicyError, match="is not valid text") as caught:
+    with pytest.raises(InputError, match="is not valid text") as caught:
         build_automaton(["ok", "\ud800"], VOCABULARY, "words")
     assert caught.value.field == "words[1]"
 

@@ -19,9 +19,13 @@ WAIT = compiled(policy(rule(suppress={"words": ["wait", "double-check"]})))
 MANY = compiled(
     policy(
         rule(
-            {"connectors": ["conclusion"], "connector_probability_above": 0.1}, amplify={"connectors": ["reflection"], "bias": 1.5}
+            {"connectors": ["conclusion"], "connector_probability_above": 0.1},
+            amplify={"connectors": ["reflection"], "bias": 1.5},
         ),
-        rule({"entropy_above": 1.25, "at_most": 4, "region": "answer"}, suppress={"token_ids": list(range(SET_CHUNK + 1))}),
+        rule(
+            {"entropy_above": 1.25, "at_most": 4, "region": "answer"},
+            suppress={"token_ids": list(range(SET_CHUNK + 1))},
+        ),
         rule({"after_token": 2, "before_token": 9, "top_probability_below": 0.5}, temperature=1.25),
     )
 )
@@ -43,7 +47,12 @@ def test_rules_are_where_their_program_is(programs: list[Program]) -> None:
     tables = build_rules(programs, CPU)
     for place, program in enumerate(programs):
         for number, one in enumerate(program.rules):
-            assert tables.strength[place, number].tolist() == [one.strength.shape, one.strength.a, one.strength.b, one.strength.c]
+            assert tables.strength[place, number].tolist() == [
+                one.strength.shape,
+                one.strength.a,
+                one.strength.b,
+                one.strength.c,
+            ]
             assert tables.low[place, number].tolist() == pytest.approx(one.low)
             assert tables.high[place, number].tolist() == pytest.approx(one.high)
             assert tables.region[place, number] == one.region
@@ -83,7 +92,10 @@ def test_rows_get_the_rules_of_their_program() -> None:
 
 @given(
     streams=st.lists(
-        st.tuples(st.integers(0, len(PROGRAMS) - 1), st.lists(st.integers(0, SIZE - 1) | st.integers(256, SIZE - 1), max_size=12)),
+        st.tuples(
+            st.integers(0, len(PROGRAMS) - 1),
+            st.lists(st.integers(0, SIZE - 1) | st.integers(256, SIZE - 1), max_size=12),
+        ),
         min_size=1,
         max_size=8,
     )
@@ -125,7 +137,9 @@ def test_more_logits_than_the_tokenizer_has_tokens() -> None:
     """Models are often padded; after a token beyond the vocabulary a word may begin."""
     moves = build_moves([WAIT], SIZE + 1000, CPU)
     assert moves is not None
-    after = moves.follow(torch.tensor([0, 0]), torch.tensor([INSIDE, INSIDE]), torch.tensor([SIZE + 900, tokens("x")[0]]))
+    after = moves.follow(
+        torch.tensor([0, 0]), torch.tensor([INSIDE, INSIDE]), torch.tensor([SIZE + 900, tokens("x")[0]])
+    )
     assert after.tolist() == [FREE, INSIDE]
 
 

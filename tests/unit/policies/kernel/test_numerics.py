@@ -33,7 +33,11 @@ def test_chance_is_even_and_independent_of_neighbours() -> None:
     values = uniform(seeds, positions, 3).numpy()
     assert abs(values.mean() - 0.5) < 0.005
     assert np.abs(np.histogram(values, 20, (0, 1))[0] / values.size - 0.05).max() < 0.004
-    for other in (values[1:, :] * values[:-1, :], values[:, 1:] * values[:, :-1], values * uniform(seeds, positions, 4).numpy()):
+    for other in (
+        values[1:, :] * values[:-1, :],
+        values[:, 1:] * values[:, :-1],
+        values * uniform(seeds, positions, 4).numpy(),
+    ):
         assert abs(other.mean() - 0.25) < 0.005
 
 

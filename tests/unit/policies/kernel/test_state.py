@@ -11,7 +11,16 @@ from forkpoint_policies.kernel.state import NO_RULE, Slots, State
 
 CPU = torch.device("cpu")
 ALL = Uses(
-    marks=True, texts=True, instead=True, chances=True, history=True, window=True, coins=True, since=True, branches=True, signals=()
+    marks=True,
+    texts=True,
+    instead=True,
+    chances=True,
+    history=True,
+    window=True,
+    coins=True,
+    since=True,
+    branches=True,
+    signals=(),
 )
 NOTHING = Uses(
     marks=False,
@@ -52,7 +61,12 @@ def test_a_slot_starts_with_nothing_of_the_last_request() -> None:
         assert torch.equal(now[4:], was[4:])
     core, texts = slots.state.core, slots.state.texts
     assert texts is not None
-    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2]), int(texts.rule[2])) == (4, 9, True, NO_RULE)
+    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2]), int(texts.rule[2])) == (
+        4,
+        9,
+        True,
+        NO_RULE,
+    )
 
 
 def test_what_is_kept_comes_back_whole() -> None:

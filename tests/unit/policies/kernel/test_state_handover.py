@@ -15,8 +15,8 @@ from torch import Tensor
 from forkpoint_policies.compile.program import Action, Program
 from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Past, Path, bins_of
 from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
-from forkpoint_policies.worker.payload import Instruction
-from forkpoint_policies.worker.request_slots import Assignment, Desk, Seat
+from forkpoint_policies.worker.payload import PolicyPayload
+from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat
 from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
@@ -53,7 +53,9 @@ def generated(seed: int) -> list[int]:
     return answer[:LENGTH]
 
 
-def evaluate(desk: Desk, assignment: Assignment, position: int, last: int, logits: Tensor) -> tuple[Record, Tensor]:
+def evaluate(
+    desk: RequestSlots, assignment: Assignment, position: int, last: int, logits: Tensor
+) -> tuple[Record, Tensor]:
     layout, _ = desk.layout([Seat(0, assignment)], 1)
     changed = logits[None].clone()
     return step(desk.slots, Rows(layout, torch.tensor([position]), torch.tensor([last])), changed), changed
@@ -74,7 +76,7 @@ def past_of(records: list[Record], program: Program) -> Past:
     )
 
 
-def branched(instruction: Instruction, program: Program, path: list[int], records: list[Record]) -> Instruction:
+def branched(instruction: PolicyPayload, program: Program, path: list[int], records: list[Record]) -> PolicyPayload:
     """The instruction of a request that goes on after these tokens."""
     came = Path(program, instruction.word_state, instruction.in_reasoning).follow(path)
     return msgspec.structs.replace(
@@ -93,7 +95,7 @@ def branched(instruction: Instruction, program: Program, path: list[int], record
 def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun: int) -> None:
     program = compiled(policy(*RULES[name], BRANCH))
     answer, logits = generated(seed), random_logits(LENGTH + 1, SIZE, seed=seed, scale=2.0)
-    desk = Desk(2, SIZE, CPU)
+    desk = RequestSlots(2, SIZE, CPU)
     trunk = desk.admit(0, Request(program, seed=seed).instruction(), 1.0, [])
     records, after = [], []
     for position in range(LENGTH):
@@ -115,7 +117,7 @@ def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun:
 def test_a_branch_of_a_branch_inherits_from_both() -> None:
     """Records of the trunk and of the first branch, one after the other, are those of one answer: nothing else is needed."""
     program = compiled(policy(rule({"at_most": 3}, temperature=0.5), BRANCH))
-    desk, logits = Desk(3, SIZE, CPU), random_logits(SIZE)
+    desk, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)
     trunk = desk.admit(0, Request(program).instruction(), 1.0, [])
     records = [evaluate(desk, trunk, position, 9, logits)[0] for position in range(2)]
     first = desk.admit(1, branched(trunk.instruction, program, [9, 10], records), 1.0, [])
@@ -123,7 +125,10 @@ def test_a_branch_of_a_branch_inherits_from_both() -> None:
     second = desk.admit(2, branched(trunk.instruction, program, [9, 10, 11], records), 1.0, [])
     heated = RULES_SHIFT + next(index for index, one in enumerate(program.rules) if one.action == Action.TEMPERATURE)
     assert [int(record.flags[0]) >> heated & 1 for record in records] == [1, 1, 1]
-    assert [int(evaluate(desk, second, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [0, 0]
+    assert [int(evaluate(desk, second, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [
+        0,
+        0,
+    ]
 
 
 def test_a_missing_record_is_noticed() -> None:

@@ -12,9 +12,21 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.kernel.step import FORCED, IN_REASONING, LEFT_ALONE, NO_POSITION, Record, Rows, step
-from forkpoint_policies.worker.request_slots import Desk, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots, Seat
 from tests.unit.policies import float64_reference
-from tests.unit.policies.factories import CPU, Json, Request, Run, apply, compiled, effects, fired, policy, random_logits, rule
+from tests.unit.policies.factories import (
+    CPU,
+    Json,
+    Request,
+    Run,
+    apply,
+    compiled,
+    effects,
+    fired,
+    policy,
+    random_logits,
+    rule,
+)
 from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
 
 
@@ -39,7 +51,9 @@ def test_suppressed_tokens_are_never_drawn() -> None:
     assert fired(record) == [0]
 
 
-@pytest.mark.parametrize(("action", "bias"), [("suppress", -2.3), ("amplify", 1.7), ("suppress", -1000.0), ("amplify", 1000.0)])
+@pytest.mark.parametrize(
+    ("action", "bias"), [("suppress", -2.3), ("amplify", 1.7), ("suppress", -1000.0), ("amplify", 1000.0)]
+)
 def test_a_bias_is_added(action: str, bias: float) -> None:
     logits = random_logits(SIZE)
     changed, _ = apply(policy(rule(**{action: ids(3, 70, bias=bias)})), logits)
@@ -82,7 +96,12 @@ def test_several_temperatures_multiply() -> None:
 
 def test_a_token_that_two_names_stand_for_is_changed_once() -> None:
     logits = random_logits(SIZE)
-    named = {"words": ["wait", "so"], "connectors": ["reflection"], "token_ids": [token("Wait"), token("Wait")], "bias": -1.0}
+    named = {
+        "words": ["wait", "so"],
+        "connectors": ["reflection"],
+        "token_ids": [token("Wait"), token("Wait")],
+        "bias": -1.0,
+    }
     changed, _ = apply(policy(rule(suppress=named)), logits)
     assert changed[token("Wait")] == logits[token("Wait")] - 1.0
 
@@ -174,7 +193,9 @@ def test_what_a_grammar_forbids_stays_forbidden(temperature: float) -> None:
 def test_a_row_without_any_possible_token(temperature: float) -> None:
     """vLLM samples from it as it will; we neither fail nor invent a number."""
     logits = torch.full((SIZE,), -torch.inf)
-    written = policy(rule(suppress=ids(3)), rule(amplify=ids(4, bias=2.0)), rule(temperature=2.0), rule(suppress=ids(5, bias=-1.0)))
+    written = policy(
+        rule(suppress=ids(3)), rule(amplify=ids(4, bias=2.0)), rule(temperature=2.0), rule(suppress=ids(5, bias=-1.0))
+    )
     changed, record = apply(written, logits, temperature=temperature, alternatives=3)
     assert torch.equal(changed, logits)
     assert torch.isfinite(record.numbers).all()
@@ -212,7 +233,9 @@ def test_each_rule_has_the_effect_that_it_adds() -> None:
     masked[likely[:2]] = -torch.inf
     raised = masked.clone()
     raised[likely[2]] += 3.0
-    distributions = [float64_reference.distribution(values.numpy()) for values in (logits, masked, raised, raised / 0.6)]
+    distributions = [
+        float64_reference.distribution(values.numpy()) for values in (logits, masked, raised, raised / 0.6)
+    ]
     exact = [float64_reference.distance(one, other) for one, other in itertools.pairwise(distributions)]
     assert effects(record) == pytest.approx(exact, rel=1e-4)
 
@@ -236,7 +259,11 @@ def test_the_effect_on_a_greedy_request_is_whether_its_token_changes() -> None:
 def test_greedy_effects_follow_each_other() -> None:
     logits = random_logits(SIZE)
     best, second = logits.topk(2).indices.tolist()
-    masks_and_bias = rule(suppress=ids(best)), rule(suppress=ids(best, second)), rule(LATER, amplify=ids(best, bias=9.0))
+    masks_and_bias = (
+        rule(suppress=ids(best)),
+        rule(suppress=ids(best, second)),
+        rule(LATER, amplify=ids(best, bias=9.0)),
+    )
     _, record = apply(policy(*masks_and_bias), logits, temperature=0.0)
     assert effects(record) == [1.0, 1.0, 0.0], "a masked token is not raised"
 
@@ -244,10 +271,21 @@ def test_greedy_effects_follow_each_other() -> None:
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0, 100.0])
 @pytest.mark.parametrize(
     "biases",
-    [(1000.0,), (-1000.0,), (1000.0, 1000.0), (8.0, 8.0), (1000.0, -1000.0), (-1000.0, 1000.0), (60.0, 40.0, -60.0, -40.0)],
+    [
+        (1000.0,),
+        (-1000.0,),
+        (1000.0, 1000.0),
+        (8.0, 8.0),
+        (1000.0, -1000.0),
+        (-1000.0, 1000.0),
+        (60.0, 40.0, -60.0, -40.0),
+    ],
 )
 def test_big_biases_do_not_overflow_the_effect(biases: tuple[float, ...], temperature: float) -> None:
-    rules = [rule(**{"amplify" if bias > 0 else "suppress": ids(3, 4 + number, bias=bias)}) for number, bias in enumerate(biases)]
+    rules = [
+        rule(**{"amplify" if bias > 0 else "suppress": ids(3, 4 + number, bias=bias)})
+        for number, bias in enumerate(biases)
+    ]
     _, record = apply(policy(*rules, rule(temperature=50.0)), random_logits(SIZE, scale=30.0), temperature=temperature)
     assert not record.numbers.isnan().any()
     assert all(0 <= effect <= 1 for effect in effects(record))
@@ -255,7 +293,9 @@ def test_big_biases_do_not_overflow_the_effect(biases: tuple[float, ...], temper
 
 def test_where_a_bias_has_taken_all_no_other_has_an_effect() -> None:
     logits = random_logits(SIZE)
-    written = policy(rule(amplify=ids(3, bias=1000.0)), rule(amplify=ids(3, bias=1000.0)), rule(suppress=ids(4, bias=-1000.0)))
+    written = policy(
+        rule(amplify=ids(3, bias=1000.0)), rule(amplify=ids(3, bias=1000.0)), rule(suppress=ids(4, bias=-1000.0))
+    )
     _, record = apply(written, logits)
     assert effects(record) == pytest.approx([1 - float64_reference.distribution(logits.numpy())[3], 0.0, 0.0], abs=1e-6)
 
@@ -322,7 +362,11 @@ def test_connector_probability_sums_what_completes_a_connector_here() -> None:
     exact = float64_reference.distribution(logits.numpy())
     run = Run(Request(compiled(written)))
     begins, inside, again = steps(run, tokens("x| "), logits)
-    counted = [one for one, text in enumerate(VOCABULARY.tokens) if text.lower() in {b"so", b" so", b", so", b", so,", b" so so"}]
+    counted = [
+        one
+        for one, text in enumerate(VOCABULARY.tokens)
+        if text.lower() in {b"so", b" so", b", so", b", so,", b" so so"}
+    ]
     anywhere = [one for one in counted if VOCABULARY.tokens[one].lower() != b"so"]
     assert begins.numbers[0, 3].item() == pytest.approx(exact[counted].sum(), rel=1e-2)
     assert begins.numbers[0, 3] > inside.numbers[0, 3] * 2
@@ -333,17 +377,29 @@ def test_connector_probability_sums_what_completes_a_connector_here() -> None:
 
 def test_the_region_changes_at_the_markers() -> None:
     """A marker still belongs to what it ends; after it the other region begins."""
-    program = compiled(policy(rule({"region": "reasoning"}, observe={}), rule({"region": "answer"}, observe={}), rule(observe={})))
+    program = compiled(
+        policy(rule({"region": "reasoning"}, observe={}), rule({"region": "answer"}, observe={}), rule(observe={}))
+    )
     generated = [*tokens("so|wait"), END_THINK, *tokens("now"), THINK, *tokens("but")]
     records = steps(Run(Request(program)), generated, SPREAD)
     assert [fired(record) for record in records] == [[0, 2], [0, 2], [0, 2], [1, 2], [1, 2], [0, 2], [0, 2]]
-    assert [bool(int(record.flags[0]) & IN_REASONING) for record in records] == [True, True, True, False, False, True, True]
+    assert [bool(int(record.flags[0]) & IN_REASONING) for record in records] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
     records = steps(Run(Request(program, in_reasoning=False)), tokens("so"), SPREAD)
     assert [fired(record) for record in records] == [[1, 2], [1, 2]], "the prompt had closed the reasoning"
 
 
 def test_without_markers_all_is_reasoning() -> None:
-    program = compiled(policy(rule({"region": "reasoning"}, observe={}), rule({"region": "answer"}, observe={})), UNMARKED)
+    program = compiled(
+        policy(rule({"region": "reasoning"}, observe={}), rule({"region": "answer"}, observe={})), UNMARKED
+    )
     records = steps(Run(Request(program)), [THINK, END_THINK, *tokens("so")], SPREAD)
     assert [fired(record) for record in records] == [[0]] * 4
 
@@ -366,7 +422,10 @@ def test_at_most_counts_committed_tokens() -> None:
 
 def test_at_most_counts_the_last_evaluation_of_a_position() -> None:
     """Only what held when the token was drawn counts."""
-    run, generated = Run(Request(compiled(policy(rule({"at_most": 1, "entropy_above": 1.0}, observe={}))))), tokens("a|b")
+    run, generated = (
+        Run(Request(compiled(policy(rule({"at_most": 1, "entropy_above": 1.0}, observe={}))))),
+        tokens("a|b"),
+    )
     flat, sharp = SPREAD[None], SPREAD[None] * 100
     assert fired(run.step(flat.clone(), [[]])) == [0]
     assert fired(run.step(sharp.clone(), [[]])) == []
@@ -419,7 +478,9 @@ def test_alternatives_are_the_likeliest_tokens_before_any_change() -> None:
     assert record.alternatives is not None
     assert record.probabilities is not None
     assert record.alternatives.tolist() == [likely]
-    assert record.probabilities[0].numpy() == pytest.approx(-EXACT[likely], rel=1e-5), "negative, as they can no longer be drawn"
+    assert record.probabilities[0].numpy() == pytest.approx(-EXACT[likely], rel=1e-5), (
+        "negative, as they can no longer be drawn"
+    )
     _, record = apply(policy(rule(observe={})), SPREAD)
     assert record.alternatives is None
 
@@ -459,7 +520,7 @@ def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
 
 def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
     """After a preemption V2 computes what a request had generated like a prompt, in pieces that end before it."""
-    desk = Desk(1, SIZE, CPU)
+    desk = RequestSlots(1, SIZE, CPU)
     generated = tokens("x|y|x")
     assignment = desk.admit(0, Request(compiled(policy(rule({"at_most": 2}, observe={})))).instruction(), 1.0, [])
     layout, _ = desk.layout([Seat(0, assignment)], 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from forkpoint_policies.catalog import library
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.step import Record, Rows, step
-from forkpoint_policies.worker.request_slots import Desk, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots, Seat
 from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token
 
@@ -40,7 +40,7 @@ def logits_after(prefix: list[int], seed: int) -> Tensor:
 
 def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
     """What each position of a text gets without speculation."""
-    desk = Desk(1, SIZE, CPU)
+    desk = RequestSlots(1, SIZE, CPU)
     seat = Seat(0, desk.admit(0, Request(program, seed=seed).instruction(), 1.0, []))
     found = []
     for position in range(len(stream) + 1):
@@ -57,7 +57,7 @@ def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) 
     likely = [token(one) for one in ("so", " so", "wait", " wait", "\n\n", "x", " but", "Wait", ".")]
     stream = [int(random.choice(likely)) for _ in range(24)]
     expected = one_by_one(PROGRAMS[program], stream, seed)
-    desk = Desk(3, SIZE, CPU, DEPTH)
+    desk = RequestSlots(3, SIZE, CPU, DEPTH)
     assignment = desk.admit(1, Request(PROGRAMS[program], seed=seed).instruction(), 1.0, [])
     committed = 0
     while committed <= len(stream) - DEPTH:

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forkpoint_policies.compile.compiler import Target
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.step import LEFT_ALONE, RULES_SHIFT, Record
 from forkpoint_policies.placebo import kinds_of
-from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, parse_policy
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import Json, Request, Run, apply, compiled, effects, fired, policy, random_logits
 from tests.unit.policies.vocabularies import SIZE, TARGET, padded
@@ -36,7 +36,9 @@ NAMED = st.fixed_dictionaries(
 def bounds(name: str, below: float, above: float) -> st.SearchStrategy[Json]:
     """One of the two bounds, or none."""
     values = st.floats(below, above)
-    return st.one_of(st.just({}), values.map(lambda at: {f"{name}_above": at}), values.map(lambda at: {f"{name}_below": at}))
+    return st.one_of(
+        st.just({}), values.map(lambda at: {f"{name}_above": at}), values.map(lambda at: {f"{name}_below": at})
+    )
 
 
 @st.composite
@@ -73,10 +75,18 @@ def richer_rules(draw: st.DrawFn) -> Json:
     when, do = plain["when"], plain["do"]
     when |= draw(
         st.sampled_from(
-            [{}, {}, {"entropy_quantile_above": 0.5}, {"probability": 0.5}, {"confidence_below": 7, "confidence_window": 2}]
+            [
+                {},
+                {},
+                {"entropy_quantile_above": 0.5},
+                {"probability": 0.5},
+                {"confidence_below": 7, "confidence_window": 2},
+            ]
         )
     )
-    when |= draw(st.sampled_from([{}, {}, {"since_connector_below": 2}, {"previous": {"words": ["so"], "endings": ["\n", ","]}}]))
+    when |= draw(
+        st.sampled_from([{}, {}, {"since_connector_below": 2}, {"previous": {"words": ["so"], "endings": ["\n", ","]}}])
+    )
     if "connectors" in when and not {"connector_probability_above", "since_connector_below"} & when.keys():
         del when["connectors"]
     do = draw(
@@ -95,21 +105,25 @@ def richer_rules(draw: st.DrawFn) -> Json:
     return rule if match is None else {"do": {"control": {"like": rule, "match": match}}}
 
 
-def possible(written: Json, target: Target) -> bool:
+def possible(written: Json, target: ServedModel) -> bool:
     """Not refused for contradicting itself."""
     try:
         compiled(written, target)
-    except PolicyError:
+    except InputError:
         return False
     return True
 
 
 @lru_cache
-def target_of(size: int) -> Target:
+def target_of(size: int) -> ServedModel:
     return replace(TARGET, vocabulary=padded(size))
 
 
-@given(written=st.lists(rules(), max_size=5), temperature=st.sampled_from([0.0, 0.5, 1.0, 1.5]), seed=st.integers(0, 2**32 - 1))
+@given(
+    written=st.lists(rules(), max_size=5),
+    temperature=st.sampled_from([0.0, 0.5, 1.0, 1.5]),
+    seed=st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=150)
 def test_a_step_is_that_of_the_float64_reference(written: list[Json], temperature: float, seed: int) -> None:
     program = compiled(policy(*written))
@@ -138,7 +152,9 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
     """A vocabulary's size, requests of several policies or none, and the step at which each begins."""
     size = draw(st.sampled_from([SIZE, 1024, 1500, 3 * 1024 + 17]))
     target = target_of(size)
-    written = st.builds(lambda some, shadow: policy(*some, shadow=shadow), st.lists(richer_rules(), max_size=4), st.booleans())
+    written = st.builds(
+        lambda some, shadow: policy(*some, shadow=shadow), st.lists(richer_rules(), max_size=4), st.booleans()
+    )
     policies = draw(st.lists(written.filter(lambda one: possible(one, target)), min_size=1, max_size=4))
     request = st.builds(
         Request,
@@ -175,8 +191,12 @@ def test_a_row_gets_bit_for_bit_what_it_gets_alone(mixture: tuple[int, list[Requ
             single = logits[row : row + 1].clone()
             if requests[number].program is not None:
                 one = alone[number].step(single, [generated[number]])
-                check_same_record(record, policed.index(number), one, [requests[other].alternatives > 0 for other in policed])
-            assert torch.equal(changed[row].view(torch.int32), single[0].view(torch.int32)), f"request {number} at step {time}"
+                check_same_record(
+                    record, policed.index(number), one, [requests[other].alternatives > 0 for other in policed]
+                )
+            assert torch.equal(changed[row].view(torch.int32), single[0].view(torch.int32)), (
+                f"request {number} at step {time}"
+            )
         for number in batch:
             if random.random() < 0.8:  # else it is evaluated again
                 generated[number].extend(some_tokens(random, 1))
@@ -219,13 +239,17 @@ NEVER = st.sampled_from(
 
 
 @given(
-    written=st.lists(st.builds(lambda rule, never: {"when": never, "do": rule["do"]}, rules(), NEVER), min_size=1, max_size=6),
+    written=st.lists(
+        st.builds(lambda rule, never: {"when": never, "do": rule["do"]}, rules(), NEVER), min_size=1, max_size=6
+    ),
     temperatures=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=6),
     size=st.sampled_from([SIZE, 3 * 1024 + 17]),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60)
-def test_rules_that_never_fire_change_no_logit(written: list[Json], temperatures: list[float], size: int, seed: int) -> None:
+def test_rules_that_never_fire_change_no_logit(
+    written: list[Json], temperatures: list[float], size: int, seed: int
+) -> None:
     program = compiled(policy(*written), target_of(size))
     requests = [Request(program, temperature, handle=number) for number, temperature in enumerate(temperatures)]
     run = Run(*requests, vocabulary=size)

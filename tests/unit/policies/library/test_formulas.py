@@ -234,7 +234,9 @@ def test_min_p_at_forks() -> None:
     assert torch.equal(changed("min-p-at-forks", SURE)[0], SURE)
 
 
-@pytest.mark.parametrize(("name", "word", "other"), [("amplify-reflection", "wait", "so"), ("amplify-conclusion", "so", "wait")])
+@pytest.mark.parametrize(
+    ("name", "word", "other"), [("amplify-reflection", "wait", "so"), ("amplify-conclusion", "so", "wait")]
+)
 def test_amplify(name: str, word: str, other: str) -> None:
     after, _ = changed(name, UNSURE)
     assert float(after[token(word)] - UNSURE[token(word)]) == pytest.approx(2.0, abs=1e-5)

@@ -262,4 +262,9 @@ def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) ->
 
 def test_the_plain_cap() -> None:
     (rule,) = compile_policy(in_full("reasoning-cap", tokens=300), TARGET).program.rules
-    assert (rule.action, rule.first_position, rule.region, rule.text) == (Action.FORCE, 300, RegionCode.REASONING, [END_THINK])
+    assert (rule.action, rule.first_position, rule.region, rule.text) == (
+        Action.FORCE,
+        300,
+        RegionCode.REASONING,
+        [END_THINK],
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from forkpoint_policies.spec import MOST_RULES, SCHEMA, Do, PolicyError, parse_policy
+from forkpoint_policies.spec import MAX_RULES, SCHEMA, Do, InputError, parse_policy
 from forkpoint_policies.spec.json_schema import schema as schema_now
 from tests.unit.policies.factories import Json, policy, rule
 
@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "no rules": ({}, "policy.rules", "is missing"),
     "rules as an object": ({"rules": {}}, "policy.rules", "must be a list"),
     "a rule as a string": ({"rules": ["suppress"]}, "policy.rules[0]", "must be an object"),
-    "too many rules": (policy(*[rule(observe={})] * (MOST_RULES + 1)), "policy.rules", "at most 16"),
+    "too many rules": (policy(*[rule(observe={})] * (MAX_RULES + 1)), "policy.rules", "at most 16"),
     "a name with a space": (policy(name="my policy"), "policy.name", "lower-case letters, digits"),
     "a name in capitals": (policy(name="Calm"), "policy.name", "lower-case letters, digits"),
     "an empty name": (policy(name=""), "policy.name", "begin with a letter or digit"),
@@ -148,7 +148,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize(("data", "field", "right"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_input_names_its_field_and_what_would_be_right(data: Any, field: str, right: str) -> None:
-    with pytest.raises(PolicyError) as caught:
+    with pytest.raises(InputError) as caught:
         parse_policy(data)
     assert caught.value.field == field
     assert re.search(right, caught.value.message), caught.value.message
@@ -158,13 +158,13 @@ def test_wrong_input_names_its_field_and_what_would_be_right(data: Any, field: s
 @pytest.mark.parametrize("word", ["pydantic", "tuple", "dictionary", "instance", "Value error"])
 def test_messages_are_in_the_users_terms(word: str) -> None:
     for data, _, _ in WRONG.values():
-        with pytest.raises(PolicyError) as caught:
+        with pytest.raises(InputError) as caught:
             parse_policy(data)
         assert word not in caught.value.message
 
 
 def test_the_field_begins_where_the_policy_was_given() -> None:
-    with pytest.raises(PolicyError) as caught:
+    with pytest.raises(InputError) as caught:
         parse_policy(suppress(bias=-1), "arms[1].policy")
     assert caught.value.field == "arms[1].policy.rules[0].do.suppress"
 
@@ -185,7 +185,7 @@ def test_the_field_begins_where_the_policy_was_given() -> None:
         when(connectors=["reflection", "conclusion"], connector_probability_above=0.0),
         when(region="any", after_token=0, before_token=1, at_most=1),
         do(temperature=1),
-        policy(*[rule(observe={})] * MOST_RULES, name="0.a_b-c"),
+        policy(*[rule(observe={})] * MAX_RULES, name="0.a_b-c"),
     ],
 )
 def test_right_input(data: Json) -> None:
@@ -202,7 +202,11 @@ def test_what_is_read() -> None:
     assert (read.name, read.shadow, len(read.rules)) == ("calm", False, 3)
     assert [one.do.action for one in read.rules] == ["suppress", "temperature", "observe"]
     assert first.do.suppress is not None
-    assert (first.do.suppress.connectors, first.do.suppress.token_ids, first.do.suppress.bias) == (("reflection",), (7, 9), -8.0)
+    assert (first.do.suppress.connectors, first.do.suppress.token_ids, first.do.suppress.bias) == (
+        ("reflection",),
+        (7, 9),
+        -8.0,
+    )
     assert (first.when.entropy_above, first.when.region, first.when.at_most) == (0.672, "reasoning", 3)
     assert (second.when.after_token, second.when.before_token, second.do.temperature) == (2, 90, 1.2)
     assert third.when.region == "any"
@@ -271,7 +275,7 @@ def test_a_policy_does_not_change_and_can_be_a_key() -> None:
 def test_the_ends_of_a_schedule_are_bounded(end: float) -> None:
     bias = {"shape": "linear", "start": 0, "end": end, "over": 10}
     action = "amplify" if end > 0 else "suppress"
-    with pytest.raises(PolicyError, match=r"bias\.end: .*1000"):
+    with pytest.raises(InputError, match=r"bias\.end: .*1000"):
         parse_policy({"rules": [{"do": {action: {"words": ["wait"], "bias": bias}}}]})
 
 
@@ -321,6 +325,6 @@ MORE_WRONG: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize(("data", "field", "right"), MORE_WRONG.values(), ids=MORE_WRONG.keys())
 def test_wrong_input_of_the_richer_rules(data: Any, field: str, right: str) -> None:
-    with pytest.raises(PolicyError, match=right) as caught:
+    with pytest.raises(InputError, match=right) as caught:
         parse_policy(data)
     assert caught.value.field == field

@@ -1,4 +1,4 @@
-"""Whatever is sent in a policy's place is a policy or a PolicyError, in bounded time; nothing else is ever raised."""
+"""Whatever is sent in a policy's place is a policy or a InputError, in bounded time; nothing else is ever raised."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from forkpoint_policies.compile.compiler import MOST_ENTRIES, Target, compile_policy
+from forkpoint_policies.compile.compiler import MAX_ENTRIES, ServedModel, compile_policy
 from forkpoint_policies.library import LIBRARY
-from forkpoint_policies.spec import PolicyError, parse_policy
-from forkpoint_policies.spec.size_limits import MOST_DEPTH, MOST_FIELDS, MOST_LISTED
+from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_policies.spec.size_limits import MAX_DEPTH, MAX_FIELDS, MAX_LISTED
 from tests.unit.policies.hostile import policies
 from tests.unit.policies.vocabularies import MERGES, TARGET, byte_vocabulary
 
@@ -21,12 +21,12 @@ SECONDS = 10.0
 """Ample for a busy machine; what was not bounded took minutes."""
 
 
-def tried(data: Any, target: Target = TARGET) -> str | None:
+def tried(data: Any, target: ServedModel = TARGET) -> str | None:
     """What is wrong with it, if anything."""
     began, said = time.process_time(), None
     try:
         compile_policy(parse_policy(data), target).program.pack()
-    except PolicyError as error:
+    except InputError as error:
         said = str(error)
     assert time.process_time() - began < SECONDS
     assert said is None or said.startswith("policy")
@@ -53,17 +53,17 @@ def suppress(**tokens: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "field", "said"),
     [
-        ({"rules": [{"do": {"observe": {}}}] * 100_000}, "policy.rules", f"100000 entries.*{MOST_LISTED}"),
+        ({"rules": [{"do": {"observe": {}}}] * 100_000}, "policy.rules", f"100000 entries.*{MAX_LISTED}"),
         ({"rules": [{"do": {"observe": {}}}] * 17}, "policy.rules", "at most 16"),
         (suppress(token_ids=list(range(1_000_000))), "policy.rules[0].do.suppress.token_ids", "1000000 entries"),
         (suppress(words=["a"] * 100_000), "policy.rules[0].do.suppress.words", "100000 entries"),
-        ({f"field{number}": 1 for number in range(100_000)}, "policy", f"100000 fields.*{MOST_FIELDS}"),
+        ({f"field{number}": 1 for number in range(100_000)}, "policy", f"100000 fields.*{MAX_FIELDS}"),
         ({"rules": [{"do": {"observe": [[1] * 4000] * 4000}}]}, "policy", "too large"),
     ],
 )
 def test_what_is_too_large_is_not_read(data: Any, field: str, said: str) -> None:
     began = time.process_time()
-    with pytest.raises(PolicyError, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         parse_policy(data)
     assert caught.value.field == field
     assert time.process_time() - began < 1
@@ -73,7 +73,7 @@ def test_what_is_too_deep_is_not_read() -> None:
     data: Any = {"observe": {}}
     for _ in range(100_000):
         data = {"control": {"like": {"do": data}}}
-    with pytest.raises(PolicyError, match=f"nested too deeply; at most {MOST_DEPTH}") as caught:
+    with pytest.raises(InputError, match=f"nested too deeply; at most {MAX_DEPTH}") as caught:
         parse_policy({"rules": [{"do": data}]})
     assert caught.value.field.startswith("policy.rules[0].do.control.like.do")
     while isinstance(data, dict) and data:  # taken apart: Python's own way recurses
@@ -83,7 +83,7 @@ def test_what_is_too_deep_is_not_read() -> None:
 @pytest.mark.parametrize("name", LIBRARY)
 def test_the_library_is_far_from_the_bounds(name: str) -> None:
     program = compile_policy(LIBRARY[name].policy, replace(TARGET, frequencies={1: 0.5})).program
-    assert all(len(rule.target.tokens) < MOST_ENTRIES // 4 for rule in program.rules)
+    assert all(len(rule.target.tokens) < MAX_ENTRIES // 4 for rule in program.rules)
 
 
 LETTERS = string.ascii_lowercase
@@ -106,7 +106,9 @@ ADVERSARIAL = {
 @pytest.mark.parametrize("words", ADVERSARIAL.values(), ids=ADVERSARIAL)
 def test_words_that_are_chosen_to_take_long(words: list[str]) -> None:
     """They are raised, for which the beginnings of words are looked for too."""
-    data = {"rules": [{"do": {"amplify": {"words": words[at : at + 256], "bias": 1.0}}} for at in range(0, len(words), 256)]}
+    data = {
+        "rules": [{"do": {"amplify": {"words": words[at : at + 256], "bias": 1.0}}} for at in range(0, len(words), 256)]
+    }
     end = LARGE.size - 1
     said = tried(data, replace(TARGET, vocabulary=LARGE, reasoning_start=end - 2, reasoning_end=end - 1, stop=end))
     assert said is None or "at most" in said or "ways to write" in said or "cannot write" in said
@@ -116,6 +118,6 @@ def test_one_set_of_words_stands_for_a_bounded_number_of_tokens() -> None:
     """Every row of a batch has room for the largest set that any policy in it names."""
     end = LARGE.size - 1
     large = replace(TARGET, vocabulary=LARGE, reasoning_start=end - 2, reasoning_end=end - 1, stop=end)
-    with pytest.raises(PolicyError, match=f"{MOST_ENTRIES} at most") as caught:
+    with pytest.raises(InputError, match=f"{MAX_ENTRIES} at most") as caught:
         compile_policy(parse_policy(suppress(words=ADVERSARIAL["signs that are words"])), large)
     assert caught.value.field == "policy.rules[0].do.suppress"

@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.worker.payload import RESERVED_KEY, Instruction, without_instruction
+from forkpoint_policies.worker.payload import RESERVED_KEY, PolicyPayload, without_instruction
 
-INSTRUCTION = Instruction(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, in_reasoning=False, alternatives=3)
+INSTRUCTION = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, in_reasoning=False, alternatives=3)
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"kv": 1}])
 def test_it_arrives_as_it_was_sent(extra: dict[str, Any] | None) -> None:
     sent = INSTRUCTION.into(extra)
-    assert Instruction.of(sent) == INSTRUCTION
+    assert PolicyPayload.of(sent) == INSTRUCTION
     assert {key: value for key, value in sent.items() if key != RESERVED_KEY} == (extra or {})
     assert isinstance(sent[RESERVED_KEY], bytes), "vLLM's own encoding carries bytes as they are"
 
 
 def test_it_takes_the_place_of_what_a_client_wrote() -> None:
     theirs = {RESERVED_KEY: {"address": "tcp://example.org:1"}, "other": 1}
-    assert Instruction.of(INSTRUCTION.into(theirs)) == INSTRUCTION
+    assert PolicyPayload.of(INSTRUCTION.into(theirs)) == INSTRUCTION
     assert theirs[RESERVED_KEY] == {"address": "tcp://example.org:1"}, "the client's own arguments are not changed"
 
 
@@ -30,7 +30,7 @@ def test_it_takes_the_place_of_what_a_client_wrote() -> None:
 )
 def test_without_one_there_is_none(extra: dict[str, Any] | None) -> None:
     """JSON has no bytes: whatever a client could write under the key is none either."""
-    assert Instruction.of(extra) is None
+    assert PolicyPayload.of(extra) is None
 
 
 @pytest.mark.parametrize(

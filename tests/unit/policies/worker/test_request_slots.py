@@ -10,7 +10,7 @@ from torch import Tensor
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.batch import Layout
 from forkpoint_policies.kernel.step import Record, Rows, step
-from forkpoint_policies.worker.request_slots import MOST_TABLES, Assignment, Desk, Seat
+from forkpoint_policies.worker.request_slots import MAX_TABLES, Assignment, RequestSlots, Seat
 from tests.unit.policies.factories import CPU, Request, compiled, fired, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
@@ -20,7 +20,7 @@ TWICE = compiled(policy(rule({"at_most": 2}, suppress=WAIT), COOL))
 LOGITS = random_logits(SIZE)
 
 
-def evaluate(desk: Desk, assignments: list[Assignment], generated: list[list[int]]) -> tuple[Record, Tensor]:
+def evaluate(desk: RequestSlots, assignments: list[Assignment], generated: list[list[int]]) -> tuple[Record, Tensor]:
     """One step of these requests and no others, on the same logits."""
     layout, _ = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], len(assignments))
     changed = LOGITS.repeat(len(assignments), 1)
@@ -35,7 +35,7 @@ def numbered(number: int) -> Program:
 
 
 def test_a_request_starts_where_its_prompt_ends() -> None:
-    desk = Desk(4, SIZE, CPU)
+    desk = RequestSlots(4, SIZE, CPU)
     state, _ = TWICE.follow(tokens("Wa"))
     core = desk.slots.state.core
     desk.admit(2, Request(TWICE, word_state=state, in_reasoning=False).instruction(), 1.0, [])
@@ -45,7 +45,7 @@ def test_a_request_starts_where_its_prompt_ends() -> None:
 def test_a_resumed_request_is_where_it_was() -> None:
     """After a preemption its tokens are told again; the state must be that of a request that was never interrupted."""
     generated = [*tokens("so|, wait"), END_THINK, *tokens(" |W|a")]
-    desk, other = Desk(4, SIZE, CPU), Desk(4, SIZE, CPU)
+    desk, other = RequestSlots(4, SIZE, CPU), RequestSlots(4, SIZE, CPU)
     steady = desk.admit(0, Request(ALWAYS).instruction(), 1.0, [])
     for position in range(len(generated) + 1):
         record, changed = evaluate(desk, [steady], [generated[:position]])
@@ -61,7 +61,7 @@ def test_a_resumed_request_is_where_it_was() -> None:
 @pytest.mark.parametrize("committed", [0, 1])
 def test_at_most_survives_a_preemption(committed: int, told: bool) -> None:
     """What fired at the last position counts only if its token came to be. V2 does not tell of a preemption."""
-    desk, generated = Desk(4, SIZE, CPU), tokens("a|b|c")
+    desk, generated = RequestSlots(4, SIZE, CPU), tokens("a|b|c")
     first = desk.admit(0, Request(TWICE, handle=7).instruction(), 1.0, [])
     assert [fired(evaluate(desk, [first], [generated[:position]])[0]) for position in (0, 1)] == [[0], [0]]
     if told:
@@ -76,7 +76,7 @@ def test_at_most_survives_a_preemption(committed: int, told: bool) -> None:
 
 
 def test_a_new_request_of_another_handle_has_no_counts() -> None:
-    desk = Desk(1, SIZE, CPU)
+    desk = RequestSlots(1, SIZE, CPU)
     for handle in (1, 2, 3):
         assignment = desk.admit(0, Request(TWICE, handle=handle).instruction(), 1.0, [])
         seen = [fired(evaluate(desk, [assignment], [tokens("a|b|c")[:position]])[0]) for position in range(4)]
@@ -86,7 +86,7 @@ def test_a_new_request_of_another_handle_has_no_counts() -> None:
 
 @pytest.mark.parametrize(("temperature", "greedy"), [(0.0, True), (1e-6, True), (1e-4, False), (1.0, False)])
 def test_greedy_is_what_vllm_takes_for_it(temperature: float, greedy: bool) -> None:
-    desk = Desk(1, SIZE, CPU)
+    desk = RequestSlots(1, SIZE, CPU)
     assignment = desk.admit(0, Request(TWICE).instruction(), temperature, [])
     assert (assignment.temperature == 0) == greedy
     layout, _ = desk.layout([Seat(0, assignment)], 1)
@@ -95,7 +95,7 @@ def test_greedy_is_what_vllm_takes_for_it(temperature: float, greedy: bool) -> N
 
 
 def plain_layout(**request: float) -> Layout:
-    desk = Desk(2, SIZE, CPU)
+    desk = RequestSlots(2, SIZE, CPU)
     program = compiled(policy(rule(suppress={"token_ids": [1]})))
     assignment = desk.admit(0, Request(program).instruction(), request.get("temperature", 1.0), [])
     return desk.layout([Seat(0, assignment)], 1)[0]
@@ -109,7 +109,7 @@ def test_what_a_batch_does_not_need_is_not_done() -> None:
 
 
 def test_records_go_to_the_addresses_of_their_requests() -> None:
-    desk = Desk(5, SIZE, CPU)
+    desk = RequestSlots(5, SIZE, CPU)
     requests = [
         Request(TWICE, handle=10, address="ipc:///a", alternatives=2),
         Request(TWICE, handle=11, address=""),
@@ -119,25 +119,30 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
     assignments = [desk.admit(slot, request.instruction(), 1.0, []) for slot, request in enumerate(requests)]
     layout, destinations = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], 4)
     assert destinations.handles.tolist() == [10, 11, 12, 13]
-    assert {address: rows.tolist() for address, rows in destinations.rows_of.items()} == {"ipc:///a": [0, 3], "ipc:///b": [2]}
+    assert {address: rows.tolist() for address, rows in destinations.rows_of.items()} == {
+        "ipc:///a": [0, 3],
+        "ipc:///b": [2],
+    }
     assert np.array_equal(destinations.detailed, [0, 2])
     assert layout.detailed is not None
     assert (layout.detailed.tolist(), layout.alternatives) == ([0, 2], 5)
 
 
 def test_requests_with_the_same_program_share_it() -> None:
-    desk = Desk(3, SIZE, CPU)
+    desk = RequestSlots(3, SIZE, CPU)
     programs = [TWICE, numbered(5), TWICE]
-    seats = [Seat(slot, desk.admit(slot, Request(program).instruction(), 1.0, [])) for slot, program in enumerate(programs)]
+    seats = [
+        Seat(slot, desk.admit(slot, Request(program).instruction(), 1.0, [])) for slot, program in enumerate(programs)
+    ]
     program = desk.layout(seats, 3)[0].turns[0].program
     assert program[0] == program[2] != program[1]
 
 
 def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
     """Far more programs than are kept idle pass by, while one request goes on; each masks the token of its own."""
-    desk = Desk(3, SIZE, CPU)
+    desk = RequestSlots(3, SIZE, CPU)
     lasting = desk.admit(0, Request(numbered(300), handle=1).instruction(), 1.0, [])
-    for number in range(2 * MOST_TABLES):
+    for number in range(2 * MAX_TABLES):
         passing = desk.admit(1, Request(numbered(number), handle=2 + number).instruction(), 1.0, [])
         _, changed = evaluate(desk, [passing, lasting], [[], []])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number], [1, 300]]
@@ -145,8 +150,8 @@ def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
 
 
 def test_a_program_comes_back_after_it_was_let_go_of() -> None:
-    desk = Desk(2, SIZE, CPU)
-    for number in [*range(2 * MOST_TABLES), 0]:
+    desk = RequestSlots(2, SIZE, CPU)
+    for number in [*range(2 * MAX_TABLES), 0]:
         assignment = desk.admit(0, Request(numbered(number), handle=number).instruction(), 1.0, [])
         _, changed = evaluate(desk, [assignment], [[]])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number]]
@@ -154,7 +159,7 @@ def test_a_program_comes_back_after_it_was_let_go_of() -> None:
 
 
 def test_requests_that_move_between_rows_keep_their_state() -> None:
-    desk = Desk(2, SIZE, CPU)
+    desk = RequestSlots(2, SIZE, CPU)
     one = desk.admit(0, Request(TWICE, handle=1).instruction(), 1.0, [])
     other = desk.admit(1, Request(TWICE, handle=2).instruction(), 1.0, tokens("x"))
     evaluate(desk, [one, other], [[], tokens("x")])

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkpoint_policies.kernel.step import Record
-from forkpoint_policies.worker.records import HEAD_COLUMNS, MOST_MESSAGES_WAITING, Batch, decode, encode
+from forkpoint_policies.worker.records import HEAD_COLUMNS, MAX_MESSAGES_WAITING, Batch, decode, encode
 from forkpoint_policies.worker.sender import Destinations, Sender
 
 PATIENCE_MS = 10_000
@@ -78,7 +78,9 @@ def sending() -> Iterator[Sender]:
     seconds=st.floats(0, 10),
     seed=st.integers(0, 999),
 )
-def test_what_is_encoded_is_decoded(rows: int, rules: int, detailed: int, alternatives: int, seconds: float, seed: int) -> None:
+def test_what_is_encoded_is_decoded(
+    rows: int, rules: int, detailed: int, alternatives: int, seconds: float, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     integers = random.integers(0, 2**31, (rows, 4), dtype=np.int32)
     numbers = random.standard_normal((rows, 4 + rules), np.float32)
@@ -88,7 +90,9 @@ def test_what_is_encoded_is_decoded(rows: int, rules: int, detailed: int, altern
     told = np.concatenate((integers, numbers.view(np.int32)), axis=1)
     details = np.concatenate((owners, tokens, probabilities.view(np.int32)), axis=1)
     batch = decode(encode(told, details, rules, seconds))
-    assert np.array_equal(np.stack((batch.rows.handle, batch.rows.position, batch.rows.flags), axis=1), integers[:, [0, 1, 3]])
+    assert np.array_equal(
+        np.stack((batch.rows.handle, batch.rows.position, batch.rows.flags), axis=1), integers[:, [0, 1, 3]]
+    )
     assert np.array_equal(batch.rows.numbers, numbers)
     assert np.array_equal(batch.detailed, owners[:, 0])
     assert np.array_equal(batch.alternatives, tokens)
@@ -161,7 +165,7 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
 
 def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
     """As much as the queues hold waits for it; the rest is lost, and counted."""
-    address, steps, rows = f"ipc://{tmp_path}/nobody", MOST_MESSAGES_WAITING + 500, 2
+    address, steps, rows = f"ipc://{tmp_path}/nobody", MAX_MESSAGES_WAITING + 500, 2
     sender, record, destinations = Sender(), record_of(rows), to({address: [0, 1]}, rows=rows)
     longest = 0.0
     for _ in range(steps):

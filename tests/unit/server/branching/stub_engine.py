@@ -17,10 +17,10 @@ from forkpoint_policies.kernel.step import DRAFT, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.worker.records import HEAD_COLUMNS
 from forkpoint_server.branching.controllers import controller_of
-from forkpoint_server.branching.runner import Begin, Growth
+from forkpoint_server.branching.runner import Begin, TreeRunner
 from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.connector_tokens import find_connectors
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.tree import Limits, Node
 from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace, confidence_of
@@ -32,7 +32,9 @@ Play = Callable[[Begin], Sequence[int] | Exception]
 """What a request of the tree writes, or how it fails."""
 
 
-def record(position: int, entropy: float, top: float, fired: int, rules: int, draft: int | None = None) -> tuple[int, int, bytes]:
+def record(
+    position: int, entropy: float, top: float, fired: int, rules: int, draft: int | None = None
+) -> tuple[int, int, bytes]:
     """As the worker sends it; `fired` has a bit for each rule, and `draft` is the token before the position, if it is a draft."""
     numbers = np.zeros(4 + rules + 1 + 2 * rules, np.float32)
     numbers[0], numbers[2] = entropy, top
@@ -64,13 +66,13 @@ class Played:
         policy = self.do if isinstance(self.do, Policy) else parse_policy({"rules": [{"do": self.do}]})
         compiled = compile_policy(policy, TARGET)
         packed = compiled.program.pack()
-        self.intervention = Intervention(
+        self.intervention = RequestContext(
             Plan(policy, compiled, packed, key_of(packed)), "test", True, False, 0.672, Receiver(), TARGET,
             find_connectors(TARGET.vocabulary),
         )  # fmt: skip
         self.params = SamplingParams(max_tokens=self.longest, output_kind=RequestOutputKind.DELTA)
         limits = Limits(self.answers, lambda: 1 + self.taken < self.at_once, self.take, self.release)
-        self.growth = Growth(self.intervention, self.params, "it", Begin([], 0, 0, True), 5, limits, self.start)
+        self.growth = TreeRunner(self.intervention, self.params, "it", Begin([], 0, 0, True), 5, limits, self.start)
 
     def take(self) -> None:
         self.taken += 1
@@ -92,7 +94,9 @@ class Played:
                     program = self.intervention.plan.program
                     fired = self.forks(begin, position) << (program.growing or 0)
                     draft = self.drafts.get(position)
-                    trace.add(*record(position, self.entropy(begin, position), self.top, fired, len(program.rules), draft))
+                    trace.add(
+                        *record(position, self.entropy(begin, position), self.top, fired, len(program.rules), draft)
+                    )
                 likely = np.array(self.likely(begin), np.float32)
                 trace.add_alternatives(position, self.entropy(begin, position), np.array([A, B, C], np.int32), likely)
                 trace.add_sureness(position, float(confidence_of(likely[None])[0]), float(likely[0] - likely[1]))

@@ -12,7 +12,9 @@ from tests.unit.policies.vocabularies import VOCABULARY, token, tokens
 
 
 def given(text: str, ids: list[int], ended: str | None = None) -> CompletionOutput:
-    return CompletionOutput(index=0, text=text, token_ids=ids, cumulative_logprob=None, logprobs=None, finish_reason=ended)
+    return CompletionOutput(
+        index=0, text=text, token_ids=ids, cumulative_logprob=None, logprobs=None, finish_reason=ended
+    )
 
 
 def test_a_branch_begins_with_what_it_shares_and_its_own_token() -> None:

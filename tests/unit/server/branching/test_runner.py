@@ -59,7 +59,12 @@ def test_a_tree_that_has_cost_its_tokens_ends_but_for_its_trunk() -> None:
     assert nodes[0].length == 21
     cut = [node for node in nodes[1:] if node.ended == "length"]
     assert cut
-    reasons = {choice.index: choice.finish_reason for output in played.given for choice in output.outputs if choice.finish_reason}
+    reasons = {
+        choice.index: choice.finish_reason
+        for output in played.given
+        for choice in output.outputs
+        if choice.finish_reason
+    }
     assert all(reasons[node.number] == "length" for node in cut)
     assert 30 <= played.growth.tree.generated <= 30 + 21 + len(nodes)
 
@@ -79,7 +84,12 @@ def test_a_branch_that_fails_ends_alone() -> None:
     played = Played({"branch": {"depth": 1}}, lambda begin: RuntimeError("no") if begin.tokens == [B] else rest(begin))
     nodes = played.grow()
     assert [node.ended for node in nodes] == ["stop", "error", "stop", "stop"]
-    reasons = {choice.index: choice.finish_reason for output in played.given for choice in output.outputs if choice.finish_reason}
+    reasons = {
+        choice.index: choice.finish_reason
+        for output in played.given
+        for choice in output.outputs
+        if choice.finish_reason
+    }
     assert reasons == {0: "stop", 1: "abort", 2: "stop", 3: "stop"}
 
 
@@ -130,7 +140,9 @@ def test_a_client_that_leaves_ends_them_all() -> None:
 
 def test_missing_choices_are_sampled() -> None:
     played = Played(
-        {"branch": {"fill": "sample", "depth": 1}}, rest, forks=lambda begin, position: not begin.tokens and position == 2
+        {"branch": {"fill": "sample", "depth": 1}},
+        rest,
+        forks=lambda begin, position: not begin.tokens and position == 2,
     )
     nodes = played.grow()
     assert [node.parent and node.parent.number for node in nodes] == [None, 0, None, None]
@@ -155,7 +167,9 @@ def test_the_majority_is_given_and_stops_the_rest() -> None:
 
 def test_the_first_to_end_stops_the_rest() -> None:
     played = Played(
-        {"branch": {"select": "first", "depth": 1}}, lambda begin: [END] if begin.tokens == [A, B] else [A] * 20, answers=3
+        {"branch": {"select": "first", "depth": 1}},
+        lambda begin: [END] if begin.tokens == [A, B] else [A] * 20,
+        answers=3,
     )
     nodes = played.grow()
     assert [node.ended for node in nodes] == ["outvoted", "outvoted", "stop"]

@@ -13,7 +13,9 @@ from forkpoint_server.branching.voting import Leaf, Select, choose, count_votes,
 
 def leaves(*answers: str | None, **options: Any) -> list[Leaf]:
     """Answers that ended in this order; None still runs."""
-    return [Leaf(number, answer, None if answer is None else number, **options) for number, answer in enumerate(answers)]
+    return [
+        Leaf(number, answer, None if answer is None else number, **options) for number, answer in enumerate(answers)
+    ]
 
 
 def test_the_majority_and_of_it_the_likeliest() -> None:

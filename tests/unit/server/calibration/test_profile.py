@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, PolicyError
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError
 from forkpoint_server.calibration.profile import parse_profile
 from forkpoint_server.calibration.threshold import Threshold
 
@@ -30,12 +30,12 @@ PROFILE: dict[str, Any] = {
     ],
 )
 def test_what_is_no_calibration(change: dict[str, Any], field: str, said: str) -> None:
-    with pytest.raises(PolicyError, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         parse_profile({**PROFILE, **change})
     assert caught.value.field == field
-    with pytest.raises(PolicyError, match="prompts_digest: is missing"):
+    with pytest.raises(InputError, match="prompts_digest: is missing"):
         parse_profile({name: value for name, value in PROFILE.items() if name != "prompts_digest"})
-    with pytest.raises(PolicyError, match="must be an object"):
+    with pytest.raises(InputError, match="must be an object"):
         parse_profile([])
 
 
@@ -44,7 +44,7 @@ def test_a_calibration_is_kept_for_the_model_itself(database: Engine) -> None:
     first.read()
     assert (first.nats, first.told()["calibrated"]) == (DEFAULT_FORK_THRESHOLD_NATS, False)
     assert len(first.warnings()) == 1
-    with pytest.raises(PolicyError, match="model: is 'm'; this server keeps the calibration of other"):
+    with pytest.raises(InputError, match="model: is 'm'; this server keeps the calibration of other"):
         Threshold(database, "org/model", lambda: ["other"]).write(parse_profile(PROFILE))
     first.write(parse_profile(PROFILE))
     assert (first.nats, first.warnings()) == (0.5, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from forkpoint_server.engine.admission import Places, Shared
+from forkpoint_server.engine.admission import EngineCapacity, Shared
 
 
 async def settle() -> None:
@@ -13,7 +13,7 @@ async def settle() -> None:
 
 
 async def test_one_that_begins_many_takes_half() -> None:
-    places = Places(together=8, at_once=100)
+    places = EngineCapacity(together=8, at_once=100)
     turns, open_, running, most = Shared(places).turns(), asyncio.Event(), 0, 0
 
     async def work() -> None:
@@ -34,7 +34,7 @@ async def test_one_that_begins_many_takes_half() -> None:
 
 
 async def test_two_of_them_share_the_half_and_each_has_at_least_one() -> None:
-    places = Places(together=4, at_once=100)
+    places = EngineCapacity(together=4, at_once=100)
     shared = Shared(places)
     running = {0: 0, 1: 0}
 
@@ -54,7 +54,7 @@ async def test_two_of_them_share_the_half_and_each_has_at_least_one() -> None:
 
 
 async def test_a_full_engine_lets_one_wait_until_another_leaves() -> None:
-    places = Places(together=100, at_once=2)
+    places = EngineCapacity(together=100, at_once=2)
     shared = Shared(places)
     places.enter()
     places.enter()

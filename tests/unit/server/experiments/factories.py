@@ -23,7 +23,7 @@ HALVES: list[dict[str, Any]] = [{"name": "control", "weight": 0.5}, {"name": "ca
 
 
 def define(number: int = 1, **fields: Any) -> Stored:
-    """An experiment as it is stored, without a database. Raises PolicyError."""
+    """An experiment as it is stored, without a database. Raises InputError."""
     body = {"name": "one", "arms": HALVES, "salt": "s", **fields}
     definition, arms = parse_definition(body, lambda asked: read_asked(asked, REGISTRY))
     kept, first = definition_of(definition, arms)
@@ -31,7 +31,7 @@ def define(number: int = 1, **fields: Any) -> Stored:
 
 
 def changed(stored: Stored, **fields: Any) -> Stored:
-    """The same after a change. Raises PolicyError or Refused."""
+    """The same after a change. Raises InputError or Refused."""
     status, arms = next_epoch(stored, parse_change(fields))
     epochs = stored.epochs if arms is None else (*stored.epochs, Epoch(stored.now.number + 1, arms, 0.0))
     return Stored(stored.id, stored.name, stored.definition, status, stored.created, epochs)

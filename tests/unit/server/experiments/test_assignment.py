@@ -43,7 +43,12 @@ def ramps(draw: st.DrawFn) -> list[dict[str, float]]:
     shares = sorted(draw(st.lists(st.tuples(*[st.floats(0, 1) for _ in last]), min_size=1, max_size=4)))
     steps = [dict.fromkeys(last, 0.0)]
     for share in shares:
-        steps.append({arm: max(round(weight * s, 9), steps[-1][arm]) for (arm, weight), s in zip(last.items(), share, strict=True)})
+        steps.append(
+            {
+                arm: max(round(weight * s, 9), steps[-1][arm])
+                for (arm, weight), s in zip(last.items(), share, strict=True)
+            }
+        )
     return steps
 
 
@@ -72,7 +77,11 @@ def test_points_are_uniform() -> None:
 
 def test_experiments_are_independent() -> None:
     """Of the units in each quarter of one experiment, a quarter is in each quarter of another one, and of a layer."""
-    for first, second in ((salt_of("a", "s"), salt_of("b", "s")), (salt_of("a", "s"), salt_of("a", "t")), ("a", salt_of("a", ""))):
+    for first, second in (
+        (salt_of("a", "s"), salt_of("b", "s")),
+        (salt_of("a", "s"), salt_of("a", "t")),
+        ("a", salt_of("a", "")),
+    ):
         table = [[0] * 4 for _ in range(4)]
         for unit in UNITS:
             table[int(point_of(hash_of(first, unit)) * 4)][int(point_of(hash_of(second, unit)) * 4)] += 1

@@ -52,7 +52,15 @@ def live_through(
                 continue
             arm, interval = place
             rows.append(
-                row(kept.id, f"r{number}", arm, unit=hashed - 2**63, epoch=epoch, stratum=interval.since, created=float(number))
+                row(
+                    kept.id,
+                    f"r{number}",
+                    arm,
+                    unit=hashed - 2**63,
+                    epoch=epoch,
+                    stratum=interval.since,
+                    created=float(number),
+                )
             )
     add_assignments(database, rows)
     return steps()[-1], units_by_epoch(database, kept.id, 1e12)

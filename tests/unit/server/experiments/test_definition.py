@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.spec import PolicyError, parse_policy
-from forkpoint_server.errors import Refused
+from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_server.errors import ApiError
 from forkpoint_server.experiments.lifecycle import read_outcomes
 from forkpoint_server.experiments.report import arm_weight, described, effects_of
 from forkpoint_server.store.outcomes import Outcome
@@ -33,7 +33,11 @@ def arm(number: int, **fields: Any) -> list[dict[str, Any]]:
         ({"arms": arm(0, weight="half")}, "arms[0].weight", "valid number"),
         ({"arms": [{**one, "weight": 0} for one in HALVES]}, "arms", "all have the weight 0"),
         ({"arms": arm(1, policy="nope")}, "arms[1].policy", "there is no policy 'nope'; there are"),
-        ({"arms": arm(1, policy={"rules": [{"do": {"heat": 1}}]})}, "arms[1].policy.rules[0].do.heat", "is not a field"),
+        (
+            {"arms": arm(1, policy={"rules": [{"do": {"heat": 1}}]})},
+            "arms[1].policy.rules[0].do.heat",
+            "is not a field",
+        ),
         ({"arms": arm(1, policy={"use": "nowait", "with": {"x": 1}})}, "arms[1].policy.with.x", "is not a parameter"),
         ({"arms": arm(1, policy=3)}, "arms[1].policy", "must be a policy's name or a policy object"),
         ({"arms": arm(0, shadow=True)}, "arms[0].shadow", "needs a policy"),
@@ -46,7 +50,11 @@ def arm(number: int, **fields: Any) -> list[dict[str, Any]]:
         ({"traffic": [0.5, 0.5], "layer": "l"}, "traffic", "the first must be the smaller one"),
         ({"traffic": [0, 0.5]}, "layer", "is missing"),
         ({"control": "nope"}, "control", "there is no arm 'nope'; there are control, calm"),
-        ({"metrics": [{"name": "correct", "direction": "up", "role": "decision"}]}, "metrics[0].direction", "'higher', 'lower'"),
+        (
+            {"metrics": [{"name": "correct", "direction": "up", "role": "decision"}]},
+            "metrics[0].direction",
+            "'higher', 'lower'",
+        ),
         (
             {"metrics": [{"name": "c", "direction": "neither", "role": "guardrail"}]},
             "metrics[0]",
@@ -59,7 +67,7 @@ def arm(number: int, **fields: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_wrong_definitions(fields: dict[str, Any], field: str, says: str) -> None:
-    with pytest.raises(PolicyError) as raised:
+    with pytest.raises(InputError) as raised:
         define(**fields)
     assert raised.value.field == field
     assert says in raised.value.message
@@ -93,7 +101,7 @@ def test_what_can_be_changed() -> None:
     assert paused.now.arms["b"] == {**raised.now.arms["b"], "status": "paused"}
     assert changed(paused, status="paused").now == paused.now  # nothing of it changes how arms are shared out
     assert changed(changed(stored, status="paused"), status="running").status == "running"
-    with pytest.raises(Refused, match="is stopped, which is for good"):
+    with pytest.raises(ApiError, match="is stopped, which is for good"):
         changed(changed(stored, status="stopped"), status="running")
 
 
@@ -109,7 +117,7 @@ def test_what_can_be_changed() -> None:
     ],
 )
 def test_wrong_changes(fields: dict[str, Any], field: str, says: str) -> None:
-    with pytest.raises(PolicyError) as raised:
+    with pytest.raises(InputError) as raised:
         changed(define(), **fields)
     assert raised.value.field == field
     assert says in raised.value.message
@@ -120,7 +128,12 @@ def test_outcomes_as_they_are_posted() -> None:
         Outcome("a", "correct", 1.0),
         Outcome("a", "stars", 4.0),
     ]
-    assert read_outcomes([{"request_id": "a", "metrics": {"x": 1}}, {"request_id": "b", "metrics": {"x": 2}}])[1].request_id == "b"
+    assert (
+        read_outcomes([{"request_id": "a", "metrics": {"x": 1}}, {"request_id": "b", "metrics": {"x": 2}}])[
+            1
+        ].request_id
+        == "b"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +153,7 @@ def test_outcomes_as_they_are_posted() -> None:
     ],
 )
 def test_wrong_outcomes(body: Any, field: str, says: str) -> None:
-    with pytest.raises(PolicyError) as raised:
+    with pytest.raises(InputError) as raised:
         read_outcomes(body)
     assert raised.value.field == field
     assert says in raised.value.message
@@ -149,5 +162,5 @@ def test_wrong_outcomes(body: Any, field: str, says: str) -> None:
 def test_effects_of_a_query() -> None:
     assert effects_of(["correct:0.05", "a:b:2"]) == {"correct": 0.05, "a:b": 2.0}
     for wrong in ("correct", "correct:", ":1", "correct:nan", "correct:-1"):
-        with pytest.raises(PolicyError, match="is not METRIC:SIZE"):
+        with pytest.raises(InputError, match="is not METRIC:SIZE"):
             effects_of([wrong])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine
 
-from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
@@ -109,7 +109,9 @@ async def test_a_paused_arm_gets_nothing_and_its_units_stay_its_own() -> None:
     before = await running(first, second)
     paused = await running(changed(first, arms=[{"name": "calm", "status": "paused"}]), second)
     again = await running(
-        changed(changed(first, arms=[{"name": "calm", "status": "paused"}]), arms=[{"name": "calm", "status": "running"}])
+        changed(
+            changed(first, arms=[{"name": "calm", "status": "paused"}]), arms=[{"name": "calm", "status": "running"}]
+        )
     )
     for user in users:
         was, now, then = (found.enrol(CHAT, {"user": user}, {}) for found in (before, paused, again))
@@ -223,5 +225,5 @@ async def test_arms_without_policies() -> None:
 
 
 async def test_what_is_wrong_with_a_policy_is_said_when_it_is_compiled() -> None:
-    with pytest.raises(PolicyError, match="there is no token"):
+    with pytest.raises(InputError, match="there is no token"):
         await live(define(arms=three(a=None, b={"rules": [{"do": {"suppress": {"token_ids": [10**6]}}}]})))

@@ -50,7 +50,9 @@ async def test_it_is_told_while_it_runs(database: Engine) -> None:
     even, skewed = store(database, name="even"), store(database, name="skewed", salt="t")
     for stored, shares in ((even, (60, 60)), (skewed, (90, 30))):
         for arm, units in zip(("control", "calm"), shares, strict=True):
-            rows = [row(stored.id, f"{stored.name}-{arm}-{unit}", arm, unit=unit, server=SERVER) for unit in range(units)]
+            rows = [
+                row(stored.id, f"{stored.name}-{arm}-{unit}", arm, unit=unit, server=SERVER) for unit in range(units)
+            ]
             add_assignments(database, rows)
     experiments = await running(database, even, skewed)
     assert await srm_monitor.look(database, experiments, set()) == set(told()) == {"even", "skewed"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_server.fork_analysis.request import longest_continuation, parse_asked
 
 PLAIN: dict[str, Any] = {"prompt": "x", "completion": "y"}
@@ -43,7 +43,7 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}, {"role": 
     ],
 )
 def test_wrong_requests(body: Any, field: str, said: str) -> None:
-    with pytest.raises(PolicyError, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         parse_asked(body)
     assert caught.value.field == field
 
@@ -57,11 +57,13 @@ def test_a_continuation_is_as_long_as_the_text_unless_it_is_said() -> None:
 def test_positions_are_of_the_text() -> None:
     asked = parse_asked({**PLAIN, "verify": 100, "positions": [0, 9]})
     assert longest_continuation(asked, 10) == 256
-    with pytest.raises(PolicyError, match="has 9, and the text has 9 tokens"):
+    with pytest.raises(InputError, match="has 9, and the text has 9 tokens"):
         longest_continuation(asked, 9)
 
 
 def test_the_tokens_of_all_continuations_are_bounded() -> None:
     asked = parse_asked({**PLAIN, "verify": 100})
-    with pytest.raises(PolicyError, match="3200 continuations of 4000 tokens would be up to 12800000 tokens; 10000000 at most"):
+    with pytest.raises(
+        InputError, match="3200 continuations of 4000 tokens would be up to 12800000 tokens; 10000000 at most"
+    ):
         longest_continuation(asked, 4000)

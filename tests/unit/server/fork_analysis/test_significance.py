@@ -116,6 +116,10 @@ def test_the_fewest_continuations_that_can_verify(alternatives: int, fdr: float,
     apart = np.eye(alternatives, dtype=np.int64)
 
     def certain(number: int) -> float:
-        return float(fisher_exact(apart * number).pvalue) if alternatives == 2 else p_value(apart * number, random(), 49_999)
+        return (
+            float(fisher_exact(apart * number).pvalue)
+            if alternatives == 2
+            else p_value(apart * number, random(), 49_999)
+        )
 
     assert certain(fewest) <= fdr + 1e-9 < certain(fewest - 1) + 1e-6

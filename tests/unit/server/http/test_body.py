@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 from starlette.types import Message, Receive, Scope
 
-from forkpoint_server.errors import Refused
+from forkpoint_server.errors import ApiError
 from forkpoint_server.http.body import limited
 
 MOST = 1 << 20
@@ -18,7 +18,11 @@ def client(*parts: bytes) -> tuple[Receive, list[bytes]]:
     left = list(parts)
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)} if left else {"type": "http.disconnect"}
+        return (
+            {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+            if left
+            else {"type": "http.disconnect"}
+        )
 
     return receive, left
 
@@ -39,7 +43,7 @@ async def test_the_part_that_is_too_much_is_the_last_that_is_read() -> None:
     receive = limited(scope(), sent, MOST)
     await receive()
     for _ in range(2):
-        with pytest.raises(Refused, match="larger than 1 MiB") as caught:
+        with pytest.raises(ApiError, match="larger than 1 MiB") as caught:
             await receive()
         assert caught.value.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert left == [b"z"]
@@ -47,7 +51,7 @@ async def test_the_part_that_is_too_much_is_the_last_that_is_read() -> None:
 
 async def test_nothing_is_read_of_what_says_that_it_is_too_much() -> None:
     sent, left = client(b"x")
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await limited(scope((b"content-length", str(MOST + 1).encode())), sent, MOST)()
     assert left == [b"x"]
 

@@ -11,7 +11,9 @@ from forkpoint_server.http.body import Exchange
 async def went(*messages: Message) -> Exchange:
     """An exchange in which the client and the server said this, one after the other."""
     said: list[Message] = []
-    heard = iter([one for one in messages if one["type"].startswith("http.") and not one["type"].startswith("http.response")])
+    heard = iter(
+        [one for one in messages if one["type"].startswith("http.") and not one["type"].startswith("http.response")]
+    )
 
     async def receive() -> Message:
         return next(heard)

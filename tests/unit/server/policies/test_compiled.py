@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from forkpoint_policies.spec import Policy, PolicyError, parse_policy
-from forkpoint_server.policies.compiled import MOST_PACKED_BYTES, MOST_PLANS, Plan, Plans
+from forkpoint_policies.spec import InputError, Policy, parse_policy
+from forkpoint_server.policies.compiled import MAX_PACKED_BYTES, MAX_PLANS, Plan, Plans
 
 
 def policy_of(number: int) -> Policy:
@@ -28,7 +28,7 @@ class Compiler:
     def __call__(self, policy: Policy) -> Plan:
         self.compiled.append(policy)
         if not self.packed:
-            raise PolicyError("policy", "cannot be")
+            raise InputError("policy", "cannot be")
         return cast(Plan, SimpleNamespace(policy=policy, packed=self.packed))
 
 
@@ -40,7 +40,7 @@ async def test_many_that_ask_for_one_at_once_share_it() -> None:
     assert compiler.compiled == [policy_of(1)]
 
 
-@pytest.mark.parametrize(("packed", "kept"), [(b"x", MOST_PLANS), (b"x" * (MOST_PACKED_BYTES // 4), 4)])
+@pytest.mark.parametrize(("packed", "kept"), [(b"x", MAX_PLANS), (b"x" * (MAX_PACKED_BYTES // 4), 4)])
 async def test_the_least_recently_used_go_first(packed: bytes, kept: int) -> None:
     compiler = Compiler(packed)
     plans = Plans(compiler)
@@ -59,7 +59,7 @@ async def test_a_failure_is_not_kept_and_nobody_needs_to_hear_it(caplog: Any) ->
     compiler = Compiler(b"")
     plans = Plans(compiler)
     for _ in range(2):
-        with pytest.raises(PolicyError):
+        with pytest.raises(InputError):
             await plans.get(policy_of(1))
     assert len(compiler.compiled) == 2
     left = asyncio.create_task(plans.get(policy_of(2)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forkpoint_policies.spec import PolicyError
+from forkpoint_policies.spec import InputError
 from forkpoint_server.policies.registry import read_policies, read_policy
 
 WRONG = {
@@ -28,7 +28,7 @@ WRONG = {
 def test_a_wrong_file(written: bytes, said: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_bytes(written)
-    with pytest.raises(PolicyError, match=said) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         read_policy(file)
     assert str(file) in caught.value.field
 
@@ -36,5 +36,5 @@ def test_a_wrong_file(written: bytes, said: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowait", "inline", "../x", "a.placebo"])
 def test_a_name_that_a_file_may_not_take(name: str, tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(f"name: {name}\nrules:\n  - do: {{temperature: 1.2}}\n")
-    with pytest.raises(PolicyError, match=r"taken|names that end|must be lower-case"):
+    with pytest.raises(InputError, match=r"taken|names that end|must be lower-case"):
         read_policies(tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.spec import PolicyError, parse_policy
+from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import Resolved, resolve
 
@@ -56,7 +56,7 @@ def test_none_asks_for_no_policy() -> None:
         assert not one.by_default
         assert one.by_request  # so it is in no experiment
         assert one.body == {"model": "m"}
-    with pytest.raises(PolicyError, match=r"says 'nowait'.*says 'none'"):
+    with pytest.raises(InputError, match=r"says 'nowait'.*says 'none'"):
         resolve({"model": "m", "policy": "nowait"}, "none", ("m",), REGISTRY, None)
 
 

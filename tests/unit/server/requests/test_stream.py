@@ -9,7 +9,7 @@ import pytest
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.kernel.step import DRAFT
 from forkpoint_policies.worker.records import FLAGS, LAST_TOKEN
-from forkpoint_server.requests.context import Intervention
+from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import Traces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.traces.detokenize import Texts
@@ -69,7 +69,7 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
     played = Played({"branch": {}}, lambda begin: TRUNK[len(begin.tokens) :], answers=answers)
     traces, told = Traces(), []
 
-    async def listen(intervention: Intervention) -> None:
+    async def listen(intervention: RequestContext) -> None:
         told.extend([event async for event in follow(traces, intervention) if event is not None])
 
     async def both() -> None:
@@ -95,6 +95,8 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
         for node in (event["tree"] or {"nodes": []})["nodes"]:
             nodes[node["index"]] = node
     assert tokens == {choice["index"]: choice["token_ids"] for choice in last["choices"]}
-    assert measured == {one["index"]: dict(zip(one["positions"], one["entropies"], strict=True)) for one in last["choices"]}
+    assert measured == {
+        one["index"]: dict(zip(one["positions"], one["entropies"], strict=True)) for one in last["choices"]
+    }
     assert list(nodes.values()) == last["tree"]["nodes"]
     assert len(told) > 3

@@ -41,7 +41,7 @@ def test_the_page_names_no_other_place_and_has_no_script_of_its_own() -> None:
 
 def test_the_notebooks_and_the_page_have_one_scale() -> None:
     (most,) = re.findall(r"MOST_NATS = ([\d.]+);", (PAGE / "scale.js").read_text())
-    assert float(most) == notebook.MOST_NATS
+    assert float(most) == notebook.MAX_NATS
 
 
 def test_each_family_of_connectors_has_a_sign() -> None:

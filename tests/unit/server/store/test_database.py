@@ -45,7 +45,8 @@ def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'x.sqlite3'}")
     with database.connect() as connection:
         pragmas = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert pragmas == ["wal", 2, 1]
     database.dispose()
@@ -58,7 +59,10 @@ def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         ("mysql://host/x", "mysql is not supported; sqlite and postgresql are"),
         ("sqlite://", "names no file"),
         ("sqlite:////no/such/folder/x.sqlite3", r"sqlite:////no/such/folder/x.sqlite3 cannot be used: unable to open"),
-        ("postgresql://me:secret@127.0.0.1:1/x", r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/x cannot be used: .*refused"),
+        (
+            "postgresql://me:secret@127.0.0.1:1/x",
+            r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/x cannot be used: .*refused",
+        ),
     ],
 )
 def test_a_database_that_cannot_be_used_is_one_line(url: str, says: str) -> None:

@@ -17,8 +17,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Engine, Table, event, func, select
 from sqlalchemy.exc import OperationalError
 
-from forkpoint_policies.spec import PolicyError
-from forkpoint_server.errors import Refused
+from forkpoint_policies.spec import InputError
+from forkpoint_server.errors import ApiError
 from forkpoint_server.experiments import outcomes as posting
 from forkpoint_server.experiments.outcomes import record_outcomes
 from forkpoint_server.experiments.report import analysed
@@ -34,7 +34,13 @@ from forkpoint_server.store.experiments import (
     remove_experiment,
     remove_policy,
 )
-from forkpoint_server.store.outcomes import ContradictionError, Outcome, TooManyMetricsError, UnknownRequestError, add_outcomes
+from forkpoint_server.store.outcomes import (
+    ContradictionError,
+    Outcome,
+    TooManyMetricsError,
+    UnknownRequestError,
+    add_outcomes,
+)
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from tests.processes.postgresql import postgresql
@@ -288,8 +294,14 @@ def test_a_store_that_fails_blocks_nobody_and_is_tried_again(tmp_path: Path, mon
 def test_what_a_control_is_watched_for_is_kept(database: Engine) -> None:
     """Where control requests take turns, those that were watched for another arm say nothing of this one."""
     stored = store(database)
-    add_assignments(database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)])
-    assert unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units.tolist() == [1, 4, 7]
+    add_assignments(
+        database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)]
+    )
+    assert unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units.tolist() == [
+        1,
+        4,
+        7,
+    ]
     add_assignments(database, [row(stored.id, "of before", unit=100)])
     assert 100 in unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units
 
@@ -306,16 +318,19 @@ async def test_an_outcome_that_comes_before_its_request_is_written_waits(databas
         late.join()
         begun = time.monotonic()
         with pytest.raises(
-            Refused, match=r"no request 'never' of 'one' is recorded.*more than 90 days ago; nothing of this was stored"
+            ApiError,
+            match=r"no request 'never' of 'one' is recorded.*more than 90 days ago; nothing of this was stored",
         ):
             await record_outcomes(database, 90, stored, [Outcome("never", "correct", 1.0)])
         assert posting.WAIT_SECONDS <= time.monotonic() - begun < posting.WAIT_SECONDS + 4
-        waiting = [asyncio.create_task(record_outcomes(database, 90, stored, [Outcome("never", "x", 1.0)])) for _ in range(40)]
+        waiting = [
+            asyncio.create_task(record_outcomes(database, 90, stored, [Outcome("never", "x", 1.0)])) for _ in range(40)
+        ]
         await asyncio.sleep(0.2)
         begun = time.monotonic()
         await record_outcomes(database, 90, stored, [Outcome("here", "late", 1.0)])
         assert time.monotonic() - begun < posting.WAIT_SECONDS, "those that wait for a request keep nobody else waiting"
-        assert all(isinstance(one, Refused) for one in await asyncio.gather(*waiting, return_exceptions=True))
+        assert all(isinstance(one, ApiError) for one in await asyncio.gather(*waiting, return_exceptions=True))
     sample = REGISTRY.get_sample_value(
         "forkpoint_experiment_outcome_count", {"experiment": "one", "arm": "control", "metric": "correct"}
     )
@@ -352,5 +367,5 @@ def test_the_effect_of_a_metric_can_be_asked_before_its_first_outcome(database: 
     assert found["metrics"]["correct"]["arms"]["calm"]["difference"]["more_requests"] == {
         "effect": 0.05, "source": "given", "requests": None,
     }  # fmt: skip
-    with pytest.raises(PolicyError, match="there is no metric 'other'; there are correct, error"):
+    with pytest.raises(InputError, match="there is no metric 'other'; there are correct, error"):
         analysed(database, stored, None, None, "server", {"other": 0.05})

@@ -32,7 +32,9 @@ def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
 
 def test_records_are_told_in_the_order_of_their_positions_and_the_last_of_one_counts() -> None:
     """Of batches of other widths too: a batch's longest policy sets how many rules a record has room for."""
-    trace = trace_of(3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3))
+    trace = trace_of(
+        3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3)
+    )
     profile = trace.profile()
     assert profile.position.tolist() == [0, 1, 2]
     assert np.allclose(profile.entropy, [0.5, 0.2, 0.3])

@@ -86,4 +86,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("restore the database from a copy: older versions do not know what newer ones have written")
+    raise NotImplementedError(
+        "restore the database from a copy: older versions do not know what newer ones have written"
+    )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.kernel.step import NO_POSITION, Rows, step
-from forkpoint_policies.worker.request_slots import Desk, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots, Seat
 from tests.unit.policies.factories import CPU, Request, Run, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import SIZE, tokens
 
@@ -66,7 +66,7 @@ def test_texts_of_different_lengths_in_one_batch() -> None:
 
 
 def test_after_a_preemption_it_goes_on_where_it_was() -> None:
-    desk = Desk(2, SIZE, CPU)
+    desk = RequestSlots(2, SIZE, CPU)
     resumed = desk.admit(1, Request(OBSERVED, given=TEXT, begun=3).instruction(), 0.0, TEXT[:2])
     layout, _ = desk.layout([Seat(0, resumed)], 1)
     changed = random_logits(1, SIZE)
@@ -77,7 +77,7 @@ def test_after_a_preemption_it_goes_on_where_it_was() -> None:
 
 def test_under_speculation_each_row_is_given_its_own_token() -> None:
     """Wrong drafts are rejected, as only the given token can be drawn in their place."""
-    desk, drafts = Desk(1, SIZE, CPU, depth=3), tokens("y|y")
+    desk, drafts = RequestSlots(1, SIZE, CPU, depth=3), tokens("y|y")
     assignment = desk.admit(0, Request(OBSERVED, given=TEXT).instruction(), 1.0, [])
     layout, _ = desk.layout([Seat(offset, assignment, offset) for offset in range(3)], 3)
     for committed in (0, 1):

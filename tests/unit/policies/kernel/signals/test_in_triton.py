@@ -67,7 +67,12 @@ for kernel in ("_measure_parts", "_join_parts", "_weigh_parts", "_vary_parts", "
 
 
 def run(script: str, cache: Path, *, interpret: bool) -> str:
-    environment = {**os.environ, "TRITON_INTERPRET": str(int(interpret)), "TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": str(int(interpret)),
+        "TRITON_CACHE_DIR": str(cache),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

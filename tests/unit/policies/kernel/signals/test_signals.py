@@ -140,7 +140,7 @@ def test_rows_may_lie_anywhere(by: signals.Implementation) -> None:
 @both
 def test_the_weight_of_a_row_without_a_possible_token_can_be_divided_by(by: signals.Implementation) -> None:
     found = by.weight_at(torch.full((2, 3000), -torch.inf), torch.zeros(2), torch.tensor([0.5, 1.0]))
-    assert ((found >= signals.LEAST_WEIGHT) & (found < 1e-30)).all()
+    assert ((found >= signals.MIN_WEIGHT) & (found < 1e-30)).all()
 
 
 @both
@@ -165,7 +165,9 @@ def test_a_row_has_the_same_signals_alone(by: signals.Implementation, rows: int,
         alone = by.measure(logits[one].clone())
         assert_same_bits(alone, together, one)
         assert torch.equal(by.weight_at(logits[one].clone(), alone.peak, temperature[one]), weights[one])
-        assert torch.equal(by.total_variation(logits[one].clone(), temperature[one], temperature[one] * 1.5), distances[one])
+        assert torch.equal(
+            by.total_variation(logits[one].clone(), temperature[one], temperature[one] * 1.5), distances[one]
+        )
 
 
 @pytest.fixture
@@ -211,7 +213,9 @@ def test_stable_sum_is_the_sum(width: int) -> None:
 @both
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 3.0])
 @pytest.mark.parametrize("vocabulary", [5, 3 * CHUNK + 17, WHOLE])
-def test_weights_at_a_temperature_are_those_of_float64(by: signals.Implementation, temperature: float, vocabulary: int) -> None:
+def test_weights_at_a_temperature_are_those_of_float64(
+    by: signals.Implementation, temperature: float, vocabulary: int
+) -> None:
     logits = rows_of_logits(3, vocabulary, seed=3)
     peak = logits.amax(dim=-1)
     used = np.float64(np.float32(temperature))
@@ -231,7 +235,9 @@ def test_weights_beside_another_peak(by: signals.Implementation) -> None:
 @both
 @pytest.mark.parametrize(("before", "after"), [(1.0, 1.2), (1.0, 0.5), (0.3, 0.9), (2.0, 2.0), (0.01, 50.0)])
 @pytest.mark.parametrize("vocabulary", [1, 5, 3 * CHUNK + 17, WHOLE])
-def test_total_variation_is_that_of_float64(by: signals.Implementation, before: float, after: float, vocabulary: int) -> None:
+def test_total_variation_is_that_of_float64(
+    by: signals.Implementation, before: float, after: float, vocabulary: int
+) -> None:
     logits = rows_of_logits(3, vocabulary, seed=4)
     found = by.total_variation(logits, torch.full((3,), before), torch.full((3,), after))
     for row, values in enumerate(logits.numpy()):
@@ -245,7 +251,10 @@ def test_total_variation_is_that_of_float64(by: signals.Implementation, before: 
 
 @both
 def test_total_variation_of_a_row_without_a_possible_token_is_nothing(by: signals.Implementation) -> None:
-    assert by.total_variation(torch.full((2, 50), -torch.inf), torch.ones(2), torch.full((2,), 2.0)).tolist() == [0.0, 0.0]
+    assert by.total_variation(torch.full((2, 50), -torch.inf), torch.ones(2), torch.full((2,), 2.0)).tolist() == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_the_exponential_is_exact_to_rounding() -> None:

@@ -89,13 +89,18 @@ def test_guardrails(error: float, status: str) -> None:
 def test_harm_of_a_metric_of_which_more_is_better() -> None:
     arms = [arm("none", 0, 10_000), arm("calm", 1, 10_000, correct=0.4)]
     guardrail = Metric("correct", "higher", "guardrail", margin=0.05)
-    assert differences(analyse(arms, "none", even(*arms), [guardrail]), "calm")["correct"]["guardrail"]["status"] == "breached"
+    assert (
+        differences(analyse(arms, "none", even(*arms), [guardrail]), "calm")["correct"]["guardrail"]["status"]
+        == "breached"
+    )
 
 
 def test_a_metric_of_neither_direction_is_different() -> None:
     arms = [arm("none", 0), arm("calm", 1, tokens=300)]
     assert (
-        differences(analyse(arms, "none", even(*arms), [Metric("tokens", "neither", "decision")]), "calm")["tokens"]["verdict"]
+        differences(analyse(arms, "none", even(*arms), [Metric("tokens", "neither", "decision")]), "calm")["tokens"][
+            "verdict"
+        ]
         == "different"
     )
 
@@ -140,7 +145,9 @@ def test_the_more_requests_are_enough() -> None:
         said = differences(analyse(arms, "none", even(*arms), [CORRECT], effects={"correct": 0.08}), "calm")["correct"]
         units = 1000 + said["more_requests"]["requests"] // 2
         later = [arm("none", 2000 + seed, units), arm("calm", 3000 + seed, units, correct=0.42)]
-        found.append(differences(analyse(later, "none", even(*later), [CORRECT]), "calm")["correct"]["verdict"] == "worse")
+        found.append(
+            differences(analyse(later, "none", even(*later), [CORRECT]), "calm")["correct"]["verdict"] == "worse"
+        )
     assert 0.6 <= np.mean(found) <= 0.95
 
 
@@ -151,7 +158,8 @@ def test_triggered_differences_are_a_family_of_their_own() -> None:
     for row, one in zip(chosen, (control, some), strict=True):
         one.metrics["tokens"].sums[row] -= 200 if one is some else 0
     triggered = [
-        Sums(np.ones(int(row.sum())), one.metrics["tokens"].sums[row]) for row, one in zip(chosen, (control, some), strict=True)
+        Sums(np.ones(int(row.sum())), one.metrics["tokens"].sums[row])
+        for row, one in zip(chosen, (control, some), strict=True)
     ]
     calm = Arm("calm", some.metrics, {"tokens": triggered[1]}, {"tokens": triggered[0]})
     difference = differences(analyse([control, calm], "none", even(control, calm), METRICS), "calm")
@@ -216,8 +224,14 @@ COLUMNS = st.lists(st.tuples(st.one_of(st.floats(), st.integers(0, 1000).map(flo
 
 
 @settings(max_examples=60, deadline=None)
-@given(columns=st.lists(COLUMNS, min_size=4, max_size=4), repeats=st.sampled_from([1, 40, 150]), alpha=st.floats(1e-9, 0.999))
-def test_whatever_came_in_the_answer_is_json(columns: list[list[tuple[float, float]]], repeats: int, alpha: float) -> None:
+@given(
+    columns=st.lists(COLUMNS, min_size=4, max_size=4),
+    repeats=st.sampled_from([1, 40, 150]),
+    alpha=st.floats(1e-9, 0.999),
+)
+def test_whatever_came_in_the_answer_is_json(
+    columns: list[list[tuple[float, float]]], repeats: int, alpha: float
+) -> None:
     sums = [Sums(*np.array(column * repeats, np.float64).reshape(-1, 2).T) for column in columns]
     metrics = [Metric("x", "higher", "decision"), Metric("y", "lower", "guardrail", 0.1)]
     arms = [

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from ville import MSPRT, normal_mixture
 
 from forkpoint_server.experiments.analysis import confidence_sequence
-from forkpoint_server.experiments.analysis.confidence_sequence import NARROWEST_REQUESTS, log_e_value, mixing, p_value, radius
+from forkpoint_server.experiments.analysis.confidence_sequence import (
+    NARROWEST_REQUESTS,
+    log_e_value,
+    mixing,
+    p_value,
+    radius,
+)
 
 REQUESTS = st.floats(1, 1e9)
 ALPHA = st.floats(1e-6, 0.5)
@@ -28,7 +34,9 @@ def test_the_interval_is_ville_s_boundary(requests: float, alpha: float, varianc
 def test_the_interval_is_that_of_the_paper(requests: float, alpha: float) -> None:
     """Waudby-Smith et al., Theorem 2.2: with rho^2 = 1 / the mixture's precision, for a standard deviation of 1."""
     rho2 = 1 / mixing(False)
-    paper = math.sqrt(2 * (requests * rho2 + 1) / (requests**2 * rho2) * math.log(math.sqrt(requests * rho2 + 1) / alpha))
+    paper = math.sqrt(
+        2 * (requests * rho2 + 1) / (requests**2 * rho2) * math.log(math.sqrt(requests * rho2 + 1) / alpha)
+    )
     assert radius(1 / requests, requests, alpha) == pytest.approx(paper, rel=1e-9)
 
 
@@ -54,7 +62,9 @@ def test_intervals_of_a_smaller_alpha_contain_the_others(requests: float, alpha:
 
 @given(requests=REQUESTS, z=st.floats(-30, 30), one_sided=ONE_SIDED, factor=st.floats(1e-3, 1e3))
 def test_the_scale_does_not_matter(requests: float, z: float, one_sided: bool, factor: float) -> None:
-    assert p_value(z, 1.0, requests, one_sided) == pytest.approx(p_value(z * factor, factor**2, requests, one_sided), rel=1e-6)
+    assert p_value(z, 1.0, requests, one_sided) == pytest.approx(
+        p_value(z * factor, factor**2, requests, one_sided), rel=1e-6
+    )
 
 
 def test_where_the_intervals_are_narrowest() -> None:

@@ -29,7 +29,10 @@ def test_peeking_is_safe_and_at_z_tests_it_is_not() -> None:
 
 
 def test_an_effect_is_found() -> None:
-    looks = [run(replace(SMALL, new_units_per_day=200, effects={"tokens": -200, "correct": 0.12}), number) for number in range(8)]
+    looks = [
+        run(replace(SMALL, new_units_per_day=200, effects={"tokens": -200, "correct": 0.12}), number)
+        for number in range(8)
+    ]
     assert sum(one.found["b", "tokens"] > 0 for one in looks) >= 6
     assert sum(one.found["b", "correct"] > 0 for one in looks) >= 6
     assert sum(all(one.covered.values()) for one in looks) >= 7

@@ -14,7 +14,7 @@ from ville import AsymptoticABTest, AsymptoticCS
 
 from forkpoint_server.experiments.analysis.confidence_sequence import NARROWEST_REQUESTS, radius
 from forkpoint_server.experiments.analysis.estimates import (
-    FEWEST_UNITS,
+    MIN_UNITS,
     effective_units,
     estimate_difference,
     estimate_mean,
@@ -33,7 +33,9 @@ def clusters(seed: int, units: int = 200, effect: float = 0.0) -> Sums:
     """Units of one to nine requests, which resemble each other."""
     random = np.random.default_rng(seed)
     requests = random.integers(1, 10, units).astype(float)
-    return Sums(requests, requests * random.normal(10 + effect, 2, units) + np.sqrt(requests) * random.normal(0, 3, units))
+    return Sums(
+        requests, requests * random.normal(10 + effect, 2, units) + np.sqrt(requests) * random.normal(0, 3, units)
+    )
 
 
 def test_the_mean_and_its_interval_are_ville_s() -> None:
@@ -62,7 +64,9 @@ def test_the_variance_is_statsmodels_clustered_one() -> None:
     requests = np.concatenate([control.requests, arm.requests])
     means = np.concatenate([control.sums / control.requests, arm.sums / arm.requests])
     treated = np.repeat([0.0, 1.0], 200)
-    fit = sm.WLS(means, sm.add_constant(treated), weights=requests).fit(cov_type="HC0")  # weighted, one row a unit: its influence
+    fit = sm.WLS(means, sm.add_constant(treated), weights=requests).fit(
+        cov_type="HC0"
+    )  # weighted, one row a unit: its influence
     ours = estimate_difference(arm, control)
     assert ours.value == pytest.approx(fit.params[1], rel=1e-9)
     assert ours.variance * 199 / 200 == pytest.approx(fit.bse[1] ** 2, rel=1e-9)
@@ -79,7 +83,8 @@ def test_units_are_what_counts_not_requests() -> None:
     """The same values asked for ten times over are no more evidence, but their requests run the clock."""
     arm, control = clusters(5), clusters(6)
     once, tenfold = (
-        estimate_difference(*[Sums(one.requests * times, one.sums * times) for one in (arm, control)]) for times in (1, 10)
+        estimate_difference(*[Sums(one.requests * times, one.sums * times) for one in (arm, control)])
+        for times in (1, 10)
     )
     assert once.value == pytest.approx(tenfold.value)
     assert once.variance == pytest.approx(tenfold.variance)
@@ -133,7 +138,9 @@ def test_a_unit_in_two_periods_is_one_unit() -> None:
     whole = Sums(one.requests, one.sums, units, np.zeros(200, np.int64))
     other = clusters(9)
     control = Sums(other.requests, other.sums, units, np.zeros(200, np.int64))
-    control_halves = Sums(np.tile(other.requests / 2, 2), np.tile(other.sums / 2, 2), np.tile(units, 2), np.repeat([0, 1], 200))
+    control_halves = Sums(
+        np.tile(other.requests / 2, 2), np.tile(other.sums / 2, 2), np.tile(units, 2), np.repeat([0, 1], 200)
+    )
     assert unit_count(halves) == 200
     expected, split = estimate_difference(whole, control), estimate_difference(halves, control_halves)
     assert split.value == pytest.approx(expected.value)
@@ -166,7 +173,7 @@ def test_a_rare_event_that_an_arm_has_not_seen_is_no_certainty() -> None:
 @pytest.mark.parametrize(
     ("arm", "reason"),
     [
-        ([1.0, 2.0] * (FEWEST_UNITS // 2 - 1), "needs 100 units in each arm, and has 98"),
+        ([1.0, 2.0] * (MIN_UNITS // 2 - 1), "needs 100 units in each arm, and has 98"),
         ([5.0], "needs 100 units in each arm, and has 1"),
         ([], "no values yet"),
         ([3.0] * 200, "all units have the same value"),

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from forkpoint_server.experiments.analysis.confidence_sequence import p_value, radius
 from forkpoint_server.experiments.analysis.estimates import Estimate
-from forkpoint_server.experiments.analysis.power import MOST_TIMES, POWER, times_more
+from forkpoint_server.experiments.analysis.power import MAX_TIMES, POWER, times_more
 
 SEEN = Estimate(0.0, 4.0, 1000.0)
 
@@ -54,5 +54,5 @@ def test_what_cannot_be_said() -> None:
     assert times_more(Estimate(1.0, 4.0, 50.0, "needs 100 units"), 0.5, 0.05) is None
     for effect in (0.0, -1.0, math.nan, math.inf):
         assert times_more(SEEN, effect, 0.05) is None
-    assert times_more(SEEN, 1e-3 / math.sqrt(MOST_TIMES), 0.05) is None
+    assert times_more(SEEN, 1e-3 / math.sqrt(MAX_TIMES), 0.05) is None
     assert times_more(SEEN, 1e9, 0.05) == 1.0

@@ -25,7 +25,9 @@ def test_of_two_arms_it_is_the_mean_of_ville_s(monkeypatch: pytest.MonkeyPatch) 
     theirs = [BernoulliTest(0.3, prior=(0.3 * one, 0.7 * one)).fit(units).log_e_values_[-1] for one in CONCENTRATIONS]
     assert log_e_values(counts, [0.3, 0.7]) == pytest.approx(np.log(np.mean(np.exp(theirs))))
     monkeypatch.setattr(module, "CONCENTRATIONS", (10.0,))
-    assert log_e_values(counts, [0.3, 0.7]) == pytest.approx(BernoulliTest(0.3, prior=(3, 7)).fit(units).log_e_values_[-1])
+    assert log_e_values(counts, [0.3, 0.7]) == pytest.approx(
+        BernoulliTest(0.3, prior=(3, 7)).fit(units).log_e_values_[-1]
+    )
 
 
 def test_the_evidence_is_one_on_average() -> None:

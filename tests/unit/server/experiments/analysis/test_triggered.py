@@ -63,7 +63,9 @@ def test_a_control_whose_requests_take_turns() -> None:
     watched = Sums(everything.requests[half], everything.sums[half], np.arange(4000)[half])
     here = {"tokens": Sums(some.requests[seen], some.sums[seen], some.units[seen])}
     without = describe_triggered(replace(arm, control_triggered=here), control, "tokens", 0.05)
-    found = describe_triggered(replace(arm, control_triggered=here, control_watched={"tokens": watched}), control, "tokens", 0.05)
+    found = describe_triggered(
+        replace(arm, control_triggered=here, control_watched={"tokens": watched}), control, "tokens", 0.05
+    )
     assert without is not None
     assert found is not None
     assert not without["alike"]["passed"]
