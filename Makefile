@@ -50,8 +50,9 @@ schema: setup ## Write the policy language's JSON Schema anew
 dashboard: setup ## Write the Grafana dashboard anew
 	$(VENV)/bin/python -m monitoring.dashboard
 
-reference: setup ## Write docs/reference anew, from the code
+reference: setup ## Write docs/reference and the map of docs/architecture.md anew, from the code
 	$(VENV)/bin/python -m tools.reference
+	$(VENV)/bin/python -m tools.architecture
 
 pictures: setup ## Draw the pictures of docs/viewer.md anew
 	$(VENV)/bin/python -m tools.pictures

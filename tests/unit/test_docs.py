@@ -1,6 +1,6 @@
-"""The documentation by itself: its policies are policies, its links lead somewhere, and it knows all that there is.
+"""The documentation read without a server: its policies parse, its links resolve, and its lists are complete.
 
-tests/integration/api/test_documentation.py runs what it says to run; what cannot be run is read here as its reader would read it.
+tests/integration/api/test_documentation.py runs its code blocks; the blocks that cannot be run are checked here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from forkpoint_policies.spec import parse_policy
 from forkpoint_server import cli, metrics
-from tools import reference
+from tools import architecture, reference
 from tools.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
 
 POLICIES = [block for block in BLOCKS if block.language == "json"]
@@ -44,19 +44,32 @@ def test_each_condition_and_action_has_an_example() -> None:
 
 
 def test_each_metric_is_documented() -> None:
-    monitoring = (ROOT / "docs" / "monitoring.md").read_text()
-    documented = dict(re.findall(r"^\| `(forkpoint_\w+)` \|([^|]*)\|", monitoring, re.MULTILINE))
+    reference_page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    documented = dict(re.findall(r"^\| `(forkpoint_\w+)` \| \w+ \|([^|]*)\|", reference_page, re.MULTILINE))
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = next(iter(metric.describe())).name + ("_total" if isinstance(metric, Counter) else "")
-            labels = re.sub(r"\(.*?\)", "", documented.pop(name))
-            assert re.findall(r"`(\w+)`", labels) == list(metric._labelnames), name
+            assert re.findall(r"`(\w+)`", documented.pop(name)) == list(metric._labelnames), name
     assert not documented
+
+
+def test_monitoring_names_only_metrics_that_exist() -> None:
+    """docs/monitoring.md explains some metrics and labels; the reference lists them all."""
+    monitoring = (ROOT / "docs" / "monitoring.md").read_text()
+    reference_page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    for name in re.findall(r"`(forkpoint_\w+)`", monitoring):
+        assert f"`{name}`" in reference_page, name
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_the_reference_is_what_the_code_says(name: str) -> None:
     assert (reference.FOLDER / f"{name}.md").read_text() == reference.page(name), "make reference"
+
+
+def test_the_map_is_what_the_modules_say() -> None:
+    """One line per module, from its docstring."""
+    page = architecture.PAGE.read_text()
+    assert page == architecture.with_map(page), "make reference"
 
 
 def test_the_reference_has_no_other_pages() -> None:
