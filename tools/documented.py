@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "reference"
-"""Written from the code (tools/reference.py), and held to it by a test of its own."""
+"""Generated from the code (tools/reference.py); tests/unit/test_docs.py compares them."""
 PAGES = tuple(
     sorted(
         path
@@ -20,7 +20,7 @@ PAGES = tuple(
 )
 FENCE = re.compile(r"^```(\S*)[ ]?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN, SHOWN = ("python", "bash"), ("json", "yaml", "jsonl", "text")
-"""Languages of blocks that are run, and of those that are not: policies and other data, and what a command printed."""
+"""Languages of blocks that are run, and of those that are not: policies and other data, and output of commands."""
 
 ELSEWHERE: Mapping[str, str] = {
     "make serve": "starts the server",
@@ -33,18 +33,18 @@ ELSEWHERE: Mapping[str, str] = {
     "ray start": "needs several machines",
     "forkpoint findings --questions": "takes an hour; tests/integration/api/test_findings.py has a shorter one",
 }
-"""What cannot be run here, by how a block begins, and why. Its syntax is checked, and the arguments of its commands."""
+"""Blocks that cannot be run here, by how they start, and why. Their syntax and arguments are checked."""
 
 LONG: Mapping[str, str] = {
     "forkpoint ab --data countdown:hard": "hundreds of answers",
     "forkpoint calibrate": "50,000 tokens",
 }
-"""What takes minutes, by how a block begins: `make soak` runs these pages as a whole, `make test` without it."""
+"""Blocks that take minutes, by how they start: `make soak` runs these pages whole, `make test` without them."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. With a `file` (the second word after the fence) a page's commands find its text under that name."""
+    """A fenced block. With a `file` (the second word after the fence), commands of the page find its text in that file."""
 
     page: str
     line: int
@@ -61,7 +61,7 @@ class Block:
 
 
 def blocks(page: Path) -> tuple[Block, ...]:
-    """The blocks of a page, in their order. Raises ValueError for a fence that is not closed, or stands within a list."""
+    """Return the blocks of a page in order. Raises ValueError for a fence that is not closed or is indented."""
     text = page.read_text()
     name = page.relative_to(ROOT).as_posix()
     found = [
@@ -69,7 +69,7 @@ def blocks(page: Path) -> tuple[Block, ...]:
         for match in FENCE.finditer(text)
     ]
     if text.count("```") != 2 * len(found):
-        raise ValueError(f"{name}: a fence is not closed, or does not begin its line")
+        raise ValueError(f"{name}: a fence is not closed, or does not start its line")
     return tuple(found)
 
 
@@ -77,7 +77,7 @@ BLOCKS = tuple(block for page in PAGES for block in blocks(page))
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The words of each command of a script that has nothing but commands and comments, without variables before them."""
+    """Yield the words of each command of a script of commands and comments, without leading variable assignments."""
     for line in script.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words and re.match(r"\w+=", words[0]):

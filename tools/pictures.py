@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/viewer.md anew: `make pictures`. A real server, a real browser, the same prompts and seeds."""
+"""Regenerates the pictures of docs/viewer.md: `make pictures`. A real server and browser, fixed prompts and seeds."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ PICTURES: dict[str, tuple[Callable[[Page], None], tuple[int, int], Any]] = {
 
 
 def take(browser: Browser, server: Server, name: str) -> None:
-    """Draw one picture, with as few colours as it needs."""
+    """Take one picture and reduce its palette to COLOURS."""
     do, (width, height), scheme = PICTURES[name]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
     page.set_default_timeout(120_000)
     visit(page, server)
     do(page)
     page.wait_for_timeout(300)
-    drawn = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+    screenshot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    screenshot.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
     page.close()
 
 

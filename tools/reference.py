@@ -35,15 +35,15 @@ COMMANDS: Mapping[str, typer.Typer] = {
     "policies": policies.application, "ab": ab.application, "findings": findings.application,
     "calibrate": calibrate.application, "experiments": experiments.application, "watch": watch.application,
 }  # fmt: skip
-"""The subcommands of `forkpoint` beside `serve`."""
+"""The subcommands of `forkpoint` besides `serve`."""
 UNKNOWN_SERVICE = cast(Service, None)
-"""Routes ask it when they are called, and here none is."""
+"""Routes use the service only when they are called, and here none is."""
 
 
 def policies_page() -> Iterator[str]:
-    """The named policies: what each does, where it comes from, what is known against it, its parameters and its rules."""
-    yield "What can be asked for by name, with the rules at their defaults. [Policies](../policies.md) explains the language and"
-    yield "[placebos](../policies.md#placebos).\n"
+    """Yield the named policies: what each does, its source, its caution, its parameters and its rules."""
+    yield "The policies available by name, with their rules at the defaults. [Policies](../policies.md) explains the"
+    yield "language and [placebos](../policies.md#placebos).\n"
     yield from _table(
         ("policy", "what it does"), ((f"[`{name}`](#{name})", entry.description) for name, entry in LIBRARY.items())
     )
@@ -57,8 +57,11 @@ def _policy(entry: Entry) -> Iterator[str]:
     source = re.sub(r"arXiv:([\d.]+\d)", r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.source)
     yield f"{f'Source: {source}. ' if source else ''}{entry.caution}\n"
     if entry.parameters:
-        rows = ((f"`{name}`", _shown(one.default), _range(one), one.meaning) for name, one in entry.parameters.items())
-        yield from _table(("parameter", "default", "can be", "what it is"), rows)
+        rows = (
+            (f"`{name}`", _code(parameter.default), _range(parameter), parameter.meaning)
+            for name, parameter in entry.parameters.items()
+        )
+        yield from _table(("parameter", "default", "range", "meaning"), rows)
     if plain.match:
         yield f"`{entry.name}.placebo` is matched by {', by '.join(f'`{match}`' for match in plain.match)}.\n"
     else:
@@ -68,7 +71,7 @@ def _policy(entry: Entry) -> Iterator[str]:
     yield f'```json\n{{"name": "{entry.name}", "rules": [\n{text}\n]}}\n```\n'
 
 
-def _shown(value: object) -> str:
+def _code(value: object) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
@@ -80,26 +83,20 @@ def _range(parameter: Number | Text) -> str:
 
 
 def metrics_page() -> Iterator[str]:
-    """Forkpoint's metrics, with their labels and buckets."""
-    yield "What stands on `GET /metrics` beside vLLM's. [Monitoring](../monitoring.md#metrics) says what the labels hold.\n"
-    found = sorted(
-        (
-            (next(iter(metric.describe())), metric)
-            for metric in vars(metrics).values()
-            if isinstance(metric, MetricWrapperBase)
-        ),
-        key=lambda one: one[0].name,
-    )
+    """Yield Forkpoint's metrics, with their labels and buckets."""
+    yield "Our metrics on `GET /metrics`, beside vLLM's. [Monitoring](../monitoring.md#metrics) explains the labels.\n"
+    declared = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    families = sorted(((next(iter(metric.describe())), metric) for metric in declared), key=lambda pair: pair[0].name)
     yield from _table(
-        ("metric", "type", "labels", "what"),
+        ("metric", "type", "labels", "meaning"),
         (
             (
-                f"`{one.name}{'_total' if one.type == 'counter' else ''}`",
-                one.type,
+                f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
+                family.type,
                 ", ".join(f"`{label}`" for label in metric._labelnames),
-                one.documentation + _buckets(metric),
+                family.documentation + _buckets(metric),
             )
-            for one, metric in found
+            for family, metric in families
         ),
     )
 
@@ -112,16 +109,19 @@ def _buckets(metric: MetricWrapperBase) -> str:
 
 
 def routes_page() -> Iterator[str]:
-    """Forkpoint's own routes."""
-    yield "What Forkpoint adds to vLLM's routes; [Serving](../serving.md#routes) tells what it changes in those. `/openapi.json`"
-    yield "has all of them. Routes marked *admin* want the `--admin-api-key` where the server has one, the others its `--api-key`,"
-    yield "and the viewer's page none.\n"
+    """Yield Forkpoint's own routes."""
+    yield "The routes that Forkpoint adds to vLLM's; [Serving](../serving.md#routes) says what it changes in those."
+    yield "`/openapi.json` lists them all. Routes marked *admin* require the `--admin-api-key` if the server has one, the"
+    yield "others its `--api-key`, and the viewer's page neither.\n"
     routers: tuple[APIRouter, ...] = (
-        policies_router(UNKNOWN_SERVICE, None), experiments_router(UNKNOWN_SERVICE, None), forks_router(UNKNOWN_SERVICE),
-        calibration_router(UNKNOWN_SERVICE, None), viewer_router(),
-    )  # fmt: skip
+        policies_router(UNKNOWN_SERVICE, None),
+        experiments_router(UNKNOWN_SERVICE, None),
+        forks_router(UNKNOWN_SERVICE),
+        calibration_router(UNKNOWN_SERVICE, None),
+        viewer_router(),
+    )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    yield from _table(("route", "", "what"), (_route(route) for route in routes))
+    yield from _table(("route", "", "what it does"), (_route(route) for route in routes))
 
 
 def _route(route: APIRoute) -> tuple[str, str, str]:
@@ -132,17 +132,17 @@ def _route(route: APIRoute) -> tuple[str, str, str]:
 
 
 def commands_page() -> Iterator[str]:
-    """The `forkpoint` command: every subcommand with its arguments."""
-    yield "`forkpoint COMMAND --help` says the same.\n"
+    """Yield the `forkpoint` command: every subcommand with its arguments."""
+    yield "`forkpoint COMMAND --help` prints the same.\n"
     yield "## `forkpoint serve`\n"
-    yield "`forkpoint serve [MODEL] [ARGUMENTS]…` serves the embedded model, or MODEL. It takes vLLM's arguments, and:\n"
+    yield "`forkpoint serve [MODEL] [ARGUMENTS]…` serves the embedded model, or MODEL. It accepts vLLM's arguments and\n"
     own = ArgumentParser(add_help=False)
     own_arguments(own)
     rows = []
     for action in own._actions:
         name = " ".join([*action.option_strings, *([str(action.metavar)] if action.metavar else [])])
         rows.append((f"`{name}`", (action.help or "") % {"default": action.default}))
-    yield from _table(("argument", "what"), rows)
+    yield from _table(("argument", "meaning"), rows)
     for name, application in COMMANDS.items():
         command = get_command(application)
         yield (
@@ -167,10 +167,10 @@ PAGES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
 
 
 def page(name: str) -> str:
-    """A page of the reference, as its file holds it."""
+    """Return a page of the reference, exactly as its file should be."""
     title, lines = PAGES[name]
-    said = "\n".join(lines()).rstrip()
-    return f"<!-- Written by `make reference` from the code: change that. -->\n# {title}\n\n{said}\n"
+    body = "\n".join(lines()).rstrip()
+    return f"<!-- Generated from the code by `make reference`: do not edit. -->\n# {title}\n\n{body}\n"
 
 
 if __name__ == "__main__":

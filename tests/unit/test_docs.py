@@ -76,8 +76,8 @@ def test_the_reference_has_no_other_pages() -> None:
     assert {file.stem for file in reference.FOLDER.iterdir()} == set(reference.PAGES)
 
 
-def test_each_block_is_run_or_says_why_not() -> None:
-    """A block's language says what becomes of it, and the lists of blocks that are not run here name only blocks that there are."""
+def test_each_block_is_run_or_listed_with_the_reason() -> None:
+    """A block's language says whether it is run, and the lists of exceptions name only existing blocks."""
     assert {block.language for block in BLOCKS} <= {*RUN, *SHOWN}
     runnable = [block for block in BLOCKS if block.language in RUN]
     for beginning in (*ELSEWHERE, *LONG):
@@ -85,8 +85,8 @@ def test_each_block_is_run_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=[block.name for block in NOT_RUN])
-def test_what_is_not_run_is_well_formed(block: Block) -> None:
-    """bash reads it, make knows its targets, and each of our commands takes its arguments."""
+def test_blocks_that_are_not_run_are_well_formed(block: Block) -> None:
+    """bash parses it, make knows its targets, and each of our commands accepts its arguments."""
     read = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)
     assert read.returncode == 0, read.stderr
     for program, *arguments in commands(block.text):
@@ -97,7 +97,7 @@ def test_what_is_not_run_is_well_formed(block: Block) -> None:
 
 
 def _takes(arguments: list[str]) -> None:
-    """Read a command's arguments as it would. Raises what it would raise, or SystemExit."""
+    """Parse a command's arguments as the command would. Raises what it would raise, or SystemExit."""
     if arguments[0] == "serve":
         cli.parse(arguments[1:])
     else:
@@ -121,8 +121,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 @pytest.mark.parametrize(
     "page", [*PAGES, *reference.FOLDER.glob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_links_lead_somewhere(page: Path) -> None:
-    """To a file, and within it to a heading, as GitHub names them."""
+def test_links_resolve(page: Path) -> None:
+    """Each leads to a file, and within it to a heading, as GitHub names its anchors."""
     for link in LINK.findall(page.read_text()):
         file, _, anchor = link.partition("#")
         if re.match(r"\w+:", link):
@@ -134,6 +134,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings on GitHub: lower case, no punctuation, hyphens for spaces."""
+    """Return the anchors of a page's headings on GitHub: lower case, no punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
