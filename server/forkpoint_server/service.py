@@ -1,143 +1,118 @@
-"""What the running server knows: the served model as policies see it, the registry, and the telemetry."""
+"""The running server's state: the served model as policies see it, the policies, the experiments and the traces."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from forkpoint_policies.compile.compiler import Compiled, ServedModel, compile_policy
-from forkpoint_policies.compile.program import key_of
-from forkpoint_policies.spec import Policy
+from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.experiments.srm_monitor import watch_ratios
-from forkpoint_server.policies.compiled import Plan, Plans
+from forkpoint_server.policies.compiled import CompiledPolicyCache, LabeledPolicy
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
-from forkpoint_server.policies.resolve import Asked
-from forkpoint_server.requests.context import Part, RequestContext
-from forkpoint_server.requests.recent import Traces
-from forkpoint_server.requests.recording import Attendance
+from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.traces.receiver import Receiver
 
 from .tracing import RequestSpans
 
 
+@dataclass(frozen=True)
+class ServerConfig:
+    """What a server is started with. `served_models` returns the names that a request's `model` may have."""
+
+    registry: Registry
+    default_policy: str | None  # of requests that name none
+    database: Engine
+    threshold: Threshold
+    receiver: Receiver
+    spans: RequestSpans | None
+    served_models: Callable[[], Collection[str]]
+    stop_tokens: frozenset[int]  # with which the model ends its answers
+    max_branches: int
+    max_trace_tokens: int
+    retention_days: int
+
+
 class Service:
-    """Compiles policies for the served model, and opens an Intervention for each request that asks for one.
+    """What the routes and the middlewares share: policies compiled for the served model, experiments, recent traces."""
 
-    `stops` are the tokens with which the model ends what it writes.
-    """
+    def __init__(self, config: ServerConfig, model: ServedModel) -> None:
+        self.config = config
+        self.registry = config.registry
+        self.database = config.database
+        self.threshold = config.threshold
+        self.compiled_policies = CompiledPolicyCache(model)
+        self.recorder = Recorder(config.database, config.retention_days)
+        self.experiments = Experiments(
+            config.database, config.registry, self.compiled_policies.get, config.max_branches
+        )
+        self.connectors = find_connectors(model.vocabulary)
+        self.recent = RecentTraces(config.max_trace_tokens)
+        self._srm_monitor: asyncio.Task[None] | None = None
 
-    def __init__(
-        self,
-        target: ServedModel,
-        registry: Registry,
-        default: str | None,
-        receiver: Receiver,
-        models: Callable[[], Collection[str]],
-        most_branches: int,
-        database: Engine,
-        threshold: Threshold,
-        retention_days: int,
-        spans: RequestSpans | None,
-        stops: frozenset[int],
-        most_trace_tokens: int,
-    ) -> None:
-        self.target = target
-        self.stops = stops
-        self.threshold = threshold
-        self.registry = registry
-        self.default = default
-        self.models = models
-        self.most_branches = most_branches
-        self.database = database
-        self.retention_days = retention_days
-        self.recorder = Recorder(database, retention_days)
-        self.experiments = Experiments(database, registry, self.plan, most_branches)
-        self.connectors = find_connectors(target.vocabulary)
-        self.traces = Traces(most_trace_tokens)
-        self._receiver = receiver
-        self._spans = spans
-        self._plans = Plans(self._planned)
-        self._ratios: asyncio.Task[None] | None = None
+    @property
+    def model(self) -> ServedModel:
+        return self.compiled_policies.model
 
     def recalibrate(self) -> None:
-        """Take the threshold as it is now: what is compiled from here on means it by `fork`."""
-        self.target = replace(self.target, fork_threshold=self.threshold.nats)
-        self._plans.clear()
-
-    def compile(self, policy: Policy) -> Compiled:
-        """Compile a policy. Raises InputError where the served model's tokenizer cannot express it."""
-        return compile_policy(policy, self.target)
+        """Use the threshold as it is now: policies are compiled anew, with what `fork` now means."""
+        self.compiled_policies.use_model(replace(self.model, fork_threshold=self.threshold.nats))
 
     def warnings(self) -> list[str]:
-        """What a user of the server should know now, one line each."""
-        told = (self.threshold, self._receiver, self.experiments, self.recorder)
-        return [warning for one in told for warning in one.warnings()]
+        """What an operator should know now, one line each."""
+        sources = (self.threshold, self.config.receiver, self.experiments, self.recorder)
+        return [warning for source in sources for warning in source.warnings()]
 
     async def start(self) -> None:
-        """Begin to record, and to follow what is defined."""
+        """Start to record requests, and to follow the experiments in the database."""
         self.recorder.start()
         await self.experiments.start()
-        self._ratios = asyncio.create_task(watch_ratios(self.database, self.experiments), name="forkpoint-ratios")
+        self._srm_monitor = asyncio.create_task(watch_ratios(self.database, self.experiments), name="forkpoint-ratios")
 
     async def stop(self) -> None:
-        """Write what is still to be recorded."""
-        if self._ratios is not None:
-            self._ratios.cancel()
-            await asyncio.gather(self._ratios, return_exceptions=True)
+        """Write what is not recorded yet."""
+        if self._srm_monitor is not None:
+            self._srm_monitor.cancel()
+            await asyncio.gather(self._srm_monitor, return_exceptions=True)
         await self.experiments.stop()
         await asyncio.to_thread(self.recorder.stop)
 
-    async def intervention(
-        self, asked: Asked | None, forks: bool, gives_way: bool = False, enrolment: Enrolment | None = None
+    async def open_context(
+        self,
+        policy: LabeledPolicy | None,
+        forks: bool,
+        is_default: bool = False,
+        enrolment: Enrolment | None = None,
     ) -> RequestContext | None:
-        """What a request with this policy, or in this arm, needs, or None when it asks for nothing. Raises InputError.
+        """The context of a request, None for one without a policy, `forks` or an experiment. Raises InputError.
 
-        A policy that `gives_way` is the server's default, which the request did not ask for.
+        `is_default`: the policy is the server's default, which the request did not name.
         """
-        observed = part_of(await self.plan(self.registry.get("observe").policy), None) if forks else None
-        plain = part_of(await self.plan(asked.policy), asked) if asked is not None else observed
-        part = part_of(enrolment.watch.plan, enrolment.arm.asked) if enrolment is not None else plain
-        if part is None:
+        observe = LabeledPolicy(self.registry.get("observe").policy)
+        observed = await self.compiled_policies.get(observe) if forks else None
+        plain = await self.compiled_policies.get(policy) if policy is not None else observed
+        compiled = enrolment.watch.compiled if enrolment is not None else plain
+        if compiled is None:
             return None
         return RequestContext(
-            plan=part.plan,
-            label=part.label,
-            named=part.named,
-            enrolment=enrolment,
-            otherwise=plain,
+            compiled,
+            self.model,
+            self.config.receiver,
+            self.connectors,
+            self.model.fork_threshold,
             forks=forks,
-            threshold=self.target.fork_threshold,
-            receiver=self._receiver,
-            target=self.target,
-            connectors=self.connectors,
-            gives_way=gives_way,
-            without=observed,
-            spans=self._spans,
-            stops=self.stops,
+            stop_tokens=self.config.stop_tokens,
+            spans=self.config.spans,
+            enrolment=enrolment,
+            without_experiment=plain,
+            is_default=is_default,
+            fallback=observed,
         )
-
-    def attend(self, intervention: RequestContext) -> Attendance | None:
-        """Follow a request of an experiment until it ends; None for one of no experiment."""
-        return None if intervention.enrolment is None else Attendance(intervention, self.experiments, self.recorder)
-
-    async def plan(self, policy: Policy) -> Plan:
-        """The policy as compiled. Raises InputError."""
-        return await self._plans.get(policy)
-
-    def _planned(self, policy: Policy) -> Plan:
-        compiled = self.compile(policy)
-        packed = compiled.program.pack()
-        return Plan(policy, compiled, packed, key_of(packed))
-
-
-def part_of(plan: Plan, asked: Asked | None) -> Part:
-    """What is done with a request that asked for this, or for nothing: then it is observed."""
-    return Part(plan, "none" if asked is None else asked.label, asked is not None)

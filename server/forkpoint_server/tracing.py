@@ -6,7 +6,7 @@ vLLM ends a span as the request's last token comes, before all of that is known:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -16,9 +16,6 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.util.types import AttributeValue
 from vllm.tracing import SpanAttributes
 from vllm.tracing.otel import get_span_exporter
-
-if TYPE_CHECKING:
-    pass
 
 OF_ALL = ("policy", "digest", "shadow", "experiment", "arm")
 """What the span of each further choice or branch says of its request; the first one's span says all."""
@@ -37,10 +34,10 @@ class RequestSpans(SpanProcessor):
         self._held: dict[str, list[ReadableSpan]] = {}
 
     def expect(self, request_id: str) -> None:
-        """Hold back the span of an engine request, until `tell`."""
+        """Hold back the span of an engine request, until `release`."""
         self._held.setdefault(request_id, [])
 
-    def tell(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> None:
+    def release(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> None:
         """Let the span of an engine request go, with these attributes."""
         for span in self._held.pop(request_id, ()):
             self._exporting.on_end(_with(span, attributes))
@@ -54,7 +51,7 @@ class RequestSpans(SpanProcessor):
 
     def shutdown(self) -> None:
         for request_id in list(self._held):
-            self.tell(request_id, {})
+            self.release(request_id, {})
         self._exporting.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:

@@ -46,6 +46,7 @@ from .program import (
     Shape,
     Signal,
     TokenSet,
+    key_of,
 )
 from .vocabulary import Vocabulary
 from .word_automaton import ANY_STATE, FREE, Automaton, AutomatonSizeError, Completion, build_automaton
@@ -88,28 +89,57 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A program with what a user may want to know of it, and what is to be drawn for each request.
+class CompiledPolicy:
+    """A policy as a program for the served model, with all that its requests need.
 
-    `written` are the tokens with which further requests of a probe or a resumption begin, `written_instead` those of its placebo.
+    `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a rule's own.
+    `written` are the tokens with which further requests of a probe or a resumption start; those of its placebo are sampled by
+    `written_instead`. `label` is the policy's name in metrics; `none` for requests that are only observed.
     """
 
+    policy: Policy
     program: Program
-    warnings: tuple[str, ...]
-    draws: tuple[PlaceboSampler, ...] = ()
+    warnings: tuple[str, ...] = ()
+    placebo_samplers: tuple[PlaceboSampler, ...] = ()
     written: tuple[int, ...] = ()
     written_instead: PlaceboSampler | None = None
+    label: str = "none"
 
-    def drawn(self, seed: int) -> dict[int, list[int]]:
-        """The tokens that stand in for those of a rule (by its index in the program) in a request with this seed."""
-        return {draw.rule: draw.tokens(seed) for draw in self.draws}
+    @property
+    def is_named(self) -> bool:
+        """Whether a policy applies, rather than only observation."""
+        return self.label != "none"
 
-    def writes(self, seed: int) -> list[int]:
-        """The tokens with which further requests of a request with this seed begin."""
+    @cached_property
+    def packed(self) -> bytes:
+        """The program as it is sent to the worker."""
+        return self.program.pack()
+
+    @cached_property
+    def key(self) -> str:
+        """The program's name in the worker."""
+        return key_of(self.packed)
+
+    @cached_property
+    def digest(self) -> str:
+        """The policy's digest; computed once, as responses quote it."""
+        return self.policy.digest
+
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        """The action of each compiled rule, by the name that the user wrote."""
+        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+
+    def placebo_tokens(self, seed: int) -> dict[int, list[int]]:
+        """The tokens that replace those of a rule (by its index in the program) in a request with this seed."""
+        return {sampler.rule: sampler.tokens(seed) for sampler in self.placebo_samplers}
+
+    def written_tokens(self, seed: int) -> list[int]:
+        """The tokens with which further requests of a request with this seed start."""
         return list(self.written) if self.written_instead is None else self.written_instead.tokens(seed)
 
 
-def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> Compiled:
+def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
     """Turn a policy into a program. Raises InputError where the served model cannot express it."""
     build = _Build(target, _automaton(policy, target.vocabulary, path))
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
@@ -136,8 +166,14 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         if automaton.states
         else b"",
     )
-    draws = tuple(replace(draw, rule=place[draw.rule]) for draw in build.draws)
-    return Compiled(program, tuple(dict.fromkeys(build.warnings)), draws, tuple(build.written), build.written_instead)
+    return CompiledPolicy(
+        policy,
+        program,
+        warnings=tuple(dict.fromkeys(build.warnings)),
+        placebo_samplers=tuple(replace(sampler, rule=place[sampler.rule]) for sampler in build.placebo_samplers),
+        written=tuple(build.written),
+        written_instead=build.written_instead,
+    )
 
 
 def named_words(tokens: Tokens | When) -> tuple[str, ...]:
@@ -246,7 +282,7 @@ class _Build:
         self.target = target
         self.automaton = automaton
         self.warnings: list[str] = []
-        self.draws: list[PlaceboSampler] = []
+        self.placebo_samplers: list[PlaceboSampler] = []
         self.written: list[int] = []
         self.written_instead: PlaceboSampler | None = None
 
@@ -473,7 +509,7 @@ class _Build:
         if like.action == Action.GROW:
             self.written_instead = draw
             return like
-        self.draws.append(draw)
+        self.placebo_samplers.append(draw)
         drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
         return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
 

@@ -34,7 +34,7 @@ class BranchController:
         self.together = self.branch.select != "all"
         self.growth.keeps_alternatives = self.by_chance
         self._to_place: dict[int, int] = {}  # forks, by the answer's number
-        self._whole = whole_characters(self.growth.intervention.target.vocabulary)
+        self._whole = whole_characters(self.growth.intervention.model.vocabulary)
 
     def begin(self) -> None:
         self.growth.begin_root(self.growth.seed)
@@ -51,7 +51,7 @@ class BranchController:
         if not width or found is None:
             return
         intervention, before = growth.intervention, node.tokens(position)
-        vocabulary, end = intervention.target.vocabulary, intervention.plan.program.reasoning_end
+        vocabulary, end = intervention.model.vocabulary, intervention.compiled.program.reasoning_end
 
         def possible(token: int) -> bool:
             """Whether an answer can go on after this token: one that ends it is no other way to go on."""

@@ -43,7 +43,7 @@ def _read(growth: TreeRunner, grown: Grown, extract: str, select: Select, window
 
 def said_tokens(growth: TreeRunner, grown: Grown) -> Sequence[int]:
     """The tokens after the reasoning; all where no end of it was written."""
-    end, tokens = growth.intervention.plan.program.reasoning_end, grown.answer.tokens
+    end, tokens = growth.intervention.compiled.program.reasoning_end, grown.answer.tokens
     return tokens[len(tokens) - tokens[::-1].index(end) :] if end in tokens else tokens
 
 
@@ -51,7 +51,7 @@ def said_text(growth: TreeRunner, grown: Grown) -> str:
     said, answer = said_tokens(growth, grown), grown.answer
     if len(said) == len(answer.tokens):
         return answer.text
-    return text_of(said, growth.intervention.target.vocabulary, growth.params)
+    return text_of(said, growth.intervention.model.vocabulary, growth.params)
 
 
 def confidences(node: Node) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ class ProbeController:
 
     def begin(self) -> None:
         self._current = self.growth.begin_root(self.growth.seed)
-        self._written = self.growth.intervention.plan.compiled.writes(self.growth.seed)
+        self._written = self.growth.intervention.compiled.written_tokens(self.growth.seed)
 
     def reached(self, grown: Grown, position: int) -> None:
         if grown is not self._current or grown.node.number or self._said_at is not None:
@@ -52,7 +52,7 @@ class ProbeController:
 
     def advanced(self, grown: Grown) -> None:
         """The placebo ends the reasoning once it is known how long it would have been."""
-        end = self.growth.intervention.plan.program.reasoning_end
+        end = self.growth.intervention.compiled.program.reasoning_end
         if (
             self._said_at is not None
             and grown is self._current
@@ -111,7 +111,7 @@ class ProbeController:
 
     def _exit(self, trunk: Grown, position: int) -> None:
         """Go on from a position with the end of the reasoning; what the trunk wrote after it is given up."""
-        end = self.growth.intervention.plan.program.reasoning_end
+        end = self.growth.intervention.compiled.program.reasoning_end
         if end in trunk.answer.tokens[:position]:
             return  # the reasoning had ended before
         followed = self.growth.begin(trunk, position, self._written, replaces=True)
@@ -146,7 +146,7 @@ class ProbeController:
 
     def _connector_before(self, grown: Grown, position: int) -> int:
         """How many tokens before this one are the connector at which the rule fired: the answer is tried in its place."""
-        tokens, vocabulary = grown.answer.tokens, self.growth.intervention.target.vocabulary
+        tokens, vocabulary = grown.answer.tokens, self.growth.intervention.model.vocabulary
         for count in range(1, min(_LONGEST_CONNECTOR_TOKENS, position) + 1):
             text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position]).decode(
                 errors="replace"

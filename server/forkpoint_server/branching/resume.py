@@ -20,7 +20,7 @@ class ResumeController:
 
     def begin(self) -> None:
         self._current = self.growth.begin_root(self.growth.seed)
-        self._text = self.growth.intervention.plan.compiled.writes(self.growth.seed)
+        self._text = self.growth.intervention.compiled.written_tokens(self.growth.seed)
 
     def reached(self, grown: Grown, position: int) -> None:
         """The rule fires nowhere."""
@@ -37,7 +37,7 @@ class ResumeController:
         by_itself = grown.node.ended == "stop" and grown.answer.stop_reason is None
         if grown is not self._current or not by_itself or spent:
             return
-        tokens, silent = grown.answer.tokens, self.growth.intervention.target.vocabulary.silent
+        tokens, silent = grown.answer.tokens, self.growth.intervention.model.vocabulary.silent
         ends = bool(tokens) and tokens[-1] in silent
         resumed = self.growth.begin(
             grown,

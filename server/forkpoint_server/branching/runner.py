@@ -16,6 +16,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from forkpoint_policies.kernel.state_handover import Inherited, Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.progress import finish_choice, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Limits, Node, Tree
 from forkpoint_server.traces.trace import Trace
 
@@ -149,14 +150,14 @@ class TreeRunner:
             raise
         finally:
             for reason in reasons:
-                self.intervention.finished(reason or "abort")
+                finish_choice(self.intervention, reason or "abort")
             tasks = [grown.task for grown in self.grown if grown.task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for node in self.tree.nodes[1:]:
-                metrics.BRANCHES.labels(self.intervention.label, node.ended or "abort").inc()
-            metrics.BRANCHES.labels(self.intervention.label, "refused").inc(self.tree.refused)
+                metrics.BRANCHES.labels(self.intervention.compiled.label, node.ended or "abort").inc()
+            metrics.BRANCHES.labels(self.intervention.compiled.label, "refused").inc(self.tree.refused)
 
     def begin_root(self, seed: int) -> Grown | None:
         """Begin an answer at the prompt's end; None where there is no room for a further one."""
@@ -181,18 +182,18 @@ class TreeRunner:
         if most is not None and position + len(given) >= most:
             return None
         tokens = [*node.tokens(position), *given]
-        past = past_of(node, position, len(tokens), len(intervention.plan.program.rules))
+        past = past_of(node, position, len(tokens), len(intervention.compiled.program.rules))
         if past is None:
             self.tree.refused += 1  # a record was lost: what the branch would take over is not known
             return None
         if not replaces and not self._room():
             return None
-        path = Path(intervention.plan.program, self.origin.word_state, self.origin.in_reasoning).follow(tokens)
+        path = Path(intervention.compiled.program, self.origin.word_state, self.origin.in_reasoning).follow(tokens)
         child = self.tree.begin(self._open(len(tokens)), node, position, tuple(given), kind)
-        vocabulary = intervention.target.vocabulary
+        vocabulary = intervention.model.vocabulary
         answer = branched(child.number, parent.answer, position, given, probability, vocabulary, self.params)
         if kind == "answer":
-            metrics.SHARED.labels(intervention.label).inc(position)
+            metrics.SHARED.labels(intervention.compiled.label).inc(position)
         seed = derived_seed(parent.seed, position, given[0] if kind == "answer" else -1)
         grown = Grown(child, answer, seed, replaces)
         if answer.finish_reason is not None:  # what is shared and given holds a stop string
@@ -228,8 +229,8 @@ class TreeRunner:
         return False
 
     def _open(self, begun: int) -> Trace:
-        trace = self.intervention.open(1, begun)[0]
-        trace.watched = self.intervention.plan.program.growing
+        trace = open_traces(self.intervention, 1, begun)[0]
+        trace.watched = self.intervention.compiled.program.growing
         trace.heard, trace.keeps_all = self._heard, self.keeps_alternatives
         return trace
 

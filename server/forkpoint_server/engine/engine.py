@@ -23,6 +23,13 @@ from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import Begin, TreeRunner
 from forkpoint_server.policies.eligibility import check_branches
 from forkpoint_server.requests.context import RequestContext, current
+from forkpoint_server.requests.progress import (
+    drop_default_policy,
+    finish_choice,
+    leave_experiment,
+    open_traces,
+    start_engine_request,
+)
 from forkpoint_server.requests.tree import Limits
 from forkpoint_server.traces.trace import Trace
 
@@ -65,21 +72,20 @@ class InterveningEngine:
         intervention = current.get()  # read here, in the handler's context; the generator may run in another
         if intervention is not None and intervention.enrolment is not None:
             self._enter(intervention, params, prompt)
-        if intervention is not None and intervention.gives_way and intervention.growing is not None:
+        if intervention is not None and intervention.is_default and intervention.tree_rule is not None:
             _give_way(intervention, params, prompt)
-        if intervention is None or intervention.silent:
+        if intervention is None or intervention.inactive:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), choices=params.n)
-        intervention.begins(
-            _response_name(request_id), prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
-        )
-        growing = intervention.growing
+        intervention.engine_id = intervention.engine_id or _response_name(request_id)
+        intervention.prompt = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
+        growing = intervention.tree_rule
         if growing is not None:
             return self._tree(prompt, params, request_id, options, intervention, growing)
-        traces = intervention.open(params.n)
-        begin = initial_state(intervention.plan.program, prompt)
+        traces = open_traces(intervention, params.n)
+        begin = initial_state(intervention.compiled.program, prompt)
         branches = [with_payload(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
         if len(branches) == 1:
-            intervention.runs_as(request_id, traces[0])
+            start_engine_request(intervention, request_id, traces[0])
             outputs = self._engine.generate(prompt, branches[0], request_id, **options)
             return self._watched(outputs, intervention, traces[0], _is_cumulative(params))
         return self._several(prompt, branches, traces, request_id, options, intervention)
@@ -114,8 +120,8 @@ class InterveningEngine:
             try:
                 check_branches(params, prompt)
             except VLLMValidationError:
-                intervention.withdraw()
-        intervention.prompt_tokens += len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
+                leave_experiment(intervention)
+        intervention.num_prompt_tokens += len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, dict) else 0
 
     async def _watched(
         self,
@@ -135,7 +141,7 @@ class InterveningEngine:
             if intervention is None:
                 metrics.REQUESTS.labels("none", "", reason).inc()
             else:
-                intervention.finished(reason)
+                finish_choice(intervention, reason)
 
         try:
             outputs = self._counted_inside(outputs)
@@ -178,7 +184,7 @@ class InterveningEngine:
         if options.get("data_parallel_rank") is None:
             options = {**options, **self.one_rank()}
         prompt_tokens = list(prompt["prompt_token_ids"])
-        begin = initial_state(intervention.plan.program, prompt)
+        begin = initial_state(intervention.compiled.program, prompt)
         seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed)
         answers = most_answers(growing, params.n, self._limits.per_request)
         likelihoods = isinstance(growing, Branch) and growing.select == "likelihood"
@@ -203,7 +209,7 @@ class InterveningEngine:
             whole: Any = {**prompt, "prompt_token_ids": prompt_tokens + begun.tokens}
             whole.pop("prompt", None)
             name = request_id if begun.first else f"{trace.handle}_{request_id}"
-            intervention.runs_as(name, trace)
+            start_engine_request(intervention, name, trace)
             outputs = self._engine.generate(whole, own, name, **options)
             return self._counted_inside(outputs) if begun.first else self._named(outputs, name, request_id)
 
@@ -260,7 +266,7 @@ class InterveningEngine:
         names = [f"{number}_{request_id}" for number in range(len(branches))]
 
         async def run(number: int) -> None:
-            intervention.runs_as(names[number], traces[number])
+            start_engine_request(intervention, names[number], traces[number])
             outputs = self._engine.generate(prompt, branches[number], names[number], **options)
             try:
                 async with aclosing(self._watched(outputs, intervention, traces[number], cumulative)) as watched:
@@ -326,7 +332,7 @@ def _give_way(intervention: RequestContext, params: SamplingParams, prompt: Any)
     try:
         check_branches(params, prompt)
     except VLLMValidationError:
-        intervention.give_way()
+        drop_default_policy(intervention)
 
 
 def _is_cumulative(params: SamplingParams) -> bool:

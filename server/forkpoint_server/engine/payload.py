@@ -12,6 +12,7 @@ from forkpoint_policies.compile.program import NO_TOKEN, Program
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.runner import Begin
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.progress import num_alternatives
 from forkpoint_server.traces.trace import Trace
 
 PROMPT_TAIL = 32
@@ -25,17 +26,17 @@ def initial_state(program: Program, prompt: Any) -> Begin:
 
 
 def payload_of(intervention: RequestContext, trace: Trace, seed: int, begin: Begin) -> PolicyPayload:
-    plan = intervention.plan
+    compiled = intervention.compiled
     return PolicyPayload(
-        program=plan.packed,
-        key=plan.key,
+        program=compiled.packed,
+        key=compiled.key,
         handle=trace.handle,
         address=intervention.receiver.address,
         word_state=begin.word_state,
         in_reasoning=begin.in_reasoning,
-        alternatives=intervention.reported,
+        alternatives=num_alternatives(intervention),
         seed=seed,
-        drawn=plan.compiled.drawn(seed),
+        drawn=compiled.placebo_tokens(seed),
         begun=len(begin.tokens),
         inherited=begin.inherited,
     )

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict
-from forkpoint_server.policies.resolve import Asked
+from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.policies.resolve import label_policy
 
 MAX_ARMS = 16
 MAX_METRICS = 32
@@ -135,10 +136,12 @@ class ReadArm:
     """An arm with the policy that it asks for, which it keeps whatever happens to the name."""
 
     definition: ArmDefinition
-    asked: Asked | None
+    labeled: LabeledPolicy | None
 
 
-def parse_definition(data: Any, resolve: Callable[[Any], Asked | None]) -> tuple[Definition, tuple[ReadArm, ...]]:
+def parse_definition(
+    data: Any, resolve: Callable[[Any], LabeledPolicy | None]
+) -> tuple[Definition, tuple[ReadArm, ...]]:
     """Read an experiment. `resolve` is what a request's `policy` field goes through. Raises InputError."""
     definition = _parse(Definition, data)
     return definition, tuple(_read_arm(arm, number, resolve) for number, arm in enumerate(definition.arms))
@@ -149,16 +152,16 @@ def parse_change(data: Any) -> Change:
     return _parse(Change, data)
 
 
-def _read_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], Asked | None]) -> ReadArm:
+def _read_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], LabeledPolicy | None]) -> ReadArm:
     try:
-        asked = None if arm.policy is None else resolve(arm.policy)
+        labeled = None if arm.policy is None else resolve(arm.policy)
     except InputError as error:
         raise InputError(f"arms[{number}].{error.field}", error.message) from None
-    if asked is None and arm.shadow:
+    if labeled is None and arm.shadow:
         raise InputError(f"arms[{number}].shadow", "needs a policy whose rules are evaluated; this arm has none")
-    if asked is not None and arm.shadow and not asked.policy.shadow:
-        asked = Asked.by(asked.label, asked.policy.in_shadow())
-    return ReadArm(arm, asked)
+    if labeled is not None and arm.shadow and not labeled.policy.shadow:
+        labeled = label_policy(labeled.label, labeled.policy.in_shadow())
+    return ReadArm(arm, labeled)
 
 
 _Read = TypeVar("_Read", bound=BaseModel)

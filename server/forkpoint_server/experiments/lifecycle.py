@@ -36,13 +36,13 @@ def definition_of(definition: Definition, arms: Sequence[ReadArm]) -> tuple[dict
 
 
 def _arm(arm: ReadArm) -> dict[str, Any]:
-    policy = arm.asked.policy if arm.asked is not None else None
+    policy = arm.labeled.policy if arm.labeled is not None else None
     return {
         "name": arm.definition.name,
         "policy": arm.definition.policy,
         "shadow": policy is not None and policy.shadow,
         "digest": None if policy is None else policy.digest,
-        "label": None if arm.asked is None else arm.asked.label,
+        "label": None if arm.labeled is None else arm.labeled.label,
         "definition": None if policy is None else policy.model_dump(mode="json", exclude_unset=True),
     }
 

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server import metrics
-from forkpoint_server.policies.compiled import Plan
-from forkpoint_server.policies.eligibility import alone, can_grow, growing_of
-from forkpoint_server.policies.resolve import Asked
+from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.policies.eligibility import can_branch, incompatible_option, tree_action_of
 from forkpoint_server.store.experiments import Stored
 
 from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of, unit_of
 from .shadow_rules import Watch, together, watch_own, watch_together
 
-MakePlan = Callable[[Policy], Awaitable[Plan]]
+CompileOne = Callable[[LabeledPolicy], Awaitable[CompiledPolicy]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LiveArm:
 
     number: int
     name: str
-    asked: Asked | None
+    labeled: LabeledPolicy | None  # None: no policy
     paused: bool
     watches: tuple[Watch, ...]
 
@@ -73,7 +73,9 @@ class Live:
             return False
         if not inside(definition["traffic"], definition["layer"] or "", unit):
             return False
-        if alone(body) or not all(can_grow(path, body, growing, most_branches) for growing in self.growing):
+        if incompatible_option(body) or not all(
+            can_branch(path, body, growing, most_branches) for growing in self.growing
+        ):
             metrics.INELIGIBLE.labels(self.stored.name, "policy").inc()
             return False
         hashed = hash_of(salt_of(self.stored.name, definition["salt"]), unit)
@@ -91,9 +93,9 @@ def space_of(stored: Stored) -> Space:
     return {name: tuple(Interval(*interval) for interval in arm["intervals"]) for name, arm in stored.now.arms.items()}
 
 
-def policy_of(arm: Mapping[str, Any]) -> Asked | None:
+def policy_of(arm: Mapping[str, Any]) -> LabeledPolicy | None:
     """The policy that an arm of a stored definition keeps."""
-    return None if arm["definition"] is None else Asked(parse_policy(arm["definition"]), arm["label"])
+    return None if arm["definition"] is None else LabeledPolicy(parse_policy(arm["definition"]), arm["label"])
 
 
 def named_by(stored: Stored) -> set[str]:
@@ -103,46 +105,51 @@ def named_by(stored: Stored) -> set[str]:
     return names | {name.removesuffix(PLACEBO) for name in names}
 
 
-async def make_live(stored: Stored, plan: MakePlan) -> Live:
+async def make_live(stored: Stored, compile_one: CompileOne) -> Live:
     """Compile an experiment's policies. Raises InputError where the served model cannot express one."""
     definition = stored.definition
-    asked = [policy_of(arm) for arm in definition["arms"]]
-    plans = [None if one is None else await plan(one.policy) for one in asked]
-    policies = {number: one.policy for number, one in enumerate(asked) if one is not None}
+    labeled = [policy_of(arm) for arm in definition["arms"]]
+    compiled = [None if one is None else await compile_one(one) for one in labeled]
+    policies = {number: one.policy for number, one in enumerate(labeled) if one is not None}
     paused = [stored.now.arms[arm["name"]]["status"] == "paused" for arm in definition["arms"]]
-    shadows = await _shadows(policies, plan)
+    shadows = await _shadows(policies, compile_one)
     control = next(number for number, arm in enumerate(definition["arms"]) if arm["name"] == definition["control"])
     arms, untriggered = [], dict[str, str]()
     for number, arm in enumerate(definition["arms"]):
-        own, watches = plans[number], shadows
+        own, watches = compiled[number], shadows
         if own is not None:
             watches = (_watch(number, policies, own, number == control),)
-        arms.append(LiveArm(number, arm["name"], asked[number], paused[number], watches))
+        arms.append(LiveArm(number, arm["name"], labeled[number], paused[number], watches))
     for number in policies:
         if number != control and not any(number in watch.rules for watch in arms[control].watches):
             untriggered[arms[number].name] = (
                 "the control arm has a policy, so its requests do not show where this one would have acted"
             )
-    growing = [growing_of(policies.get(number)) for number in range(len(arms)) if not paused[number]]
+    growing = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
     return Live(
         stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in growing if one is not None),
         {arm.name: arm for arm in arms},
     )  # fmt: skip
 
 
-def _watch(number: int, policies: Mapping[int, Policy], plan: Plan, is_control: bool) -> Watch:
+def _watch(number: int, policies: Mapping[int, Policy], compiled: CompiledPolicy, is_control: bool) -> Watch:
     """An arm's own policy; in a control arm in shadow also those that have the same rules."""
     own = policies[number]
     same = {arm: policy for arm, policy in policies.items() if policy.rules == own.rules}
-    return watch_together(same, plan) if is_control and own.shadow else watch_own(number, own, plan)
+    return watch_together(same, compiled) if is_control and own.shadow else watch_own(number, own, compiled)
 
 
-async def _shadows(policies: Mapping[int, Policy], plan: MakePlan) -> tuple[Watch, ...]:
+async def _shadows(policies: Mapping[int, Policy], compile_one: CompileOne) -> tuple[Watch, ...]:
     """What a request without a policy evaluates: all policies together, or, where they get in each other's way, any one of them."""
     whole = together(policies)
     if whole is not None:
         try:
-            return (watch_together(policies, await plan(whole)),)
+            return (watch_together(policies, await compile_one(LabeledPolicy(whole))),)
         except InputError:
             pass  # what stands in for the same tokens cannot be in one program
-    return tuple([watch_own(arm, policy, await plan(policy.in_shadow())) for arm, policy in policies.items()])
+    return tuple(
+        [
+            watch_own(arm, policy, await compile_one(LabeledPolicy(policy.in_shadow())))
+            for arm, policy in policies.items()
+        ]
+    )

@@ -18,7 +18,7 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.store.executor import BusyError, in_thread
 from forkpoint_server.store.experiments import Definitions, Stored, read_definitions, read_number
 
-from .live import Enrolment, Live, MakePlan, make_live
+from .live import CompileOne, Enrolment, Live, make_live
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ UNREACHABLE = "the database does not answer; experiments and policies stay as th
 class Experiments:
     """What requests are assigned by. `problems` says of an experiment why it does not run on this server."""
 
-    def __init__(self, database: Engine, registry: Registry, plan: MakePlan, most_branches: int) -> None:
+    def __init__(self, database: Engine, registry: Registry, compile_one: CompileOne, most_branches: int) -> None:
         self._database = database
         self._registry = registry
-        self._plan = plan
+        self._compile_one = compile_one
         self._most_branches = most_branches
         self._number = -1
         self._reading = asyncio.Lock()
@@ -134,7 +134,7 @@ class Experiments:
                 made[stored.id] = before
                 continue
             try:
-                made[stored.id] = await make_live(stored, self._plan)
+                made[stored.id] = await make_live(stored, self._compile_one)
             except InputError as error:
                 problems[stored.name] = str(error)
                 logger.warning("the experiment %s does not run on this server: %s", stored.name, error)

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.spec import MAX_RULES, Policy, Rule
-from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.traces.trace import Profile
 
 
 @dataclass(frozen=True)
 class Watch:
-    """A plan, and per arm (by its number) the rules of the plan's policy whose firing means that the arm's policy could have acted.
+    """A compiled policy, and per arm (by its number) the rules of it whose firing means that the arm's policy could have acted.
 
     `always` has a bit for each arm whose policy acts on every request, whatever its tokens.
     """
 
-    plan: Plan
+    compiled: CompiledPolicy
     rules: Mapping[int, frozenset[int]]
     always: int = 0
 
@@ -34,7 +34,7 @@ class Watch:
 
     def triggered(self, profiles: Iterable[Profile]) -> int:
         """A bit for each arm whose policy would have acted somewhere in these choices."""
-        found, numbers = self.always, [rule.number for rule in self.plan.program.rules]
+        found, numbers = self.always, [rule.number for rule in self.compiled.program.rules]
         for profile in profiles:
             fired = np.flatnonzero(profile.fired[:, : len(numbers)].any(axis=0))
             acted = {numbers[index] for index in fired.tolist()}
@@ -42,10 +42,10 @@ class Watch:
         return found
 
 
-def watch_own(arm: int, policy: Policy, plan: Plan) -> Watch:
+def watch_own(arm: int, policy: Policy, compiled: CompiledPolicy) -> Watch:
     """An arm's own policy."""
     acting = frozenset(number for number, rule in enumerate(policy.rules) if _acts(rule))
-    return Watch(plan, {arm: acting}, _always(arm, policy))
+    return Watch(compiled, {arm: acting}, _always(arm, policy))
 
 
 def together(policies: Mapping[int, Policy]) -> Policy | None:
@@ -63,11 +63,11 @@ def together(policies: Mapping[int, Policy]) -> Policy | None:
     return Policy(name="shadow", shadow=True, rules=rules)
 
 
-def watch_together(policies: Mapping[int, Policy], plan: Plan) -> Watch:
-    """Several policies, of which `plan` is the one that `together` gave."""
-    place = {rule: number for number, rule in enumerate(plan.policy.rules)}
+def watch_together(policies: Mapping[int, Policy], compiled: CompiledPolicy) -> Watch:
+    """Several policies, of which `compiled` is the one that `together` gave."""
+    place = {rule: number for number, rule in enumerate(compiled.policy.rules)}
     acting = {arm: frozenset(place[rule] for rule in policy.rules if _acts(rule)) for arm, policy in policies.items()}
-    return Watch(plan, acting, sum(_always(arm, policy) for arm, policy in policies.items()))
+    return Watch(compiled, acting, sum(_always(arm, policy) for arm, policy in policies.items()))
 
 
 def _acts(rule: Rule) -> bool:

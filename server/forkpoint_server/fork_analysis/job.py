@@ -41,7 +41,7 @@ class Work:
     async def run(self) -> Measured:
         """Do it. Raises ApiError (503) where there is no exact answer."""
         asked = self.asked
-        intervention = await self.service.intervention(None, forks=True)
+        intervention = await self.service.open_context(None, forks=True)
         assert intervention is not None
         progress = self._progress("measuring", len(self.text.tokens))
         cost = await measure(
@@ -57,7 +57,7 @@ class Work:
                 self.engine, intervention, self.text, asked, forks, above, seed, self.longest, progress
             )
         measured = Measured(intervention, len(self.text.prompt), cost, verification)
-        self.service.traces.keep(measured)
+        self.service.recent.store(self.name, intervention.traces, measured.report)
         return measured
 
     def _progress(self, phase: str, total: int) -> Callable[[int], None]:
@@ -77,8 +77,8 @@ async def prepare(service: Service, body: Any, request: Request) -> Work:
     asked = parse_asked(body)
     state = request.app.state
     engine: InterveningEngine = state.engine_client
-    stops = service.stops
-    text = await Reader(state.serving_tokenization, service.target, stops, request).read(asked)
+    stops = service.config.stop_tokens
+    text = await Reader(state.serving_tokenization, service.model, stops, request).read(asked)
     longest = longest_continuation(asked, len(text.tokens))
     lora = state.openai_serving_models.lora_requests.get(asked.model)
     run = Run(engine, engine.shared.turns(), f"forks-{random_uuid()}", lora, engine.one_rank(), stops)

@@ -24,7 +24,8 @@ from forkpoint_server.engine.admission import Turns
 from forkpoint_server.engine.engine import InterveningEngine
 from forkpoint_server.engine.payload import begins_in_reasoning
 from forkpoint_server.errors import ApiError
-from forkpoint_server.requests.context import ALTERNATIVES, RequestContext
+from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.progress import ALTERNATIVES
 from forkpoint_server.traces.trace import Trace, joined
 
 from .segments import Segment, split
@@ -89,7 +90,7 @@ async def measure(
     most = run.turns.most if cache.enable_prefix_caching else 1
     segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
     told = max(ALTERNATIVES, alternatives)
-    traces = [intervention.receiver.open(0, segment.begin, intervention.threshold, told) for segment in segments]
+    traces = [intervention.receiver.open(0, segment.begin, intervention.fork_threshold, told) for segment in segments]
     for trace in traces:
         trace.keeps_all = everywhere
     cached = asyncio.Event()
@@ -122,11 +123,11 @@ async def _write(
     begun: asyncio.Event,
 ) -> None:  # fmt: skip
     """Make the model write one segment; `begun` is set when what stands before it was computed."""
-    program = intervention.plan.program
+    program = intervention.compiled.program
     prompt, given = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
     instruction = PolicyPayload(
-        program=intervention.plan.packed,
-        key=intervention.plan.key,
+        program=intervention.compiled.packed,
+        key=intervention.compiled.key,
         handle=trace.handle,
         address=intervention.receiver.address,
         word_state=program.follow(())[0],

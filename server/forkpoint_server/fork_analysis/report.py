@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.traces.trace import Trace
+from forkpoint_server.requests.serialize import trace_to_dict
 
 from .measure import Cost
 from .significance import Verdict
@@ -23,17 +22,9 @@ class Measured:
     cost: Cost
     verification: Verification | None = None
 
-    @property
-    def response_id(self) -> str | None:
-        return self.intervention.response_id
-
-    @property
-    def traces(self) -> Sequence[Trace]:
-        return self.intervention.traces
-
     def report(self) -> dict[str, Any]:
         """The trace as that of a generated text, with the verdicts in its fork points, and the costs."""
-        told = self.intervention.report()
+        told = trace_to_dict(self.intervention)
         verification = self.verification
         cost = self.cost if verification is None else self.cost + verification.cost
         told["prompt_tokens"] = self.prompt_tokens
@@ -53,7 +44,7 @@ class Measured:
     def _place(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
         """A position that was asked for, whether it is above the threshold or not."""
         trace = self.intervention.traces[0]
-        profile, vocabulary = trace.profile(), self.intervention.target.vocabulary
+        profile, vocabulary = trace.profile(), self.intervention.model.vocabulary
         alternatives = profile.alternatives[index]
         return {
             "index": index,
@@ -77,7 +68,7 @@ class Measured:
     def _outcomes(self, way: Way) -> dict[str, Any]:
         answers = {answer: count for answer, count in way.outcomes.most_common() if isinstance(answer, str)}
         return {
-            "token": self.intervention.target.vocabulary.tokens[way.token].decode(errors="replace"),
+            "token": self.intervention.model.vocabulary.tokens[way.token].decode(errors="replace"),
             "token_id": way.token,
             "answers": answers,
             "truncated": way.outcomes[TRUNCATED],

@@ -66,7 +66,7 @@ class Verification:
 def chosen_forks(intervention: RequestContext, asked: Asked) -> tuple[tuple[Fork, ...], int]:
     """The forks with the highest entropies, or the positions asked for, in the text's order; and how many forks it has."""
     profile = intervention.traces[0].profile()
-    above = np.flatnonzero(profile.entropy > intervention.threshold)
+    above = np.flatnonzero(profile.entropy > intervention.fork_threshold)
     highest = sorted(above.tolist(), key=lambda place: (-profile.entropy[place], place))[: asked.most_forks]
     forks = []
     for index in sorted(asked.positions or (int(profile.position[place]) for place in highest)):
@@ -142,7 +142,7 @@ class _Teller:
         return self._read([*begun, *final.token_ids]), len(final.token_ids)
 
     def _read(self, tokens: Sequence[int]) -> Outcome:
-        target = self.intervention.target
+        target = self.intervention.model
         start, end = target.reasoning_start, target.reasoning_end
         if start != end and _last_of(start, end, [*self.text.prompt, *tokens]) == start:
             return UNANSWERED  # it ended inside its reasoning

@@ -1,1 +1,1 @@
-"""ASGI middlewares around vLLM's app: one concern each."""
+"""ASGI middlewares in front of vLLM's handlers, behind its authentication: one concern each."""

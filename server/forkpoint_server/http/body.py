@@ -1,48 +1,138 @@
-"""Request bodies: a size limit, reading and replaying, and whether the client is still there."""
+"""Request bodies: a size limit, reading and replaying them, and whether the client is still connected."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from forkpoint_server.errors import ApiError
+from forkpoint_server.errors import ApiError, refused
+
+from .paths import FORKS, OWN, path_of
+
+MAX_OWN_BYTES = 16 << 20
+"""Of a body for one of Forkpoint's routes: a text of a million tokens, or ten thousand outcomes, is well below."""
 
 
-async def read_body(receive: Receive) -> tuple[bytes, Receive]:
-    """The whole body, and the `receive` to listen on for what comes after it."""
+class BodyLimit:
+    """Answers 413 to a body that is larger than `max_bytes`, or than its route reads; no more of it is then read."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        own = path_of(scope).startswith((*OWN, FORKS))
+        limit = min(MAX_OWN_BYTES, self._max_bytes) if own else self._max_bytes
+        exchange = _LimitedExchange(scope, receive, send, limit)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ApiError as error:
+            if error is not exchange.error:
+                raise
+            await exchange.refuse()
+
+
+class _LimitedExchange:
+    """The `receive` and `send` of one request whose body may be too large.
+
+    A handler may turn the error that `receive` raises into an answer of its own: the first message of that is then replaced.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        stated = Headers(scope=scope).get("content-length", "0")
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._left = limit - (int(stated) if stated.isdecimal() and int(stated) > limit else 0)
+        self._started = False
+        self._refused = False
+        self.error: ApiError | None = None
+
+    async def receive(self) -> Message:
+        """The client's next message. Raises ApiError (413) when the body is too large, or when its header says so."""
+        if self._left >= 0:
+            message = await self._receive()
+            self._left -= len(message.get("body", b""))
+            if self._left >= 0:
+                return message
+        if self.error is None:
+            said = f"is larger than {self._limit >> 20} MiB, which is as much as is read here"
+            self.error = ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: {said}", "body")
+        raise self.error
+
+    async def send(self, message: Message) -> None:
+        if self.error is None or self._started:
+            self._started = True
+            await self._send(message)
+        else:
+            await self.refuse()
+
+    async def refuse(self) -> None:
+        """Answer 413, once."""
+        assert self.error is not None
+        if not self._started and not self._refused:
+            self._refused = True
+            await refused(self.error)(self._scope, self._receive, self._send)
+
+
+@dataclass(frozen=True)
+class ParsedBody:
+    """A whole body, parsed once. `receive` is what the client sends after it, its disconnection above all."""
+
+    raw: bytes
+    data: dict[str, Any] | None  # None for anything but a JSON object
+    receive: Receive
+
+    def replay(self) -> Receive:
+        """A `receive` for the handler: the body in one message, and then what the client sends."""
+        replayed = False
+
+        async def receive() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await self.receive()
+            replayed = True
+            return {"type": "http.request", "body": self.raw, "more_body": False}
+
+        return receive
+
+    def replaced(self, scope: Scope, data: dict[str, Any]) -> tuple[Scope, ParsedBody]:
+        """The request with another body."""
+        raw = json.dumps(data).encode()
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
+        headers.append((b"content-length", str(len(raw)).encode()))
+        return {**scope, "headers": headers}, ParsedBody(raw, data, self.receive)
+
+
+async def read_body(receive: Receive) -> ParsedBody:
+    """Read and parse the whole body."""
     parts: list[bytes] = []
     while True:
         message = await receive()
-        if message["type"] != "http.request":  # the client is gone; let the handler hear it
+        if message["type"] != "http.request":  # the client is gone; the handler is to see it
 
-            async def again(message: Message = message) -> Message:
+            async def disconnected(message: Message = message) -> Message:
                 return message
 
-            return b"".join(parts), again
+            receive = disconnected
+            break
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
-            return b"".join(parts), receive
+            break
+    raw = b"".join(parts)
+    return ParsedBody(raw, _json_object(raw), receive)
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, and then what the client sends, its disconnection above all."""
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
-def json_object(raw: bytes) -> dict[str, Any] | None:
+def _json_object(raw: bytes) -> dict[str, Any] | None:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -50,59 +140,32 @@ def json_object(raw: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def with_content_length(scope: Scope, length: int) -> Scope:
-    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
-
-
-MAX_OWN_BYTES = 16 << 20
-"""Of a body for one of our own routes: a text of a million tokens, or ten thousand outcomes, is well below."""
-
-
-def limited(scope: Scope, receive: Receive, most_bytes: int) -> Receive:
-    """A `receive` that raises Refused (413) for a body that is larger, or that says it will be."""
-    stated = Headers(scope=scope).get("content-length", "0")
-    left = most_bytes - (int(stated) if stated.isdecimal() and int(stated) > most_bytes else 0)
-
-    async def counted() -> Message:
-        nonlocal left
-        if left >= 0:
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left >= 0:
-                return message
-        said = f"is larger than {most_bytes >> 20} MiB, which is as much as is read here"
-        raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body: {said}", "body")
-
-    return counted
-
-
-class Exchange:
-    """An ASGI `receive` and `send` that pass everything on."""
+class DisconnectTracker:
+    """A `receive` and a `send` that pass everything on, and note whether the client stayed to the end."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._status = 0
         self._ended = False
-        self.left = False
-        """Whether the client was gone before the end."""
+        self.disconnected = False
+        """Whether the client disconnected before the end."""
 
     @property
-    def answered(self) -> bool:
-        """Whether the client was there for the whole of an answer that is no error."""
-        return self._status == HTTPStatus.OK and self._ended and not self.left
+    def is_answered(self) -> bool:
+        """Whether the client received the whole of a successful answer."""
+        return self._status == HTTPStatus.OK and self._ended and not self.disconnected
 
     async def receive(self) -> Message:
-        """The next message of the client."""
+        """The client's next message."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self._ended:
-            self.left = True
+        if message["type"] == "http.disconnect":
+            self.note_disconnect()
         return message
 
-    def cut(self) -> None:
-        """Note that nobody listens any more."""
-        self.left |= not self._ended
+    def note_disconnect(self) -> None:
+        """Note that the client no longer listens; after the end of the response that means nothing."""
+        self.disconnected |= not self._ended
 
     async def send(self, message: Message) -> None:
         """Pass on a part of the response."""

@@ -1,40 +1,49 @@
-"""Warnings on vLLM's `/health`: its answer stays what it is, an empty 200, and a header says what a user should know."""
+"""Warnings on vLLM's `/health`: headers beside its empty 200; `/health?details` has them in a JSON body too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import Message, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEALTH = "/health"
+from .paths import HEALTH, path_of
+
 WARNING = "X-Forkpoint-Warning"
 
 
-class HealthMiddleware:
-    """An ASGI `send` for `/health`: with warnings as headers, and for `/health?details` with a JSON body that says them."""
+class HealthWarnings:
+    """Adds the server's `warnings`, one header each. The status stays vLLM's: a warning does not make a server unhealthy."""
 
-    def __init__(self, send: Send, scope: Scope, warnings: list[str]) -> None:
-        self._send = send
-        self._scope = scope
+    def __init__(self, app: ASGIApp, warnings: Callable[[], list[str]]) -> None:
+        self._app = app
         self._warnings = warnings
-        self._detailed = "details" in parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
-        self._status = 200
 
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = MutableHeaders(raw=message["headers"])
-            for warning in self._warnings:
-                headers.append(WARNING, warning)
-            if self._detailed:
-                body = self._body()
-                headers["content-length"], headers["content-type"] = str(len(body)), "application/json"
-        elif message["type"] == "http.response.body" and self._detailed and not message.get("more_body"):
-            message = {**message, "body": self._body()}
-        await self._send(message)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if path_of(scope) != HEALTH:
+            await self._app(scope, receive, send)
+            return
+        warnings = self._warnings()
+        detailed = "details" in parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
+        body = b""
 
-    def _body(self) -> bytes:
-        healthy = self._status == 200
-        return bytes(JSONResponse({"status": "healthy" if healthy else "unhealthy", "warnings": self._warnings}).body)
+        async def send_with_warnings(message: Message) -> None:
+            nonlocal body
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for warning in warnings:
+                    headers.append(WARNING, warning)
+                if detailed:
+                    body = _details(message["status"], warnings)
+                    headers["content-length"], headers["content-type"] = str(len(body)), "application/json"
+            elif message["type"] == "http.response.body" and detailed and not message.get("more_body"):
+                message = {**message, "body": body}
+            await send(message)
+
+        await self._app(scope, receive, send_with_warnings)
+
+
+def _details(status: int, warnings: list[str]) -> bytes:
+    return bytes(JSONResponse({"status": "healthy" if status == 200 else "unhealthy", "warnings": warnings}).body)

@@ -1,9 +1,8 @@
-"""The ASGI middleware: resolves each request's policy before vLLM's handler runs, and completes the response after it."""
+"""The policy of each request: resolved before vLLM's handler runs, summarised in the response after it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Collection
 from http import HTTPStatus
@@ -14,161 +13,138 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
-from forkpoint_server.errors import ApiError, refused, wrong
-from forkpoint_server.policies.eligibility import GENERATING, alone, can_grow, check_choices, growing_of
-from forkpoint_server.policies.resolve import HEADER, Asked, Resolved, resolve, split_model
+from forkpoint_server.errors import wrong
+from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
+from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.context import RequestContext, current
-from forkpoint_server.requests.summary import tell_spans
+from forkpoint_server.requests.recording import ExperimentRecording
+from forkpoint_server.requests.serialize import summary_to_dict
+from forkpoint_server.requests.summary import count_in_metrics, num_generated_tokens, release_spans
 from forkpoint_server.service import Service
 
-from .body import MAX_OWN_BYTES, Exchange, json_object, limited, read_body, replay, with_content_length
-from .health import HEALTH, HealthMiddleware
-from .model_list import ModelAliases
+from .body import DisconnectTracker, ParsedBody, read_body
+from .paths import FORKS, OWN, path_of
 from .summary_injection import SummaryInjection
 
 WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
-"""Routes of vLLM's that evaluate the model in other ways; on these nothing that asks for a policy is passed over in silence."""
-FORKS = "/v1/forks"
-"""Measures a text without a policy, whatever the header says: our clients send their default one with every request."""
-OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration")
-MODELS = "/v1/models"
+"""vLLM's other routes that evaluate the model. On these, a request for a policy is refused rather than ignored.
+
+On FORKS the header is ignored: our clients send their default policy's with every request.
+"""
 
 
 class PolicyMiddleware:
-    """The innermost middleware of vLLM's app: behind its authentication, in front of its handlers."""
+    """Applies a request's policy on the generating routes, and refuses one on the others.
 
-    def __init__(self, app: ASGIApp, service: Service, most_bytes: int) -> None:
+    It is the innermost middleware: behind vLLM's authentication, in front of its handlers.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else ""
-        if scope["type"] == "http":
-            own = path.startswith((*OWN, FORKS))
-            receive = limited(scope, receive, min(MAX_OWN_BYTES, self._most_bytes) if own else self._most_bytes)
-        if path == MODELS and scope["method"] == "GET":
-            await self._app(scope, receive, ModelAliases(send, self._service))
-        elif path == HEALTH:
-            await self._app(scope, receive, HealthMiddleware(send, scope, self._service.warnings()))
-        elif scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
+        path = path_of(scope)
+        if scope["type"] != "http" or scope["method"] != "POST" or path.startswith(OWN):
             await self._app(scope, receive, send)
-        else:
-            await self._post(scope, receive, send, path)
-
-    async def _post(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        began, exchange = time.monotonic(), Exchange(receive, send)
-        send = exchange.send
+            return
+        received_at = time.monotonic()
+        tracker = DisconnectTracker(receive, send)
+        body = await read_body(tracker.receive)
+        if body.data is None:  # vLLM says what is wrong with it
+            await self._app(scope, body.replay(), tracker.send)
+            return
         try:
-            raw, receive = await read_body(exchange.receive)
-        except ApiError as error:
-            await refused(error)(scope, receive, send)
-            return
-        body = json_object(raw)
-        if body is None:  # not ours to judge: vLLM says what is wrong with it
-            await self._app(scope, replay(raw, receive), send)
-            return
-        models = self._service.models()
-        if path not in GENERATING:
-            await self._elsewhere(scope, receive, send, path, raw, body, models)
-            return
-        headers = Headers(scope=scope)
-        try:
-            asked = resolve(body, headers.get(HEADER), models, self._service.registry, self._service.default)
-            policy = self._applicable(asked, path)
-            enrolment = None if asked.by_request else self._service.experiments.enrol(path, asked.body, headers)
-            intervention = await self._service.intervention(policy, asked.forks, asked.by_default, enrolment)
+            if path in GENERATING:
+                resolved, context = await self._resolve(path, Headers(scope=scope), body.data)
+            else:
+                resolved, context = _without_policy(path, scope, body.data, self._service.config.served_models()), None
         except InputError as error:
-            await wrong(error)(scope, receive, send)
+            await wrong(error)(scope, body.receive, tracker.send)
             return
-        if asked.changed:
-            raw = json.dumps(asked.body).encode()
-            scope = with_content_length(scope, len(raw))
-        if intervention is None:
-            await self._app(scope, replay(raw, receive), send)
+        if resolved.changed:
+            scope, body = body.replaced(scope, resolved.body)
+        if context is None:
+            await self._app(scope, body.replay(), tracker.send)
         else:
-            await self._intervene(scope, replay(raw, receive), exchange, intervention)
-        if exchange.answered:
-            label = "none" if intervention is None or intervention.silent else intervention.label
-            metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - began)
+            await self._run(scope, body, tracker, context)
+        if tracker.is_answered and path in GENERATING:
+            label = "none" if context is None or context.inactive else context.compiled.label
+            metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - received_at)
 
-    def _applicable(self, asked: Resolved, path: str) -> Asked | None:
-        """The policy that a request gets outside of experiments. Raises InputError where it cannot have what it asks for."""
-        policy, option = asked.asked, alone(asked.body)
-        if option is not None:
-            if asked.forks or (policy is not None and not asked.by_default):
-                raise InputError("policy", f"does not work with {option}; leave one of the two out")
-            policy = None  # the server's default is for what can have one
-        growing = growing_of(policy.policy if policy is not None else None)
-        if growing is not None and not asked.by_default:
-            check_choices(path, asked.body, growing, self._service.most_branches)
-        elif growing is not None and not can_grow(path, asked.body, growing, self._service.most_branches):
-            policy = None
-        return policy
+    async def _resolve(
+        self, path: str, headers: Headers, data: dict[str, Any]
+    ) -> tuple[ResolvedRequest, RequestContext | None]:
+        """What a generating request names, and its context if anything applies to it. Raises InputError."""
+        service, config = self._service, self._service.config
+        models = config.served_models()
+        resolved = resolve(data, headers.get(HEADER), models, service.registry, config.default_policy)
+        policy = eligible_policy(path, resolved, config.max_branches)
+        enrolment = None if resolved.by_request else service.experiments.enrol(path, resolved.body, headers)
+        return resolved, await service.open_context(policy, resolved.forks, resolved.by_default, enrolment)
 
-    async def _intervene(
-        self, scope: Scope, receive: Receive, exchange: Exchange, intervention: RequestContext
-    ) -> None:
-        """Handle a request under an intervention, tell of it in the response, and record it if it is part of an experiment."""
+    async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
+        """Handle a request under its context: add the summary to the response, and record it if it is in an experiment."""
 
-        async def summary(response_id: str | None) -> dict[str, Any]:
-            await intervention.settle()
-            intervention.response_id = response_id
-            return intervention.summary()
+        async def summarise(response_id: str | None) -> dict[str, Any]:
+            await context.receiver.settle(context.traces)
+            context.response_id = response_id
+            return summary_to_dict(context)
 
-        def headers() -> dict[str, str] | None:
-            return None if intervention.silent else intervention.headers
-
-        summarised = SummaryInjection(exchange.send, headers, summary, intervention.generated)
-        token = current.set(intervention)
-        attendance = self._service.attend(intervention)
+        injection = SummaryInjection(
+            tracker.send, lambda: _headers(context), summarise, lambda: num_generated_tokens(context)
+        )
+        token = current.set(context)
+        recording = None
+        if context.enrolment is not None:
+            recording = ExperimentRecording(context, self._service.experiments, self._service.recorder)
         failed = True
         try:
-            with self._service.traces.entered(intervention):
+            with self._service.recent.track(context):
                 try:
-                    await self._app(scope, receive, summarised)
+                    await self._app(scope, body.replay(), injection)
                 finally:
-                    intervention.close()
+                    count_in_metrics(context)
+                    context.receiver.close(context.traces)
             failed = False
         except asyncio.CancelledError:  # the client is gone
-            exchange.cut()
+            tracker.note_disconnect()
             failed = False
             raise
         finally:
             current.reset(token)
-            if intervention.spans is not None:
-                tell_spans(intervention.spans, intervention)
-            if attendance is not None:
-                failed |= (summarised.status or 0) >= HTTPStatus.BAD_REQUEST and not exchange.left
-                attendance.end(failed, exchange.left, summarised.streamed_id)
+            if context.spans is not None:
+                release_spans(context, context.spans)
+            if recording is not None:
+                failed |= (injection.status or 0) >= HTTPStatus.BAD_REQUEST and not tracker.disconnected
+                recording.end(failed, tracker.disconnected, injection.streamed_id)
 
-    async def _elsewhere(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        path: str,
-        raw: bytes,
-        body: dict[str, Any],
-        models: Collection[str],
-    ) -> None:
-        """A route that takes no policy. Where nothing is generated, a model's alias means the model."""
-        model, alias = split_model(body.get("model"), models)
-        asked = {"policy": body.get("policy") is not None}
-        if path in WITHOUT_POLICIES:
-            asked |= {
-                "forks": bool(body.get("forks")),
-                "model": alias is not None,
-                HEADER: HEADER in Headers(scope=scope),
-            }
-        if path == FORKS:
-            asked["model"] = alias is not None
-        for field, here in asked.items():
-            if here:
-                error = InputError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")
-                await wrong(error)(scope, receive, send)
-                return
-        if alias is not None:
-            raw = json.dumps({**body, "model": model}).encode()
-            scope = with_content_length(scope, len(raw))
-        await self._app(scope, replay(raw, receive), send)
+
+def _headers(context: RequestContext) -> dict[str, str] | None:
+    """The headers to add to the response; None to leave the response as it is."""
+    if context.inactive:
+        return None
+    policy = {"X-Forkpoint-Policy": context.compiled.policy.name} if context.compiled.is_named else {}
+    return {**policy, **({"X-Forkpoint-Arm": context.arm} if context.arm else {})}
+
+
+def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Collection[str]) -> ResolvedRequest:
+    """A request to a route that applies no policy; where nothing is generated, a model's alias means the model.
+
+    Raises InputError for one that asks for a policy.
+    """
+    model, alias = split_model(data.get("model"), models)
+    refused = {"policy": data.get("policy") is not None}
+    if path in WITHOUT_POLICIES:
+        refused |= {
+            "forks": bool(data.get("forks")),
+            "model": alias is not None,
+            HEADER: HEADER in Headers(scope=scope),
+        }
+    if path == FORKS:
+        refused["model"] = alias is not None
+    for field, is_set in refused.items():
+        if is_set:
+            raise InputError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")
+    body = data if alias is None else {**data, "model": model}
+    return ResolvedRequest(None, False, body, changed=alias is not None)

@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Message, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from forkpoint_server.service import Service
+from forkpoint_server.policies.registry import Registry
+
+from .paths import MODELS, path_of
 
 
 class ModelAliases:
-    """An ASGI `send` that lists `MODEL:POLICY` beside each model of `GET /v1/models`."""
+    """Lists `MODEL:POLICY` beside each model, for every registered policy."""
 
-    def __init__(self, send: Send, service: Service) -> None:
-        self._send = send
-        self._service = service
-        self._start: Message | None = None
-        self._body = b""
+    def __init__(self, app: ASGIApp, registry: Registry) -> None:
+        self._app = app
+        self._registry = registry
 
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
-            self._start = message
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if path_of(scope) != MODELS or scope["method"] != "GET":
+            await self._app(scope, receive, send)
             return
-        if message["type"] != "http.response.body" or self._start is None:
-            await self._send(message)
-            return
-        self._body += message.get("body", b"")
-        if message.get("more_body"):
-            return
-        listed = json.loads(self._body)
+        start: Message | None = None  # held back: the length of the body will change
+        body = b""
+
+        async def send_with_aliases(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                start = message
+                return
+            if message["type"] != "http.response.body" or start is None:
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            response = JSONResponse(self._with_aliases(json.loads(body)))
+            replaced = (b"content-length", b"content-type")
+            headers = [(name, value) for name, value in start["headers"] if name not in replaced]
+            await send({**start, "headers": [*headers, *response.raw_headers]})
+            await send({"type": "http.response.body", "body": response.body})
+
+        await self._app(scope, receive, send_with_aliases)
+
+    def _with_aliases(self, listed: dict[str, Any]) -> dict[str, Any]:
         aliases = [
             {**model, "id": f"{model['id']}:{named.policy.name}", "parent": model["id"], "permission": []}
             for model in listed["data"]
-            for named in self._service.registry
+            for named in self._registry
         ]
-        listed["data"] += aliases
-        response = JSONResponse(listed)
-        kept = [
-            (name, value) for name, value in self._start["headers"] if name not in (b"content-length", b"content-type")
-        ]
-        await self._send({**self._start, "headers": [*kept, *response.raw_headers]})
-        await self._send({"type": "http.response.body", "body": response.body})
+        return {**listed, "data": [*listed["data"], *aliases]}

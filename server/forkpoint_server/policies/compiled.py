@@ -1,4 +1,4 @@
-"""Compiled policies, each compiled once, in a bounded memory: the least recently used go first."""
+"""A bounded cache of compiled policies: each is compiled once, and the least recently used are evicted first."""
 
 from __future__ import annotations
 
@@ -6,80 +6,81 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
+from typing import NamedTuple
 
-from forkpoint_policies.compile.compiler import Compiled
-from forkpoint_policies.compile.program import Program
+from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.spec import Policy
 
-MAX_PLANS = 512
+MAX_POLICIES = 512
 MAX_PACKED_BYTES = 1 << 24
 """Of all programs as they are sent; in the server's memory a program takes about fifteen times as much."""
 
 _THREAD = ThreadPoolExecutor(1, "forkpoint-compile")
-"""One of its own: whoever sends many large policies waits for them, and nobody else does."""
+"""A thread for compilation alone: a client that sends many large policies delays only new policies."""
 
 
-class Plans:
-    """Plans by policy. `compiled` takes up to a second, and raises InputError."""
+class LabeledPolicy(NamedTuple):
+    """A policy with its name in metrics, of which there is a bounded number: every inline policy is `inline`.
 
-    def __init__(self, compiled: Callable[[Policy], Plan]) -> None:
-        self._compiled = compiled
-        self._making: OrderedDict[Policy, asyncio.Task[Plan]] = OrderedDict()
-        self._bytes = 0
-
-    def clear(self) -> None:
-        """Forget all: what is asked for next is compiled anew."""
-        self._making.clear()
-        self._bytes = 0
-
-    async def get(self, policy: Policy) -> Plan:
-        """The compiled policy; however many requests bring a new one at once, it is compiled once, and not in the event loop."""
-        making = self._making.get(policy)
-        if making is None:
-            making = self._making[policy] = asyncio.create_task(self._made(policy))
-            making.add_done_callback(lambda task: self._ended(policy, task))
-        self._making.move_to_end(policy)
-        return await asyncio.shield(making)  # others may wait for it when this request's client leaves
-
-    async def _made(self, policy: Policy) -> Plan:
-        return await asyncio.get_running_loop().run_in_executor(_THREAD, self._compiled, policy)
-
-    def _ended(self, policy: Policy, task: asyncio.Task[Plan]) -> None:
-        if self._making.get(policy) is not task:
-            return
-        if task.cancelled() or task.exception() is not None:
-            del self._making[policy]
-            return
-        self._bytes += len(task.result().packed)
-        while len(self._making) > MAX_PLANS or (self._bytes > MAX_PACKED_BYTES and len(self._making) > 1):
-            self._bytes -= _size(self._making.popitem(last=False)[1])
-
-
-def _size(task: asyncio.Task[Plan]) -> int:
-    """What a plan was counted as: one that is still being made was not."""
-    return len(task.result().packed) if task.done() and not task.cancelled() and task.exception() is None else 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A compiled policy, ready to be sent: `packed` is the program and `key` its name in the worker."""
+    The label `none` is for requests that are only observed.
+    """
 
     policy: Policy
-    compiled: Compiled
-    packed: bytes
-    key: str
+    label: str = "none"
+
+
+def compile_labeled(labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
+    """Compile and pack a policy. Raises InputError where the served model's tokenizer cannot express it."""
+    compiled = replace(compile_policy(labeled.policy, model), label=labeled.label)
+    _ = compiled.packed, compiled.key  # computed here, off the event loop
+    return compiled
+
+
+class CompiledPolicyCache:
+    """Compiles policies for `model`, each once. `compile_one` takes up to a second and raises InputError."""
+
+    def __init__(
+        self, model: ServedModel, compile_one: Callable[[LabeledPolicy, ServedModel], CompiledPolicy] = compile_labeled
+    ) -> None:
+        self._model = model
+        self._compile_one = compile_one
+        self._tasks: OrderedDict[LabeledPolicy, asyncio.Task[CompiledPolicy]] = OrderedDict()
+        self._bytes = 0
 
     @property
-    def program(self) -> Program:
-        return self.compiled.program
+    def model(self) -> ServedModel:
+        return self._model
 
-    @cached_property
-    def actions(self) -> tuple[str, ...]:
-        """The action of each compiled rule, by the name that the user wrote."""
-        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+    def use_model(self, model: ServedModel) -> None:
+        """Compile for this model from now on, and forget what was compiled for the previous one."""
+        self._model = model
+        self._tasks.clear()
+        self._bytes = 0
 
-    @cached_property
-    def digest(self) -> str:
-        return self.policy.digest
+    async def get(self, labeled: LabeledPolicy) -> CompiledPolicy:
+        """The compiled policy. Concurrent requests for a new one share one compilation, in a thread. Raises InputError."""
+        task = self._tasks.get(labeled)
+        if task is None:
+            task = self._tasks[labeled] = asyncio.create_task(self._compile(labeled))
+            task.add_done_callback(lambda done: self._store(labeled, done))
+        self._tasks.move_to_end(labeled)
+        return await asyncio.shield(task)  # others may wait for it when this request's client disconnects
+
+    async def _compile(self, labeled: LabeledPolicy) -> CompiledPolicy:
+        return await asyncio.get_running_loop().run_in_executor(_THREAD, self._compile_one, labeled, self._model)
+
+    def _store(self, labeled: LabeledPolicy, task: asyncio.Task[CompiledPolicy]) -> None:
+        if self._tasks.get(labeled) is not task:
+            return
+        if task.cancelled() or task.exception() is not None:
+            del self._tasks[labeled]
+            return
+        self._bytes += len(task.result().packed)
+        while len(self._tasks) > MAX_POLICIES or (self._bytes > MAX_PACKED_BYTES and len(self._tasks) > 1):
+            self._bytes -= _counted_bytes(self._tasks.popitem(last=False)[1])
+
+
+def _counted_bytes(task: asyncio.Task[CompiledPolicy]) -> int:
+    """The bytes that an entry was counted with; an unfinished one was not counted."""
+    return len(task.result().packed) if task.done() and not task.cancelled() and task.exception() is None else 0

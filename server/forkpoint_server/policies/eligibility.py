@@ -1,4 +1,4 @@
-"""The routes that generate, and what of a policy works on them."""
+"""The routes that generate, and which requests can have which policies."""
 
 from __future__ import annotations
 
@@ -11,57 +11,81 @@ from vllm.sampling_params import SamplingParams
 from forkpoint_policies.spec import Growing, InputError, Policy
 from forkpoint_policies.spec.tree_actions import gives_several
 
+from .compiled import LabeledPolicy
+from .resolve import ResolvedRequest
+
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
-ALONE = ("use_beam_search", "background")
-"""Beam search asks the engine anew for each token; a background response is told of before it is generated."""
+INCOMPATIBLE_OPTIONS = ("use_beam_search", "background")
+"""Beam search sends the engine a new request for each token; a background response is answered before it is generated."""
 
 
-def alone(body: Mapping[str, Any]) -> str | None:
-    """The option in a body that goes with no policy, if there is one."""
-    return next((option for option in ALONE if body.get(option) not in (None, False)), None)
+def eligible_policy(path: str, resolved: ResolvedRequest, max_branches: int) -> LabeledPolicy | None:
+    """The policy that applies to a request outside of experiments: the one it names, or the default where that can apply.
+
+    Raises InputError where the request names a policy that cannot apply.
+    """
+    policy, option = resolved.policy, incompatible_option(resolved.body)
+    if option is not None:
+        if resolved.forks or (policy is not None and not resolved.by_default):
+            raise InputError("policy", f"does not work with {option}; leave one of the two out")
+        return None
+    action = None if policy is None else tree_action_of(policy.policy)
+    if action is None:
+        return policy
+    if resolved.by_default:
+        return policy if can_branch(path, resolved.body, action, max_branches) else None
+    check_choices(path, resolved.body, action, max_branches)
+    return policy
 
 
-def growing_of(policy: Policy | None) -> Growing | None:
-    """The action of a policy that takes several requests of the engine, if it acts."""
-    rule = policy.growing if policy is not None and not policy.shadow else None
-    return rule.growing if rule is not None else None
+def incompatible_option(body: Mapping[str, Any]) -> str | None:
+    """The option in a body that works with no policy, if there is one."""
+    return next((option for option in INCOMPATIBLE_OPTIONS if body.get(option) not in (None, False)), None)
 
 
-def check_choices(path: str, body: Mapping[str, Any], growing: Growing, most: int) -> None:
-    """A tree's answers are the request's choices, where it has such; or one of them is given. Raises InputError."""
+def tree_action_of(policy: Policy) -> Growing | None:
+    """The action of a policy that runs several engine requests; None if it has none, or is in shadow."""
+    return None if policy.shadow or policy.growing is None else policy.growing.growing
+
+
+def check_choices(path: str, body: Mapping[str, Any], action: Growing, max_branches: int) -> None:
+    """Check that the request's choices can be a tree's answers, or the one that is selected. Raises InputError."""
     choices = body.get("n")
     choices = choices if isinstance(choices, int) else 1
     if body.get("best_of") not in (None, choices):
         raise InputError(
             "best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose"
         )
-    if gives_several(growing):
+    if gives_several(action):
         if path not in WITH_CHOICES:
             raise InputError(
                 "policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one"
             )
-        if choices > most:
-            raise InputError("n", f"is {choices}; a tree has at most {most} answers here (--max-branches)")
+        if choices > max_branches:
+            raise InputError("n", f"is {choices}; a tree has at most {max_branches} answers here (--max-branches)")
     elif choices > 1:
         raise InputError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
 
 
-def can_grow(path: str, body: Mapping[str, Any], growing: Growing, most: int) -> bool:
-    """Whether a request can have such a policy, as far as its body says; the engine knows the rest."""
+def can_branch(path: str, body: Mapping[str, Any], action: Growing, max_branches: int) -> bool:
+    """Whether a request can have a policy with this action, as far as its body says; `check_branches` knows the rest."""
     try:
-        check_choices(path, body, growing, most)
+        check_choices(path, body, action, max_branches)
     except InputError:
         return False
     prompt = body.get("prompt")
-    several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
-    turns = path == "/v1/responses" and bool(body.get("tools"))  # the server may run tools, and ask the engine again
-    return not several and not turns
+    has_several_prompts = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+    may_run_tools = path == "/v1/responses" and bool(body.get("tools"))  # the server then queries the engine again
+    return not has_several_prompts and not may_run_tools
 
 
 def check_branches(params: SamplingParams, prompt: Any) -> None:
-    """What counts a request's own tokens, or follows them in a grammar, would not see those that a branch shares."""
-    unlike = {
+    """Reject what depends on a request's own token history: a branch would not see the tokens that it shares.
+
+    Raises VLLMValidationError.
+    """
+    incompatible = {
         "structured outputs": params.structured_outputs is not None,
         "presence_penalty": params.presence_penalty != 0,
         "frequency_penalty": params.frequency_penalty != 0,
@@ -70,8 +94,8 @@ def check_branches(params: SamplingParams, prompt: Any) -> None:
         "repetition_detection": params.repetition_detection is not None,
         "thinking_token_budget": params.thinking_token_budget is not None,
     }
-    for name, asked in unlike.items():
-        if asked:
+    for name, is_set in incompatible.items():
+        if is_set:
             raise VLLMValidationError(
                 f"policy: one that branches does not work with {name}, which the request or the model's generation config asks "
                 "for; leave one of the two out",

@@ -1,78 +1,88 @@
-"""Which policy does a request ask for: by the body's field, the header, the model's name; if by none, the server's default."""
+"""Which policy a request names: in the body's `policy`, the header, or the model's name. Without any, the server's default."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_policies.spec import InputError, Policy, parse_policy
 
+from .compiled import LabeledPolicy
 from .registry import Registry
 
 HEADER = "x-forkpoint-policy"
 FIELDS = ("policy", "forks")
-
-
 NONE = "none"
-"""Asks for no policy where the server has a default."""
+"""Names no policy, where the server has a default."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A policy, and the name that metrics count it by: bounded, so every inline one is `inline`."""
+class ResolvedRequest:
+    """What a request names. `body` is what vLLM reads: without our fields, and with the plain model name.
 
-    policy: Policy
-    label: str
-
-    @staticmethod
-    def by(name: str, policy: Policy) -> Asked:
-        """What a named policy is counted as, whatever its parameters; a shadow does nothing, so it is counted apart."""
-        return Asked(policy, f"{name} (shadow)" if policy.shadow else name)
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What a request asked for. `body` is what vLLM shall read: without our fields, with the plain model name.
-
-    `by_default`: the request named no policy, so it got the server's. `by_request`: it named one, or `none`.
+    `by_default`: the request named no policy and got the server's. `by_request`: it named one, or `none`.
     """
 
-    asked: Asked | None
+    policy: LabeledPolicy | None
     forks: bool
     body: dict[str, Any]
-    changed: bool
+    changed: bool  # the body
     by_default: bool = False
     by_request: bool = False
 
 
 def resolve(
-    body: dict[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None
-) -> Resolved:
-    """Resolve a request. Raises InputError when what it asks for cannot be, or when two ways of asking disagree."""
-    asked: dict[str, Asked | None] = {}
+    body: Mapping[str, Any], header: str | None, models: Collection[str], registry: Registry, default: str | None
+) -> ResolvedRequest:
+    """Resolve a request. Raises InputError for a policy that does not exist, or when a request names two."""
+    # the policies that the request names, by where
+    named: dict[str, LabeledPolicy | None] = {}
     if body.get("policy") is not None:
-        asked["the body's `policy`"] = read_asked(body["policy"], registry)
+        named["the body's `policy`"] = read_policy_field(body["policy"], registry)
     if header is not None:
-        asked["the header X-Forkpoint-Policy"] = _by_name(header, registry, "X-Forkpoint-Policy")
+        named["the header X-Forkpoint-Policy"] = _by_name(header, registry, "X-Forkpoint-Policy")
     model, alias = split_model(body.get("model"), models)
     if alias is not None:
-        asked[f"the model {body['model']!r}"] = _by_name(alias, registry, "model")
-    if len({one and one.policy for one in asked.values()}) > 1:
-        said = ", ".join(f"{place} says {one.policy.name if one else NONE!r}" for place, one in asked.items())
+        named[f"the model {body['model']!r}"] = _by_name(alias, registry, "model")
+    if len({one and one.policy for one in named.values()}) > 1:
+        said = ", ".join(f"{source} says {one.policy.name if one else NONE!r}" for source, one in named.items())
         raise InputError("policy", f"{said}; ask for one policy, in one place")
+
     forks = body.get("forks", False)
     if forks is None:
         forks = False
     if not isinstance(forks, bool):
         raise InputError("forks", f"must be true or false, not {forks!r}")
-    kept = {key: value for key, value in body.items() if key not in FIELDS}
+
+    # the body for vLLM
+    plain = {key: value for key, value in body.items() if key not in FIELDS}
     if alias is not None:
-        kept["model"] = model
-    changed = alias is not None or len(kept) != len(body)
-    by_default = not asked and default is not None
-    chosen = next(iter(asked.values()), _by_name(default, registry, "--policy") if default is not None else None)
-    return Resolved(chosen, forks, kept, changed, by_default, bool(asked))
+        plain["model"] = model
+    return ResolvedRequest(
+        policy=next(iter(named.values())) if named else _by_name(default or NONE, registry, "--policy"),
+        forks=forks,
+        body=plain,
+        changed=alias is not None or len(plain) != len(body),
+        by_default=not named and default is not None,
+        by_request=bool(named),
+    )
+
+
+def read_policy_field(value: Any, registry: Registry) -> LabeledPolicy | None:
+    """What a body's `policy` may hold: a name, a policy, or a use of a named one. None for `none`. Raises InputError."""
+    if isinstance(value, str):
+        return _by_name(value, registry, "policy")
+    if isinstance(value, dict) and "use" in value:
+        return _from_use(value, registry)
+    if isinstance(value, dict):
+        return label_policy("inline", parse_policy(value))
+    raise InputError("policy", f"must be a policy's name or a policy object, not {type(value).__name__}")
+
+
+def label_policy(name: str, policy: Policy) -> LabeledPolicy:
+    """Label a policy by its registered name; one in shadow does nothing, so it is counted apart."""
+    return LabeledPolicy(policy, f"{name} (shadow)" if policy.shadow else name)
 
 
 def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:
@@ -84,26 +94,15 @@ def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:
     return model, None
 
 
-def _by_name(name: str, registry: Registry, field: str) -> Asked | None:
-    return None if name == NONE else Asked.by(name, registry.get(name, field).policy)
+def _by_name(name: str, registry: Registry, field: str) -> LabeledPolicy | None:
+    return None if name == NONE else label_policy(name, registry.get(name, field).policy)
 
 
-def read_asked(asked: Any, registry: Registry) -> Asked | None:
-    """What may stand in a body's `policy`: a name, a policy, or a use of one. Raises InputError."""
-    if isinstance(asked, str):
-        return _by_name(asked, registry, "policy")
-    if isinstance(asked, dict) and "use" in asked:
-        return _from_use(asked, registry)
-    if isinstance(asked, dict):
-        return Asked.by("inline", parse_policy(asked))
-    raise InputError("policy", f"must be a policy's name or a policy object, not {type(asked).__name__}")
-
-
-def _from_use(asked: dict[str, Any], registry: Registry) -> Asked:
-    for key in asked:
+def _from_use(value: dict[str, Any], registry: Registry) -> LabeledPolicy:
+    for key in value:
         if key not in ("use", "with", "shadow"):
             raise InputError(f"policy.{key}", "is not a field beside `use`; here one can write use, with, shadow")
-    name, parameters, shadow = asked["use"], asked.get("with") or {}, asked.get("shadow", False)
+    name, parameters, shadow = value["use"], value.get("with") or {}, value.get("shadow", False)
     if not isinstance(name, str):
         raise InputError("policy.use", f"must be a policy's name, not {type(name).__name__}")
     named = registry.get(name, "policy.use")
@@ -112,4 +111,4 @@ def _from_use(asked: dict[str, Any], registry: Registry) -> Asked:
     policy = named.use(parameters)
     if not isinstance(shadow, bool):
         raise InputError("policy.shadow", f"must be true or false, not {shadow!r}")
-    return Asked.by(name, policy.in_shadow() if shadow else policy)
+    return label_policy(name, policy.in_shadow() if shadow else policy)

@@ -15,7 +15,7 @@ from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.calibration.token_frequencies import Calibration
 
 
-def served_target(
+def read_served_model(
     engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float
 ) -> ServedModel:
     """The served model as policies are compiled for it; the threshold in nats."""

@@ -1,81 +1,73 @@
-"""The traces of requests that run, and of recent ones in a bounded memory: oldest out first."""
+"""The requests that run, and the traces of recent ones in a bounded memory: the oldest are evicted first."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from forkpoint_server.traces.trace import Trace
+from forkpoint_server.traces.trace import Trace
 
-    from .context import RequestContext
+from .context import RequestContext
+from .serialize import trace_to_dict
 
 MAX_TOKENS = 2_000_000
-"""Altogether, each alternative that is kept being as much as a token: some hundred bytes."""
+"""Of all stored traces, each stored alternative counting as one token: some hundred bytes."""
 
 
-class Kept(Protocol):
-    """What can be told of later: a finished intervention, or a measured text."""
+@dataclass(frozen=True)
+class StoredTrace:
+    """A finished request. `to_dict` makes what `GET /v1/forks/{request_id}` returns."""
 
-    @property
-    def response_id(self) -> str | None:
-        """The id to find it by."""
-
-    @property
-    def traces(self) -> Sequence[Trace]:
-        """Its choices."""
-
-    def report(self) -> dict[str, Any]:
-        """What `GET /v1/forks/{request_id}` answers."""
+    num_tokens: int
+    to_dict: Callable[[], dict[str, Any]]
 
 
-class Traces:
-    """Requests by the id of their response."""
+class RecentTraces:
+    """Requests by the id of their response. With `max_tokens` 0 none are stored, and running ones cannot be found."""
 
-    def __init__(self, most_tokens: int = MAX_TOKENS) -> None:
-        self._kept: OrderedDict[str, tuple[int, Kept]] = OrderedDict()
-        self._most_tokens = most_tokens
-        self._tokens = 0
+    def __init__(self, max_tokens: int = MAX_TOKENS) -> None:
+        self._stored: OrderedDict[str, StoredTrace] = OrderedDict()
+        self._max_tokens = max_tokens
+        self._num_tokens = 0
         self._running: list[RequestContext] = []
 
     @contextmanager
-    def entered(self, intervention: RequestContext) -> Iterator[None]:
-        """Have it among those that run, and keep it when it has ended."""
-        self._running.append(intervention)
+    def track(self, context: RequestContext) -> Iterator[None]:
+        """List a request as running, and store its traces when it has ended."""
+        self._running.append(context)
         try:
             yield
         finally:
-            self._running = [one for one in self._running if one is not intervention]
-            self.keep(intervention)
+            self._running = [running for running in self._running if running is not context]
+            if context.response_id is not None:  # its client was there to the end
+                self.store(context.response_id, context.traces, lambda: trace_to_dict(context))
 
-    def running(self, response_id: str) -> RequestContext | None:
-        """A request that was given to the engine and has not ended, the last of this id; none where no traces are kept."""
-        if not self._most_tokens:
+    def find_running(self, response_id: str) -> RequestContext | None:
+        """The request of this id that runs in the engine; of several, the last."""
+        if not self._max_tokens:
             return None
-        return next((one for one in reversed(self._running) if one.name == response_id and not one.silent), None)
+        found = (context for context in reversed(self._running) if context.engine_id == response_id)
+        return next((context for context in found if not context.inactive), None)
 
-    def runs(self, intervention: RequestContext) -> bool:
-        return any(one is intervention for one in self._running)
+    def is_running(self, context: RequestContext) -> bool:
+        return any(running is context for running in self._running)
 
-    def keep(self, kept: Kept) -> None:
-        """Keep a finished request's traces; one without a response (its client left) is not kept.
+    def store(self, response_id: str, traces: Sequence[Trace], to_dict: Callable[[], dict[str, Any]]) -> None:
+        """Store a finished request's traces; `to_dict` makes the answer to `GET /v1/forks/{response_id}`.
 
-        Clients may choose ids (X-Request-Id): of several requests with the same one, the last is kept.
+        Clients may choose ids (X-Request-Id): of several requests with the same one, the last is stored.
         """
-        name = kept.response_id
-        if name is None:
-            return
-        if name in self._kept:
-            self._tokens -= self._kept.pop(name)[0]
-        prompts = {id(trace.prompt): len(trace.prompt) for trace in kept.traces}
-        size = 1 + sum(trace.size for trace in kept.traces) + sum(prompts.values())
-        self._kept[name] = size, kept
-        self._tokens += size
-        while self._tokens > self._most_tokens and self._kept:
-            self._tokens -= self._kept.popitem(last=False)[1][0]
+        if response_id in self._stored:
+            self._num_tokens -= self._stored.pop(response_id).num_tokens
+        prompts = {id(trace.prompt): len(trace.prompt) for trace in traces}
+        num_tokens = 1 + sum(trace.size for trace in traces) + sum(prompts.values())
+        self._stored[response_id] = StoredTrace(num_tokens, to_dict)
+        self._num_tokens += num_tokens
+        while self._num_tokens > self._max_tokens and self._stored:
+            self._num_tokens -= self._stored.popitem(last=False)[1].num_tokens
 
-    def get(self, response_id: str) -> Kept | None:
-        kept = self._kept.get(response_id)
-        return None if kept is None else kept[1]
+    def get(self, response_id: str) -> StoredTrace | None:
+        return self._stored.get(response_id)

@@ -1,4 +1,4 @@
-"""What is recorded of each request of an experiment. No text is, and the unit only as its salted hash."""
+"""What is recorded of each request of an experiment: no text, and the unit only as its salted hash."""
 
 from __future__ import annotations
 
@@ -11,53 +11,52 @@ from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.store.recorder import SERVER, Recorder
 
 from .context import RequestContext
+from .summary import experiment_record
 
 
-class Attendance:
+class ExperimentRecording:
     """One request of an experiment, from its assignment to its end."""
 
-    def __init__(self, intervention: RequestContext, experiments: Experiments, recorder: Recorder) -> None:
-        assert intervention.enrolment is not None
-        self._intervention = intervention
+    def __init__(self, context: RequestContext, experiments: Experiments, recorder: Recorder) -> None:
+        self._context = context
         self._experiments = experiments
         self._recorder = recorder
-        self._ticket = experiments.begin(intervention.enrolment)
-        self._created = time.time()
-        self._began = time.monotonic()
+        assert context.enrolment is not None
+        self._ticket = experiments.begin(context.enrolment)
 
-    def end(self, failed: bool, left: bool, streamed_id: str | None) -> None:
-        """Record the request, whatever became of it, unless the engine found that it could not be in the experiment.
+    def end(self, failed: bool, disconnected: bool, streamed_id: str | None) -> None:
+        """Record the request however it ended, unless the engine has taken it out of the experiment.
 
-        `left`: its client did, before the end; `streamed_id`: the response's id as far as a stream told it then.
+        `disconnected`: the client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
         """
         self._experiments.end(self._ticket)
-        one = self._intervention
-        if one.enrolment is None:
+        context = self._context
+        if context.enrolment is None:
             return
-        ending = "error" if failed else ending_of([*one.endings, *(["abort"] if left else [])])
-        labels = one.enrolment.live.stored.name, one.enrolment.arm.name
-        metrics.ASSIGNED.labels(*labels).inc()
-        metrics.FAILED.labels(*labels).inc(int(ending == "error"))
-        request_id = one.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}"
+        ending = "error" if failed else worst_of([*context.finish_reasons, *(["abort"] if disconnected else [])])
+        stored, arm = context.enrolment.live.stored, context.enrolment.arm
+        metrics.ASSIGNED.labels(stored.name, arm.name).inc()
+        metrics.FAILED.labels(stored.name, arm.name).inc(int(ending == "error"))
         self._recorder.put(
             {
-                "experiment": one.enrolment.live.stored.id,
-                "request_id": request_id,
+                "experiment": stored.id,
+                "request_id": context.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}",
                 "server": SERVER,
-                "arm": one.enrolment.arm.name,
-                "unit": one.enrolment.unit - 2**63,
-                "epoch": one.enrolment.live.stored.now.number,
-                "stratum": one.enrolment.stratum,
-                "created": self._created,
-                "latency_seconds": time.monotonic() - self._began,
+                "arm": arm.name,
+                "unit": context.enrolment.unit - 2**63,
+                "epoch": stored.now.number,
+                "stratum": context.enrolment.stratum,
+                "created": context.created,
+                "latency_seconds": time.monotonic() - context.started_at,
                 "finish_reason": ending,
                 "error": int(ending == "error"),
                 "truncated": int(ending == "length"),
-                **one.recorded(),
+                **experiment_record(context),
             }
         )
 
 
-def ending_of(endings: Sequence[str]) -> str:
-    """How a request has ended, of whose choices these are the endings: as the worst of them; without any it has failed."""
-    return next((one for one in ("error", "abort", "length") if one in endings), endings[0] if endings else "error")
+def worst_of(finish_reasons: Sequence[str]) -> str:
+    """How a request has ended: as the worst of its choices. A request without choices has failed."""
+    worst = (reason for reason in ("error", "abort", "length") if reason in finish_reasons)
+    return next(worst, finish_reasons[0] if finish_reasons else "error")

@@ -1,70 +1,145 @@
-"""What is told of a request's tokens: all of it once it has ended, or what is new of one that runs."""
+"""A request's tokens and tree as JSON: the whole trace once it has ended, or what is new while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forkpoint_server.traces.detokenize import Texts
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
-if TYPE_CHECKING:
-    from .context import RequestContext
-    from .tree import Node
+from .context import RequestContext
+from .summary import summary
+from .tree import Node, Tree
 
 OBSERVE = "observe"
 
 
-def report(intervention: RequestContext) -> dict[str, Any]:
-    """The whole trace, as `GET /v1/forks/{request_id}` tells it."""
-    traces = intervention.traces
-    profiles = [trace.profile() for trace in traces]
-    tree, texts = intervention.tree, Texts(intervention.target.vocabulary)
+def trace_to_dict(context: RequestContext) -> dict[str, Any]:
+    """The whole trace, as `GET /v1/forks/{request_id}` returns it."""
+    profiles = [trace.profile() for trace in context.traces]
+    texts = Texts(context.model.vocabulary)
     return {
-        **heading(intervention),
+        **heading_to_dict(context),
         "object": "trace",
         "choices": [
-            choice_to_dict(intervention, trace, profile, 0) for trace, profile in zip(traces, profiles, strict=True)
+            choice_to_dict(context, trace, profile, 0) for trace, profile in zip(context.traces, profiles, strict=True)
         ],
-        "fork_points": fork_points(intervention, profiles),
+        "fork_points": _all_fork_points(context, profiles),
         "intervention_points": [
             point
-            for trace, profile in zip(traces, profiles, strict=True)
-            for point in changed_tokens(intervention, trace, profile)
+            for trace, profile in zip(context.traces, profiles, strict=True)
+            for point in intervention_points(context, trace, profile)
         ],
-        "tree": None if tree is None else tree.told(texts.one),
-        "forkpoint": intervention.summary(),
+        "tree": None if context.tree is None else tree_to_dict(context.tree, texts.one),
+        "forkpoint": summary_to_dict(context),
     }
 
 
-def heading(intervention: RequestContext) -> dict[str, Any]:
-    """What is known from the beginning."""
-    plan, texts = intervention.plan, Texts(intervention.target.vocabulary)
+def summary_to_dict(context: RequestContext) -> dict[str, Any]:
+    """The `forkpoint` object of the response."""
+    figures = summary(context)
+    if context.forks:
+        figures["fork_points"] = _all_fork_points(context, [trace.profile() for trace in context.traces])
+    return figures
+
+
+def heading_to_dict(context: RequestContext) -> dict[str, Any]:
+    """What is known from the start: the first event of a trace's stream."""
+    compiled, texts = context.compiled, Texts(context.model.vocabulary)
     return {
-        "id": intervention.response_id or intervention.name,
+        "id": context.response_id or context.engine_id,
         "object": "trace.begun",
-        "policy": plan.policy.name if intervention.named else None,
-        "digest": plan.digest if intervention.named else None,
-        "shadow": intervention.named and plan.policy.shadow,
-        "threshold": intervention.threshold,
+        "policy": compiled.policy.name if compiled.is_named else None,
+        "digest": compiled.digest if compiled.is_named else None,
+        "shadow": compiled.is_named and compiled.policy.shadow,
+        "threshold": context.fork_threshold,
         "prompts": [
-            {"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _prompts(intervention.traces)
+            {"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _distinct_prompts(context.traces)
         ],
-        "stop_token_ids": sorted(intervention.stops),
+        "stop_token_ids": sorted(context.stop_tokens),
     }
 
 
-def fork_points(intervention: RequestContext, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
+def choice_to_dict(context: RequestContext, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
+    """A choice's tokens after the first `num_sent`, and the records of `profile`."""
+    tokens, texts = trace.tokens[num_sent:], Texts(context.model.vocabulary)
+    return {
+        "index": trace.choice,
+        "prompt": [id(prompt) for prompt in _distinct_prompts(context.traces)].index(id(trace.prompt)),
+        "begun": trace.begun,
+        "told": num_sent,
+        "token_ids": tokens,
+        "tokens": [texts.one(token) for token in tokens],
+        "token_bytes": texts.parts(tokens, num_sent),
+        "positions": profile.position.tolist(),
+        "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
+        "in_reasoning": profile.in_reasoning.tolist(),
+        "actions": _fired_actions(context, profile),
+    }
+
+
+def fork_points(context: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     """The tokens above the fork threshold."""
-    return [
-        point
-        for trace, profile in zip(intervention.traces, profiles, strict=True)
-        for point in forks_to_dicts(intervention, trace, profile)
-    ]
+    rows = (profile.entropy > context.fork_threshold).nonzero()[0]
+    return _points(context, trace, profile, rows.tolist())
 
 
-def alternatives_told(found: Alternatives | None, text: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The likeliest tokens; not `possible` are those that the policy took away."""
+def intervention_points(context: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+    """The tokens at which the policy had an effect."""
+    if not context.compiled.is_named:
+        return []
+    rows = (profile.effect.max(axis=1, initial=0.0) >= MIN_EFFECT).nonzero()[0]
+    return _points(context, trace, profile, rows.tolist())
+
+
+def tree_to_dict(tree: Tree, text: Callable[[int], str]) -> dict[str, Any]:
+    """A tree as `GET /v1/forks/{request_id}` returns it. `text` decodes one token."""
+    return {
+        "nodes": [node_to_dict(node, text) for node in tree.nodes],
+        "generated": tree.generated,
+        "shared": tree.shared,
+        "stopped": tree.saved,
+        "refused": tree.refused,
+    }
+
+
+def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
+    """A node of a tree. `text` decodes one token."""
+    parent = node.parent
+    replaced = parent is not None and node.position < parent.length
+    return {
+        "index": node.number,
+        "parent": None if parent is None else parent.number,
+        "kind": node.kind,
+        "position": None if parent is None else node.position,
+        "token": None if parent is None else "".join(map(text, node.given)),
+        "token_ids": list(node.given),
+        "tokens": [text(token) for token in node.given],
+        "instead_of": text(parent.token_at(node.position)) if parent is not None and replaced else None,
+        "entropy": None if node.entropy is None else round(node.entropy, 4),
+        "alternatives": alternatives_to_dicts(
+            None if parent is None else parent.trace.alternatives(node.position), text
+        ),
+        "depth": node.depth,
+        "tokens_shared": node.position,
+        "tokens_generated": len(node.given) + len(node.trace.tokens),
+        "delay": node.delay,
+        "finish_reason": node.finish_reason,
+        "ended": node.ended,
+        "chosen": node.chosen,
+    }
+
+
+def node_state(node: Node) -> tuple[Any, ...]:
+    """What can change in a node's dictionary while the tree grows."""
+    parent = node.parent
+    replaced = parent is not None and node.position < parent.length
+    return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, replaced
+
+
+def alternatives_to_dicts(found: Alternatives | None, text: Callable[[int], str]) -> list[dict[str, Any]]:
+    """The likeliest tokens; those that the policy removed are not `possible`. `text` decodes one token."""
     if found is None:
         return []
     return [
@@ -73,75 +148,45 @@ def alternatives_told(found: Alternatives | None, text: Callable[[int], str]) ->
     ]
 
 
-def _prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:
-    """Each once: the choices of one share it."""
-    return list({id(trace.prompt): trace.prompt for trace in traces}.values())
+def _all_fork_points(context: RequestContext, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
+    return [
+        point
+        for trace, profile in zip(context.traces, profiles, strict=True)
+        for point in fork_points(context, trace, profile)
+    ]
 
 
-def choice_to_dict(intervention: RequestContext, trace: Trace, profile: Profile, told: int) -> dict[str, Any]:
-    """The tokens after so many, and these records."""
-    tokens, texts = trace.tokens[told:], Texts(intervention.target.vocabulary)
-    return {
-        "index": trace.choice,
-        "prompt": [id(prompt) for prompt in _prompts(intervention.traces)].index(id(trace.prompt)),
-        "begun": trace.begun,
-        "told": told,
-        "token_ids": tokens,
-        "tokens": [texts.one(token) for token in tokens],
-        "token_bytes": texts.parts(tokens, told),
-        "positions": profile.position.tolist(),
-        "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
-        "in_reasoning": profile.in_reasoning.tolist(),
-        "actions": _fired(intervention, profile),
-    }
-
-
-def _fired(intervention: RequestContext, profile: Profile) -> list[list[str]]:
-    """The actions that fired at each place of the profile; none when no policy was asked for."""
-    found: list[list[str]] = [[] for _ in profile.position]
-    if intervention.named:
-        for place, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
-            found[place].append(intervention.plan.actions[rule])
-    return found
-
-
-def forks_to_dicts(intervention: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
-    return _points(intervention, trace, profile, (profile.entropy > intervention.threshold).nonzero()[0].tolist())
-
-
-def changed_tokens(intervention: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
-    """The tokens at which the policy had an effect."""
-    if not intervention.named:
-        return []
-    return _points(
-        intervention, trace, profile, (profile.effect.max(axis=1, initial=0.0) >= MIN_EFFECT).nonzero()[0].tolist()
-    )
-
-
-def _points(
-    intervention: RequestContext, trace: Trace, profile: Profile, places: Iterable[int]
-) -> list[dict[str, Any]]:
-    texts, points, actions = Texts(intervention.target.vocabulary), [], _fired(intervention, profile)
-    for place in places:
-        index = int(profile.position[place])
-        token, fired = trace.tokens[index - trace.begun], actions[place]
+def _points(context: RequestContext, trace: Trace, profile: Profile, rows: Iterable[int]) -> list[dict[str, Any]]:
+    """Tokens with their alternatives and what the policy did to them; `rows` are indices into the profile."""
+    texts, points, actions = Texts(context.model.vocabulary), [], _fired_actions(context, profile)
+    for row in rows:
+        index = int(profile.position[row])
+        token, fired = trace.tokens[index - trace.begun], actions[row]
+        effect = float(profile.effect[row].max(initial=0.0)) if context.compiled.is_named else 0.0
         points.append(
             {
                 "choice": trace.choice,
                 "index": index,
                 "token": texts.one(token),
-                "entropy": round(float(profile.entropy[place]), 4),
-                "connector": intervention.connectors.family(token),
-                "alternatives": alternatives_told(profile.alternatives.get(index), texts.one),
+                "entropy": round(float(profile.entropy[row]), 4),
+                "connector": context.connectors.family(token),
+                "alternatives": alternatives_to_dicts(profile.alternatives.get(index), texts.one),
                 "action": next((action for action in fired if action != OBSERVE), fired[0] if fired else None),
-                "effect": round(float(profile.effect[place].max(initial=0.0)), 4) if intervention.named else 0.0,
+                "effect": round(effect, 4),
             }
         )
     return points
 
 
-def state_of(node: Node) -> tuple[Any, ...]:
-    """What of a node may change while it grows."""
-    parent = node.parent
-    passed = parent is not None and node.position < parent.length
-    return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, passed
+def _fired_actions(context: RequestContext, profile: Profile) -> list[list[str]]:
+    """The actions that fired at each row of the profile; none when the request is only observed."""
+    found: list[list[str]] = [[] for _ in profile.position]
+    if context.compiled.is_named:
+        for row, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
+            found[row].append(context.compiled.actions[rule])
+    return found
+
+
+def _distinct_prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:
+    """Each prompt once: the choices of one prompt share it."""
+    return list({id(trace.prompt): trace.prompt for trace in traces}.values())

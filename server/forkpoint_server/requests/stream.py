@@ -10,73 +10,79 @@ from typing import Any
 from forkpoint_server.traces.detokenize import Texts
 
 from .context import RequestContext
-from .recent import Traces
-from .serialize import changed_tokens, choice_to_dict, forks_to_dicts, heading, state_of
+from .recent import RecentTraces
+from .serialize import (
+    choice_to_dict,
+    fork_points,
+    heading_to_dict,
+    intervention_points,
+    node_state,
+    node_to_dict,
+    trace_to_dict,
+)
+
+POLL_SECONDS = 0.05
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long without an event, a keep-alive (None) is sent, so that no proxy takes the stream for dead."""
 
 
 class TraceStream:
-    """What a listener was told of a running request; `look` tells what is new, with the shapes of the report."""
+    """One listener's position in a running request; `poll` returns what is new, in the shapes of the whole trace."""
 
-    def __init__(self, intervention: RequestContext) -> None:
-        self._intervention = intervention
-        self._tokens: dict[int, int] = {}
-        self._records: dict[int, tuple[int, int]] = {}
+    def __init__(self, context: RequestContext) -> None:
+        self._context = context
+        self._num_tokens: dict[int, int] = {}  # sent, by the trace's handle
+        self._records: dict[int, tuple[int, int]] = {}  # the next record of each trace, as Trace.news counts them
         self._nodes: dict[int, tuple[Any, ...]] = {}
 
-    def look(self) -> dict[str, Any] | None:
-        """None where nothing is new. A record may come again, and the last one counts; tokens come once."""
-        it = self._intervention
-        choices, forks, changed = [], [], []
-        for trace in it.traces:
+    def poll(self) -> dict[str, Any] | None:
+        """What is new, None if nothing is. A record may be sent again, and the last one counts; tokens are sent once."""
+        context = self._context
+        choices, forks, interventions = [], [], []
+        for trace in context.traces:
             profile, self._records[trace.handle] = trace.news(self._records.get(trace.handle, (0, 0)))
-            told = self._tokens.get(trace.handle, 0)
-            if len(profile.position) or len(trace.tokens) > told:
-                choices.append(choice_to_dict(it, trace, profile, told))
-                forks += forks_to_dicts(it, trace, profile)
-                changed += changed_tokens(it, trace, profile)
-                self._tokens[trace.handle] = len(trace.tokens)
-        nodes = self._new_nodes()
+            num_sent = self._num_tokens.get(trace.handle, 0)
+            if len(profile.position) or len(trace.tokens) > num_sent:
+                choices.append(choice_to_dict(context, trace, profile, num_sent))
+                forks += fork_points(context, trace, profile)
+                interventions += intervention_points(context, trace, profile)
+                self._num_tokens[trace.handle] = len(trace.tokens)
+        nodes = self._changed_nodes()
         if not choices and not nodes:
             return None
-        tree = {"nodes": nodes} if nodes else None
         return {
-            "id": it.name,
+            "id": context.engine_id,
             "object": "trace.delta",
             "choices": choices,
             "fork_points": forks,
-            "intervention_points": changed,
-            "tree": tree,
+            "intervention_points": interventions,
+            "tree": {"nodes": nodes} if nodes else None,
         }
 
-    def _new_nodes(self) -> list[dict[str, Any]]:
-        """Those that have begun, ended or grown since the last look."""
-        tree, found = self._intervention.tree, []
-        one = Texts(self._intervention.target.vocabulary).one
+    def _changed_nodes(self) -> list[dict[str, Any]]:
+        """The nodes that have started, ended or received tokens since the last poll."""
+        tree, changed = self._context.tree, []
+        text = Texts(self._context.model.vocabulary).one
         for node in tree.nodes if tree is not None else ():
-            state = state_of(node)
+            state = node_state(node)
             if self._nodes.get(node.number) != state:
                 self._nodes[node.number] = state
-                found.append(node.told(one))
-        return found
+                changed.append(node_to_dict(node, text))
+        return changed
 
 
-LOOK_EVERY_SECONDS = 0.05
-QUIET_SECONDS = 15.0
-"""After so long without an event a sign of life is sent (as None): what stands between must not take the stream for dead."""
+async def follow(recent: RecentTraces, context: RequestContext) -> AsyncIterator[dict[str, Any] | None]:
+    """The heading, then what is new at each poll, and last the whole trace.
 
-
-async def follow(traces: Traces, intervention: RequestContext) -> AsyncIterator[dict[str, Any] | None]:
-    """What is known at the beginning, then what is new, and last the whole trace.
-
-    The listener looks at what was collected anyway: nothing of the request waits for it or knows of it. What a slow client does not
-    take is not queued; it gets more at once later.
+    Polling reads what is collected in any case: the request neither waits for a listener nor knows of one. Nothing is queued for a
+    slow client; it gets more at once later.
     """
-    yield heading(intervention)
-    news, spoken = TraceStream(intervention), time.monotonic()
-    while traces.runs(intervention):
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
-        told = news.look()
-        if told is not None or time.monotonic() - spoken > QUIET_SECONDS:
-            spoken = time.monotonic()
-            yield told
-    yield intervention.report()
+    yield heading_to_dict(context)
+    stream, last_sent = TraceStream(context), time.monotonic()
+    while recent.is_running(context):
+        await asyncio.sleep(POLL_SECONDS)
+        event = stream.poll()
+        if event is not None or time.monotonic() - last_sent > KEEP_ALIVE_SECONDS:
+            last_sent = time.monotonic()
+            yield event
+    yield trace_to_dict(context)

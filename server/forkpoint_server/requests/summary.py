@@ -1,25 +1,165 @@
-"""The figures of a finished request: for its response, the metrics, its span and the database."""
+"""The figures of a request: for its response, the metrics, its spans and the database."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.util.types import AttributeValue
 
+from forkpoint_policies.spec import Policy
+from forkpoint_server import metrics
+from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
 from .context import RequestContext
+from .tree import Node
+
+RECORDED_FIGURES = (
+    "tokens",
+    "reasoning_tokens",
+    "forks",
+    "mean_entropy",
+    "mean_entropy_forks",
+    "mean_entropy_execution",
+)
 
 
-def tell_spans(spans: RequestSpans, intervention: RequestContext) -> None:
-    """Let a request's spans go, now that its response is complete."""
-    told = intervention.summary()
-    for request_id, choice in intervention.names.items():
-        attributes: dict[str, AttributeValue] = {"forkpoint.choice": choice.choice}
-        if intervention.response_id is not None:
-            attributes[gen_ai_attributes.GEN_AI_RESPONSE_ID] = intervention.response_id
-        if choice is intervention.traces[0]:
-            attributes[gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS] = tuple(intervention.endings)
-            attributes |= span_attributes(told) | {name: told[ours] for name, ours in CONVENTIONAL.items()}
+def summary(context: RequestContext) -> dict[str, Any]:
+    """The figures of the response's `forkpoint` object."""
+    compiled, tree = context.compiled, context.tree
+    profiles = [trace.profile() for trace in context.traces]
+    entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
+    planning = entropy > context.fork_threshold
+    return {
+        "policy": compiled.policy.name if compiled.is_named else None,
+        "digest": compiled.digest if compiled.is_named else None,
+        "shadow": compiled.is_named and compiled.policy.shadow,
+        "experiment": None if context.enrolment is None else context.enrolment.live.stored.name,
+        "arm": None if context.enrolment is None else context.enrolment.arm.name,
+        "tokens": sum(len(trace.tokens) for trace in context.traces) if tree is None else tree.generated,
+        "forks": int(planning.sum()),
+        "mean_entropy": _mean(entropy),
+        "mean_entropy_forks": _mean(entropy[planning]),
+        "mean_entropy_execution": _mean(entropy[~planning]),
+        "threshold": context.fork_threshold,
+        "reasoning_tokens": sum(
+            _num_reasoning_tokens(context, trace, profile)
+            for trace, profile in zip(context.traces, profiles, strict=True)
+        ),
+        "interventions": _interventions(compiled.actions, profiles) if compiled.is_named else {},
+        "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
+        "forced": sum(int(profile.forced.sum()) for profile in profiles),
+        "refused": sum(int(profile.refused.sum()) for profile in profiles),
+        "branches": 0 if tree is None else tree.answers - 1,
+        "tokens_shared": 0 if tree is None else tree.shared,
+        "complete": not any(trace.missing for trace in context.traces),
+    }
+
+
+def num_generated_tokens(context: RequestContext) -> int | None:
+    """The tokens of a tree's answers, each shared one counted once; None without a tree: vLLM's own count is then right."""
+    return None if context.tree is None else context.tree.generated
+
+
+def experiment_record(context: RequestContext) -> dict[str, Any]:
+    """What is recorded of the tokens of a request of an experiment."""
+    assert context.enrolment is not None
+    figures, watch = summary(context), context.enrolment.watch
+    return {
+        "prompt_tokens": context.num_prompt_tokens,
+        "triggered": watch.triggered(trace.profile() for trace in context.traces),
+        "watched": watch.watched,
+        **{name: figures[name] for name in RECORDED_FIGURES},
+    }
+
+
+def count_in_metrics(context: RequestContext) -> None:
+    """Add a finished request to the metrics, once."""
+    label, tree = context.compiled.label, context.tree
+    for trace in context.traces:
+        _count_trace(context, trace)
+    for node in tree.nodes if tree is not None else ():
+        if node.kind == "answer" and node.ended in ("stop", "length"):
+            metrics.REASONING.labels(label).observe(_num_reasoning_tokens_of_answer(context, node))
+
+
+def release_spans(context: RequestContext, spans: RequestSpans) -> None:
+    """Complete the spans of a finished request and let them be exported."""
+    figures = summary(context)
+    for request_id, trace in context.traces_by_engine_id.items():
+        attributes: dict[str, AttributeValue] = {"forkpoint.choice": trace.choice}
+        if context.response_id is not None:
+            attributes[gen_ai_attributes.GEN_AI_RESPONSE_ID] = context.response_id
+        if trace is context.traces[0]:
+            attributes[gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS] = tuple(context.finish_reasons)
+            attributes |= span_attributes(figures) | {name: figures[ours] for name, ours in CONVENTIONAL.items()}
         else:
-            attributes |= span_attributes({name: told[name] for name in OF_ALL})
-        spans.tell(request_id, attributes)
+            attributes |= span_attributes({name: figures[name] for name in OF_ALL})
+        spans.release(request_id, attributes)
+
+
+def _count_trace(context: RequestContext, trace: Trace) -> None:
+    compiled, profile = context.compiled, trace.profile()
+    if trace.ended:  # after a client has disconnected, the last records are not waited for
+        metrics.DROPPED.inc(trace.missing)
+
+    # tokens and entropy, by role
+    planning = profile.entropy > context.fork_threshold
+    for role, chosen in (("planning", planning), ("execution", ~planning)):
+        metrics.TOKENS.labels(compiled.label, role).inc(int(chosen.sum()))
+        histogram = metrics.ENTROPY.labels(compiled.label, role)
+        for nats in profile.entropy[chosen].tolist():
+            histogram.observe(nats)
+
+    # connectors and reasoning
+    for family, times in context.connectors.count(trace.tokens).items():
+        metrics.CONNECTORS.labels(compiled.label, family).inc(times)
+    if context.tree is None and trace.ended:
+        metrics.REASONING.labels(compiled.label).observe(_num_reasoning_tokens(context, trace, profile))
+
+    # interventions, by rule
+    for rule, action in enumerate(compiled.actions[: profile.fired.shape[1]] if compiled.is_named else []):
+        families = _connector_families(compiled.policy, compiled.program.rules[rule].number)
+        metrics.INTERVENTIONS.labels(compiled.label, action, families).inc(int(profile.fired[:, rule].sum()))
+        metrics.EFFECT.labels(compiled.label, action).inc(float(profile.effect[:, rule].sum()))
+
+
+def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:
+    """By action, how often its rules fired, and their summed effect."""
+    found: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in actions}
+    for profile in profiles:
+        for rule, action in enumerate(actions[: profile.fired.shape[1]]):
+            found[action]["fired"] += int(profile.fired[:, rule].sum())
+            found[action]["effect"] += float(profile.effect[:, rule].sum())
+    return {
+        action: {"fired": totals["fired"], "effect": round(totals["effect"], 4)} for action, totals in found.items()
+    }
+
+
+def _num_reasoning_tokens(context: RequestContext, trace: Trace, profile: Profile) -> int:
+    """As vLLM counts them: without the marker that ends the reasoning."""
+    tokens = np.array(trace.tokens, np.int64)[profile.position - trace.begun]
+    return int((profile.in_reasoning & (tokens != context.compiled.program.reasoning_end)).sum())
+
+
+def _num_reasoning_tokens_of_answer(context: RequestContext, node: Node) -> int:
+    """The reasoning tokens of a tree's answer, shared ones included."""
+    tokens, end = node.tokens(), context.compiled.program.reasoning_end
+    if not node.path()[0].trace.profile().in_reasoning[:1].all():
+        return 0
+    return tokens.index(end) if end in tokens else len(tokens)
+
+
+def _connector_families(policy: Policy, rule: int) -> str:
+    """The connector families that a rule acts on, as one bounded label."""
+    do = policy.rules[rule].do
+    do = do.control.like.do if do.control is not None else do
+    tokens = do.suppress or do.amplify
+    return "+".join(sorted(set(tokens.connectors))) if tokens is not None else ""
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if values.size else None

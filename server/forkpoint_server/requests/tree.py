@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from forkpoint_server.traces.trace import Trace
-
-from .serialize import alternatives_told
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
 """How an answer ended: by itself, at its longest or the tree's, with its client, by an error; or stopped: it could no longer be
@@ -75,29 +73,6 @@ class Node:
             found += one.trace.tokens
         return found if until is None else found[:until]
 
-    def told(self, text: Callable[[int], str]) -> dict[str, Any]:
-        """As `GET /v1/forks/{request_id}` shows it."""
-        found = None if self.parent is None else self.parent.trace.alternatives(self.position)
-        return {
-            "index": self.number,
-            "parent": None if self.parent is None else self.parent.number,
-            "kind": self.kind,
-            "position": None if self.parent is None else self.position,
-            "token": None if self.parent is None else "".join(map(text, self.given)),
-            "token_ids": list(self.given),
-            "tokens": [text(token) for token in self.given],
-            "instead_of": _instead_of(self, text),
-            "entropy": None if self.entropy is None else round(self.entropy, 4),
-            "alternatives": alternatives_told(found, text),
-            "depth": self.depth,
-            "tokens_shared": self.position,
-            "tokens_generated": len(self.given) + len(self.trace.tokens),
-            "delay": self.delay,
-            "finish_reason": self.finish_reason,
-            "ended": self.ended,
-            "chosen": self.chosen,
-        }
-
     def last_fork(self) -> int | None:
         """Where, on the way to here, a path was last left: the beginning does not count."""
         left = [*self.forks, *([self.position] if self.parent is not None else [])]
@@ -153,19 +128,3 @@ class Tree:
         if parent is not None and kind == "answer" and position not in parent.forks:
             parent.forks.append(position)
         return node
-
-    def told(self, text: Callable[[int], str]) -> dict[str, Any]:
-        """The tree as `GET /v1/forks/{request_id}` shows it."""
-        return {
-            "nodes": [node.told(text) for node in self.nodes],
-            "generated": self.generated,
-            "shared": self.shared,
-            "stopped": self.saved,
-            "refused": self.refused,
-        }
-
-
-def _instead_of(node: Node, text: Callable[[int], str]) -> str | None:
-    if node.parent is None or node.position >= node.parent.length:
-        return None
-    return text(node.parent.token_at(node.position))

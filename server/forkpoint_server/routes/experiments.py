@@ -7,13 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from forkpoint_policies.spec import InputError, Policy, is_name
+from forkpoint_policies.spec import InputError, is_name
 from forkpoint_server.errors import ApiError
 from forkpoint_server.experiments.definition import parse_change, parse_definition
 from forkpoint_server.experiments.lifecycle import definition_of, next_epoch, read_outcomes
 from forkpoint_server.experiments.outcomes import record_outcomes
 from forkpoint_server.experiments.report import analysed, described, effects_of, figures
-from forkpoint_server.policies.resolve import read_asked
+from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import asking
 from forkpoint_server.store.experiments import (
@@ -45,11 +46,13 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.post("/v1/experiments", status_code=HTTPStatus.CREATED, dependencies=guarded)
     async def create_experiment(request: Request) -> dict[str, Any]:
         """Define an experiment. Its arms' policies are compiled now, and kept as they are."""
-        definition, arms = parse_definition(await json_of(request), lambda asked: read_asked(asked, service.registry))
+        definition, arms = parse_definition(
+            await json_of(request), lambda policy: read_policy_field(policy, service.registry)
+        )
         stored, first = definition_of(definition, arms)
         for number, arm in enumerate(arms):
-            if arm.asked is not None:
-                await _compile(service, arm.asked.policy, number)
+            if arm.labeled is not None:
+                await _compile(service, arm.labeled, number)
         try:
             made = await asking(
                 add_experiment, service.database, definition.name, stored, definition.status, first, MAX_EXPERIMENTS
@@ -116,7 +119,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         outcomes = read_outcomes(await json_of(request))
         stored = service.experiments.stored(name) or await _stored(service, name)
         try:
-            added = await record_outcomes(service.database, service.retention_days, stored, outcomes)
+            added = await record_outcomes(service.database, service.config.retention_days, stored, outcomes)
         except ApiError as refused:
             if refused.status == HTTPStatus.NOT_FOUND and (late := service.recorder.warnings()):
                 message = f"{late[0]}, of which this may be of one; nothing of this was acknowledged, try again"
@@ -127,9 +130,9 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     return router
 
 
-async def _compile(service: Service, policy: Policy, arm: int) -> None:
+async def _compile(service: Service, policy: LabeledPolicy, arm: int) -> None:
     try:
-        await service.plan(policy)
+        await service.compiled_policies.get(policy)
     except InputError as error:
         raise InputError(f"arms[{arm}].{error.field}", error.message) from None
 

@@ -16,7 +16,7 @@ from forkpoint_server.errors import error_object, missing
 from forkpoint_server.fork_analysis.job import Work, prepare
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.recent import Traces
+from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
 
@@ -36,16 +36,16 @@ def forks_router(service: Service) -> APIRouter:
         Requests with a policy or with `forks` are kept, the oldest going first; alternatives only where `forks` was asked for.
         With `stream=true` a request that runs is told of as it goes on, as server-sent events, of which the last is the trace.
         """
-        running = service.traces.running(request_id) if stream else None
+        running = service.recent.find_running(request_id) if stream else None
         if running is not None:
-            return StreamingResponse(_followed(service.traces, running), media_type="text/event-stream")
-        kept = service.traces.get(request_id)
+            return StreamingResponse(_followed(service.recent, running), media_type="text/event-stream")
+        kept = service.recent.get(request_id)
         if kept is not None and stream:
-            return StreamingResponse(iter((_event(kept.report()), DONE)), media_type="text/event-stream")
+            return StreamingResponse(iter((_event(kept.to_dict()), DONE)), media_type="text/event-stream")
         if kept is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             return missing(message, "request_id")
-        return kept.report()
+        return kept.to_dict()
 
     @router.post("/v1/forks")
     @with_cancellation  # type: ignore[untyped-decorator]
@@ -68,7 +68,7 @@ def forks_router(service: Service) -> APIRouter:
     return router
 
 
-async def _followed(traces: Traces, running: RequestContext) -> AsyncIterator[str]:
+async def _followed(traces: RecentTraces, running: RequestContext) -> AsyncIterator[str]:
     async for told in follow(traces, running):
         yield ALIVE if told is None else _event(told)
     yield DONE

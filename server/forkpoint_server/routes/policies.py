@@ -9,12 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, JSONResponse
 
+from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
 from forkpoint_server.errors import ApiError, missing
 from forkpoint_server.experiments.live import named_by
 from forkpoint_server.policies.registry import check_name
-from forkpoint_server.policies.resolve import read_asked, resolve
+from forkpoint_server.policies.resolve import label_policy, read_policy_field
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import asking
 from forkpoint_server.store.experiments import Stored, remove_policy
@@ -76,7 +77,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     async def put_policy(name: str, request: Request) -> JSONResponse:
         """Store a policy under a name, for all servers that share the database. The body is a policy, or a use of a named one."""
         policy = _named(service, name, await json_of(request))
-        await service.plan(policy)
+        await service.compiled_policies.get(label_policy(name, policy))
         new = await asking(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
         await service.experiments.follow()
         return JSONResponse(service.registry.get(name).described(), HTTPStatus.CREATED if new else HTTPStatus.OK)
@@ -114,7 +115,7 @@ def _named(service: Service, name: str, body: Any) -> Policy:
     if not isinstance(body, dict):
         raise InputError("body", f"must be a policy object, not {type(body).__name__}")
     if "use" in body:
-        asked = read_asked(body, service.registry)
+        asked = read_policy_field(body, service.registry)
         assert asked is not None
         return parse_policy({**asked.policy.model_dump(mode="json", exclude_unset=True), "name": name})
     if body.get("name", name) != name:
@@ -132,11 +133,11 @@ def _validated(service: Service, body: Any) -> dict[str, Any]:
     asked = body["policy"] if isinstance(body, dict) and "policy" in body else body
     if asked is None:
         raise InputError("policy", "is missing; give a name or an object with `rules`")
-    resolved = resolve({"policy": asked}, None, (), service.registry, None).asked
+    resolved = read_policy_field(asked, service.registry)
     if resolved is None:
         raise InputError("policy", "is `none`: there is nothing to validate")
     policy = resolved.policy
-    compiled = service.compile(policy)
+    compiled = compile_policy(policy, service.model)
     return {
         "object": "policy.validation",
         "valid": True,
@@ -174,4 +175,4 @@ def _number(curve: Curve) -> float | dict[str, float | str]:
 
 
 def _text(service: Service, token: int) -> str:
-    return service.target.vocabulary.tokens[token].decode(errors="replace")
+    return service.model.vocabulary.tokens[token].decode(errors="replace")

@@ -70,7 +70,7 @@ def instruct(target: ServedModel) -> Instruct:
         if policy is not None:
             compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
             packed, seed = compiled.program.pack(), params.seed or 0
-            drawn = compiled.drawn(seed)
+            drawn = compiled.placebo_tokens(seed)
             instruction = PolicyPayload(
                 packed,
                 key_of(packed),

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from forkpoint_policies.compile.compiler import Compiled, ServedModel, compile_policy
+from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
@@ -40,7 +40,7 @@ def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _compiled(policy: str, target: ServedModel) -> Compiled:
+def _compiled(policy: str, target: ServedModel) -> CompiledPolicy:
     return compile_policy(parse_policy(json.loads(policy)), target)
 
 

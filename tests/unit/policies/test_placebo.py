@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from forkpoint_policies.compile.compiler import Compiled, compile_policy
+from forkpoint_policies.compile.compiler import CompiledPolicy, compile_policy
 from forkpoint_policies.kernel.device_tables import SET_CHUNK
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of, placebo_of
@@ -22,12 +22,12 @@ WORDS = {"words": ["wait", "so", "now"]}
 UNSURE = random_logits(SIZE, scale=1.5)
 
 
-def control(written: Json, match: Match) -> Compiled:
+def control(written: Json, match: Match) -> CompiledPolicy:
     return compile_policy(placebo_of(parse_policy({"name": "it", **written}), match), TARGET)
 
 
-def request(made: Compiled, seed: int, **options: Any) -> Request:
-    return Request(made.program, seed=seed, drawn=made.drawn(seed), **options)
+def request(made: CompiledPolicy, seed: int, **options: Any) -> Request:
+    return Request(made.program, seed=seed, drawn=made.placebo_tokens(seed), **options)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
@@ -90,7 +90,7 @@ def test_tokens_of_the_same_frequency() -> None:
     made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(suppress=WORDS))}), "frequency"), target)
     itself = compile_policy(parse_policy(policy(rule(suppress=WORDS))), TARGET).program.rules[0].target
     own = sum(weights[one] for one, state in zip(itself.tokens, itself.states, strict=True) if state <= 0)
-    drawn = [made.drawn(seed)[0] for seed in range(30)]
+    drawn = [made.placebo_tokens(seed)[0] for seed in range(30)]
     assert all(sum(weights[one] for one in some) == pytest.approx(own, rel=0.3) for some in drawn)
     assert np.mean([sum(weights[one] for one in some) for some in drawn]) == pytest.approx(own, rel=0.1)
     assert not {one for some in drawn for one in some} & target.connectors
@@ -109,14 +109,14 @@ def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_o
         made = compile_policy(
             placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), target
         )
-        drawn = [made.drawn(seed)[0] for seed in range(20)]
+        drawn = [made.placebo_tokens(seed)[0] for seed in range(20)]
         assert {len(some) for some in drawn} == {1}
         assert {own} not in [set(some) for some in drawn]
     never = replace(TARGET, frequencies=dict.fromkeys(range(300, 310), 0.1))
     made = compile_policy(
         placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never
     )
-    assert all(300 <= one < 310 for seed in range(5) for one in made.drawn(seed)[0]), (
+    assert all(300 <= one < 310 for seed in range(5) for one in made.placebo_tokens(seed)[0]), (
         "of a text that the model never wrote, too"
     )
 
@@ -124,7 +124,7 @@ def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_o
 def test_a_set_rarer_than_any_token_is_replaced_by_the_rarest() -> None:
     target = replace(TARGET, frequencies={one: 0.01 * (1 + one - 300) for one in range(300, 310)})
     made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(suppress=WORDS))}), "frequency"), target)
-    assert made.drawn(1) == {0: [300]}
+    assert made.placebo_tokens(1) == {0: [300]}
 
 
 def test_too_few_tokens_to_draw_from() -> None:

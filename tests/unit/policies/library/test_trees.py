@@ -15,7 +15,7 @@ from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.runner import Begin
-from forkpoint_server.requests.context import BRANCH_ALTERNATIVES
+from forkpoint_server.requests.progress import BRANCH_ALTERNATIVES, num_alternatives, open_traces
 from forkpoint_server.traces.trace import confidence_of
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 from tests.unit.server.branching.stub_engine import A, B, C, Played, rest
@@ -168,8 +168,8 @@ def test_group_confidence_is_of_the_twenty_likeliest() -> None:
 def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, reported: int, kept: int) -> None:
     """A branch chooses from them, and confidence is an average over as many; the others only show them."""
     played = Played(in_full(name), rest)
-    assert played.intervention.reported == reported
-    assert played.intervention.open(1)[0].most_alternatives == kept
+    assert num_alternatives(played.intervention) == reported
+    assert open_traces(played.intervention, 1)[0].most_alternatives == kept
     played.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,11 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.kernel.step import DRAFT, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.worker.records import HEAD_COLUMNS
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import Begin, TreeRunner
-from forkpoint_server.policies.compiled import Plan
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.tree import Limits, Node
@@ -64,12 +62,10 @@ class Played:
 
     def __post_init__(self) -> None:
         policy = self.do if isinstance(self.do, Policy) else parse_policy({"rules": [{"do": self.do}]})
-        compiled = compile_policy(policy, TARGET)
-        packed = compiled.program.pack()
+        compiled = replace(compile_policy(policy, TARGET), label="test")
         self.intervention = RequestContext(
-            Plan(policy, compiled, packed, key_of(packed)), "test", True, False, 0.672, Receiver(), TARGET,
-            find_connectors(TARGET.vocabulary),
-        )  # fmt: skip
+            compiled, TARGET, Receiver(), find_connectors(TARGET.vocabulary), fork_threshold=0.672
+        )
         self.params = SamplingParams(max_tokens=self.longest, output_kind=RequestOutputKind.DELTA)
         limits = Limits(self.answers, lambda: 1 + self.taken < self.at_once, self.take, self.release)
         self.growth = TreeRunner(self.intervention, self.params, "it", Begin([], 0, 0, True), 5, limits, self.start)
@@ -91,7 +87,7 @@ class Played:
             for number, token in enumerate(written):
                 position = len(begin.tokens) + number
                 if position != self.lost:
-                    program = self.intervention.plan.program
+                    program = self.intervention.compiled.program
                     fired = self.forks(begin, position) << (program.growing or 0)
                     draft = self.drafts.get(position)
                     trace.add(
@@ -112,7 +108,7 @@ class Played:
             self.running -= 1
 
     async def outputs(self) -> list[RequestOutput]:
-        rule = self.intervention.plan.policy.growing
+        rule = self.intervention.compiled.policy.growing
         assert rule is not None
         return [output async for output in self.growth.outputs(controller_of(self.growth, rule))]
 

@@ -6,15 +6,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.compile.program import key_of
-from forkpoint_policies.spec import Policy
+from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_server.experiments.definition import parse_change, parse_definition
 from forkpoint_server.experiments.lifecycle import definition_of, next_epoch
 from forkpoint_server.experiments.live import Live, make_live
-from forkpoint_server.policies.compiled import Plan
+from forkpoint_server.policies.compiled import LabeledPolicy, compile_labeled
 from forkpoint_server.policies.registry import Registry
-from forkpoint_server.policies.resolve import read_asked
+from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.store.experiments import Epoch, Stored, add_experiment
 from tests.unit.policies.vocabularies import TARGET
 
@@ -25,7 +23,7 @@ HALVES: list[dict[str, Any]] = [{"name": "control", "weight": 0.5}, {"name": "ca
 def define(number: int = 1, **fields: Any) -> Stored:
     """An experiment as it is stored, without a database. Raises InputError."""
     body = {"name": "one", "arms": HALVES, "salt": "s", **fields}
-    definition, arms = parse_definition(body, lambda asked: read_asked(asked, REGISTRY))
+    definition, arms = parse_definition(body, lambda policy: read_policy_field(policy, REGISTRY))
     kept, first = definition_of(definition, arms)
     return Stored(number, definition.name, kept, definition.status, 0.0, (Epoch(0, first, 0.0),))
 
@@ -37,14 +35,12 @@ def changed(stored: Stored, **fields: Any) -> Stored:
     return Stored(stored.id, stored.name, stored.definition, status, stored.created, epochs)
 
 
-async def plan_of(policy: Policy) -> Plan:
-    compiled = compile_policy(policy, TARGET)
-    packed = compiled.program.pack()
-    return Plan(policy, compiled, packed, key_of(packed))
+async def compile_one(labeled: LabeledPolicy) -> CompiledPolicy:
+    return compile_labeled(labeled, TARGET)
 
 
 async def live(stored: Stored) -> Live:
-    return await make_live(stored, plan_of)
+    return await make_live(stored, compile_one)
 
 
 def store(database: Engine, **fields: Any) -> Stored:

@@ -18,7 +18,7 @@ from forkpoint_server.experiments.shadow_rules import together
 from forkpoint_server.store.experiments import Definitions, Stored
 from forkpoint_server.traces.trace import Profile
 
-from .factories import HALVES, REGISTRY, changed, define, live, plan_of
+from .factories import HALVES, REGISTRY, changed, compile_one, define, live
 
 CHAT = "/v1/chat/completions"
 BRANCH: dict[str, Any] = {"rules": [{"do": {"branch": {}}}]}
@@ -29,7 +29,7 @@ AGAIN: dict[str, Any] = {"rules": [{"do": {"resume": {}}}]}
 
 
 async def running(*stored: Stored) -> Experiments:
-    found = Experiments(create_engine("sqlite://"), REGISTRY, plan_of, 16)
+    found = Experiments(create_engine("sqlite://"), REGISTRY, compile_one, 16)
     await found._take(Definitions(1, stored, {}))
     return found
 
@@ -165,9 +165,9 @@ async def test_an_experiment_that_the_model_cannot_express_does_not_run_here() -
 async def test_the_control_arm_evaluates_what_the_others_would_do() -> None:
     found = await live(define(arms=three(control=None, mask=MASK, observed=OBSERVED)))
     (watch,) = found.arms[0].watches
-    assert watch.plan.policy.shadow
-    assert watch.plan.program.shadow
-    numbers = [rule.number for rule in watch.plan.program.rules]
+    assert watch.compiled.policy.shadow
+    assert watch.compiled.program.shadow
+    numbers = [rule.number for rule in watch.compiled.program.rules]
     assert sorted(numbers) == [0, 1, 2]
     mask, heat = numbers.index(0), numbers.index(2)
     flags = [False] * 3
@@ -180,7 +180,7 @@ async def test_the_control_arm_evaluates_what_the_others_would_do() -> None:
     assert watch.triggered([fired(False, False, False), fired(*flags)]) == 0b110
     assert watch.triggered([]) == 0
     own = found.arms[1].watches[0]
-    assert not own.plan.policy.shadow
+    assert not own.compiled.policy.shadow
     assert own.triggered([fired(True)]) == 0b010
     assert found.untriggered == {}
 
@@ -191,7 +191,7 @@ async def test_rules_that_would_hide_each_other_take_turns() -> None:
     for other in (FORCE, many):
         found = await live(define(arms=three(control=None, mask=MASK, other=other)))
         assert [set(watch.rules) for watch in found.arms[0].watches] == [{1}, {2}]
-        assert all(watch.plan.policy.shadow for watch in found.arms[0].watches)
+        assert all(watch.compiled.policy.shadow for watch in found.arms[0].watches)
         assert found.untriggered == {}
     alone = await live(define(arms=three(control=None, forced=FORCE, same=FORCE)))
     assert [set(watch.rules) for watch in alone.arms[0].watches] == [{1, 2}]

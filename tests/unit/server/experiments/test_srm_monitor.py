@@ -18,7 +18,7 @@ from forkpoint_server.store.experiments import Definitions, Stored
 from forkpoint_server.store.recorder import SERVER
 from tests.unit.policies.rows import row
 
-from .factories import REGISTRY, changed, plan_of, store
+from .factories import REGISTRY, changed, compile_one, store
 
 
 def told() -> dict[str, float]:
@@ -41,7 +41,7 @@ def forgotten() -> Iterator[None]:
 
 
 async def running(database: Engine, *stored: Stored) -> Experiments:
-    experiments = Experiments(database, REGISTRY, plan_of, 16)
+    experiments = Experiments(database, REGISTRY, compile_one, 16)
     await experiments._take(Definitions(1, stored, {}))
     return experiments
 

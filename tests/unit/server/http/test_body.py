@@ -1,16 +1,20 @@
-"""How much of a body is read."""
+"""How much of a body is read, what is parsed of it, and which exchanges count as answered."""
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+from typing import Any
 
 import pytest
-from starlette.types import Message, Receive, Scope
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from forkpoint_server.errors import ApiError
-from forkpoint_server.http.body import limited
+from forkpoint_server.http.body import MAX_OWN_BYTES, BodyLimit, DisconnectTracker, read_body
 
-MOST = 1 << 20
+MAX = 1 << 20
 
 
 def client(*parts: bytes) -> tuple[Receive, list[bytes]]:
@@ -27,35 +31,171 @@ def client(*parts: bytes) -> tuple[Receive, list[bytes]]:
     return receive, left
 
 
-def scope(*headers: tuple[bytes, bytes]) -> Scope:
-    return {"type": "http", "headers": list(headers)}
+def scope(*headers: tuple[bytes, bytes], path: str = "/v1/completions") -> Scope:
+    return {"type": "http", "path": path, "headers": list(headers)}
+
+
+class Reader:
+    """An app that receives `times` messages, and answers 200."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.received: list[Message] = []
+        self.errors: list[ApiError] = []
+        self.hides_errors = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(self.times):
+            try:
+                self.received.append(await receive())
+            except ApiError as error:
+                self.errors.append(error)
+                if not self.hides_errors:
+                    raise
+        await PlainTextResponse("done")(scope, receive, send)
+
+
+async def limited(app: Reader, receive: Receive, scope: Scope, max_bytes: int = MAX) -> list[Message]:
+    """What the client is sent."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await BodyLimit(app, max_bytes)(scope, receive, send)
+    return sent
 
 
 async def test_what_fits_is_passed_on() -> None:
-    receive = limited(scope((b"content-length", str(MOST).encode())), client(b"x" * (MOST - 1), b"y")[0], MOST)
-    assert (await receive())["more_body"]
-    assert (await receive())["body"] == b"y"
-    assert (await receive())["type"] == "http.disconnect"
+    app = Reader(3)
+    receive, _ = client(b"x" * (MAX - 1), b"y")
+    sent = await limited(app, receive, scope((b"content-length", str(MAX).encode())))
+    assert app.received[0]["more_body"]
+    assert app.received[1]["body"] == b"y"
+    assert app.received[2]["type"] == "http.disconnect"
+    assert sent[0]["status"] == HTTPStatus.OK
 
 
-async def test_the_part_that_is_too_much_is_the_last_that_is_read() -> None:
-    sent, left = client(b"x" * MOST, b"y", b"z")
-    receive = limited(scope(), sent, MOST)
-    await receive()
-    for _ in range(2):
-        with pytest.raises(ApiError, match="larger than 1 MiB") as caught:
-            await receive()
-        assert caught.value.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+@pytest.mark.parametrize("hides_errors", [False, True])
+async def test_the_part_that_is_too_much_is_the_last_that_is_read(hides_errors: bool) -> None:
+    """The answer is 413, and one answer, even where a handler makes something else of the error."""
+    app = Reader(3)
+    app.hides_errors = hides_errors
+    receive, left = client(b"x" * MAX, b"y", b"z")
+    sent = await limited(app, receive, scope())
+    assert [error.status for error in app.errors] == [HTTPStatus.REQUEST_ENTITY_TOO_LARGE] * (1 + hides_errors)
     assert left == [b"z"]
+    start, body = sent
+    assert start["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    error = json.loads(body["body"])["error"]
+    assert "larger than 1 MiB" in error["message"]
+    assert error["param"] == "body"
 
 
 async def test_nothing_is_read_of_what_says_that_it_is_too_much() -> None:
-    sent, left = client(b"x")
-    with pytest.raises(ApiError):
-        await limited(scope((b"content-length", str(MOST + 1).encode())), sent, MOST)()
+    app = Reader(1)
+    receive, left = client(b"x")
+    sent = await limited(app, receive, scope((b"content-length", str(MAX + 1).encode())))
+    assert sent[0]["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     assert left == [b"x"]
 
 
 @pytest.mark.parametrize("stated", [b"", b"x", b"-1", b"1e9"])
 async def test_a_length_that_is_none_says_nothing(stated: bytes) -> None:
-    assert (await limited(scope((b"content-length", stated)), client(b"x")[0], MOST)())["body"] == b"x"
+    app = Reader(1)
+    await limited(app, client(b"x")[0], scope((b"content-length", stated)))
+    assert app.received[0]["body"] == b"x"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/completions", 200), ("/v1/policies/mine", 413), ("/v1/forks", 413)])
+async def test_our_own_routes_read_less(path: str, status: int) -> None:
+    stated = scope((b"content-length", str(MAX_OWN_BYTES + 1).encode()), path=path)
+    sent = await limited(Reader(1), client(b"x")[0], stated, max_bytes=4 * MAX_OWN_BYTES)
+    assert sent[0]["status"] == status
+
+
+async def test_an_error_of_another_kind_is_not_ours() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ApiError(HTTPStatus.CONFLICT, "no")
+
+    with pytest.raises(ApiError, match="no"):
+        await BodyLimit(app, MAX)(scope(), client(b"x")[0], None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raw", "data"),
+    [(b'{"a": 1}', {"a": 1}), (b"[1]", None), (b"{", None), (b"\xff", None), (b"[" * 100_000, None), (b"", None)],
+    ids=["object", "list", "no JSON", "no text", "too deep", "nothing"],
+)
+async def test_a_body_is_parsed_if_it_is_an_object(raw: bytes, data: Any) -> None:
+    body = await read_body(client(raw[:1], raw[1:])[0])
+    assert (body.raw, body.data) == (raw, data)
+    receive = body.replay()
+    assert await receive() == {"type": "http.request", "body": raw, "more_body": False}
+    assert await receive() == {"type": "http.disconnect"}
+
+
+async def test_a_client_that_disconnects_early_is_seen_by_the_handler() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    body = await read_body(receive)
+    assert (body.raw, body.data) == (b"", None)
+    replay = body.replay()
+    assert [(await replay())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
+
+
+async def test_a_replaced_body_has_its_own_length() -> None:
+    before = scope((b"Content-Length", b"999"), (b"accept", b"*/*"))
+    after, body = (await read_body(client(b"{}")[0])).replaced(before, {"model": "m"})
+    assert body.raw == b'{"model": "m"}'
+    assert Headers(scope=after).items() == [("accept", "*/*"), ("content-length", str(len(body.raw)))]
+    assert len(before["headers"]) == 2
+
+
+async def tracked(*messages: Message) -> DisconnectTracker:
+    """The tracker of an exchange in which the client and the server sent these messages, one after the other."""
+    sent: list[Message] = []
+    incoming = iter([one for one in messages if not one["type"].startswith("http.response")])
+
+    async def receive() -> Message:
+        return next(incoming)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    tracker = DisconnectTracker(receive, send)
+    for message in messages:
+        if message["type"].startswith("http.response"):
+            await tracker.send(message)
+        else:
+            assert await tracker.receive() == message
+    assert sent == [one for one in messages if one["type"].startswith("http.response")]
+    return tracker
+
+
+REQUEST = {"type": "http.request", "body": b"{}"}
+DISCONNECT = {"type": "http.disconnect"}
+MORE = {"type": "http.response.body", "body": b"a", "more_body": True}
+LAST = {"type": "http.response.body", "body": b"b"}
+
+
+def start(status: int) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": []}
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_answered"),
+    [
+        ((REQUEST, start(200), LAST), True),
+        ((REQUEST, start(200), MORE, LAST), True),
+        ((REQUEST, start(200), LAST, DISCONNECT), True),
+        ((REQUEST, start(200), MORE), False),
+        ((REQUEST, start(200), MORE, DISCONNECT, LAST), False),
+        ((REQUEST, DISCONNECT, start(200), LAST), False),
+        ((REQUEST, start(400), LAST), False),
+        ((REQUEST,), False),
+    ],
+)
+async def test_answered(messages: tuple[Message, ...], is_answered: bool) -> None:
+    assert (await tracked(*messages)).is_answered is is_answered

@@ -8,14 +8,14 @@ import pytest
 
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.registry import Registry
-from forkpoint_server.policies.resolve import Resolved, resolve
+from forkpoint_server.policies.resolve import ResolvedRequest, resolve
 
 OWN = parse_policy({"name": "own", "rules": [{"do": {"temperature": 0.5}}]})
 REGISTRY = Registry({"own": OWN})
 INLINE = {"rules": [{"do": {"temperature": 0.5}}]}
 
 
-def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Resolved:
+def resolved(policy: Any = None, default: str | None = None, **more: Any) -> ResolvedRequest:
     body = {"model": "m", **({} if policy is None else {"policy": policy}), **more}
     return resolve(body, None, ("m",), REGISTRY, default)
 
@@ -34,25 +34,24 @@ def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Res
 )
 def test_metrics_call_a_policy_by_the_name_it_was_asked_for_by(policy: Any, label: str) -> None:
     """Whatever an inline policy calls itself, it is counted as `inline`; a shadow does nothing and is counted apart."""
-    asked = resolved(policy).asked
-    assert asked is not None
-    assert asked.label == label
+    labeled = resolved(policy).policy
+    assert labeled is not None
+    assert labeled.label == label
 
 
 def test_the_default_is_for_requests_that_name_none() -> None:
     default = resolved(default="own")
-    assert default.asked is not None
-    assert (default.asked.policy, default.asked.label, default.by_default) == (OWN, "own", True)
+    assert (default.policy, default.by_default) == ((OWN, "own"), True)
     named = resolved("nowait", default="own")
-    assert named.asked is not None
-    assert (named.asked.label, named.by_default) == ("nowait", False)
-    assert resolved().asked is None
+    assert named.policy is not None
+    assert (named.policy.label, named.by_default) == ("nowait", False)
+    assert resolved().policy is None
     assert (resolved().by_request, default.by_request, named.by_request) == (False, False, True)
 
 
 def test_none_asks_for_no_policy() -> None:
     for one in (resolved("none", default="own"), resolve({"model": "m:none"}, "none", ("m",), REGISTRY, "own")):
-        assert one.asked is None
+        assert one.policy is None
         assert not one.by_default
         assert one.by_request  # so it is in no experiment
         assert one.body == {"model": "m"}

@@ -10,7 +10,7 @@ from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.kernel.step import DRAFT
 from forkpoint_policies.worker.records import FLAGS, LAST_TOKEN
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.recent import Traces
+from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.traces.detokenize import Texts
 from forkpoint_server.traces.trace import Trace
@@ -65,15 +65,15 @@ def test_parts_of_characters_are_told_as_bytes() -> None:
 
 @pytest.mark.parametrize("answers", [1, 4])
 def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forkpoint_server.requests.stream.LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
     played = Played({"branch": {}}, lambda begin: TRUNK[len(begin.tokens) :], answers=answers)
-    traces, told = Traces(), []
+    traces, told = RecentTraces(), []
 
     async def listen(intervention: RequestContext) -> None:
         told.extend([event async for event in follow(traces, intervention) if event is not None])
 
     async def both() -> None:
-        with traces.entered(played.intervention):
+        with traces.track(played.intervention):
             listening = asyncio.create_task(listen(played.intervention))
             await played.outputs()
             await asyncio.sleep(0.01)

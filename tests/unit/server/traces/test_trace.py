@@ -1,17 +1,14 @@
-"""What the server keeps of each choice: records in any order and width, and the bounded memory of finished requests."""
+"""What the server keeps of each choice: records in any order and width."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.worker.records import HEAD_COLUMNS
-from forkpoint_server.requests.recent import Traces
 from forkpoint_server.traces.trace import Alternatives, Trace
 
 
@@ -108,39 +105,3 @@ async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
     trace.tokens.append(5)
     await trace.settle(time.monotonic() + 0.05)
     assert trace.missing == 1
-
-
-def finished(name: str | None, tokens: int) -> Any:
-    return SimpleNamespace(response_id=name, traces=[trace_of(tokens)])
-
-
-def test_the_oldest_go_first_and_an_id_that_comes_again_is_counted_once() -> None:
-    traces = Traces(most_tokens=30)
-    for _ in range(50):
-        traces.keep(finished("chosen by its client", 9))
-    others = [finished(str(number), 9) for number in range(2)]
-    for one in (*others, finished(None, 9)):
-        traces.keep(one)
-    assert traces.get("chosen by its client") is not None
-    traces.keep(finished("one more", 9))
-    assert traces.get("chosen by its client") is None
-    assert [traces.get(str(number)) for number in range(2)] == others
-
-
-def test_a_trace_that_grows_after_it_was_kept_gives_back_what_it_took() -> None:
-    traces = Traces(most_tokens=30)
-    grown = finished("grown", 9)
-    traces.keep(grown)
-    grown.traces[0].tokens.extend(range(100))
-    for number in range(4):
-        traces.keep(finished(str(number), 9))
-    assert [traces.get(str(number)) is not None for number in range(4)] == [False, True, True, True]
-
-
-def test_where_none_are_kept_none_of_those_that_run_is_shown() -> None:
-    for most, shown in ((30, True), (0, False)):
-        traces = Traces(most_tokens=most)
-        running: Any = SimpleNamespace(name="running", silent=False, response_id="running", traces=[trace_of(9)])
-        with traces.entered(running):
-            assert (traces.running("running") is running) == shown
-        assert (traces.get("running") is running) == shown

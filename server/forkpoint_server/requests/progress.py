@@ -1,0 +1,70 @@
+"""What changes in a request's context while the engine runs it."""
+
+from __future__ import annotations
+
+from forkpoint_policies.spec import Branch, Probe, Resume
+from forkpoint_server import metrics
+from forkpoint_server.traces.trace import Trace
+
+from .context import RequestContext
+
+ALTERNATIVES = 5
+"""How many of the likeliest tokens a trace shows at a position."""
+BRANCH_ALTERNATIVES = 20
+"""How many of the likeliest tokens a branch chooses from, and confidence is averaged over."""
+
+
+def leave_experiment(context: RequestContext) -> None:
+    """Continue without the experiment, before anything was generated."""
+    assert context.enrolment is not None
+    metrics.INELIGIBLE.labels(context.enrolment.live.stored.name, "policy").inc()
+    context.enrolment = None
+    if context.without_experiment is None:
+        context.inactive = True
+    else:
+        context.compiled = context.without_experiment
+
+
+def drop_default_policy(context: RequestContext) -> None:
+    """Continue without the server's default policy, before anything was generated."""
+    if context.fallback is None:
+        context.inactive = True
+    else:
+        context.compiled = context.fallback
+
+
+def num_alternatives(context: RequestContext) -> int:
+    """How many of the likeliest tokens the worker reports at each position."""
+    rule = context.tree_rule
+    if rule is None:
+        return ALTERNATIVES if context.forks else 0
+    return ALTERNATIVES if isinstance(rule.growing, Probe | Resume) else BRANCH_ALTERNATIVES
+
+
+def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: int = 0) -> list[Trace]:
+    """Open traces for the choices of one more prompt, or for a branch that shares its first tokens with another answer."""
+    rule = context.tree_rule
+    branches = rule is not None and isinstance(rule.growing, Branch)
+    num_stored = BRANCH_ALTERNATIVES if branches else min(ALTERNATIVES, num_alternatives(context))
+    first = len(context.traces)
+    opened = [
+        context.receiver.open(first + number, num_shared_tokens, context.fork_threshold, num_stored)
+        for number in range(num_choices)
+    ]
+    for trace in opened:
+        trace.prompt = context.prompt
+    context.traces += opened
+    return opened
+
+
+def start_engine_request(context: RequestContext, request_id: str, trace: Trace) -> None:
+    """Note which engine request generates the tokens of a trace, so that its span can be completed."""
+    if context.spans is not None:
+        context.traces_by_engine_id[request_id] = trace
+        context.spans.expect(request_id)
+
+
+def finish_choice(context: RequestContext, reason: str) -> None:
+    """Count a choice that has ended."""
+    context.finish_reasons.append(reason)
+    metrics.REQUESTS.labels(context.compiled.label, context.arm, reason).inc()
