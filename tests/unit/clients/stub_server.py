@@ -74,8 +74,11 @@ def scripted(reply: Reply, route: Route = nothing_else) -> Iterator[Scripted]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
             """Nothing: the tests look at `asked`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # with the default of 5, bursts of connections wait a second for a second SYN
+
+    server = Server(("127.0.0.1", 0), Handler)
     running = Scripted(f"http://127.0.0.1:{server.server_port}/v1")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -76,30 +77,37 @@ async def asked(run_: run.Run, folder: Path, at_once: int = 4, retries: int = 0)
 
 
 async def test_nothing_is_asked_twice(tmp_path: Path) -> None:
-    """The server dies after each 10 answers; in the end each question was answered under each arm, with the same seed in all."""
-    answered: list[tuple[str, int]] = []
+    """The server dies after every 10 replies; in the end each question has an answer of each arm, all with the same seed.
+
+    A reply that is on its way when another request fails may not arrive, so how many rounds it takes is left to chance:
+    with 4 requests at a time at least 7 of 10 replies arrive.
+    """
+    replied: list[tuple[str, int]] = []
+    lock = threading.Lock()
+    limit = 0
 
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
-        if len(answered) >= limit:
-            return 503, error("gone")
-        answered.append((body["messages"][0]["content"], body["seed"]))
+        with lock:
+            if len(replied) >= limit:
+                return 503, error("gone")
+            replied.append((body["messages"][0]["content"], body["seed"]))
         return 200, completion("4")
 
-    limit = 0
+    answers: dict[Unit, Answer] = {}
+    failures = 0
     with scripted(reply) as server:
-        for round_ in range(11):
-            limit = 10 * (round_ + 1)
-            if limit < 108:
-                with pytest.raises(ServerLostError):
-                    await asked(made_run(server.url), tmp_path)
-                assert len(read(tmp_path / "journal.jsonl")[1]) <= limit
-            else:
-                found = await asked(made_run(server.url), tmp_path)
-    assert set(found) == set(made_run().units())
-    counts = Counter(answered)
+        while not answers:
+            limit = len(replied) + 10
+            try:
+                answers = await asked(made_run(server.url), tmp_path)
+            except ServerLostError:
+                failures += 1
+                assert 7 * failures <= len(read(tmp_path / "journal.jsonl")[1]) <= len(replied)
+    assert set(answers) == set(made_run().units())
+    assert 10 <= failures <= 108 // 7
+    counts = Counter(replied)
     assert len(counts) == 36
-    # What the server had answered when others failed may not have reached us: at most those at once, in each of ten rounds.
-    assert sum(counts.values()) <= 108 + 10 * 4
+    assert sum(counts.values()) <= 108 + 3 * failures, "only replies that did not arrive are requested again"
     assert all(times >= 3 for times in counts.values())
 
 
