@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_clients.evaluate.asker import Asker, Question, Sampling, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.asker import Asker, Question, SamplingParams, ServerLostError, ServerRefusesError
 from forkpoint_clients.evaluate.datasets import DataError
 from forkpoint_clients.evaluate.datasets import read as read_questions
 from forkpoint_policies.tasks.countdown import held_out_puzzles
@@ -35,7 +35,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Written:
+class MeasuredAnswer:
     """One answer of the model at temperature 1: its prompt's number, its entropies in nats, and how many tokens reasoned."""
 
     prompt: int
@@ -103,7 +103,9 @@ def digest(prompts: Sequence[Messages]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def summarise(written: Sequence[Written], seed: int = 0, alpha: float = 0.05, resamples: int = RESAMPLES) -> Profile:
+def summarise(
+    written: Sequence[MeasuredAnswer], seed: int = 0, alpha: float = 0.05, resamples: int = RESAMPLES
+) -> Profile:
     """The profile of what a model wrote. The interval is a bootstrap over prompts, as tokens of one answer are alike.
 
     Raises ValueError when nothing was written.
@@ -145,14 +147,14 @@ async def write(
     at_once: int,
     max_tokens: int | None,
     told: Callable[[int], None],
-) -> list[Written]:
+) -> list[MeasuredAnswer]:
     """Let the model answer the prompts in turn, each time with another seed, until so many tokens are there, observed.
 
     `told` hears of each answer's tokens. Answers that had begun are finished, so that long ones are not left out. Raises
     ServerLostError, ServerRefusesError, and DataError when the server refuses a prompt or measures nothing of an answer.
     """
-    sampling, numbers, done = Sampling(max_tokens=max_tokens, temperature=1.0), count(), 0
-    found: dict[int, Written] = {}
+    sampling, numbers, done = SamplingParams(max_tokens=max_tokens, temperature=1.0), count(), 0
+    found: dict[int, MeasuredAnswer] = {}
     running = 0
 
     def expected() -> float:
@@ -180,7 +182,7 @@ async def write(
                 f"prompt {place + 1}: the server measured no entropy in an answer of {answer.tokens} tokens: its telemetry "
                 "does not work, and its log says why"
             )
-        found[number] = Written(place, entropies, trace["forkpoint"]["reasoning_tokens"])
+        found[number] = MeasuredAnswer(place, entropies, trace["forkpoint"]["reasoning_tokens"])
         done += len(entropies)
         told(len(entropies))
 

@@ -15,7 +15,7 @@ from forkpoint_clients.evaluate.asker import Answer
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
-from forkpoint_clients.evaluate.stats import EqualMean, Estimate, Lengths
+from forkpoint_clients.evaluate.stats import EqualMeanComparison, Estimate, ScoredLengths
 
 CAPS = 24
 """How many length caps are looked at, evenly spaced up to the longest answer."""
@@ -23,7 +23,7 @@ SCORERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredAnswer:
     """An answer with its score from 0 to 1; None where the server refused the question or the scorer failed, as `failure` says."""
 
     answer: Answer
@@ -82,7 +82,7 @@ class Difference:
     tokens: Estimate | None
     reasoning_tokens: Estimate | None
     truncated: Estimate | None
-    equal_mean: EqualMean | None
+    equal_mean: EqualMeanComparison | None
 
 
 @dataclass(frozen=True)
@@ -102,34 +102,34 @@ class Comparison:
     failures: Mapping[str, int] = field(default_factory=dict)
     several: Sequence[str] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON has it: what is not known is null."""
         found: dict[str, Any] = _without_nan(asdict(self))
         return found
 
 
-def score(answers: Mapping[Unit, Answer], items: Sequence[Item], scorer: Scorer) -> dict[Unit, Scored]:
+def score(answers: Mapping[Unit, Answer], items: Sequence[Item], scorer: Scorer) -> dict[Unit, ScoredAnswer]:
     """Score every answer, several at once; a scorer that fails marks the answer."""
     by_id = {item.id: item for item in items}
 
-    def one(unit: Unit) -> Scored:
+    def one(unit: Unit) -> ScoredAnswer:
         return scored(answers[unit], by_id[unit.question], scorer)
 
     with ThreadPoolExecutor(SCORERS_AT_ONCE) as pool:
         return dict(zip(answers, pool.map(one, answers), strict=True))
 
 
-def scored(answer: Answer, item: Item, scorer: Scorer) -> Scored:
+def scored(answer: Answer, item: Item, scorer: Scorer) -> ScoredAnswer:
     if answer.error is not None:
-        return Scored(answer, None, f"the server: {answer.error}")
+        return ScoredAnswer(answer, None, f"the server: {answer.error}")
     try:
-        return Scored(answer, scorer.score(item, answer.text))
+        return ScoredAnswer(answer, scorer.score(item, answer.text))
     except ScorerError as error:
-        return Scored(answer, None, f"the scorer: {error}")
+        return ScoredAnswer(answer, None, f"the scorer: {error}")
 
 
 def compare(
-    answers: Mapping[Unit, Scored],
+    answers: Mapping[Unit, ScoredAnswer],
     arms: Sequence[str],
     asked: int,
     at_equal_length: bool = True,
@@ -139,7 +139,7 @@ def compare(
 
     `several` are arms of which it is known that an answer takes several requests; those whose answers say so are found here.
     """
-    of_arm: dict[str, dict[tuple[str, int], Scored]] = {arm: {} for arm in arms}
+    of_arm: dict[str, dict[tuple[str, int], ScoredAnswer]] = {arm: {} for arm in arms}
     failures: dict[str, int] = {}
     for unit, one in answers.items():
         of_arm[unit.arm][unit.question, unit.sample] = one
@@ -166,7 +166,7 @@ def _branched(answer: Answer) -> bool:
     return bool(told.get("branches")) or bool(told.get("interventions", {}).get("probe", {}).get("fired"))
 
 
-def figures(arm: str, answers: Mapping[tuple[str, int], Scored]) -> ArmFigures:
+def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFigures:
     """An arm by itself."""
     came = {key: one for key, one in answers.items() if one.answer.error is None}
     right = {key: one.score for key, one in came.items() if one.score is not None}
@@ -191,12 +191,12 @@ def figures(arm: str, answers: Mapping[tuple[str, int], Scored]) -> ArmFigures:
     )
 
 
-def _mean(answers: Mapping[tuple[str, int], Scored], read: Callable[[Answer], float | None]) -> Estimate | None:
+def _mean(answers: Mapping[tuple[str, int], ScoredAnswer], read: Callable[[Answer], float | None]) -> Estimate | None:
     found = {key: value for key, one in answers.items() if (value := read(one.answer)) is not None}
     return stats.mean(list(found.values()), [question for question, _ in found]) if found else None
 
 
-def _share(answers: Mapping[tuple[str, int], Scored]) -> Estimate | None:
+def _share(answers: Mapping[tuple[str, int], ScoredAnswer]) -> Estimate | None:
     return (
         stats.proportion([_cut(one) for one in answers.values()], [question for question, _ in answers])
         if answers
@@ -204,7 +204,7 @@ def _share(answers: Mapping[tuple[str, int], Scored]) -> Estimate | None:
     )
 
 
-def _cut(one: Scored) -> float:
+def _cut(one: ScoredAnswer) -> float:
     return float(one.answer.finish_reason == "length")
 
 
@@ -218,16 +218,16 @@ def _fired(answer: Answer) -> float | None:
 
 def _difference(
     arm: str,
-    own: Mapping[tuple[str, int], Scored],
+    own: Mapping[tuple[str, int], ScoredAnswer],
     to: str,
-    other: Mapping[tuple[str, int], Scored],
+    other: Mapping[tuple[str, int], ScoredAnswer],
     at_equal_length: bool,
 ) -> Difference:
     came = [key for key in own if key in other and own[key].answer.error is None and other[key].answer.error is None]
     pairs = [key for key in came if own[key].score is not None and other[key].score is not None]
 
     def paired(
-        keys: Sequence[tuple[str, int]], read: Callable[[Scored], float | None], bound: float | None
+        keys: Sequence[tuple[str, int]], read: Callable[[ScoredAnswer], float | None], bound: float | None
     ) -> Estimate | None:
         found = {key: (read(own[key]), read(other[key])) for key in keys}
         differences = {
@@ -255,9 +255,11 @@ def _difference(
     )
 
 
-def _lengths(answers: Mapping[tuple[str, int], Scored], keys: Sequence[tuple[str, int]]) -> Lengths:
+def _lengths(answers: Mapping[tuple[str, int], ScoredAnswer], keys: Sequence[tuple[str, int]]) -> ScoredLengths:
     scores = [answers[key].score for key in keys]
-    return Lengths(np.array(scores, np.float64), np.array([answers[key].answer.tokens for key in keys], np.float64))
+    return ScoredLengths(
+        np.array(scores, np.float64), np.array([answers[key].answer.tokens for key in keys], np.float64)
+    )
 
 
 def _corrected(differences: Sequence[Difference]) -> list[Difference]:
@@ -268,7 +270,7 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
     return [Difference(**{**vars(one), "correct_p_holm": corrected.get(one.arm, math.nan)}) for one in differences]
 
 
-def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], Scored]], first: str) -> list[AtCap]:
+def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], ScoredAnswer]], first: str) -> list[AtCap]:
     """Only questions and seeds that every arm has a score of, so that the curves are of the same ones."""
     arms = list(of_arm)
     common = [

@@ -26,7 +26,7 @@ FAILURES_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """What is to be told of a run."""
 
     configuration: Mapping[str, Any]
@@ -50,11 +50,11 @@ class Report:
         """The arms of each caution."""
         return {text: [name for name, one in self.cautions.items() if one == text] for text in self.cautions.values()}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "configuration": self.configuration,
             "scorer": self.scorer,
-            **self.comparison.to_json(),
+            **self.comparison.to_dict(),
             "warnings": cautions.warnings(self.comparison),
             "cautions": self.cautions,
             "general_cautions": cautions.GENERAL,
@@ -62,7 +62,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Into `results.json` and `report.html` of the folder."""
-        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:

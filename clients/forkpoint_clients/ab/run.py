@@ -16,7 +16,7 @@ from forkpoint_clients.evaluate.asker import (
     Answer,
     Asker,
     Question,
-    Sampling,
+    SamplingParams,
     ServerLostError,
     ServerRefusesError,
     without_userinfo,
@@ -34,7 +34,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSpec:
     """What is asked: all that the answers depend on. `url` and `model` are those of arms that name none."""
 
     url: str
@@ -44,7 +44,7 @@ class Run:
     arms: Sequence[Arm]
     samples: int = 1
     seed: int = 0
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
     def configuration(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
         """As the journal's first line has it, with the digest of each arm's policy, as a changed one is another. No secrets."""
@@ -83,13 +83,13 @@ def seed_of(run_seed: int, question: str, sample: int) -> int:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A run whose servers have been looked at: whom each arm asks, and for which policy; None sends nothing of the kind.
 
     The arms of `several` take several requests of the engine for an answer, their placebos too.
     """
 
-    run: Run
+    run: RunSpec
     askers: Mapping[str, Asker]
     policies: Mapping[str, str | Mapping[str, Any] | None]
     digests: Mapping[str, str | None]
@@ -102,13 +102,13 @@ class Prepared:
 
 
 async def prepare(
-    run: Run,
+    run: RunSpec,
     stack: AsyncExitStack,
     api_key: str = "none",
     at_once: int = 16,
     retries: int = RETRIES,
     timeout_seconds: float = 3600,
-) -> Prepared:
+) -> PreparedRun:
     """Ask each server what it is and what it makes of the policies. Its connections end with the stack.
 
     Raises ArmError where a policy is asked of a server that is no Forkpoint, ServerRefusesError where it is wrong, ServerLostError.
@@ -141,10 +141,10 @@ async def prepare(
             warnings += [f"{arm.name}: {warning}" for warning in told["warnings"]]
             if any(rule["action"] in GROWING for rule in told["rules"]):
                 several.add(arm.name)
-    return Prepared(run, of_arm, policies, digests, warnings, frozenset(several))
+    return PreparedRun(run, of_arm, policies, digests, warnings, frozenset(several))
 
 
-async def ask(prepared: Prepared, journal: Journal, at_once: int, answered: Callable[[Unit, Answer], None]) -> None:
+async def ask(prepared: PreparedRun, journal: Journal, at_once: int, answered: Callable[[Unit, Answer], None]) -> None:
     """Ask all that the journal does not hold, and tell of each answer once it is on disk. Raises as Asker.ask does."""
     run = prepared.run
     messages = {item.id: item.messages for item in run.items}

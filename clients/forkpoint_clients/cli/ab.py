@@ -16,11 +16,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forkpoint_clients.ab import arms, run
-from forkpoint_clients.ab.comparison import Scored, compare, score, scored
-from forkpoint_clients.ab.report import PAGE, RESULTS, Report, tables
+from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score, scored
+from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
 from forkpoint_clients.client import DEFAULT_URL
 from forkpoint_clients.evaluate import datasets
-from forkpoint_clients.evaluate.asker import RETRIES, Answer, Sampling, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.asker import RETRIES, Answer, SamplingParams, ServerLostError, ServerRefusesError
 from forkpoint_clients.evaluate.journal import NAME as JOURNAL
 from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, scorer
@@ -105,8 +105,8 @@ def compare_arms(
         items = datasets.read(data, limit)
         measure.check(items)
         found = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
-        sampling = Sampling(max_tokens, temperature, top_p, _fields(extra))
-        asked = run.Run(server, model, data, items, found, samples, seed, sampling)
+        sampling = SamplingParams(max_tokens, temperature, top_p, _fields(extra))
+        asked = run.RunSpec(server, model, data, items, found, samples, seed, sampling)
         asyncio.run(_run(asked, measure, out, api_key, concurrency, retries, timeout))
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
@@ -131,7 +131,7 @@ def unwritable(error: OSError, out: Path) -> str:
 
 
 async def _run(
-    asked: run.Run, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
+    asked: run.RunSpec, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
 ) -> None:
     console = Console()
     async with AsyncExitStack() as stack:
@@ -149,7 +149,7 @@ async def _run(
             finally:
                 if found:
                     comparison = compare(found, names, total, several=prepared.several)
-                    report = Report(prepared.configuration, measure.name, asked.arms, comparison)
+                    report = ComparisonReport(prepared.configuration, measure.name, asked.arms, comparison)
                     report.write(out)
                     console.print(*tables(comparison))
                     for said in report.said():
@@ -158,11 +158,11 @@ async def _run(
 
 
 async def _ask(
-    prepared: run.Prepared,
+    prepared: run.PreparedRun,
     journal: Journal,
     measure: Scorer,
     concurrency: int,
-    found: dict[Unit, Scored],
+    found: dict[Unit, ScoredAnswer],
     total: int,
     console: Console,
 ) -> None:
@@ -187,7 +187,9 @@ async def _ask(
 
 
 @contextlib.contextmanager
-def _running(asked: run.Run, found: Mapping[Unit, Scored], total: int, console: Console) -> Iterator[Progress]:
+def _running(
+    asked: run.RunSpec, found: Mapping[Unit, ScoredAnswer], total: int, console: Console
+) -> Iterator[Progress]:
     """A bar and the tables of the comparison so far, drawn anew every second; only in a terminal."""
     names = [arm.name for arm in asked.arms]
     progress = Progress(

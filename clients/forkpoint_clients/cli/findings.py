@@ -28,8 +28,8 @@ from .running import app, fail, run_app
 
 if TYPE_CHECKING:
     from forkpoint_clients.findings.base import Finding
-    from forkpoint_clients.findings.lab import Cost, Setting
-    from forkpoint_clients.findings.report import Report
+    from forkpoint_clients.findings.lab import Cost, LabSetting
+    from forkpoint_clients.findings.report import FindingsReport
 
 FORMAT = 1
 """Of the journal; raised when its lines change."""
@@ -145,9 +145,9 @@ def findings(
 
 def _setting(
     data: str, score_by: str, extract: str, count: int, samples: int, seed: int, max_tokens: int | None, quick: bool
-) -> tuple[Setting, dict[str, Any]]:
+) -> tuple[LabSetting, dict[str, Any]]:
     """What is asked, and what of it the journal and the report say. Raises ValueError."""
-    from forkpoint_clients.findings.lab import Setting
+    from forkpoint_clients.findings.lab import LabSetting
     from forkpoint_policies.spec.answer_extractors import extractor
 
     extractor(extract)
@@ -162,21 +162,21 @@ def _setting(
     items = items[:count]
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
-    setting = Setting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
+    setting = LabSetting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
     return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
 
 
 async def _retest(
     chosen: Sequence[Finding],
-    setting: Setting,
+    setting: LabSetting,
     asker: Asker,
     concurrency: int,
     configuration: dict[str, Any],
     command: str,
     out: Path,
-) -> Report:
+) -> FindingsReport:
     from forkpoint_clients.findings.lab import Lab
-    from forkpoint_clients.findings.report import Report, Retested, tables
+    from forkpoint_clients.findings.report import FindingsReport, RetestedFinding, tables
     from forkpoint_clients.findings.run import retest
 
     console, begun = Console(), time.monotonic()
@@ -200,14 +200,14 @@ async def _retest(
                 task, description=what[:60], completed=done, total=total
             )
 
-            def told(one: Retested) -> None:
+            def told(one: RetestedFinding) -> None:
                 console.print(
                     f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False
                 )
 
             tested = await retest(chosen, lab, lambda _: None, told)
     seconds = time.monotonic() - begun
-    report = Report(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
+    report = FindingsReport(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
     report.write(out)
     console.print(*tables(tested))
     console.print(f"{report.cost['said']} {out / PAGE} and {out / RESULTS}", soft_wrap=True)

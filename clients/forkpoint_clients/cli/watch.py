@@ -12,7 +12,7 @@ from rich.live import Live
 
 from forkpoint_clients.client import DEFAULT_URL, Forkpoint
 from forkpoint_clients.evaluate.asker import told
-from forkpoint_clients.watch.counters import Change, Window, read
+from forkpoint_clients.watch.counters import ScrapeDelta, ScrapeWindow, read
 from forkpoint_clients.watch.view import show, unreachable
 
 from .options import ApiKey, Server
@@ -56,17 +56,17 @@ def watch(
 
 
 def _once(console: Console, client: Forkpoint, seconds: float) -> None:
-    window = Window(seconds)
+    window = ScrapeWindow(seconds)
     _look(window, client)
     time.sleep(seconds)
     console.print(show(window, _look(window, client), _page(str(client.base_url))))
 
 
 def _follow(console: Console, client: Forkpoint, every: float, over: float) -> None:
-    window, page = Window(over), _page(str(client.base_url))
-    change = _look(window, client)  # a server that is not there is an error, one that goes away later is waited for
+    window, page = ScrapeWindow(over), _page(str(client.base_url))
+    delta = _look(window, client)  # a server that is not there is an error, one that goes away later is waited for
     answered = time.monotonic()
-    with Live(show(window, change, page), console=console, screen=True, auto_refresh=False) as live:
+    with Live(show(window, delta, page), console=console, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(every)
             try:
@@ -76,13 +76,13 @@ def _follow(console: Console, client: Forkpoint, every: float, over: float) -> N
                 live.update(unreachable(page, told(error), time.monotonic() - answered), refresh=True)
 
 
-def _look(window: Window, client: Forkpoint) -> Change:
+def _look(window: ScrapeWindow, client: Forkpoint) -> ScrapeDelta:
     """Take one more look. Raises ValueError for a page without our metrics."""
     page = _page(str(client.base_url))
-    change = window.add(read(client.get(page, cast_to=str), time.monotonic()))
-    if not change.has("forkpoint_build_info"):
+    delta = window.add(read(client.get(page, cast_to=str), time.monotonic()))
+    if not delta.has("forkpoint_build_info"):
         raise ValueError(f"{page} has no metrics of Forkpoint: is that a Forkpoint server?")
-    return change
+    return delta
 
 
 def _page(server: str) -> str:

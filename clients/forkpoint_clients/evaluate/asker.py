@@ -35,7 +35,7 @@ class ServerRefusesError(Exception):
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How to draw, the same for all that are compared. `extra` holds further fields of the request's body."""
 
     max_tokens: int | None = None
@@ -95,12 +95,12 @@ class Answer:
             return None
         return float(sum(one["effect"] for one in self.forkpoint.get("interventions", {}).values()))
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields, as `from_json` reads them."""
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as `from_dict` reads them."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Answer:
+    def from_dict(cls, data: Mapping[str, Any]) -> Answer:
         return cls(**{**data, "choices": tuple(Choice(**choice) for choice in data["choices"])})
 
 
@@ -150,7 +150,7 @@ class Asker:
     ) -> None:
         await self.client.close()
 
-    async def ask(self, question: Question, sampling: Sampling) -> Answer:
+    async def ask(self, question: Question, sampling: SamplingParams) -> Answer:
         """The answer to a question. Raises ServerLostError and ServerRefusesError."""
         extra: dict[str, Any] = dict(sampling.extra)
         if question.policy is not None:
@@ -173,7 +173,7 @@ class Asker:
             return _answer(response, round(time.monotonic() - begun, 4))
 
     async def ask_all(
-        self, questions: Sequence[Question], sampling: Sampling, answered: Callable[[Answer], None] | None = None
+        self, questions: Sequence[Question], sampling: SamplingParams, answered: Callable[[Answer], None] | None = None
     ) -> list[Answer]:
         """The answers, in the questions' order; `answered` is called as each comes. The first error stops the others."""
 

@@ -56,7 +56,7 @@ class Journal:
 
     def write(self, unit: Unit, answer: Answer) -> None:
         """Keep an answer: on return it is on disk."""
-        self._append({"question": unit.question, "sample": unit.sample, "arm": unit.arm, "answer": answer.to_json()})
+        self._append({"question": unit.question, "sample": unit.sample, "arm": unit.arm, "answer": answer.to_dict()})
         self.answers[unit] = answer
 
     def _open(self, configuration: Mapping[str, Any]) -> dict[Unit, Answer]:
@@ -107,7 +107,7 @@ def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Uni
         try:
             data = json.loads(line)
             unit = Unit(data["question"], data["sample"], data["arm"])
-            answers.setdefault(unit, Answer.from_json(data["answer"]))
+            answers.setdefault(unit, Answer.from_dict(data["answer"]))
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) - 1:
                 break  # the file grew, but not all of the line reached the disk

@@ -140,7 +140,7 @@ def clusters_needed(
 
 
 @dataclass(frozen=True)
-class Lengths:
+class ScoredLengths:
     """Scores and tokens of an arm's answers, in the same order of (question, sample) as the other arm's: both [answers]."""
 
     scores: Floats
@@ -152,7 +152,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class EqualMean:
+class EqualMeanComparison:
     """Two arms at the same mean number of tokens: the longer one is cut off at the cap that makes it so."""
 
     tokens: float
@@ -162,8 +162,8 @@ class EqualMean:
 
 
 def at_equal_mean(
-    own: Lengths, other: Lengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS
-) -> EqualMean:
+    own: ScoredLengths, other: ScoredLengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS
+) -> EqualMeanComparison:
     """Compare at the smaller of both mean lengths; between two caps in proportion. The bootstrap finds the caps anew."""
     _, groups = np.unique(np.asarray(clusters), return_inverse=True)
     count = int(groups.max()) + 1
@@ -175,7 +175,7 @@ def at_equal_mean(
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
     _, firsts, seconds = _matched(drawn, sums, sizes)
     difference = of_draws(float(first - second), firsts - seconds, count, alpha)
-    return EqualMean(float(tokens), float(first), float(second), difference)
+    return EqualMeanComparison(float(tokens), float(first), float(second), difference)
 
 
 def drawings(clusters: int, draws: int = DRAWS) -> Floats:
@@ -198,7 +198,7 @@ def _caps(tokens: Floats) -> Floats:
     return np.concatenate([[0.0], found])
 
 
-def _sums(arm: Lengths, groups: NDArray[np.intp], count: int, caps: Floats) -> tuple[Floats, Floats]:
+def _sums(arm: ScoredLengths, groups: NDArray[np.intp], count: int, caps: Floats) -> tuple[Floats, Floats]:
     """Of each cluster and cap, the summed tokens and scores: both [clusters, caps]."""
     tokens, scores = np.zeros((count, len(caps))), np.zeros((count, len(caps)))
     np.add.at(tokens, groups, np.minimum(arm.tokens[:, None], caps))

@@ -13,14 +13,21 @@ from typing import Any
 import openai
 
 from forkpoint_clients.ab.run import seed_of
-from forkpoint_clients.evaluate.asker import Answer, Asker, Question, Sampling, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.asker import (
+    Answer,
+    Asker,
+    Question,
+    SamplingParams,
+    ServerLostError,
+    ServerRefusesError,
+)
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
 
-from .reading import Reading, Trace, trace_of
+from .reading import EntropyTrace, ScoredChoices, trace_of
 
-Answers = Mapping[tuple[str, int], Reading]
+Answers = Mapping[tuple[str, int], ScoredChoices]
 """(question, sample) -> what came back."""
 
 
@@ -29,7 +36,7 @@ class CannotError(Exception):
 
 
 @dataclass(frozen=True)
-class Arm:
+class Treatment:
     """What is asked under one name; what is asked alike under two names is asked once. `answers` are the choices of a request."""
 
     name: str
@@ -45,12 +52,12 @@ class Arm:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-BASE = Arm("no policy", "observe", traced=True)
+BASELINE = Treatment("no policy", "observe", traced=True)
 """`observe` changes nothing, and its traces have the entropies: every finding begins from these answers."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class LabSetting:
     """The questions, `short` ones where each takes many continuations; how many answers each gets; and how two are compared."""
 
     items: Sequence[Item]
@@ -83,7 +90,7 @@ class Cost:
 class Lab:
     """One model of one server, for all findings. `told` hears of what begins and of each thing that is there."""
 
-    setting: Setting
+    setting: LabSetting
     asker: Asker
     journal: Journal
     at_once: int = 24
@@ -92,7 +99,7 @@ class Lab:
     _valid: set[str] = field(default_factory=set)
 
     async def ask(
-        self, arms: Sequence[Arm], items: Sequence[Item] | None = None, samples: int | None = None
+        self, arms: Sequence[Treatment], items: Sequence[Item] | None = None, samples: int | None = None
     ) -> dict[str, Answers]:
         """Answers by the arm's name, all arms with the same questions and seeds, in turns.
 
@@ -130,7 +137,7 @@ class Lab:
         }
 
     async def verify(
-        self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, Trace]
+        self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, EntropyTrace]
     ) -> dict[str, list[dict[str, Any]]]:
         """What `POST /v1/forks` says of these positions of each question's text: question -> one object a position.
 
@@ -157,7 +164,7 @@ class Lab:
             for question, unit in units.items()
         }
 
-    async def _verified(self, item: Item, text: Trace, positions: Sequence[int]) -> Answer:
+    async def _verified(self, item: Item, text: EntropyTrace, positions: Sequence[int]) -> Answer:
         body = {
             "model": self.asker.model,
             "messages": [*item.messages, {"role": "assistant", "content": text.content, "reasoning": text.reasoning}],
@@ -176,8 +183,8 @@ class Lab:
             raise CannotError(f"POST /v1/forks: {refused}") from None
         return Answer(tokens=found["cost"]["tokens"], forkpoint=found["verification"])
 
-    async def _answer(self, item: Item, sample: int, arm: Arm) -> Answer:
-        sampling = Sampling(self.setting.max_tokens, arm.temperature)
+    async def _answer(self, item: Item, sample: int, arm: Treatment) -> Answer:
+        sampling = SamplingParams(self.setting.max_tokens, arm.temperature)
         question = Question(item.messages, seed_of(self.setting.seed, item.id, sample), arm.policy, arm.answers)
         answer = await self.asker.ask(question, sampling)
         if not arm.traced or answer.error is not None or answer.response_id is None:
@@ -185,7 +192,7 @@ class Lab:
         trace = trace_of(await self.asker.trace(answer.response_id))
         return replace(answer, forkpoint={**(answer.forkpoint or {}), "trace": trace})
 
-    async def _check(self, arm: Arm) -> None:
+    async def _check(self, arm: Treatment) -> None:
         if arm.key not in self._valid:
             try:
                 digest = (await self.asker.validate(arm.policy))["digest"]
@@ -205,14 +212,14 @@ class Lab:
         self.cost.requests += 1
         self.cost.tokens += answer.tokens
 
-    def _read(self, item: Item, answer: Answer) -> Reading:
+    def _read(self, item: Item, answer: Answer) -> ScoredChoices:
         scores: list[float | None] = []
         for choice in answer.choices:
             try:
                 scores.append(self.setting.scorer.score(item, choice.text))
             except ScorerError:
                 scores.append(None)
-        return Reading(answer, tuple(scores))
+        return ScoredChoices(answer, tuple(scores))
 
     @staticmethod
     async def _side_by_side(work: Iterable[Any]) -> None:

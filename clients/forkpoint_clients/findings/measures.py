@@ -12,27 +12,27 @@ from scipy import stats as distributions
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 
-from .reading import Reading
+from .reading import ScoredChoices
 
-Answers = Mapping[tuple[str, int], Reading]
-Read = Callable[[Reading], float | None]
+Answers = Mapping[tuple[str, int], ScoredChoices]
+Read = Callable[[ScoredChoices], float | None]
 DRAWS = 1000
 NOTHING = Estimate(math.nan)
 
 
-def score(reading: Reading) -> float | None:
+def score(reading: ScoredChoices) -> float | None:
     return reading.score
 
 
-def tokens(reading: Reading) -> float | None:
+def tokens(reading: ScoredChoices) -> float | None:
     return None if reading.answer.error is not None else reading.tokens
 
 
-def effect(reading: Reading) -> float | None:
+def effect(reading: ScoredChoices) -> float | None:
     return reading.effect
 
 
-def fired(reading: Reading) -> float | None:
+def fired(reading: ScoredChoices) -> float | None:
     """How often the policy's rules acted."""
     told = reading.answer.forkpoint
     return None if told is None else float(sum(one["fired"] for one in told.get("interventions", {}).values()))

@@ -18,7 +18,7 @@ WORDS = frozenset(word for family in FAMILIES.values() for word in family)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScoredChoices:
     """`scores` [choices] from 0 to 1; None where the scorer failed."""
 
     answer: Answer
@@ -40,7 +40,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Trace:
+class EntropyTrace:
     """One text, token by token; `entropies` [n] in nats, `in_reasoning` [n]. `finished` unless it was cut off."""
 
     question: str
@@ -69,17 +69,17 @@ def trace_of(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def traces(answers: Mapping[tuple[str, int], Reading]) -> list[Trace]:
+def traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> list[EntropyTrace]:
     """The traces of the answers that have a whole one."""
     return list(_traces(answers))
 
 
-def _traces(answers: Mapping[tuple[str, int], Reading]) -> Iterator[Trace]:
+def _traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> Iterator[EntropyTrace]:
     for (question, _), reading in answers.items():
         told = reading.answer.forkpoint or {}
         kept = told.get("trace")
         if kept and kept["tokens"] and kept["positions"] == list(range(len(kept["tokens"]))):
-            yield Trace(
+            yield EntropyTrace(
                 question,
                 tuple(kept["tokens"]),
                 np.array(kept["entropies"], np.float64),

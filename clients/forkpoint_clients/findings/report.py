@@ -20,7 +20,7 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import Estimate
 
 from .base import Figure, Finding, Result
-from .verdict import Form, Part, Verdict
+from .verdict import Criterion, Form, Verdict
 
 PLOT_INK = "#6e7781"
 """In files, which do not know the colour of the page around them: to be read on white and on black."""
@@ -29,7 +29,7 @@ VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
 @dataclass(frozen=True)
-class Retested:
+class RetestedFinding:
     """A finding with what came of it: a result, or why there is none."""
 
     finding: Finding
@@ -42,15 +42,15 @@ class Retested:
 
 
 @dataclass(frozen=True)
-class Report:
+class FindingsReport:
     """`command` is the line that makes it again, `configuration` what was asked of whom, `cost` what that took."""
 
-    tested: Sequence[Retested]
+    tested: Sequence[RetestedFinding]
     command: str
     configuration: Mapping[str, Any]
     cost: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         found: dict[str, Any] = _known(
             {
                 "object": "findings",
@@ -65,7 +65,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Into `results.json` and `report.html` of the folder."""
-        (folder / RESULTS).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:
@@ -93,7 +93,7 @@ class Report:
         )  # fmt: skip
 
 
-def written(one: Figure | Part) -> str:
+def written(one: Figure | Criterion) -> str:
     """A figure as tables have it."""
     return form(one.estimate, one.form)
 
@@ -103,13 +103,13 @@ def form(estimate: Estimate, how: Form) -> str:
     return found
 
 
-def interval(part: Part) -> str:
+def interval(part: Criterion) -> str:
     """What the claim says of a part: "above 0.0", in the form of its figure."""
     bound = form(Estimate(part.bound), part.form)
     return f"{part.claimed} {bound}"
 
 
-def tables(tested: Sequence[Retested]) -> list[Terminal]:
+def tables(tested: Sequence[RetestedFinding]) -> list[Terminal]:
     """For the terminal: each verdict with the figures that it rests on."""
     found = Terminal("finding", "verdict", "rests on", "is", "claimed", title="Findings")
     for one in tested:
@@ -124,7 +124,7 @@ def tables(tested: Sequence[Retested]) -> list[Terminal]:
     return [found]
 
 
-def _json(one: Retested) -> dict[str, Any]:
+def _json(one: RetestedFinding) -> dict[str, Any]:
     finding, result = one.finding, one.result
     told: dict[str, Any] = {
         "name": finding.name,
@@ -160,7 +160,7 @@ def _json(one: Retested) -> dict[str, Any]:
     return told
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: Criterion) -> dict[str, Any]:
     return {
         "what": part.what, **vars(part.estimate), "form": part.form, "claimed": part.claimed, "bound": part.bound,
         "confidence": 1 - part.alpha, "questions": part.questions, "verdict": part.verdict.word, "n_needed": part.verdict.needed,

@@ -32,7 +32,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Part:
+class Criterion:
     """A figure that a claim says to be on one side of `bound`, from so many questions; its interval covers 1 - `alpha`.
 
     `each` is how many questions are asked for one that the figure is of, where it is not of all: what is needed counts those.
@@ -83,7 +83,7 @@ class Claim:
 
     text: str
     source: str
-    parts: tuple[Part, ...]
+    parts: tuple[Criterion, ...]
     headline: bool = True
 
     @property

@@ -25,7 +25,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Look:
+class Scrape:
     """The page as it was once, by the samples' names and labels; `seconds` on a clock that only goes forward."""
 
     seconds: float
@@ -43,22 +43,22 @@ class Look:
         return 0.0 if sample is None else sample.value
 
 
-def read(page: str, seconds: float) -> Look:
+def read(page: str, seconds: float) -> Scrape:
     """Read a page in Prometheus' text format. Raises ValueError for what is no such page."""
     found: dict[str, dict[Labels, Sample]] = {}
     for family in text_string_to_metric_families(page):
         for line in family.samples:
             labels = frozenset(line.labels.items())
             found.setdefault(line.name, {})[labels] = Sample(line.labels, line.value, family.type in COUNTED)
-    return Look(seconds, found)
+    return Scrape(seconds, found)
 
 
 @dataclass(frozen=True)
-class Change:
+class ScrapeDelta:
     """What was counted between two looks, and what is so at the second."""
 
-    before: Look
-    now: Look
+    before: Scrape
+    now: Scrape
 
     @property
     def seconds(self) -> float:
@@ -90,27 +90,27 @@ class Change:
 
 
 @dataclass
-class Window:
+class ScrapeWindow:
     """The looks of the last `seconds`; those before a restart of the server are forgotten."""
 
     seconds: float
-    looks: deque[Look] = field(default_factory=deque)
+    looks: deque[Scrape] = field(default_factory=deque)
 
-    def add(self, look: Look) -> Change:
+    def add(self, look: Scrape) -> ScrapeDelta:
         """Take a look in; what happened since the oldest one."""
         if self.looks and _restarted(self.looks[-1], look):
             self.looks.clear()
         self.looks.append(look)
         while len(self.looks) > 2 and look.seconds - self.looks[1].seconds >= self.seconds:
             self.looks.popleft()
-        return Change(self.looks[0], look)
+        return ScrapeDelta(self.looks[0], look)
 
-    def along(self, figure: Callable[[Change], float | None]) -> list[float | None]:
+    def along(self, figure: Callable[[ScrapeDelta], float | None]) -> list[float | None]:
         """A figure between each look and the next."""
-        return [figure(Change(before, now)) for before, now in itertools.pairwise(self.looks)]
+        return [figure(ScrapeDelta(before, now)) for before, now in itertools.pairwise(self.looks)]
 
 
-def _restarted(before: Look, now: Look) -> bool:
+def _restarted(before: Scrape, now: Scrape) -> bool:
     return any(
         sample.counted and now.value(name, key) < sample.value
         for name, named in before.samples.items()

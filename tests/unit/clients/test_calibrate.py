@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forkpoint_clients.calibrate import Written, digest, embedded_prompts, read_prompts, summarise, write
+from forkpoint_clients.calibrate import MeasuredAnswer, digest, embedded_prompts, read_prompts, summarise, write
 from forkpoint_clients.evaluate.asker import Asker
 from forkpoint_clients.evaluate.datasets import DataError
 
 from .stub_server import completion, scripted
 
 
-def written(*answers: tuple[int, list[float]]) -> list[Written]:
-    return [Written(prompt, np.array(entropies), len(entropies)) for prompt, entropies in answers]
+def written(*answers: tuple[int, list[float]]) -> list[MeasuredAnswer]:
+    return [MeasuredAnswer(prompt, np.array(entropies), len(entropies)) for prompt, entropies in answers]
 
 
 def test_the_80th_percentile_and_what_goes_with_it() -> None:
@@ -33,7 +33,7 @@ def test_the_80th_percentile_and_what_goes_with_it() -> None:
 
 def test_it_is_numpys() -> None:
     entropies = np.random.default_rng(3).exponential(size=5001)
-    found = summarise([Written(number, part, 0) for number, part in enumerate(np.array_split(entropies, 50))])
+    found = summarise([MeasuredAnswer(number, part, 0) for number, part in enumerate(np.array_split(entropies, 50))])
     assert found.fork_threshold == pytest.approx(np.percentile(entropies, 80), rel=1e-3)
 
 
@@ -41,9 +41,9 @@ def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike()
     """Each prompt has a scale of its own. An interval over tokens would be a third as wide, and hold it half of the time."""
     random, held, runs = np.random.default_rng(0), 0, 80
 
-    def model(prompts: int, tokens: int) -> list[Written]:
+    def model(prompts: int, tokens: int) -> list[MeasuredAnswer]:
         scales = random.gamma(2.0, size=prompts)
-        return [Written(number, random.exponential(scale, tokens), 0) for number, scale in enumerate(scales)]
+        return [MeasuredAnswer(number, random.exponential(scale, tokens), 0) for number, scale in enumerate(scales)]
 
     true = np.percentile(np.concatenate([one.entropies for one in model(20_000, 20)]), 80)
     for number in range(runs):
@@ -84,7 +84,7 @@ def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
     assert [prompts[place][0]["content"].count(",") for place in range(4)] == [2, 3, 2, 3]
 
 
-async def measured(entropies: list[float]) -> list[Written]:
+async def measured(entropies: list[float]) -> list[MeasuredAnswer]:
     """Written by a server that tells these entropies of each answer."""
 
     def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:

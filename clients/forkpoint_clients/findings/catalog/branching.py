@@ -14,9 +14,9 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, drawings, of_draws
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import clustered, share
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.verdict import Claim, Criterion
 from forkpoint_policies.spec.answer_extractors import extractor
 
 Worth = Callable[[Sequence[float], Sequence[str | None]], float]
@@ -28,7 +28,7 @@ HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many sampl
 
 
 @dataclass(frozen=True)
-class Said:
+class ScoredRequest:
     """One request: what each of its answers scores and says (None where it was cut off), and the tokens of all together."""
 
     scores: tuple[float, ...]
@@ -37,7 +37,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TreeValue:
     """What a tree's answers are worth, by (question, sample); `equal` is how many independent samples cost its mean `tokens`.
 
     The interval of `gain` allows for both costs being means of these questions only.
@@ -51,8 +51,8 @@ class Measured:
 
 async def retest(lab: Lab) -> Result:
     leaves = lab.setting.leaves
-    independent = (await lab.ask([BASE], samples=max(leaves, lab.setting.samples)))[BASE.name]
-    trees = await lab.ask([Arm(name, name, answers=leaves) for name in (TREE, PLACEBO)])
+    independent = (await lab.ask([BASELINE], samples=max(leaves, lab.setting.samples)))[BASELINE.name]
+    trees = await lab.ask([Treatment(name, name, answers=leaves) for name in (TREE, PLACEBO)])
     return conclude(independent, trees, leaves, lab.setting.extract)
 
 
@@ -65,7 +65,7 @@ def conclude(
     if not alone:
         return Result((), notes=(f"No question has {leaves} independent answers.",))
     each = float(np.mean([one.tokens for some in alone.values() for one in some]))
-    found: dict[str, dict[str, Measured]] = {}
+    found: dict[str, dict[str, TreeValue]] = {}
     rows: list[tuple[str, ...]] = []
     for measure, worth in MEASURES.items():
         curves = {question: _curve(some, worth) for question, some in alone.items()}
@@ -83,7 +83,7 @@ def conclude(
         "Branching where the entropy is high finds a right answer more often than independent samples of as many tokens.",
         "arXiv:2510.11170: 64 % fewer tokens, up to 12 % more pass@k",
         (
-            Part(
+            Criterion(
                 f"{ANY}, less independent samples of as many tokens",
                 found[ANY][TREE].gain,
                 "above",
@@ -92,7 +92,9 @@ def conclude(
                 "points",
                 half,
             ),
-            Part(f"{ANY}, less branches at random positions", against[ANY], "above", 0, len(alone), "points", half),
+            Criterion(
+                f"{ANY}, less branches at random positions", against[ANY], "above", 0, len(alone), "points", half
+            ),
         ),
     )
     shown = {f"{name}, {measure}": one.gain for measure, some in found.items() for name, one in some.items()}
@@ -114,11 +116,11 @@ def conclude(
     )
 
 
-def _said(answers: Answers, extract: str) -> dict[tuple[str, int], Said]:
+def _said(answers: Answers, extract: str) -> dict[tuple[str, int], ScoredRequest]:
     """The requests all of whose answers have a score: of the others it is not known what they are worth."""
     read = extractor(extract)
     return {
-        key: Said(
+        key: ScoredRequest(
             scores,
             tuple(read(choice.text) if choice.finish_reason == "stop" else None for choice in one.answer.choices),
             one.tokens,
@@ -128,25 +130,25 @@ def _said(answers: Answers, extract: str) -> dict[tuple[str, int], Said]:
     }
 
 
-def _alone(independent: Mapping[tuple[str, int], Said], leaves: int) -> dict[str, list[Said]]:
+def _alone(independent: Mapping[tuple[str, int], ScoredRequest], leaves: int) -> dict[str, list[ScoredRequest]]:
     """The first `leaves` samples of each question that has so many."""
-    found: dict[str, list[Said]] = {}
+    found: dict[str, list[ScoredRequest]] = {}
     for question, sample in sorted(independent):
         found.setdefault(question, []).append(independent[question, sample])
     return {question: some[:leaves] for question, some in found.items() if len(some) >= leaves}
 
 
 def _measured(
-    tree: Mapping[tuple[str, int], Said],
-    alone: Mapping[str, Sequence[Said]],
+    tree: Mapping[tuple[str, int], ScoredRequest],
+    alone: Mapping[str, Sequence[ScoredRequest]],
     curves: Mapping[str, Sequence[float]],
     worth: Worth,
     leaves: int,
     alpha: float,
-) -> Measured:
+) -> TreeValue:
     here = {key: one for key, one in tree.items() if key[0] in curves}
     if not here:
-        return Measured({}, math.nan, math.nan, Estimate(math.nan))
+        return TreeValue({}, math.nan, math.nan, Estimate(math.nan))
     own = {key: worth(one.scores, one.answers) for key, one in here.items()}
     names = sorted({question for question, _ in here})
     of = {question: [key for key in here if key[0] == question] for question in names}
@@ -174,10 +176,10 @@ def _measured(
 
     (tokens,), (equal,), (gain,) = gains(np.ones((1, len(names))))
     drawn = gains(drawings(len(names)))[2] if len(names) > 1 else np.zeros(0)
-    return Measured(own, float(tokens), float(equal), of_draws(float(gain), drawn, len(names), alpha))
+    return TreeValue(own, float(tokens), float(equal), of_draws(float(gain), drawn, len(names), alpha))
 
 
-def _row(name: str, measure: str, one: Measured) -> tuple[str, ...]:
+def _row(name: str, measure: str, one: TreeValue) -> tuple[str, ...]:
     right = share(list(one.worth.values()), [key[0] for key in one.worth])
     return (
         name,
@@ -211,7 +213,7 @@ def majority(scores: Sequence[float], answers: Sequence[str | None]) -> float:
     )
 
 
-def _curve(some: Sequence[Said], worth: Worth) -> list[float]:
+def _curve(some: Sequence[ScoredRequest], worth: Worth) -> list[float]:
     """What 1, 2, … of the independent answers are worth, on average over which."""
     found = []
     for count in range(1, len(some) + 1):

@@ -10,9 +10,9 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import NOTHING, average, bootstrapped, effect, paired, questions_of, tokens
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 BAN, NOWAIT = "thinking-ban", "nowait"
 SHORTER = -0.10
@@ -21,15 +21,15 @@ SHORTER = -0.10
 TOLERATED = -0.05
 
 
-def _arms(policy: str) -> tuple[Arm, ...]:
+def _arms(policy: str) -> tuple[Treatment, ...]:
     placebos = (
-        Arm(f"{policy}, placebo by {match}", {"use": f"{policy}.placebo", "with": {"match": match}})
+        Treatment(f"{policy}, placebo by {match}", {"use": f"{policy}.placebo", "with": {"match": match}})
         for match in ("probability", "count")
     )
-    return (Arm(policy, policy), *placebos)
+    return (Treatment(policy, policy), *placebos)
 
 
-ARMS = (BASE, *_arms(BAN), *_arms(NOWAIT))
+ARMS = (BASELINE, *_arms(BAN), *_arms(NOWAIT))
 
 
 async def retest(lab: Lab) -> Result:
@@ -43,7 +43,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         "Banning thinking words costs more right answers than banning other words does.",
         "arXiv:2506.02867: MATH500 78 -> 48, random words flat",
         (
-            Part(
+            Criterion(
                 f"{BAN} less its placebo by probability",
                 paired(ban, ban_mass, alpha=half),
                 "below",
@@ -52,7 +52,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
                 "points",
                 half,
             ),
-            Part(
+            Criterion(
                 f"{BAN} less its placebo by count",
                 paired(ban, ban_count, alpha=half),
                 "below",
@@ -67,7 +67,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         "Without reflection words the answers are shorter and as good.",
         "arXiv:2506.08343: 27 to 51 % fewer tokens",
         (
-            Part(
+            Criterion(
                 f"tokens of {NOWAIT}, relative to no policy",
                 relative(nowait, base, half),
                 "below",
@@ -76,7 +76,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
                 "points",
                 half,
             ),
-            Part(
+            Criterion(
                 f"{NOWAIT} less no policy", paired(nowait, base, alpha=half), "above", TOLERATED, count, "points", half
             ),
         ),
@@ -87,7 +87,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         (
             arm.name,
             formatting.percent(average(answers[arm.name])),
-            formatting.points(losses[arm.name]) if arm is not BASE else "",
+            formatting.points(losses[arm.name]) if arm is not BASELINE else "",
             formatting.count(average(answers[arm.name], tokens)),
             formatting.number(average(answers[arm.name], effect)),
         )

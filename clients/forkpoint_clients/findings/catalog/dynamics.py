@@ -7,10 +7,10 @@ import numpy as np
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result
-from forkpoint_clients.findings.lab import BASE, Lab
+from forkpoint_clients.findings.lab import BASELINE, Lab
 from forkpoint_clients.findings.measures import clustered
-from forkpoint_clients.findings.reading import Trace, traces
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.reading import EntropyTrace, traces
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TENTHS = 10
 REACH = 10
@@ -21,11 +21,11 @@ BESIDE = (2, 5)
 
 
 async def retest(lab: Lab) -> Result:
-    answers = (await lab.ask([BASE]))[BASE.name]
+    answers = (await lab.ask([BASELINE]))[BASELINE.name]
     return conclude(traces(answers))
 
 
-def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
+def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     windows, owners = around(found)
     questions = len(set(owners))
     near = [REACH + sign * lag for sign in (-1, 1) for lag in range(BESIDE[0], BESIDE[1] + 1)]
@@ -35,7 +35,7 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
         "Entropy peaks where a connector is drawn.",
         "Forkpoint's own question, after the tokens of arXiv:2506.01939",
         (
-            Part(
+            Criterion(
                 f"entropy at a connector, less that {BESIDE[0]} to {BESIDE[1]} tokens before and after",
                 peak,
                 "above",
@@ -81,7 +81,7 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
     )
 
 
-def around(found: list[Trace]) -> tuple[Floats, list[str]]:
+def around(found: list[EntropyTrace]) -> tuple[Floats, list[str]]:
     """The entropies around every connector with REACH tokens of reasoning on both sides, [connectors, 2 REACH + 1]; and whose."""
     windows, owners = [np.zeros((0, 2 * REACH + 1))], []
     for trace in found:
@@ -94,7 +94,7 @@ def around(found: list[Trace]) -> tuple[Floats, list[str]]:
     return np.concatenate(windows), owners
 
 
-def drift(found: list[Trace], planning: bool) -> list[tuple[float, Estimate]]:
+def drift(found: list[EntropyTrace], planning: bool) -> list[tuple[float, Estimate]]:
     """The mean entropy of one role in each tenth of the reasoning."""
     values: list[list[Floats]] = [[] for _ in range(TENTHS)]
     owners: list[list[str]] = [[] for _ in range(TENTHS)]
@@ -112,7 +112,7 @@ def drift(found: list[Trace], planning: bool) -> list[tuple[float, Estimate]]:
     ]
 
 
-def change(found: list[Trace], planning: bool | None) -> Estimate:
+def change(found: list[EntropyTrace], planning: bool | None) -> Estimate:
     """The last fifth of the reasoning less the first, averaged over the texts: a role's entropy, or planning's share (None)."""
     differences, owners = [], []
     for trace in found:

@@ -12,10 +12,10 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import NOTHING, average, paired, questions_of, tokens
-from forkpoint_clients.findings.reading import Trace, traces
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.reading import EntropyTrace, traces
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TRIES = 16
 """How often answer-convergence tries an answer in a text of mean length."""
@@ -26,7 +26,7 @@ IDLE = 0.05
 
 
 @dataclass(frozen=True)
-class Exit:
+class EarlyExit:
     """An early exit, what is claimed of it, and its policy for texts of so many reasoning tokens on average."""
 
     name: str
@@ -48,19 +48,19 @@ class Exit:
 
 
 EXITS = (
-    Exit(
+    EarlyExit(
         "deer",
         "19 to 80 % shorter, and more right",
         "arXiv:2504.15895",
         "tries an answer at each reflection word, mean probability above 0.95",
     ),
-    Exit(
+    EarlyExit(
         "answer-convergence",
         "shorter without loss",
         "arXiv:2506.02536",
         f"tries {TRIES} answers in a text of mean length, {EQUAL} equal ones in a row",
     ),
-    Exit(
+    EarlyExit(
         "eat",
         "13 to 21 % fewer tokens without loss",
         "arXiv:2509.26522",
@@ -70,13 +70,15 @@ EXITS = (
 
 
 async def retest(lab: Lab) -> Result:
-    base = (await lab.ask([BASE]))[BASE.name]
+    base = (await lab.ask([BASELINE]))[BASELINE.name]
     found = traces(base)
     if not found:
         return Result((), notes=("No text has a whole trace.",))
     length = float(np.mean([trace.in_reasoning.sum() for trace in found]))
     arms = [
-        Arm(f"{one.name}{suffix}", one.policy(length, bool(suffix))) for one in EXITS for suffix in ("", ".placebo")
+        Treatment(f"{one.name}{suffix}", one.policy(length, bool(suffix)))
+        for one in EXITS
+        for suffix in ("", ".placebo")
     ]
     answers = await lab.ask(arms)
     half = len(lab.setting.items) // 2
@@ -85,7 +87,9 @@ async def retest(lab: Lab) -> Result:
         one.name: cap_for(within(answers[one.name], first), [trace for trace in found if trace.question in first])
         for one in EXITS
     }
-    capped = {name: Arm(f"cap {cap}", {"use": "reasoning-cap", "with": {"tokens": cap}}) for name, cap in caps.items()}
+    capped = {
+        name: Treatment(f"cap {cap}", {"use": "reasoning-cap", "with": {"tokens": cap}}) for name, cap in caps.items()
+    }
     told = await lab.ask(list({arm.key: arm for arm in capped.values()}.values()), later) if later else {}
     by_key = {arm.key: told[arm.name] for arm in capped.values() if arm.name in told}
     return conclude(base, answers, {name: by_key.get(arm.key, {}) for name, arm in capped.items()}, caps)
@@ -95,7 +99,7 @@ def within(answers: Answers, questions: set[str]) -> Answers:
     return {key: one for key, one in answers.items() if key[0] in questions}
 
 
-def cap_for(answers: Answers, found: Sequence[Trace]) -> int:
+def cap_for(answers: Answers, found: Sequence[EntropyTrace]) -> int:
     """The cap on reasoning tokens under which these texts would have the mean number of tokens of these answers."""
     spent = [one.tokens for one in answers.values() if one.answer.error is None]
     if not spent or not found:
@@ -132,7 +136,7 @@ def conclude(
                 f"{one.name}: {one.claim}, so that it beats a plain cap of the same length.",
                 one.source,
                 (
-                    Part(
+                    Criterion(
                         f"{one.name} less a cap at {caps[one.name]} reasoning tokens",
                         to_cap,
                         "above",
@@ -142,7 +146,9 @@ def conclude(
                         level,
                         questions_of(own) / max(1, questions_of(cap)),
                     ),
-                    Part(f"{one.name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level),
+                    Criterion(
+                        f"{one.name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level
+                    ),
                 ),
             )
         )

@@ -10,12 +10,12 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import average, bootstrapped
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
-ARMS = {at: BASE if at == 1.0 else Arm(f"temperature {at:g}", "observe", at) for at in TEMPERATURES}
+ARMS = {at: BASELINE if at == 1.0 else Treatment(f"temperature {at:g}", "observe", at) for at in TEMPERATURES}
 
 
 async def retest(lab: Lab) -> Result:
@@ -38,7 +38,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
     claim = Claim(
         "What is right falls as exp(H) grows: a is above 0 in R = -a exp(H) + b.",
         "arXiv:2505.22617, over checkpoints of a training; here over temperatures",
-        (Part("a", of(0), "above", 0.0, count, "number", alpha),),
+        (Criterion("a", of(0), "above", 0.0, count, "number", alpha),),
     )
     marks = [(float(nats[number]), average(answers[at])) for number, at in enumerate(temperatures)]
     ceiling = bootstrapped(lambda weights: _ceiling(*fit(*_points(weights @ sums))), count, alpha)

@@ -9,10 +9,10 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Answers, Arm, Lab
+from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import average, effect, fired, paired, questions_of, tokens
-from forkpoint_clients.findings.reading import Trace, traces
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.reading import EntropyTrace, traces
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 HEAT = 2.0
 TOLERATED = -0.05
@@ -24,12 +24,12 @@ def _hot(**when: Any) -> dict[str, Any]:
 
 
 FORKS = _hot(entropy_above="fork")
-NAMES = (BASE.name, "forks", "random positions", "as many execution tokens", "all execution tokens")
+NAMES = (BASELINE.name, "forks", "random positions", "as many execution tokens", "all execution tokens")
 LEAST, STEP = 0.01, 2
 """The share of the execution tokens is rounded, so that a few more texts hardly change what is asked."""
 
 
-def arms(share: float) -> tuple[Arm, ...]:
+def arms(share: float) -> tuple[Treatment, ...]:
     """What is heated, beside nothing: forks, as many positions, this share of the execution tokens, and all of them."""
     policies = (
         FORKS,
@@ -37,10 +37,10 @@ def arms(share: float) -> tuple[Arm, ...]:
         _hot(entropy_below="fork", probability=share),
         _hot(entropy_below="fork"),
     )
-    return (BASE, *(Arm(name, {"rules": [rule]}) for name, rule in zip(NAMES[1:], policies, strict=True)))
+    return (BASELINE, *(Treatment(name, {"rules": [rule]}) for name, rule in zip(NAMES[1:], policies, strict=True)))
 
 
-def share_of(found: Sequence[Trace]) -> tuple[float, float]:
+def share_of(found: Sequence[EntropyTrace]) -> tuple[float, float]:
     """Which share of the reasoning tokens are forks, and which share of the others are as many."""
     forks = sum(int((trace.in_reasoning & (trace.entropies > trace.threshold)).sum()) for trace in found)
     others = sum(int(trace.in_reasoning.sum()) for trace in found) - forks
@@ -48,7 +48,7 @@ def share_of(found: Sequence[Trace]) -> tuple[float, float]:
 
 
 async def retest(lab: Lab) -> Result:
-    found = traces((await lab.ask([BASE]))[BASE.name])
+    found = traces((await lab.ask([BASELINE]))[BASELINE.name])
     if not found:
         return Result((), notes=("No text has a whole trace.",))
     forks, share = share_of(found)
@@ -63,7 +63,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         f"Heating forks by {HEAT:g} does no harm, heating execution tokens does.",
         "arXiv:2506.01939: 71.67 -> 72.22 with forks at temperature 2; heated execution tokens end the ability",
         (
-            Part(
+            Criterion(
                 "forks heated, less no policy",
                 paired(forks, base, alpha=part_alpha),
                 "above",
@@ -72,7 +72,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
                 "points",
                 part_alpha,
             ),
-            Part(
+            Criterion(
                 "forks less all execution tokens",
                 paired(forks, execution, alpha=part_alpha),
                 "above",
@@ -81,7 +81,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
                 "points",
                 part_alpha,
             ),
-            Part(
+            Criterion(
                 "forks less as many random positions",
                 paired(forks, placebo, alpha=part_alpha),
                 "above",
@@ -90,7 +90,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
                 "points",
                 part_alpha,
             ),
-            Part(
+            Criterion(
                 "forks less as many execution tokens",
                 paired(forks, some, alpha=part_alpha),
                 "above",

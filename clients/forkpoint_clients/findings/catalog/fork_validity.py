@@ -14,10 +14,10 @@ import numpy as np
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, cautious
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result
-from forkpoint_clients.findings.lab import BASE, Lab
+from forkpoint_clients.findings.lab import BASELINE, Lab
 from forkpoint_clients.findings.measures import bootstrapped, share
-from forkpoint_clients.findings.reading import Trace, traces
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.reading import EntropyTrace, traces
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TOP = 0.2
 EACH = 3
@@ -28,7 +28,7 @@ BINS = (0.0, 0.01, 0.1, 0.3, 0.6, 1.0, 1.5, 99.0)
 
 
 @dataclass(frozen=True)
-class Tried:
+class TestedPosition:
     """A position: whether it is in the top fifth, its entropy in nats, whether it is verified, the second token's probability."""
 
     question: str
@@ -40,7 +40,7 @@ class Tried:
 
 async def retest(lab: Lab) -> Result:
     items = lab.setting.verified
-    found = [trace for trace in traces((await lab.ask([BASE], items, 1))[BASE.name]) if trace.finished]
+    found = [trace for trace in traces((await lab.ask([BASELINE], items, 1))[BASELINE.name]) if trace.finished]
     positions, border = chosen(found, lab.setting.seed)
     texts = {trace.question: trace for trace in found}
     verified = await lab.verify(positions, texts)
@@ -50,7 +50,7 @@ async def retest(lab: Lab) -> Result:
     return conclude(places, border, lab.setting.continuations, each=each)
 
 
-def chosen(found: Sequence[Trace], seed: int) -> tuple[dict[str, list[int]], float]:
+def chosen(found: Sequence[EntropyTrace], seed: int) -> tuple[dict[str, list[int]], float]:
     """Random positions of the reasoning, EACH above the 80th percentile of all its entropies and EACH below; and that, in nats."""
     if not found:
         return {}, float("nan")
@@ -68,11 +68,11 @@ def chosen(found: Sequence[Trace], seed: int) -> tuple[dict[str, list[int]], flo
 
 
 def tried(
-    verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, Trace], border: float
-) -> Sequence[Tried]:
+    verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, EntropyTrace], border: float
+) -> Sequence[TestedPosition]:
     """What the server says of each position; where it read the text in other tokens than were generated, nothing."""
     return [
-        Tried(
+        TestedPosition(
             question,
             one["entropy"] > border,
             one["entropy"],
@@ -86,7 +86,7 @@ def tried(
 
 
 def conclude(
-    found: Sequence[Tried], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
+    found: Sequence[TestedPosition], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
 ) -> Result:
     """`each` is how many questions are asked for one whose text was verified."""
     names = sorted({one.question for one in found})
@@ -101,7 +101,7 @@ def conclude(
             "High-entropy positions are forks more often than low-entropy positions are.",
             "arXiv:2506.01939",
             (
-                Part(
+                Criterion(
                     "verified of the high-entropy positions, less of the others",
                     _bounded(of(_apart, alpha), count, alpha),
                     "above",
@@ -117,7 +117,7 @@ def conclude(
             "Entropy is no fork detector: most verified forks lie outside the top fifth.",
             "of 25 forks verified by resampling in an earlier study, 1 lay in the top 20 % by entropy",
             (
-                Part(
+                Criterion(
                     "verified forks that lie in the top fifth",
                     _clipped(of(_within, alpha)),
                     "below",
@@ -194,7 +194,7 @@ def _clipped(one: Estimate) -> Estimate:
     return replace(one, low=max(0.0, one.low), high=min(1.0, one.high)) if math.isfinite(one.low) else one
 
 
-def _sums(found: Sequence[Tried]) -> list[float]:
+def _sums(found: Sequence[TestedPosition]) -> list[float]:
     """Verified and all, of the high and of the low."""
     return [
         sum(one.verified for one in found if one.high),

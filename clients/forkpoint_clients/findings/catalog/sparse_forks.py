@@ -10,10 +10,10 @@ from forkpoint_clients.evaluate.formatting import plain
 from forkpoint_clients.evaluate.stats import ALPHA, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
-from forkpoint_clients.findings.lab import BASE, Lab
+from forkpoint_clients.findings.lab import BASELINE, Lab
 from forkpoint_clients.findings.measures import bootstrapped, clustered, share
-from forkpoint_clients.findings.reading import Trace, traces
-from forkpoint_clients.findings.verdict import Claim, Part
+from forkpoint_clients.findings.reading import EntropyTrace, traces
+from forkpoint_clients.findings.verdict import Claim, Criterion
 
 CERTAIN_NATS = 0.01
 TOP = 0.2
@@ -25,11 +25,11 @@ DRAWS = 400
 
 
 async def retest(lab: Lab) -> Result:
-    answers = (await lab.ask([BASE]))[BASE.name]
+    answers = (await lab.ask([BASELINE]))[BASELINE.name]
     return conclude(traces(answers))
 
 
-def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
+def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     """What the traces show; those of one question are alike, and count as one."""
     if not found:
         return Result((), notes=("No text has a whole trace.",))
@@ -48,8 +48,8 @@ def conclude(found: list[Trace], alpha: float = ALPHA) -> Result:
         "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it than elsewhere.",
         "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
         (
-            Part(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
-            Part(
+            Criterion(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
+            Criterion(
                 "mean entropy where a connector is drawn, less elsewhere",
                 apart,
                 "above",
@@ -118,7 +118,7 @@ def _percentile(ranked: Floats, times: Floats) -> float:
     return float(ranked[min(len(ranked) - 1, int(np.searchsorted(np.cumsum(times), TOP * times.sum())))])
 
 
-def _tokens(found: list[Trace]) -> Table:
+def _tokens(found: list[EntropyTrace]) -> Table:
     at: dict[str, list[float]] = defaultdict(list)
     for trace in found:
         for token, nats in zip(trace.tokens, trace.entropies.tolist(), strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from forkpoint_clients.ab import cautions
-from forkpoint_clients.ab.comparison import Scored, compare, score
+from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.asker import Answer, Choice
 from forkpoint_clients.evaluate.datasets import Item
@@ -27,7 +27,7 @@ def told(effect: float) -> dict[str, Any]:
 
 def made(
     arm: str, chance: float, tokens: int, seed: int, effect: float | None = None, cut: bool = False
-) -> dict[Unit, Scored]:
+) -> dict[Unit, ScoredAnswer]:
     random = np.random.default_rng(seed)
     found = {}
     for question in range(QUESTIONS):
@@ -35,7 +35,7 @@ def made(
             length = int(random.integers(tokens // 2, tokens * 3 // 2))
             choice = Choice("x", "", "length" if cut and length > tokens else "stop")
             answer = Answer((choice,), length, length - 5, 1.0, None if effect is None else told(effect))
-            found[Unit(f"q{question}", sample, arm)] = Scored(answer, float(random.random() < chance))
+            found[Unit(f"q{question}", sample, arm)] = ScoredAnswer(answer, float(random.random() < chance))
     return found
 
 
@@ -88,8 +88,8 @@ def test_at_equal_caps_longer_answers_count_for_nothing() -> None:
 
 def test_what_has_no_score_is_left_out_with_its_pair_and_counted() -> None:
     plain, other = made("none", 0.5, 100, 1), made("nowait", 0.5, 100, 2)
-    other[Unit("q0", 0, "nowait")] = Scored(Answer(error="too long"), None, "the server: too long")
-    other[Unit("q1", 0, "nowait")] = Scored(other[Unit("q1", 0, "nowait")].answer, None, "the scorer: KeyError")
+    other[Unit("q0", 0, "nowait")] = ScoredAnswer(Answer(error="too long"), None, "the server: too long")
+    other[Unit("q1", 0, "nowait")] = ScoredAnswer(other[Unit("q1", 0, "nowait")].answer, None, "the scorer: KeyError")
     found = compare({**plain, **other}, ["none", "nowait"], 240)
     assert (found.arms[1].answers, found.arms[1].errors, found.arms[1].failed_scorers) == (120, 1, 1)
     assert found.differences[0].pairs == 118
@@ -111,7 +111,7 @@ def test_a_run_that_has_hardly_begun(answers: int) -> None:
     """Figures that are not known yet are null, and nothing fails."""
     some = dict(list({**made("a", 0.5, 10, 1), **made("b", 0.5, 10, 2)}.items())[:answers])
     found = compare(some, ["a", "b"], 240)
-    data = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["answered"] == answers
     assert data["differences"][0]["correct"] is None
     assert math.isnan(found.differences[0].correct_p_holm)

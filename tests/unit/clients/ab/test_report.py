@@ -14,8 +14,8 @@ from rich.console import Console
 
 from forkpoint_clients.ab import cautions
 from forkpoint_clients.ab.arms import Arm
-from forkpoint_clients.ab.comparison import Scored, compare
-from forkpoint_clients.ab.report import Report, tables
+from forkpoint_clients.ab.comparison import ScoredAnswer, compare
+from forkpoint_clients.ab.report import ComparisonReport, tables
 from forkpoint_clients.evaluate.journal import Unit
 
 from .test_comparison import made
@@ -23,15 +23,15 @@ from .test_comparison import made
 NAMES = ["none", "nowait", "<b>&x"]
 
 
-def report(names: list[str], several: Collection[str] = (), **failures: str) -> Report:
-    answers: dict[Unit, Scored] = {}
+def report(names: list[str], several: Collection[str] = (), **failures: str) -> ComparisonReport:
+    answers: dict[Unit, ScoredAnswer] = {}
     for seed, name in enumerate(names):
         answers |= made(name, 0.6 - 0.1 * seed, 100 + 20 * seed, seed, effect=1.0 if seed else None)
     for unit, said in zip(list(answers), failures.values(), strict=False):
-        answers[unit] = Scored(answers[unit].answer, None, said)
+        answers[unit] = ScoredAnswer(answers[unit].answer, None, said)
     configuration = {"data": {"source": "<i>data", "questions": 40, "digest": "d"}, "samples": 3, "arms": []}
     arms = [Arm(name, None if name == "none" else "nowait") for name in names]
-    return Report(configuration, "exact", arms, compare(answers, names, len(answers), several=several))
+    return ComparisonReport(configuration, "exact", arms, compare(answers, names, len(answers), several=several))
 
 
 class Reader(HTMLParser):
@@ -136,7 +136,7 @@ def test_fewer_arms(names: list[str], tmp_path: Path) -> None:
 
 def test_a_page_of_a_run_without_answers() -> None:
     names = ["none", "nowait"]
-    empty = Report(
+    empty = ComparisonReport(
         {"data": {"source": "d"}, "samples": 1}, "exact", [Arm(name) for name in names], compare({}, names, 10)
     )
     assert "0 of 10 answers" in empty.page()

@@ -16,7 +16,7 @@ import pytest
 from forkpoint_clients.ab import run
 from forkpoint_clients.ab.arms import Arm, ArmError
 from forkpoint_clients.cli.ab import RESUMABLE, main
-from forkpoint_clients.evaluate.asker import Answer, Sampling, ServerLostError
+from forkpoint_clients.evaluate.asker import Answer, SamplingParams, ServerLostError
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Journal, Unit, read
 from tests.processes.forkpoint_server import free_port
@@ -26,8 +26,8 @@ ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number
 ARMS = [Arm("a"), Arm("b"), Arm("c")]
 
 
-def made_run(url: str = "http://nowhere/v1", **given: Any) -> run.Run:
-    return run.Run(url, "m", "data.jsonl", ITEMS, ARMS, **{"samples": 3, **given})
+def made_run(url: str = "http://nowhere/v1", **given: Any) -> run.RunSpec:
+    return run.RunSpec(url, "m", "data.jsonl", ITEMS, ARMS, **{"samples": 3, **given})
 
 
 def test_arms_take_turns_in_an_order_of_chance() -> None:
@@ -56,19 +56,21 @@ def test_the_configuration_has_all_that_answers_depend_on_and_no_keys() -> None:
     others = [
         made_run(seed=1).configuration({"a": None, "b": None, "c": None}),
         made_run(samples=4).configuration({"a": None, "b": None, "c": None}),
-        made_run(sampling=Sampling(temperature=0.5)).configuration({"a": None, "b": None, "c": None}),
+        made_run(sampling=SamplingParams(temperature=0.5)).configuration({"a": None, "b": None, "c": None}),
         made_run("http://other/v1").configuration({"a": None, "b": None, "c": None}),
         made_run().configuration({"a": None, "b": "3f9c", "c": None}),
     ]
     assert len({json.dumps(one) for one in [first, *others]}) == 6
-    secret = run.Run("http://x/v1", "m", "d", ITEMS, [Arm("a", api_key="secret")])
+    secret = run.RunSpec("http://x/v1", "m", "d", ITEMS, [Arm("a", api_key="secret")])
     assert "secret" not in json.dumps(secret.configuration({"a": None}))
-    behind = run.Run("https://me:secret@x:81/v1", "m", "d", ITEMS, [Arm("a"), Arm("b", url="http://secret@y/v1?a=b@c")])
+    behind = run.RunSpec(
+        "https://me:secret@x:81/v1", "m", "d", ITEMS, [Arm("a"), Arm("b", url="http://secret@y/v1?a=b@c")]
+    )
     servers = [arm["server"] for arm in behind.configuration({"a": None, "b": None})["arms"]]
     assert servers == ["https://x:81/v1", "http://y/v1?a=b@c"]
 
 
-async def asked(run_: run.Run, folder: Path, at_once: int = 4, retries: int = 0) -> dict[Unit, Answer]:
+async def asked(run_: run.RunSpec, folder: Path, at_once: int = 4, retries: int = 0) -> dict[Unit, Answer]:
     async with AsyncExitStack() as stack:
         prepared = await run.prepare(run_, stack, retries=retries)
         with Journal(folder, prepared.configuration) as journal:
@@ -129,13 +131,13 @@ async def test_arms_that_take_several_requests_are_known() -> None:
     asked_arms = [Arm("none"), Arm("calm", "nowait"), Arm("early", "deer"), Arm("p", "deer.placebo")]
     with scripted(lambda _: (200, completion("4")), route) as server:
         async with AsyncExitStack() as stack:
-            prepared = await run.prepare(run.Run(server.url, "m", "d", ITEMS, asked_arms), stack)
+            prepared = await run.prepare(run.RunSpec(server.url, "m", "d", ITEMS, asked_arms), stack)
     assert prepared.several == {"early", "p"}
 
 
 async def test_a_policy_needs_a_forkpoint() -> None:
     with scripted(lambda _: (200, completion("4"))) as server:
-        wanting = run.Run(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
+        wanting = run.RunSpec(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
         async with AsyncExitStack() as stack:
             with pytest.raises(ArmError, match=r"the arm 'nowait' has a policy, and .* is no Forkpoint"):
                 await run.prepare(wanting, stack)

@@ -14,12 +14,12 @@ from forkpoint_clients.evaluate.asker import Asker, ServerLostError
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Journal
 from forkpoint_clients.evaluate.scorers import scorer
-from forkpoint_clients.findings.lab import CannotError, Lab, Setting
-from forkpoint_clients.findings.reading import Trace
+from forkpoint_clients.findings.lab import CannotError, Lab, LabSetting
+from forkpoint_clients.findings.reading import EntropyTrace
 from tests.unit.clients.stub_server import completion, error, scripted
 
 ITEM = Item("q", ({"role": "user", "content": "2 + 2?"},), "4")
-TEXT = Trace("q", ("4",), np.array([0.1]), np.array([True]), 0.5, "4", "", finished=True)
+TEXT = EntropyTrace("q", ("4",), np.array([0.1]), np.array([True]), 0.5, "4", "", finished=True)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ async def test_only_refusals_are_what_a_server_cannot(tmp_path: Path, status: in
     with scripted(lambda _: (200, completion("4")), lambda path, body: (status, error("not now"))) as server:
         async with Asker(server.url, "m", retries=0) as asker:
             with Journal(tmp_path, {}) as journal:
-                lab = Lab(Setting([ITEM], [ITEM], scorer("exact")), asker, journal)
+                lab = Lab(LabSetting([ITEM], [ITEM], scorer("exact")), asker, journal)
                 with pytest.raises(kind, match="not now"):
                     await lab.verify({"q": [0]}, {"q": TEXT})
 

@@ -15,7 +15,7 @@ from forkpoint_clients.evaluate.asker import (
     Asker,
     Choice,
     Question,
-    Sampling,
+    SamplingParams,
     ServerLostError,
     ServerRefusesError,
 )
@@ -28,7 +28,7 @@ PLAIN = Question(MESSAGES, seed=7)
 async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> None:
     with scripted(lambda _: (200, completion("4"))) as server:
         async with Asker(server.url, "m") as asker:
-            answer = await asker.ask(PLAIN, Sampling(max_tokens=9, temperature=0.5))
+            answer = await asker.ask(PLAIN, SamplingParams(max_tokens=9, temperature=0.5))
             assert not await asker.is_forkpoint()
     assert server.asked == [{"model": "m", "messages": list(MESSAGES), "seed": 7, "max_tokens": 9, "temperature": 0.5}]
     assert (answer.text, answer.tokens, answer.finish_reason, answer.forkpoint, answer.effect) == (
@@ -50,11 +50,11 @@ async def test_what_a_forkpoint_is_asked_and_tells() -> None:
     with scripted(lambda _: (200, completion("4", forkpoint=told))) as server:
         async with Asker(server.url, "m") as asker:
             question = Question(MESSAGES, 7, {"use": "nowait"}, answers=2, forks=True)
-            answer = await asker.ask(question, Sampling(extra={"top_k": 5}))
+            answer = await asker.ask(question, SamplingParams(extra={"top_k": 5}))
     assert server.asked[0].items() >= {"policy": {"use": "nowait"}, "forks": True, "n": 2, "top_k": 5}.items()
     assert answer.effect == 2.5
     assert answer.reasoning_tokens == 2
-    assert Answer.from_json(answer.to_json()) == answer
+    assert Answer.from_dict(answer.to_dict()) == answer
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_passing_failures_are_tried_again() -> None:
     replies = iter([(503, error("loading")), (0, None), (429, error("busy")), (200, completion("4"))])
     with scripted(lambda _: next(replies)) as server:
         async with Asker(server.url, "m", retries=3) as asker:
-            assert (await asker.ask(PLAIN, Sampling())).text == "4"
+            assert (await asker.ask(PLAIN, SamplingParams())).text == "4"
     assert len(server.asked) == 4
 
 
@@ -78,7 +78,7 @@ async def test_a_server_that_is_gone_ends_the_run(status: int) -> None:
     with scripted(lambda _: (status, error("out of order"))) as server:
         async with Asker(server.url, "m", retries=1) as asker:
             with pytest.raises(ServerLostError, match=r"does not answer, after 2 tries"):
-                await asker.ask_all([PLAIN] * 3, Sampling())
+                await asker.ask_all([PLAIN] * 3, SamplingParams())
 
 
 async def test_nobody_listens() -> None:
@@ -94,7 +94,7 @@ async def test_what_every_question_would_meet_ends_the_run(status: int) -> None:
     with scripted(lambda _: (status, error("no such model"))) as server:
         async with Asker(server.url, "m") as asker:
             with pytest.raises(ServerRefusesError, match="no such model"):
-                await asker.ask(PLAIN, Sampling())
+                await asker.ask(PLAIN, SamplingParams())
 
 
 async def test_what_one_question_meets_is_its_answer() -> None:
@@ -104,7 +104,9 @@ async def test_what_one_question_meets_is_its_answer() -> None:
     seen: list[Answer] = []
     with scripted(reply) as server:
         async with Asker(server.url, "m") as asker:
-            answers = await asker.ask_all([Question(MESSAGES, seed) for seed in range(3)], Sampling(), seen.append)
+            answers = await asker.ask_all(
+                [Question(MESSAGES, seed) for seed in range(3)], SamplingParams(), seen.append
+            )
     assert [answer.error for answer in answers] == [None, "too long", None]
     assert answers[1].choices == ()
     assert answers[1].text == ""
@@ -128,7 +130,7 @@ async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
     """As gateways give them, with status 200."""
     with scripted(lambda _: (200, reply)) as server:
         async with Asker(server.url, "m") as asker:
-            answer = await asker.ask(PLAIN, Sampling())
+            answer = await asker.ask(PLAIN, SamplingParams())
     assert answer.error is not None
     assert re.match(said, answer.error)
     assert answer.choices == ()
@@ -138,7 +140,7 @@ async def test_a_password_in_the_url_is_sent_and_not_told() -> None:
     with scripted(lambda _: (401, error("no"))) as server:
         async with Asker(server.url.replace("//", "//me:secret@"), "m") as asker:
             with pytest.raises(ServerRefusesError) as raised:
-                await asker.ask(PLAIN, Sampling())
+                await asker.ask(PLAIN, SamplingParams())
     assert server.asked
     assert str(raised.value) == f"{server.url}: no"
 
@@ -158,7 +160,7 @@ async def test_no_more_at_once_than_allowed() -> None:
 
     with scripted(reply) as server:
         async with Asker(server.url, "m", at_once=3) as asker:
-            await asker.ask_all([PLAIN] * 12, Sampling())
+            await asker.ask_all([PLAIN] * 12, SamplingParams())
     assert most == 3
 
 

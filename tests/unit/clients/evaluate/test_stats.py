@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 
 from forkpoint_clients.evaluate.stats import (
     Estimate,
-    Lengths,
+    ScoredLengths,
     at_equal_mean,
     clusters_needed,
     holm,
@@ -169,7 +169,7 @@ def test_how_many_more() -> None:
 
 
 def test_a_cap_takes_the_score_of_what_is_longer() -> None:
-    arm = Lengths(np.array([1.0, 1.0, 0.0]), np.array([10.0, 20.0, 30.0]))
+    arm = ScoredLengths(np.array([1.0, 1.0, 0.0]), np.array([10.0, 20.0, 30.0]))
     assert arm.capped(9).tolist() == [0, 0, 0]
     assert arm.capped(10).tolist() == [1, 0, 0]
     assert arm.capped(20).tolist() == [1, 1, 0]
@@ -177,7 +177,7 @@ def test_a_cap_takes_the_score_of_what_is_longer() -> None:
 
 def test_equal_mean_of_an_arm_with_itself_is_no_difference() -> None:
     random = np.random.default_rng(3)
-    arm = Lengths((random.random(200) < 0.5).astype(float), random.integers(1, 900, 200).astype(float))
+    arm = ScoredLengths((random.random(200) < 0.5).astype(float), random.integers(1, 900, 200).astype(float))
     found = at_equal_mean(arm, arm, np.repeat(np.arange(50), 4))
     assert found.tokens == pytest.approx(arm.tokens.mean())
     assert found.own == found.other == pytest.approx(arm.scores.mean())
@@ -186,8 +186,8 @@ def test_equal_mean_of_an_arm_with_itself_is_no_difference() -> None:
 
 def test_equal_mean_finds_the_cap_by_hand() -> None:
     """Means 20 and 10: the longer is cut at 15, where min(10, 15), min(15, 15) … have the mean 10 when half are of 5 tokens."""
-    longer = Lengths(np.array([1.0, 1.0, 1.0, 1.0]), np.array([5.0, 5.0, 15.0, 55.0]))
-    shorter = Lengths(np.array([1.0, 0.0, 1.0, 0.0]), np.array([10.0, 10.0, 10.0, 10.0]))
+    longer = ScoredLengths(np.array([1.0, 1.0, 1.0, 1.0]), np.array([5.0, 5.0, 15.0, 55.0]))
+    shorter = ScoredLengths(np.array([1.0, 0.0, 1.0, 0.0]), np.array([10.0, 10.0, 10.0, 10.0]))
     found = at_equal_mean(longer, shorter, np.arange(4))
     assert found.tokens == 10
     assert found.other == 0.5
@@ -202,7 +202,7 @@ def test_the_bootstrap_agrees_with_the_formula_where_there_is_one() -> None:
     tokens = np.full(240, 100.0)
     own, other = (random.random(240) < 0.6).astype(float), (random.random(240) < 0.45).astype(float)
     plain = mean(own - other, questions)
-    found = at_equal_mean(Lengths(own, tokens), Lengths(other, tokens), questions).difference
+    found = at_equal_mean(ScoredLengths(own, tokens), ScoredLengths(other, tokens), questions).difference
     assert found.value == pytest.approx(plain.value)
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.012)
     assert found.error == pytest.approx(plain.error, rel=0.08)

@@ -29,20 +29,20 @@ from forkpoint_clients.findings.catalog import (
     fork_validity,
     sparse_forks,
 )
-from forkpoint_clients.findings.lab import Arm, Setting
+from forkpoint_clients.findings.lab import LabSetting, Treatment
 from forkpoint_clients.findings.measures import bootstrapped
-from forkpoint_clients.findings.reading import Reading, Trace, traces
-from forkpoint_clients.findings.report import Report, Retested
-from forkpoint_clients.findings.verdict import Part, Verdict, together
+from forkpoint_clients.findings.reading import EntropyTrace, ScoredChoices, traces
+from forkpoint_clients.findings.report import FindingsReport, RetestedFinding
+from forkpoint_clients.findings.verdict import Criterion, Verdict, together
 from forkpoint_policies.spec import parse_policy
 
 QUESTIONS = 100
-ANSWERS = dict[tuple[str, int], Reading]
+ANSWERS = dict[tuple[str, int], ScoredChoices]
 
 
-def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, value: float | None = None) -> Part:
+def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, value: float | None = None) -> Criterion:
     middle = (low + high) / 2 if value is None else value
-    return Part("a figure", Estimate(middle, low, high, (high - low) / 3.92), claimed, bound, 100, "points")
+    return Criterion("a figure", Estimate(middle, low, high, (high - low) / 3.92), claimed, bound, 100, "points")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def part(low: float, high: float, claimed: Any = "above", bound: float = 0.0, va
         (part(math.nextafter(0.5, 0), math.nextafter(0.5, 1)), "undecided"),
     ],
 )
-def test_a_verdict_is_no_surer_than_its_interval(one: Part, word: str) -> None:
+def test_a_verdict_is_no_surer_than_its_interval(one: Criterion, word: str) -> None:
     assert one.verdict.word == word
 
 
@@ -103,10 +103,10 @@ def test_what_is_needed_are_questions_that_are_asked() -> None:
     assert fifth.verdict.needed == 5 * every.verdict.needed
     assert (replace(fifth, questions=6).verdict.needed or 0) >= 5 * 10
     items = [Item("q", ())] * 100
-    setting = Setting(items, items, scorer("exact"))
+    setting = LabSetting(items, items, scorer("exact"))
     assert (len(setting.verified), len(replace(setting, items=items[:10]).verified)) == (20, 10)
     tried = [
-        fork_validity.Tried(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2)
+        fork_validity.TestedPosition(f"q{n}", high, 1.0, n % (3 if high else 4) == 0, 0.2)
         for n in range(24)
         for high in (True, False)
     ]
@@ -133,14 +133,14 @@ def test_a_claim_holds_when_all_of_it_does(words: Sequence[Any], word: str) -> N
     assert together([Verdict(one, 7 if one == "undecided" else None) for one in words]).word == word
 
 
-def reading(right: float, tokens: int = 100, effect: float = 1.0, **told: Any) -> Reading:
+def reading(right: float, tokens: int = 100, effect: float = 1.0, **told: Any) -> ScoredChoices:
     forkpoint = {
         "interventions": {"suppress": {"fired": 3, "effect": effect}},
         "threshold": 0.5,
         "mean_entropy": 0.3,
         **told,
     }
-    return Reading(Answer((Choice("1 + 2", "so", "stop"),), tokens, tokens - 5, 0.1, forkpoint, "id"), (right,))
+    return ScoredChoices(Answer((Choice("1 + 2", "so", "stop"),), tokens, tokens - 5, 0.1, forkpoint, "id"), (right,))
 
 
 def arm(share: float, tokens: float = 100, seed: int = 0, **told: Any) -> ANSWERS:
@@ -224,12 +224,14 @@ def test_entropy_law_finds_its_constants() -> None:
 
 def trace(
     question: str, tokens: Sequence[str], nats: Sequence[float], threshold: float = 0.5, reasoning: int | None = None
-) -> Trace:
+) -> EntropyTrace:
     inside = np.arange(len(tokens)) < (len(tokens) if reasoning is None else reasoning)
-    return Trace(question, tuple(tokens), np.array(nats, np.float64), inside, threshold, "3", "so", finished=True)
+    return EntropyTrace(
+        question, tuple(tokens), np.array(nats, np.float64), inside, threshold, "3", "so", finished=True
+    )
 
 
-def written(sparse: bool, seed: int) -> list[Trace]:
+def written(sparse: bool, seed: int) -> list[EntropyTrace]:
     """Texts with a connector at every tenth token; either all entropy is there, or everywhere alike."""
     random = np.random.default_rng(seed)
     found = []
@@ -270,12 +272,12 @@ def test_dynamics_finds_peaks_and_drifts() -> None:
 
 
 def test_fork_validity_finds_what_is_planted() -> None:
-    def tried(high: float, low: float, seed: int) -> list[fork_validity.Tried]:
+    def tried(high: float, low: float, seed: int) -> list[fork_validity.TestedPosition]:
         random = np.random.default_rng(seed)
         kinds = [n % 8 < 4 for n in range(400)]
         drawn = [bool(random.random() < (high if kind else low)) for kind in kinds]
         return [
-            fork_validity.Tried(f"q{n // 8}", kind, 1.0 if kind else 0.05, drawn[n], 0.2)
+            fork_validity.TestedPosition(f"q{n // 8}", kind, 1.0 if kind else 0.05, drawn[n], 0.2)
             for n, kind in enumerate(kinds)
         ]
 
@@ -288,7 +290,7 @@ def test_fork_validity_finds_what_is_planted() -> None:
 def test_few_verified_forks_decide_nothing() -> None:
     """One low-entropy position in each of 5 of 10 texts: the test of signs gives 0.06, and a bootstrap would be certain."""
     found = [
-        fork_validity.Tried(f"q{text}", high, 1.0, not high and place == 0 and text < 5, 0.2)
+        fork_validity.TestedPosition(f"q{text}", high, 1.0, not high and place == 0 and text < 5, 0.2)
         for text in range(10)
         for high in (True, False)
         for place in range(3)
@@ -327,10 +329,10 @@ def test_a_position_that_was_read_otherwise_is_left_out() -> None:
     assert list(fork_validity.tried({"q": [{**one, "token": " c"}]}, texts, 0.5)) == []
 
 
-def choices(right: Sequence[bool], tokens: int) -> Reading:
+def choices(right: Sequence[bool], tokens: int) -> ScoredChoices:
     """One request; every wrong answer says something else."""
     said = tuple(Choice("right" if one else f"wrong {n}", "", "stop") for n, one in enumerate(right))
-    return Reading(Answer(said, tokens), tuple(map(float, right)))
+    return ScoredChoices(Answer(said, tokens), tuple(map(float, right)))
 
 
 def trees(share: float, tokens: int, seed: int) -> ANSWERS:
@@ -453,8 +455,21 @@ def test_policies_are_policies(policy: Mapping[str, Any]) -> None:
 
 
 def test_arms_that_ask_for_the_same_are_asked_once() -> None:
-    assert Arm("one", {"use": "nowait"}, 1.0).key == Arm("other", {"use": "nowait"}).key
-    assert len({one.key for one in (Arm("x"), Arm("x", "nowait"), Arm("x", temperature=0.5), Arm("x", answers=4))}) == 4
+    assert Treatment("one", {"use": "nowait"}, 1.0).key == Treatment("other", {"use": "nowait"}).key
+    assert (
+        len(
+            {
+                one.key
+                for one in (
+                    Treatment("x"),
+                    Treatment("x", "nowait"),
+                    Treatment("x", temperature=0.5),
+                    Treatment("x", answers=4),
+                )
+            }
+        )
+        == 4
+    )
 
 
 def test_a_trace_that_is_not_whole_is_none() -> None:
@@ -473,12 +488,12 @@ RESULTS: Mapping[str, Callable[[], Result]] = {
 
 
 @cache
-def report() -> Report:
+def report() -> FindingsReport:
     """Some findings, and one that could not be tested."""
-    tested = [Retested(FINDINGS[name], make()) for name, make in RESULTS.items()]
-    tested.append(Retested(FINDINGS["branching"], cannot="needs a <Forkpoint> & more"))
+    tested = [RetestedFinding(FINDINGS[name], make()) for name, make in RESULTS.items()]
+    tested.append(RetestedFinding(FINDINGS["branching"], cannot="needs a <Forkpoint> & more"))
     asked = {"model": "m", "data": "d.jsonl", "questions": 80, "scorer": "exact", "seed": 3}
-    return Report(tested, "forkpoint findings --seed 3", asked, {"said": "Nothing was asked.", "tokens": 0})
+    return FindingsReport(tested, "forkpoint findings --seed 3", asked, {"said": "Nothing was asked.", "tokens": 0})
 
 
 def test_the_report_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:

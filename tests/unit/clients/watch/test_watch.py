@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from rich.console import Console
 
-from forkpoint_clients.watch.counters import Window, read
+from forkpoint_clients.watch.counters import ScrapeWindow, read
 from forkpoint_clients.watch.view import show, sparkline
 
 
@@ -31,14 +31,14 @@ class Page:
         return generate_latest(self.registry).decode()
 
 
-def printed(window: Window, page: Page, seconds: float, width: int = 160) -> str:
+def printed(window: ScrapeWindow, page: Page, seconds: float, width: int = 160) -> str:
     output = io.StringIO()
     Console(width=width, file=output).print(show(window, window.add(read(page.text(), seconds)), "http://here"))
     return output.getvalue()
 
 
 def test_figures_are_of_what_happened_in_between() -> None:
-    page, window = Page(), Window(30)
+    page, window = Page(), ScrapeWindow(30)
     page.tokens.labels("nowait", "planning").inc(1000)
     window.add(read(page.text(), 100.0))
     page.tokens.labels("nowait", "planning").inc(20)
@@ -46,33 +46,33 @@ def test_figures_are_of_what_happened_in_between() -> None:
     page.requests.labels("nowait", "", "stop").inc(5)
     page.entropy.labels("nowait", "planning").observe(1.5)
     page.entropy.labels("nowait", "planning").observe(2.5)
-    change = window.add(read(page.text(), 110.0))
-    assert change.rate("forkpoint_tokens_total", role="planning") == pytest.approx(2.0)
-    assert change.rate("forkpoint_tokens_total") == pytest.approx(10.0)
+    delta = window.add(read(page.text(), 110.0))
+    assert delta.rate("forkpoint_tokens_total", role="planning") == pytest.approx(2.0)
+    assert delta.rate("forkpoint_tokens_total") == pytest.approx(10.0)
     assert (
-        change.counted("forkpoint_requests_total", policy="nowait") == 5
+        delta.counted("forkpoint_requests_total", policy="nowait") == 5
     )  # a series that was not there before counts from 0
-    assert change.mean("forkpoint_token_entropy_nats", role="planning") == pytest.approx(2.0)
-    assert change.mean("forkpoint_token_entropy_nats", role="execution") is None
-    assert change.is_now("forkpoint_tokens_total", role="planning") == 1020
+    assert delta.mean("forkpoint_token_entropy_nats", role="planning") == pytest.approx(2.0)
+    assert delta.mean("forkpoint_token_entropy_nats", role="execution") is None
+    assert delta.is_now("forkpoint_tokens_total", role="planning") == 1020
 
 
 def test_a_window_forgets_what_is_old_and_what_was_before_a_restart() -> None:
-    page, window = Page(), Window(10)
+    page, window = Page(), ScrapeWindow(10)
     for second in range(20):
         page.requests.labels("none", "", "stop").inc()
-        change = window.add(read(page.text(), float(second)))
-    assert change.seconds == pytest.approx(10)
-    assert change.rate("forkpoint_requests_total") == pytest.approx(1.0)
+        delta = window.add(read(page.text(), float(second)))
+    assert delta.seconds == pytest.approx(10)
+    assert delta.rate("forkpoint_requests_total") == pytest.approx(1.0)
     assert len(window.along(lambda one: one.rate("forkpoint_requests_total"))) == 10
     restarted = Page()
     restarted.requests.labels("none", "", "stop").inc()
-    change = window.add(read(restarted.text(), 20.0))
-    assert (change.seconds, change.rate("forkpoint_requests_total")) == (0, 0)
+    delta = window.add(read(restarted.text(), 20.0))
+    assert (delta.seconds, delta.rate("forkpoint_requests_total")) == (0, 0)
 
 
 def test_all_is_shown() -> None:
-    page, window = Page(), Window(30)
+    page, window = Page(), ScrapeWindow(30)
     printed(window, page, 0.0)
     page.requests.labels("nowait", "", "stop").inc(40)
     page.tokens.labels("nowait", "planning").inc(200)
@@ -88,7 +88,7 @@ def test_all_is_shown() -> None:
 
 
 def test_a_terminal_of_80_columns_breaks_no_name_and_no_figure() -> None:
-    page, window = Page(), Window(30)
+    page, window = Page(), ScrapeWindow(30)
     printed(window, page, 0.0)
     for policy in ("nowait (shadow)", "dual-temperature"):
         page.requests.labels(policy, "", "stop").inc(4000)
@@ -103,7 +103,7 @@ def test_a_terminal_of_80_columns_breaks_no_name_and_no_figure() -> None:
 
 
 def test_the_names_of_policies_are_no_markup() -> None:
-    page, window = Page(), Window(30)
+    page, window = Page(), ScrapeWindow(30)
     page.requests.labels("[red]calm", "", "stop").inc()
     assert "[red]calm" in printed(window, page, 0.0)
 
