@@ -1,4 +1,4 @@
-"""Clients of a Forkpoint server: the openai SDK's, with policies as arguments, and the command line."""
+"""Python clients of a Forkpoint server, built on the openai SDK, and the `forkpoint` commands that call one."""
 
 from .client import AsyncForkpoint, Forkpoint
 

@@ -1,4 +1,4 @@
-"""The openai SDK's clients, with a default policy and the routes that are Forkpoint's own."""
+"""The openai SDK's clients with a default policy, and with Forkpoint's own routes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
 class Forkpoint(openai.OpenAI):
-    """`openai.OpenAI` for a Forkpoint server; `policy` names the policy of every request that asks for none itself.
+    """`openai.OpenAI` for a Forkpoint server.
 
-    A policy for one request is the SDK's own `extra_body={"policy": …}`. Without a key, none is sent.
+    `policy` names the default policy: it applies to every request that does not set its own. To set a policy for one
+    request, pass the SDK's `extra_body={"policy": …}`. Other `options` are those of `openai.OpenAI`.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class Forkpoint(openai.OpenAI):
 
     @cached_property
     def policies(self) -> Policies:
-        """The policies that can be asked for by name."""
+        """The policies that requests can use by name."""
         return Policies(self)
 
     @cached_property
@@ -36,12 +37,12 @@ class Forkpoint(openai.OpenAI):
 
     @cached_property
     def forks(self) -> Forks:
-        """Where texts forked."""
+        """Fork points of generated or supplied texts."""
         return Forks(self)
 
 
 class AsyncForkpoint(openai.AsyncOpenAI):
-    """As Forkpoint, for asyncio."""
+    """The asyncio counterpart of `Forkpoint`."""
 
     def __init__(
         self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any
@@ -50,7 +51,7 @@ class AsyncForkpoint(openai.AsyncOpenAI):
 
     @cached_property
     def policies(self) -> AsyncPolicies:
-        """The policies that can be asked for by name."""
+        """The policies that requests can use by name."""
         return AsyncPolicies(self)
 
     @cached_property
@@ -60,10 +61,10 @@ class AsyncForkpoint(openai.AsyncOpenAI):
 
     @cached_property
     def forks(self) -> AsyncForks:
-        """Where texts forked."""
+        """Fork points of generated or supplied texts."""
         return AsyncForks(self)
 
 
 def _headers(policy: str | None, options: dict[str, Any]) -> dict[str, str]:
-    given: Mapping[str, str] = options.pop("default_headers", None) or {}
-    return {**({"X-Forkpoint-Policy": policy} if policy else {}), **given}
+    default_headers: Mapping[str, str] = options.pop("default_headers", None) or {}
+    return {**({"X-Forkpoint-Policy": policy} if policy else {}), **default_headers}

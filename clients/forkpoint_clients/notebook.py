@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from html import escape
 
 MAX_NATS = 2.5
-"""From here on the colour is full."""
+"""The colour saturates here."""
 
 
 @dataclass(frozen=True)
 class Shade:
-    """A token with its entropy (nats, None where no record tells), what to show when it is pointed at, and whether it is a fork."""
+    """A token with its entropy (nats; None without a record), its tooltip, and whether it is a fork."""
 
     token: str
     nats: float | None
@@ -21,7 +21,7 @@ class Shade:
 
 
 def page(texts: Iterable[Sequence[Shade]]) -> str:
-    """Each text in a block of its own. Nothing of the text is taken as HTML."""
+    """HTML with each text in its own block. The texts are escaped."""
     style = "white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.7; margin: 0 0 1em"
     return "".join(f'<div style="{style}">{"".join(map(_span, text))}</div>' for text in texts)
 

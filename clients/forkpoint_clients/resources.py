@@ -1,4 +1,4 @@
-"""Forkpoint's own routes, as the openai SDK builds its resources: `client.policies`, `client.experiments`, `client.forks`."""
+"""Forkpoint's own routes as openai SDK resources: `client.policies`, `client.experiments`, `client.forks`."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from openai.pagination import AsyncPage, SyncPage
 from .types import Deleted, Experiment, Policy, Progress, Recorded, Trace, Validation
 
 if TYPE_CHECKING:
-    from openai._base_client import AsyncPaginator  # what the SDK's own resources give back
+    from openai._base_client import AsyncPaginator  # what the SDK's own resources return
 
 Body = Mapping[str, Any]
 Outcomes = Body | Sequence[Body]
-Tell = Callable[[Progress], object]
-"""Is told how far a verification is."""
+ProgressCallback = Callable[[Progress], object]
+"""Called with the progress of a verification."""
 
 
 class Policies:
-    """The policies that can be asked for by name."""
+    """The policies that requests can use by name."""
 
     def __init__(self, client: openai.OpenAI) -> None:
         self._client = client
 
     def list(self) -> SyncPage[Policy]:
-        """All of them."""
+        """All policies."""
         return self._client.get_api_list("/policies", page=SyncPage[Policy], model=Policy)
 
     def get(self, name: str) -> Policy:
-        """One of them. Raises openai.NotFoundError."""
+        """One policy. Raises openai.NotFoundError."""
         return self._client.get(_path("policies", name), cast_to=Policy)
 
     def validate(self, policy: str | Body) -> Validation:
-        """What a policy, named or inline, would do for the served model. Raises openai.BadRequestError when it is wrong."""
+        """Check a policy, named or inline, against the served model. Raises openai.BadRequestError if it is invalid."""
         return self._client.post("/policies/validate", body={"policy": policy}, cast_to=Validation)
 
     def put(self, name: str, policy: Body) -> Policy:
-        """Keep a policy under a name, for all who ask. Raises openai.BadRequestError; AuthenticationError without the admin key."""
+        """Store a policy under a name, for every client of the server.
+
+        Raises openai.BadRequestError if it is invalid, openai.AuthenticationError without the admin key.
+        """
         return self._client.put(_path("policies", name), body=policy, cast_to=Policy)
 
     def delete(self, name: str) -> Deleted:
-        """Forget it. Raises openai.ConflictError while an experiment runs with it."""
+        """Delete a stored policy. Raises openai.ConflictError while a running experiment uses it."""
         return self._client.delete(_path("policies", name), cast_to=Deleted)
 
 
@@ -54,49 +57,55 @@ class Experiments:
         self._client = client
 
     def list(self) -> SyncPage[Experiment]:
-        """All of them, without figures."""
+        """All experiments, without figures."""
         return self._client.get_api_list("/experiments", page=SyncPage[Experiment], model=Experiment)
 
     def get(self, name: str, effects: Mapping[str, float] | None = None) -> Experiment:
-        """One of them, with `figures` and `analysis`. Raises openai.NotFoundError.
+        """One experiment with its `figures` and `analysis`. Raises openai.NotFoundError.
 
-        `effects`: of metrics the smallest effect that interests, in the metric's unit; the analysis says how many more requests
-        it takes to see one.
+        `effects` maps a metric to the smallest effect of interest, in the metric's unit; the analysis then estimates
+        how many more requests it takes to detect it.
         """
         return self._client.get(_experiment(name, effects), cast_to=Experiment)
 
     def create(self, definition: Body) -> Experiment:
-        """Define one. Raises openai.BadRequestError with the field that is wrong, openai.ConflictError where the name is taken."""
+        """Define an experiment.
+
+        Raises openai.BadRequestError naming the invalid field, openai.ConflictError if the name is taken.
+        """
         return self._client.post("/experiments", body=definition, cast_to=Experiment)
 
     def update(self, name: str, change: Body) -> Experiment:
-        """Change its `status`, or of `arms` the `weight` (only up) and `status`. Raises openai.BadRequestError."""
+        """Change the `status`, or the `weight` (only up) and `status` of `arms`. Raises openai.BadRequestError."""
         return self._client.patch(_path("experiments", name), body=change, cast_to=Experiment)
 
     def delete(self, name: str) -> Deleted:
-        """Delete it with all that was recorded. Raises openai.ConflictError while it runs."""
+        """Delete an experiment and its recorded data. Raises openai.ConflictError while it runs."""
         return self._client.delete(_path("experiments", name), cast_to=Deleted)
 
     def record(self, name: str, outcomes: Outcomes) -> Recorded:
-        """Tell what became known of requests: `{"request_id": …, "metrics": {"correct": 1}}` or several. Committed on return."""
+        """Record outcomes: `{"request_id": …, "metrics": {"correct": 1}}`, or a list of them. Committed on return."""
         return self._client.post(_path("experiments", name, "outcomes"), body=_outcomes(outcomes), cast_to=Recorded)
 
 
 class Forks:
-    """Where texts forked."""
+    """Fork points of generated or supplied texts."""
 
     def __init__(self, client: openai.OpenAI) -> None:
         self._client = client
 
     def get(self, response_id: str) -> Trace:
-        """The trace of a recent request. Raises openai.NotFoundError when it had neither policy nor `forks`, or is too long ago."""
+        """The trace of a recent request.
+
+        Raises openai.NotFoundError if the request had neither a policy nor `forks`, or is no longer stored.
+        """
         return self._client.get(_path("forks", response_id), cast_to=Trace)
 
-    def find(self, *, model: str, progress: Tell | None = None, **text: Any) -> Trace:
-        """The forks of a given text: `messages`, of which the last is the trace, or `prompt` and `completion`.
+    def find(self, *, model: str, progress: ProgressCallback | None = None, **text: Any) -> Trace:
+        """Find the forks of a supplied text: `messages`, the last of which is the text, or `prompt` and `completion`.
 
-        `verify=N` continues N times from each alternative to see which forks decide the answer; the server's other fields are
-        passed on. `progress` is called with how far that is. Raises openai.BadRequestError.
+        `verify=N` generates N continuations of each alternative to see which forks decide the answer. The server's
+        other fields are passed on. `progress` is called as the verification advances. Raises openai.BadRequestError.
         """
         body = {"model": model, **text}
         if progress is None:
@@ -104,14 +113,14 @@ class Forks:
         events = self._client.post(
             "/forks", body={**body, "stream": True}, cast_to=object, stream=True, stream_cls=openai.Stream[Any]
         )
-        found: Any = None
+        last_event: Any = None
         for event in events:
-            found = _heard(event, progress)
-        return Trace.model_validate(found)
+            last_event = _report_progress(event, progress)
+        return Trace.model_validate(last_event)
 
 
 class AsyncPolicies:
-    """As Policies, for asyncio; `async for policy in client.policies.list()`."""
+    """The asyncio counterpart of `Policies`: `async for policy in client.policies.list()`."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
@@ -133,7 +142,7 @@ class AsyncPolicies:
 
 
 class AsyncExperiments:
-    """As Experiments, for asyncio."""
+    """The asyncio counterpart of `Experiments`."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
@@ -160,7 +169,7 @@ class AsyncExperiments:
 
 
 class AsyncForks:
-    """As Forks, for asyncio."""
+    """The asyncio counterpart of `Forks`."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
@@ -168,35 +177,35 @@ class AsyncForks:
     async def get(self, response_id: str) -> Trace:
         return await self._client.get(_path("forks", response_id), cast_to=Trace)
 
-    async def find(self, *, model: str, progress: Tell | None = None, **text: Any) -> Trace:
+    async def find(self, *, model: str, progress: ProgressCallback | None = None, **text: Any) -> Trace:
         body = {"model": model, **text}
         if progress is None:
             return await self._client.post("/forks", body=body, cast_to=Trace)
         events = await self._client.post(
             "/forks", body={**body, "stream": True}, cast_to=object, stream=True, stream_cls=openai.AsyncStream[Any]
         )
-        found: Any = None
+        last_event: Any = None
         async for event in events:
-            found = _heard(event, progress)
-        return Trace.model_validate(found)
+            last_event = _report_progress(event, progress)
+        return Trace.model_validate(last_event)
 
 
 def _path(*parts: str) -> str:
-    """A route with names in it, whatever characters these have."""
+    """A route with names in it, percent-encoded."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def _experiment(name: str, effects: Mapping[str, float] | None) -> str:
-    asked = urlencode([("effect", f"{metric}:{size}") for metric, size in (effects or {}).items()])
-    return _path("experiments", name) + (f"?{asked}" if asked else "")
+    query = urlencode([("effect", f"{metric}:{size}") for metric, size in (effects or {}).items()])
+    return _path("experiments", name) + (f"?{query}" if query else "")
 
 
-def _heard(event: Any, progress: Tell) -> Any:
-    """Tell of an event that says how far a verification is; any event as it is."""
+def _report_progress(event: Any, progress: ProgressCallback) -> Any:
+    """Call `progress` for a progress event; return the event unchanged."""
     if event["object"] == "forks.progress":
         progress(Progress.model_validate(event))
     return event
 
 
 def _outcomes(outcomes: Outcomes) -> Any:
-    return dict(outcomes) if isinstance(outcomes, Mapping) else [dict(one) for one in outcomes]
+    return dict(outcomes) if isinstance(outcomes, Mapping) else [dict(outcome) for outcome in outcomes]

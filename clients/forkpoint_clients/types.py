@@ -1,4 +1,4 @@
-"""What Forkpoint's own routes answer, typed; fields of later servers are kept as they come."""
+"""The typed responses of Forkpoint's own routes. Fields of later servers are preserved untyped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .notebook import Shade, page
 
 
 class Policy(openai.BaseModel):
-    """A policy that can be asked for by name."""
+    """A policy that requests can use by name."""
 
     name: str
     digest: str
@@ -19,17 +19,17 @@ class Policy(openai.BaseModel):
     description: str = ""
     source: str = ""
     caution: str = ""
-    """Where its evidence is weak."""
+    """What is weak in its evidence."""
     builtin: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
-    """What `with` may hold, by name."""
+    """The parameters that `with` accepts, by name."""
     placebo: str | None = None
     match: list[str] = Field(default_factory=list)
-    """What its placebo can be matched by, the default first."""
+    """How its placebo can be matched, the default first."""
 
 
 class Validation(openai.BaseModel):
-    """What a policy would do for the served model: rules in the order of application, with token ids."""
+    """What a policy does to the served model: its rules in order of application, with token ids."""
 
     valid: bool
     name: str
@@ -40,7 +40,7 @@ class Validation(openai.BaseModel):
 
 
 class Deleted(openai.BaseModel):
-    """That something is gone."""
+    """Confirms a deletion."""
 
     name: str
     deleted: bool
@@ -58,7 +58,7 @@ class ExperimentArm(openai.BaseModel):
 
 
 class ArmCounts(openai.BaseModel):
-    """How many requests and units an arm has so far, and of each metric the number of requests with a value and their mean."""
+    """An arm's requests and units so far; per metric, the number of requests with a value and their mean."""
 
     arm: str
     requests: int
@@ -67,7 +67,7 @@ class ArmCounts(openai.BaseModel):
 
 
 class Experiment(openai.BaseModel):
-    """An experiment on live traffic. `figures` and `analysis` come with one experiment, not in a list."""
+    """An experiment on live traffic. `figures` and `analysis` are set only when a single experiment is requested."""
 
     name: str
     status: Literal["running", "paused", "stopped"]
@@ -82,39 +82,39 @@ class Experiment(openai.BaseModel):
     metrics: list[dict[str, Any]] = Field(default_factory=list)
     alpha: float = 0.05
     problem: str | None = None
-    """Why it does not run on this server."""
+    """Why it cannot run on this server."""
     figures: list[ArmCounts] | None = None
     analysis: dict[str, Any] | None = None
 
 
 class Recorded(openai.BaseModel):
-    """How many outcomes are committed; those that were there already count as duplicates."""
+    """The number of outcomes committed; outcomes recorded before count as duplicates."""
 
     stored: int
     duplicates: int
 
 
 class Alternative(openai.BaseModel):
-    """A token that could have been drawn."""
+    """A token that could have been sampled instead."""
 
     token: str
     probability: float
 
 
 class Outcome(openai.BaseModel):
-    """What continuations from one alternative answered, and how often."""
+    """The answers of the continuations of one alternative, with their counts."""
 
     token: str
     answers: dict[str, int] = Field(default_factory=dict)
     token_id: int | None = None
     truncated: int = 0
-    """So many reached their longest."""
+    """Continuations that reached their length limit."""
     unanswered: int = 0
-    """In so many no answer could be read."""
+    """Continuations from which no answer could be extracted."""
 
 
 class Verified(openai.BaseModel):
-    """Whether the answers depend on which alternative is taken; `q` is `p` corrected for the false-discovery rate of the trace."""
+    """Whether the answers depend on the alternative; `q` is `p` corrected for the false-discovery rate of the trace."""
 
     p: float
     q: float
@@ -123,7 +123,7 @@ class Verified(openai.BaseModel):
 
 
 class ForkPoint(openai.BaseModel):
-    """A token whose distribution had an entropy (nats) above the fork threshold; `index` in the generated text."""
+    """A token whose distribution had an entropy (nats) above the fork threshold; `index` counts generated tokens."""
 
     choice: int
     index: int
@@ -136,7 +136,10 @@ class ForkPoint(openai.BaseModel):
 
 
 class TraceChoice(openai.BaseModel):
-    """One text. `positions` [records]: to which generated token `entropies` (nats), `in_reasoning` and `actions` belong."""
+    """One text.
+
+    `positions` [records] are the indices of the generated tokens of `entropies` (nats), `in_reasoning`, `actions`.
+    """
 
     index: int
     tokens: list[str]
@@ -148,7 +151,7 @@ class TraceChoice(openai.BaseModel):
 
 
 class Trace(openai.BaseModel):
-    """Where a text forked. A notebook shows it as text coloured by entropy, with the alternatives of each fork as its title."""
+    """The forks of a text. A notebook renders it coloured by entropy, with each fork's alternatives as its tooltip."""
 
     choices: list[TraceChoice]
     fork_points: list[ForkPoint] = Field(default_factory=list)
@@ -156,41 +159,44 @@ class Trace(openai.BaseModel):
     tree: Any = None
     forkpoint: dict[str, Any] | None = None
     prompt_tokens: int | None = None
-    """Of a given text; what was generated has it in its response's `usage`."""
+    """Set for a supplied text; a generated one has it in its response's `usage`."""
     cost: dict[str, Any] | None = None
-    """Of a given text: requests and generated tokens, a verification's among them."""
+    """Set for a supplied text: requests and generated tokens, including those of a verification."""
     verification: dict[str, Any] | None = None
-    """How it was verified, `cost` by itself, and one object a position where `positions` were asked for."""
+    """How it was verified, its own `cost`, and one object for each of the requested `positions`."""
 
     def _repr_html_(self) -> str:
         return page([self._shades(choice) for choice in self.choices])
 
     def _shades(self, choice: TraceChoice) -> list[Shade]:
-        begun = begins_at(choice)
+        first = first_token_index(choice)
         entropies = dict(zip(choice.positions, choice.entropies, strict=True))
         forks = {point.index: point for point in self.fork_points if point.choice == choice.index}
         return [
-            Shade(token, entropies.get(begun + place), _title(forks.get(begun + place)), begun + place in forks)
-            for place, token in enumerate(choice.tokens)
+            Shade(token, entropies.get(index), _title(forks.get(index)), index in forks)
+            for index, token in enumerate(choice.tokens, first)
         ]
 
 
 class Progress(openai.BaseModel):
-    """How far a verification is: `done` of `total` in this phase."""
+    """The progress of a verification: `done` of `total` in this phase."""
 
     phase: str
     done: int
     total: int
 
 
-def begins_at(choice: TraceChoice) -> int:
-    """Where a choice's own tokens begin in its text: a branch has those before it from its trunk. The last token has a record."""
+def first_token_index(choice: TraceChoice) -> int:
+    """The index in the text of the choice's first own token: a branch shares the earlier ones with its trunk.
+
+    The last token always has a record.
+    """
     return max(choice.positions, default=-1) + 1 - len(choice.tokens) if choice.positions else 0
 
 
 def _title(point: ForkPoint | None) -> str:
     if point is None:
         return ""
-    others = [f"{one.token!r} {one.probability:.2f}" for one in point.alternatives]
+    others = [f"{other.token!r} {other.probability:.2f}" for other in point.alternatives]
     checked = [] if point.verified is None else ["verified" if point.verified.verified else "not verified"]
     return "; ".join([f"{point.entropy:.2f} nats", *filter(None, [point.connector, point.action]), *checked, *others])

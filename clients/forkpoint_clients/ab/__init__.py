@@ -1,1 +1,1 @@
-"""`forkpoint ab`: arms compared on one data set."""
+"""`forkpoint ab`: compares arms on one data set."""

@@ -1,17 +1,16 @@
-"""What is compared: an arm is a policy, or none, on a server."""
+"""The arms of a comparison: a policy, or none, on a server."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from forkpoint_clients.evaluate.asker import NO_POLICY
+from forkpoint_clients.yaml_file import YamlError, one_line, read_yaml
 from forkpoint_policies.catalog import library
 from forkpoint_policies.spec import parse_policy
 
@@ -19,12 +18,15 @@ FILES = (".yaml", ".yml", ".json")
 
 
 class ArmError(ValueError):
-    """An arm that cannot be; the message says what would be right."""
+    """An invalid arm; the message says what would be valid."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """`policy` is a name, an object as the `policy` field takes it, or None; what is None of the rest is the run's own."""
+    """`policy` is a name, an object as in the `policy` field, or None.
+
+    `url`, `model`, `api_key` default to the run's.
+    """
 
     name: str
     policy: str | Mapping[str, Any] | None = None
@@ -33,19 +35,19 @@ class Arm:
     api_key: str | None = field(default=None, repr=False)
 
     @property
-    def of_library(self) -> str | None:
-        """The name of the library's policy that this is, perhaps with parameters or as a placebo."""
+    def library_name(self) -> str | None:
+        """The library policy that this is, with or without parameters, or as a placebo; None for any other."""
         name = self.policy.get("use") if isinstance(self.policy, Mapping) else self.policy
         return name if isinstance(name, str) and name in _cautions() else None
 
     @property
     def caution(self) -> str:
-        """Where the evidence for the policy is weak, as the library has it."""
-        return _cautions()[self.of_library] if self.of_library is not None else ""
+        """What is weak in the evidence for the policy, from the library."""
+        return _cautions()[self.library_name] if self.library_name is not None else ""
 
 
 def arm(text: str) -> Arm:
-    """An arm as one writes it: `none`, `POLICY`, or `NAME=` and a policy's name, JSON or YAML file. Raises ArmError."""
+    """Parse `none`, `POLICY`, or `NAME=` followed by a policy's name, JSON or YAML file. Raises ArmError."""
     if text.startswith("{"):
         raise ArmError(f"the arm {text!r} has no name; write NAME={text}")
     name, equals, value = text.partition("=")
@@ -57,32 +59,31 @@ def arm(text: str) -> Arm:
 def arms(
     texts: Sequence[str], urls: Sequence[str] = (), models: Sequence[str] = (), api_keys: Sequence[str] = ()
 ) -> tuple[Arm, ...]:
-    """All arms of a run, the first being what others are compared with; then, as `NAME=VALUE`, what differs. Raises ArmError."""
-    found: dict[str, Arm] = {}
+    """Parse all arms of a run; the others are compared with the first. Options are `NAME=VALUE`. Raises ArmError."""
+    by_name: dict[str, Arm] = {}
     for text in texts:
-        one = arm(text)
-        if one.name in found:
-            raise ArmError(f"two arms are called {one.name!r}; give one another name: NAME={text}")
-        found[one.name] = one
-    if not found:
+        parsed = arm(text)
+        if parsed.name in by_name:
+            raise ArmError(f"two arms are called {parsed.name!r}; give one another name: NAME={text}")
+        by_name[parsed.name] = parsed
+    if not by_name:
         raise ArmError("there is no arm; give at least one, as in --arm none --arm nowait --arm nowait.placebo")
-    for name, url in _of(urls, "--arm-url", found):
-        found[name] = replace(found[name], url=url)
-    for name, model in _of(models, "--arm-model", found):
-        found[name] = replace(found[name], model=model)
-    for name, key in _of(api_keys, "--arm-api-key", found):
-        found[name] = replace(found[name], api_key=key)
-    return tuple(found.values())
+    for name, url in _values(urls, "--arm-url", by_name):
+        by_name[name] = replace(by_name[name], url=url)
+    for name, model in _values(models, "--arm-model", by_name):
+        by_name[name] = replace(by_name[name], model=model)
+    for name, key in _values(api_keys, "--arm-api-key", by_name):
+        by_name[name] = replace(by_name[name], api_key=key)
+    return tuple(by_name.values())
 
 
-def _of(texts: Iterable[str], option: str, known: Mapping[str, Arm]) -> Iterable[tuple[str, str]]:
+def _values(texts: Iterable[str], option: str, known: Mapping[str, Arm]) -> Iterator[tuple[str, str]]:
+    """The names and values of an option. Errors never show the value, which may be a secret."""
     for text in texts:
         name, equals, value = text.partition("=")
         if name not in known or not value:
-            told = (
-                f"{name!r} is none" if equals and name not in known else "a name and a value are needed"
-            )  # values may be secret
-            raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}): {told}")
+            problem = f"{name!r} is no arm" if equals and name not in known else "a name and a value are needed"
+            raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}): {problem}")
         yield name, value
 
 
@@ -93,26 +94,23 @@ def _policy(name: str, value: str) -> str | Mapping[str, Any] | None:
         try:
             return _checked(json.loads(value))
         except ValueError as error:
-            raise ArmError(f"the arm {name!r}: {_one_line(error)}") from None
+            raise ArmError(f"the arm {name!r}: {one_line(error)}") from None
     if value.endswith(FILES):
         try:
-            return _checked(yaml.safe_load(Path(value).read_text(encoding="utf-8")))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ArmError(f"the arm {name!r}: {value}: {_one_line(error)}") from None
+            return _checked(read_yaml(Path(value)))
+        except YamlError as error:
+            raise ArmError(f"the arm {name!r}: {error}") from None
+        except ValueError as error:
+            raise ArmError(f"the arm {name!r}: {value}: {one_line(error)}") from None
     return value
 
 
 def _checked(policy: Any) -> Mapping[str, Any]:
-    """What can be checked without the server; of `{"use": …}` it is little."""
-    if isinstance(policy, dict) and "use" in policy:
-        return policy
-    parse_policy(policy)
-    found: Mapping[str, Any] = policy
-    return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """A policy, checked unless only its server knows it (`{"use": …}`). Raises InputError, a ValueError."""
+    if not (isinstance(policy, dict) and "use" in policy):
+        parse_policy(policy)
+    checked: Mapping[str, Any] = policy
+    return checked
 
 
 @cache

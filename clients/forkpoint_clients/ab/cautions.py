@@ -1,4 +1,4 @@
-"""What a reader of a comparison must know: what is known against such methods in general, and what these answers warn of."""
+"""Cautions for the reader of a comparison: general ones about such methods, and warnings about this run's answers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from collections.abc import Iterator, Sequence
 
 from .comparison import ArmFigures, Comparison
 
-GENERAL = """
-Entropy is not a fork detector by itself: of 25 forks verified by resampling, 1 lay in the top 20 % by entropy. Low entropy \
-excludes a fork, high entropy only suggests one.
-Greedy runs in bfloat16 on benchmarks of 30 questions vary by up to 9 points between GPU configurations alone. Here answers are \
-paired by question and seed, and intervals are clustered by question: many questions, and several samples of each, narrow them.
-A method that shortens or lengthens the answers must be compared at equal length: with a plain cap at the same mean length. One \
-that branches must be compared with independent samples of as many generated tokens.
-A policy that fires often and changes little has done nothing: look at the effect, the expected number of changed tokens per \
-answer, of the policy and of its placebo, before looking at what it seems to gain.
-The arms share the server, so latency is that of the whole mixture and is no comparison of the arms.
-""".strip().split("\n")
-"""Of the evidence for interventions at forks, and of this kind of comparison."""
+GENERAL = [
+    (
+        "Entropy alone does not detect forks: of 25 forks verified by resampling, 1 lay in the top 20 % by entropy. "
+        "Low entropy excludes a fork, high entropy only suggests one."
+    ),
+    (
+        "Greedy runs in bfloat16 on benchmarks of 30 questions vary by up to 9 points between GPU configurations "
+        "alone. Here answers are paired by question and seed, and intervals are clustered by question: many questions, "
+        "and several samples of each, narrow them."
+    ),
+    (
+        "Compare a method that shortens or lengthens the answers at equal length: with a plain cap at the same mean "
+        "length. Compare one that branches with independent samples of as many generated tokens."
+    ),
+    (
+        "A policy that fires often but changes little has done nothing: check the effect (the expected number of "
+        "changed tokens per answer) of the policy and of its placebo before its apparent gain."
+    ),
+    "The arms share the server, so latencies are those of the whole mixture and do not compare the arms.",
+]
+"""On the evidence for interventions at forks, and on this kind of comparison."""
 
 FEW_QUESTIONS = 30
 MANY_TRUNCATED = 0.1
@@ -26,33 +35,46 @@ PLACEBO = ".placebo"
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What these answers themselves warn of, in sentences."""
+    """Warnings about these answers, one sentence each."""
     return list(_warnings(comparison))
 
 
 def _warnings(comparison: Comparison) -> Iterator[str]:
-    if comparison.answered < comparison.asked:
-        yield f"The run is not complete: {comparison.answered} of {comparison.asked} answers are there."
+    if comparison.answered < comparison.num_requested:
+        yield f"The run is not complete: it has {comparison.answered} of {comparison.num_requested} answers."
     if comparison.questions < FEW_QUESTIONS:
-        yield f"{comparison.questions} questions are few: intervals of so few clusters are wide, and may still be too narrow."
+        yield (
+            f"{comparison.questions} questions are few: intervals of so few clusters are wide, and may still be too "
+            f"narrow."
+        )
     if failed := sum(arm.errors + arm.failed_scorers for arm in comparison.arms):
-        yield f"{failed} answers have no score and are left out with their pairs; where the arm is why, the rest is biased."
+        yield (
+            f"{failed} answers have no score and are excluded with their pairs; if an arm causes that, the rest is "
+            f"biased."
+        )
     for arm in comparison.arms:
         if arm.truncated is not None and arm.truncated.value > MANY_TRUNCATED:
             share = f"{arm.truncated.value:.0%} of the answers of {arm.arm}"
-            yield f"{share} are cut off at the length limit: what is right there is also a matter of length."
-    for one in comparison.differences:
-        if one.tokens is not None and one.tokens.certain:
-            longer = "longer" if one.tokens.value > 0 else "shorter"
-            yield f"The answers of {one.arm} are {longer} than those of {one.to}: compare them at equal length."
-    if comparison.several:
+            yield f"{share} are truncated at the length limit: their scores also depend on length."
+    for difference in comparison.differences:
+        if difference.tokens is not None and difference.tokens.excludes_zero:
+            longer = "longer" if difference.tokens.value > 0 else "shorter"
+            yield (
+                f"The answers of {difference.arm} are {longer} than those of {difference.to}: compare them at equal "
+                f"length."
+            )
+    if comparison.multi_request_arms:
         yield (
-            f"An answer of {', '.join(comparison.several)} takes several requests, and its tokens are those of all together: what "
-            "a shorter limit would have left of it is not known, so that it is not in the comparison of equal caps."
+            f"An answer of {', '.join(comparison.multi_request_arms)} takes several requests, and its tokens are those "
+            f"of all of "
+            "them. What a shorter limit would have left of it is unknown, so the comparison at equal caps excludes it."
         )
     yield from _placebos(comparison.arms)
     if (count := len(comparison.differences)) > 1:
-        yield f"{count} arms are compared with {comparison.arms[0].arm}: p-values are corrected for that (Holm), intervals are not."
+        yield (
+            f"{count} arms are compared with {comparison.arms[0].arm}: p-values are corrected for that (Holm), "
+            f"intervals are not."
+        )
 
 
 def _placebos(arms: Sequence[ArmFigures]) -> Iterator[str]:
@@ -64,4 +86,7 @@ def _placebos(arms: Sequence[ArmFigures]) -> Iterator[str]:
         low, high = sorted((policy, placebo))
         if high > UNLIKE_EFFECTS * low:
             changed = f"{name} changed {placebo:.1f} tokens per answer, the policy {policy:.1f}"
-            yield f"{changed}: the placebo is matched place by place, and over whole answers they are not equally strong."
+            yield (
+                f"{changed}: the placebo is matched position by position, and over whole answers they are not equally "
+                f"strong."
+            )

@@ -1,11 +1,11 @@
-"""What the answers of a run say: each arm's figures, and its differences to the first arm, paired by question and seed."""
+"""Each arm's figures, and its differences from the first arm, paired by question and seed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,22 @@ import numpy as np
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.asker import Answer
 from forkpoint_clients.evaluate.datasets import Item
+from forkpoint_clients.evaluate.formatting import without_nan
 from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
 from forkpoint_clients.evaluate.stats import EqualMeanComparison, Estimate, ScoredLengths
 
 CAPS = 24
-"""How many length caps are looked at, evenly spaced up to the longest answer."""
-SCORERS_AT_ONCE = 8
+"""The number of length caps compared, evenly spaced up to the longest answer."""
+MAX_PARALLEL_SCORERS = 8
 
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """An answer with its score from 0 to 1; None where the server refused the question or the scorer failed, as `failure` says."""
+    """An answer with its score from 0 to 1.
+
+    The score is None if the server or the scorer failed; `failure` says how.
+    """
 
     answer: Answer
     score: float | None
@@ -35,8 +39,8 @@ class ScoredAnswer:
 class ArmFigures:
     """Means over an arm's answers.
 
-    `truncated` is the share that was cut off, `effect` the expected number of changed tokens per answer. `reasoning_tokens`,
-    `effect`, `fired` and `mean_entropy` (nats) are None where no server told.
+    `truncated` is the share of truncated answers, `effect` the expected number of changed tokens per answer.
+    `reasoning_tokens`, `effect`, `fired` and `mean_entropy` (nats) are None if no server reported them.
     """
 
     arm: str
@@ -55,9 +59,10 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class AtCap:
-    """The share that is right when every text is cut off at `cap` tokens: of each arm, and its difference to the first one's.
+    """The share of right answers if every text were truncated at `cap` tokens, by arm, and its differences from the
+    first arm.
 
-    Of arms with one request an answer only; where the first is none of these, there are no differences.
+    Only arms that take one request per answer are included. If the first arm is not, there are no differences.
     """
 
     cap: int
@@ -68,9 +73,11 @@ class AtCap:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm less the first one, over `pairs` answers to the same question with the same seed, of `questions` questions.
+    """An arm minus the first one, over `pairs` of answers to the same question with the same seed, of `questions`
+    questions.
 
-    `correct_p_holm` is corrected for the number of arms. `equal_mean` compares the scores at the same mean number of tokens.
+    `correct_p_holm` is corrected for the number of arms. `equal_mean` compares the scores at the same mean number of
+    tokens.
     """
 
     arm: str
@@ -87,39 +94,40 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report shows. `asked` answers make the whole run; `failures` counts what went wrong, by what was said.
+    """The content of a report. A complete run has `num_requested` answers; `failures` counts failures by their message.
 
-    The arms of `several` took several requests for an answer. What a shorter limit would have left of these is not known, as their
-    tokens are those of whole trees: `caps` are without them.
+    An answer of a `multi_request_arms` arm takes several requests. Its tokens are those of a whole tree, so what a
+    shorter limit would have left of it is unknown: `caps` excludes these arms.
     """
 
-    asked: int
+    num_requested: int
     answered: int
     questions: int
     arms: Sequence[ArmFigures]
     differences: Sequence[Difference]
     caps: Sequence[AtCap]
     failures: Mapping[str, int] = field(default_factory=dict)
-    several: Sequence[str] = ()
+    multi_request_arms: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: what is not known is null."""
-        found: dict[str, Any] = _without_nan(asdict(self))
-        return found
+        """The fields for JSON, with None for unknown figures."""
+        names = {"num_requested": "asked", "multi_request_arms": "several"}
+        return {names.get(name, name): without_nan(value) for name, value in asdict(self).items()}
 
 
 def score(answers: Mapping[Unit, Answer], items: Sequence[Item], scorer: Scorer) -> dict[Unit, ScoredAnswer]:
-    """Score every answer, several at once; a scorer that fails marks the answer."""
+    """Score every answer, several in parallel. If a scorer fails, its answer says so."""
     by_id = {item.id: item for item in items}
 
-    def one(unit: Unit) -> ScoredAnswer:
-        return scored(answers[unit], by_id[unit.question], scorer)
+    def score_unit(unit: Unit) -> ScoredAnswer:
+        return score_answer(answers[unit], by_id[unit.question], scorer)
 
-    with ThreadPoolExecutor(SCORERS_AT_ONCE) as pool:
-        return dict(zip(answers, pool.map(one, answers), strict=True))
+    with ThreadPoolExecutor(MAX_PARALLEL_SCORERS) as pool:
+        return dict(zip(answers, pool.map(score_unit, answers), strict=True))
 
 
-def scored(answer: Answer, item: Item, scorer: Scorer) -> ScoredAnswer:
+def score_answer(answer: Answer, item: Item, scorer: Scorer) -> ScoredAnswer:
+    """Score one answer; a failure of the server or the scorer is part of the result."""
     if answer.error is not None:
         return ScoredAnswer(answer, None, f"the server: {answer.error}")
     try:
@@ -131,59 +139,64 @@ def scored(answer: Answer, item: Item, scorer: Scorer) -> ScoredAnswer:
 def compare(
     answers: Mapping[Unit, ScoredAnswer],
     arms: Sequence[str],
-    asked: int,
+    num_requested: int,
     at_equal_length: bool = True,
-    several: Collection[str] = (),
+    multi_request_arms: Collection[str] = (),
 ) -> Comparison:
-    """The figures of all arms, with differences to the first; what is compared at equal length takes the longest.
+    """The figures of all arms and the differences from the first; the comparison at equal length takes most of the
+    time.
 
-    `several` are arms of which it is known that an answer takes several requests; those whose answers say so are found here.
+    `multi_request_arms` are arms known to take several requests per answer; arms whose answers report that are added.
     """
     of_arm: dict[str, dict[tuple[str, int], ScoredAnswer]] = {arm: {} for arm in arms}
     failures: dict[str, int] = {}
-    for unit, one in answers.items():
-        of_arm[unit.arm][unit.question, unit.sample] = one
-        if one.failure is not None:
-            failures[one.failure] = failures.get(one.failure, 0) + 1
-    trees = [arm for arm in arms if arm in several or any(_branched(one.answer) for one in of_arm[arm].values())]
+    for unit, scored in answers.items():
+        of_arm[unit.arm][unit.question, unit.sample] = scored
+        if scored.failure is not None:
+            failures[scored.failure] = failures.get(scored.failure, 0) + 1
+    trees = [
+        arm
+        for arm in arms
+        if arm in multi_request_arms or any(_branched(scored.answer) for scored in of_arm[arm].values())
+    ]
     single = [arm for arm in arms if arm not in trees]
     differences = [_difference(arm, of_arm[arm], arms[0], of_arm[arms[0]], at_equal_length) for arm in arms[1:]]
     return Comparison(
-        asked,
+        num_requested,
         len(answers),
         len({unit.question for unit in answers}),
         [figures(arm, of_arm[arm]) for arm in arms],
         _corrected(differences),
         _caps({arm: of_arm[arm] for arm in single}, arms[0]) if at_equal_length and single else [],
-        dict(sorted(failures.items(), key=lambda one: -one[1])),
+        dict(sorted(failures.items(), key=lambda failure: -failure[1])),
         trees,
     )
 
 
 def _branched(answer: Answer) -> bool:
-    """Whether the answer says that it took several requests."""
-    told = answer.forkpoint or {}
-    return bool(told.get("branches")) or bool(told.get("interventions", {}).get("probe", {}).get("fired"))
+    """Whether the answer reports that it took several requests."""
+    summary = answer.forkpoint or {}
+    return bool(summary.get("branches")) or bool(summary.get("interventions", {}).get("probe", {}).get("fired"))
 
 
 def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFigures:
-    """An arm by itself."""
-    came = {key: one for key, one in answers.items() if one.answer.error is None}
-    right = {key: one.score for key, one in came.items() if one.score is not None}
+    """The figures of one arm's answers, by (question, sample)."""
+    completed = {key: scored for key, scored in answers.items() if scored.answer.error is None}
+    scores = {key: scored.score for key, scored in completed.items() if scored.score is not None}
 
     def average(read: Callable[[Answer], float | None]) -> float | None:
-        found = [value for one in came.values() if (value := read(one.answer)) is not None]
-        return float(np.mean(found)) if found else None
+        values = [value for scored in completed.values() if (value := read(scored.answer)) is not None]
+        return float(np.mean(values)) if values else None
 
     return ArmFigures(
         arm,
         len(answers),
-        len(answers) - len(came),
-        len(came) - len(right),
-        stats.proportion(list(right.values()), [question for question, _ in right]) if right else None,
-        _mean(came, lambda answer: answer.tokens),
-        _mean(came, lambda answer: answer.reasoning_tokens),
-        _share(came),
+        len(answers) - len(completed),
+        len(completed) - len(scores),
+        stats.proportion(list(scores.values()), [question for question, _ in scores]) if scores else None,
+        _mean(completed, lambda answer: answer.tokens),
+        _mean(completed, lambda answer: answer.reasoning_tokens),
+        _truncated_share(completed),
         average(lambda answer: answer.latency_seconds),
         average(lambda answer: answer.effect),
         average(_fired),
@@ -192,28 +205,24 @@ def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFig
 
 
 def _mean(answers: Mapping[tuple[str, int], ScoredAnswer], read: Callable[[Answer], float | None]) -> Estimate | None:
-    found = {key: value for key, one in answers.items() if (value := read(one.answer)) is not None}
-    return stats.mean(list(found.values()), [question for question, _ in found]) if found else None
+    values = {key: value for key, scored in answers.items() if (value := read(scored.answer)) is not None}
+    return stats.mean(list(values.values()), [question for question, _ in values]) if values else None
 
 
-def _share(answers: Mapping[tuple[str, int], ScoredAnswer]) -> Estimate | None:
-    return (
-        stats.proportion([_cut(one) for one in answers.values()], [question for question, _ in answers])
-        if answers
-        else None
-    )
+def _truncated_share(answers: Mapping[tuple[str, int], ScoredAnswer]) -> Estimate | None:
+    if not answers:
+        return None
+    return stats.proportion([_truncated(scored) for scored in answers.values()], [question for question, _ in answers])
 
 
-def _cut(one: ScoredAnswer) -> float:
-    return float(one.answer.finish_reason == "length")
+def _truncated(scored: ScoredAnswer) -> float:
+    return float(scored.answer.finish_reason == "length")
 
 
 def _fired(answer: Answer) -> float | None:
-    return (
-        None
-        if answer.forkpoint is None
-        else sum(one["fired"] for one in answer.forkpoint.get("interventions", {}).values())
-    )
+    if answer.forkpoint is None:
+        return None
+    return float(sum(action["fired"] for action in answer.forkpoint.get("interventions", {}).values()))
 
 
 def _difference(
@@ -223,32 +232,32 @@ def _difference(
     other: Mapping[tuple[str, int], ScoredAnswer],
     at_equal_length: bool,
 ) -> Difference:
-    came = [key for key in own if key in other and own[key].answer.error is None and other[key].answer.error is None]
-    pairs = [key for key in came if own[key].score is not None and other[key].score is not None]
+    completed = [
+        key for key in own if key in other and own[key].answer.error is None and other[key].answer.error is None
+    ]
+    pairs = [key for key in completed if own[key].score is not None and other[key].score is not None]
 
     def paired(
         keys: Sequence[tuple[str, int]], read: Callable[[ScoredAnswer], float | None], bound: float | None
     ) -> Estimate | None:
-        found = {key: (read(own[key]), read(other[key])) for key in keys}
+        values = {key: (read(own[key]), read(other[key])) for key in keys}
         differences = {
-            key: mine - theirs for key, (mine, theirs) in found.items() if mine is not None and theirs is not None
+            key: mine - theirs for key, (mine, theirs) in values.items() if mine is not None and theirs is not None
         }
-        return (
-            stats.mean(list(differences.values()), [question for question, _ in differences], bound=bound)
-            if differences
-            else None
-        )
+        if not differences:
+            return None
+        return stats.mean(list(differences.values()), [question for question, _ in differences], bound=bound)
 
     return Difference(
         arm,
         to,
         len(pairs),
         len({question for question, _ in pairs}),
-        paired(pairs, lambda one: one.score, 1.0),
+        paired(pairs, lambda scored: scored.score, 1.0),
         math.nan,
-        paired(came, lambda one: one.answer.tokens, None),
-        paired(came, lambda one: one.answer.reasoning_tokens, None),
-        paired(came, _cut, 1.0),
+        paired(completed, lambda scored: scored.answer.tokens, None),
+        paired(completed, lambda scored: scored.answer.reasoning_tokens, None),
+        paired(completed, _truncated, 1.0),
         stats.at_equal_mean(_lengths(own, pairs), _lengths(other, pairs), [question for question, _ in pairs])
         if pairs and at_equal_length
         else None,
@@ -263,38 +272,35 @@ def _lengths(answers: Mapping[tuple[str, int], ScoredAnswer], keys: Sequence[tup
 
 
 def _corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """With the p-values of the scores corrected for the number of arms."""
-    known = [one.arm for one in differences if one.correct is not None and not math.isnan(one.correct.p)]
-    tested = {one.arm: one.correct.p for one in differences if one.correct is not None and one.arm in known}
-    corrected = dict(zip(tested, stats.holm(list(tested.values()))[1], strict=True))
-    return [Difference(**{**vars(one), "correct_p_holm": corrected.get(one.arm, math.nan)}) for one in differences]
+    """The differences with Holm's correction of the scores' p-values for the number of arms."""
+    tested = {
+        difference.arm: difference.correct.p
+        for difference in differences
+        if difference.correct is not None and not math.isnan(difference.correct.p)
+    }
+    corrected = dict(zip(tested, stats.holm(list(tested.values())), strict=True))
+    return [replace(difference, correct_p_holm=corrected.get(difference.arm, math.nan)) for difference in differences]
 
 
 def _caps(of_arm: Mapping[str, Mapping[tuple[str, int], ScoredAnswer]], first: str) -> list[AtCap]:
-    """Only questions and seeds that every arm has a score of, so that the curves are of the same ones."""
+    """The comparison at each cap, over the questions and seeds that have a score in every arm."""
     arms = list(of_arm)
     common = [
-        key for key in of_arm[arms[0]] if all(key in one and one[key].score is not None for one in of_arm.values())
+        key
+        for key in of_arm[arms[0]]
+        if all(key in answers and answers[key].score is not None for answers in of_arm.values())
     ]
     if not common:
         return []
     questions = [question for question, _ in common]
     lengths = {arm: _lengths(of_arm[arm], common) for arm in arms}
-    longest = max(float(one.tokens.max()) for one in lengths.values())
-    found = []
+    longest = max(float(arm_lengths.tokens.max()) for arm_lengths in lengths.values())
+    at_caps = []
     for cap in sorted({math.ceil(longest * step / CAPS) for step in range(1, CAPS + 1)}):
         scores = {arm: lengths[arm].capped(cap) for arm in arms}
         correct = {arm: stats.proportion(scores[arm], questions) for arm in arms}
         others = [arm for arm in arms if arm != first] if first in scores else []
         differences = {arm: stats.mean(scores[arm] - scores[first], questions, bound=1.0) for arm in others}
-        mean_tokens = {arm: float(np.minimum(one.tokens, cap).mean()) for arm, one in lengths.items()}
-        found.append(AtCap(cap, mean_tokens, correct, differences))
-    return found
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        mean_tokens = {arm: float(np.minimum(lengths[arm].tokens, cap).mean()) for arm in arms}
+        at_caps.append(AtCap(cap, mean_tokens, correct, differences))
+    return at_caps

@@ -1,4 +1,4 @@
-"""A run's report: tables for the terminal, JSON, and one HTML page that needs nothing else."""
+"""A run's report: tables for the terminal, JSON, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What is to be told of a run."""
+    """The report of a run."""
 
     configuration: Mapping[str, Any]
     scorer: str
@@ -36,21 +36,24 @@ class ComparisonReport:
 
     @property
     def cautions(self) -> dict[str, str]:
-        """What is known against each arm's policy."""
+        """The cautions about each arm's policy, by arm."""
         return {arm.name: arm.caution for arm in self.arms if arm.caution}
 
-    def said(self) -> Iterator[str]:
-        """What a reader of the tables must know: what the answers warn of, and what is known against each policy."""
+    def notes(self) -> Iterator[str]:
+        """Sentences to print below the tables: warnings about the answers, and cautions about each policy."""
         for warning in cautions.warnings(self.comparison):
             yield f"warning: {warning}"
         for caution, names in self._cautioned().items():
-            yield f"what is known against {', '.join(names)}: {caution}"
+            yield f"caution about {', '.join(names)}: {caution}"
 
     def _cautioned(self) -> dict[str, list[str]]:
-        """The arms of each caution."""
-        return {text: [name for name, one in self.cautions.items() if one == text] for text in self.cautions.values()}
+        """The arms that share each caution, by its text."""
+        return {
+            text: [name for name in self.cautions if self.cautions[name] == text] for text in self.cautions.values()
+        }
 
     def to_dict(self) -> dict[str, Any]:
+        """The content of `results.json`."""
         return {
             "configuration": self.configuration,
             "scorer": self.scorer,
@@ -61,12 +64,12 @@ class ComparisonReport:
         }
 
     def write(self, folder: Path) -> None:
-        """Into `results.json` and `report.html` of the folder."""
+        """Write `results.json` and `report.html` into the folder. Raises OSError."""
         (folder / RESULTS).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
     def page(self) -> str:
-        """The report as HTML, without anything from outside."""
+        """The report as self-contained HTML."""
         names = [arm.name for arm in self.arms]
         caps = list(self.comparison.caps)
         return (
@@ -90,26 +93,26 @@ class ComparisonReport:
     def _plots(self, names: Sequence[str]) -> list[dict[str, str]]:
         from . import plots
 
-        found, comparison = [], self.comparison
+        figures, comparison = [], self.comparison
         if comparison.differences:
-            caption = f"What is right, less {names[0]}, with 95 % intervals."
-            found.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
+            caption = f"Right answers, minus {names[0]}, with 95 % intervals."
+            figures.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
         if comparison.caps:
+            caption = "Right answers if every answer is cut off at the same number of tokens; bands are 95 % intervals."
+            figures.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
             caption = (
-                "What is right when every answer is cut off at the same number of tokens; bands are 95 % intervals."
+                "The same by mean length: a higher curve uses tokens better. Marks are the arms at their own length."
             )
-            found.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
-            caption = "The same by mean length: a curve above another is the better use of tokens. Marks are the arms as they answered."
-            found.append({"svg": Markup(plots.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
-        return found
+            figures.append({"svg": Markup(plots.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
+        return figures
 
 
 def environment() -> Environment:
-    """The templates of this package; what is put into them is escaped."""
-    found = Environment(
+    """The templates of this package, with autoescaping and the filters of `formatting`."""
+    templates = Environment(
         loader=PackageLoader("forkpoint_clients"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for written in (
+    for formatter in (
         formatting.percent,
         formatting.points,
         formatting.count,
@@ -118,21 +121,26 @@ def environment() -> Environment:
         formatting.plain,
         formatting.share,
     ):
-        found.filters[written.__name__] = written
-    return found
+        templates.filters[formatter.__name__] = formatter
+    return templates
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """For the terminal: the arms, and their differences to the first."""
+    """For the terminal: the arms, and their differences from the first."""
     arms = Table(
         Column("arm", overflow="fold"), "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms"
     )
-    for one in comparison.arms:
-        failed = f", {one.errors + one.failed_scorers} without a score" if one.errors + one.failed_scorers else ""
+    for arm in comparison.arms:
+        failed = f", {arm.errors + arm.failed_scorers} without a score" if arm.errors + arm.failed_scorers else ""
         arms.add_row(
-            one.arm, formatting.percent(one.correct), formatting.count(one.tokens), formatting.count(one.reasoning_tokens),
-            formatting.share(one.truncated), formatting.plain(one.effect, 2), f"{one.answers}{failed}",
-        )  # fmt: skip
+            arm.arm,
+            formatting.percent(arm.correct),
+            formatting.count(arm.tokens),
+            formatting.count(arm.reasoning_tokens),
+            formatting.share(arm.truncated),
+            formatting.plain(arm.effect, 2),
+            f"{arm.answers}{failed}",
+        )
     if not comparison.differences:
         return [arms]
     first = comparison.arms[0].arm
@@ -142,19 +150,17 @@ def tables(comparison: Comparison) -> list[Table]:
         "p (Holm)",
         "tokens",
         "at equal mean tokens",
-        title=f"Differences to {first}, paired",
+        title=f"Differences from {first}, paired",
     )
-    for two in comparison.differences:
-        equal = (
-            f"{formatting.points(two.equal_mean.difference)} at {two.equal_mean.tokens:.0f}"
-            if two.equal_mean
-            else formatting.UNKNOWN
-        )
+    for difference in comparison.differences:
+        equal = formatting.UNKNOWN
+        if (at_mean := difference.equal_mean) is not None:
+            equal = f"{formatting.points(at_mean.difference)} at {at_mean.tokens:.0f}"
         pairs.add_row(
-            two.arm,
-            formatting.points(two.correct),
-            formatting.p_value(two.correct_p_holm),
-            formatting.change(two.tokens),
+            difference.arm,
+            formatting.points(difference.correct),
+            formatting.p_value(difference.correct_p_holm),
+            formatting.change(difference.tokens),
             equal,
         )
     return [arms, pairs]

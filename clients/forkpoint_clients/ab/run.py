@@ -1,4 +1,6 @@
-"""Arms over a data set: every arm answers the same questions with the same seeds, in turns, so that drift hits all alike."""
+"""Runs arms over a data set: all answer the same questions with the same seeds, interleaved so that drift affects all
+alike.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from forkpoint_clients.evaluate.asker import (
     NO_POLICY,
@@ -23,19 +25,20 @@ from forkpoint_clients.evaluate.asker import (
 )
 from forkpoint_clients.evaluate.datasets import Item, digest
 from forkpoint_clients.evaluate.journal import Journal, Unit
+from forkpoint_policies.spec import Growing
 
 from .arms import Arm, ArmError
 
-GROWING = frozenset({"branch", "probe", "sample", "resume"})
-"""Actions for which one answer takes several requests of the engine."""
+TREE_ACTIONS = frozenset(action.__name__.lower() for action in get_args(Growing))
+"""The actions for which one answer takes several requests of the engine, as the server names them."""
 
 FORMAT = 1
-"""Of the journal; raised when its lines change."""
+"""The journal's format; increased when its lines change."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What is asked: all that the answers depend on. `url` and `model` are those of arms that name none."""
+    """Everything that the answers depend on. `url` and `model` are the defaults of the arms."""
 
     url: str
     model: str
@@ -47,7 +50,10 @@ class RunSpec:
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
     def configuration(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
-        """As the journal's first line has it, with the digest of each arm's policy, as a changed one is another. No secrets."""
+        """The journal's first line, without secrets.
+
+        It holds the digest of each arm's policy: a changed policy is another run.
+        """
         arms = [
             {
                 "name": arm.name,
@@ -68,25 +74,25 @@ class RunSpec:
         }
 
     def units(self) -> list[Unit]:
-        """Everything to ask, in order: sample by sample, the questions shuffled, and the arms shuffled within each question."""
-        found = []
+        """All units in order: sample by sample, with questions shuffled, and arms shuffled within each question."""
+        units = []
         for sample in range(self.samples):
-            order = random.Random(f"{self.seed} {sample}")
-            for item in order.sample(self.items, len(self.items)):
-                found += [Unit(item.id, sample, arm.name) for arm in order.sample(self.arms, len(self.arms))]
-        return found
+            rng = random.Random(f"{self.seed} {sample}")
+            for item in rng.sample(self.items, len(self.items)):
+                units += [Unit(item.id, sample, arm.name) for arm in rng.sample(self.arms, len(self.arms))]
+        return units
 
 
 def seed_of(run_seed: int, question: str, sample: int) -> int:
-    """The seed with which all arms answer a question for the `sample`-th time: 31 bits, the same whatever else is asked."""
+    """The seed of every arm's `sample`-th answer to a question: 31 bits, independent of the other questions."""
     return int.from_bytes(hashlib.sha256(f"{run_seed} {sample} {question}".encode()).digest()[:4]) >> 1
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run whose servers have been looked at: whom each arm asks, and for which policy; None sends nothing of the kind.
+    """A run whose servers have been checked, with each arm's asker and `policy` field (None sends no such field).
 
-    The arms of `several` take several requests of the engine for an answer, their placebos too.
+    The arms in `multi_request_arms`, placebos included, take several requests of the engine per answer.
     """
 
     run: RunSpec
@@ -94,7 +100,7 @@ class PreparedRun:
     policies: Mapping[str, str | Mapping[str, Any] | None]
     digests: Mapping[str, str | None]
     warnings: Sequence[str]
-    several: frozenset[str] = frozenset()
+    multi_request_arms: frozenset[str] = frozenset()
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -105,13 +111,14 @@ async def prepare(
     run: RunSpec,
     stack: AsyncExitStack,
     api_key: str = "none",
-    at_once: int = 16,
+    concurrency: int = 16,
     retries: int = RETRIES,
     timeout_seconds: float = 3600,
 ) -> PreparedRun:
-    """Ask each server what it is and what it makes of the policies. Its connections end with the stack.
+    """Check each server, and validate the policies there. The connections close with `stack`.
 
-    Raises ArmError where a policy is asked of a server that is no Forkpoint, ServerRefusesError where it is wrong, ServerLostError.
+    Raises ArmError if an arm with a policy has a server that is no Forkpoint, ServerRefusesError if a policy is
+    invalid, and ServerLostError.
     """
     askers: dict[tuple[str, str, str], Asker] = {}
     forkpoint: dict[str, bool] = {}
@@ -119,12 +126,14 @@ async def prepare(
     policies: dict[str, str | Mapping[str, Any] | None] = {}
     digests: dict[str, str | None] = {}
     warnings: list[str] = []
-    several = set()
+    multi_request_arms = set()
     for arm in run.arms:
         where = (arm.url or run.url, arm.model or run.model, arm.api_key or api_key)
         if where not in askers:
             url, model, key = where
-            asker = Asker(url, model, api_key=key, at_once=at_once, retries=retries, timeout_seconds=timeout_seconds)
+            asker = Asker(
+                url, model, api_key=key, concurrency=concurrency, retries=retries, timeout_seconds=timeout_seconds
+            )
             askers[where] = await stack.enter_async_context(asker)
         asker = of_arm[arm.name] = askers[where]
         if asker.url not in forkpoint:
@@ -136,19 +145,24 @@ async def prepare(
                 raise ArmError(
                     f"the arm {arm.name!r} has a policy, and {asker.url} is no Forkpoint: it takes only the arm `none`"
                 )
-            told = await asker.validate(arm.policy)
-            policies[arm.name], digests[arm.name] = arm.policy, told["digest"]
-            warnings += [f"{arm.name}: {warning}" for warning in told["warnings"]]
-            if any(rule["action"] in GROWING for rule in told["rules"]):
-                several.add(arm.name)
-    return PreparedRun(run, of_arm, policies, digests, warnings, frozenset(several))
+            validation = await asker.validate(arm.policy)
+            policies[arm.name], digests[arm.name] = arm.policy, validation["digest"]
+            warnings += [f"{arm.name}: {warning}" for warning in validation["warnings"]]
+            if any(rule["action"] in TREE_ACTIONS for rule in validation["rules"]):
+                multi_request_arms.add(arm.name)
+    return PreparedRun(run, of_arm, policies, digests, warnings, frozenset(multi_request_arms))
 
 
-async def ask(prepared: PreparedRun, journal: Journal, at_once: int, answered: Callable[[Unit, Answer], None]) -> None:
-    """Ask all that the journal does not hold, and tell of each answer once it is on disk. Raises as Asker.ask does."""
+async def ask(
+    prepared: PreparedRun, journal: Journal, concurrency: int, answered: Callable[[Unit, Answer], None]
+) -> None:
+    """Ask all units that the journal does not hold, and call `answered` once an answer is on disk.
+
+    Raises as Asker.ask does.
+    """
     run = prepared.run
     messages = {item.id: item.messages for item in run.items}
-    left = iter([unit for unit in run.units() if unit not in journal.answers])
+    remaining = iter([unit for unit in run.units() if unit not in journal.answers])
 
     async def work(units: Iterator[Unit]) -> None:
         for unit in units:
@@ -161,7 +175,7 @@ async def ask(prepared: PreparedRun, journal: Journal, at_once: int, answered: C
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work(left))
+            for _ in range(concurrency):
+                group.create_task(work(remaining))
     except* (ServerLostError, ServerRefusesError, OSError) as errors:
         raise errors.exceptions[0] from None

@@ -1,4 +1,4 @@
-"""`forkpoint ab`: arms over a data set, with a running result; goes on where it was stopped."""
+"""`forkpoint ab`: compares arms on a data set, shows the result so far, and resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from forkpoint_clients.ab import arms, run
-from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score, scored
+from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score, score_answer
 from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
 from forkpoint_clients.client import DEFAULT_URL
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, SamplingParams, ServerLostError, ServerRefusesError
-from forkpoint_clients.evaluate.journal import NAME as JOURNAL
-from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
+from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, scorer
 
 from .options import SERVER, ApiKey
 from .running import app, fail, run_app
 
 RESUMABLE = 3
-"""The exit status of a run that the same command goes on with."""
+"""The exit status of a run that the same command resumes."""
 INTERRUPTED = 130
 REFRESH_SECONDS = 2.0
 
@@ -37,7 +36,7 @@ application = app("Compare policies on a data set: the same questions, the same 
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint ab …`; the exit status: 3 where the server was lost or the disk is full, and the same command will go on."""
+    """Run `forkpoint ab …`. Returns the exit status: 3 if the server was lost or the disk is full; then resume."""
     return run_app(application, "ab", arguments or ["--help"])
 
 
@@ -61,7 +60,10 @@ def compare_arms(
         str,
         typer.Option(
             "--scorer",
-            help="exact, number, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, command:…",
+            help=(
+                "exact, number, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, "
+                "command:…"
+            ),
         ),
     ] = "",
     samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
@@ -98,22 +100,22 @@ def compare_arms(
 ) -> None:
     """Compare policies on a data set: the same questions, the same seeds, in turns.
 
-    Stopped in whatever way, the same command goes on without asking anything again; with another --scorer it only scores anew.
-    """  # fmt: skip
+    If it is stopped, the same command resumes it and requests nothing twice; another --scorer only scores again.
+    """
     try:
         measure = scorer(score_by or ("countdown" if data.startswith(datasets.COUNTDOWN) else "exact"))
         items = datasets.read(data, limit)
         measure.check(items)
-        found = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
+        compared = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
         sampling = SamplingParams(max_tokens, temperature, top_p, _fields(extra))
-        asked = run.RunSpec(server, model, data, items, found, samples, seed, sampling)
-        asyncio.run(_run(asked, measure, out, api_key, concurrency, retries, timeout))
+        spec = run.RunSpec(server, model, data, items, compared, samples, seed, sampling)
+        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout))
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
         so_far = (
             f"\nThe answers so far are in {out}; the same command goes on from there."
-            if (out / JOURNAL).exists()
+            if (out / JOURNAL_FILE).exists()
             else ""
         )
         raise fail("ab", f"{error}{so_far}", RESUMABLE) from None
@@ -126,34 +128,37 @@ def compare_arms(
 
 
 def unwritable(error: OSError, out: Path) -> str:
-    """What is said where a folder or a disk does not take what is written."""
-    return f"cannot write: {error}\nThe answers so far are in {out}; once it can be written, the same command goes on from there."
+    """The message for a folder or disk that cannot be written."""
+    return (
+        f"cannot write: {error}\nThe answers so far are in {out}; "
+        "once it can be written, the same command goes on from there."
+    )
 
 
 async def _run(
-    asked: run.RunSpec, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
+    spec: run.RunSpec, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
 ) -> None:
     console = Console()
     async with AsyncExitStack() as stack:
-        prepared = await run.prepare(asked, stack, api_key, concurrency, retries, timeout_seconds)
+        prepared = await run.prepare(spec, stack, api_key, concurrency, retries, timeout_seconds)
         for warning in prepared.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False)
         with Journal(out, prepared.configuration) as journal:
-            total = len(asked.units())
+            total = len(spec.units())
             if journal.answers:
                 console.print(f"{len(journal.answers)} of {total} answers are there already")
-            found = await asyncio.to_thread(score, journal.answers, asked.items, measure)
-            names = [arm.name for arm in asked.arms]
+            answers = await asyncio.to_thread(score, journal.answers, spec.items, measure)
+            names = [arm.name for arm in spec.arms]
             try:
-                await _ask(prepared, journal, measure, concurrency, found, total, console)
+                await _ask(prepared, journal, measure, concurrency, answers, total, console)
             finally:
-                if found:
-                    comparison = compare(found, names, total, several=prepared.several)
-                    report = ComparisonReport(prepared.configuration, measure.name, asked.arms, comparison)
+                if answers:
+                    comparison = compare(answers, names, total, multi_request_arms=prepared.multi_request_arms)
+                    report = ComparisonReport(prepared.configuration, measure.name, spec.arms, comparison)
                     report.write(out)
                     console.print(*tables(comparison))
-                    for said in report.said():
-                        console.print(said, markup=False, highlight=False, soft_wrap=True)
+                    for note in report.notes():
+                        console.print(note, markup=False, highlight=False, soft_wrap=True)
                     console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
 
 
@@ -162,17 +167,17 @@ async def _ask(
     journal: Journal,
     measure: Scorer,
     concurrency: int,
-    found: dict[Unit, ScoredAnswer],
+    answers: dict[Unit, ScoredAnswer],
     total: int,
     console: Console,
 ) -> None:
-    """Ask what is left; `found` gets each answer with its score, and the terminal the result so far."""
+    """Ask the remaining units: add each scored answer to `answers`, and show the result so far in the terminal."""
     items = {item.id: item for item in prepared.run.items}
     scoring: set[asyncio.Task[None]] = set()
-    with _running(prepared.run, found, total, console) as progress:
+    with _live_progress(prepared.run, answers, total, console) as progress:
 
         async def rate(unit: Unit, answer: Answer) -> None:
-            found[unit] = await asyncio.to_thread(scored, answer, items[unit.question], measure)
+            answers[unit] = await asyncio.to_thread(score_answer, answer, items[unit.question], measure)
 
         def answered(unit: Unit, answer: Answer) -> None:
             task = asyncio.create_task(rate(unit, answer))
@@ -187,32 +192,32 @@ async def _ask(
 
 
 @contextlib.contextmanager
-def _running(
-    asked: run.RunSpec, found: Mapping[Unit, ScoredAnswer], total: int, console: Console
+def _live_progress(
+    spec: run.RunSpec, answers: Mapping[Unit, ScoredAnswer], total: int, console: Console
 ) -> Iterator[Progress]:
-    """A bar and the tables of the comparison so far, drawn anew every second; only in a terminal."""
-    names = [arm.name for arm in asked.arms]
+    """A progress bar and, in a terminal, the tables of the comparison so far, refreshed every REFRESH_SECONDS."""
+    names = [arm.name for arm in spec.arms]
     progress = Progress(
         TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
-    progress.add_task("answers", total=total, completed=len(found))
+    progress.add_task("answers", total=total, completed=len(answers))
 
-    def drawn() -> Group:
-        shown = dict(found)
+    def render() -> Group:
+        shown = dict(answers)
         return Group(*(tables(compare(shown, names, total, at_equal_length=False)) if shown else []), progress)
 
     if not console.is_terminal:
         yield progress
         return
-    with Live(get_renderable=drawn, console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True):
+    with Live(get_renderable=render, console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True):
         yield progress
 
 
 def _fields(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        fields = json.loads(text)
     except ValueError as error:
         raise ValueError(f"--extra: is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise ValueError(f"--extra: must be an object, not {text}")  # noqa: TRY004  # as of any wrong argument
-    return found
+    return fields

@@ -1,4 +1,4 @@
-"""`forkpoint experiments …`: look at experiments on a server's live traffic, and change them."""
+"""`forkpoint experiments …`: shows and changes experiments on a server's live traffic."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Annotated, Any
 
 import openai
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from forkpoint_clients.client import DEFAULT_URL, Forkpoint
-from forkpoint_clients.evaluate.asker import told
+from forkpoint_clients.evaluate.asker import error_message
 from forkpoint_clients.evaluate.formatting import MINUS, UNKNOWN, p_value
 from forkpoint_clients.types import Experiment
+from forkpoint_clients.yaml_file import YamlError, read_yaml
 
 from .options import ApiKey, Server
 from .running import app, fail, or_list, run_app
 
 NAME = "experiments"
 SHARE = {"error", "truncated"}
-"""Metrics of 0 and 1, whose means are shares."""
+"""Metrics of 0 or 1, whose means are shares."""
 
 application = app("Experiments on a server's live traffic.")
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint experiments …`; the exit status."""
+    """Run `forkpoint experiments …`. Returns the exit status."""
     return run_app(application, NAME, or_list(arguments))
 
 
 @application.command("list")
 def list_experiments(server: Server = DEFAULT_URL, api_key: ApiKey = "none") -> None:
     """All experiments."""
-    with _asking(server, api_key) as client:
-        found = list(client.experiments.list())
-    if not found:
+    with _client(server, api_key) as client:
+        listed = list(client.experiments.list())
+    if not listed:
         print("there are no experiments; `forkpoint experiments create FILE` makes one")
         return
     table = Table("name", "status", "unit", "arms", "description")
-    for one in found:
-        arms = ", ".join(f"{arm.name} {arm.weight:.0%}{_paused(arm.status)}" for arm in one.arms)
-        table.add_row(one.name, _status(one), one.unit, arms, one.description)
+    for experiment in listed:
+        arms = ", ".join(f"{arm.name} {arm.weight:.0%}{_paused(arm.status)}" for arm in experiment.arms)
+        table.add_row(experiment.name, _status(experiment), experiment.unit, arms, experiment.description)
     Console().print(table)
 
 
@@ -65,7 +65,7 @@ def show(
 ) -> None:
     """One experiment: its arms, its figures and what they say so far."""
     effects = dict(_effect(text) for text in effect or ())
-    with _asking(server, api_key) as client:
+    with _client(server, api_key) as client:
         _show(client.experiments.get(name, effects), effects)
 
 
@@ -77,13 +77,13 @@ def create(
 ) -> None:
     """Define an experiment by a file."""
     try:
-        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise fail(NAME, f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        definition = read_yaml(file)
+    except YamlError as error:
+        raise fail(NAME, error) from None
     if not isinstance(definition, dict):
         raise fail(NAME, f"{file} must hold an object with `name` and `arms`, not {type(definition).__name__}")
-    with _asking(server, api_key) as client:
-        _said(client.experiments.create(definition))
+    with _client(server, api_key) as client:
+        _print_status(client.experiments.create(definition))
 
 
 @application.command()
@@ -113,32 +113,32 @@ def ramp(name: str, arm: str, weight: float, server: Server = DEFAULT_URL, api_k
 @application.command()
 def delete(name: str, server: Server = DEFAULT_URL, api_key: ApiKey = "none") -> None:
     """Delete an experiment that does not run, with all that was recorded."""
-    with _asking(server, api_key) as client:
+    with _client(server, api_key) as client:
         print(f"{client.experiments.delete(name).name} is deleted")
 
 
 def _change(name: str, change: Mapping[str, Any], server: str, api_key: str) -> None:
-    with _asking(server, api_key) as client:
-        _said(client.experiments.update(name, change))
+    with _client(server, api_key) as client:
+        _print_status(client.experiments.update(name, change))
 
 
 @contextlib.contextmanager
-def _asking(server: str, api_key: str) -> Iterator[Forkpoint]:
-    """A client, whose errors end the command with the server's words."""
+def _client(server: str, api_key: str) -> Iterator[Forkpoint]:
+    """A client whose errors end the command with the server's message."""
     try:
         with Forkpoint(base_url=server, api_key=api_key) as client:
             yield client
     except openai.OpenAIError as error:
-        raise fail(NAME, told(error)) from None
+        raise fail(NAME, error_message(error)) from None
 
 
-def _said(one: Experiment) -> None:
-    arms = ", ".join(f"{arm.name} {arm.weight:.1%}{_paused(arm.status)}" for arm in one.arms)
-    print(f"{one.name} is {_status(one)}: {arms}")
+def _print_status(experiment: Experiment) -> None:
+    arms = ", ".join(f"{arm.name} {arm.weight:.1%}{_paused(arm.status)}" for arm in experiment.arms)
+    print(f"{experiment.name} is {_status(experiment)}: {arms}")
 
 
-def _status(one: Experiment) -> str:
-    return f"{one.status} (not here: {one.problem})" if one.problem else one.status
+def _status(experiment: Experiment) -> str:
+    return f"{experiment.status} (not here: {experiment.problem})" if experiment.problem else experiment.status
 
 
 def _paused(status: str) -> str:
@@ -148,78 +148,79 @@ def _paused(status: str) -> str:
 def _effect(text: str) -> tuple[str, float]:
     metric, _, size = text.rpartition(":")
     try:
-        found = float(size)
+        value = float(size)
     except ValueError:
-        found = math.nan
-    if not metric or not math.isfinite(found) or found <= 0:
+        value = math.nan
+    if not metric or not math.isfinite(value) or value <= 0:
         raise fail(NAME, f"--effect must be METRIC:SIZE, as in correct:0.05, not {text!r}")
-    return metric, found
+    return metric, value
 
 
-def _show(one: Experiment, effects: Mapping[str, float]) -> None:
+def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
     console = Console()
-    _said(one)
-    counts = {count.arm: count for count in one.figures or ()}
+    _print_status(experiment)
+    counts = {count.arm: count for count in experiment.figures or ()}
     arms = Table("arm", "policy", "weight", "requests", "units", title="Arms")
-    for arm in one.arms:
+    for arm in experiment.arms:
         policy = (
             "none" if arm.policy is None else arm.policy if isinstance(arm.policy, str) else f"inline, {arm.digest}"
         )
         here = counts.get(arm.name)
-        named = f"{arm.name}{' (control)' if arm.name == one.control else ''}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
+        control = " (control)" if arm.name == experiment.control else ""
+        named = f"{arm.name}{control}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
         requests, units = (str(here.requests), str(here.units)) if here is not None else (UNKNOWN, UNKNOWN)
         arms.add_row(named, policy, f"{arm.weight:.1%}", requests, units)
     console.print(arms)
-    if one.analysis is None:
+    if experiment.analysis is None:
         return
-    ratio = one.analysis.get("sample_ratio") or {}
+    ratio = experiment.analysis.get("sample_ratio") or {}
     if ratio.get("passed") is False:
         console.print(
-            "The arms' numbers of units are not those of their weights: no verdict can be trusted.", style="bold red"
+            "The arms' numbers of units do not match their weights: no verdict can be trusted.", style="bold red"
         )
         console.print(str(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
-    elif one.analysis.get("verdict"):
-        console.print(str(one.analysis["verdict"]), style="bold", markup=False)
-    console.print(_metrics(one))
-    for said in _needed(one, effects):
-        console.print(said, markup=False, highlight=False)
-    for warning in _warnings(one):
+    elif experiment.analysis.get("verdict"):
+        console.print(str(experiment.analysis["verdict"]), style="bold", markup=False)
+    console.print(_metrics(experiment))
+    for note in _requests_needed(experiment, effects):
+        console.print(note, markup=False, highlight=False)
+    for warning in _warnings(experiment):
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def _of(one: Experiment) -> Mapping[str, Any]:
-    """The analysis of each metric."""
-    found: Mapping[str, Any] = (one.analysis or {}).get("metrics") or {}
-    return found
+def _metric_analyses(experiment: Experiment) -> Mapping[str, Any]:
+    """The analysis of each metric, by name."""
+    analyses: Mapping[str, Any] = (experiment.analysis or {}).get("metrics") or {}
+    return analyses
 
 
-def _needed(one: Experiment, effects: Mapping[str, float]) -> Iterator[str]:
-    """How many more requests it takes to see the effects that were asked for."""
+def _requests_needed(experiment: Experiment, effects: Mapping[str, float]) -> Iterator[str]:
+    """How many more requests it takes to detect the effects of `--effect`."""
     for metric, size in effects.items():
-        if metric not in _of(one):
-            yield f"{metric}: the experiment has no such metric; it has {', '.join(_of(one))}"
+        if metric not in _metric_analyses(experiment):
+            yield f"{metric}: the experiment has no such metric; it has {', '.join(_metric_analyses(experiment))}"
             continue
-        for arm, figures in _of(one)[metric]["arms"].items():
+        for arm, figures in _metric_analyses(experiment)[metric]["arms"].items():
             if "difference" in figures:
                 more = (figures["difference"].get("more_requests") or {}).get("requests")
-                told = (
+                count = (
                     "too little is known yet to say how many more requests show"
                     if more is None
                     else f"{more:,} more requests show"
                 )
-                yield f"{metric} of {arm}: {told} an effect of {size:g} with a probability of 80 %"
+                yield f"{metric} of {arm}: {count} an effect of {size:g} with a probability of 80 %"
 
 
-def _warnings(one: Experiment) -> Iterator[str]:
-    yield from (one.analysis or {}).get("warnings") or ()
-    for metric, about in _of(one).items():
+def _warnings(experiment: Experiment) -> Iterator[str]:
+    yield from (experiment.analysis or {}).get("warnings") or ()
+    for metric, about in _metric_analyses(experiment).items():
         if about.get("warning"):
             yield f"{metric}: {about['warning']}"
 
 
-def _metrics(one: Experiment) -> Table:
+def _metrics(experiment: Experiment) -> Table:
     table = Table("metric", "role", "arm", "mean", "difference, always valid", "p (Holm)", "says", title="Metrics")
-    for metric, about in _of(one).items():
+    for metric, about in _metric_analyses(experiment).items():
         for arm, figures in about["arms"].items():
             difference = figures.get("difference") or {}
             table.add_row(
@@ -236,7 +237,7 @@ def _figure(metric: str, value: float | None, interval: Sequence[float | None] |
     if value is None:
         return "" if sign else UNKNOWN
     form, unit = (f"{{:{sign}.1%}}", "") if metric in SHARE else (f"{{:{sign}.4g}}", "")
-    told_value = form.format(value) + unit
+    text = form.format(value) + unit
     if interval and interval[0] is not None and interval[1] is not None:
-        told_value += f" [{form.format(interval[0])}, {form.format(interval[1])}]"
-    return told_value.replace("-", MINUS)
+        text += f" [{form.format(interval[0])}, {form.format(interval[1])}]"
+    return text.replace("-", MINUS)

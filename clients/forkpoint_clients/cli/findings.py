@@ -1,4 +1,4 @@
-"""`forkpoint findings`: tests published findings again, on the model behind a server."""
+"""`forkpoint findings`: retests published findings on the model behind a server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from forkpoint_clients.ab.report import PAGE, RESULTS
 from forkpoint_clients.client import DEFAULT_URL
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
-from forkpoint_clients.evaluate.journal import NAME as JOURNAL
-from forkpoint_clients.evaluate.journal import Journal, JournalError
+from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError
 from forkpoint_clients.evaluate.scorers import scorer
 
 from .ab import INTERRUPTED, RESUMABLE, unwritable
@@ -32,20 +31,23 @@ if TYPE_CHECKING:
     from forkpoint_clients.findings.report import FindingsReport
 
 FORMAT = 1
-"""Of the journal; raised when its lines change."""
+"""The journal's format; increased when its lines change."""
 
 EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
 EMBEDDED_TOKENS = 1000
 QUESTIONS, QUICK = 100, 16
 QUICK_CONTINUATIONS = 8
 
-START = "a server is needed: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE --scorer …"
+START = (
+    "a server is needed: start one with `forkpoint serve`, or name one with --server URL --model MODEL --data FILE "
+    "--scorer …"
+)
 
 application = app("Test published findings again, on the model behind a server.")
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint findings …`; the exit status: 3 where the server was lost or a disk is full and the same command goes on."""
+    """Run `forkpoint findings …`. Returns the exit status: 3 if the server was lost or a disk is full; then resume."""
     return run_app(application, "findings", arguments)
 
 
@@ -97,13 +99,13 @@ def findings(
 ) -> None:
     """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
 
-    Stopped in whatever way, the same command goes on without asking anything again; so it does with more findings or questions.
-    """  # fmt: skip
+    If it is stopped, the same command resumes it and requests nothing twice, also with more findings or questions.
+    """
     from forkpoint_clients.findings.catalog import FINDINGS
 
     if listed:
-        for one in FINDINGS.values():
-            print(f"{one.name:18}{one.question} ({one.source})")
+        for finding in FINDINGS.values():
+            print(f"{finding.name:18}{finding.question} ({finding.source})")
         return
     try:
         if unknown := [name for name in names or () if name not in FINDINGS]:
@@ -111,8 +113,8 @@ def findings(
         chosen = [FINDINGS[name] for name in FINDINGS if not names or name in names]
         count = questions or (QUICK if quick else QUESTIONS)
         setting, configuration = _setting(data, score_by, extract, count, samples, seed, max_tokens, quick)
-        command = _command(names or [], server, model, data, score_by, extract, count, samples, seed, max_tokens, quick)
-        asker = Asker(server, model, api_key=api_key, at_once=concurrency, retries=retries)
+        command = _command(names or [], model, data, score_by, extract, count, samples, seed, max_tokens, quick)
+        asker = Asker(server, model, api_key=api_key, concurrency=concurrency, retries=retries)
         report = asyncio.run(
             _retest(
                 chosen,
@@ -130,7 +132,7 @@ def findings(
         raise fail("findings", error) from None
     except ServerLostError as error:
         hints = [START] if server == DEFAULT_URL else []
-        if (out / JOURNAL).exists():
+        if (out / JOURNAL_FILE).exists():
             hints.insert(0, f"the answers so far are in {out}; the same command goes on from there")
         raise fail("findings", "\n".join([str(error), *hints]), RESUMABLE) from None
     except OSError as error:
@@ -146,7 +148,7 @@ def findings(
 def _setting(
     data: str, score_by: str, extract: str, count: int, samples: int, seed: int, max_tokens: int | None, quick: bool
 ) -> tuple[LabSetting, dict[str, Any]]:
-    """What is asked, and what of it the journal and the report say. Raises ValueError."""
+    """The settings, and the configuration that the journal and the report show. Raises ValueError."""
     from forkpoint_clients.findings.lab import LabSetting
     from forkpoint_policies.spec.answer_extractors import extractor
 
@@ -155,10 +157,15 @@ def _setting(
     measure = scorer(score_by or ("countdown" if embedded else "exact"))
     items = datasets.read(data, count, seed) if embedded else datasets.read(data)
     configuration: dict[str, Any] = {
-        "data": data, "digest": None if embedded else datasets.digest(items), "scorer": measure.name, "extract": extract,
-        "questions": min(count, len(items)), "samples": samples, "seed": seed,
+        "data": data,
+        "digest": None if embedded else datasets.digest(items),
+        "scorer": measure.name,
+        "extract": extract,
+        "questions": min(count, len(items)),
+        "samples": samples,
+        "seed": seed,
         "max_tokens": max_tokens or (EMBEDDED_TOKENS if embedded else None),
-    }  # fmt: skip
+    }
     items = items[:count]
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
@@ -179,34 +186,33 @@ async def _retest(
     from forkpoint_clients.findings.report import FindingsReport, RetestedFinding, tables
     from forkpoint_clients.findings.run import retest
 
-    console, begun = Console(), time.monotonic()
-    lasting = {
+    console, started_at = Console(), time.monotonic()
+    fixed = {
         name: configuration[name] for name in ("server", "model", "data", "digest", "seed", "max_tokens", "extract")
     }
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
         await asker.get("/models")
         if await asker.is_forkpoint():
-            configuration["fork_threshold"] = lasting["fork_threshold"] = (await asker.get("/calibration"))[
+            configuration["fork_threshold"] = fixed["fork_threshold"] = (await asker.get("/calibration"))[
                 "fork_threshold"
             ]
         with (
-            Journal(out, {"forkpoint findings": FORMAT, **lasting}) as journal,
+            Journal(out, {"forkpoint findings": FORMAT, **fixed}) as journal,
             Progress(*columns, console=console) as progress,
         ):
             task = progress.add_task("asking", total=None)
             lab = Lab(setting, asker, journal, concurrency)
-            lab.told = lambda what, done, total: progress.update(
+            lab.progress = lambda what, done, total: progress.update(
                 task, description=what[:60], completed=done, total=total
             )
 
-            def told(one: RetestedFinding) -> None:
-                console.print(
-                    f"{one.finding.name}: {one.verdict}{f' ({one.cannot})' if one.cannot else ''}", highlight=False
-                )
+            def print_verdict(retested: RetestedFinding) -> None:
+                reason = f" ({retested.cannot})" if retested.cannot else ""
+                console.print(f"{retested.finding.name}: {retested.verdict}{reason}", highlight=False)
 
-            tested = await retest(chosen, lab, lambda _: None, told)
-    seconds = time.monotonic() - begun
+            tested = await retest(chosen, lab, print_verdict)
+    seconds = time.monotonic() - started_at
     report = FindingsReport(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
     report.write(out)
     console.print(*tables(tested))
@@ -215,29 +221,42 @@ async def _retest(
 
 
 def _cost(answers: Sequence[Answer], now: Cost, seconds: float) -> dict[str, Any]:
-    """Of this run, and of all that its folder holds."""
+    """The cost of this run, and of all answers in its folder."""
     tokens = sum(answer.tokens for answer in answers)
-    said = (
-        f"{len(answers):,} requests with {tokens:,} generated tokens, of which this run asked {now.requests:,} with {now.tokens:,} "
-        f"in {seconds / 60:.1f} minutes."
+    summary = (
+        f"{len(answers):,} requests with {tokens:,} generated tokens; "
+        f"this run sent {now.requests:,} with {now.tokens:,} in {seconds / 60:.1f} minutes."
     )
     return {
         "all_requests": len(answers), "all_tokens": tokens, "requests": now.requests, "tokens": now.tokens,
-        "seconds": round(seconds, 1), "said": said,
+        "seconds": round(seconds, 1), "said": summary,
     }  # fmt: skip
 
 
 def _command(
-    names: Sequence[str], server: str, model: str, data: str, score_by: str, extract: str, count: int, samples: int, seed: int,
-    max_tokens: int | None, quick: bool,
-) -> str:  # fmt: skip
-    """The line that asks the same of a server at the default address, without what is at its default."""
+    names: Sequence[str],
+    model: str,
+    data: str,
+    score_by: str,
+    extract: str,
+    count: int,
+    samples: int,
+    seed: int,
+    max_tokens: int | None,
+    quick: bool,
+) -> str:
+    """The command that reproduces the report with a server at the default address."""
     words = ["forkpoint", "findings", *names]
     for option, value, default in (
-        ("--server", server, server), ("--model", model, EMBEDDED), ("--data", data, HARD), ("--scorer", score_by, ""),
-        ("--extract", extract, "last_line"), ("--questions", count, None), ("--samples", samples, 1), ("--seed", seed, None),
+        ("--model", model, EMBEDDED),
+        ("--data", data, HARD),
+        ("--scorer", score_by, ""),
+        ("--extract", extract, "last_line"),
+        ("--questions", count, None),
+        ("--samples", samples, 1),
+        ("--seed", seed, None),
         ("--max-tokens", max_tokens, None),
-    ):  # fmt: skip
+    ):
         if value != default:
             words += [option, str(value)]
     return shlex.join(words + (["--quick"] if quick else []))

@@ -1,4 +1,4 @@
-"""The options by which subcommands reach a server."""
+"""The options of subcommands that reach a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`forkpoint policies [list | show NAME | validate FILE | schema]`, with a server and without one."""
+"""`forkpoint policies [list | show NAME | validate FILE | schema]`, with or without a server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import openai
-import yaml
 
 from forkpoint_clients.client import Forkpoint
-from forkpoint_clients.evaluate.asker import told
+from forkpoint_clients.evaluate.asker import error_message
+from forkpoint_clients.yaml_file import YamlError, read_yaml
 from forkpoint_policies.catalog import Named, library
 from forkpoint_policies.spec import SCHEMA, InputError, parse_policy
 
@@ -25,13 +25,13 @@ application = app("Look at policies, and check your own.", no_args_is_help=False
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint policies …`; the exit status."""
+    """Run `forkpoint policies …`. Returns the exit status."""
     return run_app(application, NAME, or_list(arguments))
 
 
 @application.command("list")
 def list_policies(server: MaybeServer = None, api_key: ApiKey = "none") -> None:
-    """The policies one can ask for by name."""
+    """The policies that requests can use by name."""
     with _errors():
         for policy in _known(server, api_key):
             print(f"{policy['name']:24}{policy['description']}")
@@ -49,12 +49,9 @@ def show(name: str, server: MaybeServer = None, api_key: ApiKey = "none") -> Non
 
 @application.command()
 def validate(file: Path, server: MaybeServer = None, api_key: ApiKey = "none") -> None:
-    """Check a YAML or JSON file that holds a policy; with a server, also what the served model's tokenizer makes of it."""
+    """Check a YAML or JSON file with a policy; with a server, also how the served model tokenizes its words."""
     with _errors():
-        try:
-            data = yaml.safe_load(file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(file)
         policy = parse_policy(data, f"{file}: policy")
         if server is None:
             _print({"valid": True, **Named(policy).described()})
@@ -85,6 +82,6 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except openai.OpenAIError as error:
-        raise fail(NAME, told(error)) from None
-    except InputError as error:
+        raise fail(NAME, error_message(error)) from None
+    except (InputError, YamlError) as error:
         raise fail(NAME, error) from None

@@ -1,4 +1,4 @@
-"""`forkpoint watch`: what a server does right now, in the terminal."""
+"""`forkpoint watch`: a live view of a server in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from forkpoint_clients.client import DEFAULT_URL, Forkpoint
-from forkpoint_clients.evaluate.asker import told
+from forkpoint_clients.evaluate.asker import error_message
 from forkpoint_clients.watch.counters import ScrapeDelta, ScrapeWindow, read
 from forkpoint_clients.watch.view import show, unreachable
 
@@ -25,7 +25,7 @@ application = app("Watch what a server does: requests, forks, entropies, policie
 
 
 def main(arguments: list[str]) -> int:
-    """Run `forkpoint watch …`; the exit status."""
+    """Run `forkpoint watch …`. Returns the exit status."""
     return run_app(application, NAME, arguments)
 
 
@@ -48,7 +48,7 @@ def watch(
             else:
                 _follow(console, client, every, over)
     except openai.OpenAIError as error:
-        raise fail(NAME, f"{_page(server)}: {told(error)}") from None
+        raise fail(NAME, f"{_page(server)}: {error_message(error)}") from None
     except ValueError as error:
         raise fail(NAME, error) from None
     except KeyboardInterrupt:
@@ -57,27 +57,27 @@ def watch(
 
 def _once(console: Console, client: Forkpoint, seconds: float) -> None:
     window = ScrapeWindow(seconds)
-    _look(window, client)
+    _scrape(window, client)
     time.sleep(seconds)
-    console.print(show(window, _look(window, client), _page(str(client.base_url))))
+    console.print(show(window, _scrape(window, client), _page(str(client.base_url))))
 
 
 def _follow(console: Console, client: Forkpoint, every: float, over: float) -> None:
     window, page = ScrapeWindow(over), _page(str(client.base_url))
-    delta = _look(window, client)  # a server that is not there is an error, one that goes away later is waited for
-    answered = time.monotonic()
+    delta = _scrape(window, client)  # a missing server is an error; one that goes away later is waited for
+    last_answer = time.monotonic()
     with Live(show(window, delta, page), console=console, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(every)
             try:
-                live.update(show(window, _look(window, client), page), refresh=True)
-                answered = time.monotonic()
+                live.update(show(window, _scrape(window, client), page), refresh=True)
+                last_answer = time.monotonic()
             except openai.OpenAIError as error:
-                live.update(unreachable(page, told(error), time.monotonic() - answered), refresh=True)
+                live.update(unreachable(page, error_message(error), time.monotonic() - last_answer), refresh=True)
 
 
-def _look(window: ScrapeWindow, client: Forkpoint) -> ScrapeDelta:
-    """Take one more look. Raises ValueError for a page without our metrics."""
+def _scrape(window: ScrapeWindow, client: Forkpoint) -> ScrapeDelta:
+    """Scrape the server once more. Raises ValueError for a page without Forkpoint's metrics."""
     page = _page(str(client.base_url))
     delta = window.add(read(client.get(page, cast_to=str), time.monotonic()))
     if not delta.has("forkpoint_build_info"):

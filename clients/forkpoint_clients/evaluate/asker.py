@@ -1,14 +1,15 @@
-"""Asking a question under a policy with a seed, of any OpenAI-compatible server; only a policy asks for a Forkpoint.
+"""Asks any OpenAI-compatible server a question with a seed and, if the server is a Forkpoint, a policy.
 
-Lost connections, 429 and 5xx are tried again by the openai SDK, with growing pauses. What a server refuses for the question's own
-sake (too long a prompt, say) is an answer with an `error`; a server that is gone, or refuses every question alike, ends the run.
+The openai SDK retries lost connections, 429 and 5xx with exponential backoff. If the server rejects one question (its
+prompt is too long, say), the answer has an `error`. A server that is gone, or that rejects every question alike, ends
+the run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -18,25 +19,25 @@ import openai
 from openai.types.chat import ChatCompletion
 
 NO_POLICY = "none"
-"""Asks a Forkpoint for no policy, whatever its default is and whatever experiment runs there."""
+"""Tells a Forkpoint to apply no policy, regardless of its default and of running experiments."""
 
 RETRIES = 7
-"""Of one question: with the SDK's pauses of 0.5 s, doubled up to 8 s, half a minute until a server is given up."""
+"""Retries of one question. The SDK waits 0.5 s, then twice as long up to 8 s: half a minute before it gives up."""
 
 Messages = Sequence[Mapping[str, Any]]
 
 
 class ServerLostError(Exception):
-    """The server did not answer, or answered with 429 or 5xx, in every one of the tries. What was answered before holds."""
+    """Every try ended without an answer, or with 429 or 5xx. Earlier answers remain valid."""
 
 
 class ServerRefusesError(Exception):
-    """The server would refuse every question alike: no such model, a wrong key, a wrong policy."""
+    """The server would reject every question alike: an unknown model, a wrong key, an invalid policy."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to draw, the same for all that are compared. `extra` holds further fields of the request's body."""
+    """Sampling parameters shared by all compared arms. `extra` holds further fields of the request's body."""
 
     max_tokens: int | None = None
     temperature: float = 1.0
@@ -44,14 +45,14 @@ class SamplingParams:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """As the request's body has them; what is not given is left to the server."""
-        given = {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p}
-        return {name: value for name, value in given.items() if value is not None}
+        """The fields of the request's body; unset ones are left to the server."""
+        fields = {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One text of an answer. `finish_reason` is "length" where it was cut off."""
+    """One text of an answer. `finish_reason` is "length" if it was truncated."""
 
     text: str
     reasoning: str
@@ -60,11 +61,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The response to a question.
 
-    `tokens` are all that were generated, of all choices; `reasoning_tokens` None where the server does not say.
-    `latency_seconds` is from the first try to the last byte, `forkpoint` the object of that name in the response. With an `error`
-    there are no choices.
+    `tokens` counts all generated tokens of all choices; `reasoning_tokens` is None if the server does not report it.
+    `latency_seconds` runs from the first try to the last byte. `forkpoint` is the response's object of that name. An
+    answer with an `error` has no choices.
     """
 
     choices: tuple[Choice, ...] = ()
@@ -77,7 +78,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What the first choice says after its reasoning."""
+        """The first choice's text after its reasoning."""
         return self.choices[0].text if self.choices else ""
 
     @property
@@ -90,10 +91,10 @@ class Answer:
 
     @property
     def effect(self) -> float | None:
-        """The expected number of tokens that the policy changed; None where no Forkpoint tells."""
+        """The expected number of tokens that the policy changed; None unless a Forkpoint reports it."""
         if self.forkpoint is None:
             return None
-        return float(sum(one["effect"] for one in self.forkpoint.get("interventions", {}).values()))
+        return float(sum(action["effect"] for action in self.forkpoint.get("interventions", {}).values()))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `from_dict` reads them."""
@@ -106,7 +107,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One request: `policy` a name, an object, or None to send nothing of the kind; `answers` the number of choices."""
+    """One request. `policy` is a name, an object, or None to send no policy; `answers` is the number of choices."""
 
     messages: Messages
     seed: int
@@ -116,15 +117,17 @@ class Question:
 
 
 def without_userinfo(url: str) -> str:
-    """A URL as it may be told and kept: without the name and password that may stand before its host."""
+    """A URL that is safe to print and store: without a user name and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
 
 class Asker:
-    """Asks one model of one server, at most `at_once` questions at the same time. Use it as `async with Asker(…) as asker`.
+    """Asks one model of one server, at most `concurrency` questions at a time.
 
-    `url` is what messages tell of it: the server's, without a password.
+    Use it as `async with Asker(…) as asker`.
+
+    `url` is the server's, without a password: messages and journals show it.
     """
 
     def __init__(
@@ -133,14 +136,14 @@ class Asker:
         model: str,
         *,
         api_key: str = "none",
-        at_once: int = 16,
+        concurrency: int = 16,
         retries: int = RETRIES,
         timeout_seconds: float = 3600,
     ) -> None:
         self.url = without_userinfo(url)
         self.model = model
         self.client = openai.AsyncOpenAI(base_url=url, api_key=api_key, max_retries=retries, timeout=timeout_seconds)
-        self._free = asyncio.Semaphore(at_once)
+        self._free = asyncio.Semaphore(concurrency)
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,7 +162,7 @@ class Asker:
             extra["forks"] = True
         fields: dict[str, Any] = sampling.fields() | ({"n": question.answers} if question.answers > 1 else {})
         async with self._free:
-            begun = time.monotonic()
+            started_at = time.monotonic()
             try:
                 response = await self.client.chat.completions.create(
                     model=self.model,
@@ -169,86 +172,78 @@ class Asker:
                     **fields,
                 )
             except openai.APIError as error:
-                return Answer(error=self.reason(error), latency_seconds=time.monotonic() - begun)
-            return _answer(response, round(time.monotonic() - begun, 4))
-
-    async def ask_all(
-        self, questions: Sequence[Question], sampling: SamplingParams, answered: Callable[[Answer], None] | None = None
-    ) -> list[Answer]:
-        """The answers, in the questions' order; `answered` is called as each comes. The first error stops the others."""
-
-        async def one(question: Question) -> Answer:
-            answer = await self.ask(question, sampling)
-            if answered is not None:
-                answered(answer)
-            return answer
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(question)) for question in questions]
-        except* (ServerLostError, ServerRefusesError) as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+                return Answer(error=self.reason(error), latency_seconds=time.monotonic() - started_at)
+            return _answer(response, round(time.monotonic() - started_at, 4))
 
     async def trace(self, response_id: str) -> dict[str, Any]:
-        """The trace of a recent answer under a policy, as `GET /v1/forks/{id}` tells it. Raises as `get` does."""
+        """The trace of a recent answer under a policy: the body of `GET /v1/forks/{id}`. Raises as `get` does."""
         return await self.get(f"/forks/{response_id}")
 
     async def get(self, path: str) -> dict[str, Any]:
-        """Any of the server's routes below its URL. Raises ServerLostError, ServerRefusesError."""
+        """The JSON body of any route below the server's URL. Raises ServerLostError, ServerRefusesError."""
         try:
             return await self.client.get(path, cast_to=dict[str, Any])
         except openai.APIError as error:
             raise ServerRefusesError(f"{self.url}: {self.reason(error)}") from None
 
     async def validate(self, policy: str | Mapping[str, Any]) -> dict[str, Any]:
-        """What a policy would do there. Raises ServerRefusesError with the reason when it is wrong, and ServerLostError."""
+        """The server's validation of a policy.
+
+        Raises ServerRefusesError with the reason if it is invalid, and ServerLostError.
+        """
         try:
             return await self.client.post("/policies/validate", body={"policy": policy}, cast_to=dict[str, Any])
         except openai.APIError as error:
             raise ServerRefusesError(f"{self.url}: {self.reason(error)}") from None
 
     async def is_forkpoint(self) -> bool:
-        """Whether policies can be asked for there. Raises ServerLostError."""
+        """Whether the server accepts policies. Raises ServerLostError, and ServerRefusesError if the key is wrong."""
         try:
-            listed: Any = await self.client.get("/policies", cast_to=object)
+            policies: Any = await self.client.get("/policies", cast_to=object)
         except openai.APIStatusError as error:
-            if error.status_code in (401, 403) or _passing(error):
+            if error.status_code in (401, 403) or _is_transient(error):
                 self.reason(error)
             return False
         except openai.APIError as error:
             self.reason(error)
             return False
-        return isinstance(listed, dict) and isinstance(listed.get("data"), list)
+        return isinstance(policies, dict) and isinstance(policies.get("data"), list)
 
     def reason(self, error: openai.APIError) -> str:
-        """What the server has against this one question. Raises ServerLostError and ServerRefusesError where it is not that."""
-        if isinstance(error, openai.APIConnectionError) or _passing(error):
+        """Why the server rejected this one question.
+
+        Raises ServerLostError or ServerRefusesError if the error is not about it.
+        """
+        if isinstance(error, openai.APIConnectionError) or _is_transient(error):
             raise ServerLostError(
-                f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {told(error)}"
+                f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {error_message(error)}"
             ) from None
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError):
-            raise ServerRefusesError(f"{self.url}: {told(error)}") from None
-        return told(error)
+            raise ServerRefusesError(f"{self.url}: {error_message(error)}") from None
+        return error_message(error)
 
 
-def told(error: openai.OpenAIError) -> str:
-    """The server's own words, where it said any."""
+def error_message(error: openai.OpenAIError) -> str:
+    """The server's own message if there is one, else the SDK's with its cause."""
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return str(error.body.get("message", error))
     cause = error.__cause__
     return f"{error} ({cause})" if isinstance(error, openai.APIConnectionError) and cause and str(cause) else str(error)
 
 
-def _passing(error: openai.APIError) -> bool:
-    """Whether the same question may be answered later."""
+def _is_transient(error: openai.APIError) -> bool:
+    """Whether a later retry may succeed."""
     return isinstance(error, openai.APIStatusError) and (error.status_code == 429 or error.status_code >= 500)
 
 
 def _answer(response: ChatCompletion, latency_seconds: float) -> Answer:
-    """What came back, of which nothing was checked yet: gateways send errors, and pages, as answers."""
-    given = getattr(response, "choices", None)
-    if not isinstance(given, list) or not all(getattr(choice, "message", None) for choice in given) or not given:
+    """Read a response that nothing has checked yet: gateways send errors and HTML pages with status 200."""
+    raw_choices = getattr(response, "choices", None)
+    if (
+        not isinstance(raw_choices, list)
+        or not raw_choices
+        or not all(getattr(choice, "message", None) for choice in raw_choices)
+    ):
         why = getattr(response, "error", None)
         return Answer(error=f"the answer has no choices{f': {why}' if why else ''}", latency_seconds=latency_seconds)
     choices = []

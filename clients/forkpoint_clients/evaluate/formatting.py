@@ -1,8 +1,10 @@
-"""How figures are written in tables and reports."""
+"""Formats figures for tables and reports."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from .stats import Estimate
 
@@ -12,35 +14,36 @@ MINUS = "−"
 
 def percent(estimate: Estimate | None) -> str:
     """A share: 48.7 % [43.0, 54.4]."""
-    return _written(estimate, 100, "{:.1f}", " %")
+    return _formatted(estimate, 100, "{:.1f}", " %")
 
 
 def points(estimate: Estimate | None) -> str:
     """A difference of shares in percentage points: −17.3 [−24.0, −10.3]."""
-    return _written(estimate, 100, "{:+.1f}", "")
+    return _formatted(estimate, 100, "{:+.1f}", "")
 
 
 def count(estimate: Estimate | None) -> str:
     """A mean number: 633 [601, 665]."""
-    return _written(estimate, 1, "{:.0f}", "")
+    return _formatted(estimate, 1, "{:.0f}", "")
 
 
 def change(estimate: Estimate | None) -> str:
     """A difference of mean numbers: +73 [+25, +122]."""
-    return _written(estimate, 1, "{:+.0f}", "")
+    return _formatted(estimate, 1, "{:+.0f}", "")
 
 
 def nats(estimate: Estimate | None) -> str:
     """An entropy: 0.672 nats [0.661, 0.683]."""
-    return _written(estimate, 1, "{:.3f}", " nats")
+    return _formatted(estimate, 1, "{:.3f}", " nats")
 
 
 def number(estimate: Estimate | None) -> str:
     """Any other figure: 0.93 [0.88, 0.97]."""
-    return _written(estimate, 1, "{:.2f}", "")
+    return _formatted(estimate, 1, "{:.2f}", "")
 
 
 def p_value(p: float | None) -> str:
+    """A p-value to three decimals."""
     if p is None or math.isnan(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -56,9 +59,18 @@ def share(estimate: Estimate | None) -> str:
     return UNKNOWN if estimate is None else f"{100 * estimate.value:.0f} %"
 
 
-def _written(estimate: Estimate | None, times: float, form: str, unit: str) -> str:
+def _formatted(estimate: Estimate | None, times: float, form: str, unit: str) -> str:
     if estimate is None or math.isnan(estimate.value):
         return UNKNOWN
-    value, low, high = (form.format(times * one) for one in (estimate.value, estimate.low, estimate.high))
-    told = f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"
-    return told.replace("-", MINUS)
+    value, low, high = (form.format(times * number) for number in (estimate.value, estimate.low, estimate.high))
+    text = f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"
+    return text.replace("-", MINUS)
+
+
+def without_nan(value: Any) -> Any:
+    """A value for JSON: NaN and infinite numbers become None, and tuples lists."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,11 +1,11 @@
-"""The answers of a run on disk: one line of JSON each, there for good before the next question is asked in its place."""
+"""The answers of a run on disk, one line of JSON each. An answer is durable before the next question is asked."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +13,16 @@ from typing import Any, Self
 
 from .asker import Answer
 
-NAME = "journal.jsonl"
+JOURNAL_FILE = "journal.jsonl"
 
 
 class JournalError(Exception):
-    """A folder whose journal cannot be gone on with; the message says why."""
+    """A journal that cannot be continued; the message says why."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One question under one arm, for the `sample`-th time."""
+    """The `sample`-th answer to one question under one arm."""
 
     question: str
     sample: int
@@ -30,15 +30,16 @@ class Unit:
 
 
 class Journal:
-    """The journal of a folder, made or gone on with. `answers` are those that it holds; only one process may have it.
+    """The journal of a folder, created or continued. `answers` are those it holds; only one process may open it.
 
-    The first line is the run's configuration. A last line that a crash left unfinished is dropped. Use it as `with Journal(…)`.
+    The first line is the run's configuration. A last line that a crash left unfinished is dropped. Use it as `with
+    Journal(…)`.
     """
 
     def __init__(self, folder: Path, configuration: Mapping[str, Any]) -> None:
-        """Raises JournalError where the folder holds a run of another configuration, or is in use."""
+        """Raises JournalError if the folder holds a run with another configuration, or is in use."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / NAME
+        self.path = folder / JOURNAL_FILE
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self.answers = self._open(json.loads(json.dumps(configuration)))
@@ -55,7 +56,7 @@ class Journal:
         os.close(self._file)
 
     def write(self, unit: Unit, answer: Answer) -> None:
-        """Keep an answer: on return it is on disk."""
+        """Append an answer. On return it is on disk. Raises OSError, after which the file is as before."""
         self._append({"question": unit.question, "sample": unit.sample, "arm": unit.arm, "answer": answer.to_dict()})
         self.answers[unit] = answer
 
@@ -65,15 +66,15 @@ class Journal:
         except BlockingIOError:
             raise JournalError(f"{self.path} is in use by another run") from None
         raw = self.path.read_bytes()
-        there, answers, whole = read(self.path, raw) if b"\n" in raw else (None, {}, 0)
+        stored, answers, whole = read(self.path, raw) if b"\n" in raw else (None, {}, 0)
         if not whole and not _line(configuration).startswith(raw):
             raise JournalError(f"{self.path} is no journal of forkpoint ab; give another folder")
-        if not answers:  # nothing would be lost, nor mixed
+        if not answers:  # there is nothing to lose or to mix
             os.ftruncate(self._file, 0)
             self._append(configuration)
             _sync(self.path.parent)
             return {}
-        if differing := list(_differences(there, configuration)):
+        if differing := list(_differences(stored, configuration)):
             raise JournalError(
                 f"{self.path.parent} holds a run of another configuration: {'; '.join(differing)}. "
                 "Give another folder, or the same configuration to go on with it"
@@ -88,12 +89,15 @@ class Journal:
                 line = line[os.write(self._file, line) :]
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, whole)  # so that no other line is written behind half of this one
+            os.ftruncate(self._file, whole)  # or the next line would follow half of this one
             raise
 
 
 def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Unit, Answer], int]:
-    """The configuration, the answers, and the length in bytes of all that is whole. Raises JournalError where it is no journal."""
+    """The configuration, the answers, and the length in bytes of the complete lines.
+
+    Raises JournalError if it is no journal.
+    """
     lines = (path.read_bytes() if raw is None else raw).split(b"\n")
     answers: dict[Unit, Answer] = {}
     try:
@@ -103,42 +107,42 @@ def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Uni
             raise TypeError("the first line is no configuration")
     except (ValueError, TypeError) as error:
         raise JournalError(f"{path} is no journal of forkpoint ab: {error}") from None
-    for number, line in enumerate(lines[1:-1], 2):  # after the last line end there is nothing, or what a crash left
+    for number, line in enumerate(lines[1:-1], 2):  # what follows the last line end is empty, or left by a crash
         try:
             data = json.loads(line)
             unit = Unit(data["question"], data["sample"], data["arm"])
             answers.setdefault(unit, Answer.from_dict(data["answer"]))
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) - 1:
-                break  # the file grew, but not all of the line reached the disk
+                break  # the file was extended, but part of the line did not reach the disk
             raise JournalError(f"{path}, line {number}: is no answer: {type(error).__name__}: {error}") from None
         length += len(line) + 1
     return configuration, answers, length
 
 
 def _line(data: Mapping[str, Any]) -> bytes:
-    return json.dumps(data, separators=(",", ":")).encode() + b"\n"  # in ASCII: texts may have what no encoding has
+    return json.dumps(data, separators=(",", ":")).encode() + b"\n"  # ASCII, as texts may hold lone surrogates
 
 
-def _differences(there: Any, here: Any, field: str = "") -> Any:
-    """Each field in which two configurations differ, in words."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in sorted({*there, *here}):
-            yield from _differences(there.get(name), here.get(name), f"{field}.{name}" if field else name)
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for place, (one, other) in enumerate(zip(there, here, strict=True)):
-            yield from _differences(one, other, f"{field}[{place}]")
-    elif there != here:
-        yield f"{field} was {_short(there)}, is {_short(here)}"
+def _differences(stored: Any, current: Any, field: str = "") -> Iterator[str]:
+    """A sentence for each field in which two configurations differ."""
+    if isinstance(stored, dict) and isinstance(current, dict):
+        for name in sorted({*stored, *current}):
+            yield from _differences(stored.get(name), current.get(name), f"{field}.{name}" if field else name)
+    elif isinstance(stored, list) and isinstance(current, list) and len(stored) == len(current):
+        for index, (before, now) in enumerate(zip(stored, current, strict=True)):
+            yield from _differences(before, now, f"{field}[{index}]")
+    elif stored != current:
+        yield f"{field} was {_shortened(stored)}, is {_shortened(current)}"
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     shown = json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
 def _sync(folder: Path) -> None:
-    """A new file is there for good once its folder is."""
+    """Flush a folder: a new file is durable once its folder entry is."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

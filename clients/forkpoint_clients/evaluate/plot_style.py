@@ -1,4 +1,4 @@
-"""Plots as SVG to be put into a page: text and axes take the page's own colour, so that they can be read in light and in dark."""
+"""Plots as inline SVG. Text and axes take the page's text colour, so they are legible on light and dark pages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
-"""Stands for the page's colour of text until the SVG is written."""
+"""Stands for the page's text colour until the SVG is written."""
 
 COLOURS = (INK, "#3b82f6", "#e08214", "#16a34a", "#c026d3", "#dc2626", "#0891b2", "#a16207")
-"""The first arm is drawn in ink; each of the others can be told from white and from black."""
+"""The first arm is plotted in ink; the other colours contrast with both white and black."""
 
 LINES = ("-", "-", "--", "-.", ":")
 MARKS = "osD^vPX"
@@ -34,13 +34,13 @@ STYLE: dict[Any, Any] = {
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A figure as an SVG element that fills the width it is given. `name` tells its parts from those of others on the page."""
-    written = io.StringIO()
+    """A figure as an SVG element that fills the available width. `name` makes its ids unique on the page."""
+    output = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(written, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
-    found = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", written.getvalue(), count=1, flags=re.DOTALL)
-    found = re.sub(r'<g id="[^"]*"', "<g", found)  # the same in every plot, and nothing refers to them
-    return found[found.index("<svg") :].replace(INK, "currentColor")
+        figure.savefig(output, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    element = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", output.getvalue(), count=1, flags=re.DOTALL)
+    element = re.sub(r'<g id="[^"]*"', "<g", element)  # the same in every plot, and nothing refers to them
+    return element[element.index("<svg") :].replace(INK, "currentColor")
 
 
 def axes(width_inches: float = 5.2, height_inches: float = 3.4) -> tuple[Figure, Axes]:
@@ -50,15 +50,13 @@ def axes(width_inches: float = 5.2, height_inches: float = 3.4) -> tuple[Figure,
         return figure, figure.subplots()
 
 
-def legend(drawn: Axes) -> None:
-    """Above the plot, where it hides no curve."""
-    drawn.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+def legend(plot: Axes) -> None:
+    """Put a legend above the plot, where it hides no curve."""
+    plot.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
-def to_svg(drawn: Axes, across: str) -> None:
-    drawn.set_xlabel(across)
-    drawn.set_ylabel("right, %")
-    drawn.set_ylim(bottom=0)
-    drawn.set_xlim(left=0)
-    drawn.grid(alpha=0.25, linewidth=0.6, color=INK)
-    legend(drawn)
+def label(plot: Axes, x_label: str, y_label: str) -> None:
+    """Label both axes, and add a grid."""
+    plot.set_xlabel(x_label)
+    plot.set_ylabel(y_label)
+    plot.grid(alpha=0.25, linewidth=0.6, color=INK)

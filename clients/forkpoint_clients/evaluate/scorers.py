@@ -1,4 +1,4 @@
-"""Whether an answer is right, as a score from 0 to 1: extractors of the policy language, a Python function, or a command."""
+"""Scores an answer from 0 to 1 with an extractor of the policy language, a Python function, or a command."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from .datasets import DataError, Item
 COMMAND_SECONDS = 60
 PYTHON, COMMAND, REGEX = "python:", "command:", "regex:"
 EXTRACTED = {"exact": "text", "number": "last_number", "boxed": "boxed", "last_line": "last_line"}
-"""Scorers that compare what an extractor finds in the answer with the right one."""
+"""Scorers that compare what an extractor finds in the text with the reference answer."""
 
 
 class ScorerError(Exception):
-    """A scorer threw or gave no number from 0 to 1: this one answer has no score."""
+    """A scorer raised, or returned no number from 0 to 1: this one answer has no score."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """`measure` gives a score of a text (after the reasoning) for an item, and may raise anything; `needs_answer` of the item."""
+    """`measure` scores a text (without its reasoning) for an item; it may raise anything."""
 
     name: str
     measure: Callable[[Item, str], float | None]
     needs_answer: bool = True
 
     def score(self, item: Item, text: str) -> float:
-        """From 0 to 1. Raises ScorerError, whatever goes wrong in `measure`."""
+        """A score from 0 to 1. Raises ScorerError for anything that goes wrong in `measure`."""
         try:
             value = self.measure(item, text)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code: nothing it raises may end the run
@@ -63,11 +63,13 @@ class Scorer:
 
 
 def scorer(name: str) -> Scorer:
-    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`, `command:…`.
+    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`,
+    `command:…`.
 
-    A pattern with a group finds what is compared with the item's answer, one without must be found itself. A function gets the
-    text and the item's answer. A command gets the text as its input and the answer in FORKPOINT_ANSWER; it prints a score, or it
-    prints nothing and ends with 0 when the text is right, with 1 when it is wrong. Raises ValueError with what would be right.
+    A pattern with a group compares the group's last match with the reference answer; one without a group must match. A
+    function gets the text and the reference answer. A command gets the text on stdin and the answer in
+    FORKPOINT_ANSWER; it prints a score, or prints nothing and exits with 0 if the text is right, with 1 if it is wrong.
+    Raises ValueError that says what would be valid.
     """
     if name == "countdown":
         return Scorer(name, _countdown)
@@ -87,8 +89,8 @@ def scorer(name: str) -> Scorer:
     plain = extractor("text")
 
     def same(item: Item, text: str) -> float:
-        right = str(item.answer)
-        return float(read(text) is not None and read(text) in (read(right), plain(right)))
+        reference = str(item.answer)
+        return float(read(text) is not None and read(text) in (read(reference), plain(reference)))
 
     return Scorer(name, same)
 
@@ -104,16 +106,14 @@ def _regex(name: str) -> Scorer:
     except re.error as error:
         raise ValueError(f"{name}: is no regular expression: {error}") from None
     if pattern.groups > 1:
-        raise ValueError(
-            f"{name}: has {pattern.groups} groups; one tells what to compare, so write the others as (?:…)"
-        )
+        raise ValueError(f"{name}: has {pattern.groups} groups; only one can be compared, so write the others as (?:…)")
     if not pattern.groups:
         return Scorer(name, lambda _, text: float(bool(pattern.search(text))), needs_answer=False)
     plain = extractor("text")
 
     def same(item: Item, text: str) -> float:
-        found = [match.group(1) for match in pattern.finditer(text) if match.group(1) is not None]
-        return float(bool(found) and plain(found[-1]) == plain(str(item.answer)))
+        groups = [match.group(1) for match in pattern.finditer(text) if match.group(1) is not None]
+        return float(bool(groups) and plain(groups[-1]) == plain(str(item.answer)))
 
     return Scorer(name, same)
 
@@ -122,14 +122,14 @@ def _python(name: str) -> Scorer:
     path, _, function = name.removeprefix(PYTHON).rpartition(":")
     if not path or not function:
         raise ValueError(f"{name}: must be {PYTHON}FILE.py:FUNCTION")
-    found = getattr(_module(Path(path), name), function, None)
-    if not callable(found):
+    attribute = getattr(_module(Path(path), name), function, None)
+    if not callable(attribute):
         raise ValueError(f"{name}: {path} has no function {function!r}")  # noqa: TRY004  # as of any wrong name
-    measure: Callable[[str, Any], float] = found
-    alone = threading.Lock()  # answers are scored side by side, and a user's function need not expect that
+    measure: Callable[[str, Any], float] = attribute
+    lock = threading.Lock()  # answers are scored in parallel, and a user's function need not be thread-safe
 
     def run(item: Item, text: str) -> float:
-        with alone:
+        with lock:
             return measure(text, item.answer)
 
     return Scorer(name, run, needs_answer=False)
@@ -157,7 +157,7 @@ def _command(name: str) -> Scorer:
 
     def run(item: Item, text: str) -> float:
         answer = item.answer if isinstance(item.answer, str) else json.dumps(item.answer)
-        done = subprocess.run(  # noqa: S603  # what the user asked to run, without a shell
+        completed = subprocess.run(  # noqa: S603  # the user's own command, run without a shell
             words,
             input=text,
             capture_output=True,
@@ -166,10 +166,10 @@ def _command(name: str) -> Scorer:
             env={**os.environ, "FORKPOINT_ANSWER": answer, "FORKPOINT_ID": item.id},
             check=False,
         )
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"ended with {done.returncode}: {done.stderr.strip()[-200:]}")
-        if done.stdout.strip():
-            return float(done.stdout)
-        return 1.0 - done.returncode
+        if completed.returncode not in (0, 1):
+            raise RuntimeError(f"ended with {completed.returncode}: {completed.stderr.strip()[-200:]}")
+        if completed.stdout.strip():
+            return float(completed.stdout)
+        return 1.0 - completed.returncode
 
     return Scorer(name, run, needs_answer=False)

@@ -1,9 +1,11 @@
-"""Intervals and tests for answers that come in clusters: several of one question say less than as many of different questions.
+"""Intervals and tests for clustered answers: several answers to one question say less than as many to different
+questions.
 
-Means and paired differences have the sandwich interval of statsmodels (clustered by question, Student's t with as many degrees of
-freedom as questions, less one): deterministic, and where each question has as many answers it is the t-interval of the questions'
-means. Differences of scores are bounded, and mostly nought where two arms agree: theirs is adjusted (see `cautious`). What has no
-such formula, compared at a length that is itself estimated, is bootstrapped over questions with a fixed seed.
+Means and paired differences have the sandwich interval of statsmodels, clustered by question, with Student's t and one
+degree of freedom less than there are questions. It is deterministic, and with equally many answers per question it is
+the t-interval of the questions' means. Differences of scores are bounded, and mostly zero where two arms agree: their
+interval is adjusted (see `bounded_difference`). Comparisons at an estimated length have no such formula and are
+bootstrapped over questions with a fixed seed.
 """
 
 from __future__ import annotations
@@ -20,17 +22,19 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05
-DRAWS = 2000
+RESAMPLES = 2000
 MAX_CAPS = 256
 ROUNDING = 1e-9
-"""Means that differ by less, relative to the largest value, are the same: more is left of additions in another order."""
+"""Means that differ by less, relative to the largest value, are equal: the order of additions changes more."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 1 - alpha interval, standard error and two-sided p-value against zero; NaN where clusters are too few."""
+    """A figure with its 1 - alpha interval, standard error and two-sided p-value against zero; NaN with too few
+    clusters.
+    """
 
     value: float
     low: float = math.nan
@@ -39,19 +43,16 @@ class Estimate:
     p: float = math.nan
 
     @property
-    def certain(self) -> bool:
-        """Whether the interval is all on one side of zero."""
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of zero."""
         return self.low > 0 or self.high < 0
-
-    def __neg__(self) -> Estimate:
-        return Estimate(-self.value, -self.high, -self.low, self.error, self.p)
 
 
 def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
-    """The mean of values [answers], by clusters [answers]; of paired differences, the mean difference.
+    """The mean of values [answers] in clusters [answers]; of paired differences, the mean difference.
 
-    `bound` is the largest absolute value that a difference can have, of which the interval is then `cautious`. Without it, the
-    interval of clusters that all have the same mean is a point. Raises ValueError without values.
+    `bound` is the largest possible absolute difference; with it, the interval is that of `bounded_difference`. Without
+    it, the interval of clusters that all have the same mean is a point. Raises ValueError without values.
     """
     data = np.asarray(values, np.float64)
     if not len(data):
@@ -65,95 +66,103 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     if same and bound is None:
         return Estimate(value, value, value, 0.0, 1.0 if abs(value) < ROUNDING else min(1.0, 2 * 0.5**count))
     if same and bound is not None:
-        return cautious(value, 0.0, count, bound, alpha)
+        return bounded_difference(value, 0.0, count, bound, alpha)
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     error = float(fit.bse[0])
     if bound is not None:
-        return cautious(value, error, count, bound, alpha)
+        return bounded_difference(value, error, count, bound, alpha)
     low, high = fit.conf_int(alpha)[0]
     return Estimate(value, float(low), float(high), error, float(fit.pvalues[0]))
 
 
-def cautious(value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA) -> Estimate:
-    """The interval of a mean difference that cannot exceed `bound`, as if one more cluster had come out either way by all of it.
+def bounded_difference(value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA) -> Estimate:
+    """The interval of a mean difference that cannot exceed `bound`, with one extreme cluster added in either direction.
 
-    Bonett and Price (2012) for paired shares. Where arms differ in few clusters their spread is mostly seen too small, and
-    Student's interval holds the truth too seldom (87 % instead of 95 % where a tenth of 50 pairs differ, all one way); where they
-    differ in none it would have no width. `error` is the standard error that was seen, and stays the estimate's own.
+    Bonett and Price (2012) for paired shares. If arms differ in few clusters, the observed spread is mostly too small,
+    and Student's interval covers the truth too rarely (87 % instead of 95 % if a tenth of 50 pairs differ, all one
+    way); if they differ in none, it has no width. `error` is the observed standard error; the estimate keeps it.
     """
-    more = clusters + 2
+    augmented = clusters + 2
     squares = (clusters - 1) * clusters * error**2 + clusters * value**2 + 2 * bound**2
-    middle = clusters * value / more
-    spread = math.sqrt((squares - more * middle**2) / ((more - 1) * more))
+    centre = clusters * value / augmented
+    spread = math.sqrt((squares - augmented * centre**2) / ((augmented - 1) * augmented))
     student = distributions.t(clusters - 1)
-    far = float(student.ppf(1 - alpha / 2)) * spread
-    missed, least = 0.0, 0.0
-    if error < ROUNDING:  # what share of others so many alike can have missed, and the p-value of the test of signs
-        missed, least = 1 - alpha ** (1 / clusters), min(1.0, 2 * 0.5**clusters)
-    low = max(-bound, min(value - missed * (bound + value), middle - far))
-    high = min(bound, max(value + missed * (bound - value), middle + far))
-    return Estimate(value, low, high, error, max(least, float(2 * student.sf(abs(middle) / spread))))
+    half_width = float(student.ppf(1 - alpha / 2)) * spread
+    missed, min_p = 0.0, 0.0
+    if error < ROUNDING:  # the share of other clusters that so many equal ones can have missed; the sign test's p-value
+        missed, min_p = 1 - alpha ** (1 / clusters), min(1.0, 2 * 0.5**clusters)
+    low = max(-bound, min(value - missed * (bound + value), centre - half_width))
+    high = min(bound, max(value + missed * (bound - value), centre + half_width))
+    return Estimate(value, low, high, error, max(min_p, float(2 * student.sf(abs(centre) / spread))))
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
-    """The mean of scores from 0 to 1 with an interval that stays there: Wilson's, for as many answers as the clusters are worth.
+    """The mean of scores from 0 to 1 [answers] with Wilson's interval, which stays in 0 to 1, for the effective sample
+    size.
 
-    That is p (1 - p) / error**2 of them, less the t-distribution's price for few clusters; one a cluster where all score alike.
+    That is p (1 - p) / error**2 answers, reduced by the t-distribution's factor for few clusters; one answer per
+    cluster if all scores are equal.
     """
     plain = mean(correct, clusters, alpha)
     count = len(np.unique(np.asarray(clusters)))
     if count < 2:
         return plain
     spread = plain.value * (1 - plain.value)
-    worth = (
+    effective_size = (
         min(float(len(np.asarray(correct))), spread / plain.error**2)
         if plain.error > 0 and spread > 0
         else float(count)
     )
-    worth *= (distributions.norm.ppf(alpha / 2) / distributions.t.ppf(alpha / 2, count - 1)) ** 2
-    low, high = wilson(plain.value * worth, worth, alpha)
+    effective_size *= (distributions.norm.ppf(alpha / 2) / distributions.t.ppf(alpha / 2, count - 1)) ** 2
+    low, high = wilson(plain.value * effective_size, effective_size, alpha)
     return Estimate(plain.value, low, high, plain.error, plain.p)
 
 
 def wilson(right: float, count: float, alpha: float = ALPHA) -> tuple[float, float]:
-    """Wilson's interval of a share of independent answers."""
+    """Wilson's interval of the share of `right` among `count` independent answers."""
     low, high = proportion_confint(right, count, alpha=alpha, method="wilson")
     return float(low), float(high)
 
 
-def holm(p: Sequence[float], alpha: float = ALPHA) -> tuple[list[bool], list[float]]:
-    """Which hold when all shall, with the p-values so corrected (Holm)."""
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values with Holm's correction for their number."""
     if not p:
-        return [], []
-    rejected, corrected, _, _ = multipletests(p, alpha, "holm")
-    return rejected.tolist(), corrected.tolist()
+        return []
+    corrected: list[float] = multipletests(p, method="holm")[1].tolist()
+    return corrected
 
 
 def clusters_needed(
-    seen: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8
+    observed: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8
 ) -> int | None:
-    """How many clusters like those that were seen it takes to tell `effect` from zero; None where their spread is not known."""
-    if not seen.error > 0 or effect == 0:
+    """The number of clusters, spread as observed, that detect `effect` with this power; None if their spread is
+    unknown.
+    """
+    if not observed.error > 0 or effect == 0:
         return None
     quantiles = distributions.norm.ppf(1 - alpha / 2) + distributions.norm.ppf(power)
-    return math.ceil(clusters * (quantiles * seen.error / abs(effect)) ** 2)
+    return math.ceil(clusters * (quantiles * observed.error / abs(effect)) ** 2)
 
 
 @dataclass(frozen=True)
 class ScoredLengths:
-    """Scores and tokens of an arm's answers, in the same order of (question, sample) as the other arm's: both [answers]."""
+    """Scores and tokens of an arm's answers, both [answers], in the same order of (question, sample) as the other
+    arm's.
+    """
 
     scores: Floats
     tokens: Floats
 
     def capped(self, cap: float) -> Floats:
-        """The scores with each text cut off at `cap`: the same seed gives the same tokens, so that what is longer has no answer."""
+        """The scores [answers] if every text were truncated at `cap` tokens: with the same seed, longer texts lose
+        their answer.
+        """
         return self.scores * (self.tokens <= cap)
 
 
 @dataclass(frozen=True)
 class EqualMeanComparison:
-    """Two arms at the same mean number of tokens: the longer one is cut off at the cap that makes it so."""
+    """Two arms at the same mean number of tokens: the longer one is truncated at the cap that equalises the means."""
 
     tokens: float
     own: float
@@ -162,44 +171,52 @@ class EqualMeanComparison:
 
 
 def at_equal_mean(
-    own: ScoredLengths, other: ScoredLengths, clusters: ArrayLike, alpha: float = ALPHA, draws: int = DRAWS
+    own: ScoredLengths, other: ScoredLengths, clusters: ArrayLike, alpha: float = ALPHA, resamples: int = RESAMPLES
 ) -> EqualMeanComparison:
-    """Compare at the smaller of both mean lengths; between two caps in proportion. The bootstrap finds the caps anew."""
+    """Compare two arms at the smaller of their mean lengths, interpolating between caps.
+
+    Each resample finds its own caps.
+    """
     _, groups = np.unique(np.asarray(clusters), return_inverse=True)
     count = int(groups.max()) + 1
     caps = _caps(np.concatenate([own.tokens, other.tokens]))
     sums = [_sums(arm, groups, count, caps) for arm in (own, other)]
     sizes = np.bincount(groups, minlength=count).astype(np.float64)
     once = np.ones((1, count))
-    drawn = drawings(count, draws)
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
-    _, firsts, seconds = _matched(drawn, sums, sizes)
-    difference = of_draws(float(first - second), firsts - seconds, count, alpha)
+    _, firsts, seconds = _matched(bootstrap_weights(count, resamples), sums, sizes)
+    difference = bootstrap_difference(float(first - second), firsts - seconds, count, alpha)
     return EqualMeanComparison(float(tokens), float(first), float(second), difference)
 
 
-def drawings(clusters: int, draws: int = DRAWS) -> Floats:
-    """How often each cluster is drawn, [draws, clusters], with a fixed seed."""
-    return np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), draws).astype(np.float64)
+def bootstrap_weights(clusters: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """How often each cluster is in each resample, [resamples, clusters]."""
+    shares = np.full(clusters, 1 / clusters)
+    return np.random.default_rng(seed).multinomial(clusters, shares, resamples).astype(np.float64)
 
 
-def of_draws(value: float, drawn: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
-    """A difference of scores, from what it is in draws of clusters: as `mean` has those, with the draws' spread."""
+def bootstrap_difference(value: float, resampled: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
+    """A difference of scores with the interval of `bounded_difference`, its error from the resampled values
+    [resamples].
+    """
     if clusters < 2:
         return Estimate(value)
-    return cautious(value, float(drawn.std()) * math.sqrt(clusters / (clusters - 1)), clusters, 1.0, alpha)
+    error = float(resampled.std()) * math.sqrt(clusters / (clusters - 1))
+    return bounded_difference(value, error, clusters, 1.0, alpha)
 
 
 def _caps(tokens: Floats) -> Floats:
-    """Where scores and mean lengths change, or a grid of quantiles where these are too many; [caps], from 0."""
-    found = np.unique(tokens)
-    if len(found) > MAX_CAPS:
-        found = np.unique(np.quantile(tokens, np.linspace(0, 1, MAX_CAPS)))
-    return np.concatenate([[0.0], found])
+    """The lengths at which scores and mean lengths change, or a grid of their quantiles if there are too many; [caps],
+    from 0.
+    """
+    caps = np.unique(tokens)
+    if len(caps) > MAX_CAPS:
+        caps = np.unique(np.quantile(tokens, np.linspace(0, 1, MAX_CAPS)))
+    return np.concatenate([[0.0], caps])
 
 
 def _sums(arm: ScoredLengths, groups: NDArray[np.intp], count: int, caps: Floats) -> tuple[Floats, Floats]:
-    """Of each cluster and cap, the summed tokens and scores: both [clusters, caps]."""
+    """The summed tokens and scores of each cluster at each cap, both [clusters, caps]."""
     tokens, scores = np.zeros((count, len(caps))), np.zeros((count, len(caps)))
     np.add.at(tokens, groups, np.minimum(arm.tokens[:, None], caps))
     np.add.at(scores, groups, arm.scores[:, None] * (arm.tokens[:, None] <= caps))
@@ -207,12 +224,12 @@ def _sums(arm: ScoredLengths, groups: NDArray[np.intp], count: int, caps: Floats
 
 
 def _matched(weights: Floats, sums: Sequence[tuple[Floats, Floats]], sizes: Floats) -> tuple[Floats, Floats, Floats]:
-    """For each row of weights [draws, clusters]: the common mean length, and both arms' scores at it."""
+    """For each row of weights [resamples, clusters]: the common mean length, and both arms' mean scores at it."""
     answers = (weights @ sizes)[:, None]
     curves = [(weights @ tokens / answers, weights @ scores / answers) for tokens, scores in sums]
     common = np.minimum(curves[0][0][:, -1], curves[1][0][:, -1])
-    found = [
+    own, other = (
         np.array([np.interp(at, lengths, scores) for at, lengths, scores in zip(common, *curve, strict=True)])
         for curve in curves
-    ]
-    return common, found[0], found[1]
+    )
+    return common, own, other

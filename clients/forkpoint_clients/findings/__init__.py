@@ -1,1 +1,1 @@
-"""How published findings are tested again: what is asked, what is concluded and how it is told. The findings are in `findings`."""
+"""`forkpoint findings`: retests published findings; each is a module of `catalog`."""

@@ -1,4 +1,4 @@
-"""What a finding is: data, and one function that tests it."""
+"""The types of a finding: data, and one function that retests it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from forkpoint_clients.evaluate.stats import Estimate
 
 from .lab import Lab
-from .verdict import Claim, Form, Verdict, together
+from .verdict import Claim, Form, Verdict, combined
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured; a 95 % interval clustered by question, unless `what` says otherwise."""
+    """One measured figure with a 95 % interval clustered by question, unless `what` says otherwise."""
 
     what: str
     estimate: Estimate
@@ -22,7 +22,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of figures. The first column tells what each is of."""
+    """Rows of figures; the first column names what each row is about."""
 
     title: str
     header: tuple[str, ...]
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG element as `plots.svg` writes it."""
+    """A plot: an SVG element as `plot_style.svg` returns it."""
 
     name: str
     caption: str
@@ -40,7 +40,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Result:
-    """What a model shows. `notes` are sentences that a reader of the verdict must know."""
+    """The result of a retest. `notes` are sentences that the reader of the verdict must know."""
 
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
@@ -50,12 +50,14 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        return together([claim.verdict for claim in self.claims if claim.headline])
+        return combined([claim.verdict for claim in self.claims if claim.headline])
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`claim` is what was published, `source` where, `protocol` what is asked here and how it is compared."""
+    """A published finding: its `claim` and `source`, and the `protocol` by which `retest` requests and compares
+    answers.
+    """
 
     name: str
     question: str

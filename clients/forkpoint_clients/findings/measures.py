@@ -1,9 +1,9 @@
-"""Means, paired differences and bootstraps over the answers of a lab; all intervals are clustered by question."""
+"""Means, paired differences and bootstraps over a lab's answers; all intervals are clustered by question."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,89 +16,85 @@ from .reading import ScoredChoices
 
 Answers = Mapping[tuple[str, int], ScoredChoices]
 Read = Callable[[ScoredChoices], float | None]
-DRAWS = 1000
-NOTHING = Estimate(math.nan)
+RESAMPLES = 1000
+UNKNOWN = Estimate(math.nan)
 
 
-def score(reading: ScoredChoices) -> float | None:
-    return reading.score
+def score(scored: ScoredChoices) -> float | None:
+    """The score of the first choice."""
+    return scored.score
 
 
-def tokens(reading: ScoredChoices) -> float | None:
-    return None if reading.answer.error is not None else reading.tokens
+def tokens(scored: ScoredChoices) -> float | None:
+    """All generated tokens; None for a failed request."""
+    return None if scored.answer.error is not None else scored.tokens
 
 
-def effect(reading: ScoredChoices) -> float | None:
-    return reading.effect
+def effect(scored: ScoredChoices) -> float | None:
+    """The expected number of tokens that the policy changed."""
+    return scored.effect
 
 
-def fired(reading: ScoredChoices) -> float | None:
+def fired(scored: ScoredChoices) -> float | None:
     """How often the policy's rules acted."""
-    told = reading.answer.forkpoint
-    return None if told is None else float(sum(one["fired"] for one in told.get("interventions", {}).values()))
+    summary = scored.answer.forkpoint
+    if summary is None:
+        return None
+    return float(sum(action["fired"] for action in summary.get("interventions", {}).values()))
 
 
 def average(answers: Answers, read: Read = score, alpha: float = ALPHA) -> Estimate:
-    """The mean of what can be read; of scores an interval that stays between 0 and 1."""
-    found = {key: value for key, one in answers.items() if (value := read(one)) is not None}
-    if not found:
-        return NOTHING
+    """The mean of the known values; scores have an interval that stays between 0 and 1."""
+    values = {key: value for key, scored in answers.items() if (value := read(scored)) is not None}
+    if not values:
+        return UNKNOWN
     estimate = stats.proportion if read is score else stats.mean
-    return estimate(list(found.values()), [question for question, _ in found], alpha)
+    return estimate(list(values.values()), [question for question, _ in values], alpha)
 
 
-def paired(one: Answers, other: Answers, read: Read = score, alpha: float = ALPHA) -> Estimate:
-    """The mean of one less the other, over the same questions and samples."""
-    found = {}
-    for key in one:
-        if key in other and (mine := read(one[key])) is not None and (theirs := read(other[key])) is not None:
-            found[key] = mine - theirs
-    if not found:
-        return NOTHING
-    return stats.mean(
-        list(found.values()), [question for question, _ in found], alpha, bound=1.0 if read is score else None
-    )
+def paired(own: Answers, other: Answers, read: Read = score, alpha: float = ALPHA) -> Estimate:
+    """The mean difference, own minus other, over the same questions and samples."""
+    differences = {}
+    for key in own:
+        if key in other and (mine := read(own[key])) is not None and (theirs := read(other[key])) is not None:
+            differences[key] = mine - theirs
+    if not differences:
+        return UNKNOWN
+    questions = [question for question, _ in differences]
+    return stats.mean(list(differences.values()), questions, alpha, bound=1.0 if read is score else None)
 
 
 def clustered(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
-    """The mean of values [n] of questions [n]; nothing where there are none."""
-    return stats.mean(values, questions, alpha, bound) if len(np.asarray(values)) else NOTHING
+    """The mean of values [n] of questions [n]; UNKNOWN without values."""
+    return stats.mean(values, questions, alpha, bound) if len(np.asarray(values)) else UNKNOWN
 
 
 def share(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA) -> Estimate:
-    """The mean of values from 0 to 1 [n], of questions [n], with an interval that stays there."""
-    return stats.proportion(np.asarray(values, np.float64), questions, alpha) if len(np.asarray(values)) else NOTHING
+    """The mean of values from 0 to 1 [n] of questions [n], with an interval that stays in 0 to 1."""
+    return stats.proportion(np.asarray(values, np.float64), questions, alpha) if len(np.asarray(values)) else UNKNOWN
 
 
 def bootstrapped(
-    compute: Callable[[Floats], float], questions: int, alpha: float = ALPHA, draws: int = DRAWS, seed: int = 0
+    compute: Callable[[Floats], float], questions: int, alpha: float = ALPHA, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """A figure of weights [questions] with its interval over drawn questions; without one where some draws have no value.
+    """A figure computed from weights [questions], with its bootstrap interval over questions.
 
-    The wider of the percentiles and of Student's t with the draws' spread, which allows for few questions.
+    There is none if more than 5 % of the resamples have no value. The interval is the wider of the percentiles and of
+    Student's t with the resamples' spread, which allows for few questions.
     """
     value = compute(np.ones(questions))
     if questions < 2:
         return Estimate(value)
-    drawn = (
-        np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), draws).astype(np.float64)
-    )
-    found = np.array([compute(weights) for weights in drawn])
-    found = found[np.isfinite(found)]
-    if len(found) < 0.95 * draws or not math.isfinite(value):
+    resampled = np.array([compute(weights) for weights in stats.bootstrap_weights(questions, resamples, seed)])
+    resampled = resampled[np.isfinite(resampled)]
+    if len(resampled) < 0.95 * resamples or not math.isfinite(value):
         return Estimate(value)
-    low, high = np.quantile(found, [alpha / 2, 1 - alpha / 2]).tolist()
-    error = float(found.std()) * math.sqrt(questions / (questions - 1))
-    far = float(distributions.t(questions - 1).ppf(1 - alpha / 2)) * error
-    return Estimate(value, min(low, value - far), max(high, value + far), error)
-
-
-def of_each(questions: Sequence[str], values: ArrayLike) -> dict[str, Floats]:
-    """The values [n] by their question."""
-    names, data = np.asarray(questions), np.asarray(values, np.float64)
-    return {str(name): data[names == name] for name in np.unique(names)}
+    low, high = np.quantile(resampled, [alpha / 2, 1 - alpha / 2]).tolist()
+    error = float(resampled.std()) * math.sqrt(questions / (questions - 1))
+    half_width = float(distributions.t(questions - 1).ppf(1 - alpha / 2)) * error
+    return Estimate(value, min(low, value - half_width), max(high, value + half_width), error)
 
 
 def questions_of(*answers: Answers) -> int:
-    """How many questions have an answer."""
-    return len({question for some in answers for question, _ in some})
+    """The number of questions that have an answer."""
+    return len({question for by_key in answers for question, _ in by_key})

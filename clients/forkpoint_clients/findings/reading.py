@@ -1,4 +1,4 @@
-"""An answer with its scores, and the trace of one: what findings compute with."""
+"""Answers with their scores, and traces of entropies: the data that findings compute with."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ WORDS = frozenset(word for family in FAMILIES.values() for word in family)
 
 @dataclass(frozen=True)
 class ScoredChoices:
-    """`scores` [choices] from 0 to 1; None where the scorer failed."""
+    """An answer with `scores` [choices] from 0 to 1; None if the scorer failed."""
 
     answer: Answer
     scores: tuple[float | None, ...]
 
     @property
     def score(self) -> float | None:
-        """Of the first choice; None where there is none."""
+        """The score of the first choice; None if there is none."""
         return self.scores[0] if self.scores else None
 
     @property
     def tokens(self) -> float:
-        """All that were generated for it, those of probes and of other branches among them."""
+        """All tokens generated for the answer, including those of probes and of other branches."""
         return float(self.answer.tokens)
 
     @property
@@ -41,7 +41,9 @@ class ScoredChoices:
 
 @dataclass(frozen=True)
 class EntropyTrace:
-    """One text, token by token; `entropies` [n] in nats, `in_reasoning` [n]. `finished` unless it was cut off."""
+    """One text, token by token: `entropies` [tokens] in nats, `in_reasoning` [tokens]. `finished` unless it was
+    truncated.
+    """
 
     question: str
     tokens: tuple[str, ...]
@@ -54,38 +56,38 @@ class EntropyTrace:
 
     @property
     def connectors(self) -> NDArray[np.bool_]:
-        """[n], where a token is a connector word by itself, with whatever space or punctuation is part of it."""
+        """[tokens]: whether a token is a whole connector word, apart from spaces and punctuation."""
         return np.array([token.strip(" \n.,:;!?").lower() in WORDS for token in self.tokens], bool)
 
 
 def trace_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of `GET /v1/forks/{id}`: of the first choice, the positions that have an entropy."""
+    """The stored part of `GET /v1/forks/{id}`: the first choice's positions that have an entropy."""
     choice = report["choices"][0]
     return {
         "tokens": [choice["tokens"][position] for position in choice["positions"]],
         "positions": choice["positions"],
         "entropies": choice["entropies"],
-        "in_reasoning": [int(one) for one in choice["in_reasoning"]],
+        "in_reasoning": [int(inside) for inside in choice["in_reasoning"]],
     }
 
 
 def traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> list[EntropyTrace]:
-    """The traces of the answers that have a whole one."""
+    """The complete traces of the answers."""
     return list(_traces(answers))
 
 
 def _traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> Iterator[EntropyTrace]:
-    for (question, _), reading in answers.items():
-        told = reading.answer.forkpoint or {}
-        kept = told.get("trace")
-        if kept and kept["tokens"] and kept["positions"] == list(range(len(kept["tokens"]))):
+    for (question, _), scored in answers.items():
+        summary = scored.answer.forkpoint or {}
+        stored = summary.get("trace")
+        if stored and stored["tokens"] and stored["positions"] == list(range(len(stored["tokens"]))):
             yield EntropyTrace(
                 question,
-                tuple(kept["tokens"]),
-                np.array(kept["entropies"], np.float64),
-                np.array(kept["in_reasoning"], bool),
-                float(told["threshold"]),
-                reading.answer.text,
-                reading.answer.reasoning,
-                reading.answer.finish_reason == "stop",
+                tuple(stored["tokens"]),
+                np.array(stored["entropies"], np.float64),
+                np.array(stored["in_reasoning"], bool),
+                float(summary["threshold"]),
+                scored.answer.text,
+                scored.answer.reasoning,
+                scored.answer.finish_reason == "stop",
             )

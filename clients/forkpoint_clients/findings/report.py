@@ -1,10 +1,9 @@
-"""What was found, as JSON, as one HTML page that needs nothing else, and as a Markdown page with its plots beside it."""
+"""The report on findings: JSON, one self-contained HTML page, and a Markdown page with its plots beside it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ from .base import Figure, Finding, Result
 from .verdict import Criterion, Form, Verdict
 
 PLOT_INK = "#6e7781"
-"""In files, which do not know the colour of the page around them: to be read on white and on black."""
+"""The text colour of plots in files, which do not know the page around them: legible on white and on black."""
 
 VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
 @dataclass(frozen=True)
 class RetestedFinding:
-    """A finding with what came of it: a result, or why there is none."""
+    """A finding with its result, or why there is none."""
 
     finding: Finding
     result: Result | None = None
@@ -43,7 +42,9 @@ class RetestedFinding:
 
 @dataclass(frozen=True)
 class FindingsReport:
-    """`command` is the line that makes it again, `configuration` what was asked of whom, `cost` what that took."""
+    """`command` is the line that reproduces the report, `configuration` its settings, `cost` its requests, tokens and
+    seconds.
+    """
 
     tested: Sequence[RetestedFinding]
     command: str
@@ -51,20 +52,20 @@ class FindingsReport:
     cost: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = _known(
+        report: dict[str, Any] = formatting.without_nan(
             {
                 "object": "findings",
                 "command": self.command,
                 "configuration": self.configuration,
                 "cost": self.cost,
-                "findings": [_json(one) for one in self.tested],
+                "findings": [_finding_to_dict(retested) for retested in self.tested],
                 "general_cautions": cautions.GENERAL,
             }
         )
-        return found
+        return report
 
     def write(self, folder: Path) -> None:
-        """Into `results.json` and `report.html` of the folder."""
+        """Write `results.json` and `report.html` into the folder. Raises OSError."""
         (folder / RESULTS).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(self.page(), encoding="utf-8", errors="backslashreplace")
 
@@ -72,69 +73,71 @@ class FindingsReport:
         return self._rendered("findings.html.jinja", inline=Markup, general=cautions.GENERAL)
 
     def write_markdown(self, file: Path) -> None:
-        """The page, and its plots as SVG files in a folder of its name."""
-        plots = [plot for one in self.tested if one.result is not None for plot in one.result.plots]
+        """Write the Markdown page, and its plots as SVG files into a folder of its name. Raises OSError."""
+        plots = [plot for retested in self.tested if retested.result is not None for plot in retested.result.plots]
         file.parent.mkdir(parents=True, exist_ok=True)
         folder = file.with_suffix("")
         for plot in plots:
             folder.mkdir(exist_ok=True)
-            (folder / f"{plot.name}.svg").write_text(_alone(plot.svg), encoding="utf-8")
+            (folder / f"{plot.name}.svg").write_text(_standalone(plot.svg), encoding="utf-8")
         page = self._rendered("findings.md.jinja", folder=folder.name, general=cautions.GENERAL)
         file.write_text(re.sub(r"\n{3,}", "\n\n", page).strip() + "\n", encoding="utf-8", errors="backslashreplace")
 
     def _rendered(self, template: str, **more: Any) -> str:
         made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
-        found = environment()
-        found.filters["written"] = written
-        found.autoescape = not template.endswith(".md.jinja")
-        return found.get_template(template).render(
+        templates = environment()
+        templates.filters["written"] = written
+        templates.autoescape = not template.endswith(".md.jinja")
+        return templates.get_template(template).render(
             tested=self.tested, command=self.command, configuration=self.configuration, cost=self.cost, made=made,
             interval=interval, **more,
         )  # fmt: skip
 
 
-def written(one: Figure | Criterion) -> str:
-    """A figure as tables have it."""
-    return form(one.estimate, one.form)
+def written(figure: Figure | Criterion) -> str:
+    """A figure as tables show it."""
+    return form(figure.estimate, figure.form)
 
 
 def form(estimate: Estimate, how: Form) -> str:
-    found: str = getattr(formatting, how)(estimate)
-    return found
+    """An estimate in one of the forms of `formatting`."""
+    text: str = getattr(formatting, how)(estimate)
+    return text
 
 
 def interval(part: Criterion) -> str:
-    """What the claim says of a part: "above 0.0", in the form of its figure."""
+    """A criterion's bound: "above 0.0", in the form of its figure."""
     bound = form(Estimate(part.bound), part.form)
     return f"{part.claimed} {bound}"
 
 
 def tables(tested: Sequence[RetestedFinding]) -> list[Terminal]:
     """For the terminal: each verdict with the figures that it rests on."""
-    found = Terminal("finding", "verdict", "rests on", "is", "claimed", title="Findings")
-    for one in tested:
-        parts = [part for claim in one.result.claims if claim.headline for part in claim.parts] if one.result else []
-        found.add_row(
-            one.finding.name,
-            str(one.verdict),
-            "\n".join(part.what for part in parts) or one.cannot,
+    table = Terminal("finding", "verdict", "rests on", "is", "claimed", title="Findings")
+    for retested in tested:
+        claims = retested.result.claims if retested.result else ()
+        parts = [part for claim in claims if claim.headline for part in claim.parts]
+        table.add_row(
+            retested.finding.name,
+            str(retested.verdict),
+            "\n".join(part.what for part in parts) or retested.cannot,
             "\n".join(written(part) for part in parts),
             "\n".join(interval(part) for part in parts),
         )
-    return [found]
+    return [table]
 
 
-def _json(one: RetestedFinding) -> dict[str, Any]:
-    finding, result = one.finding, one.result
-    told: dict[str, Any] = {
+def _finding_to_dict(retested: RetestedFinding) -> dict[str, Any]:
+    finding, result = retested.finding, retested.result
+    data: dict[str, Any] = {
         "name": finding.name,
         "question": finding.question,
         "claim": finding.claim,
         "source": finding.source,
         "protocol": finding.protocol,
-        "verdict": one.verdict.word,
-        "n_needed": one.verdict.needed,
-        "cannot": one.cannot or None,
+        "verdict": retested.verdict.word,
+        "n_needed": retested.verdict.needed,
+        "cannot": retested.cannot or None,
         "claims": [],
         "figures": [],
         "tables": [],
@@ -142,42 +145,40 @@ def _json(one: RetestedFinding) -> dict[str, Any]:
         "plots": [],
     }
     if result is not None:
-        told["claims"] = [
+        data["claims"] = [
             {
                 "text": claim.text, "source": claim.source, "headline": claim.headline, "verdict": claim.verdict.word,
-                "n_needed": claim.verdict.needed, "parts": [_part(part) for part in claim.parts],
+                "n_needed": claim.verdict.needed, "parts": [_criterion_to_dict(part) for part in claim.parts],
             }
             for claim in result.claims
         ]  # fmt: skip
-        told["figures"] = [
+        data["figures"] = [
             {"what": figure.what, **vars(figure.estimate), "form": figure.form} for figure in result.figures
         ]
-        told["tables"] = [{"title": table.title, "header": table.header, "rows": table.rows} for table in result.tables]
-        told["notes"], told["plots"] = (
+        data["tables"] = [{"title": table.title, "header": table.header, "rows": table.rows} for table in result.tables]
+        data["notes"], data["plots"] = (
             result.notes,
             [{"name": plot.name, "caption": plot.caption} for plot in result.plots],
         )
-    return told
+    return data
 
 
-def _part(part: Criterion) -> dict[str, Any]:
+def _criterion_to_dict(part: Criterion) -> dict[str, Any]:
     return {
-        "what": part.what, **vars(part.estimate), "form": part.form, "claimed": part.claimed, "bound": part.bound,
-        "confidence": 1 - part.alpha, "questions": part.questions, "verdict": part.verdict.word, "n_needed": part.verdict.needed,
-    }  # fmt: skip
+        "what": part.what,
+        **vars(part.estimate),
+        "form": part.form,
+        "claimed": part.claimed,
+        "bound": part.bound,
+        "confidence": 1 - part.alpha,
+        "questions": part.questions,
+        "verdict": part.verdict.word,
+        "n_needed": part.verdict.needed,
+    }
 
 
-def _known(value: Any) -> Any:
-    """As JSON has it: what is not known is null."""
-    if isinstance(value, Mapping):
-        return {key: _known(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _alone(svg: str) -> str:
-    """A plot as a file: with a size and a colour of its own."""
-    found = VIEW.search(svg)
-    size = f'width="{found[1]}pt" height="{found[2]}pt" ' if found else ""
+def _standalone(svg: str) -> str:
+    """A plot for a file: with its own size and text colour."""
+    view = VIEW.search(svg)
+    size = f'width="{view[1]}pt" height="{view[2]}pt" ' if view else ""
     return svg.replace("<svg ", f"<svg {size}", 1).replace("currentColor", PLOT_INK)

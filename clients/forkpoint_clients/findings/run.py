@@ -1,4 +1,4 @@
-"""Tests findings one after another, each on what the others asked already."""
+"""Retests findings one after another; each reuses the answers of the earlier ones."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from .base import Finding
 from .lab import CannotError, Lab
 from .report import RetestedFinding
 
-NO_FORKPOINT = "needs a Forkpoint server: entropies, traces and policies are not there otherwise"
+NO_FORKPOINT = "needs a Forkpoint server: only that has entropies, traces and policies"
 
 
 async def retest(
-    findings: Sequence[Finding], lab: Lab, begun: Callable[[Finding], None], done: Callable[[RetestedFinding], None]
+    findings: Sequence[Finding], lab: Lab, done: Callable[[RetestedFinding], None]
 ) -> list[RetestedFinding]:
-    """What came of each. Raises ServerLostError and ServerRefusesError, when the journal has all that was answered."""
-    found = []
+    """Retest the findings; `done` is called with each. Raises ServerLostError and ServerRefusesError; the journal is
+    complete.
+    """
+    retested = []
     forkpoint = await lab.asker.is_forkpoint()
     for finding in findings:
-        begun(finding)
         if not forkpoint:
-            one = RetestedFinding(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is none")
+            outcome = RetestedFinding(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is not one")
         else:
             try:
-                one = RetestedFinding(finding, await finding.retest(lab))
+                outcome = RetestedFinding(finding, await finding.retest(lab))
             except CannotError as error:
-                one = RetestedFinding(finding, cannot=str(error))
-        found.append(one)
-        done(one)
-    return found
+                outcome = RetestedFinding(finding, cannot=str(error))
+        retested.append(outcome)
+        done(outcome)
+    return retested

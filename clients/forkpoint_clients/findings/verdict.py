@@ -1,4 +1,4 @@
-"""A verdict on a claim that is never more certain than the interval of the figure that it rests on."""
+"""Verdicts on claims, never more certain than the intervals of the figures that they rest on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from forkpoint_clients.evaluate.stats import Estimate
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
 MIN_QUESTIONS = 10
-"""Fewer decide nothing: what intervals assume of many clusters does not hold of so few."""
+"""Fewer questions decide nothing: intervals assume many clusters."""
 
 Form = Literal["percent", "points", "count", "change", "nats", "number"]
-"""How a figure is written: a function of `wording`."""
+"""How a figure is formatted: a function of `formatting`."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`needed`: about how many questions would decide it, if the figure stays where it is; None where that cannot be told."""
+    """A verdict. `needed` is about how many questions would decide it if the figure stays; None if that is unknown."""
 
     word: Word
     needed: int | None = None
@@ -33,9 +33,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A figure that a claim says to be on one side of `bound`, from so many questions; its interval covers 1 - `alpha`.
+    """A figure that a claim puts on one side of `bound`, from `questions` questions; its interval covers 1 - `alpha`.
 
-    `each` is how many questions are asked for one that the figure is of, where it is not of all: what is needed counts those.
+    `each` is the number of questions asked per question in the figure, if it covers only some: `needed` counts all of
+    them.
     """
 
     what: str
@@ -49,18 +50,19 @@ class Criterion:
 
     @property
     def verdict(self) -> Verdict:
-        """Reproduced where the whole interval is on the claimed side of the bound, not so where all of it is on the other.
+        """Reproduced if the whole interval is on the claimed side of the bound, not reproduced if it is on the other
+        side.
 
-        An interval without a width tells that nothing varied among few questions, and decides nothing.
+        An interval of width zero decides nothing: nothing varied among few questions.
         """
-        one = self.estimate
+        estimate = self.estimate
         if self.questions < MIN_QUESTIONS:
             return self._undecided(max(MIN_QUESTIONS, self._needed() or 0))
-        if math.isnan(one.low) or math.isnan(one.high) or one.high - one.low <= stats.ROUNDING:
+        if math.isnan(estimate.low) or math.isnan(estimate.high) or estimate.high - estimate.low <= stats.ROUNDING:
             return Verdict("undecided")
-        if one.low > self.bound:
+        if estimate.low > self.bound:
             return Verdict("reproduced" if self.claimed == "above" else "not reproduced")
-        if one.high < self.bound:
+        if estimate.high < self.bound:
             return Verdict("reproduced" if self.claimed == "below" else "not reproduced")
         needed = self._needed()
         return self._undecided(None if needed is None else max(needed, self.questions + 1))
@@ -69,17 +71,18 @@ class Criterion:
         return Verdict("undecided", None if needed is None else math.ceil(needed * self.each))
 
     def _needed(self) -> int | None:
-        one = self.estimate
-        return (
-            stats.clusters_needed(one, self.questions, one.value - self.bound, self.alpha)
-            if math.isfinite(one.value)
-            else None
-        )
+        estimate = self.estimate
+        if not math.isfinite(estimate.value):
+            return None
+        return stats.clusters_needed(estimate, self.questions, estimate.value - self.bound, self.alpha)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What was published: it holds when all of its parts do. The finding's own verdict is that of its `headline` claims."""
+    """A published claim, which holds if all of its `parts` do.
+
+    The finding's verdict is that of its `headline` claims.
+    """
 
     text: str
     source: str
@@ -88,17 +91,19 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        return together([part.verdict for part in self.parts])
+        return combined([part.verdict for part in self.parts])
 
 
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of what is claimed at once: one that is not reproduced refutes it, and all must be for it to be reproduced."""
+def combined(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on several claims at once: one that is not reproduced refutes it; all must be reproduced to reproduce
+    it.
+    """
     if not verdicts:
         return Verdict("undecided")
-    if any(one.word == "not reproduced" for one in verdicts):
+    if any(verdict.word == "not reproduced" for verdict in verdicts):
         return Verdict("not reproduced")
-    open_ones = [one for one in verdicts if one.word == "undecided"]
-    if not open_ones:
+    undecided = [verdict for verdict in verdicts if verdict.word == "undecided"]
+    if not undecided:
         return Verdict("reproduced")
-    needed = [one.needed for one in open_ones if one.needed is not None]
-    return Verdict("undecided", max(needed) if len(needed) == len(open_ones) else None)
+    needed = [verdict.needed for verdict in undecided if verdict.needed is not None]
+    return Verdict("undecided", max(needed) if len(needed) == len(undecided) else None)

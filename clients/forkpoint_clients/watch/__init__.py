@@ -1,1 +1,1 @@
-"""What a server does right now, from its /metrics page: `forkpoint watch`."""
+"""`forkpoint watch`: a live view of a server, from its /metrics page."""

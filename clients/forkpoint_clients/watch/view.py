@@ -1,4 +1,4 @@
-"""What `forkpoint watch` shows: tables of what has been counted."""
+"""Renders what `forkpoint watch` shows: tables of rates, means and counts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROLES = ("planning", "execution")
 ENTROPY = "forkpoint_token_entropy_nats"
 TOKENS = "forkpoint_tokens_total"
 MAX_ROWS = 12
-"""Of a table, so that a screen holds all of them; those with the most tokens or requests come first."""
+"""The most rows of a table, so that all tables fit on a screen."""
 
 
 def show(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> RenderableType:
-    """All of it, for a window of looks that ends with this change."""
+    """The whole view, for a window of scrapes that ends with this delta."""
     parts: list[RenderableType] = [_summary(window, delta, server), _policies(delta)]
-    if delta.is_now("forkpoint_branches_total"):
+    if delta.current("forkpoint_branches_total"):
         parts.append(_branches(delta))
     if delta.has("forkpoint_experiment_requests_total"):
         parts.append(_arms(delta))
@@ -33,13 +33,13 @@ def show(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> RenderableTyp
 
 
 def unreachable(server: str, why: str, seconds: float) -> RenderableType:
-    """What is shown while the server does not answer."""
+    """The view while the server does not answer."""
     text = f"{server} has not answered for {seconds:.0f} s: {why}\nTrying again until it does; Ctrl-C ends."
     return Panel(Text(text), title="no answer", border_style="red")
 
 
 def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
-    """What the whole server does: requests, forks, entropies."""
+    """The whole server: requests, forks, entropies."""
     versions = [delta.values("forkpoint_build_info", label) for label in ("version", "vllm")]
     forkpoint, vllm = (" ".join(values) or UNKNOWN for values in versions)
     planning, execution = (delta.rate(TOKENS, role=role) for role in ROLES)
@@ -48,7 +48,10 @@ def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
     grid.add_row(
         "requests",
         f"{delta.rate('forkpoint_requests_total'):.1f} choices/s",
-        f"{delta.is_now('vllm:num_requests_running'):.0f} running, {delta.is_now('vllm:num_requests_waiting'):.0f} waiting",
+        (
+            f"{delta.current('vllm:num_requests_running'):.0f} running, "
+            f"{delta.current('vllm:num_requests_waiting'):.0f} waiting"
+        ),
     )
     grid.add_row(
         "forks",
@@ -56,7 +59,7 @@ def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
         f"of {planning + execution:.0f} tokens/s observed ({_share(planning, execution)})",
     )
     for role in ROLES:
-        along = window.along(lambda one, role=role: one.mean(ENTROPY, role=role))  # type: ignore[misc]
+        along = window.along(lambda between, role=role: between.mean(ENTROPY, role=role))  # type: ignore[misc]
         grid.add_row(f"entropy, {role}", f"{plain(delta.mean(ENTROPY, role=role), 3)} nats", sparkline(along))
     grid.add_row("kernel", UNKNOWN if step is None else f"{1000 * step:.2f} ms a step", _lost(delta))
     title = f"{server}  forkpoint {forkpoint}, vLLM {vllm}"
@@ -66,7 +69,7 @@ def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
 
 
 def _lost(delta: ScrapeDelta) -> Text:
-    dropped = delta.is_now("forkpoint_telemetry_dropped_total")
+    dropped = delta.current("forkpoint_telemetry_dropped_total")
     return Text(f"{dropped:.0f} records lost since the start", style="red" if dropped else "dim")
 
 
@@ -76,11 +79,13 @@ def _policies(delta: ScrapeDelta) -> Table:
         "connec-\ntors/1k", "reason-\ning",
     )  # fmt: skip
     named = set(delta.values("forkpoint_requests_total", "policy")) | set(delta.values(TOKENS, "policy"))
-    for policy in sorted(named, key=lambda one: -delta.is_now("forkpoint_requests_total", policy=one))[:MAX_ROWS]:
+    for policy in sorted(named, key=lambda policy: -delta.current("forkpoint_requests_total", policy=policy))[
+        :MAX_ROWS
+    ]:
         planning, execution = (delta.rate(TOKENS, policy=policy, role=role) for role in ROLES)
-        thousands = delta.counted(TOKENS, policy=policy) / 1000
+        thousands = delta.increase(TOKENS, policy=policy) / 1000
         per = (
-            delta.counted(name, policy=policy) / thousands if thousands else None
+            delta.increase(name, policy=policy) / thousands if thousands else None
             for name in (
                 "forkpoint_interventions_total",
                 "forkpoint_intervention_effect_total",
@@ -93,7 +98,7 @@ def _policies(delta: ScrapeDelta) -> Table:
             f"{planning + execution:.0f}" if planning + execution else UNKNOWN,
             _share(planning, execution),
             ", ".join(plain(delta.mean(ENTROPY, policy=policy, role=role), 2) for role in ROLES),
-            *(plain(one) for one in per),
+            *(plain(rate) for rate in per),
             plain(delta.mean("forkpoint_reasoning_tokens", policy=policy), 0),
         )
     return table
@@ -101,13 +106,18 @@ def _policies(delta: ScrapeDelta) -> Table:
 
 def _branches(delta: ScrapeDelta) -> Table:
     outcomes = delta.values("forkpoint_branches_total", "outcome")
-    table = _table("branching policy", "branches\n/s", "tokens\nshared /s", *(f"{one}\nso far" for one in outcomes))
+    table = _table(
+        "branching policy", "branches\n/s", "tokens\nshared /s", *(f"{outcome}\nso far" for outcome in outcomes)
+    )
     for policy in delta.values("forkpoint_branches_total", "policy")[:MAX_ROWS]:
         table.add_row(
             Text(policy),
             f"{delta.rate('forkpoint_branches_total', policy=policy):.1f}",
             f"{delta.rate('forkpoint_branch_shared_tokens_total', policy=policy):.0f}",
-            *(f"{delta.is_now('forkpoint_branches_total', policy=policy, outcome=one):.0f}" for one in outcomes),
+            *(
+                f"{delta.current('forkpoint_branches_total', policy=policy, outcome=outcome):.0f}"
+                for outcome in outcomes
+            ),
         )
     return table
 
@@ -118,25 +128,30 @@ def _arms(delta: ScrapeDelta) -> Table:
     for experiment in delta.values(requests, "experiment")[:MAX_ROWS]:
         for arm in delta.values(requests, "arm", experiment=experiment):
             here = {"experiment": experiment, "arm": arm}
-            told = []
+            means = []
             for metric in delta.values(f"{outcomes}_count", "metric", **here):
-                number, total = (delta.is_now(f"{outcomes}_{part}", metric=metric, **here) for part in ("count", "sum"))
-                told.append(f"{metric} {plain(total / number if number else None, 3)} ({number:.0f})")
+                number, total = (
+                    delta.current(f"{outcomes}_{part}", metric=metric, **here) for part in ("count", "sum")
+                )
+                means.append(f"{metric} {plain(total / number if number else None, 3)} ({number:.0f})")
             table.add_row(
-                Text(experiment), Text(arm), f"{delta.rate(requests, **here):.1f}", f"{delta.is_now(requests, **here):.0f}",
-                Text(", ".join(told)),
-            )  # fmt: skip
+                Text(experiment),
+                Text(arm),
+                f"{delta.rate(requests, **here):.1f}",
+                f"{delta.current(requests, **here):.0f}",
+                Text(", ".join(means)),
+            )
     return table
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """One bar a value, from the least to the greatest; a blank where there is none."""
+    """One bar per value, scaled from the least to the greatest; a blank for None."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
     low, span = min(known), max(known) - min(known)
     return "".join(
-        " " if one is None else BARS[round((len(BARS) - 1) * (one - low) / span) if span else 0] for one in values
+        " " if value is None else BARS[round((len(BARS) - 1) * (value - low) / span) if span else 0] for value in values
     )
 
 
@@ -145,7 +160,7 @@ def _share(planning: float, execution: float) -> str:
 
 
 def _table(*headings: str) -> Table:
-    """As wide as the screen; on one of 80 columns only a blank parts the figures."""
+    """A table as wide as the screen; with 80 columns, one blank separates the figures."""
     table = Table(box=box.SIMPLE_HEAD, expand=True, padding=0)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")

@@ -20,7 +20,7 @@ from scipy import stats
 
 from forkpoint_clients.ab.run import seed_of
 from forkpoint_clients.evaluate.datasets import read as read_data
-from forkpoint_clients.evaluate.journal import NAME, read
+from forkpoint_clients.evaluate.journal import JOURNAL_FILE, read
 from forkpoint_policies.tasks.countdown import Puzzle, is_correct
 from tests.processes.forkpoint_server import COMMAND, Server
 
@@ -38,7 +38,7 @@ def command(url: str, out: Path, *more: str) -> list[str]:
 
 
 def lines(out: Path) -> int:
-    path = out / NAME
+    path = out / JOURNAL_FILE
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -62,17 +62,17 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == -signal.SIGKILL, said.decode()
     there = lines(folder)
     assert there < 1 + TOTAL
-    kept = (folder / NAME).read_bytes()
+    kept = (folder / JOURNAL_FILE).read_bytes()
     done = subprocess.run(command(server.api, folder), capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert f"{there - 1} of {TOTAL} answers are there already" in done.stdout
-    assert (folder / NAME).read_bytes().startswith(kept[: kept.rindex(b"\n") + 1]), "what was there is there"
+    assert (folder / JOURNAL_FILE).read_bytes().startswith(kept[: kept.rindex(b"\n") + 1]), "what was there is there"
     assert generated(server) - before <= TOTAL + 2, "asked again is at most what was under way"
     return folder
 
 
 def test_every_question_has_one_answer_under_each_arm(out: Path) -> None:
-    configuration, answers, _ = read(out / NAME)
+    configuration, answers, _ = read(out / JOURNAL_FILE)
     items = read_data("countdown:easy", QUESTIONS)
     assert {(unit.question, unit.arm) for unit in answers} == {(item.id, arm) for item in items for arm in ARMS}
     assert len(answers) == TOTAL
@@ -90,7 +90,7 @@ def test_every_question_has_one_answer_under_each_arm(out: Path) -> None:
 
 def test_the_figures_are_the_journals(out: Path) -> None:
     """Recomputed from the journal without the code that made them."""
-    answers = read(out / NAME)[1]
+    answers = read(out / JOURNAL_FILE)[1]
     results: dict[str, Any] = json.loads((out / "results.json").read_text())
     puzzles = {
         item.id: Puzzle(tuple(item.answer["numbers"]), item.answer["target"])
@@ -126,7 +126,7 @@ def test_an_answer_can_be_had_again(server: Server, out: Path) -> None:
     import openai
 
     item = read_data("countdown:easy", QUESTIONS)[0]
-    answers = {unit.arm: answer for unit, answer in read(out / NAME)[1].items() if unit.question == item.id}
+    answers = {unit.arm: answer for unit, answer in read(out / JOURNAL_FILE)[1].items() if unit.question == item.id}
     response = openai.OpenAI(base_url=server.api, api_key="none").chat.completions.create(
         model="countdown", messages=list(item.messages), temperature=1.0, max_tokens=300, seed=seed_of(0, item.id, 0),  # type: ignore[arg-type]
         extra_body={"policy": "nowait"},
@@ -202,7 +202,7 @@ def test_a_server_that_is_lost(server: Server, tmp_path: Path) -> None:
     assert process.returncode == RESUMABLE, said
     assert "does not answer, after 2 tries" in said
     assert "the same command goes on from there" in said
-    _, answers, _ = read(tmp_path / NAME)
+    _, answers, _ = read(tmp_path / JOURNAL_FILE)
     assert 2 <= len(answers) < TOTAL
     assert all(answer.error is None for answer in answers.values())
     assert json.loads((tmp_path / "results.json").read_text())["answered"] == len(answers)

@@ -1,4 +1,6 @@
-"""An OpenAI-compatible server that is no Forkpoint and no vLLM: it says what it is told to, so that clients meet every failure."""
+"""An OpenAI-compatible server that is no Forkpoint and no vLLM: it says what it is told to, so that clients meet every
+failure.
+"""
 
 from __future__ import annotations
 

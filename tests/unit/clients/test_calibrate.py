@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forkpoint_clients.calibrate import MeasuredAnswer, digest, embedded_prompts, read_prompts, summarise, write
+from forkpoint_clients.calibrate import (
+    MeasuredAnswer,
+    digest,
+    embedded_prompts,
+    measure_answers,
+    read_prompts,
+    summarise,
+)
 from forkpoint_clients.evaluate.asker import Asker
 from forkpoint_clients.evaluate.datasets import DataError
-
-from .stub_server import completion, scripted
+from tests.unit.clients.stub_server import completion, scripted
 
 
 def written(*answers: tuple[int, list[float]]) -> list[MeasuredAnswer]:
@@ -38,7 +44,10 @@ def test_it_is_numpys() -> None:
 
 
 def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike() -> None:
-    """Each prompt has a scale of its own. An interval over tokens would be a third as wide, and hold it half of the time."""
+    """Each prompt has a scale of its own.
+
+    An interval over tokens would be a third as wide, and hold it half of the time.
+    """
     random, held, runs = np.random.default_rng(0), 0, 80
 
     def model(prompts: int, tokens: int) -> list[MeasuredAnswer]:
@@ -53,7 +62,7 @@ def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike()
 
 
 def test_stored_values_are_what_the_server_takes() -> None:
-    body = summarise(written((0, [0.1234567, 0.2, 0.3, 0.4]))).stored("m", "ab")
+    body = summarise(written((0, [0.1234567, 0.2, 0.3, 0.4]))).to_dict("m", "ab")
     low, high = body["interval"]
     assert low <= body["fork_threshold"] <= high
     assert body["created"].endswith("+00:00")
@@ -84,19 +93,24 @@ def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
     assert [prompts[place][0]["content"].count(",") for place in range(4)] == [2, 3, 2, 3]
 
 
-async def measured(entropies: list[float]) -> list[MeasuredAnswer]:
-    """Written by a server that tells these entropies of each answer."""
+PROMPTS = [[{"role": "user", "content": f"{number} + 2?"}] for number in range(5)]
+
+
+async def answers_with(entropies: list[float]) -> list[MeasuredAnswer]:
+    """The answers of a server that reports these entropies for each."""
 
     def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         return 200, {"choices": [{"entropies": entropies}], "forkpoint": {"reasoning_tokens": 2}}
 
     with scripted(lambda _: (200, completion("4")), route) as server:
         async with Asker(server.url, "m") as asker:
-            return await write(asker, embedded_prompts(), tokens=10, at_once=2, max_tokens=None, told=lambda _: None)
+            return await measure_answers(
+                asker, PROMPTS, tokens=10, concurrency=2, max_tokens=None, measured=lambda tokens: None
+            )
 
 
 async def test_it_ends_where_there_is_no_telemetry() -> None:
     """Without entropies no number of answers is ever enough."""
-    assert sum(len(one.entropies) for one in await measured([0.1, 0.2, 0.3])) == 12
+    assert sum(len(one.entropies) for one in await answers_with([0.1, 0.2, 0.3])) == 12
     with pytest.raises(DataError, match="measured no entropy in an answer of 3 tokens: its telemetry does not work"):
-        await asyncio.wait_for(measured([]), 20)
+        await asyncio.wait_for(answers_with([]), 20)

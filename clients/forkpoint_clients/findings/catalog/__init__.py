@@ -1,4 +1,4 @@
-"""Published findings, one file each: what was claimed, and how it is tested again on the model behind a server."""
+"""Published findings, one module each: the claim, and how it is retested on the model behind a server."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ ORDER = (
     "branching",
     "early-exit",
 )
-"""In which reports tell of them: what others build on comes first. Others follow by name."""
+"""The order in reports: findings that others build on come first. Unlisted ones follow by name."""
 
 
 def _read() -> dict[str, Finding]:
     names = (module.name for module in pkgutil.iter_modules(__path__))
-    found: list[Finding] = [importlib.import_module(f"{__name__}.{name}").FINDING for name in names]
-    known = {finding.name: finding for finding in sorted(found, key=lambda finding: finding.name)}
+    catalog: list[Finding] = [importlib.import_module(f"{__name__}.{name}").FINDING for name in names]
+    known = {finding.name: finding for finding in sorted(catalog, key=lambda finding: finding.name)}
     return {
         name: known[name] for name in sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     }
 
 
 FINDINGS: Mapping[str, Finding] = MappingProxyType(_read())
-"""Every file of this folder, by its finding's name."""
+"""The finding of every module of this folder, by name."""

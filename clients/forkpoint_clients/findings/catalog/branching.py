@@ -1,4 +1,4 @@
-"""Is branching at forks worth more than independent samples of as many tokens, and than branching anywhere?"""
+"""Does branching at forks beat independent samples with as many tokens, and branching at random positions?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from forkpoint_clients.evaluate import formatting
-from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, drawings, of_draws
+from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, bootstrap_difference, bootstrap_weights
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
@@ -19,17 +19,17 @@ from forkpoint_clients.findings.measures import clustered, share
 from forkpoint_clients.findings.verdict import Claim, Criterion
 from forkpoint_policies.spec.answer_extractors import extractor
 
-Worth = Callable[[Sequence[float], Sequence[str | None]], float]
-"""Of some answers to one question, from their scores and from what each says."""
+Measure = Callable[[Sequence[float], Sequence[str | None]], float]
+"""The value of several answers to one question, from their scores and their extracted answers."""
 
 TREE, PLACEBO = "branch", "branch.placebo"
-ANY, MOST = "one of them right", "majority right"
+PASS, MAJORITY = "one of them right", "majority right"
 HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %")
 
 
 @dataclass(frozen=True)
 class ScoredRequest:
-    """One request: what each of its answers scores and says (None where it was cut off), and the tokens of all together."""
+    """One request: the score and extracted text of each answer (None if truncated), and the tokens of all together."""
 
     scores: tuple[float, ...]
     answers: tuple[str | None, ...]
@@ -38,18 +38,19 @@ class ScoredRequest:
 
 @dataclass(frozen=True)
 class TreeValue:
-    """What a tree's answers are worth, by (question, sample); `equal` is how many independent samples cost its mean `tokens`.
+    """The value of trees' answers, by (question, sample); `equal` independent samples cost their mean `tokens`.
 
-    The interval of `gain` allows for both costs being means of these questions only.
+    The interval of `gain` accounts for both costs being means of these questions only.
     """
 
-    worth: Mapping[tuple[str, int], float]
+    values: Mapping[tuple[str, int], float]
     tokens: float
     equal: float
     gain: Estimate
 
 
 async def retest(lab: Lab) -> Result:
+    """Request independent samples, trees and their placebos, and compare them."""
     leaves = lab.setting.leaves
     independent = (await lab.ask([BASELINE], samples=max(leaves, lab.setting.samples)))[BASELINE.name]
     trees = await lab.ask([Treatment(name, name, answers=leaves) for name in (TREE, PLACEBO)])
@@ -59,179 +60,189 @@ async def retest(lab: Lab) -> Result:
 def conclude(
     independent: Answers, trees: Mapping[str, Answers], leaves: int, extract: str, alpha: float = ALPHA
 ) -> Result:
-    """`independent` answers have `leaves` samples of each question; `trees` are those of TREE and PLACEBO."""
+    """`independent` holds `leaves` samples of each question; `trees` the answers of TREE and PLACEBO."""
     half = alpha / 2
-    alone = _alone(_said(independent, extract), leaves)
-    if not alone:
+    samples = _first_samples(_scored(independent, extract), leaves)
+    if not samples:
         return Result((), notes=(f"No question has {leaves} independent answers.",))
-    each = float(np.mean([one.tokens for some in alone.values() for one in some]))
-    found: dict[str, dict[str, TreeValue]] = {}
+    mean_tokens = float(np.mean([answer.tokens for answers in samples.values() for answer in answers]))
+    values: dict[str, dict[str, TreeValue]] = {}
     rows: list[tuple[str, ...]] = []
-    for measure, worth in MEASURES.items():
-        curves = {question: _curve(some, worth) for question, some in alone.items()}
-        found[measure] = {
-            name: _measured(_said(answers, extract), alone, curves, worth, leaves, half)
+    for measure, value in MEASURES.items():
+        curves = {question: _sample_curve(answers, value) for question, answers in samples.items()}
+        values[measure] = {
+            name: _tree_value(_scored(answers, extract), samples, curves, value, leaves, half)
             for name, answers in trees.items()
         }
         rows += [
-            ("independent samples", measure, f"{count}", f"{count * each:.0f}", f"{100 * right:.1f} %", "")
+            ("independent samples", measure, f"{count}", f"{count * mean_tokens:.0f}", f"{100 * right:.1f} %", "")
             for count, right in enumerate(np.mean(list(curves.values()), axis=0), 1)
         ]
-        rows += [_row(name, measure, one) for name, one in found[measure].items()]
-    against = {measure: _less(some[TREE].worth, some[PLACEBO].worth, half) for measure, some in found.items()}
+        rows += [_row(name, measure, tree) for name, tree in values[measure].items()]
+    to_placebo = {
+        measure: _paired(by_arm[TREE].values, by_arm[PLACEBO].values, half) for measure, by_arm in values.items()
+    }
     claim = Claim(
-        "Branching where the entropy is high finds a right answer more often than independent samples of as many tokens.",
+        (
+            "Branching where the entropy is high finds a right answer more often than independent samples of as many "
+            "tokens."
+        ),
         "arXiv:2510.11170: 64 % fewer tokens, up to 12 % more pass@k",
         (
             Criterion(
-                f"{ANY}, less independent samples of as many tokens",
-                found[ANY][TREE].gain,
+                f"{PASS}, less independent samples of as many tokens",
+                values[PASS][TREE].gain,
                 "above",
                 0,
-                len(alone),
+                len(samples),
                 "points",
                 half,
             ),
             Criterion(
-                f"{ANY}, less branches at random positions", against[ANY], "above", 0, len(alone), "points", half
+                f"{PASS}, less branches at random positions", to_placebo[PASS], "above", 0, len(samples), "points", half
             ),
         ),
     )
-    shown = {f"{name}, {measure}": one.gain for measure, some in found.items() for name, one in some.items()}
+    shown = {f"{name}, {measure}": tree.gain for measure, by_arm in values.items() for name, tree in by_arm.items()}
     caption = "Trees less independent samples of as many tokens on average."
     return Result(
         (claim,),
         figures=(
-            Figure(f"{MOST}, less independent samples of as many tokens (97.5 %)", found[MOST][TREE].gain, "points"),
-            Figure(f"{MOST}, less branches at random positions (97.5 %)", against[MOST], "points"),
+            Figure(
+                f"{MAJORITY}, less independent samples of as many tokens (97.5 %)",
+                values[MAJORITY][TREE].gain,
+                "points",
+            ),
+            Figure(f"{MAJORITY}, less branches at random positions (97.5 %)", to_placebo[MAJORITY], "points"),
         ),
         tables=(Table(f"{leaves} answers to a question", HEADER, tuple(rows)),),
         plots=(plots.intervals("branching", caption, shown, "difference, points", 100),),
         notes=(
             (
-                "Tokens are all that were generated, each shared one once. Independent samples are counted with as many "
+                "Tokens are all that were generated, each shared one once. Independent samples are counted with as "
+                "many "
                 f"answers as cost the same on average, between two numbers in proportion, and at most with {leaves}."
             ),
         ),
     )
 
 
-def _said(answers: Answers, extract: str) -> dict[tuple[str, int], ScoredRequest]:
-    """The requests all of whose answers have a score: of the others it is not known what they are worth."""
+def _scored(answers: Answers, extract: str) -> dict[tuple[str, int], ScoredRequest]:
+    """The requests whose answers all have a score: the value of the others is unknown."""
     read = extractor(extract)
     return {
         key: ScoredRequest(
             scores,
-            tuple(read(choice.text) if choice.finish_reason == "stop" else None for choice in one.answer.choices),
-            one.tokens,
+            tuple(read(choice.text) if choice.finish_reason == "stop" else None for choice in scored.answer.choices),
+            scored.tokens,
         )
-        for key, one in answers.items()
-        if one.scores and len(scores := tuple(score for score in one.scores if score is not None)) == len(one.scores)
+        for key, scored in answers.items()
+        if scored.scores
+        and len(scores := tuple(score for score in scored.scores if score is not None)) == len(scored.scores)
     }
 
 
-def _alone(independent: Mapping[tuple[str, int], ScoredRequest], leaves: int) -> dict[str, list[ScoredRequest]]:
-    """The first `leaves` samples of each question that has so many."""
-    found: dict[str, list[ScoredRequest]] = {}
+def _first_samples(independent: Mapping[tuple[str, int], ScoredRequest], leaves: int) -> dict[str, list[ScoredRequest]]:
+    """The first `leaves` samples of each question that has that many."""
+    by_question: dict[str, list[ScoredRequest]] = {}
     for question, sample in sorted(independent):
-        found.setdefault(question, []).append(independent[question, sample])
-    return {question: some[:leaves] for question, some in found.items() if len(some) >= leaves}
+        by_question.setdefault(question, []).append(independent[question, sample])
+    return {question: answers[:leaves] for question, answers in by_question.items() if len(answers) >= leaves}
 
 
-def _measured(
+def _tree_value(
     tree: Mapping[tuple[str, int], ScoredRequest],
-    alone: Mapping[str, Sequence[ScoredRequest]],
+    samples: Mapping[str, Sequence[ScoredRequest]],
     curves: Mapping[str, Sequence[float]],
-    worth: Worth,
+    measure: Measure,
     leaves: int,
     alpha: float,
 ) -> TreeValue:
-    here = {key: one for key, one in tree.items() if key[0] in curves}
-    if not here:
+    requests = {key: request for key, request in tree.items() if key[0] in curves}
+    if not requests:
         return TreeValue({}, math.nan, math.nan, Estimate(math.nan))
-    own = {key: worth(one.scores, one.answers) for key, one in here.items()}
-    names = sorted({question for question, _ in here})
-    of = {question: [key for key in here if key[0] == question] for question in names}
+    values = {key: measure(request.scores, request.answers) for key, request in requests.items()}
+    names = sorted({question for question, _ in requests})
+    keys = {question: [key for key in requests if key[0] == question] for question in names}
     sums = np.array(
         [
             [
-                len(of[name]),
-                sum(here[key].tokens for key in of[name]),
-                sum(own[key] for key in of[name]),
-                len(of[name]) * float(np.mean([one.tokens for one in alone[name]])),
-                *(len(of[name]) * value for value in curves[name]),
+                len(keys[name]),
+                sum(requests[key].tokens for key in keys[name]),
+                sum(values[key] for key in keys[name]),
+                len(keys[name]) * float(np.mean([answer.tokens for answer in samples[name]])),
+                *(len(keys[name]) * point for point in curves[name]),
             ]
             for name in names
         ]
     )
 
     def gains(weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Of weights [draws, questions]: the mean tokens, how many samples cost as much, and the gain over these; [draws] each."""
+        """Mean tokens, samples of equal cost, and the gain over them, [resamples] each, of weights [resamples,
+        questions].
+        """
         answers, spent, right, each, *curve = (weights @ sums).T
         equal = np.clip(spent / each, 1, leaves)
-        beside = [
-            np.interp(at, np.arange(1, leaves + 1), one) for at, one in zip(equal, np.array(curve).T, strict=True)
-        ]
-        return spent / answers, equal, (right - beside) / answers
+        counts = np.arange(1, leaves + 1)
+        at_equal_cost = [np.interp(at, counts, points) for at, points in zip(equal, np.array(curve).T, strict=True)]
+        return spent / answers, equal, (right - at_equal_cost) / answers
 
     (tokens,), (equal,), (gain,) = gains(np.ones((1, len(names))))
-    drawn = gains(drawings(len(names)))[2] if len(names) > 1 else np.zeros(0)
-    return TreeValue(own, float(tokens), float(equal), of_draws(float(gain), drawn, len(names), alpha))
+    resampled = gains(bootstrap_weights(len(names)))[2] if len(names) > 1 else np.zeros(0)
+    return TreeValue(
+        values, float(tokens), float(equal), bootstrap_difference(float(gain), resampled, len(names), alpha)
+    )
 
 
-def _row(name: str, measure: str, one: TreeValue) -> tuple[str, ...]:
-    right = share(list(one.worth.values()), [key[0] for key in one.worth])
+def _row(name: str, measure: str, tree: TreeValue) -> tuple[str, ...]:
+    right = share(list(tree.values.values()), [key[0] for key in tree.values])
     return (
         name,
         measure,
-        formatting.plain(one.equal, 2),
-        formatting.plain(one.tokens, 0),
+        formatting.plain(tree.equal, 2),
+        formatting.plain(tree.tokens, 0),
         formatting.percent(right),
-        formatting.points(one.gain),
+        formatting.points(tree.gain),
     )
 
 
 def passed(scores: Sequence[float], answers: Sequence[str | None]) -> float:
-    """Whether one of the answers that were finished is right; the best of their scores."""
+    """The best score of the finished answers: pass@k."""
     return max((score for score, answer in zip(scores, answers, strict=True) if answer is not None), default=0.0)
 
 
 def majority(scores: Sequence[float], answers: Sequence[str | None]) -> float:
-    """The score of the answer that most gave, ties in equal shares."""
+    """The score of the most frequent answer; ties share equally."""
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
         return 0.0
-    most = max(votes.values())
-    winners = [answer for answer, times in votes.items() if times == most]
-    return float(
-        np.mean(
-            [
-                np.mean([score for score, one in zip(scores, answers, strict=True) if one == answer])
-                for answer in winners
-            ]
-        )
+    max_votes = max(votes.values())
+    winners = [winner for winner, count in votes.items() if count == max_votes]
+    of_winner = (
+        [score for score, answer in zip(scores, answers, strict=True) if answer == winner] for winner in winners
     )
+    return float(np.mean([np.mean(winner_scores) for winner_scores in of_winner]))
 
 
-def _curve(some: Sequence[ScoredRequest], worth: Worth) -> list[float]:
-    """What 1, 2, … of the independent answers are worth, on average over which."""
-    found = []
-    for count in range(1, len(some) + 1):
-        drawn = [
-            ([one.scores[0] for one in chosen], [one.answers[0] for one in chosen])
-            for chosen in combinations(some, count)
+def _sample_curve(samples: Sequence[ScoredRequest], measure: Measure) -> list[float]:
+    """The value of 1, 2, … independent answers, averaged over all subsets of that size."""
+    curve = []
+    for count in range(1, len(samples) + 1):
+        values = [
+            measure([answer.scores[0] for answer in subset], [answer.answers[0] for answer in subset])
+            for subset in combinations(samples, count)
         ]
-        found.append(float(np.mean([worth(scores, answers) for scores, answers in drawn])))
-    return found
+        curve.append(float(np.mean(values)))
+    return curve
 
 
-def _less(one: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float], alpha: float) -> Estimate:
-    keys: list[tuple[str, int]] = [key for key in one if key in other]
-    values: Floats = np.array([one[key] - other[key] for key in keys])
+def _paired(own: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float], alpha: float) -> Estimate:
+    keys: list[tuple[str, int]] = [key for key in own if key in other]
+    values: Floats = np.array([own[key] - other[key] for key in keys])
     return clustered(values, [key[0] for key in keys], alpha, bound=1.0)
 
 
-MEASURES: Mapping[str, Worth] = {ANY: passed, MOST: majority}
+MEASURES: Mapping[str, Measure] = {PASS: passed, MAJORITY: majority}
 
 FINDING = Finding(
     name="branching",
@@ -240,7 +251,8 @@ FINDING = Finding(
     source="arXiv:2510.11170",
     protocol=(
         "`branch` with several answers to each question, against independent samples of as many tokens on average, and "
-        "against its placebo, which branches as often at random positions. Right is one of the answers (pass@k), or the "
+        "against its placebo, which branches as often at random positions. Right is one of the answers (pass@k), or "
+        "the "
         "majority's."
     ),
     retest=retest,

@@ -1,4 +1,4 @@
-"""Does banning thinking words hurt more than banning others that take away as much probability?"""
+"""Does banning thinking words hurt more than banning other words of as much probability?"""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import NOTHING, average, bootstrapped, effect, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import UNKNOWN, average, bootstrapped, effect, paired, questions_of, tokens
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 BAN, NOWAIT = "thinking-ban", "nowait"
 SHORTER = -0.10
-"""A tenth fewer tokens is the least that is called shorter; 13 to 16 % were found where 27 to 51 % were claimed."""
+"""A tenth fewer tokens is the least that counts as shorter; others found 13 to 16 % where 27 to 51 % were claimed."""
 
 TOLERATED = -0.05
 
 
-def _arms(policy: str) -> tuple[Treatment, ...]:
+def _treatments(policy: str) -> tuple[Treatment, ...]:
     placebos = (
         Treatment(f"{policy}, placebo by {match}", {"use": f"{policy}.placebo", "with": {"match": match}})
         for match in ("probability", "count")
@@ -29,15 +29,15 @@ def _arms(policy: str) -> tuple[Treatment, ...]:
     return (Treatment(policy, policy), *placebos)
 
 
-ARMS = (BASELINE, *_arms(BAN), *_arms(NOWAIT))
+TREATMENTS = (BASELINE, *_treatments(BAN), *_treatments(NOWAIT))
 
 
 async def retest(lab: Lab) -> Result:
-    return conclude(await lab.ask(ARMS))
+    return conclude(await lab.ask(TREATMENTS))
 
 
 def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
-    base, ban, ban_mass, ban_count, nowait, *_ = (answers[arm.name] for arm in ARMS)
+    base, ban, ban_mass, ban_count, nowait, *_ = (answers[treatment.name] for treatment in TREATMENTS)
     count, half = questions_of(base), alpha / 2
     hurts = Claim(
         "Banning thinking words costs more right answers than banning other words does.",
@@ -82,16 +82,16 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         ),
         headline=False,
     )
-    losses = {arm.name: paired(answers[arm.name], base) for arm in ARMS[1:]}
+    losses = {treatment.name: paired(answers[treatment.name], base) for treatment in TREATMENTS[1:]}
     rows = tuple(
         (
-            arm.name,
-            formatting.percent(average(answers[arm.name])),
-            formatting.points(losses[arm.name]) if arm is not BASELINE else "",
-            formatting.count(average(answers[arm.name], tokens)),
-            formatting.number(average(answers[arm.name], effect)),
+            treatment.name,
+            formatting.percent(average(answers[treatment.name])),
+            formatting.points(losses[treatment.name]) if treatment is not BASELINE else "",
+            formatting.count(average(answers[treatment.name], tokens)),
+            formatting.number(average(answers[treatment.name], effect)),
         )
-        for arm in ARMS
+        for treatment in TREATMENTS
     )
     return Result(
         (hurts, harmless),
@@ -104,21 +104,22 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         notes=(
             "The two papers contradict each other; each claim has its own verdict, and the first is the finding's.",
             (
-                "A ban of random words takes away next to no probability (see the effects): the placebo by probability is the "
+                "A ban of random words takes away next to no probability (see the effects): the placebo by "
+                "probability is the "
                 "fair one."
             ),
         ),
     )
 
 
-def relative(one: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
-    """By which share the mean number of tokens changes, over the same questions and samples."""
-    keys = [key for key in one if key in other and tokens(one[key]) is not None and tokens(other[key]) is not None]
+def relative(own: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
+    """The relative change of the mean number of tokens, over the same questions and samples."""
+    keys = [key for key in own if key in other and tokens(own[key]) is not None and tokens(other[key]) is not None]
     if not keys:
-        return NOTHING
+        return UNKNOWN
     names, groups = np.unique([question for question, _ in keys], return_inverse=True)
     sums = np.zeros((len(names), 2))
-    np.add.at(sums, groups, [[one[key].tokens, other[key].tokens] for key in keys])
+    np.add.at(sums, groups, [[own[key].tokens, other[key].tokens] for key in keys])
 
     def change(weights: np.ndarray) -> float:
         mine, theirs = weights @ sums
@@ -130,12 +131,18 @@ def relative(one: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
 FINDING = Finding(
     name="connectors",
     question="Does banning thinking words hurt more than its placebos?",
-    claim="Thinking words carry the reasoning: without them accuracy collapses. Against it: without them answers are as good.",
+    claim=(
+        "Thinking words carry the reasoning: without them accuracy collapses. Against it: without them answers are as "
+        "good."
+    ),
     source="arXiv:2506.02867, against arXiv:2506.08343",
     protocol=(
-        "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much probability "
-        "is taken from other words at each position, or as many words of the vocabulary are banned. Paired by question and "
-        f"seed; at most {-100 * TOLERATED:g} points less are called as good, at least {-100 * SHORTER:g} % fewer tokens "
+        "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much "
+        "probability "
+        "is taken from other words at each position, or as many words of the vocabulary are banned. Paired by "
+        "question and "
+        f"seed; at most {-100 * TOLERATED:g} points less are called as good, at least {-100 * SHORTER:g} % fewer "
+        f"tokens "
         "shorter."
     ),
     retest=retest,

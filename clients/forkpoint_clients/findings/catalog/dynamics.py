@@ -1,4 +1,4 @@
-"""How planning and execution entropies move along a trace, and around its connectors."""
+"""How do planning and execution entropies change along a trace, and around its connectors?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TENTHS = 10
 REACH = 10
-"""Tokens before and after a connector that are looked at."""
+"""The number of tokens compared before and after a connector."""
 
 BESIDE = (2, 5)
-"""How far from a connector its surroundings begin and end."""
+"""The nearest and farthest tokens, from a connector, of its surroundings."""
 
 
 async def retest(lab: Lab) -> Result:
@@ -25,8 +25,8 @@ async def retest(lab: Lab) -> Result:
     return conclude(traces(answers))
 
 
-def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
-    windows, owners = around(found)
+def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
+    windows, owners = around(texts)
     questions = len(set(owners))
     near = [REACH + sign * lag for sign in (-1, 1) for lag in range(BESIDE[0], BESIDE[1] + 1)]
     peak = clustered(windows[:, REACH] - windows[:, near].mean(axis=1), owners, alpha)
@@ -46,7 +46,7 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
             ),
         ),
     )
-    along = {role: drift(found, role == "planning") for role in ("planning", "execution")}
+    along = {role: drift(texts, role == "planning") for role in ("planning", "execution")}
     lags = {
         "around connectors": [(lag, clustered(windows[:, REACH + lag], owners)) for lag in range(-REACH, REACH + 1)]
     }
@@ -54,12 +54,12 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
         (claim,),
         figures=(
             Figure(
-                "planning entropy, last fifth of the reasoning less the first", change(found, planning=True), "nats"
+                "planning entropy, last fifth of the reasoning less the first", change(texts, planning=True), "nats"
             ),
             Figure(
-                "execution entropy, last fifth of the reasoning less the first", change(found, planning=False), "nats"
+                "execution entropy, last fifth of the reasoning less the first", change(texts, planning=False), "nats"
             ),
-            Figure("share of planning tokens, last fifth less the first", change(found, planning=None), "points"),
+            Figure("share of planning tokens, last fifth less the first", change(texts, planning=None), "points"),
             Figure(f"the {REACH} tokens after a connector less the {REACH} before", after, "nats"),
         ),
         plots=(
@@ -81,24 +81,26 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     )
 
 
-def around(found: list[EntropyTrace]) -> tuple[Floats, list[str]]:
-    """The entropies around every connector with REACH tokens of reasoning on both sides, [connectors, 2 REACH + 1]; and whose."""
+def around(texts: list[EntropyTrace]) -> tuple[Floats, list[str]]:
+    """The entropies around every connector with REACH reasoning tokens on both sides, [connectors, 2 REACH + 1]; its
+    question.
+    """
     windows, owners = [np.zeros((0, 2 * REACH + 1))], []
-    for trace in found:
+    for trace in texts:
         entropies = trace.entropies[trace.in_reasoning]
-        places = np.flatnonzero(trace.connectors[trace.in_reasoning])
-        places = places[(places >= REACH) & (places < len(entropies) - REACH)]
-        if len(places):
-            windows.append(entropies[places[:, None] + np.arange(-REACH, REACH + 1)])
-            owners += [trace.question] * len(places)
+        positions = np.flatnonzero(trace.connectors[trace.in_reasoning])
+        positions = positions[(positions >= REACH) & (positions < len(entropies) - REACH)]
+        if len(positions):
+            windows.append(entropies[positions[:, None] + np.arange(-REACH, REACH + 1)])
+            owners += [trace.question] * len(positions)
     return np.concatenate(windows), owners
 
 
-def drift(found: list[EntropyTrace], planning: bool) -> list[tuple[float, Estimate]]:
-    """The mean entropy of one role in each tenth of the reasoning."""
+def drift(texts: list[EntropyTrace], planning: bool) -> list[tuple[float, Estimate]]:
+    """The mean entropy of one role in each tenth of the reasoning: (tenth from 1, estimate)."""
     values: list[list[Floats]] = [[] for _ in range(TENTHS)]
     owners: list[list[str]] = [[] for _ in range(TENTHS)]
-    for trace in found:
+    for trace in texts:
         entropies = trace.entropies[trace.in_reasoning]
         role = (entropies > trace.threshold) == planning
         tenth = np.arange(len(entropies)) * TENTHS // max(1, len(entropies))
@@ -112,10 +114,12 @@ def drift(found: list[EntropyTrace], planning: bool) -> list[tuple[float, Estima
     ]
 
 
-def change(found: list[EntropyTrace], planning: bool | None) -> Estimate:
-    """The last fifth of the reasoning less the first, averaged over the texts: a role's entropy, or planning's share (None)."""
+def change(texts: list[EntropyTrace], planning: bool | None) -> Estimate:
+    """The last fifth of the reasoning minus the first, averaged over texts: a role's entropy, or (None) planning's
+    share.
+    """
     differences, owners = [], []
-    for trace in found:
+    for trace in texts:
         entropies = trace.entropies[trace.in_reasoning]
         fifth = len(entropies) // 5
         if not fifth:
@@ -141,8 +145,10 @@ FINDING = Finding(
     claim="Entropy peaks at connectors. How planning and execution drift along a trace is open: here it is measured.",
     source="the question that this project began with; arXiv:2506.01939",
     protocol=(
-        "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, in "
-        "force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of their "
+        "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, "
+        "in "
+        "force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of "
+        "their "
         "reasoning."
     ),
     retest=retest,

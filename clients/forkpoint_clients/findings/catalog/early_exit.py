@@ -1,4 +1,4 @@
-"""Is it worth anything to know when to stop, beside stopping at a fixed length or at random?"""
+"""Does knowing when to stop beat stopping at a fixed length, or at random?"""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import NOTHING, average, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import UNKNOWN, average, paired, questions_of, tokens
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TRIES = 16
-"""How often answer-convergence tries an answer in a text of mean length."""
+"""The number of answers that answer-convergence tries in a text of mean length."""
 
 EQUAL = 4
 LATER = "second half"
-IDLE = 0.05
+MIN_ENDED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class EarlyExit:
-    """An early exit, what is claimed of it, and its policy for texts of so many reasoning tokens on average."""
+    """An early exit with its published claim; its policy depends on the mean number of reasoning tokens."""
 
     name: str
     claim: str
@@ -35,7 +35,7 @@ class EarlyExit:
     how: str
 
     def policy(self, length: float, placebo: bool = False) -> dict[str, Any]:
-        """As the `policy` field takes it, or its placebo."""
+        """The `policy` field for texts of `length` reasoning tokens on average, or its placebo's."""
         suffix = ".placebo" if placebo else ""
         if self.name == "eat":
             rule = {
@@ -100,7 +100,7 @@ def within(answers: Answers, questions: set[str]) -> Answers:
 
 
 def cap_for(answers: Answers, found: Sequence[EntropyTrace]) -> int:
-    """The cap on reasoning tokens under which these texts would have the mean number of tokens of these answers."""
+    """The cap on reasoning tokens with which these texts would have the answers' mean number of tokens."""
     spent = [one.tokens for one in answers.values() if one.answer.error is None]
     if not spent or not found:
         return 1
@@ -122,7 +122,7 @@ def conclude(
     caps: Mapping[str, int],
     alpha: float = ALPHA,
 ) -> Result:
-    """`capped` are the answers of the second half under each policy's cap."""
+    """`capped` holds the answers to the second half of the questions under each policy's cap."""
     claims, rows = [], []
     shown: dict[str, Estimate] = {}
     rows.append(("no policy", formatting.percent(average(base)), formatting.count(average(base, tokens)), "", "", ""))
@@ -206,13 +206,16 @@ def conclude(
         ),
         notes=(
             (
-                "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of the "
-                f"questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. Where no cap "
+                "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of "
+                "the "
+                f"questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. Where "
+                f"no cap "
                 "is as long as the policy with its probes, it is the whole reasoning."
             ),
             *idle(base, answers),
             (
-                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs more "
+                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so "
+                "costs more "
                 "tokens than the policy."
             ),
         ),
@@ -220,7 +223,7 @@ def conclude(
 
 
 def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
-    """Says which policies ended next to nothing: of these the comparison tells nothing."""
+    """A note on each policy that ended almost no answer: the comparison says nothing about it."""
     for one in EXITS:
         pairs = [
             (base[key].answer.reasoning_tokens, own.answer.reasoning_tokens)
@@ -228,12 +231,14 @@ def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
             if key in base
         ]
         ended = sum(own is not None and before is not None and own < before for before, own in pairs)
-        if ended < IDLE * len(pairs):
-            yield f"{one.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only its cost."
+        if ended < MIN_ENDED_SHARE * len(pairs):
+            yield (
+                f"{one.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only its cost."
+            )
 
 
 def _reasoning(answers: Answers) -> Estimate:
-    return average(answers, lambda one: one.answer.reasoning_tokens) if answers else NOTHING
+    return average(answers, lambda one: one.answer.reasoning_tokens) if answers else UNKNOWN
 
 
 FINDING = Finding(

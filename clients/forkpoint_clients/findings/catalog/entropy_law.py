@@ -1,7 +1,8 @@
-"""Does what is right fall with the exponential of the entropy, along a line?"""
+"""Does the share of right answers fall linearly in the exponential of the entropy?"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,15 +13,16 @@ from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import average, bootstrapped
+from forkpoint_clients.findings.reading import ScoredChoices
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
-ARMS = {at: BASELINE if at == 1.0 else Treatment(f"temperature {at:g}", "observe", at) for at in TEMPERATURES}
+TREATMENTS = {at: BASELINE if at == 1.0 else Treatment(f"temperature {at:g}", "observe", at) for at in TEMPERATURES}
 
 
 async def retest(lab: Lab) -> Result:
-    found = await lab.ask(tuple(ARMS.values()))
-    return conclude({at: found[arm.name] for at, arm in ARMS.items()})
+    answers = await lab.ask(tuple(TREATMENTS.values()))
+    return conclude({at: answers[treatment.name] for at, treatment in TREATMENTS.items()})
 
 
 def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
@@ -53,7 +55,10 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
             Figure("b", of(1), "number"),
             Figure("ceiling that the fit predicts, where entropy is 0 (b − a)", ceiling, "percent"),
             Figure(
-                "share of the variance between the runs that the fit explains, chance in each run counted as what it does not",
+                (
+                    "share of the variance between the runs that the fit explains, chance in each run counted as what "
+                    "it does not"
+                ),
                 of(2),
                 "percent",
             ),
@@ -77,7 +82,8 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
         ),
         notes=(
             (
-                "The published law is about a policy that is being trained. Temperatures move the entropy of one model, which "
+                "The published law is about a policy that is being trained. Temperatures move the entropy of one "
+                "model, which "
                 "asks less of the law and refutes it only for this use."
             ),
         ),
@@ -85,19 +91,31 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
 
 
 def _sums(answers: list[Answers]) -> tuple[Floats, int]:
-    """Per question, over the temperatures: summed scores, answers, summed nats, tokens; [questions, 4 temperatures]."""
+    """Summed scores, answers, summed nats and tokens at each temperature, [questions, 4 * temperatures]; and the
+    questions.
+    """
+    by_question: list[dict[str, list[ScoredChoices]]] = []
+    for run in answers:
+        grouped: dict[str, list[ScoredChoices]] = defaultdict(list)
+        for (question, _), scored in run.items():
+            if scored.score is not None:
+                grouped[question].append(scored)
+        by_question.append(grouped)
     rows = {}
-    for question in {question for question, _ in answers[0]}:
+    for question in by_question[0]:
         row: list[list[float]] = []
-        for some in answers:
-            found = [one for (name, _), one in some.items() if name == question and one.score is not None]
-            told = [(one.answer.forkpoint or {}, one.tokens) for one in found]
-            known = [(float(one["mean_entropy"]), size) for one, size in told if one.get("mean_entropy") is not None]
+        for grouped in by_question:
+            here = grouped.get(question, [])
+            summaries = [(scored.answer.forkpoint or {}, scored.tokens) for scored in here]
+            known = [
+                (float(summary["mean_entropy"]), size)
+                for summary, size in summaries
+                if summary.get("mean_entropy") is not None
+            ]
             if known:
-                scores = sum(one.score or 0.0 for one in found)
-                row.append(
-                    [scores, len(found), sum(nats * size for nats, size in known), sum(size for _, size in known)]
-                )
+                scores = sum(scored.score or 0.0 for scored in here)
+                nats = sum(entropy * size for entropy, size in known)
+                row.append([scores, len(here), nats, sum(size for _, size in known)])
         if len(row) == len(answers):
             rows[question] = np.array(row).T.ravel()
     return (np.array([rows[name] for name in sorted(rows)]) if rows else np.zeros((0, 4 * len(answers)))), len(rows)
@@ -109,7 +127,9 @@ def _points(sums: Floats) -> tuple[Floats, Floats]:
 
 
 def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
-    """a, b and the share of the variance that is explained, by least squares of R = -a exp(H) + b."""
+    """a, b and the explained share of the variance, by least squares of R = -a exp(H) + b over right and nats
+    [temperatures].
+    """
     across, up = np.exp(nats) - np.exp(nats).mean(), right - right.mean()
     spread, total = float(across @ across), float(up @ up)
     if not spread:
@@ -129,9 +149,12 @@ FINDING = Finding(
     claim="R = -a exp(H) + b: performance is bought with entropy, and where entropy is used up a ceiling is reached.",
     source="arXiv:2505.22617",
     protocol=(
-        f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's own "
-        "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; intervals by "
-        "bootstrap over questions. The verdict is on the slope: where entropy hardly differs between the runs, it cannot be told."
+        f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's "
+        f"own "
+        "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; "
+        "intervals by "
+        "bootstrap over questions. The verdict is on the slope: where entropy hardly differs between the runs, it "
+        "cannot be told."
     ),
     retest=retest,
 )

@@ -16,7 +16,7 @@ from forkpoint_clients.findings.verdict import Claim, Criterion
 
 HEAT = 2.0
 TOLERATED = -0.05
-"""A loss of less than five points is called none."""
+"""A loss of less than five points counts as no loss."""
 
 
 def _hot(**when: Any) -> dict[str, Any]:
@@ -25,12 +25,12 @@ def _hot(**when: Any) -> dict[str, Any]:
 
 FORKS = _hot(entropy_above="fork")
 NAMES = (BASELINE.name, "forks", "random positions", "as many execution tokens", "all execution tokens")
-LEAST, STEP = 0.01, 2
-"""The share of the execution tokens is rounded, so that a few more texts hardly change what is asked."""
+MIN_SHARE, SHARE_DIGITS = 0.01, 2
+"""The share of execution tokens is rounded, so that a few more texts rarely change the policy."""
 
 
-def arms(share: float) -> tuple[Treatment, ...]:
-    """What is heated, beside nothing: forks, as many positions, this share of the execution tokens, and all of them."""
+def treatments(share: float) -> tuple[Treatment, ...]:
+    """Heat nothing, forks, as many random positions, this share of the execution tokens, or all of them."""
     policies = (
         FORKS,
         {"do": {"control": {"like": FORKS, "match": "positions"}}},
@@ -40,24 +40,24 @@ def arms(share: float) -> tuple[Treatment, ...]:
     return (BASELINE, *(Treatment(name, {"rules": [rule]}) for name, rule in zip(NAMES[1:], policies, strict=True)))
 
 
-def share_of(found: Sequence[EntropyTrace]) -> tuple[float, float]:
-    """Which share of the reasoning tokens are forks, and which share of the others are as many."""
-    forks = sum(int((trace.in_reasoning & (trace.entropies > trace.threshold)).sum()) for trace in found)
-    others = sum(int(trace.in_reasoning.sum()) for trace in found) - forks
-    return forks / max(1, forks + others), min(1.0, max(LEAST, round(forks / max(1, others), STEP)))
+def share_of(texts: Sequence[EntropyTrace]) -> tuple[float, float]:
+    """The share of forks among reasoning tokens, and the share of the other tokens that is as many."""
+    forks = sum(int((trace.in_reasoning & (trace.entropies > trace.threshold)).sum()) for trace in texts)
+    others = sum(int(trace.in_reasoning.sum()) for trace in texts) - forks
+    return forks / max(1, forks + others), min(1.0, max(MIN_SHARE, round(forks / max(1, others), SHARE_DIGITS)))
 
 
 async def retest(lab: Lab) -> Result:
-    found = traces((await lab.ask([BASELINE]))[BASELINE.name])
-    if not found:
+    texts = traces((await lab.ask([BASELINE]))[BASELINE.name])
+    if not texts:
         return Result((), notes=("No text has a whole trace.",))
-    forks, share = share_of(found)
-    return conclude(await lab.ask(arms(share)), forks, share)
+    forks, share = share_of(texts)
+    return conclude(await lab.ask(treatments(share)), forks, share)
 
 
 def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, alpha: float = ALPHA) -> Result:
     """`fork_share` of the reasoning tokens without a policy are forks; `share` of the execution tokens were heated."""
-    base, forks, placebo, some, execution = (answers[name] for name in NAMES)
+    base, forks, placebo, some_execution, execution = (answers[name] for name in NAMES)
     count, part_alpha = questions_of(base), alpha / 4
     claim = Claim(
         f"Heating forks by {HEAT:g} does no harm, heating execution tokens does.",
@@ -92,7 +92,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
             ),
             Criterion(
                 "forks less as many execution tokens",
-                paired(forks, some, alpha=part_alpha),
+                paired(forks, some_execution, alpha=part_alpha),
                 "above",
                 0.0,
                 count,
@@ -135,11 +135,14 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         ),
         notes=(
             (
-                f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that {100 * share:.0f} % of the "
-                f"others were to be as many. Heated were, of an answer on average: {doses}; heat changes how long answers become."
+                f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that "
+                f"{100 * share:.0f} % of the "
+                f"others were to be as many. Heated were, of an answer on average: {doses}; heat changes how long "
+                f"answers become."
             ),
             (
-                "The effect is the expected number of changed tokens. Where random positions lose no more than forks, it is "
+                "The effect is the expected number of changed tokens. Where random positions lose no more than forks, "
+                "it is "
                 "the number of heated tokens and not their being forks that is tolerated."
             ),
         ),
@@ -153,7 +156,8 @@ FINDING = Finding(
     source="arXiv:2506.01939",
     protocol=(
         f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
-        "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a policy they "
+        "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a "
+        "policy they "
         "are as many, and at all of these. "
         f"Paired by question and seed. Less than {-100 * TOLERATED:g} points are called no loss."
     ),

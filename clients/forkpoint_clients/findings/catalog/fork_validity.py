@@ -1,4 +1,4 @@
-"""Which share of high-entropy and of low-entropy positions are forks, as resampling shows?"""
+"""What share of high-entropy and of low-entropy positions are forks, verified by resampling?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, cautious
+from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats, bounded_difference
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Lab
@@ -20,16 +20,18 @@ from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TOP = 0.2
-EACH = 3
-"""Positions of either kind that are tried in a text."""
+PER_KIND = 3
+"""The number of positions of each kind tested in a text."""
 
 BINS = (0.0, 0.01, 0.1, 0.3, 0.6, 1.0, 1.5, 99.0)
-"""Of entropy in nats, for the plot."""
+"""Bins of entropy in nats, for the plot."""
 
 
 @dataclass(frozen=True)
 class TestedPosition:
-    """A position: whether it is in the top fifth, its entropy in nats, whether it is verified, the second token's probability."""
+    """A tested position: whether it is in the top fifth, its entropy (nats), if it is verified, the second token's
+    probability.
+    """
 
     question: str
     high: bool
@@ -40,57 +42,62 @@ class TestedPosition:
 
 async def retest(lab: Lab) -> Result:
     items = lab.setting.verified
-    found = [trace for trace in traces((await lab.ask([BASELINE], items, 1))[BASELINE.name]) if trace.finished]
-    positions, border = chosen(found, lab.setting.seed)
-    texts = {trace.question: trace for trace in found}
+    finished = [trace for trace in traces((await lab.ask([BASELINE], items, 1))[BASELINE.name]) if trace.finished]
+    positions, threshold = choose_positions(finished, lab.setting.seed)
+    texts = {trace.question: trace for trace in finished}
     verified = await lab.verify(positions, texts)
-    places = list(tried(verified, texts, border))
-    # of more questions a fixed share is verified, of which a share is finished and has positions
-    each = lab.setting.verified_every * len(items) / max(1, len({one.question for one in places}))
-    return conclude(places, border, lab.setting.continuations, each=each)
+    tested = list(tested_positions(verified, texts, threshold))
+    # a fixed share of more questions is verified; a share of those is finished and has positions
+    each = lab.setting.verify_every * len(items) / max(1, len({position.question for position in tested}))
+    return conclude(tested, threshold, lab.setting.continuations, each=each)
 
 
-def chosen(found: Sequence[EntropyTrace], seed: int) -> tuple[dict[str, list[int]], float]:
-    """Random positions of the reasoning, EACH above the 80th percentile of all its entropies and EACH below; and that, in nats."""
-    if not found:
+def choose_positions(texts: Sequence[EntropyTrace], seed: int) -> tuple[dict[str, list[int]], float]:
+    """Random reasoning positions, PER_KIND above the 80th percentile of all entropies and PER_KIND below; that
+    percentile (nats).
+    """
+    if not texts:
         return {}, float("nan")
-    border = float(np.quantile(np.concatenate([trace.entropies[trace.in_reasoning] for trace in found]), 1 - TOP))
+    threshold = float(np.quantile(np.concatenate([trace.entropies[trace.in_reasoning] for trace in texts]), 1 - TOP))
     positions = {}
-    for trace in found:
-        draw = random.Random(f"{seed} {trace.question}")
+    for trace in texts:
+        rng = random.Random(f"{seed} {trace.question}")
         inside = np.flatnonzero(trace.in_reasoning)
-        above = inside[trace.entropies[inside] > border].tolist()
-        below = inside[trace.entropies[inside] <= border].tolist()
-        some = draw.sample(above, min(EACH, len(above))) + draw.sample(below, min(EACH, len(below)))
-        if some:
-            positions[trace.question] = sorted(some)
-    return positions, border
+        above = inside[trace.entropies[inside] > threshold].tolist()
+        below = inside[trace.entropies[inside] <= threshold].tolist()
+        sampled = rng.sample(above, min(PER_KIND, len(above))) + rng.sample(below, min(PER_KIND, len(below)))
+        if sampled:
+            positions[trace.question] = sorted(sampled)
+    return positions, threshold
 
 
-def tried(
-    verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, EntropyTrace], border: float
+def tested_positions(
+    verified: Mapping[str, Sequence[Mapping[str, Any]]], texts: Mapping[str, EntropyTrace], threshold: float
 ) -> Sequence[TestedPosition]:
-    """What the server says of each position; where it read the text in other tokens than were generated, nothing."""
+    """The verified positions, without those where the server tokenised the text differently than it was generated."""
     return [
         TestedPosition(
             question,
-            one["entropy"] > border,
-            one["entropy"],
-            bool(one["verified"]["verified"]),
-            one["alternatives"][1]["probability"],
+            position["entropy"] > threshold,
+            position["entropy"],
+            bool(position["verified"]["verified"]),
+            position["alternatives"][1]["probability"],
         )
-        for question, places in verified.items()
-        for one in places
-        if one["index"] < len(texts[question].tokens) and one["token"] == texts[question].tokens[one["index"]]
+        for question, positions in verified.items()
+        for position in positions
+        if position["index"] < len(texts[question].tokens)
+        and position["token"] == texts[question].tokens[position["index"]]
     ]
 
 
 def conclude(
-    found: Sequence[TestedPosition], border: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
+    tested: Sequence[TestedPosition], threshold: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
 ) -> Result:
-    """`each` is how many questions are asked for one whose text was verified."""
-    names = sorted({one.question for one in found})
-    sums = np.array([_sums([one for one in found if one.question == name]) for name in names]).reshape(len(names), 4)
+    """`each` is the number of questions asked per question whose text was verified."""
+    names = sorted({position.question for position in tested})
+    sums = np.array([_sums([position for position in tested if position.question == name]) for name in names]).reshape(
+        len(names), 4
+    )
     count = len(names)
 
     def of(compute: Any, level: float = ALPHA) -> Estimate:
@@ -103,7 +110,7 @@ def conclude(
             (
                 Criterion(
                     "verified of the high-entropy positions, less of the others",
-                    _bounded(of(_apart, alpha), count, alpha),
+                    _bounded(of(_difference, alpha), count, alpha),
                     "above",
                     0.0,
                     count,
@@ -119,7 +126,7 @@ def conclude(
             (
                 Criterion(
                     "verified forks that lie in the top fifth",
-                    _clipped(of(_within, alpha)),
+                    _clipped(of(_share_in_top, alpha)),
                     "below",
                     0.5,
                     count,
@@ -131,11 +138,17 @@ def conclude(
             headline=False,
         ),
     )
-    groups = {"high": [one for one in found if one.high], "low": [one for one in found if not one.high]}
+    groups = {
+        "high": [position for position in tested if position.high],
+        "low": [position for position in tested if not position.high],
+    }
     by_entropy = [
-        ((low + min(high, 2.5)) / 2, share([one.verified for one in here], [one.question for one in here]))
+        (
+            (low + min(high, 2.5)) / 2,
+            share([position.verified for position in here], [position.question for position in here]),
+        )
         for low, high in pairwise(BINS)
-        if (here := [one for one in found if low <= one.entropy < high])
+        if (here := [position for position in tested if low <= position.entropy < high])
     ]
     return Result(
         claims,
@@ -143,7 +156,7 @@ def conclude(
             *(
                 Figure(
                     f"verified, of {len(some)} {kind}-entropy positions",
-                    share([one.verified for one in some], [one.question for one in some]),
+                    share([position.verified for position in some], [position.question for position in some]),
                     "percent",
                 )
                 for kind, some in groups.items()
@@ -151,7 +164,7 @@ def conclude(
             *(
                 Figure(
                     f"mean probability of the second token at {kind}-entropy positions",
-                    share([one.second for one in some], [one.question for one in some]),
+                    share([position.second for position in some], [position.question for position in some]),
                     "percent",
                 )
                 for kind, some in groups.items()
@@ -170,37 +183,44 @@ def conclude(
         ),
         notes=(
             (
-                f"{count} texts were verified, about one of {each:.3g} questions: so many more questions it takes, where a number "
+                f"{count} texts were verified, about one of {each:.3g} questions: so many more questions it takes, "
+                f"where a number "
                 "is needed."
             ),
             (
-                f"High is above {border:.3f} nats, the 80th percentile of these texts. {continuations} continuations of each "
+                f"High is above {threshold:.3f} nats, the 80th percentile of these texts. {continuations} "
+                f"continuations of each "
                 "alternative only find forks that change the outcome much: the shares are lower bounds."
             ),
             (
-                "At a low-entropy position the second token is forced, which the model would hardly ever draw: that it would "
+                "At a low-entropy position the second token is forced, which the model would hardly ever draw: that "
+                "it would "
                 "change the outcome makes it a fork that is not taken."
             ),
         ),
     )
 
 
-def _bounded(one: Estimate, count: int, alpha: float) -> Estimate:
-    """Of few verified positions the bootstrap, too, is surer than it may be."""
-    return cautious(one.value, one.error, count, 1.0, alpha) if math.isfinite(one.error) else one
+def _bounded(estimate: Estimate, count: int, alpha: float) -> Estimate:
+    """With few verified positions, the bootstrap interval is too narrow as well."""
+    if not math.isfinite(estimate.error):
+        return estimate
+    return bounded_difference(estimate.value, estimate.error, count, 1.0, alpha)
 
 
-def _clipped(one: Estimate) -> Estimate:
-    return replace(one, low=max(0.0, one.low), high=min(1.0, one.high)) if math.isfinite(one.low) else one
+def _clipped(estimate: Estimate) -> Estimate:
+    if not math.isfinite(estimate.low):
+        return estimate
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
-def _sums(found: Sequence[TestedPosition]) -> list[float]:
-    """Verified and all, of the high and of the low."""
+def _sums(tested: Sequence[TestedPosition]) -> list[float]:
+    """Verified and all positions: high, then low."""
     return [
-        sum(one.verified for one in found if one.high),
-        sum(one.high for one in found),
-        sum(one.verified for one in found if not one.high),
-        sum(not one.high for one in found),
+        sum(position.verified for position in tested if position.high),
+        sum(position.high for position in tested),
+        sum(position.verified for position in tested if not position.high),
+        sum(not position.high for position in tested),
     ]
 
 
@@ -209,13 +229,13 @@ def _shares(sums: Floats) -> tuple[float, float]:
     return (high / highs if highs else float("nan")), (low / lows if lows else float("nan"))
 
 
-def _apart(sums: Floats) -> float:
+def _difference(sums: Floats) -> float:
     high, low = _shares(sums)
     return high - low
 
 
-def _within(sums: Floats) -> float:
-    """A fifth of all positions are high ones, however many of either kind were tried."""
+def _share_in_top(sums: Floats) -> float:
+    """The share of verified forks in the top fifth, weighted to the true shares of high and low positions."""
     high, low = _shares(sums)
     every = TOP * high + (1 - TOP) * low
     return TOP * high / every if every > 0 else float("nan")
@@ -224,12 +244,18 @@ def _within(sums: Floats) -> float:
 FINDING = Finding(
     name="fork-validity",
     question="Which share of high-entropy positions are verified forks?",
-    claim="High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high entropy.",
+    claim=(
+        "High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high "
+        "entropy."
+    ),
     source="arXiv:2506.01939, against an earlier study of 25 verified forks",
     protocol=(
-        f"In the texts of a fifth of the questions, at least ten, {EACH} random positions of the reasoning in the top fifth by "
-        f"entropy, and {EACH} of the others. POST /v1/forks continues the text from the two likeliest tokens at each; a fork is "
-        "verified where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model "
+        f"In the texts of a fifth of the questions, at least ten, {PER_KIND} random positions of the reasoning in the "
+        f"top fifth by "
+        f"entropy, and {PER_KIND} of the others. POST /v1/forks continues the text from the two likeliest tokens at "
+        f"each; a fork is "
+        "verified where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the "
+        "embedded model "
         "on easy puzzles, as each position takes dozens of continuations."
     ),
     retest=retest,

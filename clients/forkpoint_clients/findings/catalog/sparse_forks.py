@@ -18,10 +18,10 @@ from forkpoint_clients.findings.verdict import Claim, Criterion
 CERTAIN_NATS = 0.01
 TOP = 0.2
 SHOWN = 12
-FEWEST = 20
-"""Of a token, in all texts together, for its mean to be shown."""
+MIN_COUNT = 20
+"""A token's mean is shown if it occurs this often in all texts together."""
 
-DRAWS = 400
+RESAMPLES = 400
 
 
 async def retest(lab: Lab) -> Result:
@@ -29,23 +29,26 @@ async def retest(lab: Lab) -> Result:
     return conclude(traces(answers))
 
 
-def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
-    """What the traces show; those of one question are alike, and count as one."""
-    if not found:
+def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
+    """The result of the traces, clustered by question."""
+    if not texts:
         return Result((), notes=("No text has a whole trace.",))
-    entropies = np.concatenate([trace.entropies for trace in found])
-    owners = np.concatenate([np.full(len(trace.entropies), trace.question) for trace in found])
-    connectors = np.concatenate([trace.connectors for trace in found])
+    entropies = np.concatenate([trace.entropies for trace in texts])
+    owners = np.concatenate([np.full(len(trace.entropies), trace.question) for trace in texts])
+    connectors = np.concatenate([trace.connectors for trace in texts])
     questions, groups = np.unique(owners, return_inverse=True)
     count = len(questions)
     part_alpha = alpha / 2
     certain = share(entropies < CERTAIN_NATS, owners, part_alpha)
-    sums = np.array([_sums(entropies[groups == one], connectors[groups == one]) for one in range(count)])
-    apart = bootstrapped(lambda weights: _apart(weights @ sums), count, part_alpha)
+    sums = np.array([_sums(entropies[groups == group], connectors[groups == group]) for group in range(count)])
+    apart = bootstrapped(lambda weights: _difference(weights @ sums), count, part_alpha)
     order = np.argsort(-entropies, kind="stable")
     ranked, owner = entropies[order], groups[order]
     claim = Claim(
-        "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it than elsewhere.",
+        (
+            "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it "
+            "than elsewhere."
+        ),
         "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
         (
             Criterion(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
@@ -60,13 +63,13 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
             ),
         ),
     )
-    percentile = bootstrapped(lambda weights: _percentile(ranked, weights[owner]), count, draws=DRAWS)
+    percentile = bootstrapped(lambda weights: _percentile(ranked, weights[owner]), count, resamples=RESAMPLES)
     return Result(
         (claim,),
         figures=(
             Figure(
                 f"share of all entropy in the top {TOP:.0%} of tokens",
-                bootstrapped(lambda weights: _share(ranked, weights[owner]), count, draws=DRAWS),
+                bootstrapped(lambda weights: _share(ranked, weights[owner]), count, resamples=RESAMPLES),
                 "percent",
             ),
             Figure("80th percentile of the entropies", percentile, "nats"),
@@ -78,7 +81,7 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
             ),
             Figure("connectors among all tokens", share(connectors, owners), "percent"),
         ),
-        tables=(_tokens(found),),
+        tables=(_tokens(texts),),
         plots=(
             plots.histogram(
                 "sparse-forks",
@@ -93,7 +96,7 @@ def conclude(found: list[EntropyTrace], alpha: float = ALPHA) -> Result:
 
 
 def _sums(entropies: Floats, connectors: np.ndarray) -> list[float]:
-    """Of one question: summed entropy and number of tokens, at connectors and elsewhere."""
+    """The summed entropy and number of tokens of one question, at connectors and elsewhere."""
     return [
         float(entropies[connectors].sum()),
         float(connectors.sum()),
@@ -102,13 +105,13 @@ def _sums(entropies: Floats, connectors: np.ndarray) -> list[float]:
     ]
 
 
-def _apart(sums: Floats) -> float:
+def _difference(sums: Floats) -> float:
     there, count, elsewhere, others = sums
     return float(there / count - elsewhere / others) if count and others else float("nan")
 
 
 def _share(ranked: Floats, times: Floats) -> float:
-    """The part of the sum that the top fifth of descending values have, where each counts so many times."""
+    """The share of the sum held by the top fifth of descending values [tokens], each counted `times` [tokens]."""
     reached = np.cumsum(times) <= TOP * times.sum()
     total = float(ranked @ times)
     return float(ranked[reached] @ times[reached]) / total if total else float("nan")
@@ -118,17 +121,18 @@ def _percentile(ranked: Floats, times: Floats) -> float:
     return float(ranked[min(len(ranked) - 1, int(np.searchsorted(np.cumsum(times), TOP * times.sum())))])
 
 
-def _tokens(found: list[EntropyTrace]) -> Table:
+def _tokens(texts: list[EntropyTrace]) -> Table:
     at: dict[str, list[float]] = defaultdict(list)
-    for trace in found:
+    for trace in texts:
         for token, nats in zip(trace.tokens, trace.entropies.tolist(), strict=True):
             at[token].append(nats)
     means = sorted(
-        ((float(np.mean(some)), len(some), token) for token, some in at.items() if len(some) >= FEWEST), reverse=True
+        ((float(np.mean(values)), len(values), token) for token, values in at.items() if len(values) >= MIN_COUNT),
+        reverse=True,
     )
     rows = tuple((repr(token), plain(mean, 2), f"{times:,}") for mean, times, token in means[:SHOWN])
     return Table(
-        f"The tokens before which the model is least sure, of those drawn at least {FEWEST} times",
+        f"The tokens before which the model is least sure, of those drawn at least {MIN_COUNT} times",
         ("token drawn", "mean entropy, nats", "times"),
         rows,
     )
@@ -140,7 +144,8 @@ FINDING = Finding(
     claim="A fifth of the tokens carry nearly all the entropy, and they are the words that connect thoughts.",
     source="arXiv:2506.01939",
     protocol=(
-        "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, before each "
+        "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, "
+        "before each "
         "token. A connector is a token that is by itself one of the words of the policies' connector families."
     ),
     retest=retest,

@@ -41,7 +41,7 @@ def test_a_file(tmp_path: Path) -> None:
         (CALM, "has no name; write NAME="),
         ("x={", "the arm 'x': Expecting property name"),
         ('x={"rules": 3}', "the arm 'x': policy.rules: must be a list"),
-        ("x=nowhere.yaml", "the arm 'x': nowhere.yaml: .*No such file"),
+        ("x=nowhere.yaml", "the arm 'x': nowhere.yaml cannot be read as YAML: .*No such file"),
     ],
 )
 def test_what_is_no_arm(text: str, said: str) -> None:
@@ -61,7 +61,7 @@ def test_what_differs_between_arms() -> None:
     [
         ([], [], "there is no arm"),
         (["a=none", "a=nowait"], [], "two arms are called 'a'"),
-        (["none"], ["other=http://b"], r"--arm-url must be NAME=VALUE with an arm's name \(none\): 'other' is none"),
+        (["none"], ["other=http://b"], r"--arm-url must be NAME=VALUE with an arm's name \(none\): 'other' is no arm"),
         (["none"], ["none"], "--arm-url must be NAME=VALUE .*: a name and a value are needed"),
     ],
 )

@@ -1,11 +1,10 @@
-"""A run's figures: what is paired, what is left out, and what a reader is warned of."""
+"""A run's figures: what is paired, and what is left out."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,26 +16,7 @@ from forkpoint_clients.evaluate.asker import Answer, Choice
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.scorers import Scorer
-
-QUESTIONS, SAMPLES = 40, 3
-
-
-def told(effect: float) -> dict[str, Any]:
-    return {"interventions": {"suppress": {"fired": 2, "effect": effect}}, "mean_entropy": 0.25}
-
-
-def made(
-    arm: str, chance: float, tokens: int, seed: int, effect: float | None = None, cut: bool = False
-) -> dict[Unit, ScoredAnswer]:
-    random = np.random.default_rng(seed)
-    found = {}
-    for question in range(QUESTIONS):
-        for sample in range(SAMPLES):
-            length = int(random.integers(tokens // 2, tokens * 3 // 2))
-            choice = Choice("x", "", "length" if cut and length > tokens else "stop")
-            answer = Answer((choice,), length, length - 5, 1.0, None if effect is None else told(effect))
-            found[Unit(f"q{question}", sample, arm)] = ScoredAnswer(answer, float(random.random() < chance))
-    return found
+from tests.unit.clients.ab.synthetic import QUESTIONS, SAMPLES, made, summary
 
 
 def test_figures_are_those_of_the_answers() -> None:
@@ -82,7 +62,7 @@ def test_at_equal_caps_longer_answers_count_for_nothing() -> None:
     equal = found.differences[0].equal_mean
     assert equal is not None
     assert equal.tokens == pytest.approx(np.mean([one.answer.tokens for one in plain.values()]))
-    assert equal.difference.certain
+    assert equal.difference.excludes_zero
     assert equal.difference.value < -0.2
 
 
@@ -103,7 +83,7 @@ def test_p_values_are_corrected_for_the_arms() -> None:
     }
     found = compare({**arms["a"], **arms["b"], **arms["c"]}, ["a", "b", "c"], 360)
     plain = [one.correct.p for one in found.differences if one.correct is not None]
-    assert [one.correct_p_holm for one in found.differences] == stats.holm(plain)[1]
+    assert [one.correct_p_holm for one in found.differences] == stats.holm(plain)
 
 
 @pytest.mark.parametrize("answers", [0, 1, 2, 5])
@@ -125,34 +105,22 @@ def test_trees_are_not_cut_off_at_caps() -> None:
         unit: one for seed, arm in enumerate(arms) for unit, one in made(arm, 0.5, 100, seed, effect=1.0).items()
     }
     unit = Unit("q0", 0, "branch")
-    grown = replace(answers[unit].answer, forkpoint={**told(1.0), "branches": 3})
-    found = compare({**answers, unit: replace(answers[unit], answer=grown)}, arms, 480, several={"deer.placebo"})
-    assert found.several == ["branch", "deer.placebo"]
+    branched = replace(answers[unit].answer, forkpoint={**summary(1.0), "branches": 3})
+    found = compare(
+        {**answers, unit: replace(answers[unit], answer=branched)}, arms, 480, multi_request_arms={"deer.placebo"}
+    )
+    assert found.multi_request_arms == ["branch", "deer.placebo"]
     assert all(list(one.correct) == list(one.mean_tokens) == ["none", "nowait"] for one in found.caps)
     assert all(list(one.differences) == ["nowait"] for one in found.caps)
     assert all(one.equal_mean is not None for one in found.differences)
     assert any("An answer of branch, deer.placebo takes several requests" in one for one in cautions.warnings(found))
-    probed = replace(grown, forkpoint={"interventions": {"probe": {"fired": 2, "effect": 0.0}}})
+    probed = replace(branched, forkpoint={"interventions": {"probe": {"fired": 2, "effect": 0.0}}})
     first = compare(
         {**answers, unit: replace(answers[unit], answer=probed)}, ["branch", "none", "nowait", "deer.placebo"], 480
     )
-    assert first.several == ["branch"]
+    assert first.multi_request_arms == ["branch"]
     assert all(list(one.correct) == ["none", "nowait", "deer.placebo"] and not one.differences for one in first.caps)
-    assert compare(answers, arms, 480, several=arms).caps == []
-
-
-def test_warnings() -> None:
-    arms = {
-        **made("none", 0.5, 100, 1, cut=True),
-        **made("nowait", 0.5, 200, 2, 9.0),
-        **made("nowait.placebo", 0.5, 101, 3, 2.0),
-    }
-    said = " ".join(cautions.warnings(compare(arms, ["none", "nowait", "nowait.placebo"], 360)))
-    assert "of the answers of none are cut off" in said
-    assert "The answers of nowait are longer than those of none" in said
-    assert "nowait.placebo changed 2.0 tokens per answer, the policy 9.0" in said
-    assert "2 arms are compared with none" in said
-    assert "not complete" not in said
+    assert compare(answers, arms, 480, multi_request_arms=arms).caps == []
 
 
 def test_scorers_that_throw_mark_their_answers() -> None:

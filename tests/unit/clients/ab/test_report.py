@@ -17,8 +17,7 @@ from forkpoint_clients.ab.arms import Arm
 from forkpoint_clients.ab.comparison import ScoredAnswer, compare
 from forkpoint_clients.ab.report import ComparisonReport, tables
 from forkpoint_clients.evaluate.journal import Unit
-
-from .test_comparison import made
+from tests.unit.clients.ab.synthetic import made
 
 NAMES = ["none", "nowait", "<b>&x"]
 
@@ -31,7 +30,9 @@ def report(names: list[str], several: Collection[str] = (), **failures: str) -> 
         answers[unit] = ScoredAnswer(answers[unit].answer, None, said)
     configuration = {"data": {"source": "<i>data", "questions": 40, "digest": "d"}, "samples": 3, "arms": []}
     arms = [Arm(name, None if name == "none" else "nowait") for name in names]
-    return ComparisonReport(configuration, "exact", arms, compare(answers, names, len(answers), several=several))
+    return ComparisonReport(
+        configuration, "exact", arms, compare(answers, names, len(answers), multi_request_arms=several)
+    )
 
 
 class Reader(HTMLParser):
@@ -95,9 +96,9 @@ def test_the_page_tells_what_was_found_and_what_is_known_against_it(page: str) -
     found = report(NAMES).comparison
     reader = Reader()
     reader.feed(page)
-    assert "What is known against it" in reader.text
+    assert "Cautions" in reader.text
     assert "27 to 51 % shorter traces are claimed" in reader.text
-    assert "Entropy is not a fork detector by itself" in reader.text
+    assert "Entropy alone does not detect forks" in reader.text
     assert found.arms[2].tokens is not None
     assert f"{found.arms[2].tokens.value:.0f} [" in reader.text
     assert "currentColor" in page
@@ -119,8 +120,8 @@ def test_arms_of_several_requests_are_not_in_the_caps(several: set[str]) -> None
 def test_what_a_reader_of_the_tables_must_know() -> None:
     """Below the terminal's tables as on the page."""
     one = report(["none", "nowait"])
-    said = list(one.said())
-    assert said[-1].startswith("what is known against nowait: ")
+    said = list(one.notes())
+    assert said[-1].startswith("caution about nowait: ")
     assert "27 to 51 %" in said[-1]
     assert said[:-1] == [f"warning: {warning}" for warning in cautions.warnings(one.comparison)] != []
 
@@ -130,7 +131,7 @@ def test_fewer_arms(names: list[str], tmp_path: Path) -> None:
     one = report(names)
     one.write(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["scorer"] == "exact"
-    assert ("Differences to none" in (tmp_path / "report.html").read_text()) == (len(names) > 1)
+    assert ("Differences from none" in (tmp_path / "report.html").read_text()) == (len(names) > 1)
     assert len(tables(one.comparison)) == len(names)
 
 
@@ -147,5 +148,5 @@ def test_the_terminals_tables() -> None:
     console.print(*tables(report(NAMES).comparison))
     assert isinstance(console.file, io.StringIO)
     written = console.file.getvalue()
-    assert "Differences to none, paired" in written
+    assert "Differences from none, paired" in written
     assert "<b>&x" in written

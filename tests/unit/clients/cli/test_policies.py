@@ -1,135 +1,14 @@
-"""`forkpoint policies` and `forkpoint experiments`: what they ask of a server, and what they print."""
+"""`forkpoint policies`, with and without a server."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import httpx2
-import openai
 import pytest
 
-from forkpoint_clients import client
-from forkpoint_clients.cli import experiments, policies
-from tests.unit.clients.test_client import EXPERIMENT, Asked, transport
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """Commands reach a transport that answers as a server does; what they asked it."""
-    found: Asked = []
-
-    def start(self: client.Forkpoint, *, base_url: str, api_key: str) -> None:
-        openai.OpenAI.__init__(
-            self,
-            base_url=base_url,
-            api_key=api_key,
-            http_client=httpx2.Client(transport=transport(found)),
-            max_retries=0,
-        )
-
-    monkeypatch.setattr(client.Forkpoint, "__init__", start)
-    monkeypatch.setenv("COLUMNS", "200")
-    return found
-
-
-CHANGES = [
-    (["pause", "try"], ("PATCH", "/v1/experiments/try", {"status": "paused"})),
-    (["resume", "try"], ("PATCH", "/v1/experiments/try", {"status": "running"})),
-    (["stop", "try"], ("PATCH", "/v1/experiments/try", {"status": "stopped"})),
-    (["ramp", "try", "calm", "0.25"], ("PATCH", "/v1/experiments/try", {"arms": [{"name": "calm", "weight": 0.25}]})),
-    (["delete", "try"], ("DELETE", "/v1/experiments/try", None)),
-]
-
-
-@pytest.mark.parametrize(("arguments", "request_"), CHANGES, ids=[arguments[0] for arguments, _ in CHANGES])
-def test_changes(
-    asked: Asked, arguments: list[str], request_: tuple[str, str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert experiments.main(arguments) == 0
-    assert asked == [request_]
-    assert capsys.readouterr().out.startswith("try is ")
-
-
-def test_create_by_a_file(asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "try.yaml").write_text("name: try\narms: [{name: plain, weight: 0.5}]\n")
-    assert experiments.main(["create", str(tmp_path / "try.yaml"), "--server", "http://other/v1"]) == 0
-    assert asked == [("POST", "/v1/experiments", {"name": "try", "arms": [{"name": "plain", "weight": 0.5}]})]
-    assert "plain 50.0%, calm 10.0% (paused)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("text", "said"), [(None, "cannot be read"), ("{", "cannot be read as YAML"), ("[1]", "must hold an object")]
-)
-def test_files_that_define_nothing(
-    asked: Asked, tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if text is not None:
-        (tmp_path / "try.yaml").write_text(text)
-    assert experiments.main(["create", str(tmp_path / "try.yaml")]) == 1
-    assert said in capsys.readouterr().err
-    assert asked == []
-
-
-def test_list(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main([]) == 0
-    assert experiments.main(["--server", "http://there/v1"]) == 0
-    assert asked == [("GET", "/v1/experiments", None)] * 2
-    assert "plain 50%, calm 10% (paused)" in capsys.readouterr().out
-
-
-def test_show(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main(["show", "try"]) == 0
-    assert asked == [("GET", "/v1/experiments/try", None)]
-    said = capsys.readouterr().out
-    for expected in (
-        "plain (control)",
-        "calm (shadow) (paused)",
-        "inline, 3f9c01ab",
-        "20",
-        "nothing is decided yet",
-        "3 units are broken",
-        "truncated: read it with care",
-    ):
-        assert expected in said
-    for figure in ("12.5% [10.0%, 20.0%]", "+12.5% [−10.0%, +35.0%]", "0.200", "undecided", "guardrail"):
-        assert figure in said
-
-
-def test_show_says_how_many_more_requests_an_effect_takes(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main(["show", "try", "--effect", "truncated:0.05", "--effect", "tokens:10"]) == 0
-    assert asked == [("GET", "/v1/experiments/try?effect=truncated%3A0.05&effect=tokens%3A10.0", None)]
-    said = capsys.readouterr().out
-    assert "truncated of calm: 12,345 more requests show an effect of 0.05 with a probability of 80 %" in said
-    assert "of plain" not in said, "the control has no difference"
-    assert "tokens: the experiment has no such metric; it has truncated" in said
-
-
-@pytest.mark.parametrize("effect", ["truncated", "truncated:", ":1", "truncated:-1", "truncated:nan", "truncated:x"])
-def test_what_is_no_effect(asked: Asked, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main(["show", "try", "--effect", effect]) == 1
-    assert f"--effect must be METRIC:SIZE, as in correct:0.05, not {effect!r}" in capsys.readouterr().err
-    assert asked == []
-
-
-def test_show_says_why_the_sample_ratio_is_wrong(
-    asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reason = "calm has 9 units where its weight makes one expect 90"
-    ratio = {"passed": False, "p_value": 0.0001, "reason": reason}
-    monkeypatch.setitem(EXPERIMENT["analysis"], "sample_ratio", ratio)  # type: ignore[arg-type]  # a dict of all kinds
-    assert experiments.main(["show", "try"]) == 0
-    said = capsys.readouterr().out
-    assert "no verdict can be trusted" in said
-    assert reason in said
-    assert "nothing is decided yet" not in said
-
-
-def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai._base_client, "DEFAULT_MAX_RETRIES", 0)
-    assert experiments.main(["list", "--server", "http://127.0.0.1:9/v1"]) == 1
-    assert "forkpoint experiments: Connection error" in capsys.readouterr().err
+from forkpoint_clients.cli import policies
+from tests.unit.clients.test_client import Asked
 
 
 def test_policies_without_a_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -159,9 +38,3 @@ def test_policies_of_a_server(asked: Asked, capsys: pytest.CaptureFixture[str], 
     assert policies.main(["validate", str(tmp_path / "own.yaml"), *server]) == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == ["w"]
     assert asked[-1] == ("POST", "/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}]}})
-
-
-@pytest.mark.parametrize("main", [policies.main, experiments.main])
-def test_unknown_subcommands(main: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["frobnicate"]) == 2
-    assert "No such command 'frobnicate'" in capsys.readouterr().err

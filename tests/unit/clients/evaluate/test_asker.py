@@ -1,7 +1,8 @@
-"""Asking any OpenAI-compatible server: what is sent, what is tried again, and what ends a run."""
+"""Asking any OpenAI-compatible server: what is sent, what is retried, and what ends a run."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -78,7 +79,7 @@ async def test_a_server_that_is_gone_ends_the_run(status: int) -> None:
     with scripted(lambda _: (status, error("out of order"))) as server:
         async with Asker(server.url, "m", retries=1) as asker:
             with pytest.raises(ServerLostError, match=r"does not answer, after 2 tries"):
-                await asker.ask_all([PLAIN] * 3, SamplingParams())
+                await asker.ask(PLAIN, SamplingParams())
 
 
 async def test_nobody_listens() -> None:
@@ -101,16 +102,12 @@ async def test_what_one_question_meets_is_its_answer() -> None:
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
         return (400, error("too long")) if body["seed"] == 1 else (200, completion("4"))
 
-    seen: list[Answer] = []
     with scripted(reply) as server:
         async with Asker(server.url, "m") as asker:
-            answers = await asker.ask_all(
-                [Question(MESSAGES, seed) for seed in range(3)], SamplingParams(), seen.append
-            )
+            answers = [await asker.ask(Question(MESSAGES, seed), SamplingParams()) for seed in range(3)]
     assert [answer.error for answer in answers] == [None, "too long", None]
     assert answers[1].choices == ()
     assert answers[1].text == ""
-    assert len(seen) == 3
 
 
 @pytest.mark.parametrize(
@@ -146,22 +143,22 @@ async def test_a_password_in_the_url_is_sent_and_not_told() -> None:
 
 
 async def test_no_more_at_once_than_allowed() -> None:
-    lock, running, most = threading.Lock(), 0, 0
+    lock, running, max_running = threading.Lock(), 0, 0
 
     def reply(_: dict[str, Any]) -> tuple[int, Any]:
-        nonlocal running, most
+        nonlocal running, max_running
         with lock:
             running += 1
-            most = max(most, running)
+            max_running = max(max_running, running)
         time.sleep(0.05)
         with lock:
             running -= 1
         return 200, completion("4")
 
     with scripted(reply) as server:
-        async with Asker(server.url, "m", at_once=3) as asker:
-            await asker.ask_all([PLAIN] * 12, SamplingParams())
-    assert most == 3
+        async with Asker(server.url, "m", concurrency=3) as asker:
+            await asyncio.gather(*(asker.ask(PLAIN, SamplingParams()) for _ in range(12)))
+    assert max_running == 3
 
 
 def test_an_answer_is_its_first_choice() -> None:

@@ -11,7 +11,7 @@ from forkpoint_clients.evaluate.datasets import DataError, digest, read
 GOOD = """\
 {"question": "2 + 2?", "answer": "4"}
 
-{"messages": [{"role": "system", "content": "Short."}, {"role": "user", "content": "6?"}], "answer": 6, "id": "three", "by": 1}
+{"messages": [{"role": "system", "content": "A"}, {"role": "user", "content": "6?"}], "answer": 6, "id": "3", "by": 1}
 {"question": "a line separator\u2028 is no line end"}
 """
 
@@ -21,7 +21,7 @@ def test_lines(tmp_path: Path) -> None:
     file.write_text(GOOD)
     first, second, third = read(str(file))
     assert (first.id, first.messages, first.answer) == ("line-1", ({"role": "user", "content": "2 + 2?"},), "4")
-    assert (second.id, len(second.messages), second.answer) == ("three", 2, 6)
+    assert (second.id, len(second.messages), second.answer) == ("3", 2, 6)
     assert (third.id, third.answer) == ("line-4", None)
     assert read(str(file), 2) == [first, second]
 

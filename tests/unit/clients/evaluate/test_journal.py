@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forkpoint_clients.evaluate.asker import Answer, Choice
-from forkpoint_clients.evaluate.journal import NAME, Journal, JournalError, Unit, read
+from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError, Unit, read
 
 CONFIGURATION = {
     "forkpoint ab": 1,
@@ -27,7 +27,7 @@ def write(folder: Path) -> Path:
     with Journal(folder, CONFIGURATION) as journal:
         for number, unit in enumerate(UNITS):
             journal.write(unit, answer(str(number)))
-    return folder / NAME
+    return folder / JOURNAL_FILE
 
 
 def test_what_was_written_is_there(tmp_path: Path) -> None:
@@ -38,7 +38,10 @@ def test_what_was_written_is_there(tmp_path: Path) -> None:
 
 
 def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All whole lines hold, and the run can continue. (The file is cut off here: flushing to disk is not what is tested.)"""
+    """All whole lines hold, and the run can continue.
+
+    (The file is cut off here: flushing to disk is not what is tested.)
+    """
     monkeypatch.setattr(os, "fsync", lambda file: None)
     path = write(tmp_path)
     raw = path.read_bytes()
@@ -56,7 +59,7 @@ def test_what_no_encoding_has(tmp_path: Path) -> None:
     """A server can cut a text in the middle of a pair of surrogates."""
     with Journal(tmp_path, CONFIGURATION) as journal:
         journal.write(UNITS[0], answer("\ud83d"))
-    assert read(tmp_path / NAME)[1] == {UNITS[0]: answer("\ud83d")}
+    assert read(tmp_path / JOURNAL_FILE)[1] == {UNITS[0]: answer("\ud83d")}
 
 
 def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +81,7 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytes
         room = 10_000
         journal.write(UNITS[2], answer("2"))
         assert list(journal.answers) == [UNITS[0], UNITS[2]]
-    assert read(tmp_path / NAME)[1] == {UNITS[0]: answer("0"), UNITS[2]: answer("2")}
+    assert read(tmp_path / JOURNAL_FILE)[1] == {UNITS[0]: answer("0"), UNITS[2]: answer("2")}
 
 
 def test_a_last_line_that_only_partly_reached_the_disk(tmp_path: Path) -> None:
@@ -100,10 +103,10 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path) -
 
 @pytest.mark.parametrize("content", ["hello", "hello\n", "[1]\n", '{"forkpoint ab": 2'])
 def test_another_file_is_left_alone(tmp_path: Path, content: str) -> None:
-    (tmp_path / NAME).write_text(content)
+    (tmp_path / JOURNAL_FILE).write_text(content)
     with pytest.raises(JournalError, match="is no journal of forkpoint ab"):
         Journal(tmp_path, CONFIGURATION)
-    assert (tmp_path / NAME).read_text() == content
+    assert (tmp_path / JOURNAL_FILE).read_text() == content
 
 
 def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_without_answers_there_is_nothing_to_mix(tmp_path: Path) -> None:
         pass
     with Journal(tmp_path, {"forkpoint ab": 1}):
         pass
-    assert read(tmp_path / NAME)[0] == {"forkpoint ab": 1}
+    assert read(tmp_path / JOURNAL_FILE)[0] == {"forkpoint ab": 1}
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
