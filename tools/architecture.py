@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = ("policies/forkpoint_policies", "server/forkpoint_server", "clients/forkpoint_clients")
+WIDTH = 120
 START, END = "<!-- modules: start -->", "<!-- modules: end -->"
 
 
@@ -25,11 +27,15 @@ def _package(package: Path) -> Iterator[str]:
         modules = [module for module in sorted(folder.glob("*.py")) if module.name != "__init__.py"]
         if folder != package:
             name = folder.relative_to(package).as_posix()
-            yield f"**`{name}/`** {_first_line(folder / '__init__.py')}".rstrip() + "\n"
+            yield _wrapped(f"**`{name}/`** {_first_line(folder / '__init__.py')}") + "\n"
         for module in modules:
-            yield f"- `{module.name}`: {_first_line(module)}"
+            yield _wrapped(f"- `{module.name}`: {_first_line(module)}", "  ")
         if modules:
             yield ""
+
+
+def _wrapped(line: str, indent: str = "") -> str:
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _first_line(module: Path) -> str:

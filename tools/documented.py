@@ -44,7 +44,7 @@ LONG: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. With a `file` (the second word after the fence), commands of the page find its text in that file."""
+    """A fenced block. With a `file` (the second word after the fence), the page's commands find its text there."""
 
     page: str
     line: int

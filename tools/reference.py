@@ -111,8 +111,8 @@ def _buckets(metric: MetricWrapperBase) -> str:
 def routes_page() -> Iterator[str]:
     """Yield Forkpoint's own routes."""
     yield "The routes that Forkpoint adds to vLLM's; [Serving](../serving.md#routes) says what it changes in those."
-    yield "`/openapi.json` lists them all. Routes marked *admin* require the `--admin-api-key` if the server has one, the"
-    yield "others its `--api-key`, and the viewer's page neither.\n"
+    yield "`/openapi.json` lists them all. Routes marked *admin* require the `--admin-api-key` if the server has one,"
+    yield "the others its `--api-key`, and the viewer's page neither.\n"
     routers: tuple[APIRouter, ...] = (
         policies_router(UNKNOWN_SERVICE, None),
         experiments_router(UNKNOWN_SERVICE, None),
@@ -135,7 +135,8 @@ def commands_page() -> Iterator[str]:
     """Yield the `forkpoint` command: every subcommand with its arguments."""
     yield "`forkpoint COMMAND --help` prints the same.\n"
     yield "## `forkpoint serve`\n"
-    yield "`forkpoint serve [MODEL] [ARGUMENTS]…` serves the embedded model, or MODEL. It accepts vLLM's arguments and\n"
+    yield "`forkpoint serve [MODEL] [ARGUMENTS]…` serves the embedded model, or MODEL."
+    yield "It accepts vLLM's arguments, and:\n"
     own = ArgumentParser(add_help=False)
     own_arguments(own)
     rows = []
