@@ -7,12 +7,14 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
 JOBS := 2
+# Tests of one server run in one process (tests/conftest.py), in the order of `testpaths`; a process that dies ends the run.
+PYTEST := $(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup serve test soak fuzz audit bench lint lock schema dashboard reference pictures clean
+.PHONY: help setup serve test test-fast soak fuzz audit bench lint lock schema dashboard reference pictures clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
 
 setup: $(VENV)/.ready ## Make .venv with all that follows needs; done once, and again when a pin changes
 
@@ -21,7 +23,10 @@ serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-a
 
 test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
 	@bash tests/processes/debian.sh $(VENV)
-	$(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: setup ## Run the unit tests; ARGS goes to pytest
+	$(PYTEST) tests/unit $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)

@@ -1,4 +1,4 @@
-"""What the analysis of experiments says, day by day, where the truth is known: false verdicts, coverage, and how soon it finds."""
+"""The analysis of experiments, day by day, where the truth is known: false verdicts, coverage, days until a verdict."""
 
 from __future__ import annotations
 
@@ -83,15 +83,17 @@ def _false(without: Mapping[str, Sequence[Looks]]) -> Listing:
         "mismatch",
     )
     verdicts = (
-        f"Three arms, {DAYS} days, looked at after each. A false verdict is any, at any look, in two arms and two metrics (tokens, "
-        "correct), after Holm; the nominal rate is 5 %. z-tests take the same estimates and standard errors, and Holm. In brackets "
+        f"Three arms, {DAYS} days, looked at after each. A false verdict is any, at any look, in two arms and two "
+        "metrics (tokens, correct), after Holm; the nominal rate is 5 %. z-tests take the same estimates and standard "
+        "errors, and Holm. In brackets "
         "95 % Wilson intervals."
     )
     covered = (
         "Covered: the share of experiments whose 95 % interval contains the truth at every look; the worst of six."
     )
     breach = (
-        "A false breach: of the guardrail on errors without a margin, in either arm, each at 5 %. Mismatch: the sample ratio "
+        "A false breach: of the guardrail on errors without a margin, in either arm, each at 5 %. "
+        "Mismatch: the sample ratio "
         "fails, at 1 %."
     )
     notes = (verdicts, covered, breach)
@@ -109,8 +111,9 @@ def _found(none: Sequence[Looks], with_effects: Sequence[Sequence[Looks]]) -> Li
             rows.append((f"{metric} {effects.get(metric, 0):+g}", str(len(looks)), covered, rate(days > 0), median))
     heads = ("effect", "experiments", "always covered", f"found within {DAYS} days", "median day")
     about = (
-        "Both arms have the effect, on every request: of tokens around 500 with a standard deviation of about 620, of correct ones "
-        f"around one half. {USUAL.new_units_per_day:g} new units a day in three arms, about {_requests_a_day():.0f} requests. "
+        "Both arms have the effect, on every request: of tokens around 500 with a standard deviation of about 620, of "
+        f"correct ones around one half. {USUAL.new_units_per_day:g} new units a day in three arms, about "
+        f"{_requests_a_day():.0f} requests. "
         "Found is said of both arms, which share their control."
     )
     notes = (about,)

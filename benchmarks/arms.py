@@ -1,4 +1,4 @@
-"""Servers under the same load in turns: A B C D A B C D …, so that what else the machine does falls on all of them alike."""
+"""Servers under the same load, round robin (A B C D A B C D …), so that other work on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Cost:
 def arms_of(
     stock: ServerProcess, forkpoint: ServerProcess, goals: Mapping[str | None, float | None]
 ) -> tuple[list[Arm], list[str]]:
-    """An arm per policy (None: a request without one), between stock and stock again; and a note for each policy that is not there.
+    """An arm per policy (None: a request without one), between stock and stock again; a note for each missing policy.
 
     What differs between the two stocks is noise.
     """
@@ -73,7 +73,7 @@ def arms_of(
 
 
 def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
-    """Put each arm under the load, round by round, and set it against the first one, mostly stock, in the same round."""
+    """Put each arm under the load, round by round, and compare it with the first (mostly stock) in the same round."""
     for arm in arms:  # whatever is compiled, cached or read at a first request
         warm = _run(load, arm, 1)  # the last one, the first's second time, sets the length
     waves = min(MAX_WAVES, max(MIN_WAVES, round(plan.seconds / warm.speed.seconds)))
@@ -82,7 +82,8 @@ def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
         for arm in arms:
             cost = _run(load, arm, waves)
             costs[arm.name].append(cost)
-            said = f"{load.what}, round {number + 1} of {plan.rounds}: {arm.name}, {cost.speed.tokens_per_second:.1f} tokens/s"
+            speed = f"{cost.speed.tokens_per_second:.1f} tokens/s"
+            said = f"{load.what}, round {number + 1} of {plan.rounds}: {arm.name}, {speed}"
             print(said, file=sys.stderr, flush=True)
     first, *others = arms
     return [_row(load, arm, costs[arm.name], first, costs[first.name]) for arm in others]

@@ -1,4 +1,4 @@
-"""What a tree costs the engine: tokens computed beside independent samples, the prefix computed again, and a fork's latency."""
+"""The cost of a tree: tokens computed beside independent samples, prefixes computed again, and a fork's latency."""
 
 from __future__ import annotations
 
@@ -53,11 +53,13 @@ def branching(rounds: int, leaves: Sequence[int]) -> Table:
         delays = _delays(server)
     beyond = sum(delay > MAX_DELAY_STEPS for delay in delays)
     computed = (
-        f"Leaves of {LEAF_TOKENS} tokens; the branches begin at one position, a share of that. Computed are generated tokens, and "
+        f"Leaves of {LEAF_TOKENS} tokens; the branches begin at one position, a share of that. Computed are generated "
+        "tokens, and "
         f"prompt tokens that were not in the prefix cache (blocks of {BLOCK_TOKENS})."
     )
     latency = (
-        f"From a fork to its branch's first token the parent goes on by {statistics.median(delays):g} tokens in the median (goal: "
+        "From a fork to its branch's first token the parent goes on by "
+        f"{statistics.median(delays):g} tokens in the median (goal: "
         f"at most {MAX_DELAY_STEPS}), {max(delays)} at most, in {len(delays)} branches of 32 trees at once; by more "
         f"than {MAX_DELAY_STEPS} in {beyond / len(delays):.1%}."
     )

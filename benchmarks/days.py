@@ -1,4 +1,4 @@
-"""Simulated experiments, looked at after every day: units that return, skewed token counts, drift, and what is known to be true."""
+"""Simulated experiments with a known truth, analysed after every day: returning units, skewed token counts, drift."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMPARISONS = tuple((arm, metric.name) for metric in METRICS for arm in ARMS[1:]
 
 @dataclass(frozen=True)
 class World:
-    """What is simulated. `effects`: what the arms other than the control add to every request's value, metric -> size."""
+    """A scenario. `effects`: what the arms other than the control add to every request's value, metric -> size."""
 
     new_units_per_day: float = 300
     days: int = 28
@@ -53,7 +53,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Looks:
-    """What was ever said at a look, with `found` the first day, from 1, on which a comparison got a verdict; 0: none."""
+    """What any look said; `found` is the first day, from 1, on which a comparison got a verdict, or 0."""
 
     found: Mapping[tuple[str, str], int]
     false_by_peeking: bool  # a z-test for a fixed sample, after Holm, looked at as often

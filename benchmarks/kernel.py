@@ -1,4 +1,4 @@
-"""The kernel alone, on one thread of the CPU, against a processor that takes row by row, as vLLM's documentation shows it."""
+"""The kernel alone, on one CPU thread, against a processor that works row by row, as in vLLM's documentation."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def kernel(rounds: int, sizes: Sequence[int] = ROWS) -> Table:
     finally:
         torch.set_num_threads(threads)
     notes = (
-        "Row by row is: softmax, log, product, sum, and one .item() per row, for the entropy; it decides and changes nothing.",
-        f"MB: what each torch operation reads and writes, and each pass of a compiled sweep, in the cache or not. {COUNTED}",
+        "Row by row: softmax, log, product, sum, and one .item() per row, for the entropy; it decides nothing.",
+        f"MB: read and written by each torch operation and each pass of a compiled sweep, cached or not. {COUNTED}",
         f"A row of logits is {VOCABULARY * 4 / 1e6:.2f} MB.",
     )
     title = f"one step on one thread, {VOCABULARY:,} tokens"
@@ -64,7 +64,7 @@ def row_by_row(logits: Tensor) -> list[float]:
 
 
 def stepper(policy: str, target: ServedModel, rows: int) -> Processor:
-    """A step of the kernel for a full batch under a policy. The layout is made once, as the adapters do until the batch changes."""
+    """A kernel step for a full batch under a policy. As in the adapters, one layout serves until the batch changes."""
     program = compile_policy(LIBRARY[policy].policy, target).program
     packed = program.pack()
     desk = RequestSlots(rows, VOCABULARY, CPU)

@@ -26,7 +26,8 @@ AT_ONCE = 256
 DRAWS = 4000
 NO_POLICY = "none"
 COLUMNS = (
-    "arm", "correct", "difference, points", "reasoning tokens", "difference", "capped", "positions acted on", "effect per answer"
+    "arm", "correct", "difference, points", "reasoning tokens", "difference", "capped", "positions acted on",
+    "effect per answer"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
     "alpha-one": {
@@ -99,7 +100,8 @@ def row(arm: str, answers: list[Answer], plain: list[Answer]) -> str:
     shortest, longest = interval(longer)
     acted = sum(one.fired for one in answers) / max(1, sum(one.tokens for one in answers))
     return (
-        f"| `{arm}` | {correct.mean():.1%} | {100 * more.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] | {length.mean():.0f} "
+        f"| `{arm}` | {correct.mean():.1%} | {100 * more.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
+        f"| {length.mean():.0f} "
         f"| {longer.mean():+.0f} [{shortest:+.0f}, {longest:+.0f}] | {np.mean([one.capped for one in answers]):.0%} "
         f"| {acted:.1%} | {np.mean([one.effect for one in answers]):.2f} |"
     )

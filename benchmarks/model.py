@@ -1,4 +1,4 @@
-"""A folder that vLLM serves at the real cost of Qwen3-0.6B: its shape, random weights, and a tokenizer made up on the spot."""
+"""A model folder with the cost of Qwen3-0.6B: its shape, random weights, and a generated tokenizer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from forkpoint_server.demo.tokenizer import SPECIAL, for_serving
 VOCABULARY = 151_936
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "dtype": "bfloat16", "vocab_size": VOCABULARY,
-    "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
-    "head_dim": 128, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1_000_000, "max_position_embeddings": 40_960,
+    "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+    "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1_000_000,
+    "max_position_embeddings": 40_960,
     "attention_bias": False, "attention_dropout": 0.0, "initializer_range": 0.02, "tie_word_embeddings": True,
-    "use_sliding_window": False, "sliding_window": None, "eos_token_id": SPECIAL.index("<|im_end|>"), "bos_token_id": None,
+    "use_sliding_window": False, "sliding_window": None, "eos_token_id": SPECIAL.index("<|im_end|>"),
+    "bos_token_id": None,
 }  # fmt: skip
 SPACE = "Ġ"  # how byte-level tokenizers write it
 
@@ -32,7 +34,7 @@ def write_qwen(folder: Path) -> Path:
 
 
 def build_tokenizer(size: int = VOCABULARY) -> Tokenizer:
-    """Byte-level BPE with exactly this many tokens, not trained: bytes, the words that policies name, then strings of letters."""
+    """Untrained byte-level BPE with exactly this many tokens: bytes, the policies' words, strings of letters."""
     vocabulary = {
         token: number for number, token in enumerate((*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())))
     }

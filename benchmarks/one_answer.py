@@ -1,6 +1,6 @@
-"""Policies that take several requests and give one answer: beside their placebos, and at equal tokens beside what is simpler.
+"""Policies of several requests with one answer: beside their placebos, and beside simpler ones at equal tokens.
 
-That is a plain cap for early exits, and the majority of independent samples for what costs more than one answer. Differences are
+The simpler one is a plain cap for early exits, and the majority of independent samples otherwise. Differences are
 paired by puzzle. `python -m benchmarks.one_answer --puzzles 100 deepconf`.
 """
 
@@ -58,7 +58,7 @@ def right(arm: Arm) -> NDArray[np.float64]:
 
 
 def cap_for(tokens: float, lengths: NDArray[np.float64]) -> int | None:
-    """The cap under which answers of these lengths would have so many tokens on average; None where they have fewer anyway."""
+    """The cap that gives answers of these lengths so many tokens on average; None if they have fewer without one."""
     if tokens >= lengths.mean():
         return None
     caps = np.arange(1, int(lengths.max()) + 1)

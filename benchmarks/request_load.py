@@ -1,6 +1,6 @@
 """A load of chat requests over HTTP, and how fast they were answered.
 
-The client is written on bare sockets, and looks at what comes in only once all is there: it shares the cores with the servers, and
+The client uses bare sockets, and parses only once everything has arrived: it shares the cores with the servers, and
 what it costs itself would dilute the difference between them.
 """
 
@@ -24,7 +24,7 @@ CHOICE = b'"choices":[{'  # in each chunk that brings tokens; not in those with 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one load: seconds until all was answered, output tokens, and seconds between a stream's tokens (median of requests)."""
+    """One load: seconds until all was answered, output tokens, median seconds between a stream's tokens."""
 
     seconds: float
     tokens: int

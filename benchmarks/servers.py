@@ -43,7 +43,7 @@ class ServerProcess(Server):
 
 @contextmanager
 def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
-    """Stock vLLM and Forkpoint with these arguments, until the block ends. They start one by one, so as to compile only once."""
+    """Stock vLLM and Forkpoint with these arguments, until the block ends. They start in turn, to compile only once."""
     with ExitStack() as stack:
         first = stack.enter_context(_running([*STOCK, *stock], folder / "stock.log"))
         second = stack.enter_context(_running([*FORKPOINT, *forkpoint], folder / "forkpoint.log"))
@@ -52,7 +52,7 @@ def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterat
 
 @contextmanager
 def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
-    """Two Forkpoints with the embedded model, until the block ends. The first has no place for the socket that records come by."""
+    """Two Forkpoints with the embedded model, until the block ends. The first cannot create its telemetry socket."""
     (unusable := folder / ("t" * TOO_LONG)).mkdir()
     silent = {"TMPDIR": str(unusable), "VLLM_RPC_BASE_PATH": str(folder)}  # vLLM's own sockets are where they can be
     with ExitStack() as stack:
@@ -69,7 +69,8 @@ def _running(
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=log.parent,
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=output, stderr=subprocess.STDOUT, cwd=log.parent,
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
     server = ServerProcess(f"http://127.0.0.1:{port}", log, process)

@@ -1,4 +1,4 @@
-"""The tables of servers: the shape of Qwen3-0.6B, where the model costs most, and the embedded model, where all else does."""
+"""Tables of servers: with Qwen3-0.6B's shape the model costs most, with the embedded model everything else does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEMO_PUZZLES = 900
 TELEMETRY_CONCURRENCY = (32,)
 NOTES = (
     "`stock, again` is stock against itself, at the end of each round: what differs there is noise.",
-    "CPU time is that of the server and its engine, per token; other work on the machine disturbs it less than the rest.",
+    "CPU time: of the server and its engine, per token; other work on the machine disturbs it less than the rest.",
 )
 
 
@@ -53,7 +53,7 @@ def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
 
 
 def demo(plan: Plan, concurrency: Sequence[int]) -> Table:
-    """Real puzzles and real answers. A step takes a few milliseconds here, so this shows the overhead at its largest."""
+    """Real puzzles and answers. A step takes a few milliseconds here, so this shows the overhead at its largest."""
     with tempfile.TemporaryDirectory() as folder, both(Path(folder), ["--model", *DEMO_ARGUMENTS], []) as servers:
         arms, notes = arms_of(*servers, DEMO_GOALS)
         rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from forkpoint_policies.kernel.signals import in_numba
 
 VIEWS = {
-    "view", "_unsafe_view", "unsqueeze", "squeeze", "slice", "select", "expand", "permute", "transpose", "t", "unflatten",
+    "view", "_unsafe_view", "unsqueeze", "squeeze", "slice", "select", "expand", "permute", "transpose", "t",
+    "unflatten",
     "alias", "detach", "as_strided", "split", "unbind", "_reshape_alias", "empty", "empty_like", "new_empty",
 }  # fmt: skip
 FILLS = {"new_zeros", "new_full", "zeros_like", "ones_like", "full_like"}  # take only the shape of what they are given
@@ -24,7 +25,7 @@ SWEEPS = {"measure": 1, "weight_at": 1, "total_variation": 4}
 
 
 class Traffic(TorchDispatchMode):
-    """While entered, adds up in `bytes` what each torch operation reads (its tensors) and writes (its result), and each sweep."""
+    """While entered, counts in `bytes` what each torch operation and each sweep reads (tensors) and writes (result)."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

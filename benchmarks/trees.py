@@ -1,4 +1,4 @@
-"""Trees beside independent samples and beside branches at random positions, at equal tokens: pass@k and the majority's answer.
+"""Trees, independent samples and branches at random positions, at equal tokens: pass@k and the majority's answer.
 
 Each puzzle of the set is answered by each arm; independent samples are counted with as many answers as cost the engine the same on
 average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch`.
@@ -69,7 +69,7 @@ ARMS |= {f"{name}, placebo": _placebo(policy) for name, policy in ARMS.items() i
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request's answers: which are right, what each says, and the tokens that were generated for all of them together."""
+    """One request's answers: which are right, what each says, and the tokens generated for all of them together."""
 
     correct: tuple[bool, ...]
     said: tuple[str | None, ...]
@@ -97,7 +97,7 @@ def majority(correct: Sequence[bool], said: Sequence[str | None]) -> float:
 
 @dataclass(frozen=True)
 class Arm:
-    """What came of all puzzles, and the prompt tokens that the engine computed for each on average: those that no cache had."""
+    """The results of all puzzles, and the mean of the prompt tokens computed for each: those not found in the cache."""
 
     outcomes: tuple[Outcome, ...]
     prompt_tokens: float
@@ -160,7 +160,7 @@ def prompt_tokens(server: Server) -> float:
 
 
 def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tuple[float, float]:
-    """What `count` of the independent answers would have given, on average over which: pass@count, and the majority's."""
+    """The mean over choices of `count` independent answers: pass@count, and the majority's answer."""
     total, right = len(outcome.correct), sum(outcome.correct)
     wrong_only = np.prod([(total - right - drawn) / (total - drawn) for drawn in range(count)])
     drawn = [random.permutation(total)[:count] for _ in range(SUBSETS)]
@@ -169,7 +169,7 @@ def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tup
 
 
 def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDArray[np.float64]) -> str:
-    """A row: an arm's figures, and how far they are from independent samples of as many tokens; intervals clustered by puzzle.
+    """A row: an arm's figures, and their difference from independent samples of as many tokens, clustered by puzzle.
 
     `samples` [puzzles, numbers of samples, 2] are what so many samples give, `sample_tokens` [puzzles] what each costs. How many
     cost as much as the tree is estimated, too, so that it is found anew in each draw of puzzles.
@@ -180,7 +180,8 @@ def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDAr
     draws = np.random.default_rng(0).integers(len(own), size=(DRAWS, len(own)))
     low, high = np.percentile(beyond(own, tree.tokens, samples, sample_tokens, draws)[1], [2.5, 97.5], axis=0)
     cells = [
-        f"{own[:, which].mean():.1%} | {100 * differences[0, which]:+.1f} [{100 * low[which]:+.1f}, {100 * high[which]:+.1f}]"
+        f"{own[:, which].mean():.1%} | {100 * differences[0, which]:+.1f} "
+        f"[{100 * low[which]:+.1f}, {100 * high[which]:+.1f}]"
         for which in range(2)
     ]
     return f"| {name} | {leaves:.1f} | {tree.tokens.mean():.0f} | {counts[0]:.2f} | " + " | ".join(cells) + " |"
@@ -203,7 +204,8 @@ def points(values: NDArray[np.float64]) -> str:
 
 
 def beyond(
-    own: NDArray[np.float64], tokens: NDArray[np.float64], samples: NDArray[np.float64], sample_tokens: NDArray[np.float64],
+    own: NDArray[np.float64], tokens: NDArray[np.float64], samples: NDArray[np.float64],
+    sample_tokens: NDArray[np.float64],
     draws: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """For each draw of puzzles, how many samples cost as much, and the differences [draws, 2] to what they give."""

@@ -1,4 +1,4 @@
-"""The servers that API and browser tests share, and how the tests are spread over processes, so that each is started once."""
+"""The servers that tests share, and the groups of tests that run in one process, so that each server starts once."""
 
 from __future__ import annotations
 
@@ -12,34 +12,26 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
 
-os.environ.setdefault(
-    "VLLM_CPU_OMP_THREADS_BIND", "nobind"
-)  # otherwise all servers' workers are bound to the same core
+# Otherwise vLLM binds the workers of all servers to the same core.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-BRANCHING_FILES = {
-    "test_branching", "test_calibration", "test_forks", "test_parallel", "test_spans",
-    "test_trees_on_every_route", "test_trees_that_end",
-}  # fmt: skip
-"""Those that share the servers of the second group; the rest of `api/`, and the browser's tests, share those of the first."""
-BY_THEMSELVES = {"test_launch", "test_lost_telemetry", "test_monitoring"}
-"""Those that share no server with another file."""
+GROUPS = {"api": "embedded", "e2e": "embedded", "branching": "branching"}
+"""Folder of `tests/integration` -> group of tests that share a server. In other folders each file starts its own."""
 
 
 class ByServer(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests that share a server run in one process, engine tests of one file too, and unit tests in whichever is free."""
+    """Tests that share a server run in one process; unit tests in whichever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
         if path.is_relative_to("tests/unit"):
             return nodeid
-        if path.parent.name in ("engine", "drop_in") or path.stem in BY_THEMSELVES:
-            return path.stem
-        return "branching" if path.stem in BRANCHING_FILES else "server"
+        return GROUPS.get(path.parent.name, path.stem)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
-    """The grouping is xdist's own, but for what a group is."""
+    """xdist's own scheduler, but for what a group is."""
     return ByServer(config, log)
 
 
@@ -67,7 +59,8 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "policies" / "calm.yaml").write_text(CALM)
     model = write_random_model(folder / "model")
     with serving(
-        folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256", "--enforce-eager",
+        folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256",
+        "--enforce-eager",
         "--api-key", API_KEY, "--admin-api-key", ADMIN_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
         environment=ONE_PROCESS,
     ) as running:  # fmt: skip

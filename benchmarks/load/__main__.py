@@ -1,4 +1,4 @@
-"""`python -m benchmarks.load`: many streams under policies of every kind, for long; what breaks, what grows, and how slow it gets.
+"""`python -m benchmarks.load`: many streams under every kind of policy, for long: errors, memory growth, slowdown.
 
 The exit status is 1 if anything is wrong.
 """

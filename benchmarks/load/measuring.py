@@ -1,4 +1,4 @@
-"""The load as it is measured: first without a pause, for whether anything breaks or grows; then in turns with stock vLLM."""
+"""Runs the load: first without a pause, to see whether anything breaks or grows; then alternating with stock vLLM."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it. `at_rest`: the metrics that are not 0 afterwards; `blocks`: by arm, the streams of each round."""
+    """The result. `at_rest`: the metrics that are not 0 afterwards; `blocks`: by arm, the streams of each round."""
 
     plan: Plan
     streams: Sequence[Stream]

@@ -22,7 +22,7 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class Stream:
-    """One answer: seconds from the request to its first part and to its end, and its tokens. `wrong` says what was, if anything."""
+    """One answer: seconds from the request to its first part and its end, its tokens, and what was `wrong`."""
 
     kind: Kind
     began: float

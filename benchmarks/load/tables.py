@@ -14,7 +14,7 @@ from .memory import Memory
 from .streams import Stream
 
 MAX_RISE_MIB = 5.0
-"""Memory is flat if a line through the second half of its samples rises by no more than this from the half's begin to its end."""
+"""Memory is flat if a line through the second half of its samples rises by no more than this over that half."""
 TIMES: dict[str, Callable[[Stream], float]] = {
     "to the first token": lambda stream: stream.first_seconds,
     "between tokens": lambda stream: stream.between_seconds,
@@ -97,8 +97,10 @@ def _latency(measured: Measured) -> Listing:
     plan = measured.plan
     title = f"latency beside stock vLLM, {plan.rounds} rounds of {plan.block_seconds:g} s in turns"
     heads = ("streams", "time", "stock, s", "Forkpoint, no policies, s", "Forkpoint with policies, s")
-    medians = "Median and, in brackets, 99th percentile of all rounds; then the medians' ratio to stock's: of the rounds the median, "
-    asked = "Stock is asked the same without the policies: where a tree has n leaves it draws n samples; a tree with one answer stands "
+    medians = "Median and, in brackets, 99th percentile of all rounds; then the medians' ratio to stock's: "
+    medians += "of the rounds the median, "
+    asked = "Stock gets the same requests without the policies: for a tree with n leaves it draws n samples; "
+    asked += "a tree with one answer stands "
     notes = (f"{medians}lowest and highest.", f"{asked}beside one sample.")
     return Listing("latency", title, heads, rows, notes)
 

@@ -13,7 +13,7 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser until the block ends. Raises RuntimeError where there is none: Playwright's own download is not used."""
+    """A browser until the block ends. Raises RuntimeError if there is none; Playwright's own download is not used."""
     program = shutil.which("chromium")
     if program is None:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Real `forkpoint serve` processes for the tests, and a tiny model with random weights to serve beside the embedded one."""
+"""Real `forkpoint serve` processes for the tests, and a tiny model with random weights beside the embedded one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from forkpoint_server.demo import WEIGHTS
 
 START_SECONDS = 600
 CACHE_BYTES = 1 << 29
-"""Of a server's or an engine's key-value cache: a quarter of a million tokens of the embedded model. Several run at a time."""
+"""The key-value cache of a server or engine: a quarter of a million tokens of the embedded model. Several run at once."""
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""The environment of a server whose engine computes by itself: it would otherwise spin on one core while its worker uses the
+"""The environment of a server whose engine has no worker process: it would spin on one core while the worker uses the
 other."""
 KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
-"""By default servers close an idle connection after 5 seconds, and the SDKs' clients too: one may then ask while the other
-closes, which only a client that retries survives."""
+"""By default both servers and the SDKs' clients close an idle connection after 5 seconds: a client may then send while
+the server closes, which only a client that retries survives."""
 COMMAND = Path(sys.executable).parent / "forkpoint"
 API_KEY, ADMIN_KEY = "test-key", "admin-key"
 
@@ -45,7 +45,7 @@ class Server:
         return f"{self.url}/v1"
 
     def metrics(self) -> dict[str, float]:
-        """The samples of /metrics by name and labels, as in `forkpoint_tokens_total{policy="nowait",role="planning"}`."""
+        """The samples of /metrics by name and labels: `forkpoint_tokens_total{policy="nowait",role="planning"}`."""
         samples = {}
         for line in httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines():
             if line and not line.startswith("#"):
@@ -58,9 +58,9 @@ class Server:
 def serving(
     folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, command: Path = COMMAND
 ) -> Iterator[Server]:
-    """`forkpoint serve` with these arguments on a free port, until the block ends; it must then end by itself when asked to.
+    """`forkpoint serve` with these arguments on a free port, until the block ends; SIGTERM must then end it.
 
-    Its database lies in the folder, where its user's data are.
+    Its database is in the folder, which holds its user's data.
     """
     port = free_port()
     log = folder / "server.log"
@@ -105,14 +105,14 @@ def free_port() -> int:
 
 
 def write_random_model(folder: Path) -> Path:
-    """A Llama of a few thousand parameters, to be served with `--load-format dummy`; the embedded tokenizer in lower case."""
+    """A tiny Llama, to be served with `--load-format dummy`; its tokenizer is the embedded one, in lower case."""
     shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
     vocabulary = json.loads((WEIGHTS / "config.json").read_text())["vocab_size"]
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32", "vocab_size": vocabulary,
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "head_dim": 32, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False,
-        "rope_theta": 10000.0,
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32",
+        "vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False, "rope_theta": 10000.0,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer = json.loads((folder / "tokenizer.json").read_text())

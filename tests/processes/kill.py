@@ -1,6 +1,6 @@
 """A process that records requests and posts their outcomes, as a server does, to be killed with kill -9 at any moment.
 
-`python -m tests.processes.kill URL RUNS SEED` does so RUNS times, and prints each outcome that was acknowledged, one a line.
+`python -m tests.processes.kill URL RUNS SEED` does so RUNS times, and prints each acknowledged outcome, one a line.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ START_SECONDS = 60
 PATIENCE_SECONDS = 60
 
 HASTENED = {r"interval: \S+": "interval: 1s", r"offset \d+[hd]": "offset 1s"}
-"""What is different in the rules of a test that has a minute: how often they are evaluated, and how old a past must be."""
+"""What a test that has a minute changes in the rules: how often they are evaluated, and how far they look back."""
 
 
 def program(name: str) -> str:
@@ -77,8 +77,8 @@ def watching(folder: Path, target: str) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("wb") as output:
         process = subprocess.Popen(
             [
-                program("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+                program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
             ],
             stdout=output, stderr=subprocess.STDOUT, cwd=folder,
         )  # fmt: skip

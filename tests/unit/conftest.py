@@ -1,24 +1,27 @@
 """How the property tests of this folder run: the same examples every time, and no limit on a single one's time. And databases."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from sqlalchemy import Engine
 
-from forkpoint_policies.kernel.signals import warm_up
-from forkpoint_server.store.database import open_database
-from tests.processes.postgresql import PostgreSQL, postgresql
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from tests.processes.postgresql import PostgreSQL
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
 
-warm_up()  # what is compiled once per process is not part of any example's time
-
 
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    from tests.processes.postgresql import postgresql
+
     with postgresql(tmp_path_factory.mktemp("postgresql")) as server:
         yield server
 
@@ -35,6 +38,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
     """The same, opened as a server does."""
+    from forkpoint_server.store.database import open_database
+
     engine = open_database(database_url)
     yield engine
     engine.dispose()

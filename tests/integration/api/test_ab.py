@@ -32,7 +32,8 @@ RESUMABLE = 3
 def command(url: str, out: Path, *more: str) -> list[str]:
     arms = [part for arm in ARMS for part in ("--arm", arm)]
     return [
-        str(COMMAND), "ab", "--server", url, "--data", "countdown:easy", "--limit", str(QUESTIONS), *arms, "--max-tokens", "300",
+        str(COMMAND), "ab", "--server", url, "--data", "countdown:easy", "--limit", str(QUESTIONS), *arms,
+        "--max-tokens", "300",
         "--out", str(out), *more,
     ]  # fmt: skip
 

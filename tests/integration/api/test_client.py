@@ -12,9 +12,8 @@ import pytest
 from forkpoint_clients import AsyncForkpoint, Forkpoint
 from forkpoint_clients.cli import experiments, policies, watch
 from forkpoint_clients.types import Progress
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import MESSAGES
 
 CALM: dict[str, Any] = {"rules": [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]}
 UNIT = "X-Client-Unit"

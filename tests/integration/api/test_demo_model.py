@@ -5,8 +5,7 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-
-from .puzzles import Attempt, attempts
+from tests.integration.puzzles import Attempt, attempts
 
 EASY, HARD = 160, 80
 

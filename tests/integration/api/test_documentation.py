@@ -84,8 +84,8 @@ def run_bash(block: Block, server: Server) -> None:
     """Run commands as in a terminal; each must end well, and an error's status of a server is a failure of `curl`."""
     Path(".curlrc").write_text("fail-with-body\nshow-error\n")
     environment = {
-        **os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "CURL_HOME": str(Path.cwd()),
-        "FORKPOINT_SERVER": server.api,
+        **os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "CURL_HOME": str(Path.cwd()), "FORKPOINT_SERVER": server.api,
     }  # fmt: skip
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", at(server, block.text)],

@@ -20,10 +20,9 @@ from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
 from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, Server, serving
 from tests.unit.policies.rows import row
-
-from .puzzles import MESSAGES
 
 BRANCH = {"rules": [{"when": {"entropy_above": 0.1}, "do": {"branch": {"max_branches": 3}}}]}
 ARMS = [{"name": "control", "weight": 0.5}, {"name": "calm", "policy": "nowait", "weight": 0.5}]
@@ -345,7 +344,7 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
 
 
 def test_what_another_server_defines_and_records(http: httpx.Client, define: Define, database: Engine) -> None:
-    """Through the shared database: its policies and experiments come within seconds, its requests take outcomes here."""
+    """Via the shared database: its policies and experiments arrive within seconds, and its requests take outcomes here."""
     put_policy(database, "theirs", {"name": "theirs", "rules": [{"do": {"temperature": 0.9}}]})
     time.sleep(2.5)
     assert http.get("/policies/theirs").status_code == 200
@@ -422,7 +421,7 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_kill_9_of_a_server_loses_no_outcome(tmp_path: Path) -> None:
-    """While requests run and outcomes are posted; the next server on the same database knows all that was acknowledged."""
+    """Killed under requests and outcomes; the next server on the same database has every acknowledged outcome."""
     url, acknowledged = f"sqlite:///{tmp_path / 'kept.sqlite3'}", dict[str, float]()
 
     def post(api: str, worker: int) -> None:

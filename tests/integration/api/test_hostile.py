@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.worker.payload import RESERVED_KEY
 from forkpoint_server.http.body import MAX_OWN_BYTES
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
 from tests.unit.policies.hostile import policies
-
-from .puzzles import MESSAGES
 
 SECONDS = 60
 """Of one answer; ample for a busy machine, and no answer here takes more than a moment on an idle one."""
@@ -45,7 +44,7 @@ def serves_on(http: httpx.Client) -> Iterator[None]:
 
 
 def post(http: httpx.Client, path: str, body: Any) -> httpx.Response:
-    """As JSON that Python writes, halves of characters and NaN with it; the server's error, if it is one, has OpenAI's shape."""
+    """Send Python's JSON, lone surrogates and NaN included; an error must have OpenAI's shape."""
     try:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
     except RecursionError:  # deeper than Python writes; test_odd_bodies_of_our_routes sends such
@@ -83,7 +82,8 @@ def test_any_inline_policy_gets_an_answer_at_length(http: httpx.Client, policy: 
     "policy",
     [
         {HALF: 1, "rules": []}, {"use": "nowait", HALF: 1}, {"use": "nowait", "with": {HALF: 1}}, {"use": HALF}, HALF,
-        {"rules": [{"do": {HALF: {}}}]}, {"rules": [{"do": {"force": {"text": HALF}}}]}, {"description": HALF, "rules": []},
+        {"rules": [{"do": {HALF: {}}}]}, {"rules": [{"do": {"force": {"text": HALF}}}]},
+        {"description": HALF, "rules": []},
     ],
 )  # fmt: skip
 def test_halves_of_characters(http: httpx.Client, path: str, policy: Any) -> None:
@@ -130,7 +130,7 @@ def test_an_error_quotes_little_of_what_was_sent(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("value", ["x", b"\0", 7, [1, 2], {"program": "x"}])
 def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server, value: Any) -> None:
-    """With a policy and without one, on every route that takes extra arguments: nothing is applied, and nothing told of."""
+    """With and without a policy, on every route that takes extra arguments: nothing is applied, nothing is reported."""
     value = value.decode() if isinstance(value, bytes) else value
     bodies = [
         (path, {"model": "countdown", "vllm_xargs": {RESERVED_KEY: value}, **body}) for path, body in ASKING.items()
@@ -162,7 +162,8 @@ def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server,
 
 
 NAMES = (
-    "..%2fx", "a%00b", "a:b", "connectors", "schema", "validate", "none", "inline", "con%6eectors", "a%0d%0aX-Evil:%201",
+    "..%2fx", "a%00b", "a:b", "connectors", "schema", "validate", "none", "inline", "con%6eectors",
+    "a%0d%0aX-Evil:%201",
     "%EF%BD%81", "x" * 5000, "a.placebo", "nowait", "a%20b", "..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "%ff", "-a", "A",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from .puzzles import MESSAGES, told
+from tests.integration.puzzles import MESSAGES, told
 
 NEVER = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
 

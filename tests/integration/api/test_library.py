@@ -14,9 +14,8 @@ from forkpoint_policies.catalog import library
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.puzzles import MESSAGES, attempt, told
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import MESSAGES, attempt, told
 
 NAMES = [named.policy.name for named in library()]
 PUZZLE = held_out_puzzles("easy", 8)[7]

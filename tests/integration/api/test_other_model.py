@@ -8,9 +8,10 @@ import httpx
 import openai
 import pytest
 
+from forkpoint_clients.cli.calibrate import main as calibrate
+from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
+from tests.integration.puzzles import told
 from tests.processes.forkpoint_server import API_KEY, Server
-
-from .puzzles import told
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,28 @@ def test_the_key_guards_our_routes(other_server: Server, path: str) -> None:
 def test_the_key_is_asked_for_before_the_policy_is_read(other_server: Server) -> None:
     assert httpx.post(f"{other_server.api}/completions", json={"model": "random", "policy": "nope"}).status_code == 401
     assert httpx.post(f"{other_server.api}/policies/validate", json={}).status_code == 401
+
+
+def test_texts_without_a_reasoning_parser(other_server: Server) -> None:
+    """`POST /v1/forks` with the server's key. The template takes no reasoning, and nothing says where one would end."""
+    user, text = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+    body = {"messages": [user, text]}
+    assert httpx.post(f"{other_server.api}/forks", json=body, timeout=120).status_code == 401
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    with httpx.Client(headers=headers, base_url=other_server.api, timeout=120) as client:
+        found = client.post("/forks", json=body).raise_for_status().json()
+        wrong = client.post("/forks", json={"messages": [user, {**text, "reasoning": "z"}]})
+    assert found["forkpoint"]["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
+    assert wrong.status_code == 400
+    assert "--reasoning-parser" in wrong.json()["error"]["message"]
+
+
+def test_wrong_arguments_of_calibrate(capsys: pytest.CaptureFixture[str], other_server: Server) -> None:
+    for arguments, status, message in (
+        (["--tokens", "1"], 2, "1000"),
+        (["--server", other_server.api, "--prompts", "nowhere.txt"], 1, "nowhere.txt cannot be read"),
+        (["--server", other_server.api], 1, "401"),
+        (["--server", other_server.api, "--api-key", API_KEY], 1, "random needs --prompts FILE"),
+    ):
+        assert calibrate(arguments) == status
+        assert message in capsys.readouterr().err.replace("\n", " "), arguments

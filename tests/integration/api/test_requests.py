@@ -10,9 +10,8 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.puzzles import BANNED, MESSAGES, attempts, told
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import BANNED, MESSAGES, attempts, told
 
 PROMPT = "<|im_start|>user\nUse 3, 7, 2 to make 17.<|im_end|>\n<|im_start|>assistant\n<think>"
 WAYS: dict[str, dict[str, Any]] = {
@@ -132,9 +131,12 @@ def test_an_inline_policy_of_several_rules(client: openai.OpenAI) -> None:
     policy = {
         "name": "mine",
         "rules": [
-            {"when": {"entropy_above": 0.5, "region": "reasoning", "after_token": 3, "before_token": 9}, "do": {"temperature": 2}},
-            {"when": {"top_probability_below": 0.6, "at_most": 2}, "do": {"amplify": {"connectors": ["conclusion"], "bias": 1.5}}},
-            {"when": {"connectors": ["reflection"], "connector_probability_above": 0.1}, "do": {"suppress": {"words": ["Hmm"]}}},
+            {"when": {"entropy_above": 0.5, "region": "reasoning", "after_token": 3, "before_token": 9},
+             "do": {"temperature": 2}},
+            {"when": {"top_probability_below": 0.6, "at_most": 2},
+             "do": {"amplify": {"connectors": ["conclusion"], "bias": 1.5}}},
+            {"when": {"connectors": ["reflection"], "connector_probability_above": 0.1},
+             "do": {"suppress": {"words": ["Hmm"]}}},
             {"when": {"entropy_below": 0.01}, "do": {"observe": {}}},
         ],
     }  # fmt: skip

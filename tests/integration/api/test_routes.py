@@ -11,9 +11,8 @@ import openai
 import pytest
 
 from forkpoint_clients import AsyncForkpoint, Forkpoint
+from tests.integration.puzzles import MESSAGES, told
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import MESSAGES, told
 
 
 def test_models_lists_each_model_with_each_policy(client: openai.OpenAI) -> None:

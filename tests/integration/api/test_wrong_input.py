@@ -10,9 +10,8 @@ import httpx
 import openai
 import pytest
 
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import MESSAGES
 
 
 def suppress(**target: Any) -> dict[str, Any]:
@@ -63,7 +62,8 @@ def check(response: httpx.Response, field: str, right: str) -> None:
 
 
 def test_nan_bias(server: Server) -> None:
-    body = b'{"model": "countdown", "prompt": "x", "policy": {"rules": [{"do": {"suppress": {"words": ["a"], "bias": NaN}}}]}}'
+    policy = b'{"rules": [{"do": {"suppress": {"words": ["a"], "bias": NaN}}}]}'
+    body = b'{"model": "countdown", "prompt": "x", "policy": ' + policy + b"}"
     response = httpx.post(f"{server.api}/completions", content=body, headers={"content-type": "application/json"})
     check(response, "policy.rules[0].do.suppress.bias", "finite|less than")
 

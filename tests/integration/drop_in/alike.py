@@ -45,7 +45,7 @@ class Answered:
 
 @dataclass
 class Names:
-    """Made-up names by the order in which an answer has them: the same one in two places must be the same in both answers."""
+    """Generated names by order of appearance: a name that appears twice in one answer must do so in the other."""
 
     known: dict[str, int] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Names:
 
 
 def ask(url: str, call: Call, policy: str | None = None) -> Answered:
-    """Ask a server; with a policy in the body, which only Forkpoint knows, what it tells of it is left out of what is compared."""
+    """Send a call. With a policy, which only Forkpoint knows, its report is left out of what is compared."""
     body = call.body
     if policy is not None:
         assert isinstance(body, dict)
@@ -81,7 +81,7 @@ def ask(url: str, call: Call, policy: str | None = None) -> Answered:
 
 
 def streamed(text: str, names: Names, observed: bool = False) -> dict[str, Any]:
-    """A stream of server-sent events, by choice: which choice comes first at a moment is a matter of time, but for the openings."""
+    """A stream of server-sent events, by choice: but for the openings, the order of choices depends on timing."""
     events = [part for event in _events(text, observed) for part in _parts(event)]
     choices = [_choice(event) for event in events]
     last = max((place for place, choice in enumerate(choices) if choice is not None), default=-1)
@@ -119,7 +119,7 @@ def _events(text: str, observed: bool) -> Iterator[dict[str, Any]]:
 
 
 def _parts(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The event, or one for each of the pieces of tool calls that it has: how many come together is a matter of time."""
+    """The event, or one for each piece of a tool call in it: how many pieces an event has depends on timing."""
     first = _first(event)
     calls = (first.get("delta") or {}).get("tool_calls") or []
     for call in calls[:-1]:
@@ -150,7 +150,7 @@ def _ends(event: dict[str, Any]) -> bool:
 
 
 def _joined(events: list[dict[str, Any]], names: Names, observed: bool) -> dict[str, Any]:
-    """The events without their pieces, those that differ in nothing else once; and the pieces, put together, in their order."""
+    """The events without their pieces and without repetition; and the pieces, joined, in their order."""
     frames: list[Any] = []
     texts: list[list[Any]] = []
     lists: dict[tuple[str, tuple[str, ...]], list[Any]] = {}
@@ -175,7 +175,7 @@ def _joined(events: list[dict[str, Any]], names: Names, observed: bool) -> dict[
 
 
 def _going_on(frame: dict[str, Any]) -> dict[str, Any]:
-    """What a piece's frame is where a choice's last one is this. It says nothing more, and may have come with the last."""
+    """The frame of a piece before this last one of a choice. It says nothing more, and may have come with the last."""
     (choice,) = frame["data"]["choices"]
     without = {name: value for name, value in choice.items() if name != "stop_reason"}
     return {**frame, "data": {**frame["data"], "choices": [{**without, "finish_reason": None}]}}

@@ -1,4 +1,4 @@
-"""The same calls through SDKs that know nothing of Forkpoint: what a program sees of them, as data that can be compared."""
+"""The same calls through SDKs that know nothing of Forkpoint, and what a program sees of them, as comparable data."""
 
 from __future__ import annotations
 

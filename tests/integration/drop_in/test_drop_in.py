@@ -18,7 +18,8 @@ from .calls import CALLS, Call
 
 ARGUMENTS = (
     "--model", *DEMO_ARGUMENTS, "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
-    "--enable-server-load-tracking", "--enable-request-id-headers", "--enable-tokenizer-info-endpoint", "--enable-scale-out",
+    "--enable-server-load-tracking", "--enable-request-id-headers", "--enable-tokenizer-info-endpoint",
+    "--enable-scale-out",
 )  # fmt: skip
 
 
@@ -67,7 +68,8 @@ def called(answer: Any) -> list[str]:
     calls = [
         *((call["function"]["name"], json.loads(call["function"]["arguments"]))
           for choice in answer.get("choices", []) for call in choice["message"].get("tool_calls", [])),
-        *((one["name"], json.loads(one["arguments"])) for one in answer.get("output", []) if one["type"] == "function_call"),
+        *((one["name"], json.loads(one["arguments"]))
+          for one in answer.get("output", []) if one["type"] == "function_call"),
         *((one["name"], one["input"]) for one in answer.get("content", []) if one["type"] == "tool_use"),
     ]  # fmt: skip
     assert all(isinstance(arguments, dict) for _, arguments in calls)
@@ -132,7 +134,10 @@ def chunk(index: int, text: str | None = None, *, name: str = "chatcmpl-01234567
     return f"data: {json.dumps({'id': name, 'created': 5, 'choices': [choice]})}\n\n"
 
 
-END = 'data: {"id": "chatcmpl-0123456789abcdef", "created": 5, "choices": [], "usage": {"total_tokens": 9}}\n\ndata: [DONE]\n\n'
+END = (
+    'data: {"id": "chatcmpl-0123456789abcdef", "created": 5, "choices": [], "usage": {"total_tokens": 9}}\n\n'
+    "data: [DONE]\n\n"
+)
 PLAIN = (
     chunk(0),
     chunk(1),

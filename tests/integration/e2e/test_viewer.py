@@ -195,7 +195,8 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
     visit(page, server)
     choice = {
         "index": 0, "begun": 0, "prompt": 0, "token_ids": list(range(len(HOSTILE))), "tokens": HOSTILE,
-        "token_bytes": {"4": "c3", "5": "a9"}, "positions": [0], "entropies": [1.0], "in_reasoning": [True], "actions": [[]],
+        "token_bytes": {"4": "c3", "5": "a9"}, "positions": [0], "entropies": [1.0], "in_reasoning": [True],
+        "actions": [[]],
     }  # fmt: skip
     alternatives = [
         {"token": token, "token_id": number, "probability": 0.1, "possible": True}

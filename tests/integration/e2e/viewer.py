@@ -16,7 +16,8 @@ LIVE = """count => document.querySelector('#runs').dataset.state === 'running'
     && document.querySelectorAll('.text .token[data-nats]').length >= count"""
 SHOWN = """text => [...text.querySelectorAll('.token')].map(span => ({
     id: Number(span.dataset.id), nats: Number(span.dataset.nats), fork: span.classList.contains('fork'),
-    acted: span.classList.contains('acted'), given: span.classList.contains('given'), family: span.dataset.family ?? null,
+    acted: span.classList.contains('acted'), given: span.classList.contains('given'),
+    family: span.dataset.family ?? null,
     share: Number(span.style.getPropertyValue('--share')) }))"""
 
 

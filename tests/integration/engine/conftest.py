@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import zmq
-from transformers import AutoTokenizer
-from vllm import LLM, SamplingParams
-from vllm.inputs import TokensPrompt
 
-from forkpoint_policies.compile.compiler import ServedModel, compile_policy
-from forkpoint_policies.compile.program import key_of
-from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.tasks.countdown import held_out_puzzles
-from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.records import Rows, decode
-from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
-from forkpoint_server.policies.served_model import encoder, read_vocabulary
-from forkpoint_server.traces.trace import Trace
 from tests.processes.forkpoint_server import CACHE_BYTES
+
+# Imported late: xdist's controller loads this module too, and vLLM takes ten seconds to import.
+if TYPE_CHECKING:
+    from vllm import LLM, SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    from forkpoint_policies.compile.compiler import ServedModel
+    from forkpoint_policies.spec import Policy
+    from forkpoint_policies.worker.records import Rows
+    from forkpoint_server.traces.trace import Trace
 
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
@@ -32,16 +29,21 @@ OPTIONS: dict[str, Any] = {
 FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)
 
-Instruct = Callable[..., SamplingParams]
+Instruct = Callable[..., "SamplingParams"]
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(WEIGHTS)
 
 
 @pytest.fixture(scope="session")
 def target(tokenizer: Any) -> ServedModel:
+    from forkpoint_policies.compile.compiler import ServedModel
+    from forkpoint_server.policies.served_model import encoder, read_vocabulary
+
     start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     return ServedModel(
         read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer)
@@ -50,6 +52,10 @@ def target(tokenizer: Any) -> ServedModel:
 
 @pytest.fixture(scope="session")
 def prompts(tokenizer: Any) -> list[TokensPrompt]:
+    from vllm.inputs import TokensPrompt
+
+    from forkpoint_policies.tasks.countdown import held_out_puzzles
+
     puzzles = held_out_puzzles("hard", 16)
     texts = [f"<|im_start|>user\n{puzzle.prompt}<|im_end|>\n<|im_start|>assistant\n<think>" for puzzle in puzzles]
     return [TokensPrompt(prompt_token_ids=tokenizer.encode(text)) for text in texts]
@@ -58,6 +64,12 @@ def prompts(tokenizer: Any) -> list[TokensPrompt]:
 @pytest.fixture(scope="session")
 def instruct(target: ServedModel) -> Instruct:
     """Sampling parameters with the instruction of a policy; each is a request of its own."""
+    from vllm import SamplingParams
+
+    from forkpoint_policies.compile.compiler import compile_policy
+    from forkpoint_policies.compile.program import key_of
+    from forkpoint_policies.spec import Policy, parse_policy
+    from forkpoint_policies.worker.payload import PolicyPayload
 
     def make(
         policy: dict[str, Any] | Policy | None,
@@ -97,7 +109,7 @@ class Telemetry:
         self._asked = 0
 
     def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
-        """What `ask` answers, given where to report to; and the entropies in nats by position, of each request in its order."""
+        """What `ask` returns for the address to report to; and each request's entropies in nats, by position."""
         found: dict[int, dict[int, float]] = {}
         answer, reported = self._listen(ask)
         for rows in reported:
@@ -111,6 +123,8 @@ class Telemetry:
 
     def traces(self, ask: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
         """What the server would keep of each request that `ask` makes, given where to report to, in their order."""
+        from forkpoint_server.traces.trace import Trace
+
         found: dict[int, Trace] = {}
         answer, reported = self._listen(ask)
         for rows in reported:
@@ -121,6 +135,10 @@ class Telemetry:
         return [found[handle] for handle in sorted(found)]
 
     def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[Rows]]:
+        import zmq
+
+        from forkpoint_policies.worker.records import decode
+
         self._asked += 1
         address, patience, reported = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS, []
         with zmq.Context() as context, context.socket(zmq.PULL) as socket:
@@ -139,6 +157,8 @@ def telemetry(tmp_path: Path) -> Telemetry:
 
 def running(**options: Any) -> Iterator[LLM]:
     """An engine, until it is no longer needed."""
+    from vllm import LLM
+
     llm = LLM(**{"max_num_seqs": 256, **OPTIONS, **options})
     yield llm
     llm.llm_engine.engine_core.shutdown()
@@ -151,12 +171,16 @@ def stock() -> Iterator[LLM]:
 
 @pytest.fixture(scope="module")
 def intervening() -> Iterator[LLM]:
+    from forkpoint_server.cli import PROCESSORS
+
     yield from running(logits_processors=[PROCESSORS[False]])
 
 
 @pytest.fixture(scope="module")
 def cramped() -> Iterator[LLM]:
     """A tiny cache and small batches: prompts are computed in pieces, and requests are preempted and resumed."""
+    from forkpoint_server.cli import PROCESSORS
+
     yield from running(
         logits_processors=[PROCESSORS[False]],
         max_num_batched_tokens=48,

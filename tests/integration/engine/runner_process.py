@@ -1,6 +1,6 @@
-"""A vLLM engine in a process of its own, which generates what tests.integration.engine.runners.Runner asks for.
+"""A vLLM engine in a process of its own, which generates what tests.integration.engine.runners.Runner requests.
 
-Its arguments are the number of an open socket and the options of `vllm.LLM` as JSON. Standard output is left to vLLM, which prints.
+Its arguments are the number of an open socket and the options of `vllm.LLM` as JSON. vLLM prints to standard output.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def runner(log: Path, *, v2: bool, environment: Mapping[str, str] | None = None,
         started.receive(START_SECONDS)
         yield started
     finally:
-        # It holds nothing that is worth the many seconds in which Python takes it down. Its session has whatever vLLM started, too.
+        # Killed, with the processes that vLLM started in its session: a regular shutdown takes many seconds.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -20,7 +20,7 @@ from .policies import STATEFUL
 from .runners import Runner, runner, speculating, write_noisy_model
 
 POLICIES = [named.policy for named in library() if named.policy.growing is None or named.of is None]
-"""Without the placebos of those that take several requests: in the engine these do what the policy does, or act by chance."""
+"""Without placebos of policies with several requests: in the engine they do what the policy does, or act at random."""
 
 ACCEPTED = 0.2, 0.95  # a draft that is always right or never would prove little
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 20}
@@ -92,7 +92,7 @@ GIVEN_TOLERANCE_NATS = 0.05  # between runners and batches in bfloat16; a wrong 
 def test_a_given_text_is_written_and_measured(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
 ) -> None:
-    """Whole, and from the middle on: the tokens are those given, and the entropies those of the text as it was generated."""
+    """Whole, and from the middle on: the tokens are the forced ones, the entropies those of the generation."""
     observe: dict[str, Any] = {"rules": []}
 
     def write_freely(address: str) -> list[tuple[int, ...]]:
@@ -153,7 +153,7 @@ PERMUTATIONS = 999
 def test_sampled_tokens_have_the_same_distribution(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, name: str
 ) -> None:
-    """The first tokens of one puzzle's answer over many seeds. At 1 in 1,000 per comparison, chance fails this once in 150 runs."""
+    """The first tokens of one puzzle's answer over many seeds. At 1 in 1,000 per comparison, 1 run in 150 fails."""
     policy = next(policy for policy in POLICIES if policy.name == name)
 
     def ask(one: Runner) -> list[tuple[int, ...]]:

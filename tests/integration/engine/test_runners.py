@@ -1,4 +1,4 @@
-"""The engines in processes of their own: stock vLLM generates the same on each, and V2 hands its processors what ours relies on."""
+"""Engines in their own processes: stock vLLM generates the same on each; V2 gives processors what ours relies on."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_without_an_effect_the_tokens_are_vllms(
 def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
     stock: LLM, intervening: LLM, prompts: list[TokensPrompt], instruct: Instruct, options: dict[str, Any]
 ) -> None:
-    """Sixteen requests under five policies and none; those that stock vLLM answers alike alone and in a batch, we do too."""
+    """16 requests under five policies and none: where stock answers alike alone and batched, so do we."""
     plain = [instruct(None, **options, **SHORT) for _ in prompts]
     kept = [
         one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)

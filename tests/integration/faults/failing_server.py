@@ -1,6 +1,6 @@
-"""`forkpoint`, with a vLLM engine of which requests fail by an exception, as their clients' names ask for; all else is vLLM's.
+"""`forkpoint` with a vLLM engine in which requests raise, as their ids say; all else is vLLM's.
 
-`-fails-branches` at the end of a request's name: every second branch, after a few tokens. `-fails-trunk`: its first answer, later.
+An id that ends in `-fails-branches`: every second branch, after a few tokens. `-fails-trunk`: its first answer, later.
 """
 
 from __future__ import annotations

@@ -9,18 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.polling import running, until
 from tests.processes.forkpoint_server import Server, serving
 
 from . import failing_server
-from .watching import running, until
 
 pytestmark = pytest.mark.soak
 TREE: dict[str, Any] = {
     "rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"width": 2, "depth": 1, "min_gap": 4}}}]
 }
 ASKED: dict[str, Any] = {
-    "model": "countdown", "messages": [{"role": "user", "content": "Use 8, 1, 9, 25 to make 66."}], "policy": TREE, "n": 6,
-    "max_tokens": 400, "ignore_eos": True, "seed": 2,
+    "model": "countdown", "messages": [{"role": "user", "content": "Use 8, 1, 9, 25 to make 66."}], "policy": TREE,
+    "n": 6, "max_tokens": 400, "ignore_eos": True, "seed": 2,
 }  # fmt: skip
 
 

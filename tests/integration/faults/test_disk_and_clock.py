@@ -13,16 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.integration.polling import health, until
 from tests.processes.forkpoint_server import serving
 
 from .experiments import Experiment
-from .watching import health, until
 
 pytestmark = pytest.mark.soak
 DISK_MIB = 16
 MAX_POLICIES = 600
 NOT_HANDED_ON = "import os; os.environ.pop('LD_PRELOAD', None)"
-"""vLLM's engine dies under libfaketime, so that the clock is only that of the server's own process, which has all that is ours."""
+"""vLLM's engine dies under libfaketime, so only the server's own process gets the clock; all that is ours is in it."""
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def created(experiment: Experiment) -> int:
 
 
 def test_a_clock_that_jumps(experiment: Experiment, folder: Path) -> None:
-    """By days to and fro while answers are written: they are as long as ever, and what is recorded of them is all there."""
+    """By days back and forth during generation: answers are as long as before, and their records are complete."""
     first = experiment.ask()
     before = created(experiment)
     for offset in ("+3d", "-2d", "+0"):

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back, the telemetry's socket is deleted while in use, and last a tensor-parallel worker dies."""
+"""PostgreSQL goes away and returns, the telemetry socket is deleted while in use, a tensor-parallel worker dies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.polling import health, until
 from tests.processes.forkpoint_server import serving
 from tests.processes.postgresql import postgresql
 
 from .experiments import MESSAGES, Experiment
-from .watching import health, until
 
 pytestmark = pytest.mark.soak
 TWO_RANKS = {"VLLM_CPU_OMP_THREADS_BIND": "0|1", "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}
@@ -24,7 +24,7 @@ TWO_RANKS = {"VLLM_CPU_OMP_THREADS_BIND": "0|1", "VLLM_KEEP_ALIVE_ON_ENGINE_DEAT
 
 @dataclass(frozen=True)
 class Faulty:
-    """A server on two ranks, with its experiment; `postgresql` is stopped by closing it, and its data lie in the folder."""
+    """A server on two ranks, with its experiment; closing `postgresql` stops it, and its data are in the folder."""
 
     experiment: Experiment
     postgresql: ExitStack
@@ -77,7 +77,7 @@ def test_a_socket_that_is_deleted_while_it_is_used(faulty: Faulty) -> None:
 
 
 def test_a_worker_dies(faulty: Faulty) -> None:
-    """One of the two ranks: the engine ends, running requests fail and are recorded as failed, and outcomes are still taken."""
+    """One of two ranks: the engine ends, running requests fail and are recorded so, and outcomes are still accepted."""
     experiment = faulty.experiment
     last = experiment.ask()
     with ThreadPoolExecutor(1) as pool:

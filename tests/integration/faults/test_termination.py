@@ -16,10 +16,10 @@ from sqlalchemy import text
 from benchmarks.servers import ServerProcess, both
 from forkpoint_server.cli import DEMO_ARGUMENTS
 from forkpoint_server.store.database import open_database
+from tests.integration.polling import until
 from tests.processes.forkpoint_server import Server
 
 from .experiments import EXPERIMENT, MESSAGES
-from .watching import until
 
 pytestmark = pytest.mark.soak
 STREAMS = 6
@@ -29,8 +29,8 @@ ARGUMENTS = {"abort": (), "drain": ("--shutdown-timeout", "60")}
 PATIENCE_SECONDS = 20
 """How long a client waits for the next token."""
 CUT_OFF = {"done, abort", "ReadTimeout, None"}
-"""How a stream ends that vLLM ends. Now and then the engine has gone before it says so, and the stream stays open until its client
-leaves."""
+"""How a stream ends that vLLM ends. Now and then the engine is gone before it says so, and the stream stays open until
+its client leaves."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Ended:
 def last_said(server: Server, number: int, tokens: int) -> str:
     """One stream to its end: `done`, an error's type, or that the connection was cut."""
     body = {
-        "model": "countdown", "messages": MESSAGES, "stream": True, "max_tokens": tokens, "ignore_eos": True, "seed": number,
-        "user": f"user {number}",
+        "model": "countdown", "messages": MESSAGES, "stream": True, "max_tokens": tokens, "ignore_eos": True,
+        "seed": number, "user": f"user {number}",
     }  # fmt: skip
     last, reason = "nothing", None
     try:

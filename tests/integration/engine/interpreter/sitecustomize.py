@@ -1,8 +1,9 @@
-"""Lets vLLM use Triton without a GPU: put this folder on PYTHONPATH, with TRITON_INTERPRET=1, and kernels are interpreted.
+"""Lets vLLM use Triton without a GPU: with this folder on PYTHONPATH and TRITON_INTERPRET=1, kernels are interpreted.
 
-vLLM's CPU build turns Triton off, and with it the V2 model runner, unless Triton has a backend "cpu" with an active driver. The
-interpreter is all that is needed, but it is not a backend, so a stand-in claims to be one. Python imports this module by its name
-before anything else in every process, vLLM's own workers too, so the stand-in is there before vLLM looks.
+vLLM's CPU build turns Triton off, and with it the V2 model runner, unless Triton has a backend "cpu" with an active
+driver. The interpreter is all that is needed, but it is not a backend, so a stand-in claims to be one. Python imports
+this module by its name before anything else in every process, vLLM's own workers included, so the stand-in is there
+before vLLM looks.
 """
 
 import os

@@ -17,7 +17,8 @@ import torch
 from forkpoint_policies.kernel.signals import in_torch, in_triton
 
 torch.manual_seed(0)
-for vocabulary in (1, 5, 1023, 1024, 1500, in_triton.PART, in_triton.PART + 1, 151_936):
+PART = in_triton.PART
+for vocabulary in (1, 5, 1023, 1024, 1500, PART, PART + 1, 2 * PART + 9, 151_936):
     logits = torch.randn(6, vocabulary) * torch.tensor([0.01, 1.0, 5.0, 40.0, 5.0, 5.0])[:, None]
     logits[4, 1:].masked_fill_(torch.rand(vocabulary - 1) < 0.9, -torch.inf)
     logits[5] = -torch.inf
@@ -34,6 +35,8 @@ for vocabulary in (1, 5, 1023, 1024, 1500, in_triton.PART, in_triton.PART + 1, 1
     torch.testing.assert_close(distances, in_torch.total_variation(logits, before, after), rtol=1e-4, atol=1e-6)
     assert distances[0] == 0 and distances[5] == 0
 
+    if vocabulary > 3 * PART:  # the interpreter is slow, and the rest depends on no more than how many parts a row has
+        continue
     spaced = torch.full((12, vocabulary + 3), 99.0)
     spaced[::2, 1 : vocabulary + 1] = logits
     for other in (spaced[::2, 1 : vocabulary + 1], logits.t().contiguous().t(), logits[2:3], logits[2:5]):

@@ -8,9 +8,8 @@ from typing import Any
 import openai
 import pytest
 
+from tests.integration.puzzles import MESSAGES, told
 from tests.processes.span_collector import Collector
-
-from .puzzles import MESSAGES, told
 
 CALM: dict[str, Any] = {"name": "mine", "rules": [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]}
 TREE: dict[str, Any] = {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {"depth": 1, "min_gap": 4}}}]}
@@ -24,8 +23,8 @@ def ask(client: openai.OpenAI, policy: Any, **options: Any) -> tuple[str, Any]:
     return trace_id, client.chat.completions.create(**given, extra_body={"policy": policy}, extra_headers=headers)
 
 
-def test_a_span_says_all_of_the_forkpoint_object(branching_client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(branching_client, CALM)
+def test_a_span_says_all_of_the_forkpoint_object(client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(client, CALM)
     (span,) = collector.of_trace(trace_id, 1)
     expected = told(response)
     assert span.name == "llm_request"
@@ -45,16 +44,16 @@ def test_a_span_says_all_of_the_forkpoint_object(branching_client: openai.OpenAI
     assert {name: span.attributes[f"forkpoint.{name}"] for name in plain} == plain
 
 
-def test_a_stream_has_its_span_too(branching_client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, stream = ask(branching_client, CALM, stream=True)
+def test_a_stream_has_its_span_too(client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, stream = ask(client, CALM, stream=True)
     last = [chunk for chunk in stream if "forkpoint" in (chunk.model_extra or {})][-1]
     (span,) = collector.of_trace(trace_id, 1)
     assert span.attributes["gen_ai.response.id"] == last.id
     assert span.attributes["forkpoint.tokens"] == last.model_extra["forkpoint"]["tokens"] == 60
 
 
-def test_branches_say_whose_they_are(branching_client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(branching_client, TREE, n=3)
+def test_branches_say_whose_they_are(client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(client, TREE, n=3)
     spans = collector.of_trace(trace_id, 3)
     assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1, 2]
     assert {span.attributes["gen_ai.response.id"] for span in spans} == {response.id}
@@ -65,8 +64,8 @@ def test_branches_say_whose_they_are(branching_client: openai.OpenAI, collector:
     assert sum("forkpoint.branches" in span.attributes for span in spans) == 1
 
 
-def test_choices_say_whose_they_are(branching_client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(branching_client, CALM, n=2)
+def test_choices_say_whose_they_are(client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, response = ask(client, CALM, n=2)
     spans = collector.of_trace(trace_id, 2)
     assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1]
     assert sum(span.attributes["gen_ai.usage.completion_tokens"] for span in spans) == response.usage.completion_tokens
@@ -75,7 +74,7 @@ def test_choices_say_whose_they_are(branching_client: openai.OpenAI, collector: 
     ]
 
 
-def test_a_request_without_a_policy_has_vllms_span(branching_client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, _ = ask(branching_client, "none")
+def test_a_request_without_a_policy_has_vllms_span(client: openai.OpenAI, collector: Collector) -> None:
+    trace_id, _ = ask(client, "none")
     (span,) = collector.of_trace(trace_id, 1)
     assert span.attributes["gen_ai.usage.completion_tokens"] > 0

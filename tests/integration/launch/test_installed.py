@@ -1,4 +1,4 @@
-"""The wheels in environments of their own, away from the repository: the server runs from there, and clients need no torch."""
+"""The wheels in fresh environments outside the repository: the server runs, and clients need no torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import httpx
 import openai
 import pytest
 
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import serving
-
-from .puzzles import MESSAGES
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,7 +43,7 @@ def said(*command: str | Path, cwd: Path) -> str:
 
 
 def test_the_server_runs_from_its_wheels(wheels: dict[str, Path], tmp_path: Path) -> None:
-    """vLLM and the rest of the lock are those of this environment, which come last on the path; nothing of the repository is."""
+    """vLLM and the rest of the lock come from this environment, last on the path; nothing comes from the repository."""
     commands = environment_with(tmp_path / "fresh", "--no-deps", wheels["policies"], wheels["server"])
     (site,) = (tmp_path / "fresh" / "lib").glob("python*/site-packages")
     (site / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")

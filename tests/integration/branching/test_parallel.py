@@ -1,4 +1,4 @@
-"""Several ranks: with tensor parallelism all decide alike and one reports, with data parallelism each serves its own requests."""
+"""Several ranks: in tensor parallelism all decide alike and one reports; in data parallelism each has its requests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.puzzles import attempt, attempts
 from tests.processes.forkpoint_server import Server, serving
-
-from .puzzles import attempt, attempts
 
 PARALLEL = {
     "tensor": (("--tensor-parallel-size", "2"), "0|1"),
@@ -22,7 +21,7 @@ POLICIES = ("nowait", "nowait.placebo", "budget-force", "entropix")
 
 
 @pytest.fixture(scope="module", params=["tensor", pytest.param("data", marks=pytest.mark.soak)])
-def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def parallel_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     arguments, binding = PARALLEL[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     environment = {"VLLM_CPU_OMP_THREADS_BIND": binding}
@@ -33,14 +32,14 @@ def parallel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield running
 
 
-def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, branching_client: openai.OpenAI) -> None:
+def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel_server: Server, client: openai.OpenAI) -> None:
     """The same seeds and policies, one request at a time; then a batch, of which every token's record arrives."""
-    other = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
+    other = openai.OpenAI(base_url=parallel_server.api, api_key="none", max_retries=0)
     puzzles = held_out_puzzles("easy", 4)
-    steps = parallel.metrics()["forkpoint_step_seconds_count"]
+    steps = parallel_server.metrics()["forkpoint_step_seconds_count"]
     tokens = 0
     for policy, puzzle in zip(POLICIES, puzzles, strict=True):
-        here, there = (attempt(one, puzzle, policy, seed=5, max_tokens=300) for one in (branching_client, other))
+        here, there = (attempt(one, puzzle, policy, seed=5, max_tokens=300) for one in (client, other))
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
         assert set(there.told["interventions"]) == set(here.told["interventions"])
         for action, found in there.told["interventions"].items():
@@ -48,11 +47,11 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, br
         assert there.told["complete"]
         tokens += there.told["tokens"]
     # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much
-    assert tokens <= parallel.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
-    before = parallel.metrics()
+    assert tokens <= parallel_server.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
+    before = parallel_server.metrics()
     many = attempts(other, held_out_puzzles("easy", 24), "nowait")
     assert all(one.told["complete"] for one in many)
-    after = parallel.metrics()
+    after = parallel_server.metrics()
 
     def moved(name: str) -> float:
         return sum(value - before.get(key, 0.0) for key, value in after.items() if key.startswith(f"{name}{{"))
@@ -64,18 +63,19 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel: Server, br
     other.close()
 
 
-def test_a_tree_stays_on_one_rank(parallel: Server) -> None:
+def test_a_tree_stays_on_one_rank(parallel_server: Server) -> None:
     """Where the trunk is, its prefix is cached."""
-    here = openai.OpenAI(base_url=parallel.api, api_key="none", max_retries=0)
+    here = openai.OpenAI(base_url=parallel_server.api, api_key="none", max_retries=0)
     generated = "vllm:generation_tokens_total"
     for seed in range(3):
-        before = parallel.metrics()
+        before = parallel_server.metrics()
         response = here.chat.completions.create(
-            model="countdown", messages=[{"role": "user", "content": held_out_puzzles("hard", 1)[0].prompt}], n=4, seed=seed,
-            max_tokens=120, extra_body={"policy": {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {}}}]}},
+            model="countdown", messages=[{"role": "user", "content": held_out_puzzles("hard", 1)[0].prompt}], n=4,
+            seed=seed, max_tokens=120,
+            extra_body={"policy": {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {}}}]}},
         )  # fmt: skip
         assert len(response.choices) == 4
-        after = parallel.metrics()
+        after = parallel_server.metrics()
         grown = [name for name in after if name.startswith(generated) and after[name] > before.get(name, 0)]
         assert len(grown) == 1
     here.close()

@@ -32,8 +32,9 @@ PATIENCE_SECONDS = 90
 BRANCHING: dict[str, Any] = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {}}}]}
 ASKED: tuple[dict[str, Any], ...] = (
     {"policy": "nowait"}, {"policy": "nowait.placebo"}, {"policy": "budget-force"}, {"policy": "branch", "n": 3},
-    {"policy": BRANCHING, "n": 2}, {"policy": {"use": "nowait", "shadow": True}}, {"policy": "switch-penalty", "stream": True},
-    {"policy": "none"}, {"forks": True}, {"user": "a"}, {"user": "b"}, {"user": "c"}, {"user": "d"}, {},
+    {"policy": BRANCHING, "n": 2}, {"policy": {"use": "nowait", "shadow": True}},
+    {"policy": "switch-penalty", "stream": True}, {"policy": "none"}, {"forks": True}, {"user": "a"}, {"user": "b"},
+    {"user": "c"}, {"user": "d"}, {},
     {"user": "e", "max_tokens": 10**9}, {"user": "f", "max_tokens": 10**9}, {"user": "g", "max_tokens": 10**9},
 )  # fmt: skip
 """Policies of each kind; requests that fall under the experiment, by their user; and some that are refused."""
@@ -44,7 +45,7 @@ MESSAGES = [{"role": "user", "content": "Use 3, 7, 2 to make 17."}]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def stack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """As the stack starts it, but that it stays when its engine dies."""
     arguments = [one for one in COMPOSE["services"]["server"]["command"] if one not in ("--host", "0.0.0.0")]
     with serving(
@@ -55,8 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with watching(tmp_path_factory.mktemp("prometheus"), server.url.removeprefix("http://")) as running:
+def prometheus(stack_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with watching(tmp_path_factory.mktemp("prometheus"), stack_server.url.removeprefix("http://")) as running:
         yield running
 
 
@@ -89,7 +90,7 @@ def load(server: Server) -> Iterator[None]:
 
 
 def expressions() -> dict[str, str]:
-    """Each expression of the stack by where it stands. Of an alert it is what it compares: to fire, it would need a reason to."""
+    """Every expression of the stack, by name. Of an alert, the two sides of its comparison: nothing here fires it."""
     found = {}
     for panel in BOARD["panels"]:
         for target in panel.get("targets", []):
@@ -111,12 +112,12 @@ def in_grafana(expression: str) -> str:
     return whole
 
 
-def test_each_expression_finds_data(server: Server, prometheus: Prometheus) -> None:
+def test_each_expression_finds_data(stack_server: Server, prometheus: Prometheus) -> None:
     asked = expressions()
     assert len(asked) > 40
     missing = set(asked)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with load(server):
+    with load(stack_server):
         while missing and time.monotonic() < deadline:
             time.sleep(1)
             missing = {one for one in missing if not any(map(math.isfinite, prometheus.values(asked[one]).values()))}
@@ -136,14 +137,15 @@ def test_what_one_chooses_from(prometheus: Prometheus) -> None:
     assert found["model"] == {"countdown"}
     assert found["experiment"] == {"compare"}
     assert found["policy"] == {
-        "nowait", "nowait.placebo", "nowait (shadow)", "budget-force", "branch", "inline", "switch-penalty", "none", "observe",
+        "nowait", "nowait.placebo", "nowait (shadow)", "budget-force", "branch", "inline", "switch-penalty", "none",
+        "observe",
     }  # fmt: skip
 
 
-def test_prometheus_has_what_the_page_has(server: Server, prometheus: Prometheus) -> None:
+def test_prometheus_has_what_the_page_has(stack_server: Server, prometheus: Prometheus) -> None:
     """Nothing is running any more, so both stand still, once the page has been read again."""
     prometheus.awaited(f"up == 1 and timestamp(up) > {time.time() + 1}")
-    page = server.metrics()
+    page = stack_server.metrics()
     for name in ("forkpoint_requests_total", "forkpoint_tokens_total", "forkpoint_experiment_requests_total"):
         here = sum(value for key, value in page.items() if key.startswith(f"{name}{{"))
         assert prometheus.values(f"sum({name})") == {(): here}, name
@@ -151,8 +153,8 @@ def test_prometheus_has_what_the_page_has(server: Server, prometheus: Prometheus
     assert prometheus.values("sum(forkpoint_experiment_errors_total)")[()] > 0
 
 
-def test_promtool_finds_nothing_on_ours(server: Server) -> None:
-    page = httpx.get(f"{server.url}/metrics").text
+def test_promtool_finds_nothing_on_ours(stack_server: Server) -> None:
+    page = httpx.get(f"{stack_server.url}/metrics").text
     checked = subprocess.run(
         [program("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
@@ -161,25 +163,25 @@ def test_promtool_finds_nothing_on_ours(server: Server) -> None:
     assert all(line.startswith("vllm:") for line in remarks)
 
 
-def test_the_engine_dies(server: Server, prometheus: Prometheus) -> None:
+def test_the_engine_dies(stack_server: Server, prometheus: Prometheus) -> None:
     """A request that runs fails and is counted; Prometheus still gets the page."""
     (engine,) = [
-        one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()
+        one for one in psutil.Process(stack_server.process.pid).children(recursive=True) if "EngineCore" in one.name()
     ]
     endless = {"model": "countdown", "prompt": "Use", "max_tokens": 2000, "ignore_eos": True, "policy": "observe"}
     failed = 'forkpoint_requests_total{arm="",finish_reason="error",policy="observe"}'
-    before = server.metrics().get(failed, 0.0)
+    before = stack_server.metrics().get(failed, 0.0)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(httpx.post, f"{server.api}/completions", json=endless, timeout=60)
-        while not server.metrics()['vllm:num_requests_running{engine="0",model_name="countdown"}']:
+        running = pool.submit(httpx.post, f"{stack_server.api}/completions", json=endless, timeout=60)
+        while not stack_server.metrics()['vllm:num_requests_running{engine="0",model_name="countdown"}']:
             time.sleep(0.05)
         engine.kill()
         assert running.result().status_code == 500
     died = time.time()
-    assert server.metrics()[failed] == before + 1
-    assert httpx.get(f"{server.url}/health").status_code == 503
+    assert stack_server.metrics()[failed] == before + 1
+    assert httpx.get(f"{stack_server.url}/health").status_code == 503
     # Also once vLLM has looked whether its engine lives, which it does every five seconds.
     assert prometheus.awaited(f"up == 1 and timestamp(up) > {died + 5}") == {
-        (("__name__", "up"), ("instance", server.url.removeprefix("http://")), ("job", "forkpoint")): 1.0
+        (("__name__", "up"), ("instance", stack_server.url.removeprefix("http://")), ("job", "forkpoint")): 1.0
     }
     assert prometheus.values('sum(forkpoint_requests_total{finish_reason="error"})')[()] >= 1

@@ -10,9 +10,9 @@ import anthropic
 import openai
 import pytest
 
+from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
 
-from .puzzles import MESSAGES
 from .test_branching import SHALLOW, ask, text
 
 ONE_OF_THREE = {  # only the trunk is left, and all are waited for: which answer is ahead does not matter
@@ -43,22 +43,20 @@ def parts(delta: Any) -> str:
 
 
 def test_chat_responses_and_messages_give_the_same_answer_streamed_or_not(
-    branching_client: openai.OpenAI, branching_server: Server
+    client: openai.OpenAI, server: Server
 ) -> None:
     limits: dict[str, Any] = {"model": "countdown", "extra_body": {"policy": ONE_OF_THREE, "temperature": 0.0}}
     chat: Any = {**limits, "messages": MESSAGES, "max_tokens": 200}
-    whole = branching_client.chat.completions.create(**chat)
+    whole = client.chat.completions.create(**chat)
     found = {"chat": text(whole.choices[0])}
     assert (whole.model_extra or {})["forkpoint"]["branches"] == 2
     found["chat, streamed"] = "".join(
-        parts(choice.delta)
-        for chunk in branching_client.chat.completions.create(**chat, stream=True)
-        for choice in chunk.choices
+        parts(choice.delta) for chunk in client.chat.completions.create(**chat, stream=True) for choice in chunk.choices
     )
     asked: Any = {**limits, "input": MESSAGES[0]["content"], "max_output_tokens": 200}
-    found["responses"] = written(branching_client.responses.create(**asked))
-    found["responses, streamed"] = written(list(branching_client.responses.create(**asked, stream=True))[-1].response)
-    with anthropic.Anthropic(base_url=branching_server.url, api_key="none", max_retries=0) as claude:
+    found["responses"] = written(client.responses.create(**asked))
+    found["responses, streamed"] = written(list(client.responses.create(**asked, stream=True))[-1].response)
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         message = claude.messages.create(**chat)
         found["messages"] = "".join(said(block) for block in message.content)
         assert (message.model_extra or {})["forkpoint"]["branches"] == 2
@@ -78,15 +76,15 @@ def written(response: Any) -> str:
     return "".join(part.text for item in response.output for part in item.content or ())
 
 
-def test_completions_in_a_stream(branching_client: openai.OpenAI) -> None:
+def test_completions_in_a_stream(client: openai.OpenAI) -> None:
     asked: Any = {
         "model": "countdown", "prompt": PROMPT, "n": 3, "max_tokens": 60, "seed": 3, "temperature": 1.0, "logprobs": 1,
         "extra_body": {"policy": SHALLOW},
     }  # fmt: skip
-    whole = branching_client.completions.create(**asked)
+    whole = client.completions.create(**asked)
     pieces: defaultdict[int, str] = defaultdict(str)
     tokens: defaultdict[int, list[str]] = defaultdict(list)
-    for chunk in branching_client.completions.create(**asked, stream=True):
+    for chunk in client.completions.create(**asked, stream=True):
         for choice in chunk.choices:
             pieces[choice.index] += choice.text
             tokens[choice.index] += choice.logprobs.tokens or [] if choice.logprobs else []
@@ -95,7 +93,7 @@ def test_completions_in_a_stream(branching_client: openai.OpenAI) -> None:
     assert dict(tokens) == {choice.index: choice.logprobs and choice.logprobs.tokens for choice in whole.choices}
 
 
-def test_log_probabilities_and_stop_strings_in_a_stream(branching_client: openai.OpenAI) -> None:
+def test_log_probabilities_and_stop_strings_in_a_stream(client: openai.OpenAI) -> None:
     options: dict[str, Any] = {
         "n": 4,
         "logprobs": True,
@@ -103,11 +101,11 @@ def test_log_probabilities_and_stop_strings_in_a_stream(branching_client: openai
         "stop": ["Wait", "Therefore"],
         "max_tokens": 200,
     }
-    whole = ask(branching_client, SHALLOW, **options)
+    whole = ask(client, SHALLOW, **options)
     pieces: defaultdict[int, str] = defaultdict(str)
     told: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
     reasons: dict[int, str] = {}
-    for chunk in ask(branching_client, SHALLOW, stream=True, **options):
+    for chunk in ask(client, SHALLOW, stream=True, **options):
         for choice in chunk.choices:
             pieces[choice.index] += parts(choice.delta)
             told[choice.index] += [
@@ -124,9 +122,9 @@ def test_log_probabilities_and_stop_strings_in_a_stream(branching_client: openai
     assert len(pieces) == 4
 
 
-def test_a_tool_call_in_each_answer(branching_client: openai.OpenAI) -> None:
+def test_a_tool_call_in_each_answer(client: openai.OpenAI) -> None:
     options: dict[str, Any] = {"n": 3, "max_tokens": 400, "tools": [ADD], "messages": MESSAGES}
-    whole = ask(branching_client, CALLING, **options)
+    whole = ask(client, CALLING, **options)
     ended = [choice for choice in whole.choices if choice.finish_reason != "length"]
     assert len(ended) > 1
     for choice in ended:
@@ -134,7 +132,7 @@ def test_a_tool_call_in_each_answer(branching_client: openai.OpenAI) -> None:
         assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 3})
         assert choice.finish_reason == "tool_calls"
     called: defaultdict[int, str] = defaultdict(str)
-    for chunk in ask(branching_client, CALLING, stream=True, **options):
+    for chunk in ask(client, CALLING, stream=True, **options):
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or ():
                 called[choice.index] += call.function.arguments or ""
@@ -147,26 +145,25 @@ ENDED = [*ONE_OF_THREE["rules"], {"when": {"region": "reasoning", "after_token":
 """At temperature 0 the embedded model would go round in circles."""
 
 
-def test_a_tool_call_in_the_answer_of_responses_and_messages(
-    branching_client: openai.OpenAI, branching_server: Server
-) -> None:
+def test_a_tool_call_in_the_answer_of_responses_and_messages(client: openai.OpenAI, server: Server) -> None:
     limits: dict[str, Any] = {
         "model": "countdown",
         "extra_body": {"policy": {"rules": [*ENDED, CALLING["rules"][1]]}, "temperature": 0.0},
     }
     function = ADD["function"]
     asked: Any = {
-        **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400, "tools": [{"type": "function", **function}],
+        **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400,
+        "tools": [{"type": "function", **function}],
     }  # fmt: skip
-    whole = branching_client.responses.create(**asked)
+    whole = client.responses.create(**asked)
     assert (whole.model_extra or {})["forkpoint"]["branches"] == 2
-    streamed = list(branching_client.responses.create(**asked, stream=True))[-1]
+    streamed = list(client.responses.create(**asked, stream=True))[-1]
     assert streamed.type == "response.completed"
     for response in (whole, streamed.response):
         (call,) = [item for item in response.output if item.type == "function_call"]
         assert (call.name, json.loads(call.arguments)) == ("add", {"a": 3})
     tools: Any = [{"name": function["name"], "input_schema": function["parameters"]}]
-    with anthropic.Anthropic(base_url=branching_server.url, api_key="none", max_retries=0) as claude:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         message = claude.messages.create(**limits, messages=MESSAGES, max_tokens=400, tools=tools)
         assert (message.model_extra or {})["forkpoint"]["branches"] == 2
         (used,) = [block for block in message.content if block.type == "tool_use"]
@@ -176,23 +173,21 @@ def test_a_tool_call_in_the_answer_of_responses_and_messages(
         assert (used.name, used.input) == ("add", {"a": 3})
 
 
-def test_log_probabilities_on_responses_and_stop_strings_on_messages(
-    branching_client: openai.OpenAI, branching_server: Server
-) -> None:
+def test_log_probabilities_on_responses_and_stop_strings_on_messages(client: openai.OpenAI, server: Server) -> None:
     limits: dict[str, Any] = {"model": "countdown", "extra_body": {"policy": {"rules": ENDED}, "temperature": 0.0}}
     asked: Any = {
-        **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400, "include": ["message.output_text.logprobs"],
-        "top_logprobs": 2,
+        **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400,
+        "include": ["message.output_text.logprobs"], "top_logprobs": 2,
     }  # fmt: skip
-    whole = branching_client.responses.create(**asked)
-    streamed = list(branching_client.responses.create(**asked, stream=True))[-1].response
+    whole = client.responses.create(**asked)
+    streamed = list(client.responses.create(**asked, stream=True))[-1].response
     for response in (whole, streamed):
         assert (response.model_extra or {})["forkpoint"]["branches"] == 2
         (message,) = [item for item in response.output if item.type == "message"]
         (part,) = message.content
         assert part.text in "".join(one.token for one in part.logprobs)  # vLLM tells the reasoning's as well
         assert all(len(one.top_logprobs) >= 2 for one in part.logprobs)
-    with anthropic.Anthropic(base_url=branching_server.url, api_key="none", max_retries=0) as claude:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         message = claude.messages.create(
             **limits, messages=MESSAGES, max_tokens=400, stop_sequences=["Wait", "Therefore"]
         )

@@ -1,4 +1,4 @@
-"""`POST /v1/forks`: a given text has the entropies that it had when it was generated, and its forks are verified by resampling."""
+"""`POST /v1/forks`: a text has the entropies of its generation, and its forks are verified by resampling."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import httpx
 import openai
 import pytest
 
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-from tests.processes.forkpoint_server import API_KEY, Server
+from tests.processes.forkpoint_server import Server
 
 PUZZLES = [puzzle.prompt for puzzle in held_out_puzzles("hard", 4)]
 TOLERANCE_NATS = 2e-3
@@ -55,54 +54,52 @@ def same(found: dict[str, Any], trace: dict[str, Any], tolerance: float = TOLERA
 
 @pytest.mark.parametrize("number", range(len(PUZZLES)))
 def test_a_text_has_the_entropies_that_it_had_when_it_was_generated(
-    branching_server: Server, branching_client: openai.OpenAI, number: int
+    server: Server, client: openai.OpenAI, number: int
 ) -> None:
-    message, trace = generated(branching_client, PUZZLES[number])
+    message, trace = generated(client, PUZZLES[number])
     messages = [{"role": "user", "content": PUZZLES[number]}, message]
-    found = measured(branching_server, {"model": "countdown", "messages": messages})
+    found = measured(server, {"model": "countdown", "messages": messages})
     same(found, trace)
     assert found["object"] == "trace"
     assert found["forkpoint"]["complete"]
     assert found["cost"]["tokens"] == len(trace["choices"][0]["tokens"])
     assert [point["index"] for point in found["fork_points"]] == [point["index"] for point in trace["fork_points"]]
     assert all(point["alternatives"] for point in found["fork_points"])
-    assert branching_client.get(f"/forks/{found['id']}", cast_to=dict) == found
+    assert client.get(f"/forks/{found['id']}", cast_to=dict) == found
     assert found["id"].startswith("forks-")
 
 
-def test_prompt_and_completion_as_texts_and_as_tokens(
-    branching_server: Server, branching_client: openai.OpenAI
-) -> None:
-    message, trace = generated(branching_client, PUZZLES[0])
+def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, client: openai.OpenAI) -> None:
+    message, trace = generated(client, PUZZLES[0])
     asked = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
-    prompt = httpx.post(f"{branching_server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
-    same(measured(branching_server, {"prompt": prompt, "completion": trace["choices"][0]["token_ids"]}), trace)
+    prompt = httpx.post(f"{server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
+    same(measured(server, {"prompt": prompt, "completion": trace["choices"][0]["token_ids"]}), trace)
     text = f"<|im_start|>user\n{PUZZLES[0]}<|im_end|>\n<|im_start|>assistant\n<think>"
     completion = f"{message['reasoning']}</think>{message['content']}<|im_end|>"
-    same(measured(branching_server, {"prompt": text, "completion": completion}), trace)
+    same(measured(server, {"prompt": text, "completion": completion}), trace)
 
 
-def test_the_generation_prompt_is_not_doubled(branching_server: Server, branching_client: openai.OpenAI) -> None:
+def test_the_generation_prompt_is_not_doubled(server: Server, client: openai.OpenAI) -> None:
     """The embedded model's ends in the marker that the content may begin with."""
-    message, trace = generated(branching_client, PUZZLES[0])
+    message, trace = generated(client, PUZZLES[0])
     written = f"{message['reasoning']}</think>{message['content']}"
     for content in (f"<think>{written}", written, [{"type": "text", "text": f"<think>{written}"}]):
         messages = [{"role": "user", "content": PUZZLES[0]}, {"role": "assistant", "content": content}]
-        same(measured(branching_server, {"messages": messages}), trace)
+        same(measured(server, {"messages": messages}), trace)
 
 
-def test_a_reasoning_that_was_cut_off(branching_server: Server, branching_client: openai.OpenAI) -> None:
-    message, trace = generated(branching_client, PUZZLES[0], max_tokens=20)
+def test_a_reasoning_that_was_cut_off(server: Server, client: openai.OpenAI) -> None:
+    message, trace = generated(client, PUZZLES[0], max_tokens=20)
     assert message["content"] is None
-    same(measured(branching_server, {"messages": [{"role": "user", "content": PUZZLES[0]}, message]}), trace)
+    same(measured(server, {"messages": [{"role": "user", "content": PUZZLES[0]}, message]}), trace)
 
 
-def test_forks_are_verified_by_what_comes_of_them(branching_server: Server, branching_client: openai.OpenAI) -> None:
+def test_forks_are_verified_by_what_comes_of_them(server: Server, client: openai.OpenAI) -> None:
     """One of the forks of a puzzle's text decides between two answers, whatever the model does after it."""
-    message, _ = generated(branching_client, "Use 3, 7, 2, 11 to make 17.")
+    message, _ = generated(client, "Use 3, 7, 2, 11 to make 17.")
     messages = [{"role": "user", "content": "Use 3, 7, 2, 11 to make 17."}, message]
     body = {"messages": messages, "verify": 12, "most_forks": 6, "seed": 5, "max_tokens": 120}
-    found = measured(branching_server, body)
+    found = measured(server, body)
     tried = [point for point in found["fork_points"] if point["verified"]]
     settings = found["verification"]
     assert settings["tried"] == len(tried) == min(6, len(found["fork_points"]))
@@ -117,7 +114,7 @@ def test_forks_are_verified_by_what_comes_of_them(branching_server: Server, bran
         assert point["verified"]["verified"] == (point["verified"]["q"] <= settings["fdr"])
     assert settings["cost"]["requests"] == 12 * 2 * len(tried)
     assert found["cost"]["tokens"] == settings["cost"]["tokens"] + len(found["choices"][0]["tokens"])
-    again = measured(branching_server, body)
+    again = measured(server, body)
     assert [point["verified"] for point in again["fork_points"]] == [
         point["verified"] for point in found["fork_points"]
     ]
@@ -226,28 +223,14 @@ def test_an_unknown_trace(server: Server) -> None:
     assert httpx.get(f"{server.api}/forks/forks-nope").status_code == 404
 
 
-def test_without_a_reasoning_parser(other_server: Server) -> None:
-    """And with the server's key. Its template does not take a reasoning, and it does not know where one would end."""
-    asked = {"messages": [USER, TEXT]}
-    assert post(other_server, asked).status_code == 401
-    with httpx.Client(
-        headers={"Authorization": f"Bearer {API_KEY}"}, base_url=other_server.api, timeout=SECONDS
-    ) as ask:
-        found = ask.post("/forks", json=asked).raise_for_status().json()
-        wrong = ask.post("/forks", json={"messages": [USER, {**TEXT, "reasoning": "z"}]})
-    assert found["forkpoint"]["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
-    assert wrong.status_code == 400
-    assert "--reasoning-parser" in wrong.json()["error"]["message"]
-
-
-def test_any_positions_can_be_tried(branching_server: Server, branching_client: openai.OpenAI) -> None:
+def test_any_positions_can_be_tried(server: Server, client: openai.OpenAI) -> None:
     """Where the model is sure as well as where it is not."""
-    message, trace = generated(branching_client, PUZZLES[0])
+    message, trace = generated(client, PUZZLES[0])
     entropies = trace["choices"][0]["entropies"]
     sure, unsure = entropies.index(min(entropies[:60])), entropies.index(max(entropies[:60]))
     messages = [{"role": "user", "content": PUZZLES[0]}, message]
     body = {"messages": messages, "verify": 6, "positions": [unsure, sure], "seed": 5, "max_tokens": 60}
-    found = measured(branching_server, body)["verification"]
+    found = measured(server, body)["verification"]
     assert [place["index"] for place in found["positions"]] == sorted([sure, unsure])
     for place in found["positions"]:
         assert place["token"] == trace["choices"][0]["tokens"][place["index"]]
@@ -257,7 +240,7 @@ def test_any_positions_can_be_tried(branching_server: Server, branching_client: 
         ]
         assert 1 >= place["alternatives"][0]["probability"] >= place["alternatives"][1]["probability"] >= 0
     assert found["tried"] == 2
-    refused = post(branching_server, {**body, "positions": [len(entropies)]})
+    refused = post(server, {**body, "positions": [len(entropies)]})
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "positions"
 

@@ -1,4 +1,4 @@
-"""However a request with a tree ends, all of its requests do: none is left in the engine, and no error is made of one branch's."""
+"""When a request with a tree ends, so do all requests of its tree; one branch's end is not the request's error."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .test_branching import PUZZLE, SHALLOW, ask
 AT_ONCE = 8  # the branching server's --max-live-branches
 GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
 LONG: dict[str, Any] = {
-    "model": "countdown", "messages": PUZZLE, "n": 6, "max_tokens": 1500, "ignore_eos": True, "temperature": 1.0, "seed": 5,
-    "policy": SHALLOW,
+    "model": "countdown", "messages": PUZZLE, "n": 6, "max_tokens": 1500, "ignore_eos": True, "temperature": 1.0,
+    "seed": 5, "policy": SHALLOW,
 }  # fmt: skip
 
 
@@ -35,64 +35,64 @@ def wait_until(server: Server, least: float, most: float) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_else_runs(branching_server: Server) -> None:
-    wait_until(branching_server, 0, 0)
+def nothing_else_runs(server: Server) -> None:
+    wait_until(server, 0, 0)
 
 
-def test_a_client_whose_deadline_passes_ends_every_branch(branching_server: Server) -> None:
+def test_a_client_whose_deadline_passes_ends_every_branch(server: Server) -> None:
     """It waits for a whole answer, and hangs up."""
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=3.0) as client:
-        asked: Future[Any] = pool.submit(client.post, f"{branching_server.api}/chat/completions", json=LONG)
-        wait_until(branching_server, 2, 6)
+        asked: Future[Any] = pool.submit(client.post, f"{server.api}/chat/completions", json=LONG)
+        wait_until(server, 2, 6)
         with pytest.raises(httpx.ReadTimeout):
             asked.result()
-    wait_until(branching_server, 0, 0)
+    wait_until(server, 0, 0)
 
 
-def test_a_stream_that_is_left_ends_every_branch(branching_client: openai.OpenAI, branching_server: Server) -> None:
-    stream = ask(branching_client, SHALLOW, {"ignore_eos": True}, n=6, stream=True, max_tokens=1500)
+def test_a_stream_that_is_left_ends_every_branch(client: openai.OpenAI, server: Server) -> None:
+    stream = ask(client, SHALLOW, {"ignore_eos": True}, n=6, stream=True, max_tokens=1500)
     seen: set[int] = set()
     for chunk in stream:
         seen |= {choice.index for choice in chunk.choices}
         if len(seen) > 3:
             break
-    wait_until(branching_server, 4, 6)
+    wait_until(server, 4, 6)
     stream.close()
-    wait_until(branching_server, 0, 0)
+    wait_until(server, 0, 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_engines_abort_of_a_request_ends_every_branch(branching_server: Server, stream: bool) -> None:
+def test_the_engines_abort_of_a_request_ends_every_branch(server: Server, stream: bool) -> None:
     """By the name that its client gave it; what was written so far is the answer."""
     name = f"aborted-{stream}"
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=120) as client:
         headers = {"X-Request-Id": name}
         asked: Future[Any] = pool.submit(
-            client.post, f"{branching_server.api}/chat/completions", json={**LONG, "stream": stream}, headers=headers
+            client.post, f"{server.api}/chat/completions", json={**LONG, "stream": stream}, headers=headers
         )
-        wait_until(branching_server, 4, 6)
-        abort(branching_server, [f"chatcmpl-{name}"])
+        wait_until(server, 4, 6)
+        abort(server, [f"chatcmpl-{name}"])
         answer = asked.result().raise_for_status()
-    wait_until(branching_server, 0, 0)
-    nodes = httpx.get(f"{branching_server.api}/forks/chatcmpl-{name}").raise_for_status().json()["tree"]["nodes"]
+    wait_until(server, 0, 0)
+    nodes = httpx.get(f"{server.api}/forks/chatcmpl-{name}").raise_for_status().json()["tree"]["nodes"]
     assert {node["ended"] for node in nodes} == {"abort"}
     assert len(nodes) > 3
     if not stream:
         assert {choice["finish_reason"] for choice in answer.json()["choices"]} == {"abort"}
 
 
-def test_branches_that_the_engine_ends_do_not_end_the_request(branching_server: Server) -> None:
+def test_branches_that_the_engine_ends_do_not_end_the_request(server: Server) -> None:
     """All but the trunk are aborted, each by its own name in the engine."""
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=120) as client:
         body = {**LONG, "max_tokens": 600}
         asked: Future[Any] = pool.submit(
-            client.post, f"{branching_server.api}/chat/completions", json=body, headers={"X-Request-Id": "pruned"}
+            client.post, f"{server.api}/chat/completions", json=body, headers={"X-Request-Id": "pruned"}
         )
-        wait_until(branching_server, 4, 6)
-        abort(branching_server, [f"{handle}_chatcmpl-pruned" for handle in range(20_000)])
+        wait_until(server, 4, 6)
+        abort(server, [f"{handle}_chatcmpl-pruned" for handle in range(20_000)])
         answer = asked.result().raise_for_status().json()
-    wait_until(branching_server, 0, 0)
-    nodes = httpx.get(f"{branching_server.api}/forks/{answer['id']}").raise_for_status().json()["tree"]["nodes"]
+    wait_until(server, 0, 0)
+    nodes = httpx.get(f"{server.api}/forks/{answer['id']}").raise_for_status().json()["tree"]["nodes"]
     assert nodes[0]["ended"] == "length"
     assert sum(node["ended"] == "abort" for node in nodes[1:]) >= 3
     reasons = [choice["finish_reason"] for choice in answer["choices"]]
@@ -104,31 +104,28 @@ def abort(server: Server, names: list[str]) -> None:
     httpx.post(f"{server.url}/inference/v1/abort_requests", json={"request_ids": names}, timeout=60).raise_for_status()
 
 
-def test_what_stops_a_tree_early_leaves_none_behind(branching_client: openai.OpenAI, branching_server: Server) -> None:
+def test_what_stops_a_tree_early_leaves_none_behind(client: openai.OpenAI, server: Server) -> None:
     asked: list[tuple[Any, dict[str, Any]]] = [
         (SHALLOW, {"n": 4, "stop": ["Wait", "Therefore"]}),
         ("branch-first", {}),
         ({"use": "deer", "with": {"probability": 0.0}}, {}),
     ]
     for policy, options in asked:
-        response = ask(branching_client, policy, max_tokens=600, **options)
+        response = ask(client, policy, max_tokens=600, **options)
         assert response.choices[0].finish_reason in ("stop", "length")
-        wait_until(branching_server, 0, 0)
+        wait_until(server, 0, 0)
 
 
-def test_under_load_trees_stay_smaller_and_nothing_queues(
-    branching_client: openai.OpenAI, branching_server: Server
-) -> None:
-    """Twenty-four trees at once, each of which would have eight answers: at most eight branches run, of all requests together."""
+def test_under_load_trees_stay_smaller_and_nothing_queues(client: openai.OpenAI, server: Server) -> None:
+    """24 concurrent trees, each for eight answers: at most eight branches run, over all requests."""
     trees = 24
-    before, most = branching_server.metrics(), 0.0
+    before, most = server.metrics(), 0.0
     with ThreadPoolExecutor(trees) as pool:
         asked = [
-            pool.submit(ask, branching_client, "branch", n=8, seed=seed, max_tokens=200, timeout=300)
-            for seed in range(trees)
+            pool.submit(ask, client, "branch", n=8, seed=seed, max_tokens=200, timeout=300) for seed in range(trees)
         ]
         while not all(one.done() for one in asked):
-            most = max(most, inside(branching_server))
+            most = max(most, inside(server))
             time.sleep(0.05)
     assert AT_ONCE < most <= trees + AT_ONCE
     responses = [one.result() for one in asked]
@@ -136,9 +133,9 @@ def test_under_load_trees_stay_smaller_and_nothing_queues(
     assert all(response.model_extra["forkpoint"]["branches"] == len(response.choices) - 1 for response in responses)
     refused = 0
     for response in responses:
-        tree = branching_client.get(f"/forks/{response.id}", cast_to=dict[str, Any])["tree"]
+        tree = client.get(f"/forks/{response.id}", cast_to=dict[str, Any])["tree"]
         assert tree["refused"] > 0 or len(response.choices) == 8
         refused += tree["refused"]
-    wait_until(branching_server, 0, 0)
+    wait_until(server, 0, 0)
     counted = 'forkpoint_branches_total{outcome="refused",policy="branch"}'
-    assert branching_server.metrics()[counted] - before.get(counted, 0.0) == refused > 0
+    assert server.metrics()[counted] - before.get(counted, 0.0) == refused > 0

@@ -11,9 +11,8 @@ import pytest
 
 from forkpoint_policies.spec.connectors import FAMILIES
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.puzzles import MESSAGES, told
 from tests.processes.forkpoint_server import Server
-
-from .puzzles import MESSAGES, told
 
 PUZZLE: list[Any] = [{"role": "user", "content": held_out_puzzles("hard", 4)[2].prompt}]
 SHALLOW: dict[str, Any] = {  # only the trunk is left, so that the tree does not depend on which answer is ahead
@@ -55,29 +54,27 @@ def test_choices_are_the_answers_of_one_tree(client: openai.OpenAI) -> None:
     assert told(response)["complete"]
 
 
-def test_a_branch_is_what_a_fresh_request_would_write_from_there(
-    branching_client: openai.OpenAI, branching_server: Server
-) -> None:
-    """The likeliest token each time: the prompt with the shared tokens and the other one, as a completion of its own."""
-    response = ask(branching_client, SHALLOW, {"top_k": 1}, n=4)
-    found = tree(branching_client, response)
+def test_a_branch_is_what_a_fresh_request_would_write_from_there(client: openai.OpenAI, server: Server) -> None:
+    """Greedy: a completion of the prompt, the shared tokens and the branch's first token gives the branch's tokens."""
+    response = ask(client, SHALLOW, {"top_k": 1}, n=4)
+    found = tree(client, response)
     rendered = (
-        httpx.post(f"{branching_server.url}/tokenize", json={"model": "countdown", "messages": PUZZLE})
+        httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": PUZZLE})
         .raise_for_status()
         .json()["tokens"]
     )
     trunk, texts = found["choices"][0]["token_ids"], found["choices"][0]["tokens"]
     for node, choice in zip(found["tree"]["nodes"][1:], found["choices"][1:], strict=True):
         begun = httpx.post(
-            f"{branching_server.url}/tokenize",
+            f"{server.url}/tokenize",
             json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False},
         )
         path = [*rendered, *trunk[: node["position"]], *begun.json()["tokens"]]
-        alone = branching_client.completions.create(
+        alone = client.completions.create(
             model="countdown", prompt=path, temperature=1.0, max_tokens=300 - node["position"] - 1,
             extra_body={"policy": "observe", "top_k": 1},
         )  # fmt: skip
-        fresh = branching_client.get(f"/forks/{alone.id}", cast_to=dict)["choices"][0]["token_ids"]
+        fresh = client.get(f"/forks/{alone.id}", cast_to=dict)["choices"][0]["token_ids"]
         assert choice["token_ids"] == fresh, (node, "".join(texts[: node["position"]]))
 
 
@@ -395,22 +392,20 @@ def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
         ("messages", {}),
     ],
 )
-def test_the_servers_default_gives_way_where_it_cannot_be(
-    branching_server: Server, route: str, extra: dict[str, Any]
-) -> None:
+def test_the_servers_default_gives_way_where_it_cannot_be(server: Server, route: str, extra: dict[str, Any]) -> None:
     """The client did not ask for it; one that did is told."""
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 20, **extra}
-    response = httpx.post(f"{branching_server.api}/{route}", json=body, timeout=60)
+    response = httpx.post(f"{server.api}/{route}", json=body, timeout=60)
     assert response.status_code == 200, response.text
     assert "x-forkpoint-policy" not in response.headers
     assert response.json().get("forkpoint", {}).get("policy") is None
     assert len(response.json().get("choices", [1])) == extra.get("n", 1)
-    asked = httpx.post(f"{branching_server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
+    asked = httpx.post(f"{server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
     assert asked.status_code == 400
 
 
-def test_the_servers_default_branches_where_it_can(branching_server: Server) -> None:
+def test_the_servers_default_branches_where_it_can(server: Server) -> None:
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 200, "n": 3, "seed": 2}
-    response = httpx.post(f"{branching_server.api}/chat/completions", json=body, timeout=60)
+    response = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
     assert response.headers["x-forkpoint-policy"] == "branch"
     assert response.json()["forkpoint"]["branches"] == 2

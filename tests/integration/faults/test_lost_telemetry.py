@@ -1,6 +1,6 @@
-"""Without its telemetry the server serves, and counts what it lost; without its engine it tells Prometheus so until it ends.
+"""Without its telemetry the server serves and counts lost records; without its engine /metrics answers until it ends.
 
-The socket goes before a worker ever used it.
+The socket is removed before a worker has used it.
 """
 
 from contextlib import suppress
@@ -10,9 +10,8 @@ import openai
 import psutil
 import pytest
 
+from tests.integration.puzzles import told
 from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving, write_random_model
-
-from .puzzles import told
 
 TO_THE_CAP = {"ignore_eos": True}  # random weights may end at any token
 

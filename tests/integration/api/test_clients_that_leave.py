@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.polling import running, until
 from tests.processes.forkpoint_server import Server
-
-from .watching import running, until
 
 LONG: dict[str, Any] = {"max_tokens": 1500, "ignore_eos": True}
 VOTE: dict[str, Any] = {
@@ -78,7 +77,8 @@ def test_a_client_that_leaves(server: Server, when: str) -> None:
     content = json.dumps({"model": "countdown", "messages": messages, "stream": True, "seed": 2, **asked}).encode()
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port or 80), timeout=60) as client:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: {name}\r\nContent-Type: application/json\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: {name}\r\n"
+        head += "Content-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         stage(server, client, f"chatcmpl-{name}")
     until(lambda: not running(server))
