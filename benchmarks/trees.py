@@ -1,6 +1,6 @@
 """Trees, independent samples and branches at random positions, at equal tokens: pass@k and the majority's answer.
 
-Each puzzle of the set is answered by each arm; independent samples are counted with as many answers as cost the engine the same on
+Each arm answers each puzzle of the set. Independent samples count with as many answers as cost the engine the same on
 average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch`.
 """
 
@@ -171,8 +171,8 @@ def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tup
 def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDArray[np.float64]) -> str:
     """A row: an arm's figures, and their difference from independent samples of as many tokens, clustered by puzzle.
 
-    `samples` [puzzles, numbers of samples, 2] are what so many samples give, `sample_tokens` [puzzles] what each costs. How many
-    cost as much as the tree is estimated, too, so that it is found anew in each draw of puzzles.
+    `samples` [puzzles, numbers of samples, 2] are what so many samples give, `sample_tokens` [puzzles] what each costs.
+    How many cost as much as the tree is an estimate as well, so each resample of puzzles finds it anew.
     """
     own = np.array([(outcome.passed, outcome.majority) for outcome in tree.outcomes])
     leaves = np.mean([len(outcome.correct) for outcome in tree.outcomes])

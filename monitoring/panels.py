@@ -48,12 +48,18 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Planned",
             "The share of tokens above the fork threshold.",
-            {"planning": f"{rate('forkpoint_tokens_total', '', PLANNING)} / ({rate('forkpoint_tokens_total', '')} > 0)"},
+            {
+                "planning":
+                f"{rate('forkpoint_tokens_total', '', PLANNING)} / ({rate('forkpoint_tokens_total', '')} > 0)"
+            },
             "percentunit", "stat", 4,
         ),
         Panel(
             "Tokens by role",
-            "Of requests with a policy or `forks`; others are not looked at, unless the server's default is `--policy observe`.",
+            (
+                "Of requests with a policy or `forks`; others are not looked at, "
+                "unless the server's default is `--policy observe`."
+            ),
             {"{{role}}": rate("forkpoint_tokens_total", "role")}, "tokens/s", width=10,
         ),
         Panel(
@@ -86,7 +92,10 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Planned, by policy",
             "The share of tokens above the fork threshold.",
-            {"{{policy}}": f"{rate('forkpoint_tokens_total', labels=PLANNING)} / ({rate('forkpoint_tokens_total')} > 0)"},
+            {
+                "{{policy}}":
+                f"{rate('forkpoint_tokens_total', labels=PLANNING)} / ({rate('forkpoint_tokens_total')} > 0)"
+            },
             "percentunit",
         ),
         Panel(
@@ -97,7 +106,8 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Changed tokens",
             "The summed effect of the rules: about which share of the tokens is not what it would have been.",
-            {"{{policy}}: {{action}}": per_token("forkpoint_intervention_effect_total", "policy, action")}, "percentunit", width=12,
+            {"{{policy}}: {{action}}": per_token("forkpoint_intervention_effect_total", "policy, action")},
+            "percentunit", width=12,
         ),
     ),
     "What do policies change?": (
@@ -108,7 +118,10 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Latency",
-            "From a request's arrival to its answer's end. All share one engine: who computes more slows the others, too.",
+            (
+                "From a request's arrival to its answer's end. "
+                "All share one engine: who computes more slows the others, too."
+            ),
             {
                 "{{policy}}, median": quantile(0.5, "forkpoint_request_seconds"),
                 "{{policy}}, 95th percentile": quantile(0.95, "forkpoint_request_seconds"),
@@ -147,7 +160,8 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Requests per arm",
             "Those that were assigned.",
-            {"{{experiment}}/{{arm}}": rate("forkpoint_experiment_requests_total", "experiment, arm", ARM)}, "reqps", width=12,
+            {"{{experiment}}/{{arm}}": rate("forkpoint_experiment_requests_total", "experiment, arm", ARM)},
+            "reqps", width=12,
         ),
         Panel(
             "Errors per arm",
@@ -168,7 +182,8 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Not in an experiment",
             "Requests without its unit, or such that some arm's policy could not apply.",
-            {"{{experiment}}: {{reason}}": rate("forkpoint_experiment_ineligible_total", "experiment, reason", ARM)}, "reqps",
+            {"{{experiment}}: {{reason}}": rate("forkpoint_experiment_ineligible_total", "experiment, reason", ARM)},
+            "reqps",
         ),
     ),
     "Is it well, and what does it cost?": (
@@ -206,7 +221,8 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "Tokens without a record, and requests of experiments that are not recorded, or not yet.",
             {
                 "{{instance}}, tokens": rate("forkpoint_telemetry_dropped_total", "instance", HERE),
-                "{{instance}}, requests ({{reason}})": rate("forkpoint_records_dropped_total", "instance, reason", HERE),
+                "{{instance}}, requests ({{reason}})":
+                rate("forkpoint_records_dropped_total", "instance, reason", HERE),
                 "{{instance}}, requests that wait": f"sum by (instance) (forkpoint_records_waiting{{{HERE}}})",
             },
             "none",

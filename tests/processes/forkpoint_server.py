@@ -21,7 +21,7 @@ from forkpoint_server.demo import WEIGHTS
 
 START_SECONDS = 600
 CACHE_BYTES = 1 << 29
-"""The key-value cache of a server or engine: a quarter of a million tokens of the embedded model. Several run at once."""
+"""The key-value cache of a server or engine: a quarter of a million tokens of the embedded model. Several run."""
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 """The environment of a server whose engine has no worker process: it would spin on one core while the worker uses the
 other."""

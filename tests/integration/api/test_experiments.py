@@ -344,7 +344,7 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
 
 
 def test_what_another_server_defines_and_records(http: httpx.Client, define: Define, database: Engine) -> None:
-    """Via the shared database: its policies and experiments arrive within seconds, and its requests take outcomes here."""
+    """Via the shared database: its policies and experiments arrive within seconds, its requests take outcomes here."""
     put_policy(database, "theirs", {"name": "theirs", "rules": [{"do": {"temperature": 0.9}}]})
     time.sleep(2.5)
     assert http.get("/policies/theirs").status_code == 200

@@ -1,4 +1,4 @@
-"""The server of this folder's tests, in place of the one that other tests share: trees of answers, traced, and calibrated."""
+"""The server of this folder, in place of the one that the other tests share: its default policy branches."""
 
 from collections.abc import Iterator
 

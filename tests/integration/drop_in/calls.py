@@ -45,11 +45,11 @@ SCHEMA: dict[str, Any] = {
 }
 GREEDY, SEEDED = {"temperature": 0}, {"temperature": 1.0, "seed": 7}
 ANSWER: dict[str, float] = {"4": 100, "202": -100, "203": -100, "206": -100, "225": -100}
-"""A bias that ends the reasoning with its first token, so that what a grammar asks for is written out, and without the spaces and
-new lines that a grammar may allow, of which there would be no end. By the ids of `</think>` and four sorts of space."""
+"""A bias that ends the reasoning at once, so that the grammar's text is written, and keeps out the spaces and new lines
+that a grammar may allow, which would never end. By the ids of `</think>` and of four kinds of space."""
 AT_ONCE: dict[str, Any] = {"logit_bias": ANSWER, "max_tokens": 300}
 CALLED = r'<tool_call>\n\{"name": "solve", "arguments": \{"goal": [0-9]{2}\}\}\n</tool_call>'
-"""What a model writes that calls a tool by itself, which the embedded one was never taught."""
+"""What a model writes that calls a tool of its own accord; the embedded one was never taught to."""
 CALLED_TWICE = f"{CALLED}\\n{CALLED}"
 
 
@@ -181,10 +181,14 @@ CALLS: tuple[Call, ...] = (
     chat("json_object", response_format={"type": "json_object"}, **AT_ONCE),
     chat("tools, auto, none called", tools=TOOLS, tool_choice="auto"),
     chat("tools, auto", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED}, **AT_ONCE),
-    chat("tools, auto, in a stream", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED}, **AT_ONCE, **STREAM),
-    chat("tools, parallel", tools=LOOSE_TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED_TWICE}, **AT_ONCE),
-    chat("tools, parallel, in a stream", tools=LOOSE_TOOLS, structured_outputs={"regex": CALLED_TWICE}, **AT_ONCE, **STREAM),
-    chat("tools, one of two", tools=LOOSE_TOOLS, structured_outputs={"regex": CALLED_TWICE}, parallel_tool_calls=False, **AT_ONCE),
+    chat("tools, auto, in a stream", tools=TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED},
+         **AT_ONCE, **STREAM),
+    chat("tools, parallel", tools=LOOSE_TOOLS, tool_choice="auto", structured_outputs={"regex": CALLED_TWICE},
+         **AT_ONCE),
+    chat("tools, parallel, in a stream", tools=LOOSE_TOOLS, structured_outputs={"regex": CALLED_TWICE},
+         **AT_ONCE, **STREAM),
+    chat("tools, one of two", tools=LOOSE_TOOLS, structured_outputs={"regex": CALLED_TWICE}, parallel_tool_calls=False,
+         **AT_ONCE),
     chat("tools, required", tools=TOOLS, tool_choice="required", **AT_ONCE),
     chat("tools, required, in a stream", tools=TOOLS, tool_choice="required", **AT_ONCE, **STREAM),
     chat("tools, required, seeded", tools=TOOLS, tool_choice="required", **{**AT_ONCE, **SEEDED}),
@@ -220,7 +224,8 @@ CALLS: tuple[Call, ...] = (
     response("tools, auto", tools=OPEN_TOOLS, structured_outputs={"regex": CALLED}, **OPEN_AT_ONCE),
     response("a schema, written out", text=OPEN_SCHEMA, **OPEN_AT_ONCE),
     response("a schema, in a stream", text=OPEN_SCHEMA, stream=True, **OPEN_AT_ONCE),
-    response("logprobs", include=["message.output_text.logprobs"], top_logprobs=2, structured_outputs=YES, **OPEN_AT_ONCE),
+    response("logprobs", include=["message.output_text.logprobs"], top_logprobs=2, structured_outputs=YES,
+             **OPEN_AT_ONCE),
     response("in the background", background=True),
     Call("responses, one that is not there", f"{RESPONSES}/resp_0", method="GET"),
     Call("responses, one that is not there is stopped", f"{RESPONSES}/resp_0/cancel"),
@@ -230,11 +235,14 @@ CALLS: tuple[Call, ...] = (
     message("stop_sequences", stop_sequences=["="]),
     message("top_k and top_p", temperature=1.0, top_k=1, top_p=0.9),
     message("tools", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400),
-    message("tools, in a stream", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400, stream=True),
-    message("a tool, named", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "tool", "name": "solve"}, max_tokens=400),
+    message("tools, in a stream", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "any"}, max_tokens=400,
+            stream=True),
+    message("a tool, named", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "tool", "name": "solve"},
+            max_tokens=400),
     message("a result of a tool", tools=CLAUDE_TOOLS, messages=[
         *ASKED,
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "solve", "input": {"goal": 17}}]},
+        {"role": "assistant",
+         "content": [{"type": "tool_use", "id": "toolu_1", "name": "solve", "input": {"goal": 17}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "3 * 7"}]},
     ]),
     message("no messages", messages=[]),
@@ -249,7 +257,8 @@ CALLS: tuple[Call, ...] = (
     Call("detokenize what is no token", "/detokenize", {"model": "countdown", "tokens": [10**9]}),
     Call("about the tokenizer", "/tokenizer_info", method="GET"),
     Call("render responses", "/v1/responses/render", {"model": "countdown", "input": PUZZLE}),
-    Call("several chats", f"{CHAT}/batch", {"model": "countdown", "messages": [ASKED, ASKED], "max_tokens": 20, **GREEDY}),
+    Call("several chats", f"{CHAT}/batch",
+         {"model": "countdown", "messages": [ASKED, ASKED], "max_tokens": 20, **GREEDY}),
     Call("tokens in, tokens out", "/inference/v1/generate",
          {"model": "countdown", "token_ids": [5, 6, 7], "sampling_params": {"max_tokens": 8, "temperature": 0}}),
     Call("as SageMaker asks", "/invocations", {"model": "countdown", "messages": ASKED, "max_tokens": 20, **GREEDY}),
@@ -275,7 +284,8 @@ CALLS: tuple[Call, ...] = (
     Call("no JSON", CHAT, b"{", headers=(("content-type", "application/json"),)),
     Call("no object", CHAT, b"[1]", headers=(("content-type", "application/json"),)),
     Call("no body", CHAT, b"", headers=(("content-type", "application/json"),)),
-    Call("text", CHAT, json.dumps({"model": "countdown", "messages": ASKED}).encode(), headers=(("content-type", "text/plain"),)),
+    Call("text", CHAT, json.dumps({"model": "countdown", "messages": ASKED}).encode(),
+         headers=(("content-type", "text/plain"),)),
     chat("another model", model="gpt-5"),
     chat("no model", model=None, max_tokens=5),
     chat("no messages", messages=[]),

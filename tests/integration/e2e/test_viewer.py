@@ -284,7 +284,8 @@ CONTRAST = """() => {
     return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };
   const light = colour => {
-    const [r, g, b] = rgb(colour).map(one => one / 255).map(one => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb(colour).map(one => one / 255)
+      .map(one => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ink = light(getComputedStyle(text).color), found = [];
