@@ -1,4 +1,4 @@
-"""What a server that something befalls says of itself, and waiting until it has come to that."""
+"""A server's health and load, and polling until a condition holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Seen = TypeVar("_Seen")
 
 
 def until(look: Callable[[], _Seen], seconds: float = PATIENCE_SECONDS) -> _Seen:
-    """What is seen as soon as it is something. Raises TimeoutError."""
+    """The first true value of `look`, called ten times a second. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:
@@ -27,7 +27,7 @@ def until(look: Callable[[], _Seen], seconds: float = PATIENCE_SECONDS) -> _Seen
 
 
 def health(server: Server) -> tuple[int, str]:
-    """The status of /health, and its warnings in one text, but for that of the fork threshold."""
+    """The status of /health, and its warnings in one text, without that of the fork threshold."""
     answer = httpx.get(f"{server.url}/health", timeout=60)
     return answer.status_code, "; ".join(
         one for one in answer.headers.get_list("X-Forkpoint-Warning") if "calibrat" not in one
@@ -35,5 +35,5 @@ def health(server: Server) -> tuple[int, str]:
 
 
 def running(server: Server) -> float:
-    """How many requests and choices run or wait."""
+    """The number of requests and choices that run or wait."""
     return sum(value for name, value in server.metrics().items() if name.startswith(RUNNING))

@@ -1,4 +1,4 @@
-"""Asking the embedded model, as a user would."""
+"""Requests to the embedded model, as a user would send them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Attempt:
 def attempt(
     client: openai.OpenAI, puzzle: Puzzle, policy: Any = "observe", seed: int = 1, max_tokens: int = WHOLE_ANSWER_TOKENS
 ) -> Attempt:
-    """Ask for a puzzle at temperature 1."""
+    """Request an answer to a puzzle at temperature 1."""
     response = client.chat.completions.create(
         model="countdown",
         messages=[{"role": "user", "content": puzzle.prompt}],
@@ -54,7 +54,7 @@ def attempt(
 def attempts(
     client: openai.OpenAI, puzzles: list[Puzzle], policy: Any = "observe", max_tokens: int = WHOLE_ANSWER_TOKENS
 ) -> list[Attempt]:
-    """Ask for many at once."""
+    """Request many answers concurrently."""
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         return list(pool.map(lambda puzzle: attempt(client, puzzle, policy, max_tokens=max_tokens), puzzles))
 

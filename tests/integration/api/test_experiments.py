@@ -20,6 +20,7 @@ from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
 from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
+from tests.integration.polling import until
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, Server, serving
 from tests.unit.policies.rows import row
@@ -346,11 +347,9 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
 def test_what_another_server_defines_and_records(http: httpx.Client, define: Define, database: Engine) -> None:
     """Via the shared database: its policies and experiments arrive within seconds, its requests take outcomes here."""
     put_policy(database, "theirs", {"name": "theirs", "rules": [{"do": {"temperature": 0.9}}]})
-    time.sleep(2.5)
-    assert http.get("/policies/theirs").status_code == 200
+    until(lambda: http.get("/policies/theirs").status_code == 200)
     remove_policy(database, "theirs", lambda experiments: None)
-    time.sleep(2.5)
-    assert http.get("/policies/theirs").status_code == 404
+    until(lambda: http.get("/policies/theirs").status_code == 404)
     define("shared")
     number = next(one.id for one in read_definitions(database).experiments if one.name == "shared")
     add_assignments(database, [row(number, "theirs", "calm", server="there", created=time.time() - 60)])
@@ -401,7 +400,7 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
         httpx.Client(base_url=second.api, timeout=120) as there,
     ):
         here.post("/experiments", json={"name": "both", "arms": ARMS, "unit": UNIT, "salt": "s"}).raise_for_status()
-        time.sleep(3)
+        time.sleep(3)  # until both assign; a request that looks whether they do would be counted
         ids = []
         for unit in map(str, range(12)):
             answers = [ask(client, unit, max_tokens=3) for client in (here, there)]
@@ -414,8 +413,8 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
             arm["requests"] for arm in waited(there, "both", 24)["figures"]
         ]
         there.patch("/experiments/both", json={"arms": [{"name": "calm", "status": "paused"}]}).raise_for_status()
-        time.sleep(3)
-        assert "X-Forkpoint-Arm" not in ask(here, unit_in("both", 0.5, 1), max_tokens=1).headers
+        unit = unit_in("both", 0.5, 1)
+        until(lambda: "X-Forkpoint-Arm" not in ask(here, unit, max_tokens=1).headers)
 
 
 @pytest.mark.soak
