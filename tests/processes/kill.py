@@ -31,13 +31,13 @@ def main(url: str, runs: int, seed: int) -> None:
     """Fork a server, kill it, and go on with the next one on the same database."""
     chance = random.Random(seed)
     for run in range(runs):
-        told, telling = os.pipe()
+        reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            os.close(told)
-            _serve(url, f"run{run}", telling)
-        os.close(telling)
-        acknowledged = _read(told)
+            os.close(reading)
+            _serve(url, f"run{run}", writing)
+        os.close(writing)
+        acknowledged = _read(reading)
         if run % 2:  # the others are killed while they start
             print(next(acknowledged))
         time.sleep(chance.uniform(0, MAX_SECONDS))
@@ -45,18 +45,18 @@ def main(url: str, runs: int, seed: int) -> None:
         os.waitpid(child, 0)
         for line in acknowledged:
             print(line)
-        os.close(told)
+        os.close(reading)
 
 
 def _read(pipe: int) -> Iterator[str]:
-    """Whole lines; what a killed process had begun to say was not said."""
+    """The whole lines; what a killed process was writing does not count."""
     left = b""
     while part := os.read(pipe, 65536):
         *lines, left = (left + part).split(b"\n")
         yield from (line.decode() for line in lines)
 
 
-def _serve(url: str, run: str, telling: int) -> NoReturn:
+def _serve(url: str, run: str, writing: int) -> NoReturn:
     """Record requests and acknowledge their outcomes, until killed."""
     database = open_database(url)
     experiment = read_definitions(database).experiments[0].id
@@ -70,7 +70,7 @@ def _serve(url: str, run: str, telling: int) -> NoReturn:
         outcomes = [Outcome(name, "correct", float(place)) for place, name in enumerate(names)]
         while not _posted(database, experiment, outcomes):
             recorder.flush(0.1)
-        os.write(telling, "".join(f"{one.request_id} {one.value:g}\n" for one in outcomes).encode())
+        os.write(writing, "".join(f"{one.request_id} {one.value:g}\n" for one in outcomes).encode())
         number += BATCH
 
 

@@ -21,11 +21,11 @@ Stage = Callable[[Server, socket.socket, str], None]
 
 
 def at_once(server: Server, client: socket.socket, name: str) -> None:
-    """Before the first token, and before anybody waits for one."""
+    """At once, before the first token."""
 
 
 def as_it_waits(server: Server, client: socket.socket, name: str) -> None:
-    """In the engine, which has not given a token yet, or none that was told."""
+    """In the engine, before the first token reaches the client."""
     until(lambda: running(server))
 
 
@@ -34,25 +34,25 @@ def at_the_first_token(server: Server, client: socket.socket, name: str) -> None
 
 
 def in_its_branches(server: Server, client: socket.socket, name: str) -> None:
-    """Once two branches were told of."""
+    """Once two branches have sent tokens."""
     read(client, b'"index":2')
 
 
 def during_the_vote(server: Server, client: socket.socket, name: str) -> None:
     """Once one of those that will be chosen from has ended, and while another one runs."""
-    ended, begun = set[int](), set[int]()
-    with httpx.stream("GET", f"{server.api}/forks/{name}", params={"stream": True}, timeout=60) as told:
-        for line in told.iter_lines():
+    ended, started = set[int](), set[int]()
+    with httpx.stream("GET", f"{server.api}/forks/{name}", params={"stream": True}, timeout=60) as stream:
+        for line in stream.iter_lines():
             if line.startswith("data: {") and (tree := json.loads(line[6:]).get("tree")):
-                begun |= {node["index"] for node in tree["nodes"]}
+                started |= {node["index"] for node in tree["nodes"]}
                 ended |= {node["index"] for node in tree["nodes"] if node["ended"] in ("stop", "length")}
-                if ended and begun - ended:
+                if ended and started - ended:
                     return
     pytest.fail("all answers ended at once")
 
 
 def as_it_ends(server: Server, client: socket.socket, name: str) -> None:
-    """Once the last token was told, and before the `forkpoint` object."""
+    """Once the last token was sent, and before the `forkpoint` object."""
     read(client, b'"finish_reason":"length"')
 
 

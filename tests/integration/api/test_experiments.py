@@ -1,4 +1,4 @@
-"""Experiments on a real server: assignment, what is recorded and told, outcomes, and what another server sees."""
+"""Experiments on a real server: assignment, records, responses, outcomes, and a second server on the same database."""
 
 from __future__ import annotations
 

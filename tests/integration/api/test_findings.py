@@ -1,4 +1,4 @@
-"""`forkpoint findings` on a real server: all of them, on few questions, and again without asking anything."""
+"""`forkpoint findings` on a real server: all of them, on few questions, and again without sending a request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
                 assert part["value"] is not None, part
                 assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
                 assert part["questions"] <= int(QUESTIONS)
-                assert part["verdict"] == "undecided"  # of so few questions, whatever the interval
+                assert part["verdict"] == "undecided"  # on so few questions, for any interval
                 assert part["n_needed"] >= 10
     assert found["cost"]["tokens"] > 0
     page = (out / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""`GET /v1/forks/{id}?stream=true`: a request is told of while it runs."""
+"""`GET /v1/forks/{id}?stream=true`: a request's trace, live."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def following(server: Server, response_id: str) -> Generator[dict[str, Any], Non
         yield from events(stream)
 
 
-def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
-    told: list[dict[str, Any]] = []
+def test_live_events_add_up_to_the_trace(server: Server) -> None:
+    received: list[dict[str, Any]] = []
     with httpx.stream(
         "POST", f"{server.api}/chat/completions", json={**BODY, "policy": "nowait", "forks": True}, timeout=60
     ) as stream:
         chunks = events(stream)
         response_id = next(chunks)["id"]
-        listening = threading.Thread(target=lambda: told.extend(following(server, response_id)))
+        listening = threading.Thread(target=lambda: received.extend(following(server, response_id)))
         listening.start()
         *_, last = chunks
         listening.join(PATIENCE_SECONDS)
-    begun, *deltas, trace = told
-    assert begun["policy"] == "nowait"
+    start, *deltas, trace = received
+    assert start["policy"] == "nowait"
     assert trace == httpx.get(f"{server.api}/forks/{response_id}").json()
     assert len(deltas) > 2
     assert [token for one in deltas for token in one["choices"][0]["token_ids"]] == trace["choices"][0]["token_ids"]
@@ -67,17 +67,17 @@ def test_what_is_told_live_adds_up_to_the_trace(server: Server) -> None:
         "tokens"
     ]
     assert trace["prompts"][0]["token_ids"] == prompt
-    assert list(following(server, response_id)) == [trace]  # it has ended, so it is told at once
+    assert list(following(server, response_id)) == [trace]  # it has ended, so the trace comes at once
 
 
 def test_a_listener_and_a_client_that_leave(server: Server) -> None:
-    told: list[dict[str, Any]] = []
-    heard = threading.Event()
+    received: list[dict[str, Any]] = []
+    first = threading.Event()
 
     def listen() -> None:
         for event in following(server, response_id):
-            told.append(event)
-            heard.set()
+            received.append(event)
+            first.set()
 
     with generating(server, ignore_eos=True) as stream:
         chunks = events(stream)
@@ -87,14 +87,14 @@ def test_a_listener_and_a_client_that_leave(server: Server) -> None:
         leaving.close()
         listening = threading.Thread(target=listen)
         listening.start()
-        assert heard.wait(PATIENCE_SECONDS)
+        assert first.wait(PATIENCE_SECONDS)
         assert next(chunks)["id"] == response_id  # it goes on without its first listener
     listening.join(PATIENCE_SECONDS)
     assert not listening.is_alive()
-    assert told[-1]["object"] == "trace"  # as far as it came
-    assert 0 < len(told[-1]["choices"][0]["token_ids"]) < 2000
+    assert received[-1]["object"] == "trace"  # as far as it came
+    assert 0 < len(received[-1]["choices"][0]["token_ids"]) < 2000
 
 
-def test_an_unknown_id_is_told_of(server: Server) -> None:
+def test_an_unknown_id(server: Server) -> None:
     answer = httpx.get(f"{server.api}/forks/chatcmpl-none?stream=true")
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "request_id")

@@ -59,7 +59,7 @@ def test_every_route_of_ours_wants_a_key(other_server: Server, headers: dict[str
 
 
 def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
-    """Of the whole app, vLLM's among them, whatever is answered without a key."""
+    """Every route of the app, vLLM's included, that answers without a key."""
     hidden = {
         ("get", "/metrics"),
         ("get", "/forkpoint"),

@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from tests.processes.forkpoint_server import Server
 
 UNAVAILABLE = 503
-"""Says that something is not there now, such as a text's last records; it is no failure of the server."""
+"""The server lacks something for now, such as a text's last records; not a failure of the server."""
 
 
 def drawn(server: Server, cases: int) -> int:

@@ -65,11 +65,11 @@ def test_a_branch_is_what_a_fresh_request_would_write_from_there(client: openai.
     )
     trunk, texts = found["choices"][0]["token_ids"], found["choices"][0]["tokens"]
     for node, choice in zip(found["tree"]["nodes"][1:], found["choices"][1:], strict=True):
-        begun = httpx.post(
+        first = httpx.post(
             f"{server.url}/tokenize",
             json={"model": "countdown", "prompt": node["token"], "add_special_tokens": False},
         )
-        path = [*rendered, *trunk[: node["position"]], *begun.json()["tokens"]]
+        path = [*rendered, *trunk[: node["position"]], *first.json()["tokens"]]
         alone = client.completions.create(
             model="countdown", prompt=path, temperature=1.0, max_tokens=300 - node["position"] - 1,
             extra_body={"policy": "observe", "top_k": 1},
@@ -251,7 +251,7 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
     ],
 )
 def test_what_is_certain_streams_before_the_end(client: openai.OpenAI, policy: dict[str, Any]) -> None:
-    """Behind the probes that are not judged yet; what it comes to is what comes without a stream."""
+    """Up to the first undecided probe; the stream adds up to the whole response."""
     whole = ask(client, policy, n=1)
     chunks = list(ask(client, policy, n=1, stream=True, stream_options={"include_usage": True}))
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
@@ -393,7 +393,7 @@ def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
     ],
 )
 def test_the_servers_default_gives_way_where_it_cannot_be(server: Server, route: str, extra: dict[str, Any]) -> None:
-    """The client did not ask for it; one that did is told."""
+    """A client that requests the policy itself gets an error."""
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 20, **extra}
     response = httpx.post(f"{server.api}/{route}", json=body, timeout=60)
     assert response.status_code == 200, response.text

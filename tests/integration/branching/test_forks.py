@@ -95,7 +95,7 @@ def test_a_reasoning_that_was_cut_off(server: Server, client: openai.OpenAI) -> 
 
 
 def test_forks_are_verified_by_what_comes_of_them(server: Server, client: openai.OpenAI) -> None:
-    """One of the forks of a puzzle's text decides between two answers, whatever the model does after it."""
+    """One of the forks of a puzzle's text decides between two answers, for any continuation."""
     message, _ = generated(client, "Use 3, 7, 2, 11 to make 17.")
     messages = [{"role": "user", "content": "Use 3, 7, 2, 11 to make 17."}, message]
     body = {"messages": messages, "verify": 12, "most_forks": 6, "seed": 5, "max_tokens": 120}

@@ -76,6 +76,6 @@ def test_a_tree_stays_on_one_rank(parallel_server: Server) -> None:
         )  # fmt: skip
         assert len(response.choices) == 4
         after = parallel_server.metrics()
-        grown = [name for name in after if name.startswith(generated) and after[name] > before.get(name, 0)]
-        assert len(grown) == 1
+        active = [name for name in after if name.startswith(generated) and after[name] > before.get(name, 0)]
+        assert len(active) == 1
     here.close()

@@ -156,7 +156,7 @@ def telemetry(tmp_path: Path) -> Telemetry:
 
 
 def running(**options: Any) -> Iterator[LLM]:
-    """An engine, until it is no longer needed."""
+    """An engine, shut down at the end."""
     from vllm import LLM
 
     llm = LLM(**{"max_num_seqs": 256, **OPTIONS, **options})

@@ -66,7 +66,7 @@ def test_every_second_branch_fails(failing: Server) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_first_answer_fails(failing: Server, stream: bool) -> None:
-    """As a request without a tree does: with an error, in its stream where that has begun."""
+    """As a request without a tree does: with an error, in its stream if that has started."""
     plain = ask(failing, f"plain-{stream}-fails-trunk", policy="observe", n=1, stream=stream)
     tree = ask(failing, f"tree-{stream}-fails-trunk", stream=stream)
     assert tree.status_code == plain.status_code == (200 if stream else 500)

@@ -46,7 +46,7 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
 
 
 def the_page_answers_until_the_server_ends(server: Server) -> None:
-    """When the engine dies vLLM ends the server within seconds, unless told to keep it."""
+    """When the engine dies vLLM ends the server within seconds, unless VLLM_KEEP_ALIVE_ON_ENGINE_DEATH is set."""
     (engine,) = [
         one for one in psutil.Process(server.process.pid).children(recursive=True) if "EngineCore" in one.name()
     ]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.soak
 STREAMS = 6
 TOKENS = {"abort": 2000, "drain": 600}
 ARGUMENTS = {"abort": (), "drain": ("--shutdown-timeout", "60")}
-"""vLLM ends what runs when it is told to end, unless it is given a time to let it go on."""
+"""On SIGTERM vLLM aborts running requests, unless a timeout lets them finish."""
 PATIENCE_SECONDS = 20
 """How long a client waits for the next token."""
 CUT_OFF = {"done, abort", "ReadTimeout, None"}
@@ -50,8 +50,8 @@ def last_said(server: Server, number: int, tokens: int) -> str:
     }  # fmt: skip
     last, reason = "nothing", None
     try:
-        with httpx.stream("POST", f"{server.api}/chat/completions", json=body, timeout=PATIENCE_SECONDS) as told:
-            for line in told.iter_lines():
+        with httpx.stream("POST", f"{server.api}/chat/completions", json=body, timeout=PATIENCE_SECONDS) as response:
+            for line in response.iter_lines():
                 if line == "data: [DONE]":
                     last = "done"
                 elif line.startswith("data: "):
@@ -67,16 +67,16 @@ def last_said(server: Server, number: int, tokens: int) -> str:
 
 
 def ended(server: ServerProcess, tokens: int) -> Ended:
-    """Start streams, tell the server to end as they run, and see how all that ends."""
+    """Start streams, send SIGTERM while they run, and wait for the end."""
     with ThreadPoolExecutor(STREAMS) as pool:
         streams = [pool.submit(last_said, server, number, tokens) for number in range(STREAMS)]
         gauge = 'vllm:num_requests_running{engine="0",model_name="countdown"}'
         until(lambda: server.metrics()[gauge] == STREAMS)
         time.sleep(1)
-        told = time.monotonic()
+        signalled = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         status = server.process.wait(120)
-        seconds = time.monotonic() - told
+        seconds = time.monotonic() - signalled
         return Ended(tuple(sorted(one.result() for one in streams)), status, seconds)
 
 
