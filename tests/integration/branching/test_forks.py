@@ -18,6 +18,8 @@ PUZZLES = [puzzle.prompt for puzzle in held_out_puzzles("hard", 4)]
 TOLERANCE_NATS = 2e-3
 """In float32: a token is computed with others, or in another batch, than when it was generated."""
 
+Answer = tuple[dict[str, Any], dict[str, Any]]
+"""The assistant's message, and the trace of its generation."""
 SECONDS = 120
 LEFT_SECONDS = 30
 
@@ -31,7 +33,7 @@ def measured(server: Server, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def generated(client: openai.OpenAI, puzzle: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def generated(client: openai.OpenAI, puzzle: str, **options: Any) -> Answer:
     """The assistant's message, and the trace of its generation."""
     response = client.chat.completions.create(
         model="countdown", messages=[{"role": "user", "content": puzzle}], temperature=1, extra_body={"forks": True},
@@ -41,6 +43,12 @@ def generated(client: openai.OpenAI, puzzle: str, **options: Any) -> tuple[dict[
     trace: dict[str, Any] = client.get(f"/forks/{response.id}", cast_to=dict)
     reasoning = (message.model_extra or {}).get("reasoning")
     return {"role": "assistant", "content": message.content, "reasoning": reasoning}, trace
+
+
+@pytest.fixture(scope="module")
+def puzzle(client: openai.OpenAI) -> Answer:
+    """The answer to the first puzzle, generated once: the assistant's message, and the trace."""
+    return generated(client, PUZZLES[0])
 
 
 def same(found: dict[str, Any], trace: dict[str, Any], tolerance: float = TOLERANCE_NATS) -> None:
@@ -69,8 +77,8 @@ def test_a_text_has_the_entropies_that_it_had_when_it_was_generated(
     assert found["id"].startswith("forks-")
 
 
-def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, client: openai.OpenAI) -> None:
-    message, trace = generated(client, PUZZLES[0])
+def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, puzzle: Answer) -> None:
+    message, trace = puzzle
     asked = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
     prompt = httpx.post(f"{server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
     same(measured(server, {"prompt": prompt, "completion": trace["choices"][0]["token_ids"]}), trace)
@@ -79,9 +87,9 @@ def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, client: op
     same(measured(server, {"prompt": text, "completion": completion}), trace)
 
 
-def test_the_generation_prompt_is_not_doubled(server: Server, client: openai.OpenAI) -> None:
+def test_the_generation_prompt_is_not_doubled(server: Server, puzzle: Answer) -> None:
     """The embedded model's ends in the marker that the content may begin with."""
-    message, trace = generated(client, PUZZLES[0])
+    message, trace = puzzle
     written = f"{message['reasoning']}</think>{message['content']}"
     for content in (f"<think>{written}", written, [{"type": "text", "text": f"<think>{written}"}]):
         messages = [{"role": "user", "content": PUZZLES[0]}, {"role": "assistant", "content": content}]
@@ -223,9 +231,9 @@ def test_an_unknown_trace(server: Server) -> None:
     assert httpx.get(f"{server.api}/forks/forks-nope").status_code == 404
 
 
-def test_any_positions_can_be_tried(server: Server, client: openai.OpenAI) -> None:
+def test_any_positions_can_be_tried(server: Server, puzzle: Answer) -> None:
     """Where the model is sure as well as where it is not."""
-    message, trace = generated(client, PUZZLES[0])
+    message, trace = puzzle
     entropies = trace["choices"][0]["entropies"]
     sure, unsure = entropies.index(min(entropies[:60])), entropies.index(max(entropies[:60]))
     messages = [{"role": "user", "content": PUZZLES[0]}, message]

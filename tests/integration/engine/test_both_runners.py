@@ -31,7 +31,7 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
     """One engine of each kind."""
     folder = tmp_path_factory.mktemp("runners")
     draft = write_noisy_model(folder / "draft", noise=0.3)
-    common: dict[str, Any] = {"max_num_seqs": 128, "enable_prefix_caching": False}
+    common: dict[str, Any] = {"max_num_seqs": 64, "enable_prefix_caching": False}
     with (
         runner(folder / "v1.log", v2=False, logits_processors=[PROCESSORS[False]], **common) as v1,
         runner(folder / "v2.log", v2=True, logits_processors=[PROCESSORS[True]], **common) as v2,
