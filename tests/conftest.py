@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import create_ssl_context
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, ONE_PROCESS, Server, serving, write_random_model
@@ -33,6 +35,14 @@ class ByServer(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
     """xdist's own scheduler, but for what a group is."""
     return ByServer(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """Not one per call of `httpx.get` and per SDK client: it takes 40 ms of CPU, which polling takes from the engine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", cache(create_ssl_context))
+        yield
 
 
 CALM = """\
