@@ -10,19 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import vllm
 from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
-from vllm import envs
-from vllm.engine.protocol import EngineClient
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
-from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.launcher import serve_http, setup_server
-from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
-from vllm.inputs import TokensPrompt
-from vllm.sampling_params import SamplingParams
 
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.spec import InputError
@@ -43,6 +33,19 @@ from forkpoint_server.routes.openapi import describe_bodies
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.traces.receiver import Receiver
+from forkpoint_server.vllm_seam import (
+    VLLM_VERSION,
+    EngineClient,
+    SamplingParams,
+    TokensPrompt,
+    build_app,
+    build_async_engine_client,
+    envs,
+    get_uvicorn_log_config,
+    init_app_state,
+    serve_http,
+    setup_server,
+)
 
 from . import metrics
 from .errors import ApiError, refusal, wrong_policy
@@ -103,7 +106,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     await init_app_state(cast(EngineClient, InterveningEngine(engine, limits)), app.state, args, tasks)
 
     # start
-    metrics.BUILD.labels(__version__, vllm.__version__, _base_models(app)[0]).set(1)
+    metrics.BUILD.labels(__version__, VLLM_VERSION, _base_models(app)[0]).set(1)
     for warning in service.threshold.warnings():
         logger.warning(warning)
     logger.info("serving on %s with %d named policies", started.address, len(list(started.registry)))

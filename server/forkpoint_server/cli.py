@@ -15,8 +15,6 @@ from forkpoint_server.store.database import open_database
 
 from .demo import SERVED_NAME, WEIGHTS
 
-TESTED_VLLM = ("0.32.0",)
-
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
     "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384", "--kv-cache-memory-bytes", "1G",
@@ -38,16 +36,15 @@ PROCESSORS = {
 def main(arguments: list[str]) -> int:
     """Run the server; the exit status."""
     try:
-        import vllm
+        from .vllm_seam import TESTED_VLLM, VLLM_VERSION
     except ImportError as error:
-        return _fail(
-            f'vLLM is not installed ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup'
-        )
+        problem = "vLLM is not installed" if error.name == "vllm" else "this vLLM lacks names that Forkpoint uses"
+        return _fail(f'{problem} ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
     try:
         args = parse(arguments)
-        if vllm.__version__.partition("+")[0] not in TESTED_VLLM and not args.allow_untested_vllm:
+        if VLLM_VERSION.partition("+")[0] not in TESTED_VLLM and not args.allow_untested_vllm:
             raise ValueError(
-                f"vLLM {vllm.__version__} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
+                f"vLLM {VLLM_VERSION} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
                 "install that one, or pass --allow-untested-vllm"
             )
         registry = Registry(read_policies(args.policies) if args.policies else None)
@@ -72,10 +69,13 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> Namespace:
     """vLLM's arguments and ours; without a model, those of the embedded one come first. Exits with 2 on a wrong argument."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-    from vllm.logger import configure_logging_from_args
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from .vllm_seam import (
+        FlexibleArgumentParser,
+        cli_env_setup,
+        configure_logging_from_args,
+        make_arg_parser,
+        validate_parsed_serve_args,
+    )
 
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="forkpoint serve", description=__doc__))
@@ -163,8 +163,7 @@ def _positive(text: str) -> int:
 
 
 def _choose_processor(args: Namespace) -> None:
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
+    from .vllm_seam import AsyncEngineArgs, UsageContext
 
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if config.speculative_config is not None and not config.use_v2_model_runner:

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
 from forkpoint_policies.spec import InputError
+from forkpoint_server.vllm_seam import create_error_response
 
 KINDS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",

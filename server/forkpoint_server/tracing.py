@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.util.types import AttributeValue
-from vllm.tracing import SpanAttributes
-from vllm.tracing.otel import get_span_exporter
+
+from forkpoint_server.vllm_seam import SpanAttributes, get_span_exporter
 
 OF_ALL = ("policy", "digest", "shadow", "experiment", "arm")
 """What the span of each further choice or branch says of its request; the first one's span says all."""

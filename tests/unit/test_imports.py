@@ -33,6 +33,7 @@ RULES = (
         exempt=("forkpoint_policies.worker.vllm_v1", "forkpoint_policies.worker.vllm_v2"),
     ),
     Rule("forkpoint_server", forbidden=("forkpoint_clients",)),
+    Rule("forkpoint_server", forbidden=("vllm",), exempt=("forkpoint_server.vllm_seam",)),
     Rule("forkpoint_clients", forbidden=("forkpoint_server", "torch", "vllm")),
     Rule(
         "forkpoint_clients",
@@ -93,7 +94,15 @@ def test_targets_are_full_names(source: str, expected: list[str]) -> None:
     assert list(targets(source, "forkpoint_server.demo")) == expected
 
 
-@pytest.mark.parametrize("module", ["forkpoint_policies.spec", "forkpoint_policies.library", "forkpoint_policies.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "forkpoint_policies.spec",
+        "forkpoint_policies.library",
+        "forkpoint_policies.cli",
+        "forkpoint_policies.worker.records",
+    ],
+)
 def test_imports_without_torch(module: str) -> None:
     """Who only writes policies or asks for help on the command line waits for neither torch nor vLLM."""
     script = f"import sys, {module}; print(*sorted({{'torch', 'vllm'}} & set(sys.modules)))"

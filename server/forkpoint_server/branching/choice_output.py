@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vllm.logprobs import Logprob
-from vllm.outputs import CompletionOutput
-from vllm.sampling_params import SamplingParams
-
 from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_server.vllm_seam import CompletionOutput, Logprob, SamplingParams
 
 Step = dict[int, Logprob]
 

@@ -10,15 +10,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
-
 from forkpoint_policies.kernel.state_handover import Inherited, Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import finish_choice, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Limits, Node, Tree
 from forkpoint_server.traces.trace import Trace
+from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
 from .choice_output import Answer, branched
 from .seeds import derived_seed

@@ -11,11 +11,11 @@ from collections import Counter
 from typing import Any
 
 from transformers import AutoTokenizer
-from vllm import LLM, SamplingParams
 
 from forkpoint_policies.tasks.countdown import Puzzle, held_out, solvable
 from forkpoint_server.calibration.token_frequencies import FILE
 from forkpoint_server.demo import WEIGHTS
+from forkpoint_server.vllm_seam import LLM, SamplingParams
 
 PUZZLES = 400
 MAX_TOKENS = 1500

@@ -10,11 +10,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from vllm.engine.protocol import EngineClient
-from vllm.exceptions import VLLMServerError, VLLMValidationError
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
-
 from forkpoint_policies.spec import Branch, Rule
 from forkpoint_policies.spec.tree_actions import gives_several, most_answers
 from forkpoint_policies.worker.payload import PolicyPayload, without_instruction
@@ -32,6 +27,14 @@ from forkpoint_server.requests.progress import (
 )
 from forkpoint_server.requests.tree import Limits
 from forkpoint_server.traces.trace import Trace
+from forkpoint_server.vllm_seam import (
+    EngineClient,
+    RequestOutput,
+    RequestOutputKind,
+    SamplingParams,
+    VLLMServerError,
+    VLLMValidationError,
+)
 
 from .admission import EngineCapacity, Shared
 from .payload import initial_state, payload_of, signed_seed, with_payload

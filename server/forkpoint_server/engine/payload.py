@@ -6,14 +6,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from vllm.sampling_params import SamplingParams
-
 from forkpoint_policies.compile.program import NO_TOKEN, Program
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.runner import Begin
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import num_alternatives
 from forkpoint_server.traces.trace import Trace
+from forkpoint_server.vllm_seam import SamplingParams
 
 PROMPT_TAIL = 32
 """How many of the prompt's last tokens are read to tell whether it ends inside a word."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from vllm.utils import random_uuid
 
 from forkpoint_server.engine.engine import InterveningEngine
 from forkpoint_server.service import Service
+from forkpoint_server.vllm_seam import random_uuid
 
 from .measure import Run, measure
 from .report import Measured

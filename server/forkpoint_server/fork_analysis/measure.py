@@ -15,10 +15,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from vllm.inputs import tokens_input
-from vllm.lora.request import LoRARequest
-from vllm.sampling_params import RequestOutputKind, SamplingParams
-
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.engine.admission import Turns
 from forkpoint_server.engine.engine import InterveningEngine
@@ -27,6 +23,7 @@ from forkpoint_server.errors import ApiError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import ALTERNATIVES
 from forkpoint_server.traces.trace import Trace, joined
+from forkpoint_server.vllm_seam import LoRARequest, RequestOutputKind, SamplingParams, tokens_input
 
 from .segments import Segment, split
 from .tokenize import Text

@@ -9,13 +9,16 @@ from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
-from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.spec import InputError
+from forkpoint_server.vllm_seam import (
+    ErrorResponse,
+    ServingTokenization,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+)
 
 from .request import Asked
 

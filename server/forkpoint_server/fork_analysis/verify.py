@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from vllm.inputs import tokens_input
-from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.seeds import derived_seed
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.vllm_seam import RequestOutputKind, SamplingParams, tokens_input
 
 from .measure import Cost, Progress, Run
 from .request import Asked

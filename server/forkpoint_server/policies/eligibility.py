@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vllm.exceptions import VLLMValidationError
-from vllm.sampling_params import SamplingParams
-
 from forkpoint_policies.spec import Growing, InputError, Policy
 from forkpoint_policies.spec.tree_actions import gives_several
+from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 from .compiled import LabeledPolicy
 from .resolve import ResolvedRequest

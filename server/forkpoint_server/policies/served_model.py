@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import xgrammar
-from vllm.engine.protocol import EngineClient
-from vllm.reasoning import ReasoningParserManager
 
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.calibration.token_frequencies import Calibration
+from forkpoint_server.vllm_seam import EngineClient, ReasoningParserManager
 
 
 def read_served_model(

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from forkpoint_server.errors import error_object, missing
 from forkpoint_server.fork_analysis.job import Work, prepare
@@ -19,6 +18,7 @@ from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
+from forkpoint_server.vllm_seam import with_cancellation
 
 TELL_EVERY_SECONDS = 0.25
 DONE = "data: [DONE]\n\n"

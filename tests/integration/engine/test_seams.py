@@ -11,7 +11,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
-from forkpoint_server.cli import TESTED_VLLM
+from forkpoint_server.vllm_seam import TESTED_VLLM
 
 
 def parameters(function: object) -> list[str]:

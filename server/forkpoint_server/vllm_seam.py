@@ -1,0 +1,59 @@
+"""Every vLLM name that the server uses, imported here only, grouped by what we use it for; and the versions tested.
+
+Upgrading vLLM means updating this module, the two adapters in `forkpoint_policies.worker` and the pins;
+`tests/integration/engine/test_seams.py` names whatever moved. Importing this module takes seconds: where start-up time
+matters (`forkpoint --help`), import it inside functions.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: F401, I001  # imported for others, and in the order of the seams
+
+# Command line: vLLM's own arguments, parsed and checked as `vllm serve` does.
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+from vllm.logger import configure_logging_from_args
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+# Launch: the engine's client, vLLM's FastAPI app and its HTTP server, which `app.serve` assembles with our parts.
+from vllm import envs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+
+# Engine: requests in, token ids and log-probabilities out. `InterveningEngine` has `EngineClient`'s interface.
+from vllm.engine.protocol import EngineClient
+from vllm.inputs import TokensPrompt, tokens_input
+from vllm.logprobs import Logprob
+from vllm.lora.request import LoRARequest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.utils import random_uuid
+
+# Errors: raised so that vLLM's handlers answer, and the OpenAI-shaped object that ours return.
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.exceptions import VLLMServerError, VLLMValidationError
+
+# Prompts: the served model's chat template and tokenizer for `POST /v1/forks`, and the markers of its reasoning.
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
+from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.reasoning import ReasoningParserManager
+
+# Tracing: the attribute that names a span's request, and the exporter that vLLM would use.
+from vllm.tracing import SpanAttributes
+from vllm.tracing.otel import get_span_exporter
+
+# Offline: an engine without a server, with which `demo.measure` samples the embedded model's answers.
+from vllm import LLM
+
+# The version: installed, and tested.
+from vllm import __version__ as VLLM_VERSION  # noqa: N812
+
+TESTED_VLLM = ("0.32.0",)
+"""The vLLM versions that the tests ran on; others need `--allow-untested-vllm`."""
