@@ -1,51 +1,237 @@
-"""The seams of vLLM that we stand on: an upgrade that moves one says so here."""
+"""vLLM's names that we build on: for an upgrade that moves or changes one, a test here fails and names it.
 
+`vllm_seam` imports each name of the server; `PARAMETERS` and `MEMBERS` pin what we rely on. The two adapters to the model
+runners import their own names, which are pinned at the end.
+"""
+
+from __future__ import annotations
+
+import ast
 import inspect
+import types
+from pathlib import Path
+from typing import Any
 
-import vllm
-from vllm.engine.protocol import EngineClient
+import pytest
+from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
-from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.launcher import serve_http, setup_server
-from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import SamplingParams
-from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
+from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
+from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
+from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2LogitsProcessor
 
-from forkpoint_server.vllm_seam import TESTED_VLLM
+from forkpoint_policies.worker import vllm_v1, vllm_v2
+from forkpoint_server import app, vllm_seam
+
+NOT_VLLM = {"TESTED_VLLM", "VLLM_VERSION", "annotations"}
+
+PARAMETERS: dict[str, list[str]] = {
+    # command line
+    "make_arg_parser": ["parser"],
+    "validate_parsed_serve_args": ["args"],
+    "cli_env_setup": [],
+    "configure_logging_from_args": ["args"],
+    # launch
+    "init_app_state": ["engine_client", "state", "args", "supported_tasks"],
+    "build_async_engine_client": ["args", "usage_context", "client_config"],
+    "build_app": ["args", "supported_tasks", "model_config"],
+    "serve_http": ["app", "sock", "enable_ssl_refresh", "peer_loads", "uvicorn_kwargs"],
+    "setup_server": ["args", "reuse_port"],
+    "get_uvicorn_log_config": ["args"],
+    # engine
+    "tokens_input": ["prompt_token_ids", "prompt", "cache_salt"],
+    "Logprob": ["logprob", "rank", "decoded_token"],
+    "random_uuid": [],
+    # errors
+    "create_error_response": ["message", "err_type", "status_code", "param"],
+    "VLLMValidationError": ["message", "parameter", "value"],
+    # prompts
+    "with_cancellation": ["handler_func"],
+    # tracing
+    "get_span_exporter": ["endpoint"],
+}
+"""All parameters of these functions and constructors, in order."""
+
+MEMBERS: dict[str, dict[str, list[str] | None]] = {
+    "AsyncEngineArgs": {"from_cli_args": ["args"], "create_engine_config": ["usage_context"]},
+    "UsageContext": {"OPENAI_API_SERVER": None},
+    "FlexibleArgumentParser": {"add_argument_group": None, "parse_args": ["args"], "get_default": ["dest"]},
+    "envs": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": None},
+    "EngineClient": {
+        "generate": ["prompt", "sampling_params", "request_id", "lora_request", "data_parallel_rank"],
+        "abort": ["request_id"],
+        "get_supported_tasks": [],
+    },
+    "TokensPrompt": {"prompt_token_ids": None},
+    "LoRARequest": {},
+    "CompletionOutput": {
+        "__init__": ["index", "text", "token_ids", "cumulative_logprob", "logprobs", "finish_reason", "stop_reason"]
+    },
+    "RequestOutput": {
+        "__init__": [
+            "request_id", "prompt", "prompt_token_ids", "prompt_logprobs", "outputs", "finished", "lora_request",
+            "num_cached_tokens",
+        ]
+    },
+    "RequestOutputKind": {"CUMULATIVE": None, "DELTA": None, "FINAL_ONLY": None},
+    "SamplingParams": {
+        "__init__": [
+            "n", "presence_penalty", "frequency_penalty", "repetition_penalty", "temperature", "seed", "stop",
+            "stop_token_ids", "bad_words", "ignore_eos", "max_tokens", "min_tokens", "logprobs", "detokenize",
+            "skip_special_tokens", "include_stop_str_in_output", "output_kind", "structured_outputs", "extra_args",
+            "thinking_token_budget", "repetition_detection",
+        ],
+        "clone": [],
+    },
+    "ErrorResponse": {"__init__": ["error"], "model_dump": None},
+    "VLLMServerError": {},
+    "TokenizeChatRequest": {
+        "__init__": ["model", "messages", "add_generation_prompt", "tools", "chat_template_kwargs"],
+        "model_validate": ["obj"],
+    },
+    "TokenizeCompletionRequest": {"__init__": ["model", "prompt"]},
+    "ServingTokenization": {"create_tokenize": ["request", "raw_request"]},
+    "ReasoningParserManager": {"get_reasoning_parser": ["name"]},
+    "SpanAttributes": {"GEN_AI_REQUEST_ID": None},
+    "LLM": {"__init__": ["model"], "chat": ["messages", "sampling_params"]},
+}  # fmt: skip
+"""Members that we use of classes and modules; of callable ones, the parameters that we pass or that pass through us."""
 
 
-def parameters(function: object) -> list[str]:
-    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+def parameters(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+def has_member(owner: Any, name: str) -> bool:
+    return hasattr(owner, name) or name in getattr(owner, "__annotations__", {})
 
 
 def test_version() -> None:
-    assert vllm.__version__ in TESTED_VLLM
+    assert vllm_seam.VLLM_VERSION in vllm_seam.TESTED_VLLM
 
 
-def test_the_logits_processor() -> None:
-    assert LogitsProcessor.__abstractmethods__ == {"__init__", "apply", "is_argmax_invariant", "update_state"}
-    assert parameters(LogitsProcessor.__init__) == ["self", "vllm_config", "device", "is_pin_memory"]
-    assert list(BatchUpdate.__dataclass_fields__) == ["batch_size", "removed", "added", "moved"]
+def test_every_name_of_the_seam_is_pinned() -> None:
+    names = {name for name in vars(vllm_seam) if not name.startswith("_")} - NOT_VLLM
+    assert names == {*PARAMETERS, *MEMBERS}
 
 
-def test_the_engine() -> None:
-    assert parameters(EngineClient.generate)[:4] == ["self", "prompt", "sampling_params", "request_id"]
-    assert parameters(EngineClient.abort) == ["self", "request_id"]
-    assert {"request_id", "prompt_token_ids", "outputs", "finished"} <= set(parameters(RequestOutput.__init__))
-    assert {"index", "token_ids", "finish_reason"} <= set(CompletionOutput.__dataclass_fields__)
-    params = SamplingParams(n=2, seed=1, extra_args={"x": b"bytes"})
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name: str) -> None:
+    assert parameters(getattr(vllm_seam, name)) == PARAMETERS[name], name
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members(name: str) -> None:
+    owner = getattr(vllm_seam, name)
+    assert isinstance(owner, type | types.ModuleType), name
+    for member, expected in MEMBERS[name].items():
+        assert member == "__init__" or has_member(owner, member), f"{name}.{member}"
+        if expected is not None:
+            # pydantic and msgspec declare a class's parameters on the class, not on its __init__
+            found = parameters(owner if member == "__init__" else getattr(owner, member))
+            assert set(expected) <= set(found), f"{name}.{member} has {found}"
+
+
+def test_sampling_params_are_copied_with_our_payload() -> None:
+    params = vllm_seam.SamplingParams(n=2, seed=1, extra_args={"x": b"bytes"})
     assert params.clone().extra_args == {"x": b"bytes"}
 
 
-def test_the_launcher() -> None:
-    assert parameters(build_app) == ["args", "supported_tasks", "model_config"]
-    assert parameters(app_state.init_app_state) == ["engine_client", "state", "args", "supported_tasks"]
-    assert parameters(entry.build_async_engine_client)[0] == "args"
-    assert parameters(serve_http)[:4] == ["app", "sock", "enable_ssl_refresh", "peer_loads"]
-    assert parameters(setup_server) == ["args", "reuse_port"]
-    served = inspect.getsource(entry.build_and_serve)
-    ours = inspect.getsource(__import__("forkpoint_server.app", fromlist=["app"]))
-    passed = {line.strip() for line in served.splitlines() if line.strip().endswith(",") and "=args." in line}
-    assert {
-        line for line in passed if line not in ours
-    } == set()  # whatever vLLM passes on to its HTTP server, we do too
+def test_errors_have_the_openai_shape() -> None:
+    error = vllm_seam.create_error_response("no", "ConflictError", param="name").model_dump()["error"]
+    assert (error["message"], error["type"], error["param"], error["code"]) == ("no", "ConflictError", "name", 400)
+    assert vllm_seam.VLLMValidationError("no", parameter="n").parameter == "n"
+
+
+def test_reasoning_parsers_name_their_markers() -> None:
+    parser = vllm_seam.ReasoningParserManager.get_reasoning_parser("qwen3")
+    assert has_member(parser, "reasoning_start_str")
+    assert has_member(parser, "reasoning_end_str")
+
+
+def test_the_state_of_the_app() -> None:
+    """`request.app.state` has no type; our routes read these attributes of it."""
+    stored = {
+        node.attr
+        for node in ast.walk(ast.parse(Path(app_state.__file__).read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    assert {"engine_client", "openai_serving_models", "serving_tokenization"} <= stored
+
+
+def http_options(module: types.ModuleType) -> dict[str, str]:
+    """The keyword arguments of a module's one call of `serve_http`, as source."""
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "serve_http"
+    )
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is not None}
+
+
+def test_the_http_server_gets_the_same_options_as_vllms() -> None:
+    theirs = http_options(entry)
+    del theirs["peer_loads"]  # of several API servers; we run one
+    assert http_options(app) == theirs
+
+
+# Model runner V1: `forkpoint_policies.worker.vllm_v1`
+
+
+def test_the_v1_logits_processor() -> None:
+    assert V1LogitsProcessor.__abstractmethods__ == {"__init__", "apply", "is_argmax_invariant", "update_state"}
+    check_interface(
+        V1LogitsProcessor,
+        vllm_v1.PolicyProcessor,
+        {
+            "__init__": ["vllm_config", "device", "is_pin_memory"],
+            "validate_params": ["sampling_params"],
+            "is_argmax_invariant": [],
+            "update_state": ["batch_update"],
+            "apply": ["logits"],
+        },
+    )
+    assert list(BatchUpdate.__dataclass_fields__) == ["batch_size", "removed", "added", "moved"]
+    assert {direction.name for direction in MoveDirectionality} == {"UNIDIRECTIONAL", "SWAP"}
+
+
+# Model runner V2: `forkpoint_policies.worker.vllm_v2`
+
+
+def test_the_v2_logits_processor() -> None:
+    assert V2LogitsProcessor.__abstractmethods__ == {"apply"}
+    check_interface(
+        V2LogitsProcessor,
+        vllm_v2.PolicyProcessor,
+        {
+            "__init__": ["vllm_config", "req_states"],
+            "validate_params": ["sampling_params"],
+            "add_request": ["req_idx", "sampling_params"],
+            "apply_staged_writes": [],
+            "apply": ["logits", "ctx"],
+        },
+    )
+    assert list(LogitsContext.__dataclass_fields__) == [
+        "expanded_idx_mapping", "idx_mapping", "idx_mapping_np", "expanded_local_pos", "input_ids", "pos",
+        "seq_lens_upper_bound_np",
+    ]  # fmt: skip
+    assert list(LogitsProcRequestState.__dataclass_fields__) == [
+        "device", "max_num_reqs", "vocab_size", "all_token_ids", "prompt_len", "prefill_len", "total_len",
+    ]  # fmt: skip
+
+
+def check_interface(theirs: type, ours: type, methods: dict[str, list[str]]) -> None:
+    """vLLM's interface has these methods and no other, and our adapter's have the same parameters."""
+    found = {
+        name: parameters(getattr(theirs, name))
+        for name, value in vars(theirs).items()
+        if isinstance(value, types.FunctionType | classmethod | staticmethod)
+    }
+    assert found == methods
+    assert {name: parameters(getattr(ours, name)) for name in methods} == methods
+
+
+def test_the_configuration_that_the_adapters_read() -> None:
+    fields = VllmConfig.__dataclass_fields__
+    assert {"scheduler_config", "model_config", "speculative_config", "parallel_config", "cache_config"} <= set(fields)
+    assert hasattr(VllmConfig, "use_v2_model_runner")
