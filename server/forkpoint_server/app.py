@@ -48,7 +48,7 @@ from forkpoint_server.vllm_seam import (
 )
 
 from . import metrics
-from .errors import ApiError, refusal, wrong_policy
+from .errors import ApiError, handle_error
 from .service import ServerConfig, Service
 from .tracing import RequestSpans, export_spans
 
@@ -96,8 +96,8 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
     service = await _make_service(app, engine, started)
-    app.add_exception_handler(ApiError, refusal)
-    app.add_exception_handler(InputError, wrong_policy)
+    app.add_exception_handler(ApiError, handle_error)
+    app.add_exception_handler(InputError, handle_error)
     _add_middlewares(app, service, args.max_body_mib << 20)
     _add_routes(app, service, args.admin_api_key)
 

@@ -1,4 +1,4 @@
-"""Errors as vLLM says them: the OpenAI shape, with the field in `param`."""
+"""Errors as vLLM answers them: OpenAI's shape, with the field in `param`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from forkpoint_policies.spec import InputError
 from forkpoint_server.vllm_seam import create_error_response
 
-KINDS = {
+ERROR_TYPES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
     HTTPStatus.UNAUTHORIZED: "AuthenticationError",
     HTTPStatus.NOT_FOUND: "NotFoundError",
@@ -19,12 +19,12 @@ KINDS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
 }
 
-MAX_SAID = 4000
-"""Characters of an error's message: it may quote what was sent."""
+MAX_MESSAGE_CHARACTERS = 4000
+"""A message may quote what the client sent."""
 
 
-class ApiError(Exception):  # it says no; nothing went wrong
-    """What was asked for is understood, and not done: `status` says in which way, `field` what it is about."""
+class ApiError(Exception):
+    """A request that is understood and rejected: `status` is the response's, `field` the part of the request at fault."""
 
     def __init__(self, status: HTTPStatus, message: str, field: str | None = None) -> None:
         self.status = status
@@ -33,50 +33,44 @@ class ApiError(Exception):  # it says no; nothing went wrong
         super().__init__(message)
 
 
+def not_found(message: str, field: str) -> ApiError:
+    """404: `field` names something that does not exist."""
+    return ApiError(HTTPStatus.NOT_FOUND, message, field)
+
+
+def bad_request(error: InputError) -> ApiError:
+    """400: a field's value cannot be used."""
+    return ApiError(HTTPStatus.BAD_REQUEST, str(error), error.field)
+
+
 def error_object(error: BaseException) -> dict[str, Any]:
-    """Any error in OpenAI's shape, for a stream that has begun."""
-    if isinstance(error, ApiError):
-        return _told(error.message, error.field, error.status)
-    return create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
-
-
-def _told(message: str, field: str | None, status: HTTPStatus) -> dict[str, Any]:
-    """An error in OpenAI's shape, of texts that may be anything that a client sent."""
-    kind = KINDS.get(status, "BadRequestError")
+    """Any error in OpenAI's shape: the body of a response, or an event of a stream that has started."""
+    if isinstance(error, InputError):
+        error = bad_request(error)
+    if not isinstance(error, ApiError):
+        return create_error_response(error if isinstance(error, Exception) else str(error)).model_dump()
     return create_error_response(
-        _sayable(message), kind, status, None if field is None else _sayable(field)
+        _printable(error.message),
+        ERROR_TYPES.get(error.status, "BadRequestError"),
+        error.status,
+        None if error.field is None else _printable(error.field),
     ).model_dump()
 
 
-def _sayable(text: str) -> str:
-    """A text that UTF-8 can write, and no longer than MOST_SAID: JSON also brings halves of characters, and names of any length."""
-    shown = text if len(text) <= MAX_SAID else f"{text[: MAX_SAID - 100]} … {text[-50:]}"
-    return shown.encode(errors="backslashreplace").decode()
+def error_response(error: ApiError | InputError) -> JSONResponse:
+    """The response to an error, for code outside of a route; inside, raise it."""
+    status = error.status if isinstance(error, ApiError) else HTTPStatus.BAD_REQUEST
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(error_object(error), status, headers)
 
 
-async def refusal(_request: Request, error: Exception) -> JSONResponse:
-    """The response to a Refused, wherever in a route it was raised."""
-    assert isinstance(error, ApiError)
-    return refused(error)
+async def handle_error(_request: Request, error: Exception) -> JSONResponse:
+    """The app's handler of both kinds of error, wherever in a route they are raised."""
+    assert isinstance(error, ApiError | InputError)
+    return error_response(error)
 
 
-def refused(error: ApiError) -> JSONResponse:
-    """The response to a Refused."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(error_object(error), error.status, headers)
-
-
-async def wrong_policy(_request: Request, error: Exception) -> JSONResponse:
-    """The response to a InputError, wherever in a route it was raised."""
-    assert isinstance(error, InputError)
-    return wrong(error)
-
-
-def wrong(error: InputError) -> JSONResponse:
-    """400: what was asked for cannot be."""
-    return JSONResponse(_told(str(error), error.field, HTTPStatus.BAD_REQUEST), HTTPStatus.BAD_REQUEST)
-
-
-def missing(message: str, field: str) -> JSONResponse:
-    """404: there is no such thing."""
-    return JSONResponse(_told(message, field, HTTPStatus.NOT_FOUND), HTTPStatus.NOT_FOUND)
+def _printable(text: str) -> str:
+    """A text that UTF-8 can encode, shortened to MAX_MESSAGE_CHARACTERS: JSON can hold unpaired surrogates and long names."""
+    short = text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[: MAX_MESSAGE_CHARACTERS - 100]} … {text[-50:]}"
+    return short.encode(errors="backslashreplace").decode()

@@ -48,7 +48,7 @@ def _arm(arm: ReadArm) -> dict[str, Any]:
 
 
 def next_epoch(stored: Stored, change: Change) -> tuple[str, Mapping[str, Any] | None]:
-    """The status after a change and, where arms or weights change, the arms of a new epoch. Raises InputError or Refused."""
+    """The status after a change and, where arms or weights change, the arms of a new epoch. Raises InputError or ApiError."""
     if stored.status == "stopped":
         raise ApiError(
             HTTPStatus.CONFLICT, f"{stored.name!r} is stopped, which is for good; define another experiment", "status"

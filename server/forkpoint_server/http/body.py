@@ -10,7 +10,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from forkpoint_server.errors import ApiError, refused
+from forkpoint_server.errors import ApiError, error_response
 
 from .paths import FORKS, OWN, path_of
 
@@ -81,7 +81,7 @@ class _LimitedExchange:
         assert self.error is not None
         if not self._started and not self._refused:
             self._refused = True
-            await refused(self.error)(self._scope, self._receive, self._send)
+            await error_response(self.error)(self._scope, self._receive, self._send)
 
 
 @dataclass(frozen=True)

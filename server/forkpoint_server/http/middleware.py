@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
-from forkpoint_server.errors import wrong
+from forkpoint_server.errors import error_response
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.context import RequestContext, current
@@ -60,7 +60,7 @@ class PolicyMiddleware:
             else:
                 resolved, context = _without_policy(path, scope, body.data, self._service.config.served_models()), None
         except InputError as error:
-            await wrong(error)(scope, body.receive, tracker.send)
+            await error_response(error)(scope, body.receive, tracker.send)
             return
         if resolved.changed:
             scope, body = body.replaced(scope, resolved.body)

@@ -14,13 +14,13 @@ from forkpoint_server.errors import ApiError
 
 
 def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes: raises Refused (401) unless the request carries the key; without a key all may."""
+    """A dependency for routes: raises ApiError (401) unless the request carries the key; without a key all may."""
 
     async def check(request: Request) -> None:
         if key is None:
             return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), key.encode()):
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(sent.encode(), key.encode()):
             raise ApiError(
                 HTTPStatus.UNAUTHORIZED, "needs the server's admin key: Authorization: Bearer KEY (--admin-api-key)"
             )

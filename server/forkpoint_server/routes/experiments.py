@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from forkpoint_policies.spec import InputError, is_name
-from forkpoint_server.errors import ApiError
+from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.definition import parse_change, parse_definition
 from forkpoint_server.experiments.lifecycle import definition_of, next_epoch, read_outcomes
 from forkpoint_server.experiments.outcomes import record_outcomes
@@ -120,10 +120,10 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         stored = service.experiments.stored(name) or await _stored(service, name)
         try:
             added = await record_outcomes(service.database, service.config.retention_days, stored, outcomes)
-        except ApiError as refused:
-            if refused.status == HTTPStatus.NOT_FOUND and (late := service.recorder.warnings()):
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND and (late := service.recorder.warnings()):
                 message = f"{late[0]}, of which this may be of one; nothing of this was acknowledged, try again"
-                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, refused.field) from None
+                raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, error.field) from None
             raise
         return {"stored": len(added.new), "duplicates": added.duplicates}
 
@@ -150,10 +150,10 @@ async def _stored(service: Service, name: str) -> Stored:
 
 
 def _check_name(name: str) -> None:
-    """Raise Refused (404) for what is no name, and which a database may not even be asked for."""
+    """Raise ApiError (404) for what is no name, and which a database may not even be asked for."""
     if not is_name(name):
         raise _unknown(name)
 
 
 def _unknown(name: str) -> ApiError:
-    return ApiError(HTTPStatus.NOT_FOUND, f"there is no experiment {name!r}", "name")
+    return not_found(f"there is no experiment {name!r}", "name")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from forkpoint_server.errors import error_object, missing
+from forkpoint_server.errors import error_object, not_found
 from forkpoint_server.fork_analysis.job import Work, prepare
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.requests.context import RequestContext
@@ -44,7 +44,7 @@ def forks_router(service: Service) -> APIRouter:
             return StreamingResponse(iter((_event(kept.to_dict()), DONE)), media_type="text/event-stream")
         if kept is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
-            return missing(message, "request_id")
+            raise not_found(message, "request_id")
         return kept.to_dict()
 
     @router.post("/v1/forks")

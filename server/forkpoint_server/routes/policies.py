@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
-from forkpoint_server.errors import ApiError, missing
+from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.live import named_by
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import label_policy, read_policy_field
@@ -62,7 +62,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     async def show_policy(name: str) -> Any:
         """One policy, with its digest."""
         if name not in service.registry:
-            return missing(f"there is no policy {name!r}", "name")
+            raise not_found(f"there is no policy {name!r}", "name")
         return service.registry.get(name).described()
 
     @router.post("/v1/policies/validate")
@@ -87,7 +87,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         """Delete a stored policy."""
         _check_changeable(service, name)
         if not is_name(name):  # which a database may not even be asked for
-            return missing(f"there is no policy {name!r}", "name")
+            raise not_found(f"there is no policy {name!r}", "name")
 
         def check(experiments: tuple[Stored, ...]) -> None:
             running = [one.name for one in experiments if one.status == "running" and name in named_by(one)]
@@ -101,7 +101,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         try:
             await asking(remove_policy, service.database, name, check)
         except KeyError:
-            return missing(f"there is no policy {name!r}", "name")
+            raise not_found(f"there is no policy {name!r}", "name") from None
         await service.experiments.follow()
         return {"object": "policy.deleted", "name": name, "deleted": True}
 
@@ -109,7 +109,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
 
 
 def _named(service: Service, name: str, body: Any) -> Policy:
-    """The policy of a body under this name. Raises InputError or Refused."""
+    """The policy of a body under this name. Raises InputError or ApiError."""
     _check_changeable(service, name)
     check_name(name, "name")
     if not isinstance(body, dict):

@@ -159,20 +159,27 @@ def test_the_state_of_the_app() -> None:
     assert {"engine_client", "openai_serving_models", "serving_tokenization"} <= stored
 
 
-def http_options(module: types.ModuleType) -> dict[str, str]:
-    """The keyword arguments of a module's one call of `serve_http`, as source."""
+class Arguments:
+    """Stands for vLLM's parsed arguments: each has its own name as its value."""
+
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+def test_the_http_server_gets_the_same_options_as_vllms(monkeypatch: pytest.MonkeyPatch) -> None:
     (call,) = (
         node
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        for node in ast.walk(ast.parse(inspect.getsource(entry)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "serve_http"
     )
-    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is not None}
-
-
-def test_the_http_server_gets_the_same_options_as_vllms() -> None:
-    theirs = http_options(entry)
-    del theirs["peer_loads"]  # of several API servers; we run one
-    assert http_options(app) == theirs
+    args: Any = Arguments()
+    theirs = {
+        keyword.arg: eval(ast.unparse(keyword.value), {"args": args, "envs": vllm_seam.envs})
+        for keyword in call.keywords
+        if keyword.arg not in (None, "sock", "peer_loads")  # peers are other API servers; we run one
+    }
+    monkeypatch.setattr(app, "get_uvicorn_log_config", lambda _: None)
+    assert app._http_options(args) == theirs
 
 
 # Model runner V1: `forkpoint_policies.worker.vllm_v1`

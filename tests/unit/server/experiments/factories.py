@@ -29,7 +29,7 @@ def define(number: int = 1, **fields: Any) -> Stored:
 
 
 def changed(stored: Stored, **fields: Any) -> Stored:
-    """The same after a change. Raises InputError or Refused."""
+    """The same after a change. Raises InputError or ApiError."""
     status, arms = next_epoch(stored, parse_change(fields))
     epochs = stored.epochs if arms is None else (*stored.epochs, Epoch(stored.now.number + 1, arms, 0.0))
     return Stored(stored.id, stored.name, stored.definition, status, stored.created, epochs)
