@@ -25,11 +25,11 @@ from forkpoint_clients.evaluate.asker import (
 )
 from forkpoint_clients.evaluate.datasets import Item, digest
 from forkpoint_clients.evaluate.journal import Journal, Unit
-from forkpoint_policies.spec import Growing
+from forkpoint_policies.spec import TreeAction
 
 from .arms import Arm, ArmError
 
-TREE_ACTIONS = frozenset(action.__name__.lower() for action in get_args(Growing))
+TREE_ACTIONS = frozenset(action.__name__.lower() for action in get_args(TreeAction))
 """The actions for which one answer takes several requests of the engine, as the server names them."""
 
 FORMAT = 1

@@ -17,7 +17,6 @@ from forkpoint_policies.spec import (
     EndReasoning,
     EntropyTemperature,
     Force,
-    Growing,
     InputError,
     Policy,
     Previous,
@@ -28,6 +27,7 @@ from forkpoint_policies.spec import (
     Schedule,
     Stop,
     Tokens,
+    TreeAction,
     Truncate,
     When,
 )
@@ -145,7 +145,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     _check_contradictions(policy, rules, path)
     _check_overlaps(rules, path)
-    if target.reasoning_end == NO_TOKEN and any(_like(rule).when.region != "any" for rule in policy.rules):
+    if target.reasoning_end == NO_TOKEN and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so all "
             "generated text counts as reasoning"
@@ -181,22 +181,18 @@ def named_words(tokens: Tokens | When) -> tuple[str, ...]:
     return tuple(word for family in tokens.connectors for word in FAMILIES[family]) + tokens.words
 
 
-def _like(rule: Rule) -> Rule:
-    return rule.do.control.like if rule.do.control is not None else rule
-
-
 def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
     """Everything in a rule that names tokens, by its field."""
     prefix = "do.control.like." if rule.do.control is not None else ""
-    like = _like(rule)
-    found: list[tuple[str, Tokens | When]] = [("when", _with_families(like.when))]
-    if like.when.previous is not None:
-        found.append(("when.previous", like.when.previous))
+    original = rule.original
+    found: list[tuple[str, Tokens | When]] = [("when", _with_families(original.when))]
+    if original.when.previous is not None:
+        found.append(("when.previous", original.when.previous))
     found += [
-        (f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(like.do, name)) is not None
+        (f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(original.do, name)) is not None
     ]
     for name in ("force", "end_reasoning", "stop"):
-        part = getattr(like.do, name)
+        part = getattr(original.do, name)
         if part is not None and isinstance(part.instead_of, Tokens):
             found.append((f"do.{name}.instead_of", part.instead_of))
     return [(prefix + name, tokens) for name, tokens in found]
@@ -343,10 +339,10 @@ class _Build:
             return {"action": _CUTS[do.truncate.kind], "strength": _curve(self._cut(do.truncate, field))}
         if do.observe is not None:
             return {"action": Action.OBSERVE, "strength": _curve(0.0)}
-        if do.growing is not None:
-            self.written = self._written(do.growing, field)
-            nowhere = {"at_most": 0} if isinstance(do.growing, Sample | Resume) else {}
-            return {"action": Action.GROW, "strength": _curve(0.0), **nowhere}
+        if do.tree_action is not None:
+            self.written = self._written(do.tree_action, field)
+            nowhere = {"at_most": 0} if isinstance(do.tree_action, Sample | Resume) else {}
+            return {"action": Action.TREE, "strength": _curve(0.0), **nowhere}
         return {
             "action": Action.FORCE,
             "strength": _curve(0.0),
@@ -370,19 +366,19 @@ class _Build:
             return {"text": text, "instead": True, "target": TokenSet([end], [ANY_STATE])}
         return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
 
-    def _written(self, growing: Growing, field: str) -> list[int]:
+    def _written(self, action: TreeAction, field: str) -> list[int]:
         """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on with."""
-        if isinstance(growing, Probe):
-            if not growing.text and growing.variance_below is None:
+        if isinstance(action, Probe):
+            if not action.text and action.variance_below is None:
                 self.warnings.append(
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
                     "text that asks for the result is surer"
                 )
             return [
                 self._need_reasoning_end(field),
-                *(self._text(growing.text, f"{field}.text") if growing.text else []),
+                *(self._text(action.text, f"{field}.text") if action.text else []),
             ]
-        return self._text(growing.text, f"{field}.text") if isinstance(growing, Resume) else []
+        return self._text(action.text, f"{field}.text") if isinstance(action, Resume) else []
 
     def _text(self, text: str, field: str) -> list[int]:
         encode = self.target.encode
@@ -473,12 +469,12 @@ class _Build:
         if match == "probability":
             return msgspec.structs.replace(like, control=ControlKind.PROBABILITY)
         if match == "positions":
-            growing = control.like.growing
-            by_server = isinstance(growing, Probe | Sample) or (
-                growing is not None and not follows_signals(control.like)
+            tree_action = control.like.tree_action
+            by_server = isinstance(tree_action, Probe | Sample) or (
+                tree_action is not None and not follows_signals(control.like)
             )
             return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
-        vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.GROW)
+        vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.TREE)
         # the tokens that are such a word by themselves: further pieces complete it only after others
         own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
         replaced = (like.text or self.written) if forced else sorted(own) or like.target.tokens[:1]
@@ -506,7 +502,7 @@ class _Build:
         if len(pool) < needed:
             raise InputError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
         draw = PlaceboSampler(like.number, len(replaced), pool, frequency, shares, text=forced)
-        if like.action == Action.GROW:
+        if like.action == Action.TREE:
             self.written_instead = draw
             return like
         self.placebo_samplers.append(draw)

@@ -18,7 +18,7 @@ UNLIMITED = 2**31 - 1
 class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
-    OBSERVE and GROW change nothing here: a position is reported, and the server begins further requests.
+    OBSERVE and TREE change nothing here: a position is reported, and the server begins further requests.
     """
 
     OBSERVE = 0
@@ -31,12 +31,12 @@ class Action(IntEnum):
     MIN_P = 7
     TOP_H = 8
     FORCE = 9
-    GROW = 10
+    TREE = 10
 
 
 TRUNCATIONS = (Action.LIKELIEST, Action.TOP_K, Action.TOP_P, Action.MIN_P, Action.TOP_H)
 ON_SETS = (Action.MASK, Action.BIAS)
-MARKS = (Action.OBSERVE, Action.GROW)
+MARKS = (Action.OBSERVE, Action.TREE)
 
 
 class ControlKind(IntEnum):
@@ -144,9 +144,9 @@ class Program(msgspec.Struct, frozen=True):
         return word_state, in_reasoning
 
     @property
-    def growing(self) -> int | None:
+    def tree_rule_index(self) -> int | None:
         """The index of the rule by which a request grows a tree."""
-        return next((index for index, rule in enumerate(self.rules) if rule.action == Action.GROW), None)
+        return next((index for index, rule in enumerate(self.rules) if rule.action == Action.TREE), None)
 
     def pack(self) -> bytes:
         return msgspec.msgpack.encode(self)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import RegionCode, Signal
-from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
+from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
 from .device_tables import SET_CHUNK, Rules, belongs
@@ -26,9 +26,6 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 MIN_FOR_RANK = 16
 """Earlier tokens that a request needs before its own quantiles mean something."""
-
-CONFIDENCE_TOKENS = 20
-"""The k of group confidence (arXiv:2508.15260)."""
 
 CATCH_UP_TOKENS = 16.0
 

@@ -147,7 +147,7 @@ class Uses:
             window=Signal.CONFIDENCE in bounded,
             coins=any(rule.probability != Curve(Shape.CONSTANT, 1.0) for rule in rules),
             since=any(rule.since.tokens for rule in rules),
-            branches=any(rule.action == Action.GROW for rule in rules),
+            branches=any(rule.action == Action.TREE for rule in rules),
             signals=tuple(sorted(bounded)),
         )
 

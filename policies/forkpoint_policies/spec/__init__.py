@@ -1,7 +1,7 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
 from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
-from .conditions import Previous, When
+from .conditions import CONFIDENCE_TOKENS, Previous, When
 from .errors import InputError
 from .fields import (
     MAX_BRANCHES,
@@ -20,12 +20,13 @@ from .fields import (
     is_name,
 )
 from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
-from .tree_actions import Branch, Growing, Probe, Resume, Sample, Select
+from .tree_actions import Branch, Probe, Resume, Sample, Select, TreeAction, max_answers, returns_several
 
 PolicyError = InputError
 """The name that releases before 0.2 gave it."""
 
 __all__ = [
+    "CONFIDENCE_TOKENS",
     "DEFAULT_FORK_THRESHOLD_NATS",
     "MAX_BRANCHES",
     "MAX_NAME",
@@ -41,7 +42,6 @@ __all__ = [
     "EndReasoning",
     "EntropyTemperature",
     "Force",
-    "Growing",
     "InputError",
     "Match",
     "Name",
@@ -61,8 +61,11 @@ __all__ = [
     "Strict",
     "Suppress",
     "Tokens",
+    "TreeAction",
     "Truncate",
     "When",
     "is_name",
+    "max_answers",
     "parse_policy",
+    "returns_several",
 ]

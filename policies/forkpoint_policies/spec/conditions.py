@@ -22,6 +22,9 @@ from .fields import (
     check_words,
 )
 
+CONFIDENCE_TOKENS = 20
+"""Confidence at a position is the mean negative log-probability of this many likeliest tokens (arXiv:2508.15260)."""
+
 
 class Previous(Tokens):
     """What the generated text ends with: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""

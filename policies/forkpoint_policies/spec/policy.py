@@ -21,7 +21,7 @@ from .conditions import Previous, When
 from .errors import InputError
 from .fields import MAX_RULES, EntropyTemperature, Heat, Match, Name, Schedule, Strict, Tokens, exactly_one
 from .size_limits import SizeLimitError, check_size
-from .tree_actions import Branch, Growing, OfFamilies, Probe, Resume, Sample
+from .tree_actions import Branch, OfFamilies, Probe, Resume, Sample, TreeAction
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
 """The 80th percentile of Qwen3-8B's token entropies on one task (arXiv:2506.01939); what uncalibrated models get."""
@@ -71,7 +71,7 @@ class Do(Strict):
         return next(iter(self.model_fields_set))
 
     @property
-    def growing(self) -> Growing | None:
+    def tree_action(self) -> TreeAction | None:
         """The action, if it is one that takes several requests of the engine."""
         return self.branch or self.probe or self.sample or self.resume
 
@@ -105,9 +105,14 @@ class Rule(Strict):
         return self
 
     @property
-    def growing(self) -> Growing | None:
-        """The rule's action that takes several requests of the engine, or that of the rule whose placebo it is."""
-        return (self.do.control.like.do if self.do.control is not None else self.do).growing
+    def original(self) -> Rule:
+        """The rule of which this one is the placebo, or this rule if it is no placebo."""
+        return self.do.control.like if self.do.control is not None else self
+
+    @property
+    def tree_action(self) -> TreeAction | None:
+        """The action of the original rule, if it is one that runs several engine requests."""
+        return self.original.do.tree_action
 
 
 Control.model_rebuild()
@@ -125,17 +130,17 @@ class Policy(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Policy:
-        growing = [number for number, rule in enumerate(self.rules) if rule.growing is not None]
-        if len(growing) > 1:
+        numbers = [number for number, rule in enumerate(self.rules) if rule.tree_action is not None]
+        if len(numbers) > 1:
             raise ValueError(
-                f"rules {growing} take several requests; one tree grows of a request, so only one rule of a policy can"
+                f"rules {numbers} take several requests; one tree grows of a request, so only one rule of a policy can"
             )
         return self
 
     @property
-    def growing(self) -> Rule | None:
+    def tree_rule(self) -> Rule | None:
         """The rule by which a request grows a tree, if there is one."""
-        return next((rule for rule in self.rules if rule.growing is not None), None)
+        return next((rule for rule in self.rules if rule.tree_action is not None), None)
 
     @property
     def digest(self) -> str:

@@ -141,16 +141,16 @@ class Resume(Strict):
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
 
 
-Growing = Branch | Probe | Sample | Resume
+TreeAction = Branch | Probe | Sample | Resume
 """The actions that take more requests of the engine than one."""
 
 
-def gives_several(growing: Growing) -> bool:
+def returns_several(action: TreeAction) -> bool:
     """Whether a request's choices are the answers of its tree, rather than one of them."""
-    return isinstance(growing, Branch) and growing.select == "all"
+    return isinstance(action, Branch) and action.select == "all"
 
 
-def most_answers(growing: Growing, choices: int, most: int) -> int:
+def max_answers(action: TreeAction, choices: int, most: int) -> int:
     """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
-    answers = min(choices, most) if gives_several(growing) else most
-    return min(answers, growing.max_branches or answers) if isinstance(growing, Branch) else answers
+    answers = min(choices, most) if returns_several(action) else most
+    return min(answers, action.max_branches or answers) if isinstance(action, Branch) else answers

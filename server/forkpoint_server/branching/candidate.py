@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from forkpoint_policies.spec import Select
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.requests.tree import Node
 from forkpoint_server.traces.trace import Trace
 
 from .choice_output import text_of
 from .runner import Grown, TreeRunner
-from .voting import Leaf, Select
+from .voting import Leaf
 
 
 def leaf_of(growth: TreeRunner, grown: Grown, extract: str, select: Select, window: int) -> Leaf:

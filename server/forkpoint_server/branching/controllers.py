@@ -14,15 +14,15 @@ from .sample import SampleController
 
 def controller_of(growth: TreeRunner, rule: Rule) -> Controller:
     """The controller of a rule whose action takes several requests."""
-    growing, control = rule.growing, rule.do.control
+    action, control = rule.tree_action, rule.do.control
     placebo = control is not None
-    if isinstance(growing, Branch):
+    if isinstance(action, Branch):
         return BranchController(
-            growth, growing, control is not None and not follows_signals(control.like)
+            growth, action, control is not None and not follows_signals(rule.original)
         )  # else the kernel says where
-    if isinstance(growing, Probe):
-        return ProbeController(growth, growing, placebo)
-    if isinstance(growing, Sample):
-        return SampleController(growth, growing, placebo)
-    assert growing is not None
-    return ResumeController(growth, growing)
+    if isinstance(action, Probe):
+        return ProbeController(growth, action, placebo)
+    if isinstance(action, Sample):
+        return SampleController(growth, action, placebo)
+    assert action is not None
+    return ResumeController(growth, action)

@@ -228,7 +228,7 @@ class TreeRunner:
 
     def _open(self, begun: int) -> Trace:
         trace = open_traces(self.intervention, 1, begun)[0]
-        trace.watched = self.intervention.compiled.program.growing
+        trace.watched = self.intervention.compiled.program.tree_rule_index
         trace.heard, trace.keeps_all = self._heard, self.keeps_alternatives
         return trace
 

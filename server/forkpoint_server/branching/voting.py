@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first"]
+from forkpoint_policies.spec import Select
 
 MIN_VOTES = 3
 """Votes before a share of them decides."""

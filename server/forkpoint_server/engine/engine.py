@@ -10,8 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from forkpoint_policies.spec import Branch, Rule
-from forkpoint_policies.spec.tree_actions import gives_several, most_answers
+from forkpoint_policies.spec import Branch, Rule, max_answers, returns_several
 from forkpoint_policies.worker.payload import PolicyPayload, without_instruction
 from forkpoint_server import metrics
 from forkpoint_server.branching.controllers import controller_of
@@ -81,9 +80,9 @@ class InterveningEngine:
             return self._watched(self._engine.generate(prompt, params, request_id, **options), choices=params.n)
         intervention.engine_id = intervention.engine_id or _response_name(request_id)
         intervention.prompt = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
-        growing = intervention.tree_rule
-        if growing is not None:
-            return self._tree(prompt, params, request_id, options, intervention, growing)
+        tree_rule = intervention.tree_rule
+        if tree_rule is not None:
+            return self._tree(prompt, params, request_id, options, intervention, tree_rule)
         traces = open_traces(intervention, params.n)
         begin = initial_state(intervention.compiled.program, prompt)
         branches = [with_payload(params, intervention, trace, number, begin) for number, trace in enumerate(traces)]
@@ -174,10 +173,10 @@ class InterveningEngine:
         rule: Rule,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run a request that grows a tree. Raises VLLMValidationError for what a branch could not go on with."""
-        growing = rule.growing
-        assert growing is not None
+        action = rule.tree_action
+        assert action is not None
         check_branches(params, prompt)
-        most = self._limits.per_request if gives_several(growing) else 1
+        most = self._limits.per_request if returns_several(action) else 1
         if params.n > most:
             raise VLLMValidationError(f"n: is {params.n}; under this policy it is at most {most} here", parameter="n")
         if intervention.tree is not None:
@@ -189,8 +188,8 @@ class InterveningEngine:
         prompt_tokens = list(prompt["prompt_token_ids"])
         begin = initial_state(intervention.compiled.program, prompt)
         seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed)
-        answers = most_answers(growing, params.n, self._limits.per_request)
-        likelihoods = isinstance(growing, Branch) and growing.select == "likelihood"
+        answers = max_answers(action, params.n, self._limits.per_request)
+        likelihoods = isinstance(action, Branch) and action.select == "likelihood"
         longest = self._engine.model_config.max_model_len
 
         def start(trace: Trace, begun: Begin) -> AsyncGenerator[RequestOutput, None]:

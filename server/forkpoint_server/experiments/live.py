@@ -48,7 +48,7 @@ class Enrolment:
 
     @property
     def grows(self) -> bool:
-        return bool(self.live.growing)
+        return bool(self.live.tree_actions)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Live:
     arms: tuple[LiveArm, ...]
     space: Space
     untriggered: Mapping[str, str]
-    growing: tuple[Any, ...] = ()
+    tree_actions: tuple[Any, ...] = ()
     by_name: Mapping[str, LiveArm] = field(default_factory=dict)
 
     def enrol(
@@ -74,7 +74,7 @@ class Live:
         if not inside(definition["traffic"], definition["layer"] or "", unit):
             return False
         if incompatible_option(body) or not all(
-            can_branch(path, body, growing, most_branches) for growing in self.growing
+            can_branch(path, body, action, most_branches) for action in self.tree_actions
         ):
             metrics.INELIGIBLE.labels(self.stored.name, "policy").inc()
             return False
@@ -125,9 +125,9 @@ async def make_live(stored: Stored, compile_one: CompileOne) -> Live:
             untriggered[arms[number].name] = (
                 "the control arm has a policy, so its requests do not show where this one would have acted"
             )
-    growing = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
+    actions = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
     return Live(
-        stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in growing if one is not None),
+        stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in actions if one is not None),
         {arm.name: arm for arm in arms},
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def together(policies: Mapping[int, Policy]) -> Policy | None:
     several = len({policy.rules for policy in policies.values()}) > 1
     if several and any(_forces(rule) for rule in rules):
         return None
-    if len(rules) > MAX_RULES or sum(rule.growing is not None for rule in rules) > 1:
+    if len(rules) > MAX_RULES or sum(rule.tree_action is not None for rule in rules) > 1:
         return None
     return Policy(name="shadow", shadow=True, rules=rules)
 
@@ -74,15 +74,11 @@ def _acts(rule: Rule) -> bool:
     return rule.do.observe is None
 
 
-def _plain(rule: Rule) -> Rule:
-    return rule.do.control.like if rule.do.control is not None else rule
-
-
 def _forces(rule: Rule) -> bool:
-    do = _plain(rule).do
+    do = rule.original.do
     return do.force is not None or do.end_reasoning is not None or do.stop is not None
 
 
 def _always(arm: int, policy: Policy) -> int:
-    plain: Sequence[Rule] = [_plain(rule) for rule in policy.rules]
+    plain: Sequence[Rule] = [rule.original for rule in policy.rules]
     return 1 << arm if any(rule.do.sample is not None or rule.do.resume is not None for rule in plain) else 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkpoint_policies.spec import Growing, InputError, Policy
-from forkpoint_policies.spec.tree_actions import gives_several
+from forkpoint_policies.spec import InputError, Policy, TreeAction, returns_several
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 from .compiled import LabeledPolicy
@@ -42,12 +41,12 @@ def incompatible_option(body: Mapping[str, Any]) -> str | None:
     return next((option for option in INCOMPATIBLE_OPTIONS if body.get(option) not in (None, False)), None)
 
 
-def tree_action_of(policy: Policy) -> Growing | None:
+def tree_action_of(policy: Policy) -> TreeAction | None:
     """The action of a policy that runs several engine requests; None if it has none, or is in shadow."""
-    return None if policy.shadow or policy.growing is None else policy.growing.growing
+    return None if policy.shadow or policy.tree_rule is None else policy.tree_rule.tree_action
 
 
-def check_choices(path: str, body: Mapping[str, Any], action: Growing, max_branches: int) -> None:
+def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> None:
     """Check that the request's choices can be a tree's answers, or the one that is selected. Raises InputError."""
     choices = body.get("n")
     choices = choices if isinstance(choices, int) else 1
@@ -55,7 +54,7 @@ def check_choices(path: str, body: Mapping[str, Any], action: Growing, max_branc
         raise InputError(
             "best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose"
         )
-    if gives_several(action):
+    if returns_several(action):
         if path not in WITH_CHOICES:
             raise InputError(
                 "policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one"
@@ -66,7 +65,7 @@ def check_choices(path: str, body: Mapping[str, Any], action: Growing, max_branc
         raise InputError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
 
 
-def can_branch(path: str, body: Mapping[str, Any], action: Growing, max_branches: int) -> bool:
+def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> bool:
     """Whether a request can have a policy with this action, as far as its body says; `check_branches` knows the rest."""
     try:
         check_choices(path, body, action, max_branches)

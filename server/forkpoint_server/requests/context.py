@@ -61,7 +61,7 @@ class RequestContext:
     @property
     def tree_rule(self) -> Rule | None:
         """The rule by which the request branches into a tree, if it does."""
-        return None if self.compiled.policy.shadow else self.compiled.policy.growing
+        return None if self.compiled.policy.shadow else self.compiled.policy.tree_rule
 
     @property
     def arm(self) -> str:

@@ -38,13 +38,13 @@ def num_alternatives(context: RequestContext) -> int:
     rule = context.tree_rule
     if rule is None:
         return ALTERNATIVES if context.forks else 0
-    return ALTERNATIVES if isinstance(rule.growing, Probe | Resume) else BRANCH_ALTERNATIVES
+    return ALTERNATIVES if isinstance(rule.tree_action, Probe | Resume) else BRANCH_ALTERNATIVES
 
 
 def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: int = 0) -> list[Trace]:
     """Open traces for the choices of one more prompt, or for a branch that shares its first tokens with another answer."""
     rule = context.tree_rule
-    branches = rule is not None and isinstance(rule.growing, Branch)
+    branches = rule is not None and isinstance(rule.tree_action, Branch)
     num_stored = BRANCH_ALTERNATIVES if branches else min(ALTERNATIVES, num_alternatives(context))
     first = len(context.traces)
     opened = [

@@ -155,8 +155,7 @@ def _num_reasoning_tokens_of_answer(context: RequestContext, node: Node) -> int:
 
 def _connector_families(policy: Policy, rule: int) -> str:
     """The connector families that a rule acts on, as one bounded label."""
-    do = policy.rules[rule].do
-    do = do.control.like.do if do.control is not None else do
+    do = policy.rules[rule].original.do
     tokens = do.suppress or do.amplify
     return "+".join(sorted(set(tokens.connectors))) if tokens is not None else ""
 

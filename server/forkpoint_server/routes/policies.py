@@ -150,12 +150,11 @@ def _validated(service: Service, body: Any) -> dict[str, Any]:
 
 
 def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int, ...]) -> dict[str, Any]:
-    grows = source.growing is not None
-    plain = source.do.control.like if source.do.control is not None else source
+    grows = source.tree_action is not None
     pairs = list(zip(rule.target.tokens, rule.target.states, strict=True))
     return {
         "rule": rule.number,
-        "action": plain.do.action if grows else Action(rule.action).name.lower(),
+        "action": source.original.do.action if grows else Action(rule.action).name.lower(),
         "strength": _number(rule.strength),
         "control": source.do.control.match if source.do.control is not None else None,
         "text": [_text(service, token) for token in (written if grows else rule.text)],

@@ -15,10 +15,11 @@ import numpy as np
 import zmq
 import zmq.asyncio
 
+from forkpoint_policies.spec import CONFIDENCE_TOKENS
 from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, SIGNALS, Batch, decode
 from forkpoint_server import metrics
 
-from .trace import CONFIDENCE_TOKENS, Trace, confidence_of, margin_of
+from .trace import Trace, confidence_of, margin_of
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, LEFT_ALO
 from forkpoint_policies.worker.records import FLAGS, POSITION, Rows
 
 _HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
-CONFIDENCE_TOKENS = 20
 MIN_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 

@@ -19,7 +19,7 @@ from .conftest import Instruct, Telemetry
 from .policies import STATEFUL
 from .runners import Runner, runner, speculating, write_noisy_model
 
-POLICIES = [named.policy for named in library() if named.policy.growing is None or named.of is None]
+POLICIES = [named.policy for named in library() if named.policy.tree_rule is None or named.of is None]
 """Without placebos of policies with several requests: in the engine they do what the policy does, or act at random."""
 
 ACCEPTED = 0.2, 0.95  # a draft that is always right or never would prove little

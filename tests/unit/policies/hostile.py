@@ -45,7 +45,7 @@ anything = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
     max_leaves=20,
 )
-growing = st.fixed_dictionaries(
+tree_fields = st.fixed_dictionaries(
     {},
     optional={
         "width": numbers,
@@ -68,7 +68,7 @@ actions = st.one_of(
         {"truncate": st.dictionaries(st.sampled_from(["top_k", "top_p", "min_p", "top_h"]), numbers, max_size=2)}
     ),
     st.sampled_from(["branch", "probe", "sample", "resume"]).flatmap(
-        lambda name: st.fixed_dictionaries({name: growing})
+        lambda name: st.fixed_dictionaries({name: tree_fields})
     ),
     st.just({"observe": {}}),
     anything,

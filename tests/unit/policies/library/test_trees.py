@@ -21,10 +21,10 @@ from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 from tests.unit.server.branching.stub_engine import A, B, C, Played, rest
 
 
-def growing(policy: Policy) -> CompiledRule:
+def tree_rule(policy: Policy) -> CompiledRule:
     program = compile_policy(policy, TARGET).program
-    assert program.growing is not None
-    return program.rules[program.growing]
+    assert program.tree_rule_index is not None
+    return program.rules[program.tree_rule_index]
 
 
 def in_full(name: str, **values: Any) -> Policy:
@@ -32,9 +32,9 @@ def in_full(name: str, **values: Any) -> Policy:
 
 
 def test_eager_branches_into_the_top_two_above_the_threshold_until_n_leaves() -> None:
-    rule = growing(in_full("branch"))
+    rule = tree_rule(in_full("branch"))
     assert rule.low[Signal.ENTROPY] == TARGET.fork_threshold
-    assert growing(in_full("branch", entropy=2.4)).low[Signal.ENTROPY] == 2.4
+    assert tree_rule(in_full("branch", entropy=2.4)).low[Signal.ENTROPY] == 2.4
     played = Played(in_full("branch"), rest, answers=5)
     nodes = played.grow()
     assert len(nodes) == 5
@@ -58,7 +58,7 @@ def test_branches_only_between_connectors() -> None:
 
 def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likeliest() -> None:
     policy = in_full("cot-branch")
-    rule = growing(policy)
+    rule = tree_rule(policy)
     assert (rule.first_position, rule.last_position) == (0, 0)
     (greedy,) = (one for one in compile_policy(policy, TARGET).program.rules if one.action == Action.LIKELIEST)
     assert greedy.first_position == 1
@@ -76,7 +76,7 @@ def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likelie
 @pytest.mark.parametrize(("probability", "ends"), [(0.96, True), (0.95, False)])
 def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(probability: float, ends: bool) -> None:
     policy = in_full("deer")
-    rule, probe = growing(policy), policy.rules[0].do.probe
+    rule, probe = tree_rule(policy), policy.rules[0].do.probe
     assert (rule.at_most, rule.region) == (10, RegionCode.REASONING)
     assert {token for word in ("Wait", " Wait", "wait") for token in tokens(word)} <= set(rule.previous.tokens)
     assert probe is not None
@@ -107,12 +107,12 @@ def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> No
     nodes = played.grow()
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
     assert [node.position for node in followed] == [ends]
-    assert growing(policy).needs_previous
-    assert set(growing(policy).previous.tokens) >= set(tokens("\n\n"))
+    assert tree_rule(policy).needs_previous
+    assert set(tree_rule(policy).previous.tokens) >= set(tokens("\n\n"))
 
 
 def test_answers_converge_after_ten_equal_ones() -> None:
-    rule = growing(in_full("answer-convergence"))
+    rule = tree_rule(in_full("answer-convergence"))
     assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
     told = iter([A, B, A, *[B] * 30])
     played = Played(

@@ -88,7 +88,7 @@ class Played:
                 position = len(begin.tokens) + number
                 if position != self.lost:
                     program = self.intervention.compiled.program
-                    fired = self.forks(begin, position) << (program.growing or 0)
+                    fired = self.forks(begin, position) << (program.tree_rule_index or 0)
                     draft = self.drafts.get(position)
                     trace.add(
                         *record(position, self.entropy(begin, position), self.top, fired, len(program.rules), draft)
@@ -108,7 +108,7 @@ class Played:
             self.running -= 1
 
     async def outputs(self) -> list[RequestOutput]:
-        rule = self.intervention.compiled.policy.growing
+        rule = self.intervention.compiled.policy.tree_rule
         assert rule is not None
         return [output async for output in self.growth.outputs(controller_of(self.growth, rule))]
 

@@ -125,7 +125,7 @@ def test_a_client_that_leaves_ends_them_all() -> None:
     played = Played({"branch": {}}, lambda begin: [A] * 30)
 
     async def leave() -> None:
-        rule = played.intervention.compiled.policy.growing
+        rule = played.intervention.compiled.policy.tree_rule
         assert rule is not None
         outputs = played.growth.outputs(controller_of(played.growth, rule))
         async for _ in outputs:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkpoint_server.branching.voting import Leaf, Select, choose, count_votes, decided
+from forkpoint_policies.spec import Select
+from forkpoint_server.branching.voting import Leaf, choose, count_votes, decided
 
 
 def leaves(*answers: str | None, **options: Any) -> list[Leaf]:

@@ -138,9 +138,9 @@ async def test_a_paused_arm_gets_nothing_and_its_units_stay_its_own() -> None:
 async def test_a_request_that_some_arm_could_not_have_is_in_none(path: str, body: dict[str, Any]) -> None:
     """Whatever arm it would have been in; an arm that is paused is no obstacle."""
     arms = [{"name": "control", "weight": 0.5}, {"name": "grown", "policy": BRANCH, "weight": 0.5}]
-    growing = await running(define(arms=arms))
-    assert all(growing.enrol(path, body, {}) is None for _ in range(20))
-    assert growing.enrol(CHAT, {"n": 4}, {}) is not None
+    branching = await running(define(arms=arms))
+    assert all(branching.enrol(path, body, {}) is None for _ in range(20))
+    assert branching.enrol(CHAT, {"n": 4}, {}) is not None
     paused = await running(define(arms=[arms[0], {**arms[1], "status": "paused"}]))
     alone = "use_beam_search" in body or "background" in body
     assert any(paused.enrol(path, body, {}) for _ in range(40)) is not alone
