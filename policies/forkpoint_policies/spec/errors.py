@@ -1,12 +1,88 @@
-"""The error that names the field and what would be right."""
+"""InputError names the field that is wrong; `explain` makes one from a pydantic ValidationError."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+_MESSAGES = {
+    "missing": "is missing",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+}
+"""By pydantic's type of error, where its own message would not be clear to someone who writes JSON."""
+
 
 class InputError(ValueError):
-    """A policy that cannot be used; `field` is the path of what is wrong, as in `policy.rules[0].do`."""
+    """Input that cannot be used; `field` is the path of the part that is wrong, as in `policy.rules[0].do`."""
 
     def __init__(self, field: str, message: str) -> None:
         self.field = field
         self.message = message
         super().__init__(f"{field}: {message}")
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], path: str = "", noun: str = "", messages: Mapping[str, str] = {}
+) -> InputError:
+    """The first of a ValidationError's errors, as an InputError with its path and with the fields that `model` has there.
+
+    `path` is put before the error's own path. `noun` says what the model describes, as in "a policy". `messages` replaces
+    messages by pydantic's type of error.
+
+    A validator of the whole model has no path: if `path` is empty, its message names the field, as in "interval: must …".
+    """
+    errors = error.errors(include_url=False, include_context=False)
+    first = errors[0]
+    kind, field = first["type"], _path(first, model, path)
+    if kind in messages:
+        return InputError(field or "body", messages[kind])
+    if kind == "extra_forbidden":
+        owner = f"of {noun}" if noun else "here"
+        known = ", ".join(name for part in _walk(first, model)[-1][1] for name in part.model_fields)
+        return InputError(field, f"is not a field {owner}; here one can write {known or 'nothing'}")
+    if kind in _MESSAGES:
+        return InputError(field or "body", _MESSAGES[kind])
+    # each member of a union has its own error at the same path
+    same = [one["msg"].removeprefix("Value error, ") for one in errors if _path(one, model, path) == field]
+    if not field and ": " in same[0]:
+        field, _, message = same[0].partition(": ")
+        return InputError(field, message)
+    return InputError(
+        field or "body", " or ".join([same[0], *(message.removeprefix("Input should be ") for message in same[1:])])
+    )
+
+
+def _path(error: ErrorDetails, model: type[BaseModel], path: str) -> str:
+    """Where an error is. Parts of pydantic's location that name a union's member are left out: no user wrote them."""
+    return (path + "".join(part for part, _ in _walk(error, model))).removeprefix("." if not path else "")
+
+
+def _walk(error: ErrorDetails, model: type[BaseModel]) -> list[tuple[str, tuple[type[BaseModel], ...]]]:
+    """The parts of an error's path, each with the models that can stand there; an unknown field has those of its owner."""
+    location, models = error["loc"], (model,)
+    parts: list[tuple[str, tuple[type[BaseModel], ...]]] = []
+    for number, name in enumerate(location):
+        if isinstance(name, int):
+            parts.append((f"[{name}]", models))
+            continue
+        annotations = [part.model_fields[name].annotation for part in models if name in part.model_fields]
+        if annotations:
+            models = tuple(dict.fromkeys(inner for annotation in annotations for inner in _models_in(annotation)))
+            parts.append((f".{name}", models))
+        elif error["type"] in ("extra_forbidden", "missing") and number == len(location) - 1:
+            parts.append((f".{name}", models))
+    return parts
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names, within unions, Annotated and containers."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     Field,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from .actions import Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
-from .conditions import Previous, When
-from .errors import InputError
-from .fields import MAX_RULES, EntropyTemperature, Heat, Match, Name, Schedule, Strict, Tokens, exactly_one
+from .conditions import When
+from .errors import InputError, explain
+from .fields import MAX_RULES, Heat, Match, Name, Strict, exactly_one
 from .size_limits import SizeLimitError, check_size
-from .tree_actions import Branch, OfFamilies, Probe, Resume, Sample, TreeAction
+from .tree_actions import Branch, Probe, Resume, Sample, TreeAction
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
 """The 80th percentile of Qwen3-8B's token entropies on one task (arXiv:2506.01939); what uncalibrated models get."""
@@ -155,6 +153,12 @@ class Policy(Strict):
         return self.model_copy(update={"shadow": True})
 
 
+_MESSAGES = {
+    "string_pattern_mismatch": "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter "
+    "or digit"
+}
+
+
 def parse_policy(data: Any, field: str = "policy") -> Policy:
     """Read a policy from JSON-like data. Raises InputError with the path of the first field that is wrong."""
     if not isinstance(data, dict):
@@ -165,72 +169,4 @@ def parse_policy(data: Any, field: str = "policy") -> Policy:
     except SizeLimitError as error:
         raise InputError(field + error.path, str(error)) from None
     except ValidationError as error:
-        raise _explain(error, field) from None
-
-
-def _explain(error: ValidationError, field: str) -> InputError:
-    errors = error.errors(include_url=False, include_context=False)
-    first = errors[0]
-    path = _path(first, field)
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(_part_at(first["loc"][:-1]).model_fields) or "nothing"
-        return InputError(path, f"is not a field of a policy; here one can write {known}")
-    if first["type"] == "missing":
-        return InputError(path, "is missing")
-    if first["type"] == "string_pattern_mismatch":
-        return InputError(
-            path,
-            "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit",
-        )
-    if first["type"] == "tuple_type":
-        return InputError(path, "must be a list")
-    if first["type"] == "model_type":
-        return InputError(path, "must be an object")
-    same = [
-        one["msg"].removeprefix("Value error, ") for one in errors if _path(one, field) == path
-    ]  # several for a union
-    return InputError(path, " or ".join([same[0], *(message.removeprefix("Input should be ") for message in same[1:])]))
-
-
-def _path(error: ErrorDetails, field: str) -> str:
-    path = field
-    for part in error["loc"]:
-        if part in ("value", "object"):
-            continue  # the two tags above
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part in _FIELDS or error["type"] in ("extra_forbidden", "missing"):
-            path += f".{part}"  # other parts name pydantic's union members, which no user wrote
-    return path
-
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "rules": Rule,
-    "like": Rule,
-    "when": When,
-    "previous": Previous,
-    "do": Do,
-    "suppress": Suppress,
-    "amplify": Amplify,
-    "bias": Schedule,
-    "probability": Schedule,
-    "temperature": EntropyTemperature,
-    "truncate": Truncate,
-    "force": Force,
-    "instead_of": Tokens,
-    "end_reasoning": EndReasoning,
-    "stop": Stop,
-    "branch": Branch,
-    "probe": Probe,
-    "sample": Sample,
-    "resume": Resume,
-    "alternatives": OfFamilies,
-    "control": Control,
-    "observe": Observe,
-}
-_FIELDS = set(Policy.model_fields).union(*(part.model_fields for part in _PARTS.values()))
-
-
-def _part_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    names = [part for part in location if isinstance(part, str) and part in _PARTS]
-    return _PARTS[names[-1]] if names else Policy
+        raise explain(error, Policy, field, "a policy", _MESSAGES) from None
