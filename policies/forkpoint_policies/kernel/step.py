@@ -16,11 +16,10 @@ from forkpoint_policies.kernel.actions.force import write_given
 
 from .batch import Layout
 from .conditions import Decision, Seen, decide, look
+from .record_flags import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 from .signals import measure
 from .state import Slots, advance
 
-IN_REASONING, LEFT_ALONE, FORCED, REFUSED, DRAFT = 1, 2, 4, 8, 16
-RULES_SHIFT = 8
 NO_POSITION = -1
 
 
@@ -35,11 +34,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Record:
-    """What the step saw and did. `flags`: the bits above, and from RULES_SHIFT on one bit per rule that fired.
+    """What the step saw and did. `flags` has the bits of record_flags; DRAFT is added when the record is sent.
 
-    DRAFT, of a row after draft tokens that may yet be rejected, is set when the record is sent; `last_token` tells which.
-
-    Rules are counted in the program's order, the order of application.
+    Rules are in the program's order, the order of application.
     """
 
     position: Tensor  # [n] int64, NO_POSITION where nothing will be drawn
@@ -51,6 +48,11 @@ class Record:
     inherited: Tensor | None = (
         None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
     )
+
+    @property
+    def num_rules(self) -> int:
+        """R."""
+        return self.numbers.shape[1] - 4
 
 
 def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:

@@ -65,7 +65,8 @@ def _path(error: ErrorDetails, model: type[BaseModel], path: str) -> str:
 
 def _walk(error: ErrorDetails, model: type[BaseModel]) -> list[tuple[str, tuple[type[BaseModel], ...]]]:
     """The parts of an error's path, each with the models that can stand there; an unknown field has those of its owner."""
-    location, models = error["loc"], (model,)
+    location = error["loc"]
+    models: tuple[type[BaseModel], ...] = (model,)
     parts: list[tuple[str, tuple[type[BaseModel], ...]]] = []
     for number, name in enumerate(location):
         if isinstance(name, int):

@@ -1,18 +1,77 @@
-"""The wire format of what the worker measures for each token. numpy only."""
+"""The wire format of what the worker measures for each token: columns and flags, declared once. numpy only.
+
+A message has three frames: a Header, the rows of `row_type` and the alternatives of `alternatives_type`. Both travel as int32
+[n, columns]; floats are their bits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from struct import Struct
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from forkpoint_policies.kernel.record_flags import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
+
+__all__ = [
+    "DRAFT", "FORCED", "HEAD", "IN_REASONING", "LEFT_ALONE", "MAX_MESSAGES_WAITING", "REFUSED", "RULES_SHIFT", "Batch", "Header",
+    "RecordRows", "alternatives_type", "decode", "encode", "num_columns", "row_type",
+]  # fmt: skip
+
 MAX_MESSAGES_WAITING = 10_000
-SIGNALS = 4  # columns of a record's numbers before those of its rules
-POSITION, LAST_TOKEN, FLAGS = 1, 2, 3  # columns of a row, after its handle
-HEAD_COLUMNS = 4 + SIGNALS
+
+
+@cache
+def row_type(rules: int, branches: bool = False) -> np.dtype[np.void]:
+    """The columns of a row of a batch whose longest program has so many rules; `branches`: with what a branch needs.
+
+    After the handle, they are in the order of kernel.Record. `held` and `placed` are kernel.state.Chances, per rule.
+    """
+    columns: list[tuple[Any, ...]] = [
+        ("handle", np.int32),
+        ("position", np.int32),
+        ("last_token", np.int32),
+        ("flags", np.int32),
+        ("entropy", np.float32),  # nats
+        ("varentropy", np.float32),  # nats²
+        ("top_probability", np.float32),
+        ("connector_mass", np.float32),
+        ("effect", np.float32, (rules,)),
+    ]
+    if branches:
+        columns += [
+            ("confidence", np.float32),  # nats
+            ("held", np.float32, (rules,)),
+            ("placed", np.float32, (rules,)),
+        ]
+    return np.dtype(columns)
+
+
+def alternatives_type(alternatives: int) -> np.dtype[np.void]:
+    """The likeliest tokens at one row, with their probabilities, negative where the policy took the token away."""
+    return np.dtype(
+        [
+            ("row", np.int32),
+            ("tokens", np.int32, (alternatives,)),
+            ("probabilities", np.float32, (alternatives,)),
+        ]
+    )
+
+
+def num_columns(kind: np.dtype[np.void]) -> int:
+    """The int32 columns of a row."""
+    return kind.itemsize // np.dtype(np.int32).itemsize
+
+
+HEAD = Struct(
+    "=" + "".join(row_type(0)[name].char for name in ("handle", "position", "last_token", "flags", "entropy"))
+)
+"""The first columns of a row, for reading one row quickly: handle, position, last token, flags, entropy."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -27,41 +86,58 @@ class Header(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Records as they were sent, [n, 8 + R] int32 or wider, and what their columns mean."""
+class RecordRows:
+    """Rows as they were sent, int32 [n, columns], read by the names of `row_type`. The columns are views: writing changes the row."""
 
     values: NDArray[np.int32]
     rules: int
 
     @property
+    def branches(self) -> bool:
+        """Whether the rows have the columns that a branch needs."""
+        columns: int = self.values.shape[1]
+        return columns > num_columns(row_type(self.rules))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column, [n] or [n, rules]. Raises KeyError for one that these rows do not have."""
+        fields = row_type(self.rules, self.branches).fields
+        assert fields is not None
+        dtype, offset = fields[name][:2]
+        first = offset // self.values.itemsize
+        found = self.values[:, first : first + num_columns(dtype)].view(dtype.base)
+        return found if dtype.shape else found[:, 0]
+
+    @property
     def handle(self) -> NDArray[np.int32]:
-        return self.values[:, 0]
+        return self.column("handle")
 
     @property
     def position(self) -> NDArray[np.int32]:
-        return self.values[:, POSITION]
+        return self.column("position")
+
+    @property
+    def last_token(self) -> NDArray[np.int32]:
+        return self.column("last_token")
 
     @property
     def flags(self) -> NDArray[np.int32]:
-        return self.values[:, FLAGS]
+        return self.column("flags")
 
     @property
-    def numbers(self) -> NDArray[np.float32]:
-        """[n, 4 + R], as in kernel.Record."""
-        return self.values[:, FLAGS + 1 : HEAD_COLUMNS + self.rules].view(np.float32)
+    def entropy(self) -> NDArray[np.float32]:
+        return self.column("entropy")
 
     @property
-    def inherited(self) -> NDArray[np.float32]:
-        """[n, 1 + 2 R], as in kernel.Record; zeros where no policy of the batch branches."""
-        found = self.values[:, HEAD_COLUMNS + self.rules :].view(np.float32)
-        return found if found.shape[1] else np.zeros((len(found), 1 + 2 * self.rules), np.float32)
+    def effect(self) -> NDArray[np.float32]:
+        """[n, rules]"""
+        return self.column("effect")
 
 
 @dataclass(frozen=True)
 class Batch:
     """The records of one step as the server reads them."""
 
-    rows: Rows
+    rows: RecordRows
     detailed: NDArray[np.int32]  # [m], which rows the alternatives belong to
     alternatives: NDArray[np.int32]  # [m, k]
     probabilities: NDArray[np.float32]  # [m, k]
@@ -69,8 +145,9 @@ class Batch:
 
 
 def encode(rows: NDArray[np.int32], details: NDArray[np.int32], rules: int, seconds: float) -> list[bytes]:
-    """The frames of a message; `rows` and `details` with the columns named above."""
-    header = Header(len(rows), rows.shape[1], rules, len(details), (details.shape[1] - 1) // 2, seconds)
+    """The frames of a message; `rows` and `details` as `row_type` and `alternatives_type` declare them."""
+    alternatives = (details.shape[1] - num_columns(alternatives_type(0))) // 2
+    header = Header(len(rows), rows.shape[1], rules, len(details), alternatives, seconds)
     return [msgspec.msgpack.encode(header), rows.tobytes(), details.tobytes()]
 
 
@@ -80,11 +157,13 @@ def decode(frames: Sequence[bytes]) -> Batch:
         raise ValueError(f"a message has 3 frames, not {len(frames)}")
     header = msgspec.msgpack.decode(frames[0], type=Header)
     rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, header.columns)
-    details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, 1 + 2 * header.alternatives)
+    kind = alternatives_type(header.alternatives)
+    details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, num_columns(kind))
+    first, second = num_columns(kind["row"]), num_columns(kind["row"]) + num_columns(kind["tokens"])
     return Batch(
-        rows=Rows(rows, header.rules),
+        rows=RecordRows(rows, header.rules),
         detailed=details[:, 0],
-        alternatives=details[:, 1 : 1 + header.alternatives],
-        probabilities=details[:, 1 + header.alternatives :].view(np.float32),
+        alternatives=details[:, first:second],
+        probabilities=details[:, second:].view(np.float32),
         seconds=header.seconds,
     )

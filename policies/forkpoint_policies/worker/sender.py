@@ -1,11 +1,6 @@
-"""The record of each step, and the channel that carries it from the worker to the server.
+"""Sends the record of each step from the worker to the server, in the format of `records`.
 
-A message is three frames: a Header, the rows as int32 [n, 8 + R], and the alternatives as int32 [m, 1 + 2k]. Columns of a row:
-handle, position, last token, flags, then as float32 bits entropy, varentropy, top probability, connector mass and one effect per
-rule; where a policy branches, 1 + 2 R more: kernel.Record.inherited. Columns of an alternative: the row it belongs to, k token ids,
-k probabilities as float32 bits, negative where the policy took the token away.
-
-Nothing ever waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
+Generation never waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
 """
 
 from __future__ import annotations
@@ -22,10 +17,10 @@ import zmq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.kernel.step import DRAFT, Record
+from forkpoint_policies.kernel.step import Record
 
 from .payload import PolicyPayload
-from .records import FLAGS, MAX_MESSAGES_WAITING, SIGNALS, encode
+from .records import DRAFT, MAX_MESSAGES_WAITING, RecordRows, encode
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +82,7 @@ class Sender:
         if self._thread is None:  # started late: a processor may be made before its process forks
             self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
             self._thread.start()
+        # the columns of row_type, in its order; the handle is added by the thread
         heads = torch.stack((record.position, record.last_token, record.flags), dim=1).int()
         numbers = (record.numbers,) if record.inherited is None else (record.numbers, record.inherited)
         rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
@@ -100,7 +96,7 @@ class Sender:
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MAX_STEPS_WAITING:
-            self._waiting.append(_Step(rows, record.numbers.shape[1] - SIGNALS, details, ready, destinations, seconds))
+            self._waiting.append(_Step(rows, record.num_rules, details, ready, destinations, seconds))
         else:
             self.lost += len(rows)
 
@@ -139,7 +135,8 @@ class Sender:
             step.ready.synchronize()
         handles = step.destinations.handles.numpy()
         rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
-        rows[:, FLAGS] |= step.destinations.drafts
+        flags = RecordRows(rows, step.rules).flags
+        flags |= step.destinations.drafts
         for address, own in step.destinations.rows_of.items():
             if address not in sockets:
                 sockets[address] = socket = context.socket(zmq.PUSH)

@@ -24,13 +24,12 @@ def past_of(node: Node, position: int, length: int, rules: int) -> Past | None:
         kept = profile.position <= until
         if int(kept.sum()) != min(until + 1, one.length) - one.begun:
             return None
-        places, width, inherited = profile.position[kept], profile.fired.shape[1], profile.inherited[kept]
-        own = min(width, rules)
+        places, own = profile.position[kept], min(profile.fired.shape[1], rules)
         known[places] = True
-        past.entropy[places], past.confidence[places] = profile.entropy[kept], inherited[:, 0]
+        past.entropy[places], past.confidence[places] = profile.entropy[kept], profile.confidence[kept]
         past.fired[places, :own] = profile.fired[kept][:, :own]
-        past.held[places, :own] = inherited[:, 1 : 1 + own]
-        past.placed[places, :own] = inherited[:, 1 + width : 1 + width + own]
+        past.held[places, :own] = profile.held[kept][:, :own]
+        past.placed[places, :own] = profile.placed[kept][:, :own]
     last = np.maximum.accumulate(np.where(known, np.arange(length), 0))
     past.confidence[:] = past.confidence[last]
     return past

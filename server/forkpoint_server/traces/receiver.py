@@ -16,7 +16,7 @@ import zmq
 import zmq.asyncio
 
 from forkpoint_policies.spec import CONFIDENCE_TOKENS
-from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, SIGNALS, Batch, decode
+from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, Batch, decode
 from forkpoint_server import metrics
 
 from .trace import Trace, confidence_of, margin_of
@@ -130,8 +130,8 @@ class Receiver:
     def _take_alternatives(self, batch: Batch) -> None:
         rows, likeliest = batch.detailed, np.abs(batch.probabilities)
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
-        entropies = batch.rows.numbers[rows, 0].tolist()
-        effects = batch.rows.numbers[rows, SIGNALS:].max(axis=1, initial=0.0).tolist()
+        entropies = batch.rows.entropy[rows].tolist()
+        effects = batch.rows.effect[rows].max(axis=1, initial=0.0).tolist()
         confidence, margin = confidence_of(likeliest[:, :CONFIDENCE_TOKENS]).tolist(), margin_of(likeliest).tolist()
         for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
-from forkpoint_policies.worker.records import FLAGS, POSITION, Rows
+from forkpoint_policies.worker.records import (
+    DRAFT,
+    FORCED,
+    HEAD,
+    IN_REASONING,
+    LEFT_ALONE,
+    REFUSED,
+    RULES_SHIFT,
+    RecordRows,
+    num_columns,
+    row_type,
+)
 
-_HEAD = struct.Struct("=iiiif")  # handle, position, last token, flags and entropy, with which every record begins
 MIN_EFFECT = 0.01
 """Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
 
@@ -82,7 +91,7 @@ class Trace:
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):
             self._chunks.append((columns, rules, bytearray()))
         self._chunks[-1][2].extend(row)
-        _, position, last_token, flags, entropy = _HEAD.unpack_from(row)
+        _, position, last_token, flags, entropy = HEAD.unpack_from(row)
         if flags & DRAFT:  # the rows of a step come one after the other
             self._last_drafts = self._drafts[position] = (*self._last_drafts, last_token)
         else:
@@ -163,36 +172,36 @@ class Trace:
             told = int(uncertain[0]) if len(uncertain) else len(rows.values)
             while 0 < told < len(rows.values) and rows.flags[told] & DRAFT:
                 told -= 1  # a step is read whole
-            parts.append(Rows(rows.values[:told], rules))
+            parts.append(RecordRows(rows.values[:told], rules))
             after = number, (offset if number == first else 0) + told * columns * rows.values.itemsize
             if len(uncertain):
                 break
         return self._read(parts), after
 
-    def _read(self, parts: Sequence[Rows]) -> Profile:
+    def _read(self, parts: Sequence[RecordRows]) -> Profile:
         rules = max((part.rules for part in parts), default=0)
-        heads = np.concatenate([np.zeros((0, 3), np.int32), *(part.values[:, POSITION : FLAGS + 1] for part in parts)])
-        numbers = np.concatenate(
-            [np.zeros((0, 4 + rules), np.float32), *(_widened(part.numbers, 4 + rules) for part in parts)]
-        )
-        inherited = np.concatenate(
-            [np.zeros((0, 1 + 2 * rules), np.float32), *(_inherited(part, rules) for part in parts)]
-        )
-        own = np.flatnonzero(self._own(*heads.T))[::-1]
-        position, last = np.unique(heads[own, 0], return_index=True)
+
+        def column(name: str) -> NDArray[Any]:
+            return np.concatenate([_column(part, name, rules) for part in parts or [_NO_ROWS]])
+
+        position, flags = column("position"), column("flags")
+        own = np.flatnonzero(self._own(position, column("last_token"), flags))[::-1]
+        position, last = np.unique(position[own], return_index=True)
         last = own[last]
-        flags, numbers = heads[last, 2], numbers[last]
+        flags = flags[last]
         return Profile(
             position=position.astype(np.int64),
-            inherited=inherited[last],
-            entropy=numbers[:, 0],
-            top_probability=numbers[:, 2],
+            confidence=column("confidence")[last],
+            held=column("held")[last],
+            placed=column("placed")[last],
+            entropy=column("entropy")[last],
+            top_probability=column("top_probability")[last],
             in_reasoning=(flags & IN_REASONING).astype(np.bool_),
             left_alone=(flags & LEFT_ALONE).astype(np.bool_),
             forced=(flags & FORCED).astype(np.bool_),
             refused=(flags & REFUSED).astype(np.bool_),
             fired=(flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_),
-            effect=numbers[:, 4:],
+            effect=column("effect")[last],
             alternatives=self._alternatives,
         )
 
@@ -214,8 +223,21 @@ class Trace:
         return own
 
 
-def _rows(columns: int, rules: int, chunk: bytearray) -> Rows:
-    return Rows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
+_NO_ROWS = RecordRows(np.zeros((0, num_columns(row_type(0))), np.int32), 0)
+_PER_RULE = ("effect", "held", "placed")
+_OF_BRANCHES = ("confidence", "held", "placed")
+
+
+def _column(part: RecordRows, name: str, rules: int) -> NDArray[Any]:
+    """A column of rows with at most so many rules; zeros for the rules that they lack, and for all where no policy branches."""
+    if name in _OF_BRANCHES and not part.branches:
+        return np.zeros((len(part.values), rules) if name in _PER_RULE else len(part.values), np.float32)
+    values = part.column(name)
+    return np.pad(values, ((0, 0), (0, rules - values.shape[1]))) if name in _PER_RULE else values
+
+
+def _rows(columns: int, rules: int, chunk: bytearray) -> RecordRows:
+    return RecordRows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
 
 
 def joined(traces: Sequence[Trace]) -> Trace:
@@ -243,22 +265,14 @@ def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
-def _inherited(part: Rows, rules: int) -> NDArray[np.float32]:
-    """What branches take over, [n, 1 + 2 R], of rows with fewer rules."""
-    confidence, held, placed = np.split(part.inherited, [1, 1 + part.rules], axis=1)
-    return np.concatenate((confidence, _widened(held, rules), _widened(placed, rules)), axis=1)
-
-
-def _widened(numbers: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
-    return np.pad(numbers, ((0, 0), (0, columns - numbers.shape[1])))
-
-
 @dataclass(frozen=True)
 class Profile:
     """What is known of a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
 
     position: NDArray[np.int64]
-    inherited: NDArray[np.float32]  # [n, 1 + 2 rules], as in kernel.Record
+    confidence: NDArray[np.float32]  # nats; zeros where no policy of the batch branches
+    held: NDArray[np.float32]  # [n, rules], as in kernel.state.Chances
+    placed: NDArray[np.float32]  # [n, rules]
     entropy: NDArray[np.float32]
     top_probability: NDArray[np.float32]
     in_reasoning: NDArray[np.bool_]

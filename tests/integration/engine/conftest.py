@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from forkpoint_policies.compile.compiler import ServedModel
     from forkpoint_policies.spec import Policy
-    from forkpoint_policies.worker.records import Rows
+    from forkpoint_policies.worker.records import RecordRows
     from forkpoint_server.traces.trace import Trace
 
 OPTIONS: dict[str, Any] = {
@@ -114,7 +114,7 @@ class Telemetry:
         answer, reported = self._listen(ask)
         for rows in reported:
             for handle, position, entropy in zip(
-                rows.handle.tolist(), rows.position.tolist(), rows.numbers[:, 0].tolist(), strict=True
+                rows.handle.tolist(), rows.position.tolist(), rows.entropy.tolist(), strict=True
             ):
                 found.setdefault(handle, {})[position] = (
                     entropy  # the last one counts, as drafts may be evaluated again
@@ -134,7 +134,7 @@ class Telemetry:
             found[handle].tokens.extend(tokens)
         return [found[handle] for handle in sorted(found)]
 
-    def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[Rows]]:
+    def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[RecordRows]]:
         import zmq
 
         from forkpoint_policies.worker.records import decode

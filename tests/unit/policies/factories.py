@@ -15,7 +15,8 @@ from torch import Tensor
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
 from forkpoint_policies.compile.word_automaton import FREE
-from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
+from forkpoint_policies.kernel.record_flags import RULES_SHIFT
+from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Action, Program
+from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Past, Path, bins_of
-from forkpoint_policies.kernel.step import RULES_SHIFT, Record, Rows, step
+from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat
 from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.step import FORCED, IN_REASONING, LEFT_ALONE, NO_POSITION, Record, Rows, step
+from forkpoint_policies.kernel.record_flags import FORCED, IN_REASONING, LEFT_ALONE
+from forkpoint_policies.kernel.step import NO_POSITION, Record, Rows, step
 from forkpoint_policies.worker.request_slots import RequestSlots, Seat
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import (

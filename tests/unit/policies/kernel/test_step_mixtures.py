@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import Program
-from forkpoint_policies.kernel.step import LEFT_ALONE, RULES_SHIFT, Record
+from forkpoint_policies.kernel.record_flags import LEFT_ALONE, RULES_SHIFT
+from forkpoint_policies.kernel.step import Record
 from forkpoint_policies.placebo import kinds_of
 from forkpoint_policies.spec import InputError, parse_policy
 from tests.unit.policies import float64_reference

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.kernel.step import FORCED, Record
+from forkpoint_policies.kernel.record_flags import FORCED
+from forkpoint_policies.kernel.step import Record
 from forkpoint_policies.library import LIBRARY
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import Request, Run, fired, random_logits

@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 import zmq
-from hypothesis import given
-from hypothesis import strategies as st
 
 from forkpoint_policies.kernel.step import Record
-from forkpoint_policies.worker.records import HEAD_COLUMNS, MAX_MESSAGES_WAITING, Batch, decode, encode
+from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, Batch, RecordRows, decode
 from forkpoint_policies.worker.sender import Destinations, Sender
 
 PATIENCE_MS = 10_000
@@ -35,6 +32,13 @@ def receiving(address: str) -> Iterator[zmq.Socket[bytes]]:
 
 def receive(socket: zmq.Socket[bytes]) -> Batch:
     return decode(socket.recv_multipart())
+
+
+def numbers_of(rows: RecordRows) -> list[list[float]]:
+    """What the kernel measured, as in Record.numbers."""
+    single = [rows.column(name)[:, None] for name in ("entropy", "varentropy", "top_probability", "connector_mass")]
+    numbers: list[list[float]] = np.concatenate((*single, rows.effect), axis=1).tolist()
+    return numbers
 
 
 def record_of(rows: int, detailed: int = 0, rules: int = 2, alternatives: int = 3) -> Record:
@@ -70,48 +74,6 @@ def sending() -> Iterator[Sender]:
         sender.close()
 
 
-@given(
-    rows=st.integers(0, 5),
-    rules=st.integers(0, 16),
-    detailed=st.integers(0, 3),
-    alternatives=st.integers(0, 6),
-    seconds=st.floats(0, 10),
-    seed=st.integers(0, 999),
-)
-def test_what_is_encoded_is_decoded(
-    rows: int, rules: int, detailed: int, alternatives: int, seconds: float, seed: int
-) -> None:
-    random = np.random.default_rng(seed)
-    integers = random.integers(0, 2**31, (rows, 4), dtype=np.int32)
-    numbers = random.standard_normal((rows, 4 + rules), np.float32)
-    owners = random.integers(0, 99, (detailed, 1), dtype=np.int32)
-    tokens = random.integers(0, 2**31, (detailed, alternatives), dtype=np.int32)
-    probabilities = random.random((detailed, alternatives), np.float32)
-    told = np.concatenate((integers, numbers.view(np.int32)), axis=1)
-    details = np.concatenate((owners, tokens, probabilities.view(np.int32)), axis=1)
-    batch = decode(encode(told, details, rules, seconds))
-    assert np.array_equal(
-        np.stack((batch.rows.handle, batch.rows.position, batch.rows.flags), axis=1), integers[:, [0, 1, 3]]
-    )
-    assert np.array_equal(batch.rows.numbers, numbers)
-    assert np.array_equal(batch.detailed, owners[:, 0])
-    assert np.array_equal(batch.alternatives, tokens)
-    assert np.array_equal(batch.probabilities, probabilities)
-    assert batch.seconds == seconds
-
-
-def test_what_is_no_message_is_refused() -> None:
-    frames = encode(np.zeros((2, HEAD_COLUMNS), np.int32), np.zeros((0, 1), np.int32), 0, 0.5)
-    for wrong in ([], frames[:2], [*frames, b""]):
-        with pytest.raises(ValueError, match="3 frames"):
-            decode(wrong)
-    with pytest.raises(ValueError, match="reshape"):
-        decode([frames[0], frames[1][:-4], frames[2]])
-    with pytest.raises(ValueError, match=r"."):
-        decode([b"\xc1", *frames[1:]])
-    assert issubclass(msgspec.DecodeError, ValueError), "so one error covers all that can be wrong"
-
-
 def test_a_record_arrives(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket, sending() as sender:
@@ -120,7 +82,7 @@ def test_a_record_arrives(tmp_path: Path) -> None:
     assert batch.rows.handle.tolist() == [500, 501, 502]
     assert batch.rows.position.tolist() == [1000, 1001, 1002]
     assert batch.rows.flags.tolist() == [0, 256, 512]
-    assert batch.rows.numbers.tolist() == record_of(3).numbers.tolist()
+    assert numbers_of(batch.rows) == record_of(3).numbers.tolist()
     assert batch.alternatives.shape == (0, 0)
     assert batch.seconds == 0.25
     assert sender.lost == 0
@@ -140,8 +102,8 @@ def test_each_address_gets_its_own_rows(tmp_path: Path) -> None:
         sender.report(record_of(5), to({one: [0, 3], other: [1, 4]}, rows=5), seconds=0.0)
         here, there = receive(first), receive(second)
     assert (here.rows.handle.tolist(), there.rows.handle.tolist()) == ([500, 503], [501, 504])
-    assert here.rows.numbers[:, 0].tolist() == [0.0, 3.0]
-    assert there.rows.numbers[:, 0].tolist() == [1.0, 4.0]
+    assert here.rows.entropy.tolist() == [0.0, 3.0]
+    assert there.rows.entropy.tolist() == [1.0, 4.0]
 
 
 def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.kernel.step import DRAFT, IN_REASONING, RULES_SHIFT
 from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.worker.records import HEAD_COLUMNS
+from forkpoint_policies.worker.records import DRAFT, IN_REASONING, RULES_SHIFT, num_columns, row_type
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import Begin, TreeRunner
 from forkpoint_server.policies.connector_tokens import find_connectors
@@ -38,7 +37,7 @@ def record(
     numbers[0], numbers[2] = entropy, top
     flags = IN_REASONING | fired << RULES_SHIFT | (0 if draft is None else DRAFT)
     head = np.array([0, position, draft or 0, flags], np.int32)
-    return HEAD_COLUMNS + rules + 1 + 2 * rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
+    return num_columns(row_type(rules, branches=True)), rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 
 @dataclass

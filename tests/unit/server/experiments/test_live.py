@@ -40,10 +40,11 @@ def three(**policies: Any) -> list[dict[str, Any]]:
 
 def fired(*columns: bool) -> Profile:
     """A choice of two tokens at whose second these rules fired, in the program's order."""
-    blank = np.zeros(2, np.bool_)
+    single, per_rule, no = np.zeros(2, np.float32), np.zeros((2, len(columns)), np.float32), np.zeros(2, np.bool_)
     return Profile(
-        np.arange(2), np.zeros((2, 1), np.float32), np.zeros(2, np.float32), np.zeros(2, np.float32), blank, blank, blank, blank,
-        np.array([[False] * len(columns), columns]), np.zeros((2, len(columns)), np.float32), {},
+        position=np.arange(2), confidence=single, held=per_rule, placed=per_rule, entropy=single, top_probability=single,
+        in_reasoning=no, left_alone=no, forced=no, refused=no, fired=np.array([[False] * len(columns), columns]), effect=per_rule,
+        alternatives={},
     )  # fmt: skip
 
 

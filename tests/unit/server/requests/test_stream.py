@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
-from forkpoint_policies.kernel.step import DRAFT
-from forkpoint_policies.worker.records import FLAGS, LAST_TOKEN
+from forkpoint_policies.worker.records import DRAFT, RecordRows
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
@@ -34,8 +33,9 @@ def test_only_what_is_certain_is_told_and_the_rest_is_not_forgotten() -> None:
     for position in (2, 3):
         columns, rules, row = record(position, 9.0, 0.9, 0, 1)
         draft = np.frombuffer(row, np.int32).copy()
-        draft[FLAGS] |= DRAFT
-        draft[LAST_TOKEN] = 5
+        read = RecordRows(draft[None], rules)
+        read.flags[:] |= DRAFT
+        read.last_token[:] = 5
         trace.add(columns, rules, draft.tobytes())
     trace.tokens += [8, 9]
     assert entropies(trace, after)[0] == {}, "the step evaluated a position that is not reached yet, and is read whole"

@@ -7,8 +7,7 @@ import time
 
 import numpy as np
 
-from forkpoint_policies.kernel.step import DRAFT, FORCED, IN_REASONING, RULES_SHIFT
-from forkpoint_policies.worker.records import HEAD_COLUMNS
+from forkpoint_policies.worker.records import DRAFT, FORCED, IN_REASONING, RULES_SHIFT, num_columns, row_type
 from forkpoint_server.traces.trace import Alternatives, Trace
 
 
@@ -17,7 +16,7 @@ def row(position: int, entropy: float, flags: int = 0, rules: int = 1, after: in
     numbers = np.zeros(4 + rules, np.float32)
     numbers[0] = entropy
     head = np.array([7, position, after, flags], np.int32)
-    return HEAD_COLUMNS + rules, rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
+    return num_columns(row_type(rules)), rules, np.concatenate((head, numbers.view(np.int32))).tobytes()
 
 
 def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
