@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,8 +31,8 @@ from forkpoint_policies.spec import (
     Truncate,
     When,
 )
-from forkpoint_policies.spec.connectors import FAMILIES
 
+from .policy_words import named_words, policy_automaton, with_families
 from .program import (
     NO_TOKEN,
     TRUNCATIONS,
@@ -48,44 +48,17 @@ from .program import (
     TokenSet,
     key_of,
 )
-from .vocabulary import Vocabulary
-from .word_automaton import ANY_STATE, FREE, Automaton, AutomatonSizeError, Completion, build_automaton
+from .served_model import ServedModel
+from .word_automaton import ANY_STATE, FREE, Automaton, Completion
 
-MAX_WORDS = 512
+__all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compile_policy", "named_words"]
+
 MAX_FORCED = 64
 MAX_ENTRIES = 4096
 """Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule."""
 
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
 _CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "top_h": Action.TOP_H}
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What a policy is compiled for: the served model's vocabulary, its markers, and its fork threshold in nats.
-
-    `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty when it was not
-    calibrated; `connectors` are the tokens of every connector family.
-    """
-
-    vocabulary: Vocabulary
-    fork_threshold: float
-    reasoning_start: int = NO_TOKEN
-    reasoning_end: int = NO_TOKEN
-    stop: int = NO_TOKEN
-    encode: Callable[[str], list[int]] | None = None
-    frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
-
-    @cached_property
-    def connectors(self) -> frozenset[int]:
-        """Every token that is, or completes, a connector."""
-        found: set[int] = set()
-        for word in {word for words in FAMILIES.values() for word in words}:
-            try:
-                found.update(token for _, token in build_automaton((word,), self.vocabulary).completions[word])
-            except InputError:
-                continue  # a word that this tokenizer cannot write is no connector of its model
-        return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -141,7 +114,7 @@ class CompiledPolicy:
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
     """Turn a policy into a program. Raises InputError where the served model cannot express it."""
-    build = _Build(target, _automaton(policy, target.vocabulary, path))
+    build = _Build(target, policy_automaton(policy, target.vocabulary, path))
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     _check_contradictions(policy, rules, path)
     _check_overlaps(rules, path)
@@ -174,73 +147,6 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         written=tuple(build.written),
         written_instead=build.written_instead,
     )
-
-
-def named_words(tokens: Tokens | When) -> tuple[str, ...]:
-    """The words that a set of tokens or a condition stands for: those of its families, and its own."""
-    return tuple(word for family in tokens.connectors for word in FAMILIES[family]) + tokens.words
-
-
-def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
-    """Everything in a rule that names tokens, by its field."""
-    prefix = "do.control.like." if rule.do.control is not None else ""
-    original = rule.original
-    found: list[tuple[str, Tokens | When]] = [("when", _with_families(original.when))]
-    if original.when.previous is not None:
-        found.append(("when.previous", original.when.previous))
-    found += [
-        (f"do.{name}", named) for name in ("suppress", "amplify") if (named := getattr(original.do, name)) is not None
-    ]
-    for name in ("force", "end_reasoning", "stop"):
-        part = getattr(original.do, name)
-        if part is not None and isinstance(part.instead_of, Tokens):
-            found.append((f"do.{name}.instead_of", part.instead_of))
-    return [(prefix + name, tokens) for name, tokens in found]
-
-
-def _with_families(when: When) -> When:
-    """since_connector_below alone is about every connector."""
-    if when.since_connector_below is not None and not (when.connectors or when.words):
-        return when.model_copy(update={"connectors": tuple(FAMILIES)})
-    return when
-
-
-def _automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
-    named = [tokens for rule in policy.rules for _, tokens in _named(rule)]
-    words = sorted({word for tokens in named for word in named_words(tokens)})
-    endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
-    if len(words) + len(endings) > MAX_WORDS:
-        raise InputError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MAX_WORDS} at most")
-    if not words and not endings:
-        return Automaton(0, {}, {}, {})
-    try:
-        return build_automaton(words, vocabulary, endings=endings)
-    except AutomatonSizeError as error:
-        raise InputError(_field_of(error, policy, path), error.message) from None
-    except InputError as error:
-        parts = [
-            (n, part) for n, rule in enumerate(policy.rules) for part, tokens in _named(rule) if _names_words(tokens)
-        ]
-        if len(parts) == 1:
-            raise InputError(f"{path}.rules[{parts[0][0]}].{parts[0][1]}.words", error.message) from None
-        raise InputError(f"{path}.rules", f"their words together {error.message}") from None
-
-
-def _names_words(tokens: Tokens | When) -> bool:
-    return bool(tokens.words or tokens.connectors or (isinstance(tokens, Previous) and tokens.endings))
-
-
-def _field_of(error: AutomatonSizeError, policy: Policy, path: str) -> str:
-    """Where in a policy the word stands that cannot be followed."""
-    for number, rule in enumerate(policy.rules):
-        for part, tokens in _named(rule):
-            endings = tokens.endings if isinstance(tokens, Previous) else ()
-            listed = {"endings": endings} if error.ending else {"words": tokens.words, "connectors": tokens.connectors}
-            for kind, names in listed.items():
-                for place, name in enumerate(names):
-                    if error.written in (FAMILIES[name] if kind == "connectors" else (name,)):
-                        return f"{path}.rules[{number}].{part}.{kind}[{place}]"
-    return f"{path}.rules"
 
 
 def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) -> None:
@@ -289,7 +195,7 @@ class _Build:
         return self._plain(rule, number, path)
 
     def _plain(self, rule: Rule, number: int, path: str) -> CompiledRule:
-        when, field = _with_families(rule.when), f"{path}.do.{rule.do.action}"
+        when, field = with_families(rule.when), f"{path}.do.{rule.do.action}"
         low, high = self._bounds(when, f"{path}.when")
         if when.end_of_reasoning_within is not None:
             self._need_reasoning_end(f"{path}.when.end_of_reasoning_within")

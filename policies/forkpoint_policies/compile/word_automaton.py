@@ -23,8 +23,6 @@ MAX_STATES = 1 << 13
 MAX_ENTRIES = 1 << 17
 """Of an automaton's table; every connector family takes about 3,000 with a vocabulary of 152,000 tokens."""
 
-_END = "\ud800"  # marks an ending among the words, so that one text can be both; no word can hold it
-
 Completion = tuple[int, int]
 """(state or ANY_STATE, token): in this state, this token completes the word."""
 
@@ -82,7 +80,7 @@ def build_automaton(
 ) -> Automaton:
     """Follow these words and endings through a vocabulary. Raises InputError for one that no tokens can spell."""
     index = vocabulary.index
-    forms: dict[bytes, list[str]] = {}
+    forms: dict[bytes, list[int]] = {}  # the numbers of the words and endings that are written so
     words, endings = tuple(dict.fromkeys(words)), tuple(dict.fromkeys(endings))
     for number, written in enumerate((*words, *endings)):
         ending = number >= len(words)
@@ -91,7 +89,7 @@ def build_automaton(
             raise AutomatonSizeError(path, said, written, ending)
         try:
             for form in spellings(written if ending else written.strip()):
-                forms.setdefault(form, []).append(_END + written if ending else written)
+                forms.setdefault(form, []).append(number)
         except UnicodeEncodeError:
             raise AutomatonSizeError(
                 f"{path}[{number}]", f"the word {written!r} is not valid text", written, ending
@@ -103,8 +101,7 @@ def build_automaton(
     if len(prefixes) + FIRST_PREFIX >= MAX_STATES:
         raise InputError(path, f"are too many or too long: {len(prefixes)} beginnings to follow, {MAX_STATES} at most")
     state_of = {prefix: FIRST_PREFIX + number for number, prefix in enumerate(prefixes)}
-    named_all = [*words, *(_END + ending for ending in endings)]
-    found: dict[str, dict[Completion, None]] = {word: {} for word in named_all}
+    found: list[dict[Completion, None]] = [{} for _ in (*words, *endings)]  # by number; a dict keeps the order
     moves: dict[tuple[int, int], int] = {}
     tails: dict[int, int] = {}
     entries = 0
@@ -118,10 +115,10 @@ def build_automaton(
     anywhere = {
         form for form in forms if not is_word_character(form.decode()[0])
     }  # nothing that stands before can be part of the word
-    for form, named in forms.items():
+    for form, numbers in forms.items():
         for token in (*index.span.get(form, ()), *(index.head.get(form, ()) if form in anywhere else ())):
-            for word in named:
-                found[word][ANY_STATE, token] = None
+            for number in numbers:
+                found[number][ANY_STATE, token] = None
     begin_anywhere = {form[:length] for form in anywhere for length in range(1, len(form))}
     for prefix in prefixes:  # the longest beginning that a token ends with comes last and stays
         for token in (*index.tail.get(prefix, ()), *(index.whole.get(prefix, ()) if prefix in begin_anywhere else ())):
@@ -133,13 +130,13 @@ def build_automaton(
     for prefix in prefixes:
         for beginning in _endings(prefix, state_of):
             standing.setdefault(beginning, []).append(state_of[prefix])
-    for form, named in forms.items():
+    for form, numbers in forms.items():
         for length in range(max(0, len(form) - index.longest), len(form)):
             states = standing.get(form[:length], ())
             for token in index.head.get(form[length:], ()):
-                for word in named:
-                    if (ANY_STATE, token) not in found[word]:
-                        found[word].update(dict.fromkeys((state, token) for state in states))
+                for number in numbers:
+                    if (ANY_STATE, token) not in found[number]:
+                        found[number].update(dict.fromkeys((state, token) for state in states))
                         entries += len(states)
             check_size()
     for prefix, after in state_of.items():
@@ -152,18 +149,20 @@ def build_automaton(
         check_size()
 
     reachable = _reachable(moves, tails)
-    for number, word in enumerate(named_all):
-        if not any(state in reachable for state, _ in found[word]):
-            ending, written = number >= len(words), word.removeprefix(_END)
+    for number, written in enumerate((*words, *endings)):
+        if not any(state in reachable for state, _ in found[number]):
+            ending = number >= len(words)
             what = f"the tokenizer of the served model cannot write the {'ending' if ending else 'word'} {written!r}"
             raise AutomatonSizeError(f"{path}[{number}]", what, written, ending)
     return Automaton(
         states=FIRST_PREFIX + len(prefixes),
-        completions={word: tuple(found[word]) for word in words},
+        completions={word: tuple(found[number]) for number, word in enumerate(words)},
         moves=moves,
         tails=tails,
         prefixes=state_of,
-        endings={ending: _at_the_end(found[_END + ending], ending, vocabulary) for ending in endings},
+        endings={
+            ending: _at_the_end(found[number], ending, vocabulary) for number, ending in enumerate(endings, len(words))
+        },
     )
 
 
