@@ -1,4 +1,4 @@
-"""Every Prometheus metric of Forkpoint, named in one place. They stand on vLLM's /metrics page, beside its own."""
+"""Every Prometheus metric of Forkpoint. They are on vLLM's /metrics page, beside its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ REQUEST_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0
 
 REQUESTS = Counter("forkpoint_requests", "Finished choices.", ["policy", "arm", "finish_reason"])
 REQUEST_SECONDS = Histogram(
-    "forkpoint_request_seconds", "From a request's arrival to the end of its answer, of those that were answered.", ["policy"],
+    "forkpoint_request_seconds",
+    "From a request's arrival to the end of its answer, of those that were answered.",
+    ["policy"],
     buckets=REQUEST_BUCKETS_SECONDS,
-)  # fmt: skip
+)
 TOKENS = Counter("forkpoint_tokens", "Generated tokens by role: planning above the fork threshold.", ["policy", "role"])
 ENTROPY = Histogram(
     "forkpoint_token_entropy_nats", "Entropy of each generated token's distribution, in nats.", ["policy", "role"],
@@ -56,7 +58,8 @@ OUTCOME = Summary(
 )
 SAMPLE_RATIO = Gauge(
     "forkpoint_experiment_sample_ratio_p_value",
-    "Of a running experiment, whether its arms have as many units as they should; below 0.01 they do not. May be watched.",
+    "Of a running experiment, whether its arms have as many units as they should; below 0.01 they do not. "
+    "May be watched.",
     ["experiment"],
     multiprocess_mode="livemin",
 )
@@ -69,13 +72,15 @@ RECORDS_DROPPED = Counter(
     ["reason"],
 )
 for _reason in ("full", "duplicate", "refused", "stopped"):
-    RECORDS_DROPPED.labels(_reason)  # a counter that begins at 0 shows its first increase
+    RECORDS_DROPPED.labels(_reason)  # a counter that starts at 0 shows its first increase
 RUNNING = Gauge(
     "forkpoint_choices_running",
     "Choices under a policy or `forks` that run, branches among them.",
     multiprocess_mode="livesum",
 )
 BUILD = Gauge(
-    "forkpoint_build_info", "Always 1; the versions and the served model are in the labels.", ["version", "vllm", "model_name"],
+    "forkpoint_build_info",
+    "Always 1; the versions and the served model are in the labels.",
+    ["version", "vllm", "model_name"],
     multiprocess_mode="livemax",
-)  # fmt: skip
+)

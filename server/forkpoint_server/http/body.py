@@ -43,7 +43,7 @@ class BodyLimit:
 class _LimitedExchange:
     """The `receive` and `send` of one request whose body may be too large.
 
-    A handler may turn the error that `receive` raises into an answer of its own: the first message of that is then replaced.
+    A handler may turn the error that `receive` raises into an answer of its own. That answer is replaced by the 413.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:

@@ -15,7 +15,7 @@ WARNING = "X-Forkpoint-Warning"
 
 
 class HealthWarnings:
-    """Adds the server's `warnings`, one header each. The status stays vLLM's: a warning does not make a server unhealthy."""
+    """Adds the server's `warnings`, one header each. The status stays vLLM's: no warning makes a server unhealthy."""
 
     def __init__(self, app: ASGIApp, warnings: Callable[[], list[str]]) -> None:
         self._app = app

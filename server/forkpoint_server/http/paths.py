@@ -1,4 +1,4 @@
-"""The routes that the middlewares tell apart."""
+"""The routes that the middlewares treat differently."""
 
 from __future__ import annotations
 

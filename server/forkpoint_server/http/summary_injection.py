@@ -9,14 +9,14 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-Summary = Callable[[str | None], Awaitable[dict[str, Any]]]
-"""Given the response's id, what to tell of it."""
+Summarise = Callable[[str | None], Awaitable[dict[str, Any]]]
+"""From the response's id to its `forkpoint` object."""
 
-Told = Callable[[], dict[str, str] | None]
-"""The headers to add, or None where nothing is to be told."""
+HeadersToAdd = Callable[[], dict[str, str] | None]
+"""The headers to add, or None to leave the response as it is."""
 
-Generated = Callable[[], int | None]
-"""How many tokens were generated, where vLLM's own count is not right."""
+NumGenerated = Callable[[], int | None]
+"""How many tokens were generated, or None where vLLM's own count is right."""
 
 DONE = b"data: [DONE]"
 CHUNK = b"data: {"
@@ -27,16 +27,16 @@ LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "
 class SummaryInjection:
     """An ASGI `send` that adds the summary to a successful JSON or event-stream response, and headers to any.
 
-    `status` is the response's, once it has begun.
+    `status` is the response's, once it has started.
     """
 
-    def __init__(self, send: Send, headers: Told, summary: Summary, generated: Generated) -> None:
+    def __init__(self, send: Send, headers: HeadersToAdd, summarise: Summarise, num_generated: NumGenerated) -> None:
         self._send = send
         self._headers = headers
-        self._summary = summary
-        self._generated = generated
+        self._summarise = summarise
+        self._num_generated = num_generated
         self._start: Message | None = None  # held back while a JSON body is collected: its length will change
-        self._streams = False
+        self._is_stream = False
         self._body = b""
         self._last_chunk = b""
         self._message_id: str | None = None
@@ -44,35 +44,35 @@ class SummaryInjection:
 
     @property
     def streamed_id(self) -> str | None:
-        """The id that a stream has told so far."""
+        """The response's id, as far as a stream has sent it."""
         if not self._last_chunk:
             return self._message_id
-        told = json.loads(_fields(self._last_chunk)[1]).get("id")
-        return told if isinstance(told, str) else None
+        sent = json.loads(_fields(self._last_chunk)[1]).get("id")
+        return sent if isinstance(sent, str) else None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self._begin(message)
+            await self._start_response(message)
         elif message["type"] == "http.response.body" and self._start is not None:
             await self._collect(message)
-        elif message["type"] == "http.response.body" and self._streams:
+        elif message["type"] == "http.response.body" and self._is_stream:
             await self._stream(message)
         else:
             await self._send(message)
 
-    async def _begin(self, message: Message) -> None:
+    async def _start_response(self, message: Message) -> None:
         headers = MutableHeaders(raw=message["headers"])
-        told, self.status = self._headers(), message["status"]
-        if told is None:
+        added, self.status = self._headers(), message["status"]
+        if added is None:
             await self._send(message)
             return
-        for name, value in told.items():
+        for name, value in added.items():
             headers[name] = value
         kind = headers.get("content-type", "").partition(";")[0]
         if message["status"] == 200 and kind == "application/json":
             self._start = message
             return
-        self._streams = message["status"] == 200 and kind == "text/event-stream"
+        self._is_stream = message["status"] == 200 and kind == "text/event-stream"
         await self._send(message)
 
     async def _collect(self, message: Message) -> None:
@@ -83,7 +83,7 @@ class SummaryInjection:
         assert start is not None
         body = json.loads(self._body)
         if isinstance(body, dict):
-            body["forkpoint"] = await self._summary(body.get("id"))
+            body["forkpoint"] = await self._summarise(body.get("id"))
             self._count_once(body.get("usage"))
             self._body = _json(body)
         MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
@@ -91,7 +91,7 @@ class SummaryInjection:
         await self._send({"type": "http.response.body", "body": self._body})
 
     async def _stream(self, message: Message) -> None:
-        """Pass whole events on; what has not ended yet waits for its end."""
+        """Pass whole events on; an event that is not complete yet waits for its rest."""
         body = message.get("body", b"")
         if not self._body and body.startswith(CHUNK) and body.find(b"\n\n") == len(body) - 2:  # nearly all of them
             self._last_chunk = body
@@ -114,48 +114,50 @@ class SummaryInjection:
         if event.startswith(CHUNK):
             self._last_chunk = event
             return self._counted(event)
-        name, data = _fields(event)
+        name, payload = _fields(event)
         if name in LAST_EVENTS:
-            told = json.loads(data)
-            holder = told["response"] if isinstance(told.get("response"), dict) else told
-            holder["forkpoint"] = await self._summary(holder.get("id") or self._message_id)
+            data = json.loads(payload)
+            holder = data["response"] if isinstance(data.get("response"), dict) else data
+            holder["forkpoint"] = await self._summarise(holder.get("id") or self._message_id)
             self._count_once(holder.get("usage"))
-            return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
-        if name == "message_delta" and self._generated() is not None:
-            told = json.loads(data)
-            self._count_once(told.get("usage"))
-            return b"event: " + name.encode() + b"\ndata: " + _json(told) + b"\n\n"
+            return b"event: " + name.encode() + b"\ndata: " + _json(data) + b"\n\n"
+        if name == "message_delta" and self._num_generated() is not None:
+            data = json.loads(payload)
+            self._count_once(data.get("usage"))
+            return b"event: " + name.encode() + b"\ndata: " + _json(data) + b"\n\n"
         if name == "message_start":
-            self._message_id = json.loads(data).get("message", {}).get("id")
+            self._message_id = json.loads(payload).get("message", {}).get("id")
         return event
 
     def _counted(self, event: bytes) -> bytes:
-        if self._generated() is None or b'"usage":{' not in event:
+        if self._num_generated() is None or b'"usage":{' not in event:
             return event
-        told = json.loads(_fields(event)[1])
-        self._count_once(told.get("usage"))
-        return b"data: " + _json(told) + b"\n\n"
+        data = json.loads(_fields(event)[1])
+        self._count_once(data.get("usage"))
+        return b"data: " + _json(data) + b"\n\n"
 
     def _count_once(self, usage: Any) -> None:
-        """Where answers share tokens, count each of these once in the usage."""
-        generated = self._generated()
-        if generated is None or not isinstance(usage, dict):
+        """Where answers share tokens, count each shared token once in the usage."""
+        num_generated = self._num_generated()
+        if num_generated is None or not isinstance(usage, dict):
             return
         for name in ("completion_tokens", "output_tokens"):
             if name in usage:
                 if "total_tokens" in usage:
-                    usage["total_tokens"] += generated - usage[name]
-                usage[name] = generated
+                    usage["total_tokens"] += num_generated - usage[name]
+                usage[name] = num_generated
 
     async def _last_chunk_with_summary(self) -> bytes:
         try:
             last = json.loads(_fields(self._last_chunk)[1])
         except ValueError:
             return b""
-        if "choices" not in last:  # an error, or the end of an API that says so otherwise
+        if "choices" not in last:  # an error, or the end of an API that marks it in another way
             return b""
-        kept = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
-        return b"data: " + _json({**kept, "choices": [], "forkpoint": await self._summary(last.get("id"))}) + b"\n\n"
+        shared = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+        return (
+            b"data: " + _json({**shared, "choices": [], "forkpoint": await self._summarise(last.get("id"))}) + b"\n\n"
+        )
 
 
 def _fields(event: bytes) -> tuple[str, bytes]:

@@ -59,7 +59,7 @@ class CompiledPolicyCache:
         self._bytes = 0
 
     async def get(self, labeled: LabeledPolicy) -> CompiledPolicy:
-        """The compiled policy. Concurrent requests for a new one share one compilation, in a thread. Raises InputError."""
+        """The compiled policy. Requests for a new one share one compilation, in a thread. Raises InputError."""
         task = self._tasks.get(labeled)
         if task is None:
             task = self._tasks[labeled] = asyncio.create_task(self._compile(labeled))

@@ -1,4 +1,4 @@
-"""Which tokens of the served model are connectors, and of which family: for telemetry and for `GET /v1/policies/connectors`."""
+"""The served model's connector tokens, by family: for metrics, traces and `GET /v1/policies/connectors`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from forkpoint_policies.spec.connectors import FAMILIES
 
 @dataclass(frozen=True)
 class ConnectorIds:
-    """Per family, its words that the tokenizer can write, and the tokens that are such a word by themselves."""
+    """Per family, the words that the tokenizer can write, and the tokens that are a whole such word."""
 
     words: Mapping[str, tuple[str, ...]]
     tokens: Mapping[str, tuple[int, ...]]
     _number_of: NDArray[np.int64]  # [vocabulary], 1 + the number of the token's first family, 0 for none
 
     def family(self, token: int) -> str | None:
-        """The first family that a token belongs to."""
+        """The first family that a token belongs to, None for other tokens."""
         return next(iter(self.count([token])), None)
 
     def count(self, tokens: Sequence[int]) -> dict[str, int]:
-        """How often each family comes, of those that come at all."""
+        """How many of these tokens belong to each family, without the families that do not occur."""
         known = np.array(tokens, np.int64)
         times = np.bincount(self._number_of[known[known < len(self._number_of)]], minlength=1 + len(self.words))
         return {family: int(times[1 + number]) for number, family in enumerate(self.words) if times[1 + number]}

@@ -1,4 +1,4 @@
-"""The policies that one can ask for by name: the library, and those that the server was started with."""
+"""The policies that a request can name: the library, the operator's, and those stored in the database."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"
 
 
 class Registry:
-    """Named policies, each with its placebo: those that the server was started with, and the stored ones, which come and go."""
+    """Named policies, each with its placebo. The library's and the operator's are fixed; the stored ones change."""
 
-    def __init__(self, added: Mapping[str, Policy] | None = None) -> None:
-        known = [*library()]
-        known += [named for policy in (added or {}).values() for named in with_placebo(policy)]
-        self._fixed = {named.policy.name: named for named in known}
+    def __init__(self, own: Mapping[str, Policy] | None = None) -> None:
+        fixed = [*library(), *(named for policy in (own or {}).values() for named in with_placebo(policy))]
+        self._fixed = {named.policy.name: named for named in fixed}
         self._named = self._fixed
 
     def replace_stored(self, stored: Mapping[str, Policy]) -> None:
-        """Take these as the stored policies, in place of the earlier ones; a name that the server was started with stays."""
+        """Replace all stored policies by these. A fixed name keeps its policy."""
         added = {named.policy.name: named for policy in stored.values() for named in with_placebo(policy)}
         self._named = {**added, **self._fixed} if added else self._fixed
 
     def is_fixed(self, name: str) -> bool:
-        """Whether the server was started with this name, so that it cannot be changed."""
+        """Whether the name is the library's or the operator's, so that it cannot be changed."""
         return name in self._fixed
 
     def __iter__(self) -> Iterator[Named]:
@@ -51,7 +50,7 @@ class Registry:
 
 
 def read_policies(folder: Path) -> dict[str, Policy]:
-    """The policies of a folder's YAML files, one each. Raises InputError with the file and field of what is wrong."""
+    """Read a folder of YAML files, one policy each. Raises InputError with the file and the field of what is wrong."""
     if not folder.is_dir():
         raise InputError("--policies", f"{folder} is not a folder; give one with a .yaml file for each policy")
     found: dict[str, Policy] = {}
@@ -65,7 +64,7 @@ def read_policies(folder: Path) -> dict[str, Policy]:
 
 
 def check_name(name: str, field: str) -> None:
-    """Raise InputError for a name that a policy of one's own cannot have."""
+    """Raise InputError for a name that a user's policy cannot have."""
     if name in RESERVED_NAMES:
         raise InputError(field, f"{name!r} is taken; choose another name")
     if len(name) + len(PLACEBO) > MAX_NAME:
@@ -75,7 +74,7 @@ def check_name(name: str, field: str) -> None:
 
 
 def read_policy(file: Path) -> Policy:
-    """A policy from a YAML or JSON file. Raises InputError."""
+    """Read a policy from a YAML or JSON file. Raises InputError."""
     try:
         data = yaml.safe_load(file.read_text())
     except (
@@ -83,6 +82,6 @@ def read_policy(file: Path) -> Policy:
         ValueError,
         RecursionError,
         yaml.YAMLError,
-    ) as error:  # ValueError: of a date such as 2001-99-99, too
+    ) as error:  # ValueError also of a date such as 2001-99-99
         raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     return parse_policy(data, f"{file}: policy")

@@ -1,4 +1,4 @@
-"""Which policy a request names: in the body's `policy`, the header, or the model's name. Without any, the server's default."""
+"""The policy that a request names in its body, its header or its model; if it names none, the server's default."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def resolve(
 
 
 def read_policy_field(value: Any, registry: Registry) -> LabeledPolicy | None:
-    """What a body's `policy` may hold: a name, a policy, or a use of a named one. None for `none`. Raises InputError."""
+    """Read a body's `policy`: a name, a policy, or a use of a named one. None for `none`. Raises InputError."""
     if isinstance(value, str):
         return _by_name(value, registry, "policy")
     if isinstance(value, dict) and "use" in value:

@@ -42,7 +42,7 @@ def num_alternatives(context: RequestContext) -> int:
 
 
 def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: int = 0) -> list[Trace]:
-    """Open traces for the choices of one more prompt, or for a branch that shares its first tokens with another answer."""
+    """Open traces for the choices of one more prompt, or for a branch that shares its first tokens with its parent."""
     rule = context.tree_rule
     branches = rule is not None and isinstance(rule.tree_action, Branch)
     num_stored = BRANCH_ALTERNATIVES if branches else min(ALTERNATIVES, num_alternatives(context))

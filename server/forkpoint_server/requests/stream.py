@@ -36,7 +36,7 @@ class TraceStream:
         self._nodes: dict[int, tuple[Any, ...]] = {}
 
     def poll(self) -> dict[str, Any] | None:
-        """What is new, None if nothing is. A record may be sent again, and the last one counts; tokens are sent once."""
+        """What is new, None if nothing is. A record may be sent again, the last one counts; tokens are sent once."""
         context = self._context
         choices, forks, interventions = [], [], []
         for trace in context.traces:
@@ -74,8 +74,8 @@ class TraceStream:
 async def follow(recent: RecentTraces, context: RequestContext) -> AsyncIterator[dict[str, Any] | None]:
     """The heading, then what is new at each poll, and last the whole trace.
 
-    Polling reads what is collected in any case: the request neither waits for a listener nor knows of one. Nothing is queued for a
-    slow client; it gets more at once later.
+    Polling reads what is collected in any case: the request neither waits for a listener nor knows of one. Nothing is
+    queued for a slow client; it gets more at once later.
     """
     yield heading_to_dict(context)
     stream, last_sent = TraceStream(context), time.monotonic()

@@ -60,7 +60,7 @@ def summary(context: RequestContext) -> dict[str, Any]:
 
 
 def num_generated_tokens(context: RequestContext) -> int | None:
-    """The tokens of a tree's answers, each shared one counted once; None without a tree: vLLM's own count is then right."""
+    """The tokens of a tree's answers, shared ones counted once; None without a tree: vLLM's own count is right."""
     return None if context.tree is None else context.tree.generated
 
 

@@ -1,4 +1,4 @@
-"""The metrics by themselves: how they are declared, and that those of several processes add up, as vLLM adds up its own."""
+"""How the metrics are declared, and that those of several processes add up as vLLM's own do."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_their_names_say_what_they_are() -> None:
         assert family.name.startswith("forkpoint_")
         assert family.documentation.endswith(".")
         assert set(metric._labelnames) <= {
-            "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason", "version",
-            "vllm", "model_name",
+            "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason",
+            "version", "vllm", "model_name",
         }, family.name  # fmt: skip
     assert {type(metric) for metric in ALL.values()} == {Counter, Gauge, Histogram, Summary}
 

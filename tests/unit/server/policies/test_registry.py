@@ -1,4 +1,4 @@
-"""The files of policies: whatever they hold is a policy or an error that names the file."""
+"""A policy file holds a policy, or it is an error that names the file."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Res
     ],
 )
 def test_metrics_call_a_policy_by_the_name_it_was_asked_for_by(policy: Any, label: str) -> None:
-    """Whatever an inline policy calls itself, it is counted as `inline`; a shadow does nothing and is counted apart."""
+    """An inline policy is counted as `inline`, by any name; a shadow does nothing and is counted apart."""
     labeled = resolved(policy).policy
     assert labeled is not None
     assert labeled.label == label

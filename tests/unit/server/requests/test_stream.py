@@ -1,4 +1,4 @@
-"""What is told of a request that runs adds up to what is told in the end."""
+"""The events of a running request add up to its whole trace."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ def entropies(trace: Trace, after: tuple[int, int]) -> tuple[dict[int, float], t
     return dict(zip(profile.position.tolist(), profile.entropy.tolist(), strict=True)), after
 
 
-def test_only_what_is_certain_is_told_and_the_rest_is_not_forgotten() -> None:
+def test_only_certain_records_are_sent_and_the_rest_is_not_forgotten() -> None:
     trace = Trace(1, 0)
     trace.add(*record(0, 0.5, 0.9, 0, 1))
     found, after = entropies(trace, (0, 0))
@@ -46,18 +46,18 @@ def test_only_what_is_certain_is_told_and_the_rest_is_not_forgotten() -> None:
     assert entropies(trace, after)[0] == {}
 
 
-def test_alternatives_are_kept_where_a_policy_had_an_effect() -> None:
+def test_alternatives_are_stored_where_a_policy_had_an_effect() -> None:
     trace = Trace(1, 0, threshold=0.672, most_alternatives=2)
     likely = np.array([4, 5, 6], np.int32), np.array([-0.7, 0.2, 0.1], np.float32)
     trace.add_alternatives(0, 0.1, *likely, effect=0.005)
     trace.add_alternatives(1, 0.1, *likely, effect=0.7)
     assert trace.alternatives(0) is None
-    kept = trace.alternatives(1)
-    assert kept is not None
-    assert kept.tokens == (4, 5)
+    stored = trace.alternatives(1)
+    assert stored is not None
+    assert stored.tokens == (4, 5)
 
 
-def test_parts_of_characters_are_told_as_bytes() -> None:
+def test_parts_of_characters_are_sent_as_bytes() -> None:
     texts = Texts(Vocabulary((b"a", b"\xc3", b"\xa9", "é".encode()), frozenset()))
     assert texts.parts([0, 1, 2, 3], 5) == {6: "c3", 7: "a9"}
     assert texts.whole([1, 2]) == "é"
@@ -67,10 +67,10 @@ def test_parts_of_characters_are_told_as_bytes() -> None:
 def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
     played = Played({"branch": {}}, lambda begin: TRUNK[len(begin.tokens) :], answers=answers)
-    traces, told = RecentTraces(), []
+    traces, events = RecentTraces(), []
 
     async def listen(intervention: RequestContext) -> None:
-        told.extend([event async for event in follow(traces, intervention) if event is not None])
+        events.extend([event async for event in follow(traces, intervention) if event is not None])
 
     async def both() -> None:
         with traces.track(played.intervention):
@@ -81,12 +81,12 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
 
     asyncio.run(both())
     played.close()
-    *_, last = told
-    assert (told[0]["object"], last["object"]) == ("trace.begun", "trace")
+    *_, last = events
+    assert (events[0]["object"], last["object"]) == ("trace.begun", "trace")
     tokens: dict[int, list[int]] = {}
     measured: dict[int, dict[int, float]] = {}
     nodes: dict[int, Any] = {}
-    for event in told[1:-1]:
+    for event in events[1:-1]:
         assert event["object"] == "trace.delta"
         for choice in event["choices"]:
             assert len(tokens.setdefault(choice["index"], [])) == choice["told"]
@@ -99,4 +99,4 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
         one["index"]: dict(zip(one["positions"], one["entropies"], strict=True)) for one in last["choices"]
     }
     assert list(nodes.values()) == last["tree"]["nodes"]
-    assert len(told) > 3
+    assert len(events) > 3

@@ -1,0 +1,57 @@
+"""The aliases in the list of models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from forkpoint_server.http.model_list import ModelAliases
+from forkpoint_server.policies.registry import Registry
+
+REGISTRY = Registry()
+MODELS = {"object": "list", "data": [{"id": "m", "root": "m", "permission": [{"id": "p"}]}]}
+
+
+async def answer(method: str = "GET", path: str = "/v1/models", status: int = 200) -> list[Message]:
+    """What the client is sent, by an app that sends its body in two parts."""
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = JSONResponse(MODELS, status, {"x-request-id": "r"})
+        await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": bytes(response.body[:9]), "more_body": True})
+        await send({"type": "http.response.body", "body": bytes(response.body[9:])})
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await ModelAliases(app, REGISTRY)({"type": "http", "method": method, "path": path}, receive, send)
+    return sent
+
+
+async def test_each_policy_of_each_model_is_listed_after_the_models() -> None:
+    start, body = await answer()
+    listed = json.loads(body["body"])
+    first, *aliases = listed["data"]
+    assert (listed["object"], first) == ("list", MODELS["data"][0])
+    assert [alias["id"] for alias in aliases] == [f"m:{named.policy.name}" for named in REGISTRY]
+    assert aliases[0] == {"id": aliases[0]["id"], "root": "m", "parent": "m", "permission": []}
+    headers = dict(start["headers"])
+    assert headers[b"content-length"] == str(len(body["body"])).encode()
+    assert headers[b"x-request-id"] == b"r"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v1/models", 401), ("POST", "/v1/models", 200), ("GET", "/v1/models/m", 200)],
+)
+async def test_all_else_is_passed_on(method: str, path: str, status: int) -> None:
+    start, *parts = await answer(method, path, status)
+    assert start["status"] == status
+    assert json.loads(b"".join(part["body"] for part in parts)) == MODELS
