@@ -1,153 +1,170 @@
-"""The controller of `branch`: further answers begin where the rule fires, and one is chosen or all are given."""
+"""The controller of `branch`: further answers start where the rule fires, and one is selected or all are returned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from forkpoint_policies.spec import MAX_WINDOW, Branch
-from forkpoint_server.requests.tree import Node
+from forkpoint_server.requests.tree import Node, Tree
 from forkpoint_server.traces.trace import Alternatives
 
-from .candidate import leaf_of
-from .choice_output import whole_characters
-from .runner import Grown, TreeRunner
+from .candidate import candidate_of
+from .choice_output import ends_at_character
+from .interface import Choice, TreeControl
 from .seeds import derived_seed
-from .voting import Leaf, choose, decided
+from .voting import Candidate, choose, decided
 
 
 @dataclass
 class BranchController:
-    """Grows the tree of a request at its forks, as a `branch` says.
+    """Branches the answers of a request at their forks.
 
-    `by_chance` is the placebo of a rule that goes by the position alone: as many forks of each answer, anywhere in it, once its
-    length is known.
+    `by_chance` is the placebo of a rule that does not follow signals: as many forks in each answer, at random positions,
+    once its length is known.
     """
 
-    growth: TreeRunner
-    branch: Branch
+    runner: TreeControl
+    action: Branch
     by_chance: bool = False
+    returns_one: bool = field(init=False)
+    _num_forks: dict[int, int] = field(default_factory=dict)  # of the placebo: forks to place, by the answer's number
 
     def __post_init__(self) -> None:
-        self.together = self.branch.select != "all"
-        self.growth.keeps_alternatives = self.by_chance
-        self._to_place: dict[int, int] = {}  # forks, by the answer's number
-        self._whole = whole_characters(self.growth.intervention.model.vocabulary)
+        self.returns_one = self.action.select != "all"
+        self.runner.stores_all_alternatives = self.by_chance
 
-    def begin(self) -> None:
-        self.growth.begin_root(self.growth.seed)
+    def start(self) -> None:
+        self.runner.start_root(self.runner.request.seed)
 
-    def reached(self, grown: Grown, position: int) -> None:
+    def on_fork(self, choice: Choice, position: int) -> None:
         if self.by_chance:
-            self._to_place[grown.node.number] = self._to_place.get(grown.node.number, 0) + 1
+            self._num_forks[choice.node.number] = self._num_forks.get(choice.node.number, 0) + 1
         else:
-            self._fork(grown, position)
+            self._fork(choice, position)
 
-    def _fork(self, grown: Grown, position: int) -> None:
-        node, growth = grown.node, self.growth
-        found, width = node.trace.alternatives(position), width_at(node, position, self.branch, growth)
-        if not width or found is None:
+    def on_tokens(self, choice: Choice) -> None:
+        """End all answers but the trunk once the tree has spent its budget."""
+        if is_spent(self.action, self.runner.tree):
+            for other in self.runner.running:
+                if other.node.parent is not None:
+                    self.runner.stop(other, "length")
+
+    def on_end(self, choice: Choice) -> None:
+        runner, node = self.runner, choice.node
+
+        # the placebo's forks, now that the length is known
+        own_positions = np.arange(node.first_position, node.length)
+        random = np.random.default_rng(derived_seed(choice.seed, -2, 0))
+        for position in sorted(random.permutation(own_positions)[: self._num_forks.pop(node.number, 0)].tolist()):
+            self._fork(choice, position)
+
+        # the others, if they can no longer change the selection
+        num_left = runner.request.max_answers - runner.tree.answers
+        if self.returns_one and runner.running and self._is_decided(num_left):
+            for other in runner.running:
+                runner.stop(other, "outvoted")
+
+        # independent answers in place of branches that never started
+        if self.action.fill == "sample" and not runner.running and not is_spent(self.action, runner.tree):
+            for number in range(runner.tree.answers, runner.request.max_answers):
+                runner.start_root(derived_seed(runner.request.seed, -1, number))
+
+    def settled(self) -> None:
+        """The selection is known at the end."""
+
+    def select(self) -> Sequence[Choice]:
+        if not self.returns_one:
+            return self.runner.choices
+        number = choose(self._candidates(), self.action.select)
+        return [self.runner.choices[number or 0]]
+
+    def _fork(self, choice: Choice, position: int) -> None:
+        """Start further answers at a position, as many as the policy and the limits allow."""
+        node, request = choice.node, self.runner.request
+        alternatives = node.trace.alternatives(position)
+        width = width_at(node, position, self.action, self.runner.tree, request.max_answers)
+        if not width or alternatives is None:
             return
-        intervention, before = growth.intervention, node.tokens(position)
-        vocabulary, end = intervention.model.vocabulary, intervention.compiled.program.reasoning_end
-
-        def possible(token: int) -> bool:
-            """Whether an answer can go on after this token: one that ends it is no other way to go on."""
-            ends = token in vocabulary.silent and token != end
-            return not ends and token not in (growth.params.stop_token_ids or ()) and self._whole([*before, token])
-
-        seed = derived_seed(growth.seed, position, node.number)
-        drawn = node.token_at(position)
+        sampled = node.token_at(position)
         if self.by_chance and all(
-            one < 0 or token == drawn for token, one in zip(found.tokens, found.signed, strict=True)
+            signed < 0 or token == sampled
+            for token, signed in zip(alternatives.tokens, alternatives.signed, strict=True)
         ):
-            found = replace(
-                found, signed=found.probabilities
-            )  # where the policy leaves the likeliest only, as `cot-branch` does
-        chosen = candidates(self.branch, found, drawn, width, seed, intervention.connectors.family, possible)
-        probabilities = dict(zip(found.tokens, found.probabilities, strict=True))
-        for token in chosen:
-            growth.begin(grown, position, [token], probability=probabilities[token])
+            # a policy that leaves only the likeliest token, as `cot-branch` does: what it removed can start a branch
+            alternatives = replace(alternatives, signed=alternatives.probabilities)
+        before = node.tokens(position)
+        tokens = branch_tokens(
+            self.action,
+            alternatives,
+            sampled,
+            width,
+            derived_seed(request.seed, position, node.number),
+            request.connector_family,
+            lambda token: self._can_continue(before, token),
+        )
+        probabilities = dict(zip(alternatives.tokens, alternatives.probabilities, strict=True))
+        for token in tokens:
+            self.runner.start_child(choice, position, [token], probability=probabilities[token])
 
-    def advanced(self, grown: Grown) -> None:
-        """End all but the trunk when the tree has cost as much as it may."""
-        if is_spent(self.branch, self.growth):
-            for one in self.growth.running:
-                if one.node.parent is not None:
-                    self.growth.stop(one, "length")
+    def _can_continue(self, before: Sequence[int], token: int) -> bool:
+        """Whether an answer can continue after this token: it does not end it, nor split a character."""
+        request = self.runner.request
+        if token in (request.params.stop_token_ids or ()):
+            return False
+        if token in request.vocabulary.silent and token != request.reasoning_end:
+            return False
+        return ends_at_character([*before, token], request.vocabulary)
 
-    def ended(self, grown: Grown) -> None:
-        growth, node = self.growth, grown.node
-        places = np.arange(node.begun, node.length)
-        random = np.random.default_rng(derived_seed(grown.seed, -2, 0))
-        for position in sorted(random.permutation(places)[: self._to_place.pop(node.number, 0)].tolist()):
-            self._fork(grown, position)
-        more = growth.limits.answers - growth.tree.answers
-        if (
-            self.together
-            and growth.running
-            and decided(self._leaves(), self.branch.select, self.branch.decided_at, more)
-        ):
-            for one in growth.running:
-                growth.stop(one, "outvoted")
-        if self.branch.fill == "sample" and not growth.running and not is_spent(self.branch, growth):
-            for number in range(growth.tree.answers, growth.limits.answers):
-                growth.begin_root(derived_seed(growth.seed, -1, number))
+    def _is_decided(self, num_left: int) -> bool:
+        return decided(self._candidates(), self.action.select, self.action.decided_at, num_left)
 
-    def certain(self) -> None:
-        """Which answer it will be is known at the end."""
-
-    def chosen(self) -> Sequence[Grown]:
-        if not self.together:
-            return self.growth.grown
-        number = choose(self._leaves(), self.branch.select)
-        return [self.growth.grown[number or 0]]
-
-    def _leaves(self) -> list[Leaf]:
+    def _candidates(self) -> list[Candidate]:
+        action = self.action
         return [
-            leaf_of(self.growth, grown, self.branch.extract, self.branch.select, MAX_WINDOW)
-            for grown in self.growth.grown
+            candidate_of(self.runner.request, choice, action.extract, action.select, MAX_WINDOW)
+            for choice in self.runner.choices
         ]
 
 
-def is_spent(branch: Branch, growth: TreeRunner) -> bool:
-    """Whether the tree's answers have all the tokens that they may have together."""
-    return branch.budget_tokens is not None and growth.tree.generated >= branch.budget_tokens
+def is_spent(action: Branch, tree: Tree) -> bool:
+    """Whether the tree's answers have generated all the tokens of its budget."""
+    return action.budget_tokens is not None and tree.generated >= action.budget_tokens
 
 
-def width_at(node: Node, position: int, branch: Branch, growth: TreeRunner) -> int:
-    """How many answers may begin at a fork of this one, as the policy says and as far as there is room."""
-    tree, last = growth.tree, node.last_fork()
-    if last is not None and position - last < branch.min_gap:
+def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers: int) -> int:
+    """How many answers may start at a fork of this one, by the policy and the limit of answers."""
+    last = node.last_fork()
+    if last is not None and position - last < action.min_gap:
         return 0
-    if node.depth >= branch.depth or any(one.ended == "outvoted" for one in tree.nodes):
+    if node.depth >= action.depth or any(other.ended == "outvoted" for other in tree.nodes):
         return 0
-    if is_spent(branch, growth):
+    if is_spent(action, tree):
         return 0
-    return max(0, min(branch.width, growth.limits.answers - tree.answers))
+    return max(0, min(action.width, max_answers - tree.answers))
 
 
-def candidates(
-    branch: Branch, found: Alternatives, drawn: int, width: int, seed: int, connectors: Callable[[int], str | None],
-    possible: Callable[[int], bool],
+def branch_tokens(
+    action: Branch, alternatives: Alternatives, sampled: int, width: int, seed: int, family: Callable[[int], str | None],
+    can_continue: Callable[[int], bool],
 ) -> list[int]:  # fmt: skip
-    """The tokens to go on with at a fork, in place of the drawn one: as the policy chooses among those that could have been drawn.
+    """The tokens to continue with at a fork in place of the `sampled` one, at most `width`, the likeliest first.
 
-    `sampled` draws without replacement, in proportion to the probabilities; `connectors` tells a token's family.
+    They are the likeliest, the likeliest connectors of some families, or sampled without replacement in proportion to
+    their probabilities. `family` returns the connector family of a token.
     """
-    kept = [
+    possible = [
         (token, probability)
-        for token, probability in zip(found.tokens, found.signed, strict=True)
-        if token != drawn and probability > 0 and possible(token)
+        for token, probability in zip(alternatives.tokens, alternatives.signed, strict=True)
+        if token != sampled and probability > 0 and can_continue(token)
     ]
-    if not isinstance(branch.alternatives, str):
-        kept = [one for one in kept if connectors(one[0]) in branch.alternatives.connectors]
-    if branch.alternatives != "sampled" or len(kept) <= width:
-        return [token for token, _ in kept[:width]]
-    weights = np.array([probability for _, probability in kept])
-    places = np.random.default_rng(seed & (2**63 - 1)).choice(
-        len(kept), width, replace=False, p=weights / weights.sum()
-    )
-    return [kept[place][0] for place in sorted(places.tolist())]
+    if not isinstance(action.alternatives, str):
+        possible = [one for one in possible if family(one[0]) in action.alternatives.connectors]
+    if action.alternatives != "sampled" or len(possible) <= width:
+        return [token for token, _ in possible[:width]]
+    weights = np.array([probability for _, probability in possible])
+    random = np.random.default_rng(seed & (2**63 - 1))
+    indices = random.choice(len(possible), width, replace=False, p=weights / weights.sum())
+    return [possible[index][0] for index in sorted(indices.tolist())]

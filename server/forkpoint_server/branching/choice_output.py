@@ -1,145 +1,165 @@
-"""An answer of the tree as vLLM would give it, had one request written it whole: shared tokens first, then a branch's own."""
+"""A choice of the tree as vLLM would return it, had one request generated all of it: shared tokens first, then its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.vllm_seam import CompletionOutput, Logprob, SamplingParams
 
-Step = dict[int, Logprob]
+TokenLogprobs = dict[int, Logprob]
+"""Of one position, by token."""
 
 TAIL_TOKENS = 8
 CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
 
 @dataclass
-class Answer:
-    """What has come of an answer: whole `text`, `tokens`, and `steps`, their log probabilities where the engine gives them.
+class ChoiceOutput:
+    """The whole `text` and `tokens` of a choice so far, with their `logprobs` where the engine returns them.
 
-    Of a branch, the first `shared` characters are its parent's, and those up to `begun` stand in the place of the parent's next:
-    what may yet turn out to be part of a stop string there is not given out before.
+    In a branch, the first `shared_characters` are the parent's. Those after them, up to `seam`, are tokens with which the
+    branch starts in place of the parent's next. Text before the seam that may turn out to be part of a stop string is held
+    back. All offsets count characters, or tokens where their names say so.
     """
 
     index: int
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish_reason: str | None = None
     stop_reason: int | str | None = None
-    shared: int = 0
-    begun: int = 0
-    given_characters: int = 0
-    given_tokens: int = 0
-    _written: list[tuple[int, int]] = field(default_factory=list)  # tokens and characters, after each addition
+    shared_characters: int = 0
+    seam: int = 0
+    sent_characters: int = 0
+    sent_tokens: int = 0
+    _boundaries: list[tuple[int, int]] = field(default_factory=list)  # tokens and characters after each addition
 
-    def add(self, output: CompletionOutput, params: SamplingParams) -> None:
-        """Take what the engine gave, a difference to what it gave before; end where text and seam together hold a stop string."""
-        self.text += output.text
-        self.tokens.extend(output.token_ids)
-        steps: Any = output.logprobs or ()  # a list, or vLLM's own flat one of the same items
-        self.steps.extend(steps)
-        self._written.append((len(self.tokens), len(self.text)))
-        self.finish_reason, self.stop_reason = output.finish_reason, output.stop_reason
+    def add(self, delta: CompletionOutput, params: SamplingParams) -> None:
+        """Append what the engine returned next; finish if the text around the seam holds a stop string."""
+        self.text += delta.text
+        self.tokens.extend(delta.token_ids)
+        logprobs: Any = delta.logprobs or ()  # a list, or vLLM's flat equivalent
+        self.logprobs.extend(logprobs)
+        self._boundaries.append((len(self.tokens), len(self.text)))
+        self.finish_reason, self.stop_reason = delta.finish_reason, delta.stop_reason
         self.stop_at_seam(params)
 
     @property
     def log_probability(self) -> float | None:
-        """Of all tokens, in nats at temperature 1, where the engine gives log probabilities."""
-        if len(self.steps) < len(self.tokens) or not self.tokens:
+        """Of all tokens, in nats at temperature 1; None unless the engine returns log-probabilities."""
+        if len(self.logprobs) < len(self.tokens) or not self.tokens:
             return None
-        return sum(step[token].logprob for step, token in zip(self.steps, self.tokens, strict=False))
+        return sum(step[token].logprob for step, token in zip(self.logprobs, self.tokens, strict=False))
 
-    def stop_at_seam(self, params: SamplingParams) -> bool:
-        """vLLM looks for stop strings in what a request generates; here also where they begin in what the branch shares."""
-        longest = max(map(len, _stops(params)), default=0)
-        if not self.begun or not longest:
-            return False
+    def stop_at_seam(self, params: SamplingParams) -> None:
+        """Finish at a stop string that starts in the shared text: vLLM searches only what the request itself generates."""
+        if not self.seam:
+            return
         found = []
-        for stop in _stops(params):  # of what is shared alone none is one: the request would have ended
-            at = self.text.find(stop, max(0, self.shared - len(stop) + 1), self.begun + len(stop) - 1)
+        for stop in _stop_strings(params):  # the shared text alone holds none: the parent would have ended there
+            at = self.text.find(stop, max(0, self.shared_characters - len(stop) + 1), self.seam + len(stop) - 1)
             if at >= 0:
                 found.append((at, stop))
-        if not found:
-            return False
-        at, stop = min(found)
-        self.text = self.text[: at + (len(stop) if params.include_stop_str_in_output else 0)]
-        self.finish_reason, self.stop_reason = "stop", stop
-        return True
+        if found:
+            at, stop = min(found)
+            self.text = self.text[: at + (len(stop) if params.include_stop_str_in_output else 0)]
+            self.finish_reason, self.stop_reason = "stop", stop
 
-    def output(self, params: SamplingParams, difference: bool) -> CompletionOutput | None:
-        """What is to be given out now: all of it, or what is new; None where that is nothing."""
-        until = len(self.text)
-        if self.finish_reason is None:
-            longest = max(map(len, _stops(params)), default=0)
-            if self.begun and longest and len(self.text) - self.begun < longest - 1:
-                until = max(self.given_characters, self.begun - longest + 1)
-        if not difference:
-            return self._made(self.text[:until], self.tokens, self.steps, params)
-        text, tokens = self.text[self.given_characters : until], self.tokens[self.given_tokens :]
+    def whole(self, params: SamplingParams) -> CompletionOutput:
+        """All of it, but for text that is held back."""
+        return self._completion(self.text[: self._sendable(params)], self.tokens, self.logprobs, params)
+
+    def delta(self, params: SamplingParams) -> CompletionOutput | None:
+        """What was not sent yet, now marked as sent; None if there is nothing new."""
+        until = self._sendable(params)
+        text, tokens = self.text[self.sent_characters : until], self.tokens[self.sent_tokens :]
         if not text and not tokens and self.finish_reason is None:
             return None
-        steps = self.steps[self.given_tokens :]
-        self.given_characters, self.given_tokens = max(until, self.given_characters), len(self.tokens)
-        return self._made(text, tokens, steps, params)
+        logprobs = self.logprobs[self.sent_tokens :]
+        self.sent_characters, self.sent_tokens = max(until, self.sent_characters), len(self.tokens)
+        return self._completion(text, tokens, logprobs, params)
 
-    def certain(self, tokens: int, params: SamplingParams) -> CompletionOutput | None:
-        """What is new among the first so many tokens of an answer that may yet be left for another one; None where nothing is."""
-        until, characters = max((one for one in self._written if one[0] <= tokens), default=(0, 0))
-        characters = min(characters, len(self.text))  # of which a stop string may have been taken
-        if until <= self.given_tokens or characters < self.given_characters:
+    def settled_delta(self, num_settled: int, params: SamplingParams) -> CompletionOutput | None:
+        """What is new among the first `num_settled` tokens, if the choice may still lose the others; None if nothing is."""
+        tokens, characters = max((one for one in self._boundaries if one[0] <= num_settled), default=(0, 0))
+        characters = min(characters, len(self.text))  # a stop string may have been cut off
+        if tokens <= self.sent_tokens or characters < self.sent_characters:
             return None
-        text, steps = self.text[self.given_characters : characters], self.steps[self.given_tokens : until]
-        made = self._made(text, self.tokens[self.given_tokens : until], steps, params)
-        made.finish_reason = made.stop_reason = None
-        self.given_characters, self.given_tokens = characters, until
-        return made
+        text, logprobs = self.text[self.sent_characters : characters], self.logprobs[self.sent_tokens : tokens]
+        completion = self._completion(text, self.tokens[self.sent_tokens : tokens], logprobs, params)
+        completion.finish_reason = completion.stop_reason = None
+        self.sent_characters, self.sent_tokens = characters, tokens
+        return completion
 
-    def _made(self, text: str, tokens: Sequence[int], steps: list[Step], params: SamplingParams) -> CompletionOutput:
-        asked = params.logprobs is not None
+    def _sendable(self, params: SamplingParams) -> int:
+        """How many characters cannot become part of a stop string at the seam."""
+        longest = max(map(len, _stop_strings(params)), default=0)
+        if self.finish_reason is None and self.seam and longest and len(self.text) - self.seam < longest - 1:
+            return max(self.sent_characters, self.seam - longest + 1)
+        return len(self.text)
+
+    def _completion(
+        self, text: str, tokens: Sequence[int], logprobs: list[TokenLogprobs], params: SamplingParams
+    ) -> CompletionOutput:
+        requested = params.logprobs is not None
         return CompletionOutput(
             index=self.index,
             text=text,
             token_ids=list(tokens),
-            cumulative_logprob=self.log_probability if asked else None,
-            logprobs=list(steps) if asked else None,
+            cumulative_logprob=self.log_probability if requested else None,
+            logprobs=list(logprobs) if requested else None,
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
         )
 
 
-def branched(
-    index: int, answer: Answer, position: int, given: Sequence[int], probability: float, vocabulary: Vocabulary,
+def branch_output(
+    index: int, parent: ChoiceOutput, position: int, tokens: Sequence[int], probability: float, vocabulary: Vocabulary,
     params: SamplingParams,
-) -> Answer:  # fmt: skip
-    """The beginning of an answer that leaves another one at a position with these tokens.
+) -> ChoiceOutput:  # fmt: skip
+    """The output of a branch before it generates: what it shares with its parent up to a position, then these tokens.
 
-    The first has this probability at temperature 1; those after it were written by the policy, so that they are certain.
+    The first token has this probability at temperature 1; the policy wrote those after it, so that they are certain.
     """
-    tokens = [*answer.tokens[:position], *given]
-    text = text_of(tokens, vocabulary, params)
-    steps = answer.steps[:position]
-    if answer.steps:
-        here = answer.steps[position] if position < len(answer.steps) else {}
-        likeliest = {
-            one: told for one, told in here.items() if one != answer.tokens[position] or _asked_for(told, params)
-        }
-        for place, token in enumerate(given):
-            own = Logprob(math.log(probability) if not place else 0.0, None, text_of([token], vocabulary, params))
-            entry = likeliest.get(token, own) if not place else own
-            steps.append({token: entry, **{one: told for one, told in likeliest.items() if one != token and not place}})
-    shared = len(text_of(answer.tokens[:position], vocabulary, params))
-    found = Answer(index, text, tokens, steps, shared=shared, begun=len(text))
-    found.stop_at_seam(params)
+    shared = parent.tokens[:position]
+    text = text_of([*shared, *tokens], vocabulary, params)
+    logprobs = parent.logprobs[:position]
+    if parent.logprobs:
+        logprobs += _branch_logprobs(parent, position, tokens, probability, vocabulary, params)
+    shared_characters = len(text_of(shared, vocabulary, params))
+    output = ChoiceOutput(
+        index, text, [*shared, *tokens], logprobs, shared_characters=shared_characters, seam=len(text)
+    )
+    output.stop_at_seam(params)
+    return output
+
+
+def _branch_logprobs(
+    parent: ChoiceOutput, position: int, tokens: Sequence[int], probability: float, vocabulary: Vocabulary,
+    params: SamplingParams,
+) -> list[TokenLogprobs]:  # fmt: skip
+    """Of the tokens with which a branch starts; beside the first, the likeliest ones that its parent has there."""
+    here = parent.logprobs[position] if position < len(parent.logprobs) else {}
+    sampled = parent.tokens[position] if position < len(parent.tokens) else None
+    likeliest = {token: logprob for token, logprob in here.items() if token != sampled or _is_top(logprob, params)}
+    found: list[TokenLogprobs] = []
+    for number, token in enumerate(tokens):
+        nats = math.log(probability) if not number else 0.0
+        own = Logprob(nats, None, text_of([token], vocabulary, params))
+        if number:
+            found.append({token: own})
+        else:
+            found.append({token: likeliest.get(token, own), **{one: p for one, p in likeliest.items() if one != token}})
     return found
 
 
-def _asked_for(told: Logprob, params: SamplingParams) -> bool:
-    """Whether a token would be told of had another been drawn: it is one of the likeliest."""
-    return told.rank is not None and told.rank <= (params.logprobs or 0)
+def _is_top(logprob: Logprob, params: SamplingParams) -> bool:
+    """Whether the token would appear in `logprobs` had another been sampled."""
+    return logprob.rank is not None and logprob.rank <= (params.logprobs or 0)
 
 
 def text_of(tokens: Sequence[int], vocabulary: Vocabulary, params: SamplingParams) -> str:
@@ -148,22 +168,18 @@ def text_of(tokens: Sequence[int], vocabulary: Vocabulary, params: SamplingParam
     return b"".join(vocabulary.tokens[token] for token in tokens if token not in skipped).decode(errors="replace")
 
 
-def whole_characters(vocabulary: Vocabulary) -> Callable[[Sequence[int]], bool]:
-    """Whether some tokens end at the end of a character: a branch cannot begin in the middle of one."""
-
-    def whole(tokens: Sequence[int]) -> bool:
-        tail = b"".join(vocabulary.tokens[token] for token in tokens[-TAIL_TOKENS:])
-        if len(tokens) > TAIL_TOKENS:  # the tail itself may begin in the middle of a character
-            tail = tail.lstrip(CONTINUATION_BYTES)
-        try:
-            tail.decode()
-        except UnicodeDecodeError:
-            return False
-        return True
-
-    return whole
+def ends_at_character(tokens: Sequence[int], vocabulary: Vocabulary) -> bool:
+    """Whether these tokens end at the end of a character: a branch cannot start in the middle of one."""
+    tail = b"".join(vocabulary.tokens[token] for token in tokens[-TAIL_TOKENS:])
+    if len(tokens) > TAIL_TOKENS:  # the tail itself may start in the middle of a character
+        tail = tail.lstrip(CONTINUATION_BYTES)
+    try:
+        tail.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _stops(params: SamplingParams) -> list[str]:
+def _stop_strings(params: SamplingParams) -> list[str]:
     stop: Any = params.stop
     return [stop] if isinstance(stop, str) else list(stop or ())

@@ -1,4 +1,4 @@
-"""Which controller grows the tree of a policy."""
+"""Selects the controller for the action of a tree rule."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from forkpoint_policies.placebo import follows_signals
 from forkpoint_policies.spec import Branch, Probe, Rule, Sample
 
 from .branch import BranchController
+from .interface import Controller, TreeControl
 from .probe import ProbeController
 from .resume import ResumeController
-from .runner import Controller, TreeRunner
 from .sample import SampleController
 
 
-def controller_of(growth: TreeRunner, rule: Rule) -> Controller:
-    """The controller of a rule whose action takes several requests."""
+def controller_of(runner: TreeControl, rule: Rule) -> Controller:
+    """The controller of a rule whose action takes several engine requests."""
     action, control = rule.tree_action, rule.do.control
-    placebo = control is not None
+    is_placebo = control is not None
     if isinstance(action, Branch):
-        return BranchController(
-            growth, action, control is not None and not follows_signals(rule.original)
-        )  # else the kernel says where
+        # the kernel says where the placebo of a rule that follows signals fires
+        by_chance = control is not None and not follows_signals(rule.original)
+        return BranchController(runner, action, by_chance)
     if isinstance(action, Probe):
-        return ProbeController(growth, action, placebo)
+        return ProbeController(runner, action, is_placebo)
     if isinstance(action, Sample):
-        return SampleController(growth, action, placebo)
+        return SampleController(runner, action, is_placebo)
     assert action is not None
-    return ResumeController(growth, action)
+    return ResumeController(runner, action)

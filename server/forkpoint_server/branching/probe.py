@@ -1,4 +1,4 @@
-"""The controller of `probe`: tries out beside the request what it would answer, and ends the reasoning where the probes say so."""
+"""The controller of `probe`: tries out beside the request what it would answer, and ends the reasoning when the probes agree."""
 
 from __future__ import annotations
 
@@ -11,152 +11,170 @@ from forkpoint_policies.spec import Probe
 from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_policies.spec.connectors import FAMILIES
 
-from .candidate import said_text
-from .runner import Grown, TreeRunner
+from .candidate import text_after_reasoning
+from .interface import Choice, TreeControl
 from .seeds import derived_seed
 
 _WORDS = frozenset(word for words in FAMILIES.values() for word in words)
-_LONGEST_CONNECTOR_TOKENS = 6
+_MAX_CONNECTOR_TOKENS = 6
 
 
 @dataclass
 class ProbeController:
-    """Ends the reasoning of a request early, as a `probe` says; `by_chance` is its placebo, which ends as late on average."""
+    """Ends the reasoning of the trunk, the request's first answer, at the first probe that says so.
 
-    growth: TreeRunner
-    probe: Probe
+    Its placebo, `by_chance`, ends the reasoning at a random position, on average where the probes would.
+    """
+
+    runner: TreeControl
+    action: Probe
     by_chance: bool
-    together: bool = True
-    _probes: list[Grown] = field(default_factory=list)  # in the order of their positions
-    _read: int = 0  # probes that were judged
+    returns_one: bool = True
+    _current: Choice | None = None  # the trunk, then the answer that replaced it
+    _probes: list[Choice] = field(default_factory=list)  # in the order of their positions
+    _num_judged: int = 0
     _answers: list[str | None] = field(default_factory=list)
-    _mean: float = 0.0
-    _variance: float | None = None
-    _said_at: int | None = None  # where the probes said so, of which the placebo keeps the mean
-    _drawn: bool = False  # where the placebo ends it
+    _entropy: MovingVariance | None = None
+    _exit_position: int | None = None  # of the probe that said so
+    _exited_by_chance: bool = False
 
-    def begin(self) -> None:
-        self._current = self.growth.begin_root(self.growth.seed)
-        self._written = self.growth.intervention.compiled.written_tokens(self.growth.seed)
+    def start(self) -> None:
+        self._current = self.runner.start_root(self.runner.request.seed)
 
-    def reached(self, grown: Grown, position: int) -> None:
-        if grown is not self._current or grown.node.number or self._said_at is not None:
+    def on_fork(self, choice: Choice, position: int) -> None:
+        """Start a probe in place of the connector at which the rule fired."""
+        if choice is not self._trunk() or self._exit_position is not None:
             return
-        if sum(probe.running for probe in self._probes) >= self.growth.limits.answers:
-            self.growth.tree.refused += 1
+        request = self.runner.request
+        if sum(probe.running for probe in self._probes) >= request.max_answers:
+            self.runner.tree.refused += 1
             return
-        leaves = position - self._connector_before(grown, position)
-        probe = self.growth.begin(grown, leaves, self._written, kind="probe", most_tokens=self.probe.tokens)
+        probe = self.runner.start_child(
+            choice,
+            position - self._num_connector_tokens(choice, position),
+            request.written_tokens,
+            kind="probe",
+            max_tokens=self.action.tokens,
+        )
         if probe is not None:
             self._probes.append(probe)
 
-    def advanced(self, grown: Grown) -> None:
-        """The placebo ends the reasoning once it is known how long it would have been."""
-        end = self.growth.intervention.compiled.program.reasoning_end
-        if (
-            self._said_at is not None
-            and grown is self._current
-            and not grown.node.number
-            and end in grown.answer.tokens
-        ):
-            self._exit_by_chance(grown, self._said_at, grown.answer.tokens.index(end))
+    def on_tokens(self, choice: Choice) -> None:
+        """The placebo ends the reasoning once its length is known."""
+        tokens, end = choice.output.tokens, self.runner.request.reasoning_end
+        if self._exit_position is not None and choice is self._trunk() and end in tokens:
+            self._exit_by_chance(choice, self._exit_position, tokens.index(end))
 
-    def ended(self, grown: Grown) -> None:
-        """Probes are judged in the order of their positions, those too that end after the trunk: the first to say so counts."""
-        trunk = self._current
-        while trunk is not None and not trunk.node.number and self._said_at is None and self._read < len(self._probes):
-            probe = self._probes[self._read]
+    def on_end(self, choice: Choice) -> None:
+        """Judge the probes in the order of their positions, even after the trunk has ended: the first to say so counts."""
+        trunk = self._trunk()
+        if trunk is None:
+            return
+
+        # judge
+        while self._exit_position is None and self._num_judged < len(self._probes):
+            probe = self._probes[self._num_judged]
             if probe.running:
                 return
-            self._read += 1
-            whole = probe.node.ended in ("stop", "length")
-            if not whole or not self._says_enough(probe) or self._read < self.probe.fewest:
-                continue
-            self._said_at = probe.node.position
-            if not self.by_chance:
-                self._exit(trunk, self._said_at)
-                return
-            self.advanced(trunk)
-        if (
-            self._said_at is not None
-            and self.by_chance
-            and trunk is not None
-            and trunk is self._current
-            and not trunk.running
-        ):
-            self._exit_by_chance(
-                trunk, self._said_at, trunk.node.length - (trunk.node.ended == "stop")
-            )  # before its end
+            self._num_judged += 1
+            is_whole = probe.node.ended in ("stop", "length")
+            if is_whole and self._is_enough(probe) and self._num_judged >= self.action.fewest:
+                self._exit_position = probe.node.position
+                if not self.by_chance:
+                    self._exit(trunk, self._exit_position)
+                    return
+                self.on_tokens(trunk)
 
-    def certain(self) -> tuple[Grown, int] | None:
-        """Up to where the next probe that is not judged, or one that may yet begin, could end the reasoning."""
-        current = self._current
-        if current is None or current.node.number:
-            return None if current is None else (current, len(current.answer.tokens))
+        # the placebo of a trunk that has ended within its reasoning: before its end
+        if self._exit_position is not None and self.by_chance and trunk is self._current and not trunk.running:
+            length = trunk.node.length - (trunk.node.ended == "stop")
+            self._exit_by_chance(trunk, self._exit_position, length)
+
+    def settled(self) -> tuple[Choice, int] | None:
+        """The tokens before any position at which a probe, started or not, could still end the reasoning."""
+        if self._current is None:
+            return None
+        trunk = self._trunk()
+        if trunk is None:
+            return self._current, len(self._current.output.tokens)
         if self.by_chance:
             return None
-        looked = min(len(current.answer.tokens), current.node.trace.firm + 1) - _LONGEST_CONNECTOR_TOKENS
-        return current, min([looked, *(probe.node.position for probe in self._probes[self._read :])])
+        last_reported = trunk.node.trace.last_final_position
+        reported = min(len(trunk.output.tokens), last_reported + 1) - _MAX_CONNECTOR_TOKENS
+        return trunk, min([reported, *(probe.node.position for probe in self._probes[self._num_judged :])])
 
-    def chosen(self) -> Sequence[Grown]:
+    def select(self) -> Sequence[Choice]:
         assert self._current is not None
         return [self._current]
 
-    def _exit_by_chance(self, trunk: Grown, position: int, length: int) -> None:
-        """End a reasoning of that length at a random position, which on average over the seeds is this one."""
-        if self._drawn:
-            return
-        self._drawn = True
-        self._exit(trunk, random_exit(position, length, derived_seed(self.growth.seed, -2, 0)))
+    def _trunk(self) -> Choice | None:
+        """The first answer, until another one has replaced it."""
+        return self._current if self._current is not None and self._current.node.number == 0 else None
 
-    def _exit(self, trunk: Grown, position: int) -> None:
-        """Go on from a position with the end of the reasoning; what the trunk wrote after it is given up."""
-        end = self.growth.intervention.compiled.program.reasoning_end
-        if end in trunk.answer.tokens[:position]:
-            return  # the reasoning had ended before
-        followed = self.growth.begin(trunk, position, self._written, replaces=True)
-        if followed is None:
+    def _exit_by_chance(self, trunk: Choice, position: int, length: int) -> None:
+        """End a reasoning of this length at a random position, whose mean over the seeds is `position`."""
+        if not self._exited_by_chance:
+            self._exited_by_chance = True
+            self._exit(trunk, random_exit(position, length, derived_seed(self.runner.request.seed, -2, 0)))
+
+    def _exit(self, trunk: Choice, position: int) -> None:
+        """Continue from a position with the end of the reasoning, and drop what the trunk wrote after it."""
+        request = self.runner.request
+        if request.reasoning_end in trunk.output.tokens[:position]:
+            return  # the reasoning ended before
+        successor = self.runner.start_child(trunk, position, request.written_tokens, replaces_parent=True)
+        if successor is None:
             return
-        self.growth.stop(trunk, "exit")
+        self.runner.stop(trunk, "exit")
         for probe in self._probes:
-            self.growth.stop(probe, "outvoted")
-        self._current = followed
+            self.runner.stop(probe, "outvoted")
+        self._current = successor
 
-    def _says_enough(self, probe: Grown) -> bool:
-        policy, profile = self.probe, probe.node.trace.profile()
-        if policy.probability_above is not None:
-            return len(profile.position) > 0 and float(profile.top_probability.mean()) > policy.probability_above
-        if policy.variance_below is not None:
-            return len(profile.position) > 0 and self._settled(
-                float(profile.entropy[0]), policy.smoothing, policy.variance_below
+    def _is_enough(self, probe: Choice) -> bool:
+        """Whether this probe, after those before it, says that the reasoning can end."""
+        action, profile = self.action, probe.node.trace.profile()
+        if action.probability_above is not None:
+            return len(profile.position) > 0 and float(profile.top_probability.mean()) > action.probability_above
+        if action.variance_below is not None:
+            return len(profile.position) > 0 and self._variance_is_below(
+                float(profile.entropy[0]), action.smoothing, action.variance_below
             )
-        self._answers.append(extractor(policy.extract)(said_text(self.growth, probe)))
-        last = self._answers[-(policy.agreement or 0) :]
-        return len(last) == policy.agreement and last[0] is not None and len(set(last)) == 1
+        self._answers.append(extractor(action.extract)(text_after_reasoning(self.runner.request, probe)))
+        last = self._answers[-(action.agreement or 0) :]
+        return len(last) == action.agreement and last[0] is not None and len(set(last)) == 1
 
-    def _settled(self, entropy: float, smoothing: float, bound: float) -> bool:
-        """Whether the exponential moving variance (West, 1979) is below a bound after one more entropy; not after the first."""
-        if self._variance is None:
-            self._mean, self._variance = entropy, 0.0
+    def _variance_is_below(self, entropy: float, smoothing: float, bound: float) -> bool:
+        """Whether the moving variance of the entropies is below a bound, with one more; not after the first."""
+        if self._entropy is None:
+            self._entropy = MovingVariance(entropy)
             return False
-        difference = entropy - self._mean
-        self._mean += smoothing * difference
-        self._variance = (1 - smoothing) * (self._variance + smoothing * difference**2)
-        return self._variance < bound
+        self._entropy.add(entropy, smoothing)
+        return self._entropy.variance < bound
 
-    def _connector_before(self, grown: Grown, position: int) -> int:
-        """How many tokens before this one are the connector at which the rule fired: the answer is tried in its place."""
-        tokens, vocabulary = grown.answer.tokens, self.growth.intervention.model.vocabulary
-        for count in range(1, min(_LONGEST_CONNECTOR_TOKENS, position) + 1):
-            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position]).decode(
-                errors="replace"
-            )
-            if text.strip().lower() in _WORDS:
+    def _num_connector_tokens(self, choice: Choice, position: int) -> int:
+        """How many tokens before this one are the connector at which the rule fired; 0 if they are none."""
+        tokens, vocabulary = choice.output.tokens, self.runner.request.vocabulary
+        for count in range(1, min(_MAX_CONNECTOR_TOKENS, position) + 1):
+            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position])
+            if text.decode(errors="replace").strip().lower() in _WORDS:
                 return count
         return 0
 
 
+@dataclass
+class MovingVariance:
+    """The exponential moving mean and variance of a sequence that starts with `mean` (West, 1979)."""
+
+    mean: float
+    variance: float = 0.0
+
+    def add(self, value: float, smoothing: float) -> None:
+        difference = value - self.mean
+        self.mean += smoothing * difference
+        self.variance = (1 - smoothing) * (self.variance + smoothing * difference**2)
+
+
 def random_exit(position: int, length: int, seed: int) -> int:
-    """A position within a length, uniform about `position` as widely as fits, so that it is the mean."""
+    """A random position within a length, uniform around `position` as widely as fits, so that this is the mean."""
     reach = min(position, length - position)
     return max(1, round(position + reach * (2 * float(np.random.default_rng(seed).random()) - 1)))

@@ -1,4 +1,4 @@
-"""The controller of `resume`: goes on after the answer with a text in place of its end, until the budget is spent."""
+"""The controller of `resume`: continues after an answer with a text in place of its end, until the budget is spent."""
 
 from __future__ import annotations
 
@@ -7,54 +7,56 @@ from dataclasses import dataclass
 
 from forkpoint_policies.spec import Resume
 
-from .runner import Grown, TreeRunner
+from .interface import Choice, TreeControl
 
 
 @dataclass
 class ResumeController:
-    """Lets a request think again, as a `resume` says."""
+    """Lets a request think again."""
 
-    growth: TreeRunner
-    resume: Resume
-    together: bool = True
+    runner: TreeControl
+    action: Resume
+    returns_one: bool = True
+    _current: Choice | None = None
 
-    def begin(self) -> None:
-        self._current = self.growth.begin_root(self.growth.seed)
-        self._text = self.growth.intervention.compiled.written_tokens(self.growth.seed)
+    def start(self) -> None:
+        self._current = self.runner.start_root(self.runner.request.seed)
 
-    def reached(self, grown: Grown, position: int) -> None:
+    def on_fork(self, choice: Choice, position: int) -> None:
         """The rule fires nowhere."""
 
-    def advanced(self, grown: Grown) -> None:
+    def on_tokens(self, choice: Choice) -> None:
         """Only the end matters."""
 
-    def ended(self, grown: Grown) -> None:
-        length = grown.node.length
-        spent = (
-            length + len(self._text) >= self.resume.budget_tokens
-            or len(self.growth.grown) >= self.growth.limits.answers
-        )
-        by_itself = grown.node.ended == "stop" and grown.answer.stop_reason is None
-        if grown is not self._current or not by_itself or spent:
+    def on_end(self, choice: Choice) -> None:
+        if choice is not self._current or not _ended_on_its_own(choice):
             return
-        tokens, silent = grown.answer.tokens, self.growth.intervention.model.vocabulary.silent
-        ends = bool(tokens) and tokens[-1] in silent
-        resumed = self.growth.begin(
-            grown,
-            length - ends,
-            self._text,
-            most_tokens=self.resume.budget_tokens - length - len(self._text) + ends,
-            replaces=True,
+        request, length = self.runner.request, choice.node.length
+        left = self.action.budget_tokens - length - len(request.written_tokens)
+        if left <= 0 or len(self.runner.choices) >= request.max_answers:
+            return
+        tokens = choice.output.tokens
+        num_end_tokens = int(bool(tokens) and tokens[-1] in request.vocabulary.silent)  # replaced by the text
+        resumed = self.runner.start_child(
+            choice,
+            length - num_end_tokens,
+            request.written_tokens,
+            max_tokens=left + num_end_tokens,
+            replaces_parent=True,
         )
         self._current = resumed or self._current
 
-    def certain(self) -> tuple[Grown, int]:
-        """All but the end of an answer that has ended by itself; of what comes after it, nothing before it has ended so too."""
-        whole = [grown for grown in self.growth.grown if grown.node.ended == "stop"]
-        shown = (whole or self.growth.grown)[-1]
-        return shown, len(shown.answer.tokens) - 1
+    def settled(self) -> tuple[Choice, int]:
+        """All but the last token of the last answer that stopped; nothing after it until the next one has stopped too."""
+        (last,) = self.select()
+        return last, len(last.output.tokens) - 1
 
-    def chosen(self) -> Sequence[Grown]:
-        """The last answer that has ended by itself."""
-        whole = [grown for grown in self.growth.grown if grown.node.ended == "stop"]
-        return [(whole or self.growth.grown)[-1]]
+    def select(self) -> Sequence[Choice]:
+        """The last answer that stopped."""
+        stopped = [choice for choice in self.runner.choices if choice.node.ended == "stop"]
+        return [(stopped or self.runner.choices)[-1]]
+
+
+def _ended_on_its_own(choice: Choice) -> bool:
+    """Whether the model ended it, rather than a stop string or a limit."""
+    return choice.node.ended == "stop" and choice.output.stop_reason is None

@@ -1,4 +1,4 @@
-"""Grows the tree of one request: runs its answers in the engine, and gives them out as they come. A controller says what begins."""
+"""Runs the requests of one tree in the engine and returns their answers as they come. A controller decides what starts."""
 
 from __future__ import annotations
 
@@ -10,342 +10,325 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from forkpoint_policies.kernel.state_handover import Inherited, Path
+from forkpoint_policies.kernel.state_handover import Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import finish_choice, open_traces
-from forkpoint_server.requests.tree import Ending, Kind, Limits, Node, Tree
+from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
-from .choice_output import Answer, branched
+from .choice_output import ChoiceOutput, branch_output
+from .interface import ChildStart, Choice, Controller, TreeRequest
 from .seeds import derived_seed
 from .state_handover import past_of
-from .voting import Leaf
 
 logger = logging.getLogger(__name__)
 
 LAST_RECORDS_SECONDS = 0.25
-"""How long an answer that has ended is waited for to tell of its last positions."""
+"""How long to wait for the last records of an answer that has ended."""
+
+StartRequest = Callable[[Trace, ChildStart], AsyncGenerator[RequestOutput, None]]
+"""Runs one request of the tree in the engine; yields deltas, whose tokens are in the trace by then."""
+
+
+class BranchCapacity(Protocol):
+    """Admits the requests of trees to the engine."""
+
+    def has_room(self) -> bool: ...
+    def add_branch(self) -> None: ...
+    def remove_branch(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Begin:
-    """What a request of the tree begins with: tokens after the prompt, where its chance comes from, and the state it takes over.
+class Event:
+    """A choice's next output, its failure, or its end if it has neither. Without a choice: records have arrived."""
 
-    A probe is `greedy` and has at most `most_tokens`. Of a tree one request is `first`; the others go as the server has room.
-    """
-
-    tokens: list[int]
-    seed: int
-    word_state: int
-    in_reasoning: bool
-    inherited: Inherited | None = None
-    greedy: bool = False
-    most_tokens: int | None = None
-    first: bool = True
-
-
-Start = Callable[[Trace, Begin], AsyncGenerator[RequestOutput, None]]
-"""Runs one request of the tree in the engine; it gives differences."""
-
-
-@dataclass(eq=False)
-class Grown:
-    """A node with what has come of it, and the task that runs it."""
-
-    node: Node
-    answer: Answer
-    seed: int
-    replaces: bool = False  # an answer that was given up for it: its failure is the request's
-    task: asyncio.Task[None] | None = None
-    first: RequestOutput | None = None
-    told: bool = False  # to its end
-    leaf: Leaf | None = None  # once it has ended and was looked at
+    choice: Choice | None = None
+    output: RequestOutput | None = None
+    error: BaseException | None = None
 
     @property
-    def running(self) -> bool:
-        return self.node.ended is None
-
-
-class Controller(Protocol):
-    """Says what begins and what is stopped. `together`: one answer is chosen, so only what is `certain` is given before the end."""
-
-    together: bool
-
-    def begin(self) -> None:
-        """Begin what begins with the request."""
-
-    def reached(self, grown: Grown, position: int) -> None:
-        """An answer has got past a position at which the rule fired."""
-
-    def advanced(self, grown: Grown) -> None:
-        """More of an answer is there."""
-
-    def ended(self, grown: Grown) -> None:
-        """An answer or a probe has ended."""
-
-    def chosen(self) -> Sequence[Grown]:
-        """The answers to give, once all have ended."""
-
-    def certain(self) -> tuple[Grown, int] | None:
-        """The answer that will be given, as far as is known, and how many of its tokens will be in it whatever comes."""
+    def is_end(self) -> bool:
+        return self.choice is not None and self.output is None and self.error is None
 
 
 @dataclass
 class TreeRunner:
-    """One request's tree while it grows. `origin` is where the prompt leaves it, `seed` the request's or one drawn for it."""
+    """Runs the tree of one request, whose prompt leaves it at `origin`."""
 
-    intervention: RequestContext
+    context: RequestContext
     params: SamplingParams
     request_id: str
-    origin: Begin
-    seed: int
-    limits: Limits
-    start: Start
+    origin: ChildStart
+    max_answers: int
+    capacity: BranchCapacity
+    start_request: StartRequest
+    request: TreeRequest = field(init=False)
     tree: Tree = field(init=False)
-    grown: list[Grown] = field(default_factory=list)
-    keeps_alternatives: bool = False  # of all positions
+    choices: list[Choice] = field(default_factory=list)
+    stores_all_alternatives: bool = False
 
     def __post_init__(self) -> None:
-        self.tree = self.intervention.tree = Tree(self.limits)
-        self._events: asyncio.Queue[tuple[Grown | None, RequestOutput | BaseException | None]] = asyncio.Queue()
-        self._ended = 0
-        self._hearing = False  # an event says that records came
-        self._given = 0, 0  # tokens and characters of the one answer that is given
+        compiled, seed = self.context.compiled, self.origin.seed
+        self.request = TreeRequest(
+            seed=seed,
+            max_answers=self.max_answers,
+            params=self.params,
+            vocabulary=self.context.model.vocabulary,
+            reasoning_end=compiled.program.reasoning_end,
+            written_tokens=compiled.written_tokens(seed),
+            connector_family=self.context.connectors.family,
+        )
+        self.tree = self.context.tree = Tree()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._num_ended = 0
+        self._records_pending = False  # an event says that records have arrived
+        self._sent = 0, 0  # tokens and characters of the one answer that is returned
 
     @property
-    def running(self) -> list[Grown]:
-        return [grown for grown in self.grown if grown.running]
+    def running(self) -> list[Choice]:
+        return [choice for choice in self.choices if choice.running]
 
     async def outputs(self, controller: Controller) -> AsyncGenerator[RequestOutput, None]:
-        """What vLLM's handlers are given: the answers as choices, as they come, or all together, or the one that was chosen."""
-        together = self.params.output_kind == RequestOutputKind.FINAL_ONLY or controller.together
-        follows = controller.together and self.params.output_kind == RequestOutputKind.DELTA
+        """What vLLM's handlers receive: the answers as choices, as they come or together, or the one that is selected."""
+        at_end = controller.returns_one or self.params.output_kind == RequestOutputKind.FINAL_ONLY
+        streams_settled = controller.returns_one and self.params.output_kind == RequestOutputKind.DELTA
         reasons: list[str | None] = ["abort"]
         try:
-            controller.begin()
+            controller.start()
             while self.running or not self._events.empty():
-                grown, event = await self._events.get()
-                if grown is None:
-                    self._hearing = False
-                else:
-                    self._take(grown, event)
-                    controller.advanced(grown)
-                self._look(controller)
-                if grown is not None and not grown.running and event is None:
-                    controller.ended(grown)
-                if grown is not None and not together and (output := self._told(grown)) is not None:
+                event = await self._events.get()
+
+                # record the event, and let the controller start and stop requests
+                self._record(event)
+                if event.choice is not None:
+                    controller.on_tokens(event.choice)
+                self._report_forks(controller)
+                if event.is_end and event.choice is not None and not event.choice.running:
+                    controller.on_end(event.choice)
+
+                # send what is new
+                if event.choice is not None and not at_end and (output := self._update_of(event.choice)) is not None:
                     yield output
-                if follows and (output := self._certain(controller)) is not None:
+                if streams_settled and (output := self._settled_update(controller)) is not None:
                     yield output
-            chosen = controller.chosen()
-            reasons = [grown.node.finish_reason for grown in chosen]
-            if together:
-                yield self._final(chosen)
+            selected = controller.select()
+            reasons = [choice.node.finish_reason for choice in selected]
+            if at_end:
+                yield self._final(selected)
         except Exception:
             reasons = ["error"]
             raise
         finally:
-            for reason in reasons:
-                finish_choice(self.intervention, reason or "abort")
-            tasks = [grown.task for grown in self.grown if grown.task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for node in self.tree.nodes[1:]:
-                metrics.BRANCHES.labels(self.intervention.compiled.label, node.ended or "abort").inc()
-            metrics.BRANCHES.labels(self.intervention.compiled.label, "refused").inc(self.tree.refused)
+            await self._close(reasons)
 
-    def begin_root(self, seed: int) -> Grown | None:
-        """Begin an answer at the prompt's end; None where there is no room for a further one."""
-        first = not self.grown
-        if not first and not self._room():
+    def start_root(self, seed: int) -> Choice | None:
+        """Start an answer at the end of the prompt; None without room for it."""
+        first = not self.choices
+        if not first and not self._has_room():
             return None
-        node = self.tree.begin(self._open(0), None, 0, (), "answer")
-        origin = self.origin
-        begin = Begin([], seed, origin.word_state, origin.in_reasoning, first=first)
-        return self._run(Grown(node, Answer(node.number), seed), begin)
+        node = self.tree.begin(self._open_trace(0), None, 0, (), "answer")
+        start = ChildStart([], seed, self.origin.word_state, self.origin.in_reasoning, first=first)
+        return self._run(Choice(node, ChoiceOutput(node.number), seed), start)
 
-    def begin(
-        self, parent: Grown, position: int, given: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
-        most_tokens: int | None = None, replaces: bool = False,
-    ) -> Grown | None:  # fmt: skip
-        """Begin an answer, or a probe, that leaves another one at a position with these tokens; None where it cannot be.
+    def start_child(
+        self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
+        max_tokens: int | None = None, replaces_parent: bool = False,
+    ) -> Choice | None:  # fmt: skip
+        """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
 
-        One that `replaces` the other needs no further room.
+        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room.
         """
-        node, intervention = parent.node, self.intervention
-        most = self.params.max_tokens
-        if most is not None and position + len(given) >= most:
+        node, program = parent.node, self.context.compiled.program
+
+        # is it possible?
+        longest = self.params.max_tokens
+        if longest is not None and position + len(tokens) >= longest:
             return None
-        tokens = [*node.tokens(position), *given]
-        past = past_of(node, position, len(tokens), len(intervention.compiled.program.rules))
+        shared_tokens = [*node.tokens(position), *tokens]
+        past = past_of(node, position, len(shared_tokens), len(program.rules))
         if past is None:
-            self.tree.refused += 1  # a record was lost: what the branch would take over is not known
+            self.tree.refused += 1  # a record was lost, so the state that the branch would inherit is unknown
             return None
-        if not replaces and not self._room():
+        if not replaces_parent and not self._has_room():
             return None
-        path = Path(intervention.compiled.program, self.origin.word_state, self.origin.in_reasoning).follow(tokens)
-        child = self.tree.begin(self._open(len(tokens)), node, position, tuple(given), kind)
-        vocabulary = intervention.model.vocabulary
-        answer = branched(child.number, parent.answer, position, given, probability, vocabulary, self.params)
+
+        # the new node, and what it shares
+        child = self.tree.begin(self._open_trace(len(shared_tokens)), node, position, tuple(tokens), kind)
+        output = branch_output(
+            child.number, parent.output, position, tokens, probability, self.request.vocabulary, self.params
+        )
         if kind == "answer":
-            metrics.SHARED.labels(intervention.compiled.label).inc(position)
-        seed = derived_seed(parent.seed, position, given[0] if kind == "answer" else -1)
-        grown = Grown(child, answer, seed, replaces)
-        if answer.finish_reason is not None:  # what is shared and given holds a stop string
-            self.grown.append(grown)
-            self._end(grown, "stop")
-            self._events.put_nowait((grown, None))
-            return grown
-        begin = Begin(
-            tokens,
-            seed,
-            path.word_state,
-            path.in_reasoning,
-            path.inherit(past),
-            kind == "probe",
-            most_tokens,
+            metrics.SHARED.labels(self.context.compiled.label).inc(position)
+        seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" else -1)
+        choice = Choice(child, output, seed, replaces_parent)
+        if output.finish_reason is not None:  # the tokens that it starts with complete a stop string
+            self.choices.append(choice)
+            self._end(choice, "stop")
+            self._events.put_nowait(Event(choice))
+            return choice
+
+        # its request
+        path = Path(program, self.origin.word_state, self.origin.in_reasoning).follow(shared_tokens)
+        start = ChildStart(
+            tokens=shared_tokens,
+            seed=seed,
+            word_state=path.word_state,
+            in_reasoning=path.in_reasoning,
+            inherited=path.inherit(past),
+            greedy=kind == "probe",
+            max_tokens=max_tokens,
             first=False,
         )
-        return self._run(grown, begin)
+        return self._run(choice, start)
 
-    def stop(self, grown: Grown, ending: Ending) -> None:
-        """End an answer or a probe that is no longer wanted."""
-        if not grown.running:
+    def stop(self, choice: Choice, ending: Ending) -> None:
+        """End an answer or a probe that is no longer needed."""
+        if not choice.running:
             return
-        if grown.task is not None:
-            grown.task.cancel()
-        grown.answer.finish_reason = "length" if ending == "length" else "abort"
-        self._end(grown, ending)
+        if choice.task is not None:
+            choice.task.cancel()
+        choice.output.finish_reason = "length" if ending == "length" else "abort"
+        self._end(choice, ending)
 
-    def _room(self) -> bool:
-        if self.limits.room():
+    def _has_room(self) -> bool:
+        if self.capacity.has_room():
             return True
         self.tree.refused += 1
         return False
 
-    def _open(self, begun: int) -> Trace:
-        trace = open_traces(self.intervention, 1, begun)[0]
-        trace.watched = self.intervention.compiled.program.tree_rule_index
-        trace.heard, trace.keeps_all = self._heard, self.keeps_alternatives
+    def _open_trace(self, first_position: int) -> Trace:
+        trace = open_traces(self.context, 1, first_position)[0]
+        trace.tree_rule_index = self.context.compiled.program.tree_rule_index
+        trace.on_records, trace.stores_all_alternatives = self._on_records, self.stores_all_alternatives
         return trace
 
-    def _heard(self) -> None:
-        if not self._hearing:
-            self._hearing = True
-            self._events.put_nowait((None, None))
+    def _on_records(self) -> None:
+        if not self._records_pending:
+            self._records_pending = True
+            self._events.put_nowait(Event())
 
-    def _run(self, grown: Grown, begin: Begin) -> Grown:
-        self.grown.append(grown)
-        node = grown.node
+    def _run(self, choice: Choice, start: ChildStart) -> Choice:
+        self.choices.append(choice)
+        choice.task = asyncio.create_task(self._run_request(choice, start))
+        if not start.first:
+            self.capacity.add_branch()
+            choice.task.add_done_callback(lambda _: self.capacity.remove_branch())
+        return choice
 
-        async def run() -> None:
-            try:
-                async with aclosing(self.start(node.trace, begin)) as outputs:
-                    async for output in outputs:
-                        self._events.put_nowait((grown, output))
-                await node.trace.settle(time.monotonic() + LAST_RECORDS_SECONDS)
-                self._events.put_nowait((grown, None))
-            except asyncio.CancelledError:
-                self._events.put_nowait((grown, RuntimeError("was cancelled")))  # of no account if it was us
-                raise
-            except Exception as error:  # noqa: BLE001  # it is told of where the answers are gathered
-                self._events.put_nowait((grown, error))
+    async def _run_request(self, choice: Choice, start: ChildStart) -> None:
+        """Turn what one request returns into events."""
+        trace = choice.node.trace
+        try:
+            async with aclosing(self.start_request(trace, start)) as outputs:
+                async for output in outputs:
+                    self._events.put_nowait(Event(choice, output))
+            await trace.settle(time.monotonic() + LAST_RECORDS_SECONDS)
+            self._events.put_nowait(Event(choice))
+        except asyncio.CancelledError:
+            self._events.put_nowait(Event(choice, error=RuntimeError("was cancelled")))  # ignored if we stopped it
+            raise
+        except Exception as error:  # noqa: BLE001  # raised or logged where the events are recorded
+            self._events.put_nowait(Event(choice, error=error))
 
-        grown.task = asyncio.create_task(run())
-        if not begin.first:
-            self.limits.take()
-            grown.task.add_done_callback(lambda _: self.limits.release())
-        return grown
-
-    def _take(self, grown: Grown, event: RequestOutput | BaseException | None) -> None:
-        """Note what came of an answer. Raises the first one's error; that of another ends only that one."""
-        node, answer = grown.node, grown.answer
-        if not grown.running:
+    def _record(self, event: Event) -> None:
+        """Note what happened to a choice. Raises the first choice's error; another one's ends only that choice."""
+        choice = event.choice
+        if choice is None:
+            self._records_pending = False
+        elif not choice.running:
             return
-        if isinstance(event, RequestOutput):
-            if grown.first is None:
-                grown.first = event
-                if node.parent is not None and node.parent.ended is None:
-                    node.delay = node.parent.length - node.position - 1
-            for choice in event.outputs:
-                answer.add(choice, self.params)
-            if answer.finish_reason is not None and not event.finished and grown.task is not None:
-                grown.task.cancel()  # a stop string at the seam, of which the engine does not know
-                self._end(grown, "stop")
-                self._events.put_nowait((grown, None))
-        elif isinstance(event, BaseException):
-            if node.number == 0 or grown.replaces:
-                raise event
-            logger.warning("a branch of %s ended with %s: %s", self.request_id, type(event).__name__, event)
-            answer.finish_reason = "abort"
-            self._end(grown, "error")
-            self._events.put_nowait((grown, None))
+        elif event.output is not None:
+            self._add_output(choice, event.output)
+        elif event.error is not None:
+            self._fail(choice, event.error)
         else:
-            reasons: dict[str | None, Ending] = {"length": "length", "stop": "stop"}
-            self._end(grown, reasons.get(answer.finish_reason, "abort"))
+            endings: dict[str | None, Ending] = {"length": "length", "stop": "stop"}
+            self._end(choice, endings.get(choice.output.finish_reason, "abort"))
 
-    def _end(self, grown: Grown, ending: Ending) -> None:
-        node = grown.node
-        node.finish_reason = grown.answer.finish_reason or "abort"
-        node.ended, node.ended_at = ending, self._ended
-        self._ended += 1
+    def _add_output(self, choice: Choice, output: RequestOutput) -> None:
+        node = choice.node
+        if choice.first_output is None:
+            choice.first_output = output
+            if node.parent is not None and node.parent.ended is None:
+                node.delay = node.parent.length - node.position - 1
+        for delta in output.outputs:
+            choice.output.add(delta, self.params)
+        if choice.output.finish_reason is not None and not output.finished and choice.task is not None:
+            choice.task.cancel()  # a stop string at the seam, which the engine does not see
+            self._end(choice, "stop")
+            self._events.put_nowait(Event(choice))
 
-    def _look(self, controller: Controller) -> None:
-        """Tell of the positions that were reported since the last look, the earliest of each answer first."""
-        for grown in list(self.grown):
-            node = grown.node
-            trace, length = node.trace, len(grown.answer.tokens)
-            if not trace.fresh or node.kind == "probe" or node.ended not in (None, "stop", "length"):
+    def _fail(self, choice: Choice, error: BaseException) -> None:
+        if choice.node.number == 0 or choice.replaces_parent:
+            raise error
+        logger.warning("a branch of %s ended with %s: %s", self.request_id, type(error).__name__, error)
+        choice.output.finish_reason = "abort"
+        self._end(choice, "error")
+        self._events.put_nowait(Event(choice))
+
+    def _end(self, choice: Choice, ending: Ending) -> None:
+        node = choice.node
+        node.finish_reason = choice.output.finish_reason or "abort"
+        node.ended, node.ended_at = ending, self._num_ended
+        self._num_ended += 1
+
+    def _report_forks(self, controller: Controller) -> None:
+        """Tell the controller where the rule fired since the last report, the earliest position of each answer first."""
+        for choice in list(self.choices):
+            node = choice.node
+            trace, length = node.trace, len(choice.output.tokens)
+            if not trace.new_forks or node.kind == "probe" or node.ended not in (None, "stop", "length"):
                 continue
-            reached = {position for position in trace.fresh if position < length and trace.counts(position)}
-            trace.fresh = [position for position in trace.fresh if position not in reached]
+            reached = {position for position in trace.new_forks if position < length and trace.is_valid(position)}
+            trace.new_forks = [position for position in trace.new_forks if position not in reached]
             for position in sorted(reached):
-                if position >= node.looked_until and position in node.trace.forks:
-                    node.looked_until = position + 1
-                    controller.reached(grown, position)
+                if position >= node.checked_until and position in trace.forks:
+                    node.checked_until = position + 1
+                    controller.on_fork(choice, position)
 
-    def _told(self, grown: Grown) -> RequestOutput | None:
-        """What is new of an answer, as a difference or whole."""
-        difference = self.params.output_kind == RequestOutputKind.DELTA
-        output = grown.answer.output(self.params, difference)
-        if output is None or grown.told:
+    def _update_of(self, choice: Choice) -> RequestOutput | None:
+        """What is new of an answer, as a delta or whole; None if nothing is."""
+        delta = self.params.output_kind == RequestOutputKind.DELTA
+        output = choice.output.delta(self.params) if delta else choice.output.whole(self.params)
+        if output is None or choice.finish_sent:
             return None
-        if grown.running:
-            output.finish_reason = None  # told once the answer's last forks were looked at
-        grown.told = not grown.running
-        return self._request_output([output], not self.running)
+        if choice.running:
+            output.finish_reason = None  # sent after the answer's last forks were reported
+        choice.finish_sent = not choice.running
+        return self._request_output([output], finished=not self.running)
 
-    def _certain(self, controller: Controller) -> RequestOutput | None:
-        """What is new of the one answer that will be given."""
-        known = controller.certain()
-        if known is None:
+    def _settled_update(self, controller: Controller) -> RequestOutput | None:
+        """What is new of the one answer that will be returned; None if nothing is."""
+        settled = controller.settled()
+        if settled is None:
             return None
-        answer = known[0].answer
-        answer.given_tokens, answer.given_characters = self._given
-        output = answer.certain(known[1], self.params)
-        if output is None:
+        choice, num_tokens = settled
+        output = choice.output
+        output.sent_tokens, output.sent_characters = self._sent
+        completion = output.settled_delta(num_tokens, self.params)
+        if completion is None:
             return None
-        self._given = answer.given_tokens, answer.given_characters
-        output.index = 0
-        return self._request_output([output], finished=False)
+        self._sent = output.sent_tokens, output.sent_characters
+        completion.index = 0
+        return self._request_output([completion], finished=False)
 
-    def _final(self, chosen: Sequence[Grown]) -> RequestOutput:
-        outputs, difference = [], any(self._given)
-        for index, grown in enumerate(chosen):
-            grown.node.chosen = True
-            if difference:
-                grown.answer.given_tokens, grown.answer.given_characters = self._given
-            output = grown.answer.output(self.params, difference)
-            assert output is not None
-            output.index, output.finish_reason = index, output.finish_reason or "abort"
-            outputs.append(output)
-        return self._request_output(outputs, finished=True)
+    def _final(self, selected: Sequence[Choice]) -> RequestOutput:
+        """The selected answers: whole, or what follows the settled tokens that were sent."""
+        completions, sends_rest = [], any(self._sent)
+        for index, choice in enumerate(selected):
+            choice.node.chosen, output = True, choice.output
+            if sends_rest:
+                output.sent_tokens, output.sent_characters = self._sent
+            completion = output.delta(self.params) if sends_rest else output.whole(self.params)
+            assert completion is not None
+            completion.index, completion.finish_reason = index, completion.finish_reason or "abort"
+            completions.append(completion)
+        return self._request_output(completions, finished=True)
 
     def _request_output(self, outputs: list[CompletionOutput], finished: bool) -> RequestOutput:
-        first = self.grown[0].first
+        first = self.choices[0].first_output
         return RequestOutput(
             request_id=self.request_id,
             prompt=first.prompt if first is not None else None,
@@ -356,3 +339,15 @@ class TreeRunner:
             lora_request=first.lora_request if first is not None else None,
             num_cached_tokens=first.num_cached_tokens if first is not None else None,
         )
+
+    async def _close(self, reasons: Sequence[str | None]) -> None:
+        """Count how the request and its branches ended, and wait until none of its requests runs."""
+        for reason in reasons:
+            finish_choice(self.context, reason or "abort")
+        tasks = [choice.task for choice in self.choices if choice.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for node in self.tree.nodes[1:]:
+            metrics.BRANCHES.labels(self.context.compiled.label, node.ended or "abort").inc()
+        metrics.BRANCHES.labels(self.context.compiled.label, "refused").inc(self.tree.refused)

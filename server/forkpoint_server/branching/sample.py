@@ -9,128 +9,131 @@ import numpy as np
 
 from forkpoint_policies.spec import Sample, Select
 
-from .candidate import confidences, leaf_of
-from .runner import Grown, TreeRunner
+from .candidate import candidate_of
+from .confidence import RunningGroupConfidence, confidences, group_confidences
+from .interface import Choice, TreeControl
 from .seeds import derived_seed
-from .voting import Leaf, agreed, choose, decided
+from .voting import Candidate, agreed, choose, decided
 
 
 @dataclass
 class SampleController:
-    """Samples answers as a `sample` says; `by_chance` is its placebo: as many are stopped, after as many tokens, by chance."""
+    """Samples the first answers, the warm-up, to the end; then the others, which stop below the warm-up's confidence.
 
-    growth: TreeRunner
-    sample: Sample
+    Its placebo, `by_chance`, stops as many answers after as many tokens, at random.
+    """
+
+    runner: TreeControl
+    action: Sample
     by_chance: bool
-    together: bool = True
-    threshold: float | None = None  # nats
-    _crossed: list[int | None] = field(default_factory=list)  # of the placebo: where the first would have been stopped
-    _stops_at: dict[int, int | None] = field(default_factory=dict)  # of the placebo, by the answer's number: a position
-    _dropped: set[int] = field(default_factory=set)  # of the placebo, those of the first whose votes do not count
-    _sums: dict[int, list[float]] = field(default_factory=dict)  # of confidences, by the answer's number
+    returns_one: bool = True
+    threshold: float | None = None  # nats, once the warm-up has ended
+    _num_answers: int = 0
+    _warm_up: list[Choice] = field(default_factory=list)
+    _running: dict[int, RunningGroupConfidence] = field(default_factory=dict)  # by the answer's number
+    # of the placebo:
+    _warm_up_stops: list[int | None] = field(default_factory=list)  # where the warm-up's would have been stopped
+    _stops_at: dict[int, int | None] = field(default_factory=dict)  # a position, by the answer's number
+    _without_vote: set[int] = field(default_factory=set)  # answers of the warm-up
 
-    def begin(self) -> None:
-        answers = min(self.sample.answers, self.growth.limits.answers)
-        self.growth.tree.refused += self.sample.answers - answers
-        self._answers, self._warm_up = answers, min(self.sample.warm_up, answers)
-        self._first = self._begin(range(self._warm_up))
+    def start(self) -> None:
+        self._num_answers = min(self.action.answers, self.runner.request.max_answers)
+        self.runner.tree.refused += self.action.answers - self._num_answers
+        self._warm_up = self._start(range(min(self.action.warm_up, self._num_answers)))
 
-    def reached(self, grown: Grown, position: int) -> None:
+    def on_fork(self, choice: Choice, position: int) -> None:
         """The rule fires nowhere."""
 
-    def advanced(self, grown: Grown) -> None:
-        if self.threshold is None or not grown.running or grown in self._first:
+    def on_tokens(self, choice: Choice) -> None:
+        if self.threshold is None or not choice.running or choice in self._warm_up:
             return
         if self.by_chance:
-            at = self._stops_at[grown.node.number]
-            stops = at is not None and grown.node.length >= at
+            stops_at = self._stops_at[choice.node.number]
+            stops = stops_at is not None and choice.node.length >= stops_at
         else:
-            stops = self._is_unsure(grown, self.threshold)
+            stops = self._is_unsure(choice, self.threshold)
         if stops:
-            self.growth.stop(grown, "unsure")
-            self._after_end()
+            self.runner.stop(choice, "unsure")
+            self._continue()
 
-    def ended(self, grown: Grown) -> None:
-        if grown.node.ended != "unsure":
-            self._after_end()
+    def on_end(self, choice: Choice) -> None:
+        if choice.node.ended != "unsure":
+            self._continue()
 
-    def certain(self) -> None:
-        """Which answer it will be is known at the end."""
+    def settled(self) -> None:
+        """The selection is known at the end."""
 
-    def chosen(self) -> Sequence[Grown]:
-        number = choose(self._voters(), self._weighing)
-        return [self.growth.grown[number or 0]]
+    def select(self) -> Sequence[Choice]:
+        number = choose(self._voters(), self._weighting)
+        return [self.runner.choices[number or 0]]
 
     @property
-    def _weighing(self) -> Select:
+    def _weighting(self) -> Select:
         return "majority" if self.by_chance else "confidence"
 
-    def _after_end(self) -> None:
-        growth = self.growth
-        warm = self._first
-        if any(grown.running for grown in warm):
+    def _continue(self) -> None:
+        """Start the other answers after the warm-up, and stop them once the vote is decided."""
+        if any(choice.running for choice in self._warm_up):
             return
+        share = self.action.decided_at
         if self.threshold is None:
-            self._set_threshold(warm)
-            share = self.sample.decided_at
-            if share is None or not agreed(self._voters(), self._weighing, share):
-                for grown in self._begin(range(self._warm_up, self._answers)):
-                    self._stops_at[grown.node.number] = self._drawn_from(grown)
-        elif growth.running and decided(self._voters(), self._weighing, self.sample.decided_at):
-            for one in growth.running:
-                growth.stop(one, "outvoted")
+            self.threshold = self._warm_up_threshold()
+            if share is None or not agreed(self._voters(), self._weighting, share):
+                for choice in self._start(range(min(self.action.warm_up, self._num_answers), self._num_answers)):
+                    self._stops_at[choice.node.number] = self._random_stop(choice)
+        elif self.runner.running and decided(self._voters(), self._weighting, share):
+            for choice in self.runner.running:
+                self.runner.stop(choice, "outvoted")
 
-    def _begin(self, numbers: range) -> list[Grown]:
-        seeds = [self.growth.seed if not number else derived_seed(self.growth.seed, -1, number) for number in numbers]
-        return [grown for seed in seeds if (grown := self.growth.begin_root(seed)) is not None]
+    def _start(self, numbers: range) -> list[Choice]:
+        seed = self.runner.request.seed
+        seeds = [seed if not number else derived_seed(seed, -1, number) for number in numbers]
+        return [choice for seed in seeds if (choice := self.runner.start_root(seed)) is not None]
 
-    def _set_threshold(self, warm: list[Grown]) -> None:
-        lowest = [self._leaf(grown).confidence for grown in warm]
-        known = [one for one in lowest if one is not None]
-        self.threshold = float(np.percentile(known, 100 - self.sample.keep_percent)) if known else 0.0
-        if not self.by_chance:
-            return
-        self._crossed = [self._crossing(grown) for grown in warm]
-        random = np.random.default_rng(derived_seed(self.growth.seed, -2, 0))
-        below = sum(one is not None and one < self.threshold for one in lowest)
-        self._dropped = {warm[place].node.number for place in random.choice(len(warm), below, replace=False).tolist()}
-
-    def _drawn_from(self, grown: Grown) -> int | None:
-        """Where the placebo stops an answer: where one of the first would have been, drawn at random."""
-        if not self._crossed:
-            return None
-        return self._crossed[np.random.default_rng(derived_seed(grown.seed, -2, 0)).integers(len(self._crossed))]
-
-    def _crossing(self, grown: Grown) -> int | None:
-        """The position at which an answer would have been stopped."""
-        found = confidences(grown.node)
-        if not len(found):
-            return None
-        window = min(self.sample.window, len(found))
-        known, sums = ~np.isnan(found), np.concatenate(([0.0], np.nancumsum(found)))
-        counts = np.concatenate(([0], known.cumsum()))
-        count = (counts[window:] - counts[:-window]).clip(min=1)
-        below = (sums[window:] - sums[:-window]) / count < (self.threshold or 0.0)
-        return window + int(below.argmax()) if below.any() else None
-
-    def _is_unsure(self, grown: Grown, threshold: float) -> bool:
-        """Whether the latest group confidence is below the threshold; a group has as many tokens as the window."""
-        sums, window, trace = self._sums.setdefault(grown.node.number, [0.0]), self.sample.window, grown.node.trace
-        while (
-            len(sums) <= len(trace.tokens) and trace.counts(position := len(sums) - 1) and position in trace.confidence
-        ):
-            sums.append(sums[-1] + trace.confidence[position])
-        return len(sums) > window and (sums[-1] - sums[-1 - window]) / window < threshold
-
-    def _voters(self) -> list[Leaf]:
-        leaves = [self._leaf(grown) for grown in self.growth.grown]
-        if self.threshold is None:
-            return leaves
+    def _warm_up_threshold(self) -> float:
+        """The group confidence, in nats, below which an answer stops: a percentile of the warm-up's lowest ones."""
+        lowest = [self._candidate(choice).confidence for choice in self._warm_up]
+        known = [nats for nats in lowest if nats is not None]
+        threshold = float(np.percentile(known, 100 - self.action.keep_percent)) if known else 0.0
         if self.by_chance:
-            return [leaf for leaf in leaves if leaf.number not in self._dropped]
-        sure = [leaf for leaf in leaves if leaf.ended_at is None or (leaf.confidence or 0.0) >= self.threshold]
-        return sure if any(leaf.ended_at is not None for leaf in sure) else leaves
+            self._warm_up_stops = [self._stop_position(choice, threshold) for choice in self._warm_up]
+            random = np.random.default_rng(derived_seed(self.runner.request.seed, -2, 0))
+            num_below = sum(nats is not None and nats < threshold for nats in lowest)
+            chosen = random.choice(len(self._warm_up), num_below, replace=False).tolist()
+            self._without_vote = {self._warm_up[index].node.number for index in chosen}
+        return threshold
 
-    def _leaf(self, grown: Grown) -> Leaf:
-        """An answer as it stands: its confidences are read once, when it has ended."""
-        return leaf_of(self.growth, grown, self.sample.extract, "confidence", self.sample.window)
+    def _random_stop(self, choice: Choice) -> int | None:
+        """Where the placebo stops an answer: where a random one of the warm-up would have been stopped."""
+        if not self._warm_up_stops:
+            return None
+        random = np.random.default_rng(derived_seed(choice.seed, -2, 0))
+        return self._warm_up_stops[random.integers(len(self._warm_up_stops))]
+
+    def _stop_position(self, choice: Choice, threshold: float) -> int | None:
+        """After how many tokens an answer would have been stopped."""
+        num_tokens, means = group_confidences(confidences(choice.node), self.action.window)
+        below = means < threshold
+        return int(num_tokens[below.argmax()]) if below.any() else None
+
+    def _is_unsure(self, choice: Choice, threshold: float) -> bool:
+        """Whether the latest group confidence is below the threshold."""
+        trace = choice.node.trace
+        group = self._running.setdefault(choice.node.number, RunningGroupConfidence(self.action.window))
+        while (position := group.num_tokens) < len(trace.tokens):
+            if not trace.is_valid(position) or position not in trace.confidence:
+                break
+            group.add(trace.confidence[position])
+        return group.latest is not None and group.latest < threshold
+
+    def _voters(self) -> list[Candidate]:
+        candidates = [self._candidate(choice) for choice in self.runner.choices]
+        if self.threshold is None:
+            return candidates
+        if self.by_chance:
+            return [candidate for candidate in candidates if candidate.number not in self._without_vote]
+        sure = [one for one in candidates if one.ended_at is None or (one.confidence or 0.0) >= self.threshold]
+        return sure if any(candidate.ended_at is not None for candidate in sure) else candidates
+
+    def _candidate(self, choice: Choice) -> Candidate:
+        return candidate_of(self.runner.request, choice, self.action.extract, "confidence", self.action.window)

@@ -6,5 +6,5 @@ import hashlib
 
 
 def derived_seed(seed: int, position: int, token: int) -> int:
-    """A branch's own seed: the same for the same way through the tree."""
+    """The seed of a branch: equal for equal paths through the tree."""
     return int.from_bytes(hashlib.sha256(f"{seed} {position} {token}".encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""The state that a branch takes over from the path it continues."""
+"""The records that give a branch the state of the path it continues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from forkpoint_server.requests.tree import Node
 
 
 def past_of(node: Node, position: int, length: int, rules: int) -> Past | None:
-    """The records of an answer of which `length` tokens are taken over, up to a position, this one included, of so many rules.
+    """The records of the first `length` tokens of a branch that leaves a node at a position, for so many `rules`.
 
-    None where one was lost. Tokens that no request evaluated have none.
+    Positions up to and including this one must have a record; None where one was lost. The tokens with which the branch
+    starts have none, since no request evaluated them.
     """
     path = node.path()
     known = np.zeros(length, np.bool_)
@@ -22,7 +23,7 @@ def past_of(node: Node, position: int, length: int, rules: int) -> Past | None:
     for one, until in zip(path, [*(following.position for following in path[1:]), position], strict=True):
         profile = one.trace.profile()
         kept = profile.position <= until
-        if int(kept.sum()) != min(until + 1, one.length) - one.begun:
+        if int(kept.sum()) != min(until + 1, one.length) - one.first_position:
             return None
         places, own = profile.position[kept], min(profile.fired.shape[1], rules)
         known[places] = True

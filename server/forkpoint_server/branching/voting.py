@@ -1,4 +1,4 @@
-"""Which answer of a tree is given, and from when on no other can be."""
+"""Selects the answer of a tree to return, and tells when the others can no longer change the selection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MIN_VOTES = 3
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """An answer as far as it has come. `answer` is what it says, None while it runs or where nothing could be read.
+class Candidate:
+    """An answer as the vote sees it. `answer` is what it says: None while it runs, or if nothing could be extracted.
 
-    `mean_log_probability` in nats a token, `confidence` its lowest group confidence in nats, `margin` the mean lead of the
-    likeliest token over the second where the answer is written: None where not known. `ended_at`: how many had ended before.
+    `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean lead of
+    the likeliest token over the second after the reasoning; each is None if unknown. `ended_at` counts those that ended before.
     """
 
     number: int
@@ -30,10 +30,14 @@ class Leaf:
     margin: float | None = None
 
 
-def choose(leaves: Sequence[Leaf], select: Select) -> int | None:
-    """The number of the answer to give; None where none has ended. Whole answers go before truncated ones."""
-    ended = [leaf for leaf in leaves if leaf.ended_at is not None]
-    possible = [leaf for leaf in ended if not leaf.truncated] or [leaf for leaf in ended if not leaf.failed] or ended
+def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
+    """The number of the answer to return; None if none has ended. Whole answers go before truncated ones."""
+    ended = [candidate for candidate in candidates if candidate.ended_at is not None]
+    possible = (
+        [candidate for candidate in ended if not candidate.truncated]
+        or [candidate for candidate in ended if not candidate.failed]
+        or ended
+    )
     if not possible:
         return None
     if select in ("majority", "confidence"):
@@ -41,12 +45,12 @@ def choose(leaves: Sequence[Leaf], select: Select) -> int | None:
         if votes:
             most = max(votes.values())
             winners = {answer for answer, weight in votes.items() if weight == most}
-            possible = [leaf for leaf in possible if leaf.answer in winners]
+            possible = [candidate for candidate in possible if candidate.answer in winners]
     ranked: dict[Select, list[float | None]] = {
-        "majority": [leaf.mean_log_probability for leaf in possible],
-        "likelihood": [leaf.mean_log_probability for leaf in possible],
-        "confidence": [leaf.confidence for leaf in possible],
-        "margin": [leaf.margin for leaf in possible],
+        "majority": [candidate.mean_log_probability for candidate in possible],
+        "likelihood": [candidate.mean_log_probability for candidate in possible],
+        "confidence": [candidate.confidence for candidate in possible],
+        "margin": [candidate.margin for candidate in possible],
     }
     ranks = ranked.get(select, [None] * len(possible))
     best = max(
@@ -56,40 +60,45 @@ def choose(leaves: Sequence[Leaf], select: Select) -> int | None:
     return best[1].number
 
 
-def count_votes(leaves: Sequence[Leaf], select: Select) -> dict[str, float]:
-    """The votes for each answer, of those that have ended whole; with `confidence` each counts as much as it was confident."""
+def count_votes(candidates: Sequence[Candidate], select: Select) -> dict[str, float]:
+    """The votes for each answer by those that have ended whole; with `confidence`, weighted by their confidence."""
     votes: defaultdict[str, float] = defaultdict(float)
-    for leaf in leaves:
-        if leaf.answer is not None and leaf.ended_at is not None and not leaf.truncated:
-            votes[leaf.answer] += _weight(leaf, select)
+    for candidate in candidates:
+        if candidate.answer is not None and candidate.ended_at is not None and not candidate.truncated:
+            votes[candidate.answer] += _weight(candidate, select)
     return dict(votes)
 
 
-def decided(leaves: Sequence[Leaf], select: Select, share: float | None, more: int = 0) -> bool:
-    """Whether the answers that still run, and `more` that may begin, can no longer change what is given; or, with a share, are no
-    longer waited for."""
-    running = [leaf for leaf in leaves if leaf.ended_at is None]
+def decided(candidates: Sequence[Candidate], select: Select, share: float | None, more: int = 0) -> bool:
+    """Whether the selection is final: the answers that still run, and `more` that may start, can no longer change it.
+
+    With a `share`, also once one answer has this share of the votes.
+    """
+    running = [candidate for candidate in candidates if candidate.ended_at is None]
     if select == "first":
-        return any(leaf.ended_at is not None and not leaf.truncated for leaf in leaves)
+        return any(candidate.ended_at is not None and not candidate.truncated for candidate in candidates)
     if select not in ("majority", "confidence"):
         return not running
-    votes = count_votes(leaves, select)
+    votes = count_votes(candidates, select)
     if not votes:
         return not running
-    if share is not None and agreed(leaves, select, share):
+    if share is not None and agreed(candidates, select, share):
         return True
     first, *others = sorted(votes.values(), reverse=True)
-    if select == "confidence":  # what the others will weigh is not known
+    if select == "confidence":  # the weights of running answers are unknown
         return not running
     return first - (others[0] if others else 0) > len(running) + more
 
 
-def agreed(leaves: Sequence[Leaf], select: Select, share: float) -> bool:
+def agreed(candidates: Sequence[Candidate], select: Select, share: float) -> bool:
     """Whether one answer has this share of the votes so far."""
-    votes = count_votes(leaves, select)
-    voted = sum(leaf.answer is not None and leaf.ended_at is not None and not leaf.truncated for leaf in leaves)
+    votes = count_votes(candidates, select)
+    voted = sum(
+        candidate.answer is not None and candidate.ended_at is not None and not candidate.truncated
+        for candidate in candidates
+    )
     return voted >= MIN_VOTES and max(votes.values()) >= share * sum(votes.values())
 
 
-def _weight(leaf: Leaf, select: Select) -> float:
-    return 1.0 if select == "majority" or leaf.confidence is None else leaf.confidence
+def _weight(candidate: Candidate, select: Select) -> float:
+    return 1.0 if select == "majority" or candidate.confidence is None else candidate.confidence

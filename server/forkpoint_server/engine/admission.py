@@ -1,4 +1,4 @@
-"""Who runs in the engine at once: clients' requests, the branches of trees, and what the server begins for other ends."""
+"""What may enter the engine: client requests always, requests that the server starts itself while there is room."""
 
 from __future__ import annotations
 
@@ -8,101 +8,98 @@ from contextlib import asynccontextmanager
 
 
 class EngineCapacity:
-    """Counts what runs. `together` is the most that the server may have begun by itself, `at_once` what the engine runs at once."""
+    """Counts the requests in the engine.
 
-    def __init__(self, together: int, at_once: int) -> None:
-        self._together = together
-        self._at_once = at_once
-        self._begun = 0  # by the server, of all requests
-        self._inside = 0  # in the engine, these among them
-        self._waiting: set[asyncio.Future[None]] = set()
+    The server starts a request of its own, such as a branch, only while fewer than `max_branches` of those run and the
+    engine, which runs `max_num_seqs` requests at once, would not make anyone wait for it.
+    """
+
+    def __init__(self, max_branches: int, max_num_seqs: int) -> None:
+        self._max_branches = max_branches
+        self._max_num_seqs = max_num_seqs
+        self.num_branches = 0
+        self._num_running = 0  # branches included
+        self._num_background = 0  # of the branches, those of background jobs
+        self._waiters: set[asyncio.Future[None]] = set()
 
     @property
-    def share(self) -> int:
-        """The most that requests which begin many may have running, all of them together: half, so that others find room."""
-        return max(1, min(self._together, self._at_once) // 2)
+    def max_background(self) -> int:
+        """The most requests that all background jobs may run together: half, so that the branches of trees find room."""
+        return max(1, min(self._max_branches, self._max_num_seqs) // 2)
 
-    def room(self) -> bool:
-        """Whether one more may begin without anyone having to wait for it."""
-        return self._begun < self._together and self._inside < self._at_once
+    def has_room(self) -> bool:
+        """Whether one more branch may start."""
+        return self.num_branches < self._max_branches and self._num_running < self._max_num_seqs
 
-    def enter(self) -> None:
-        """A client's request goes into the engine."""
-        self._inside += 1
+    def has_background_room(self) -> bool:
+        """Whether one more request of a background job may start."""
+        return self._num_background < self.max_background and self.has_room()
 
-    def leave(self) -> None:
-        self._inside -= 1
+    def add_request(self) -> None:
+        """Count a client's request."""
+        self._num_running += 1
+
+    def remove_request(self) -> None:
+        self._num_running -= 1
         self._wake()
 
-    def take(self) -> None:
-        """A request that the server begins by itself goes into the engine."""
-        self._begun += 1
-        self._inside += 1
+    def add_branch(self) -> None:
+        """Count a request that the server started itself."""
+        self.num_branches += 1
+        self._num_running += 1
 
-    def release(self) -> None:
-        self._begun -= 1
-        self._inside -= 1
+    def remove_branch(self) -> None:
+        self.num_branches -= 1
+        self._num_running -= 1
         self._wake()
 
-    async def change(self) -> None:
-        """Wait until one has left."""
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
+    def add_background(self) -> None:
+        self._num_background += 1
+        self.add_branch()
+
+    def remove_background(self) -> None:
+        self._num_background -= 1
+        self.remove_branch()
+
+    async def wait_for_removal(self) -> None:
+        """Wait until a request has left the engine."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
         try:
-            await waiting
+            await waiter
         finally:
-            self._waiting.discard(waiting)
+            self._waiters.discard(waiter)
 
     def _wake(self) -> None:
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
-class Shared:
-    """The share of the places that all requests which begin many have together."""
+class BackgroundBudget:
+    """What one background job, such as the verification of forks, may run in the engine.
 
-    def __init__(self, places: EngineCapacity) -> None:
-        self.places = places
-        self._running = 0
+    A job waits while others need the room, but always has one request running.
+    """
 
-    def turns(self) -> Turns:
-        """For one such request."""
-        return Turns(self)
-
-    def free(self) -> bool:
-        return self._running < self.places.share and self.places.room()
-
-    def take(self) -> None:
-        self._running += 1
-        self.places.take()
-
-    def release(self) -> None:
-        self._running -= 1
-        self.places.release()
-
-
-class Turns:
-    """The turns of one request that begins many: it waits while others need the room, but always has one running."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-        self._running = 0
+    def __init__(self, capacity: EngineCapacity) -> None:
+        self._capacity = capacity
+        self._num_running = 0
 
     @property
-    def most(self) -> int:
-        """How many it can have running."""
-        return self._shared.places.share
+    def max_running(self) -> int:
+        """The most requests that the job can have running."""
+        return self._capacity.max_background
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """A place in the engine, waited for."""
-        while self._running and not self._shared.free():
-            await self._shared.places.change()
-        self._running += 1
-        self._shared.take()
+    async def slot(self) -> AsyncIterator[None]:
+        """Room for one request; waits for it."""
+        while self._num_running and not self._capacity.has_background_room():
+            await self._capacity.wait_for_removal()
+        self._num_running += 1
+        self._capacity.add_background()
         try:
             yield
         finally:
-            self._running -= 1
-            self._shared.release()
+            self._num_running -= 1
+            self._capacity.remove_background()

@@ -1,67 +1,78 @@
-"""What a request takes with it to the worker: its program, its seed and where its state begins."""
+"""What a request takes with it to the worker: its program, its seed and the state in which it starts."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from forkpoint_policies.compile.program import NO_TOKEN, Program
+from forkpoint_policies.compile.program import Program
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_server.branching.runner import Begin
+from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import num_alternatives
+from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import SamplingParams
 
 PROMPT_TAIL = 32
-"""How many of the prompt's last tokens are read to tell whether it ends inside a word."""
+"""How many of the prompt's last tokens are read to see whether it ends inside a word."""
 
 
-def initial_state(program: Program, prompt: Any) -> Begin:
-    tokens = prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
-    word_state, _ = program.follow(list(tokens[-PROMPT_TAIL:]))
-    return Begin([], 0, word_state, begins_in_reasoning(tokens, program.reasoning_start, program.reasoning_end))
+def prompt_tokens_of(prompt: Any) -> Sequence[int]:
+    """The tokens of a prompt as vLLM passes it; none where it has only embeddings, say."""
+    return prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
 
 
-def payload_of(intervention: RequestContext, trace: Trace, seed: int, begin: Begin) -> PolicyPayload:
-    compiled = intervention.compiled
+def initial_state(program: Program, prompt_tokens: Sequence[int], seed: int = 0) -> ChildStart:
+    """The state of a request at the end of its prompt."""
+    word_state, _ = program.follow(list(prompt_tokens[-PROMPT_TAIL:]))
+    return ChildStart([], seed, word_state, starts_in_reasoning(program, prompt_tokens))
+
+
+def starts_in_reasoning(program: Program, prompt_tokens: Sequence[int]) -> bool:
+    """Whether the text after the prompt is reasoning: unless the prompt's last marker is the one that ends it."""
+    return ends_in_reasoning(prompt_tokens, program.reasoning_start, program.reasoning_end) is not False
+
+
+def payload_of(
+    context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, forced_tokens: Sequence[int] = ()
+) -> PolicyPayload:
+    """The payload of an engine request that starts so and reports to a trace.
+
+    With `forced_tokens`, the request writes these, whatever the model would sample.
+    """
+    compiled = context.compiled
     return PolicyPayload(
         program=compiled.packed,
         key=compiled.key,
         handle=trace.handle,
-        address=intervention.receiver.address,
-        word_state=begin.word_state,
-        in_reasoning=begin.in_reasoning,
-        alternatives=num_alternatives(intervention),
-        seed=seed,
-        drawn=compiled.placebo_tokens(seed),
-        begun=len(begin.tokens),
-        inherited=begin.inherited,
+        address=context.receiver.address,
+        word_state=start.word_state,
+        in_reasoning=start.in_reasoning,
+        alternatives=alternatives,
+        seed=start.seed,
+        drawn=compiled.placebo_tokens(start.seed),
+        begun=trace.first_position,
+        inherited=start.inherited,
+        given=list(forced_tokens),
     )
 
 
-def with_payload(
-    params: SamplingParams, intervention: RequestContext, trace: Trace, number: int, begin: Begin
+def choice_params(
+    params: SamplingParams, context: RequestContext, trace: Trace, number: int, start: ChildStart
 ) -> SamplingParams:
-    """The parameters of one choice: its instruction, and of several choices its own seed, numbered as vLLM numbers them."""
-    seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed + number)
-    instruction = payload_of(intervention, trace, seed, begin)
+    """The parameters of one choice: its payload and, of several choices, its own seed, numbered as vLLM numbers them."""
+    seed = None if params.seed is None else signed_seed(params.seed + number)
+    own_start = replace(start, seed=secrets.randbits(62) if seed is None else seed)
     own = params.clone()
-    own.extra_args = instruction.into(params.extra_args)
+    own.extra_args = payload_of(context, trace, own_start, num_alternatives(context)).into(params.extra_args)
     if params.n > 1:
-        own.n = 1
-        own.seed = None if params.seed is None else signed_seed(params.seed + number)
+        own.n, own.seed = 1, seed
     return own
 
 
 def signed_seed(seed: int) -> int:
-    """A seed as 64 bits: vLLM takes seeds up to the largest such number, and the next choice's is one more."""
+    """A seed as a signed 64-bit number: vLLM accepts up to the largest one, and the next choice's is one more."""
     return (seed + 2**63) % 2**64 - 2**63
-
-
-def begins_in_reasoning(prompt: Sequence[int], start: int, end: int) -> bool:
-    """Whether what follows the prompt is reasoning: unless the last marker in it is the one that ends it."""
-    if start == end == NO_TOKEN:
-        return True
-    return next((token == start for token in reversed(prompt) if token in (start, end)), True)

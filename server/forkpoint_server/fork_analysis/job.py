@@ -81,5 +81,5 @@ async def prepare(service: Service, body: Any, request: Request) -> Work:
     text = await Reader(state.serving_tokenization, service.model, stops, request).read(asked)
     longest = longest_continuation(asked, len(text.tokens))
     lora = state.openai_serving_models.lora_requests.get(asked.model)
-    run = Run(engine, engine.shared.turns(), f"forks-{random_uuid()}", lora, engine.one_rank(), stops)
+    run = Run(engine, engine.background_budget(), f"forks-{random_uuid()}", lora, engine.rank_options(), stops)
     return Work(service, asked, text, longest, run)

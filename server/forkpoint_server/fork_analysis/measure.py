@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_server.engine.admission import Turns
+from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.engine.admission import BackgroundBudget
 from forkpoint_server.engine.engine import InterveningEngine
-from forkpoint_server.engine.payload import begins_in_reasoning
+from forkpoint_server.engine.payload import payload_of, starts_in_reasoning
 from forkpoint_server.errors import ApiError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import ALTERNATIVES
-from forkpoint_server.traces.trace import Trace, joined
+from forkpoint_server.traces.trace import Trace, join_traces
 from forkpoint_server.vllm_seam import LoRARequest, RequestOutputKind, SamplingParams, tokens_input
 
 from .segments import Segment, split
@@ -42,13 +42,13 @@ def unmeasured(why: str) -> ApiError:
 
 @dataclass(frozen=True)
 class Run:
-    """What a given text is run with: the engine, a request's turns in it, and the name and the adapter of its engine requests.
+    """What a given text is run with: the engine, the budget of its requests in it, and the name and the adapter of its engine requests.
 
     `stops` are the tokens with which the model ends what it writes.
     """
 
     engine: InterveningEngine
-    turns: Turns
+    budget: BackgroundBudget
     name: str
     lora: LoRARequest | None
     rank: dict[str, Any]  # options of EngineClient.generate
@@ -58,9 +58,9 @@ class Run:
         """How many requests that share a prompt of so many tokens are to run at once; without a cache each computes it."""
         config = self.engine.vllm_config
         if config.cache_config.enable_prefix_caching:
-            return self.turns.most
+            return self.budget.max_running
         computed_at_once: int = config.scheduler_config.max_num_batched_tokens // prompt
-        return max(1, min(self.turns.most, computed_at_once))
+        return max(1, min(self.budget.max_running, computed_at_once))
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ async def measure(
     if not intervention.receiver.address:
         raise unmeasured("there is no telemetry: the server's log says why")
     cache = run.engine.vllm_config.cache_config
-    most = run.turns.most if cache.enable_prefix_caching else 1
+    most = run.budget.max_running if cache.enable_prefix_caching else 1
     segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
     told = max(ALTERNATIVES, alternatives)
     traces = [intervention.receiver.open(0, segment.begin, intervention.fork_threshold, told) for segment in segments]
     for trace in traces:
-        trace.keeps_all = everywhere
+        trace.stores_all_alternatives = everywhere
     cached = asyncio.Event()
 
     async def write(segment: Segment, trace: Trace, last: bool) -> None:
         if not last:
             await cached.wait()
-        async with run.turns.turn():
+        async with run.budget.slot():
             await _write(run, intervention, text, segment, trace, progress, cached)
 
     try:
@@ -104,12 +104,12 @@ async def measure(
                 group.create_task(write(segment, trace, segment is segments[-1]))
         deadline = time.monotonic() + SETTLE_SECONDS
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
-        lost = sum(trace.missing for trace in traces)
+        lost = sum(trace.num_missing for trace in traces)
     finally:
         intervention.receiver.close(traces)
     if lost:
         raise unmeasured(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
-    whole = joined(traces)
+    whole = join_traces(traces)
     whole.prompt = text.prompt
     intervention.traces = [whole]
     return Cost(len(segments), len(text.tokens))
@@ -122,22 +122,13 @@ async def _write(
     """Make the model write one segment; `begun` is set when what stands before it was computed."""
     program = intervention.compiled.program
     prompt, given = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
-    instruction = PolicyPayload(
-        program=intervention.compiled.packed,
-        key=intervention.compiled.key,
-        handle=trace.handle,
-        address=intervention.receiver.address,
-        word_state=program.follow(())[0],
-        in_reasoning=begins_in_reasoning(prompt, program.reasoning_start, program.reasoning_end),
-        alternatives=trace.most_alternatives,
-        begun=segment.begin,
-        given=given,
-    )
+    start = ChildStart(text.tokens[: segment.begin], 0, program.follow(())[0], starts_in_reasoning(program, prompt))
+    payload = payload_of(intervention, trace, start, trace.max_alternatives, forced_tokens=given)
     params = SamplingParams(
         temperature=0.0, max_tokens=len(given), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
     )
     name, lora = f"{run.name}-{segment.begin}", run.lora
-    outputs = run.engine.directly(tokens_input(prompt), params, name, instruction, lora_request=lora, **run.rank)
+    outputs = run.engine.generate_background(tokens_input(prompt), params, name, payload, lora_request=lora, **run.rank)
     async with aclosing(outputs):
         async for output in outputs:
             begun.set()

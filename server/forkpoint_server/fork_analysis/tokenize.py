@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.spec import InputError
+from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.vllm_seam import (
     ErrorResponse,
     ServingTokenization,
@@ -156,11 +157,7 @@ class Reader:
                 "the last one has a reasoning, but the served model's chat template does not write it, and the server was started "
                 "without --reasoning-parser; put the whole text into `content`",
             )
-        opened = (
-            next((token == start for token in reversed(prompt) if token in (start, end)), False)
-            if start != end
-            else False
-        )
+        opened = ends_in_reasoning(prompt, start, end) is True
         marker = self._decode([start]) if start != NO_TOKEN else ""
         text = content
         if reasoning:

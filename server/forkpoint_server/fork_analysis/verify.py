@@ -15,6 +15,7 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.seeds import derived_seed
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.traces.reasoning import after_reasoning, ends_in_reasoning
 from forkpoint_server.vllm_seam import RequestOutputKind, SamplingParams, tokens_input
 
 from .measure import Cost, Progress, Run
@@ -129,8 +130,8 @@ class _Teller:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         name = f"{self.run.name}-{fork.index}-{way.token}-{number}"
-        async with self.run.turns.turn():
-            outputs = self.run.engine.directly(
+        async with self.run.budget.slot():
+            outputs = self.run.engine.generate_background(
                 tokens_input(prompt), params, name, lora_request=self.run.lora, **self.run.rank
             )
             async with aclosing(outputs):
@@ -142,14 +143,9 @@ class _Teller:
 
     def _read(self, tokens: Sequence[int]) -> Outcome:
         target = self.intervention.model
-        start, end = target.reasoning_start, target.reasoning_end
-        if start != end and _last_of(start, end, [*self.text.prompt, *tokens]) == start:
+        end = target.reasoning_end
+        if ends_in_reasoning([*self.text.prompt, *tokens], target.reasoning_start, end):
             return UNANSWERED  # it ended inside its reasoning
-        said = tokens[len(tokens) - list(tokens)[::-1].index(end) :] if end in tokens else tokens
+        said = after_reasoning(tokens, end)
         answer = extractor(self.asked.extract)(text_of(said, target.vocabulary, SamplingParams()))
         return UNANSWERED if answer is None else answer
-
-
-def _last_of(start: int, end: int, tokens: Sequence[int]) -> int:
-    """The last marker among these tokens; `end` where there is none."""
-    return next((token for token in reversed(tokens) if token in (start, end)), end)

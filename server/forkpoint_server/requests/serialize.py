@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from forkpoint_server.traces.detokenize import Texts
+from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import RequestContext
@@ -18,7 +18,7 @@ OBSERVE = "observe"
 def trace_to_dict(context: RequestContext) -> dict[str, Any]:
     """The whole trace, as `GET /v1/forks/{request_id}` returns it."""
     profiles = [trace.profile() for trace in context.traces]
-    texts = Texts(context.model.vocabulary)
+    texts = Detokenizer(context.model.vocabulary)
     return {
         **heading_to_dict(context),
         "object": "trace",
@@ -31,7 +31,7 @@ def trace_to_dict(context: RequestContext) -> dict[str, Any]:
             for trace, profile in zip(context.traces, profiles, strict=True)
             for point in intervention_points(context, trace, profile)
         ],
-        "tree": None if context.tree is None else tree_to_dict(context.tree, texts.one),
+        "tree": None if context.tree is None else tree_to_dict(context.tree, texts.token),
         "forkpoint": summary_to_dict(context),
     }
 
@@ -46,7 +46,7 @@ def summary_to_dict(context: RequestContext) -> dict[str, Any]:
 
 def heading_to_dict(context: RequestContext) -> dict[str, Any]:
     """What is known from the start: the first event of a trace's stream."""
-    compiled, texts = context.compiled, Texts(context.model.vocabulary)
+    compiled, texts = context.compiled, Detokenizer(context.model.vocabulary)
     return {
         "id": context.response_id or context.engine_id,
         "object": "trace.begun",
@@ -55,7 +55,7 @@ def heading_to_dict(context: RequestContext) -> dict[str, Any]:
         "shadow": compiled.is_named and compiled.policy.shadow,
         "threshold": context.fork_threshold,
         "prompts": [
-            {"token_ids": list(prompt), "text": texts.whole(prompt)} for prompt in _distinct_prompts(context.traces)
+            {"token_ids": list(prompt), "text": texts.text(prompt)} for prompt in _distinct_prompts(context.traces)
         ],
         "stop_token_ids": sorted(context.stop_tokens),
     }
@@ -63,15 +63,15 @@ def heading_to_dict(context: RequestContext) -> dict[str, Any]:
 
 def choice_to_dict(context: RequestContext, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
     """A choice's tokens after the first `num_sent`, and the records of `profile`."""
-    tokens, texts = trace.tokens[num_sent:], Texts(context.model.vocabulary)
+    tokens, texts = trace.tokens[num_sent:], Detokenizer(context.model.vocabulary)
     return {
         "index": trace.choice,
         "prompt": [id(prompt) for prompt in _distinct_prompts(context.traces)].index(id(trace.prompt)),
-        "begun": trace.begun,
+        "begun": trace.first_position,
         "told": num_sent,
         "token_ids": tokens,
-        "tokens": [texts.one(token) for token in tokens],
-        "token_bytes": texts.parts(tokens, num_sent),
+        "tokens": [texts.token(token) for token in tokens],
+        "token_bytes": texts.partial_bytes(tokens, num_sent),
         "positions": profile.position.tolist(),
         "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
         "in_reasoning": profile.in_reasoning.tolist(),
@@ -158,19 +158,19 @@ def _all_fork_points(context: RequestContext, profiles: Iterable[Profile]) -> li
 
 def _points(context: RequestContext, trace: Trace, profile: Profile, rows: Iterable[int]) -> list[dict[str, Any]]:
     """Tokens with their alternatives and what the policy did to them; `rows` are indices into the profile."""
-    texts, points, actions = Texts(context.model.vocabulary), [], _fired_actions(context, profile)
+    texts, points, actions = Detokenizer(context.model.vocabulary), [], _fired_actions(context, profile)
     for row in rows:
         index = int(profile.position[row])
-        token, fired = trace.tokens[index - trace.begun], actions[row]
+        token, fired = trace.tokens[index - trace.first_position], actions[row]
         effect = float(profile.effect[row].max(initial=0.0)) if context.compiled.is_named else 0.0
         points.append(
             {
                 "choice": trace.choice,
                 "index": index,
-                "token": texts.one(token),
+                "token": texts.token(token),
                 "entropy": round(float(profile.entropy[row]), 4),
                 "connector": context.connectors.family(token),
-                "alternatives": alternatives_to_dicts(profile.alternatives.get(index), texts.one),
+                "alternatives": alternatives_to_dicts(profile.alternatives.get(index), texts.token),
                 "action": next((action for action in fired if action != OBSERVE), fired[0] if fired else None),
                 "effect": round(effect, 4),
             }

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from forkpoint_server.traces.detokenize import Texts
+from forkpoint_server.traces.detokenize import Detokenizer
 
 from .context import RequestContext
 from .recent import RecentTraces
@@ -32,7 +32,9 @@ class TraceStream:
     def __init__(self, context: RequestContext) -> None:
         self._context = context
         self._num_tokens: dict[int, int] = {}  # sent, by the trace's handle
-        self._records: dict[int, tuple[int, int]] = {}  # the next record of each trace, as Trace.news counts them
+        self._records: dict[
+            int, tuple[int, int]
+        ] = {}  # the next record of each trace, as Trace.records_since counts them
         self._nodes: dict[int, tuple[Any, ...]] = {}
 
     def poll(self) -> dict[str, Any] | None:
@@ -40,7 +42,7 @@ class TraceStream:
         context = self._context
         choices, forks, interventions = [], [], []
         for trace in context.traces:
-            profile, self._records[trace.handle] = trace.news(self._records.get(trace.handle, (0, 0)))
+            profile, self._records[trace.handle] = trace.records_since(self._records.get(trace.handle, (0, 0)))
             num_sent = self._num_tokens.get(trace.handle, 0)
             if len(profile.position) or len(trace.tokens) > num_sent:
                 choices.append(choice_to_dict(context, trace, profile, num_sent))
@@ -62,7 +64,7 @@ class TraceStream:
     def _changed_nodes(self) -> list[dict[str, Any]]:
         """The nodes that have started, ended or received tokens since the last poll."""
         tree, changed = self._context.tree, []
-        text = Texts(self._context.model.vocabulary).one
+        text = Detokenizer(self._context.model.vocabulary).token
         for node in tree.nodes if tree is not None else ():
             state = node_state(node)
             if self._nodes.get(node.number) != state:

@@ -55,7 +55,7 @@ def summary(context: RequestContext) -> dict[str, Any]:
         "refused": sum(int(profile.refused.sum()) for profile in profiles),
         "branches": 0 if tree is None else tree.answers - 1,
         "tokens_shared": 0 if tree is None else tree.shared,
-        "complete": not any(trace.missing for trace in context.traces),
+        "complete": not any(trace.num_missing for trace in context.traces),
     }
 
 
@@ -104,7 +104,7 @@ def release_spans(context: RequestContext, spans: RequestSpans) -> None:
 def _count_trace(context: RequestContext, trace: Trace) -> None:
     compiled, profile = context.compiled, trace.profile()
     if trace.ended:  # after a client has disconnected, the last records are not waited for
-        metrics.DROPPED.inc(trace.missing)
+        metrics.DROPPED.inc(trace.num_missing)
 
     # tokens and entropy, by role
     planning = profile.entropy > context.fork_threshold
@@ -141,7 +141,7 @@ def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[
 
 def _num_reasoning_tokens(context: RequestContext, trace: Trace, profile: Profile) -> int:
     """As vLLM counts them: without the marker that ends the reasoning."""
-    tokens = np.array(trace.tokens, np.int64)[profile.position - trace.begun]
+    tokens = np.array(trace.tokens, np.int64)[profile.position - trace.first_position]
     return int((profile.in_reasoning & (tokens != context.compiled.program.reasoning_end)).sum())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,18 +35,18 @@ class Node:
     ended: Ending | None = None
     ended_at: int | None = None  # the how-manieth to end
     chosen: bool = False
-    looked_until: int = 0  # positions before this one were looked at
+    checked_until: int = 0  # positions before this one were looked at
     delay: int | None = None  # tokens that the parent drew from the fork on until this one's first was there
 
     @property
-    def begun(self) -> int:
+    def first_position(self) -> int:
         """The position of its first own token."""
         return self.position + len(self.given)
 
     @property
     def length(self) -> int:
         """The tokens of the whole answer so far."""
-        return self.begun + len(self.trace.tokens)
+        return self.first_position + len(self.trace.tokens)
 
     def token_at(self, position: int) -> int:
         """The token of this answer at a position that it has reached."""
@@ -79,21 +78,10 @@ class Node:
         return max(left, default=None)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The most answers of a tree, and who is asked before one more runs: it is taken in as long as it does, if there is room."""
-
-    answers: int
-    room: Callable[[], bool]
-    take: Callable[[], None]
-    release: Callable[[], None]
-
-
 @dataclass
 class Tree:
     """The nodes in the order of their beginnings. `refused` counts those that a limit of the server did not let begin."""
 
-    limits: Limits
     nodes: list[Node] = field(default_factory=list)
     refused: int = 0
 
@@ -122,7 +110,7 @@ class Tree:
         entropy = parent.trace.forks.get(position) if parent is not None else None
         depth = parent.depth + 1 if parent is not None else 0
         node = Node(
-            len(self.nodes), trace, parent, position, given, entropy, kind, depth, looked_until=position + len(given)
+            len(self.nodes), trace, parent, position, given, entropy, kind, depth, checked_until=position + len(given)
         )
         self.nodes.append(node)
         if parent is not None and kind == "answer" and position not in parent.forks:

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from forkpoint_policies.compile.vocabulary import Vocabulary
 
 
-class Texts:
+class Detokenizer:
     """What tokens write."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
 
-    def one(self, token: int) -> str:
+    def token(self, token: int) -> str:
         return self._written(token).decode(errors="replace")
 
-    def whole(self, tokens: Iterable[int]) -> str:
+    def text(self, tokens: Iterable[int]) -> str:
         return b"".join(map(self._written, tokens)).decode(errors="replace")
 
-    def parts(self, tokens: Sequence[int], begin: int) -> dict[int, str]:
+    def partial_bytes(self, tokens: Sequence[int], begin: int) -> dict[int, str]:
         """The bytes, in hexadecimal, of those that write no whole characters, by their place from `begin` on."""
         found = {}
         for place, token in enumerate(tokens, begin):

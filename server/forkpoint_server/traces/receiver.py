@@ -74,10 +74,14 @@ class Receiver:
             ]
         return [SILENT] if self.silent else []
 
-    def open(self, choice: int, begun: int, threshold: float, most_alternatives: int) -> Trace:
-        """Begin to collect the records of one choice, which may go on with `begun` tokens of another one."""
+    def open(self, choice: int, first_position: int, threshold: float, max_alternatives: int) -> Trace:
+        """Begin to collect the records of one choice, which may go on with `first_position` tokens of another one."""
         trace = Trace(
-            next(self._handles) % HANDLES, choice, begun=begun, threshold=threshold, most_alternatives=most_alternatives
+            next(self._handles) % HANDLES,
+            choice,
+            first_position=first_position,
+            threshold=threshold,
+            max_alternatives=max_alternatives,
         )
         self._traces[trace.handle] = trace
         metrics.RUNNING.set(len(self._traces))
@@ -89,7 +93,7 @@ class Receiver:
             return
         deadline, taken = time.monotonic() + SETTLE_SECONDS, self._taken
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
-        self.silent = self._taken == taken and any(trace.missing for trace in traces)
+        self.silent = self._taken == taken and any(trace.num_missing for trace in traces)
 
     def close(self, traces: Iterable[Trace]) -> None:
         """Stop collecting: the choices are told of, or their client is gone."""
@@ -120,8 +124,8 @@ class Receiver:
         for row, handle in enumerate(batch.rows.handle.tolist()):
             if trace := self._traces.get(handle):
                 trace.add(columns, rules, whole[row * stride : (row + 1) * stride])
-                if trace.heard is not None:
-                    listening[handle] = trace.heard
+                if trace.on_records is not None:
+                    listening[handle] = trace.on_records
         if len(batch.detailed):
             self._take_alternatives(batch)
         for heard in listening.values():
@@ -139,5 +143,5 @@ class Receiver:
                 continue
             likely = batch.alternatives[place], batch.probabilities[place]
             trace.add_alternatives(position, entropies[place], *likely, effects[place])
-            if trace.watched is not None:
-                trace.add_sureness(position, confidence[place], margin[place])
+            if trace.tree_rule_index is not None:
+                trace.add_confidence(position, confidence[place], margin[place])

@@ -43,33 +43,32 @@ class Alternatives:
 
 @dataclass
 class Trace:
-    """One choice: its tokens as the engine gave them, and the kernel's record of each position, as it was sent.
+    """One choice: its tokens, as the engine returned them, and the kernel's record of each position, as the worker sent it.
 
-    A branch's first token stands at the position `begun`. Of a tree, `watched` is the index of the rule that branches, `forks` are
-    the entropies (nats) of the positions at which it fired, `confidence` (nats) and `margin` tell how sure the model was, by
-    position, and `heard` is called when records came. Alternatives are kept where the rule fired, above the fork `threshold` (nats)
-    and where the policy had an effect, or `keeps_all`. `prompt` is what the choice goes on from.
+    A branch's first own token stands at `first_position` of the whole answer. Alternatives are stored where the rule of
+    the tree fired, above the fork `threshold` (nats) and where the policy had an effect, or everywhere
+    (`stores_all_alternatives`).
 
-    Under speculative decoding a record may be of a position after draft tokens, and `counts` once the choice has these tokens.
-    Those up to `firm` will not come again.
+    Under speculative decoding a record may describe a position after draft tokens; it `is_valid` once the choice has
+    these tokens. Positions up to `last_final_position` will not be reported again.
     """
 
     handle: int
     choice: int
     tokens: list[int] = field(default_factory=list)
-    begun: int = 0
+    first_position: int = 0
     threshold: float = 0.0
-    most_alternatives: int = 0  # of what the worker tells; others in the batch may have asked for more
-    keeps_all: bool = False
-    prompt: Sequence[int] = ()  # shared by the choices of one
-    ended: bool = False  # by itself, rather than because its client left
-    firm: int = -1
-    watched: int | None = None
-    forks: dict[int, float] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)  # of these, the ones not yet looked at
-    heard: Callable[[], None] | None = None
-    confidence: dict[int, float] = field(default_factory=dict)
-    margin: dict[int, float] = field(default_factory=dict)
+    max_alternatives: int = 0  # to store; others in the batch may have requested more
+    stores_all_alternatives: bool = False
+    prompt: Sequence[int] = ()  # shared by the choices of one prompt
+    ended: bool = False  # the engine ended it, rather than a client that left
+    last_final_position: int = -1
+    tree_rule_index: int | None = None  # in the program, of the rule that branches
+    forks: dict[int, float] = field(default_factory=dict)  # position -> nats, where that rule fired
+    new_forks: list[int] = field(default_factory=list)  # of these, the ones that the tree's runner has not read
+    on_records: Callable[[], None] | None = None  # called when records arrived
+    confidence: dict[int, float] = field(default_factory=dict)  # position -> nats
+    margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
     _chunks: list[tuple[int, int, bytearray]] = field(
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
@@ -97,11 +96,11 @@ class Trace:
         else:
             self._last_drafts = ()
             self._drafts.pop(position, None)
-            self.firm = max(self.firm, position)
-        if self.watched is not None:
-            if flags >> (RULES_SHIFT + self.watched) & 1:
+            self.last_final_position = max(self.last_final_position, position)
+        if self.tree_rule_index is not None:
+            if flags >> (RULES_SHIFT + self.tree_rule_index) & 1:
                 self.forks[position] = entropy
-                self.fresh.append(position)
+                self.new_forks.append(position)
             else:
                 self.forks.pop(position, None)
         if self._arrived is not None:
@@ -111,40 +110,40 @@ class Trace:
         self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
     ) -> None:
         """Take the likeliest tokens, [k], of a position whose record was added, and the largest effect of a rule there."""
-        if self.keeps_all or position in self.forks or entropy > self.threshold or effect >= MIN_EFFECT:
-            tokens, signed = tokens[: self.most_alternatives], signed[: self.most_alternatives]
+        if self.stores_all_alternatives or position in self.forks or entropy > self.threshold or effect >= MIN_EFFECT:
+            tokens, signed = tokens[: self.max_alternatives], signed[: self.max_alternatives]
             self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
         else:
             self._alternatives.pop(position, None)
 
-    def add_sureness(self, position: int, confidence: float, margin: float) -> None:
+    def add_confidence(self, position: int, confidence: float, margin: float) -> None:
         self.confidence[position], self.margin[position] = confidence, margin
 
     def alternatives(self, position: int) -> Alternatives | None:
         return self._alternatives.get(position)
 
     @property
-    def missing(self) -> int:
+    def num_missing(self) -> int:
         """How many of the choice's tokens have no record yet, or one that comes after rejected draft tokens."""
         return len(self.tokens) - len(self.profile().position)
 
-    def counts(self, position: int) -> bool:
+    def is_valid(self, position: int) -> bool:
         """Whether the record of a position, should there be one, comes after the choice's own tokens."""
         drafts = self._drafts.get(position)
-        if drafts is not None and self.begun + len(self.tokens) >= position:
-            own = position - self.begun
+        if drafts is not None and self.first_position + len(self.tokens) >= position:
+            own = position - self.first_position
             if tuple(self.tokens[own - len(drafts) : own]) == drafts:
                 del self._drafts[position]
         return position not in self._drafts
 
     @property
-    def foreign(self) -> list[int]:
+    def invalid_positions(self) -> list[int]:
         """The positions whose record does not count."""
-        return [position for position in list(self._drafts) if not self.counts(position)]
+        return [position for position in list(self._drafts) if not self.is_valid(position)]
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
-        while self.missing and (left := deadline - time.monotonic()) > 0:
+        while self.num_missing and (left := deadline - time.monotonic()) > 0:
             self._arrived = asyncio.Event()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
@@ -152,7 +151,7 @@ class Trace:
 
     def finish(self) -> None:
         """Let go of what will not be told."""
-        self.heard = self._profile = None  # the first would keep the whole tree
+        self.on_records = self._profile = None  # the first would keep the whole tree
         self.confidence, self.margin = {}, {}
 
     def profile(self) -> Profile:
@@ -162,10 +161,10 @@ class Trace:
             self._profile = amount, self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
         return self._profile[1]
 
-    def news(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
+    def records_since(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
         """The records after a place among them, (0, 0) at first, of tokens that are certain by now; and the next place."""
         first, offset = after
-        parts, length = [], self.begun + len(self.tokens)
+        parts, length = [], self.first_position + len(self.tokens)
         for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
             rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
             uncertain = np.flatnonzero(rows.position >= length)
@@ -209,11 +208,11 @@ class Trace:
         self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Which records, [n] in the order in which they came, are of the choice's tokens and come after no other ones."""
-        own: NDArray[np.bool_] = (position >= self.begun) & (position < self.begun + len(self.tokens))
+        own: NDArray[np.bool_] = (position >= self.first_position) & (position < self.first_position + len(self.tokens))
         drafts = (flags & DRAFT).astype(np.bool_)
         if not drafts.any():
             return own
-        tokens, before = np.array(self.tokens), position - self.begun - 1
+        tokens, before = np.array(self.tokens), position - self.first_position - 1
         known = drafts & (before >= 0) & (before < len(tokens))
         rejected = drafts.copy()
         rejected[known] = tokens[before[known]] != last_token[known]
@@ -240,7 +239,7 @@ def _rows(columns: int, rules: int, chunk: bytearray) -> RecordRows:
     return RecordRows(np.frombuffer(bytes(chunk), np.int32).reshape(-1, columns), rules)
 
 
-def joined(traces: Sequence[Trace]) -> Trace:
+def join_traces(traces: Sequence[Trace]) -> Trace:
     """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
     whole = Trace(0, traces[0].choice, ended=True)
     for trace in traces:

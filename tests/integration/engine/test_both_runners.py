@@ -139,9 +139,9 @@ def test_records_after_rejected_drafts_are_told_from_those_that_count(
     found = telemetry.traces(partial(write, runners["V2 with a draft"]))
     for own, other in zip(found, expected, strict=True):
         assert own.tokens == other.tokens
-        assert (own.missing, own.profile().position.tolist()) == (0, list(range(len(own.tokens))))
+        assert (own.num_missing, own.profile().position.tolist()) == (0, list(range(len(own.tokens))))
         assert own.profile().entropy == pytest.approx(other.profile().entropy, abs=GIVEN_TOLERANCE_NATS)
-        assert all(own.counts(position) for position in range(len(own.tokens)))
+        assert all(own.is_valid(position) for position in range(len(own.tokens)))
 
 
 SEEDS = 240

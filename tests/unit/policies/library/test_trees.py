@@ -14,11 +14,11 @@ from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy
 from forkpoint_server.branching.choice_output import text_of
-from forkpoint_server.branching.runner import Begin
+from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.progress import BRANCH_ALTERNATIVES, num_alternatives, open_traces
 from forkpoint_server.traces.trace import confidence_of
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
-from tests.unit.server.branching.stub_engine import A, B, C, Played, rest
+from tests.unit.server.branching.stub_engine import A, B, C, StubTree, rest
 
 
 def tree_rule(policy: Policy) -> CompiledRule:
@@ -35,23 +35,23 @@ def test_eager_branches_into_the_top_two_above_the_threshold_until_n_leaves() ->
     rule = tree_rule(in_full("branch"))
     assert rule.low[Signal.ENTROPY] == TARGET.fork_threshold
     assert tree_rule(in_full("branch", entropy=2.4)).low[Signal.ENTROPY] == 2.4
-    played = Played(in_full("branch"), rest, answers=5)
-    nodes = played.grow()
+    tree = StubTree(in_full("branch"), rest, answers=5)
+    nodes = tree.run()
     assert len(nodes) == 5
-    assert nodes[1].given == (B,), "A was drawn, B is the likeliest other one"
+    assert nodes[1].given == (B,), "A was sampled, B is the likeliest other one"
 
 
 def test_dts_returns_the_first_leaf() -> None:
-    played = Played(in_full("branch-first"), lambda begin: [A, END] if B in begin.tokens else [A] * 30, answers=8)
-    nodes = played.grow()
+    tree = StubTree(in_full("branch-first"), lambda start: [A, END] if B in start.tokens else [A] * 30, answers=8)
+    nodes = tree.run()
     (chosen,) = (node for node in nodes if node.chosen)
     assert chosen.ended_at == min(node.ended_at for node in nodes if node.ended == "stop" and node.ended_at is not None)
 
 
 def test_branches_only_between_connectors() -> None:
-    played = Played(in_full("branch-connectors"), lambda begin: [tokens("eck")[0]] * 3 + [END], answers=9)
-    family = played.intervention.connectors.family
-    nodes = played.grow()
+    tree = StubTree(in_full("branch-connectors"), lambda start: [tokens("eck")[0]] * 3 + [END], answers=9)
+    family = tree.context.connectors.family
+    nodes = tree.run()
     assert len(nodes) > 1
     assert all(family(node.given[0]) for node in nodes[1:])
 
@@ -65,11 +65,11 @@ def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likelie
     branch = policy.rules[0].do.branch
     assert branch is not None
     assert (branch.max_branches, branch.select) == (10, "margin")
-    sure = Played(
-        policy, rest, forks=lambda begin, position: position == 0, answers=10,
-        likely=lambda begin: (0.9, 0.05, 0.01) if begin.tokens == [C] else (0.5, 0.4, 0.1),
+    sure = StubTree(
+        policy, rest, forks=lambda start, position: position == 0, answers=10,
+        likely=lambda start: (0.9, 0.05, 0.01) if start.tokens == [C] else (0.5, 0.4, 0.1),
     )  # fmt: skip
-    (chosen,) = (node for node in sure.grow() if node.chosen)
+    (chosen,) = (node for node in sure.run() if node.chosen)
     assert chosen.given == (C,)
 
 
@@ -81,8 +81,8 @@ def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(pr
     assert {token for word in ("Wait", " Wait", "wait") for token in tokens(word)} <= set(rule.previous.tokens)
     assert probe is not None
     assert (probe.tokens, probe.probability_above) == (20, 0.95)
-    played = Played(policy, rest, forks=lambda begin, position: not begin.tokens and position == 3, top=probability)
-    nodes = played.grow()
+    tree = StubTree(policy, rest, forks=lambda start, position: not start.tokens and position == 3, top=probability)
+    nodes = tree.run()
     assert [node.chosen for node in nodes] == ([False, False, True] if ends else [True, False])
 
 
@@ -99,12 +99,12 @@ def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> No
     assert ends == (19 if fewest == 1 else 24)
     assert LIBRARY["eat"].parameters["fewest"].default == 25
     policy = in_full("eat", variance=0.05, fewest=fewest)
-    played = Played(
-        policy, lambda begin: [END] if begin.tokens else [tokens("eck")[0]] * len(entropies) + [END],
-        forks=lambda begin, position: not begin.tokens and position < len(entropies),
-        entropy=lambda begin, position: entropies[position - 1] if begin.greedy else 9.0,
+    tree = StubTree(
+        policy, lambda start: [END] if start.tokens else [tokens("eck")[0]] * len(entropies) + [END],
+        forks=lambda start, position: not start.tokens and position < len(entropies),
+        entropy=lambda start, position: entropies[position - 1] if start.greedy else 9.0,
     )  # fmt: skip
-    nodes = played.grow()
+    nodes = tree.run()
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
     assert [node.position for node in followed] == [ends]
     assert tree_rule(policy).needs_previous
@@ -115,11 +115,11 @@ def test_answers_converge_after_ten_equal_ones() -> None:
     rule = tree_rule(in_full("answer-convergence"))
     assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
     told = iter([A, B, A, *[B] * 30])
-    played = Played(
-        in_full("answer-convergence"), lambda begin: [next(told), END] if begin.tokens else [tokens("eck")[0]] * 20 + [END],
-        forks=lambda begin, position: not begin.tokens and position < 20, answers=40,
+    tree = StubTree(
+        in_full("answer-convergence"), lambda start: [next(told), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
+        forks=lambda start, position: not start.tokens and position < 20, answers=40,
     )  # fmt: skip
-    nodes = played.grow()
+    nodes = tree.run()
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
     assert [node.position for node in followed] == [12], "the fourth to the thirteenth are equal"
 
@@ -133,19 +133,19 @@ def test_deepconf_stops_what_is_below_the_confidence_of_the_best_tenth() -> None
     random = np.random.default_rng(3)
     sureness: dict[int, float] = {}
 
-    def likely(begin: Begin) -> tuple[float, ...]:
-        first = sureness.setdefault(begin.seed, float(random.uniform(0.4, 0.9)))
+    def likely(start: ChildStart) -> tuple[float, ...]:
+        first = sureness.setdefault(start.seed, float(random.uniform(0.4, 0.9)))
         return first, (1 - first) / 2, (1 - first) / 4
 
     answers = iter([A, B] * 40)
     said: dict[int, int] = {}
 
-    def play(begin: Begin) -> list[int]:
-        return [A, A, A, END_THINK, said.setdefault(begin.seed, next(answers)), END]
+    def play(start: ChildStart) -> list[int]:
+        return [A, A, A, END_THINK, said.setdefault(start.seed, next(answers)), END]
 
-    played = Played(policy, play, forks=lambda begin, position: False, answers=32, likely=likely)
-    nodes = played.grow()
-    confidence = confidence_of(np.array([likely(begin) for begin in played.begun]))
+    tree = StubTree(policy, play, forks=lambda start, position: False, answers=32, likely=likely)
+    nodes = tree.run()
+    confidence = confidence_of(np.array([likely(start) for start in tree.started]))
     threshold = np.percentile(confidence[:16], 90)
     assert len(nodes) == 32
     assert all(node.ended == "stop" for node in nodes[:16])
@@ -167,30 +167,29 @@ def test_group_confidence_is_of_the_twenty_likeliest() -> None:
 )
 def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, reported: int, kept: int) -> None:
     """A branch chooses from them, and confidence is an average over as many; the others only show them."""
-    played = Played(in_full(name), rest)
-    assert num_alternatives(played.intervention) == reported
-    assert open_traces(played.intervention, 1)[0].most_alternatives == kept
-    played.close()
+    tree = StubTree(in_full(name), rest)
+    assert num_alternatives(tree.context) == reported
+    assert open_traces(tree.context, 1)[0].max_alternatives == kept
+    tree.close()
 
 
 def test_the_placebo_of_deepconf_stops_as_many_after_as_many_tokens() -> None:
     policy = in_full("deepconf", window=2, extract="text", decided_at=1.0)
     random, sureness = np.random.default_rng(4), dict[int, float]()
 
-    def likely(begin: Begin) -> tuple[float, ...]:
-        first = sureness.setdefault(begin.seed, float(random.uniform(0.4, 0.9)))
+    def likely(start: ChildStart) -> tuple[float, ...]:
+        first = sureness.setdefault(start.seed, float(random.uniform(0.4, 0.9)))
         return first, (1 - first) / 2, (1 - first) / 4
 
-    def play(begin: Begin) -> list[int]:
-        return [A, A, A, A, END_THINK, A if begin.seed % 2 else B, END]
+    def play(start: ChildStart) -> list[int]:
+        return [A, A, A, A, END_THINK, A if start.seed % 2 else B, END]
 
     stopped: dict[str, list[int]] = {}
     for name, one in (("policy", policy), ("placebo", placebo_of(policy, "positions"))):
         for seed in range(20):
             sureness.clear()
-            played = Played(one, play, forks=lambda begin, position: False, answers=32, likely=likely)
-            played.growth.seed = seed
-            nodes = played.grow()
+            tree = StubTree(one, play, forks=lambda start, position: False, answers=32, likely=likely, seed=seed)
+            nodes = tree.run()
             stopped.setdefault(name, []).append(sum(node.ended == "unsure" for node in nodes[16:]))
             assert {node.length for node in nodes[16:] if node.ended == "unsure"} <= {2, 3}
     assert np.mean(stopped["placebo"]) == pytest.approx(np.mean(stopped["policy"]), abs=1.5)
@@ -200,13 +199,13 @@ def test_thinking_again_until_4096_tokens() -> None:
     resume = in_full("think-again").rules[0].do.resume
     assert resume is not None
     assert (resume.text, resume.budget_tokens) == ("Wait", 4096)
-    played = Played(in_full("think-again", budget_tokens=9), lambda begin: [A, A, END])
-    nodes = played.grow()
+    tree = StubTree(in_full("think-again", budget_tokens=9), lambda start: [A, A, END])
+    nodes = tree.run()
     assert [node.given for node in nodes[1:]] == [tuple(tokens("Wait"))] * 2
-    control = Played(placebo_of(in_full("think-again", budget_tokens=9), "count"), lambda begin: [A, A, END])
-    drawn = [node.given for node in control.grow()[1:]]
-    assert len(drawn) == 2
-    assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in drawn)
+    control = StubTree(placebo_of(in_full("think-again", budget_tokens=9), "count"), lambda start: [A, A, END])
+    written = [node.given for node in control.run()[1:]]
+    assert len(written) == 2
+    assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in written)
 
 
 @pytest.mark.parametrize("exits_at", [20, 50])
@@ -216,10 +215,11 @@ def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, mar
     policy = placebo_of(in_full("deer"), "positions")
     ends = []
     for seed in range(200):
-        played = Played(policy, lambda begin: [tokens("eck")[0]] * 60 + marker + [END], top=0.99, longest=100)
-        played.forks = lambda begin, position: not begin.tokens and position == exits_at
-        played.growth.seed = seed
-        ends += [node.position for node in played.grow() if node.chosen]
+        tree = StubTree(
+            policy, lambda start: [tokens("eck")[0]] * 60 + marker + [END], top=0.99, longest=100, seed=seed
+        )
+        tree.forks = lambda start, position: not start.tokens and position == exits_at
+        ends += [node.position for node in tree.run() if node.chosen]
     reach = min(exits_at, 60 - exits_at)
     assert np.mean(ends) == pytest.approx(exits_at, abs=2.5)
     assert exits_at - reach <= min(ends) <= exits_at - reach + 3
@@ -231,9 +231,10 @@ def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> N
     policy = placebo_of(in_full("cot-branch", answers=3))
     places = set()
     for seed in range(60):
-        played = Played(policy, rest, forks=lambda begin, position: not begin.tokens and position == 0, answers=3)
-        played.growth.seed = seed
-        nodes = played.grow()
+        tree = StubTree(
+            policy, rest, forks=lambda start, position: not start.tokens and position == 0, answers=3, seed=seed
+        )
+        nodes = tree.run()
         assert len({node.position for node in nodes[1:]}) == 1
         assert len(nodes) == 3
         assert all(node.ended_at is not None for node in nodes)
@@ -248,16 +249,16 @@ def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) ->
     policy = in_full(name.removesuffix(".placebo"), **({"budget_tokens": 90} if name == "think-again" else {}))
     policy = placebo_of(policy, "positions") if name.endswith("placebo") else policy
     for exits_at in (3, 15, 30):
-        played = Played(policy, lambda begin: [tokens("eck")[0], A] * 20 + [END], top=top, longest=100)
-        played.forks = lambda begin, position, at=exits_at: not begin.tokens and position in (at, at + 4)  # type: ignore[misc]
-        nodes = played.grow()
+        tree = StubTree(policy, lambda start: [tokens("eck")[0], A] * 20 + [END], top=top, longest=100)
+        tree.forks = lambda start, position, at=exits_at: not start.tokens and position in (at, at + 4)  # type: ignore[misc]
+        nodes = tree.run()
         (chosen,) = (node for node in nodes if node.chosen)
-        told = [token for output in played.given for choice in output.outputs for token in choice.token_ids]
+        told = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
         assert told == chosen.tokens()
-        assert played.texts() == {0: text_of(told, TARGET.vocabulary, played.params)}
+        assert tree.texts() == {0: text_of(told, TARGET.vocabulary, tree.params)}
         waits = name == "deer.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
-        assert (len(played.given) == 1) if waits else (len(played.given) > 5)
-        assert [output.finished for output in played.given] == [False] * (len(played.given) - 1) + [True]
+        assert (len(tree.outputs_sent) == 1) if waits else (len(tree.outputs_sent) > 5)
+        assert [output.finished for output in tree.outputs_sent] == [False] * (len(tree.outputs_sent) - 1) + [True]
 
 
 def test_the_plain_cap() -> None:

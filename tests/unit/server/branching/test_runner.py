@@ -1,4 +1,4 @@
-"""A tree grows as its policy says and as there is room, whatever its requests do: they are played here, token by token."""
+"""A tree branches as its policy says and while there is room, however its requests end. They run in a stub."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import Any
 import pytest
 
 from forkpoint_server.branching.controllers import controller_of
-from forkpoint_server.branching.runner import Begin
+from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.policies.connector_tokens import find_connectors
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET
 
-from .stub_engine import A, B, C, Played, rest
+from .stub_engine import A, B, C, StubTree, rest
 
 
 def test_children_share_what_came_before_their_fork() -> None:
-    played = Played({"branch": {"depth": 1}}, rest, answers=3)
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1}}, rest, answers=3)
+    nodes = tree.run()
     assert [(node.parent and node.parent.number, node.position, node.given) for node in nodes] == [
         (None, 0, ()), (0, 0, (B,)), (0, 1, (B,)),
     ]  # fmt: skip
-    assert played.texts() == {0: "so" * 6, 1: "but" + "so" * 5, 2: "so" + "but" + "so" * 4}
-    assert [begin.tokens for begin in played.begun] == [[], [B], [A, B]]
-    assert played.given[-1].finished
-    assert not any(output.finished for output in played.given[:-1])
-    tree = played.growth.tree
-    assert (tree.generated, tree.shared) == (7 + 7 + 6, 0 + 1)
-    assert len({begin.seed for begin in played.begun}) == 3
+    assert tree.texts() == {0: "so" * 6, 1: "but" + "so" * 5, 2: "so" + "but" + "so" * 4}
+    assert [start.tokens for start in tree.started] == [[], [B], [A, B]]
+    assert tree.outputs_sent[-1].finished
+    assert not any(output.finished for output in tree.outputs_sent[:-1])
+    assert (tree.runner.tree.generated, tree.runner.tree.shared) == (7 + 7 + 6, 0 + 1)
+    assert len({start.seed for start in tree.started}) == 3
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_children_share_what_came_before_their_fork() -> None:
 )
 def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> None:
     answers = branch.get("max_branches", 6)
-    nodes = Played({"branch": branch}, rest, answers=answers).grow()
+    nodes = StubTree({"branch": branch}, rest, answers=answers).run()
     found = [node.position for node in nodes[1:]]
     if "budget_tokens" in branch:
         assert 1 <= len(found) < 5
@@ -50,43 +49,43 @@ def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> No
 
 
 def test_a_tree_that_has_cost_its_tokens_ends_but_for_its_trunk() -> None:
-    def long(begin: Begin) -> list[int]:
-        return [A] * (20 if begin.first else 40) + [END]
+    def long(start: ChildStart) -> list[int]:
+        return [A] * (20 if start.first else 40) + [END]
 
-    played = Played({"branch": {"depth": 1, "min_gap": 2, "budget_tokens": 30, "fill": "sample"}}, long, answers=4)
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1, "min_gap": 2, "budget_tokens": 30, "fill": "sample"}}, long, answers=4)
+    nodes = tree.run()
     assert nodes[0].ended == "stop"
     assert nodes[0].length == 21
     cut = [node for node in nodes[1:] if node.ended == "length"]
     assert cut
     reasons = {
         choice.index: choice.finish_reason
-        for output in played.given
+        for output in tree.outputs_sent
         for choice in output.outputs
         if choice.finish_reason
     }
     assert all(reasons[node.number] == "length" for node in cut)
-    assert 30 <= played.growth.tree.generated <= 30 + 21 + len(nodes)
+    assert 30 <= tree.runner.tree.generated <= 30 + 21 + len(nodes)
 
 
 def test_only_connectors_of_a_family() -> None:
     family = find_connectors(TARGET.vocabulary).family(A)
-    played = Played({"branch": {"alternatives": {"connectors": [family]}}}, lambda begin: [C, C, END])
-    assert {node.given for node in played.grow()[1:]} == {(A,)}
+    tree = StubTree({"branch": {"alternatives": {"connectors": [family]}}}, lambda start: [C, C, END])
+    assert {node.given for node in tree.run()[1:]} == {(A,)}
 
 
 def test_no_answer_is_begun_beyond_the_forks_of_depth() -> None:
-    nodes = Played({"branch": {"depth": 2}}, rest, answers=9).grow()
+    nodes = StubTree({"branch": {"depth": 2}}, rest, answers=9).run()
     assert max(node.depth for node in nodes) == 2
 
 
 def test_a_branch_that_fails_ends_alone() -> None:
-    played = Played({"branch": {"depth": 1}}, lambda begin: RuntimeError("no") if begin.tokens == [B] else rest(begin))
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1}}, lambda start: RuntimeError("no") if start.tokens == [B] else rest(start))
+    nodes = tree.run()
     assert [node.ended for node in nodes] == ["stop", "error", "stop", "stop"]
     reasons = {
         choice.index: choice.finish_reason
-        for output in played.given
+        for output in tree.outputs_sent
         for choice in output.outputs
         if choice.finish_reason
     }
@@ -94,119 +93,119 @@ def test_a_branch_that_fails_ends_alone() -> None:
 
 
 def test_the_first_ones_failure_is_the_requests() -> None:
-    played = Played({"branch": {}}, lambda begin: rest(begin) if begin.tokens else RuntimeError("no"))
+    tree = StubTree({"branch": {}}, lambda start: rest(start) if start.tokens else RuntimeError("no"))
     with pytest.raises(RuntimeError, match="no"):
-        played.grow()
+        tree.run()
 
 
 def test_without_room_there_are_fewer_branches() -> None:
-    played = Played({"branch": {"depth": 1}}, rest, answers=6, at_once=2)
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, max_running=2)
+    nodes = tree.run()
     assert 1 < len(nodes) < 6
-    assert played.growth.tree.refused > 0
+    assert tree.runner.tree.refused > 0
 
 
 def test_a_lost_record_costs_the_branches_behind_it() -> None:
-    played = Played({"branch": {"depth": 1}}, rest, answers=6, lost=2)
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, lost=2)
+    nodes = tree.run()
     assert [node.position for node in nodes[1:]] == [0, 1]
-    assert played.growth.tree.refused > 0
+    assert tree.runner.tree.refused > 0
 
 
 @pytest.mark.parametrize(("draft", "positions"), [(A, [0, 1, 2, 3]), (B, [0, 1])])
 def test_no_branch_begins_where_a_rejected_draft_was_looked_at(draft: int, positions: list[int]) -> None:
     """Nor behind it: what was really drawn there has not been told of, so that a branch would not know its state."""
-    played = Played({"branch": {"depth": 1}}, rest, answers=5, drafts={2: draft})
-    nodes = played.grow()
+    tree = StubTree({"branch": {"depth": 1}}, rest, answers=5, drafts={2: draft})
+    nodes = tree.run()
     assert [node.position for node in nodes[1:]] == positions
 
 
 def test_a_client_that_leaves_ends_them_all() -> None:
-    played = Played({"branch": {}}, lambda begin: [A] * 30)
+    tree = StubTree({"branch": {}}, lambda start: [A] * 30)
 
     async def leave() -> None:
-        rule = played.intervention.compiled.policy.tree_rule
+        rule = tree.context.compiled.policy.tree_rule
         assert rule is not None
-        outputs = played.growth.outputs(controller_of(played.growth, rule))
+        outputs = tree.runner.outputs(controller_of(tree.runner, rule))
         async for _ in outputs:
-            if played.running > 2:
+            if tree.running > 2:
                 break
         await outputs.aclose()
 
     asyncio.run(leave())
-    assert len(played.begun) > 2
-    played.close()
+    assert len(tree.started) > 2
+    tree.close()
 
 
 def test_missing_choices_are_sampled() -> None:
-    played = Played(
+    tree = StubTree(
         {"branch": {"fill": "sample", "depth": 1}},
         rest,
-        forks=lambda begin, position: not begin.tokens and position == 2,
+        forks=lambda start, position: not start.tokens and position == 2,
     )
-    nodes = played.grow()
+    nodes = tree.run()
     assert [node.parent and node.parent.number for node in nodes] == [None, 0, None, None]
-    assert sorted(played.texts()) == [0, 1, 2, 3]
+    assert sorted(tree.texts()) == [0, 1, 2, 3]
 
 
-def number(begin: Begin) -> list[int]:
+def number(start: ChildStart) -> list[int]:
     """Says "so" behind B, else "but"."""
-    return [*rest(begin)[:-1], END_THINK, A if B in begin.tokens else C, END]
+    return [*rest(start)[:-1], END_THINK, A if B in start.tokens else C, END]
 
 
 def test_the_majority_is_given_and_stops_the_rest() -> None:
-    played = Played({"branch": {"select": "majority", "extract": "text", "depth": 1}}, number, answers=5)
-    nodes = played.grow()
-    assert len(played.given) == 1
+    tree = StubTree({"branch": {"select": "majority", "extract": "text", "depth": 1}}, number, answers=5)
+    nodes = tree.run()
+    assert len(tree.outputs_sent) == 1
     chosen = [node for node in nodes if node.chosen]
     assert len(chosen) == 1
     assert chosen[0].parent is not None, "the trunk says something else than the others"
-    assert played.given[0].outputs[0].index == 0
+    assert tree.outputs_sent[0].outputs[0].index == 0
     assert {node.ended for node in nodes} <= {"stop", "outvoted"}
 
 
 def test_the_first_to_end_stops_the_rest() -> None:
-    played = Played(
+    tree = StubTree(
         {"branch": {"select": "first", "depth": 1}},
-        lambda begin: [END] if begin.tokens == [A, B] else [A] * 20,
+        lambda start: [END] if start.tokens == [A, B] else [A] * 20,
         answers=3,
     )
-    nodes = played.grow()
+    nodes = tree.run()
     assert [node.ended for node in nodes] == ["outvoted", "outvoted", "stop"]
     assert [node.chosen for node in nodes] == [False, False, True]
 
 
 def test_probes_end_the_reasoning_at_the_first_that_says_so() -> None:
-    """Even if it is the trunk that ends first; the answer is tried in place of the connector, of one token, before the position."""
+    """Even if the trunk ends first; the answer is tried in place of the connector, one token before the position."""
     probing = {"probe": {"tokens": 3, "probability_above": 0.4}}
-    played = Played(probing, rest, forks=lambda begin, position: not begin.tokens and position in (2, 4))
-    nodes = played.grow()
+    tree = StubTree(probing, rest, forks=lambda start, position: not start.tokens and position in (2, 4))
+    nodes = tree.run()
     assert (nodes[1].kind, nodes[1].position, nodes[1].given) == ("probe", 1, (END_THINK,))
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
     assert [(node.position, node.given, node.chosen) for node in followed] == [(1, (END_THINK,), True)]
-    assert played.begun[1].greedy
-    assert played.begun[1].most_tokens == 3
+    assert tree.started[1].greedy
+    assert tree.started[1].max_tokens == 3
 
 
 def test_probes_that_are_never_sure_change_nothing() -> None:
     probing = {"probe": {"tokens": 3, "probability_above": 0.9}}
-    played = Played(probing, rest, forks=lambda begin, position: not begin.tokens)
-    nodes = played.grow()
+    tree = StubTree(probing, rest, forks=lambda start, position: not start.tokens)
+    nodes = tree.run()
     assert [node.number for node in nodes if node.chosen] == [0]
-    assert played.texts() == {0: "so" * 6}
+    assert tree.texts() == {0: "so" * 6}
 
 
 def test_going_on_after_the_answer() -> None:
-    played = Played({"resume": {"text": "but", "budget_tokens": 12}}, lambda begin: [A, A, END])
-    nodes = played.grow()
+    tree = StubTree({"resume": {"text": "but", "budget_tokens": 12}}, lambda start: [A, A, END])
+    nodes = tree.run()
     assert [(node.position, node.given) for node in nodes[1:]] == [(2, (B,)), (5, (B,)), (8, (B,))]
-    assert played.texts() == {0: "sosobutsosobutsosobutsoso"}
-    assert [begin.most_tokens for begin in played.begun[1:]] == [9, 6, 3]
+    assert tree.texts() == {0: "sosobutsosobutsosobutsoso"}
+    assert [start.max_tokens for start in tree.started[1:]] == [9, 6, 3]
 
 
 def test_samples_vote_and_stop_when_they_agree() -> None:
     sampling = {"sample": {"answers": 6, "warm_up": 3, "window": 2, "extract": "text", "decided_at": 1.0}}
-    played = Played(sampling, number, answers=6)
-    nodes = played.grow()
+    tree = StubTree(sampling, number, answers=6)
+    nodes = tree.run()
     assert len(nodes) == 3, "the first three agree"
     assert sum(node.chosen for node in nodes) == 1

@@ -1,4 +1,4 @@
-"""Which answer is given, and when the others can no longer change it."""
+"""Which answer is returned, and when the others can no longer change it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkpoint_policies.spec import Select
-from forkpoint_server.branching.voting import Leaf, choose, count_votes, decided
+from forkpoint_server.branching.voting import Candidate, choose, count_votes, decided
 
 
-def leaves(*answers: str | None, **options: Any) -> list[Leaf]:
+def candidates(*answers: str | None, **options: Any) -> list[Candidate]:
     """Answers that ended in this order; None still runs."""
     return [
-        Leaf(number, answer, None if answer is None else number, **options) for number, answer in enumerate(answers)
+        Candidate(number, answer, None if answer is None else number, **options)
+        for number, answer in enumerate(answers)
     ]
 
 
 def test_the_majority_and_of_it_the_likeliest() -> None:
     some = [
-        Leaf(0, "4", 0, mean_log_probability=-0.1),
-        Leaf(1, "5", 1, mean_log_probability=-0.9),
-        Leaf(2, "5", 2, mean_log_probability=-0.5),
+        Candidate(0, "4", 0, mean_log_probability=-0.1),
+        Candidate(1, "5", 1, mean_log_probability=-0.9),
+        Candidate(2, "5", 2, mean_log_probability=-0.5),
     ]
     assert choose(some, "majority") == 2
     assert choose(some, "likelihood") == 0
@@ -31,21 +32,28 @@ def test_the_majority_and_of_it_the_likeliest() -> None:
 
 
 def test_a_truncated_answer_has_no_vote_and_is_given_only_alone() -> None:
-    some = [Leaf(0, None, 0, truncated=True), Leaf(1, "5", 1), Leaf(2, "6", None)]
+    some = [Candidate(0, None, 0, truncated=True), Candidate(1, "5", 1), Candidate(2, "6", None)]
     assert choose(some, "first") == 1
     assert choose(some[:1], "first") == 0
-    assert choose([Leaf(0)], "first") is None
+    assert choose([Candidate(0)], "first") is None
     assert count_votes(some, "majority") == {"5": 1.0}
 
 
 def test_votes_weigh_as_much_as_they_are_confident() -> None:
-    some = [Leaf(0, "4", 0, confidence=1.0), Leaf(1, "4", 1, confidence=1.0), Leaf(2, "5", 2, confidence=3.0)]
+    some = [
+        Candidate(0, "4", 0, confidence=1.0),
+        Candidate(1, "4", 1, confidence=1.0),
+        Candidate(2, "5", 2, confidence=3.0),
+    ]
     assert choose(some, "majority") in (0, 1)
     assert choose(some, "confidence") == 2
 
 
 def test_the_widest_margin() -> None:
-    assert choose([Leaf(0, "4", 0, margin=0.2), Leaf(1, "5", 1, margin=0.9), Leaf(2, "6", 2)], "margin") == 1
+    assert (
+        choose([Candidate(0, "4", 0, margin=0.2), Candidate(1, "5", 1, margin=0.9), Candidate(2, "6", 2)], "margin")
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def test_the_widest_margin() -> None:
     ],
 )
 def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, share: float | None, over: bool) -> None:
-    assert decided(leaves(*answers), select, share) is over
+    assert decided(candidates(*answers), select, share) is over
 
 
 @given(
@@ -74,11 +82,14 @@ def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, sha
 )
 def test_what_was_decided_stays_so(now: list[str | None], later: list[str]) -> None:
     """Whatever the answers that still run turn out to be, the same one wins."""
-    some = leaves(*now)
+    some = candidates(*now)
     if not decided(some, "majority", None):
         return
     winner = some[number].answer if (number := choose(some, "majority")) is not None else None
-    whole = [leaf if leaf.ended_at is not None else Leaf(leaf.number, later[leaf.number], 9) for leaf in some]
+    whole = [
+        candidate if candidate.ended_at is not None else Candidate(candidate.number, later[candidate.number], 9)
+        for candidate in some
+    ]
     final = choose(whole, "majority")
     assert final is not None
     assert whole[final].answer == winner

@@ -1,10 +1,10 @@
-"""Who runs in the engine at once: requests that begin many leave half of the places to others, and never stand still."""
+"""A background job leaves half of the branches to trees, and always has one request running."""
 
 from __future__ import annotations
 
 import asyncio
 
-from forkpoint_server.engine.admission import EngineCapacity, Shared
+from forkpoint_server.engine.admission import BackgroundBudget, EngineCapacity
 
 
 async def settle() -> None:
@@ -12,13 +12,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_that_begins_many_takes_half() -> None:
-    places = EngineCapacity(together=8, at_once=100)
-    turns, open_, running, most = Shared(places).turns(), asyncio.Event(), 0, 0
+async def test_one_job_takes_half() -> None:
+    capacity = EngineCapacity(max_branches=8, max_num_seqs=100)
+    budget, open_, running, most = BackgroundBudget(capacity), asyncio.Event(), 0, 0
 
     async def work() -> None:
         nonlocal running, most
-        async with turns.turn():
+        async with budget.slot():
             running += 1
             most = max(most, running)
             await open_.wait()
@@ -27,43 +27,41 @@ async def test_one_that_begins_many_takes_half() -> None:
     tasks = [asyncio.create_task(work()) for _ in range(10)]
     await settle()
     assert (running, most) == (4, 4)
-    assert places.room(), "for the branches of others"
+    assert capacity.has_room(), "for the branches of others"
     open_.set()
     await asyncio.gather(*tasks)
     assert most == 4
 
 
-async def test_two_of_them_share_the_half_and_each_has_at_least_one() -> None:
-    places = EngineCapacity(together=4, at_once=100)
-    shared = Shared(places)
+async def test_two_jobs_share_the_half_and_each_has_at_least_one() -> None:
+    capacity = EngineCapacity(max_branches=4, max_num_seqs=100)
     running = {0: 0, 1: 0}
 
     async def work(number: int) -> None:
-        async with turns[number].turn():
+        async with budgets[number].slot():
             running[number] += 1
             await asyncio.sleep(3600)
 
-    turns = [shared.turns(), shared.turns()]
+    budgets = [BackgroundBudget(capacity), BackgroundBudget(capacity)]
     tasks = [asyncio.create_task(work(number)) for number in (0, 0, 0, 1, 1)]
     await settle()
     assert running == {0: 2, 1: 1}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert shared.free()
+    assert capacity.has_background_room()
 
 
 async def test_a_full_engine_lets_one_wait_until_another_leaves() -> None:
-    places = EngineCapacity(together=100, at_once=2)
-    shared = Shared(places)
-    places.enter()
-    places.enter()
-    first, second = shared.turns(), shared.turns()
-    assert not places.room()
+    capacity = EngineCapacity(max_branches=100, max_num_seqs=2)
+    capacity.add_request()
+    capacity.add_request()
+    first, second = BackgroundBudget(capacity), BackgroundBudget(capacity)
+    assert not capacity.has_room()
     got = []
 
     async def work(name: str) -> None:
-        async with first.turn():
+        async with first.slot():
             got.append(name)
             await asyncio.sleep(3600 if name == "held" else 0)
 
@@ -74,9 +72,9 @@ async def test_a_full_engine_lets_one_wait_until_another_leaves() -> None:
     held.cancel()
     await settle()
     assert got == ["held", "waiting"]
-    async with second.turn():
+    async with second.slot():
         pass
     await waiting
-    places.leave()
-    places.leave()
-    assert places.room()
+    capacity.remove_request()
+    capacity.remove_request()
+    assert capacity.has_room()

@@ -1,4 +1,4 @@
-"""On which data-parallel rank the requests of a tree run, and how many requests there is room for."""
+"""Trees run on one data-parallel rank each, and the engine's capacity counts the ranks that this server has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vllm.config import ParallelConfig
 
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 
-AT_ONCE = 8  # requests that each rank runs
+MAX_NUM_SEQS = 8  # requests that each rank runs
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ AT_ONCE = 8  # requests that each rank runs
 )
 def test_trees_take_turns_on_the_ranks_that_this_server_has(options: dict[str, Any], ranks: int) -> None:
     """Where something else balances the load, vLLM's server reaches only its own ranks, and counts these from 0."""
-    scheduler = SimpleNamespace(max_num_seqs=AT_ONCE)
+    scheduler = SimpleNamespace(max_num_seqs=MAX_NUM_SEQS)
     config = SimpleNamespace(parallel_config=ParallelConfig(**options), scheduler_config=scheduler)
     engine: Any = InterveningEngine(SimpleNamespace(vllm_config=config), BranchLimits(16, 1000))  # type: ignore[arg-type]
-    found = [engine.one_rank().get("data_parallel_rank") for _ in range(2 * ranks)]
+    found = [engine.rank_options().get("data_parallel_rank") for _ in range(2 * ranks)]
     assert found == ([None] * 2 if ranks == 1 else list(range(ranks)) * 2)
-    assert engine.shared.turns().most == ranks * AT_ONCE // 2
+    assert engine.background_budget().max_running == ranks * MAX_NUM_SEQS // 2

@@ -11,13 +11,13 @@ from forkpoint_policies.worker.records import DRAFT, RecordRows
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
-from forkpoint_server.traces.detokenize import Texts
+from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import Trace
-from tests.unit.server.branching.stub_engine import TRUNK, Played, record
+from tests.unit.server.branching.stub_engine import TRUNK, StubTree, record
 
 
 def entropies(trace: Trace, after: tuple[int, int]) -> tuple[dict[int, float], tuple[int, int]]:
-    profile, after = trace.news(after)
+    profile, after = trace.records_since(after)
     return dict(zip(profile.position.tolist(), profile.entropy.tolist(), strict=True)), after
 
 
@@ -47,7 +47,7 @@ def test_only_certain_records_are_sent_and_the_rest_is_not_forgotten() -> None:
 
 
 def test_alternatives_are_stored_where_a_policy_had_an_effect() -> None:
-    trace = Trace(1, 0, threshold=0.672, most_alternatives=2)
+    trace = Trace(1, 0, threshold=0.672, max_alternatives=2)
     likely = np.array([4, 5, 6], np.int32), np.array([-0.7, 0.2, 0.1], np.float32)
     trace.add_alternatives(0, 0.1, *likely, effect=0.005)
     trace.add_alternatives(1, 0.1, *likely, effect=0.7)
@@ -58,29 +58,29 @@ def test_alternatives_are_stored_where_a_policy_had_an_effect() -> None:
 
 
 def test_parts_of_characters_are_sent_as_bytes() -> None:
-    texts = Texts(Vocabulary((b"a", b"\xc3", b"\xa9", "é".encode()), frozenset()))
-    assert texts.parts([0, 1, 2, 3], 5) == {6: "c3", 7: "a9"}
-    assert texts.whole([1, 2]) == "é"
+    texts = Detokenizer(Vocabulary((b"a", b"\xc3", b"\xa9", "é".encode()), frozenset()))
+    assert texts.partial_bytes([0, 1, 2, 3], 5) == {6: "c3", 7: "a9"}
+    assert texts.text([1, 2]) == "é"
 
 
 @pytest.mark.parametrize("answers", [1, 4])
 def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
-    played = Played({"branch": {}}, lambda begin: TRUNK[len(begin.tokens) :], answers=answers)
+    tree = StubTree({"branch": {}}, lambda start: TRUNK[len(start.tokens) :], answers=answers)
     traces, events = RecentTraces(), []
 
     async def listen(intervention: RequestContext) -> None:
         events.extend([event async for event in follow(traces, intervention) if event is not None])
 
     async def both() -> None:
-        with traces.track(played.intervention):
-            listening = asyncio.create_task(listen(played.intervention))
-            await played.outputs()
+        with traces.track(tree.context):
+            listening = asyncio.create_task(listen(tree.context))
+            await tree.outputs()
             await asyncio.sleep(0.01)
         await listening
 
     asyncio.run(both())
-    played.close()
+    tree.close()
     *_, last = events
     assert (events[0]["object"], last["object"]) == ("trace.begun", "trace")
     tokens: dict[int, list[int]] = {}

@@ -36,22 +36,22 @@ def test_records_are_told_in_the_order_of_their_positions_and_the_last_of_one_co
     assert np.allclose(profile.entropy, [0.5, 0.2, 0.3])
     assert profile.in_reasoning.tolist() == [False, True, False]
     assert profile.fired.tolist() == [[False] * 3, [False, False, True], [False] * 3]
-    assert trace.missing == 0
+    assert trace.num_missing == 0
 
 
 def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is_missing() -> None:
     trace = trace_of(4, row(0, 0.1), row(2, 0.2, FORCED), row(4, 0.9), row(5, 0.9))
     assert trace.profile().position.tolist() == [0, 2]
     assert trace.profile().forced.tolist() == [False, True]
-    assert trace.missing == 2
-    assert trace_of(2).missing == 2
+    assert trace.num_missing == 2
+    assert trace_of(2).num_missing == 2
     assert trace_of(0).profile().entropy.shape == (0,)
 
 
 def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -> None:
     """Another request of the batch may have asked for more, and pays for its own."""
     trace = trace_of(2, row(0, 0.1), row(1, 2.0))
-    trace.threshold, trace.most_alternatives = 0.672, 2
+    trace.threshold, trace.max_alternatives = 0.672, 2
     for position, entropy in ((0, 0.1), (1, 2.0), (2, 0.2)):
         trace.add_alternatives(position, entropy, np.array([1, 2, 3], np.int32), np.array([0.5, 0.25, 0.1], np.float32))
     trace.finish()
@@ -64,29 +64,29 @@ def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -
 def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() -> None:
     """A step evaluates one position after what is committed, and further ones after drafts, which may be rejected."""
     trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT, after=5), row(2, 0.3, DRAFT, after=6))
-    assert not trace.counts(1), "the token at 0 is another one"
-    assert trace.missing == 0
+    assert not trace.is_valid(1), "the token at 0 is another one"
+    assert trace.num_missing == 0
     trace.tokens += [1]
-    assert (trace.missing, trace.profile().position.tolist()) == (1, [0])
+    assert (trace.num_missing, trace.profile().position.tolist()) == (1, [0])
     trace.add(*row(1, 0.5))
     trace.add(*row(2, 0.6, DRAFT, after=1))
     trace.add(*row(3, 0.7, DRAFT, after=9))
     trace.tokens += [2, 3]  # the first draft was accepted, the second was not
-    assert [trace.counts(position) for position in range(4)] == [True, True, True, False]
-    assert (trace.missing, trace.profile().entropy.tolist()) == (1, [np.float32(0.1), 0.5, np.float32(0.6)])
+    assert [trace.is_valid(position) for position in range(4)] == [True, True, True, False]
+    assert (trace.num_missing, trace.profile().entropy.tolist()) == (1, [np.float32(0.1), 0.5, np.float32(0.6)])
     trace.add(*row(3, 0.8))
-    assert (trace.missing, trace.profile().entropy.tolist()[3:]) == (0, [np.float32(0.8)])
+    assert (trace.num_missing, trace.profile().entropy.tolist()[3:]) == (0, [np.float32(0.8)])
 
 
 def test_a_draft_that_is_right_behind_one_that_is_wrong_does_not_count() -> None:
     """However many steps the engine gives at once."""
     trace = trace_of(0, row(0, 0.1), row(1, 0.2, DRAFT, after=8), row(2, 0.3, DRAFT, after=1))
     trace.tokens += [0, 1, 2]
-    assert [trace.counts(position) for position in range(3)] == [True, False, False]
-    shared = Trace(7, 0, tokens=[0, 1, 2], begun=4)
+    assert [trace.is_valid(position) for position in range(3)] == [True, False, False]
+    shared = Trace(7, 0, tokens=[0, 1, 2], first_position=4)
     for one in (row(4, 0.1), row(5, 0.2, DRAFT, after=0), row(6, 0.3, DRAFT, after=1)):
         shared.add(*one)
-    assert shared.missing == 0, "of a branch, positions are counted from the beginning of the answer"
+    assert shared.num_missing == 0, "of a branch, positions are counted from the beginning of the answer"
 
 
 async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
@@ -99,8 +99,8 @@ async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
     late, begun = asyncio.create_task(later()), time.monotonic()
     await trace.settle(begun + 30)
     assert time.monotonic() - begun < 10
-    assert trace.missing == 0
+    assert trace.num_missing == 0
     await late
     trace.tokens.append(5)
     await trace.settle(time.monotonic() + 0.05)
-    assert trace.missing == 1
+    assert trace.num_missing == 1

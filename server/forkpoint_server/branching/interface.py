@@ -1,0 +1,119 @@
+"""The contract between the runner of a tree and its controller, which decides what starts, stops and is returned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_policies.kernel.state_handover import Inherited
+from forkpoint_server.requests.tree import Ending, Kind, Node, Tree
+from forkpoint_server.vllm_seam import RequestOutput, SamplingParams
+
+from .choice_output import ChoiceOutput
+from .voting import Candidate
+
+
+@dataclass(frozen=True)
+class ChildStart:
+    """Where a request of the tree starts: the tokens after the prompt that it continues, its seed, and its state there.
+
+    A probe is `greedy` and generates at most `max_tokens`. Exactly one request of a tree is `first`: it enters the engine
+    as the client's request; the others start only while the engine has room.
+    """
+
+    tokens: list[int]
+    seed: int
+    word_state: int
+    in_reasoning: bool
+    inherited: Inherited | None = None
+    greedy: bool = False
+    max_tokens: int | None = None
+    first: bool = True
+
+
+@dataclass(eq=False)
+class Choice:
+    """One answer or probe of the tree: its node, what it returns, and the task that runs it."""
+
+    node: Node
+    output: ChoiceOutput
+    seed: int
+    replaces_parent: bool = False  # the parent was stopped in its favour, so its failure is the request's
+    task: asyncio.Task[None] | None = None
+    first_output: RequestOutput | None = None
+    finish_sent: bool = False
+    candidate: Candidate | None = None  # for the vote, read once it has ended
+
+    @property
+    def running(self) -> bool:
+        return self.node.ended is None
+
+
+@dataclass(frozen=True)
+class TreeRequest:
+    """What a controller needs to know about the request whose tree it controls."""
+
+    seed: int  # the request's own, or a sampled one
+    max_answers: int
+    params: SamplingParams
+    vocabulary: Vocabulary
+    reasoning_end: int  # the token, NO_TOKEN without one
+    written_tokens: Sequence[int]  # the policy's text with which further requests start
+    connector_family: Callable[[int], str | None]  # of a token
+
+
+class TreeControl(Protocol):
+    """What a controller may do with its tree."""
+
+    request: TreeRequest
+    tree: Tree
+    choices: list[Choice]  # in the order of their nodes
+    stores_all_alternatives: bool  # at every position, rather than only where the rule fired
+
+    @property
+    def running(self) -> list[Choice]: ...
+
+    def start_root(self, seed: int) -> Choice | None:
+        """Start an answer at the end of the prompt; None without room for it."""
+
+    def start_child(
+        self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
+        max_tokens: int | None = None, replaces_parent: bool = False,
+    ) -> Choice | None:  # fmt: skip
+        """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
+
+        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room.
+        """
+
+    def stop(self, choice: Choice, ending: Ending) -> None:
+        """End an answer or a probe that is no longer needed."""
+
+
+class Controller(Protocol):
+    """Decides what starts and what stops. The runner calls each `on_` method after it has recorded the event.
+
+    `returns_one`: one answer is selected, so that only its `settled` tokens are sent before the end.
+    """
+
+    returns_one: bool
+
+    def start(self) -> None:
+        """Start the first answers."""
+
+    def on_fork(self, choice: Choice, position: int) -> None:
+        """The rule fired at a position, and the answer has a token there. Called in the order of positions."""
+
+    def on_tokens(self, choice: Choice) -> None:
+        """A choice has more tokens, or has ended."""
+
+    def on_end(self, choice: Choice) -> None:
+        """A choice has ended, and its forks were reported."""
+
+    def select(self) -> Sequence[Choice]:
+        """The answers to return, once all have ended."""
+
+    def settled(self) -> tuple[Choice, int] | None:
+        """The answer that will be returned as far as is known, and how many of its tokens are certain to be part of it."""

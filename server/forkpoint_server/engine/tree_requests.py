@@ -1,0 +1,84 @@
+"""The engine requests of one tree: each continues the prompt with the tokens that it shares with others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.requests.progress import num_alternatives, start_engine_request
+from forkpoint_server.traces.trace import Trace
+from forkpoint_server.vllm_seam import RequestOutput, RequestOutputKind, SamplingParams
+
+from .payload import payload_of
+from .request import ChildRequests, EngineRequest
+
+Generate = Callable[..., AsyncGenerator[RequestOutput, None]]
+"""As `EngineClient.generate`."""
+
+
+@dataclass(frozen=True)
+class TreeRequests:
+    """Runs the requests of a tree. The prompt and what is generated have `max_model_len` tokens at most."""
+
+    request: EngineRequest
+    max_model_len: int
+    needs_logprobs: bool  # of the sampled tokens, by the policy
+    children: ChildRequests
+    generate_first: Generate  # the client's request itself
+    generate: Generate
+
+    async def start(self, trace: Trace, start: ChildStart) -> AsyncGenerator[RequestOutput, None]:
+        """Run one request; yields deltas, whose tokens are added to the trace before."""
+        request = self.request
+        request_id = request.request_id if start.first else f"{trace.handle}_{request.request_id}"
+        start_engine_request(request.context, request_id, trace)
+        tokens = [*request.prompt["prompt_token_ids"], *start.tokens]
+        prompt: Any = {**request.prompt, "prompt_token_ids": tokens}
+        prompt.pop("prompt", None)
+        generate = self.generate_first if start.first else self.generate
+        outputs = generate(prompt, self._params(trace, start), request_id, **request.options)
+        with self.children.running(request.request_id, [] if start.first else [request_id]):
+            async with aclosing(store_tokens(outputs, trace)) as stored:
+                async for output in stored:
+                    yield output
+
+    def _params(self, trace: Trace, start: ChildStart) -> SamplingParams:
+        """The client's parameters, less what the shared tokens have used of them."""
+        params, context = self.request.params, self.request.context
+        own = params.clone()
+        own.n, own.output_kind = 1, RequestOutputKind.DELTA
+        own.seed = start.seed if params.seed is not None else None
+        own.extra_args = payload_of(context, trace, start, num_alternatives(context)).into(params.extra_args)
+
+        # lengths
+        num_shared = len(start.tokens)
+        longest = self.max_model_len - len(self.request.prompt["prompt_token_ids"])
+        left = (longest if params.max_tokens is None else params.max_tokens) - num_shared
+        own.max_tokens = left if start.max_tokens is None else min(left, start.max_tokens)
+        own.min_tokens = max(0, params.min_tokens - num_shared)
+
+        # sampling and log-probabilities
+        if start.greedy:
+            own.temperature, own.top_p, own.top_k, own.min_p = 0.0, 1.0, 0, 0.0
+        if self.needs_logprobs and params.logprobs is None:
+            own.logprobs = 0
+        if not start.first:
+            own.prompt_logprobs = None
+        return own
+
+
+async def store_tokens(
+    outputs: AsyncGenerator[RequestOutput, None], trace: Trace, cumulative: bool = False
+) -> AsyncGenerator[RequestOutput, None]:
+    """Pass on what the engine returns, and store its tokens in the trace."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            for choice in output.outputs:
+                if cumulative:
+                    trace.tokens.clear()
+                trace.tokens.extend(choice.token_ids)
+                trace.ended |= choice.finish_reason is not None
+            yield output
