@@ -24,7 +24,7 @@ MAX_MESSAGE_CHARACTERS = 4000
 
 
 class ApiError(Exception):
-    """A request that is understood and rejected: `status` is the response's, `field` the part of the request at fault."""
+    """A request that is rejected with this status; `field` is the part of the request at fault."""
 
     def __init__(self, status: HTTPStatus, message: str, field: str | None = None) -> None:
         self.status = status
@@ -71,6 +71,6 @@ async def handle_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _printable(text: str) -> str:
-    """A text that UTF-8 can encode, shortened to MAX_MESSAGE_CHARACTERS: JSON can hold unpaired surrogates and long names."""
+    """Encodable in UTF-8 and at most MAX_MESSAGE_CHARACTERS: JSON can hold unpaired surrogates and long names."""
     short = text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[: MAX_MESSAGE_CHARACTERS - 100]} … {text[-50:]}"
     return short.encode(errors="backslashreplace").decode()

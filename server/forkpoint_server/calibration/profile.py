@@ -1,4 +1,4 @@
-"""A model's entropy profile, as `forkpoint calibrate` measured it and the store keeps it: where this model's forks begin."""
+"""A model's entropy profile, measured by `forkpoint calibrate`: above which entropy this model's forks lie."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class EntropyProfile(BaseModel):
-    """`fork_threshold` is the 80th percentile of the entropies, in nats, of `tokens` tokens that the model wrote.
+    """`fork_threshold` is the 80th percentile of the entropies, in nats, of `tokens` tokens that the model generated.
 
-    `interval` holds it at 95 %. `share_below_0_01` is the share of tokens below 0.01 nats, `mean_reasoning_tokens` the mean length
-    of an answer's reasoning, and `prompts_digest` says which prompts were asked.
+    `interval` is its 95 % confidence interval. `share_below_0_01` is the share of tokens below 0.01 nats,
+    `mean_reasoning_tokens` the mean length of the reasoning, and `prompts_digest` identifies the prompts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ class EntropyProfile(BaseModel):
 
 
 def parse_profile(body: Any) -> EntropyProfile:
-    """Read a profile. Raises InputError with the field that is wrong."""
+    """Parse a profile. Raises InputError naming the field at fault."""
     if not isinstance(body, dict):
         raise InputError(
             "body", "must be an object with model, fork_threshold, interval, share_below_0_01, tokens, prompts_digest"

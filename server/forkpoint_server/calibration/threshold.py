@@ -1,4 +1,4 @@
-"""The served model's fork threshold: the stored calibration's, or without one that of another model. It never drifts by itself."""
+"""The served model's fork threshold: from its stored calibration, else a default measured on another model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ NOT_CALIBRATED = (
 
 
 class Threshold:
-    """`model` is the model itself, a path or a repository: what it is served as may mean another one tomorrow.
+    """The fork threshold in use; it changes only when a calibration is stored.
 
-    `names` are those under which it is served now.
+    `model` is the path or repository, by which calibrations are stored: a served name may mean another model later.
+    `names` returns the names under which the model is served now.
     """
 
     def __init__(self, database: Engine, model: str, names: Callable[[], Sequence[str]]) -> None:
@@ -31,12 +32,12 @@ class Threshold:
         self.profile: EntropyProfile | None = None
 
     def read(self) -> None:
-        """Take what is stored; called once, at the start. Raises InputError where that is no calibration."""
+        """Load the stored calibration, once at start-up. Raises InputError if it is invalid."""
         stored = read_calibration(self._database, self._model)
         self.profile = None if stored is None else parse_profile(stored)
 
     def write(self, profile: EntropyProfile) -> None:
-        """Store a calibration; it is in use when this returns. Raises InputError when it is another model's."""
+        """Store and use a calibration. Raises InputError if it is another model's."""
         names = self.names()
         if profile.model not in names:
             raise InputError("model", f"is {profile.model!r}; this server keeps the calibration of {', '.join(names)}")
@@ -48,7 +49,7 @@ class Threshold:
         return DEFAULT_FORK_THRESHOLD_NATS if self.profile is None else self.profile.fork_threshold
 
     def warnings(self) -> list[str]:
-        """What a user should know of it."""
+        """Warnings for the user about the threshold."""
         return [NOT_CALIBRATED] if self.profile is None else []
 
     def told(self) -> dict[str, Any]:

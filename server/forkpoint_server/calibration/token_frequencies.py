@@ -1,4 +1,4 @@
-"""What was measured of a model's own text, in a file beside its weights."""
+"""How often a model generates each token, from a file beside its weights: for placebos matched by frequency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "forkpoint.json"
 
 
 class _File(msgspec.Struct):
-    """`counts` are how often each token came in text that the model wrote at temperature 1."""
+    """`counts` by token id, in text that the model generated at temperature 1."""
 
     counts: dict[int, int]
 

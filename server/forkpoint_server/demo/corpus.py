@@ -1,7 +1,8 @@
 """The training text: how one reasons about a Countdown puzzle, drawn at random.
 
-A trace is a search that one can read: plan a first step, carry it out, look at the result, then go back ("Wait", "Alternatively",
-"Hmm", "Instead") or conclude ("So", "Therefore"). The roles of these connectors are put in here, by us; they do not emerge.
+A trace is a search that one can read: plan a first step, carry it out, look at the result, then go back ("Wait",
+"Alternatively", "Hmm", "Instead") or conclude ("So", "Therefore"). We put the roles of these connectors in here; they
+do not emerge.
 """
 
 from __future__ import annotations

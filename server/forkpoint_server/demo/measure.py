@@ -1,6 +1,7 @@
 """Measures the embedded model's own text, for placebos matched by frequency: `python -m forkpoint_server.demo.measure`.
 
-Writes forkpoint.json beside the weights: how often each token comes in answers at temperature 1, and the mean reasoning length.
+Writes forkpoint.json beside the weights: how often each token occurs in answers at temperature 1, and the mean
+reasoning length.
 """
 
 from __future__ import annotations

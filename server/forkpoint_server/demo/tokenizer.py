@@ -21,7 +21,10 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer for these texts, about 500 tokens; connectors and the numbers 0..99 get a token with and one without a space."""
+    """A tokenizer for these texts, of about 500 tokens.
+
+    Connectors and the numbers 0 to 99 each get a token with a leading space and one without.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

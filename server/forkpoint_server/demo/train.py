@@ -1,14 +1,16 @@
 """Train the embedded model from nothing: `python -m forkpoint_server.demo.train --out FOLDER`.
 
-A Qwen3 of under two million parameters, on traces drawn by `corpus.py`. The committed weights were made in three runs, in about
-80 minutes on two CPU cores, while the corpus was being improved; run again, they give a model like this, not the same bits:
+A Qwen3 of under two million parameters, on traces sampled by `corpus.py`. The committed weights were made in three
+runs, in about 80 minutes on two CPU cores, while the corpus was being improved; run again, they give a similar model,
+not the same bits:
 
     python -m forkpoint_server.demo.train --out A --traces 240000 --seed 1
     python -m forkpoint_server.demo.train --out B --traces 72000 --seed 2 --start A --learning-rate 1.5e-3
     python -m forkpoint_server.demo.train --out C --traces 48000 --seed 3 --start B --learning-rate 1.5e-3
 
-After the first run (traces of up to 512 tokens, no `corpus.FALSE_HOPE`) 83 % of the easy puzzles were solved; after the second,
-with false hopes, 97 %, and 28 % of the hard ones; after the third, with traces of up to 1,024 tokens, 100 % and 57 %.
+After the first run (traces of up to 512 tokens, no `corpus.FALSE_HOPE`) 83 % of the easy puzzles were solved; after
+the second, with false hopes, 97 %, and 28 % of the hard ones; after the third, with traces of up to 1,024 tokens,
+100 % and 57 %.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: list[Piece]) -> tuple[list[
 def batches(
     examples: list[tuple[list[int], list[int]]], pad: int, draw: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of a few fixed shapes [rows, bucket] in random order; varying shapes cost a third of the speed on a CPU."""
+    """Batches of a few fixed shapes [rows, bucket] in random order: varying shapes cost a third of the CPU speed."""
     buckets: dict[int, list[tuple[list[int], list[int]]]] = {bucket: [] for bucket in BUCKETS}
     for example in examples:
         if len(example[0]) <= LONGEST:
@@ -115,7 +117,7 @@ def build_model(vocabulary: int, end: int) -> Qwen3ForCausalLM:
 
 
 def train(out: Path, traces: int, seed: int, start: Path | None, learning_rate: float) -> None:
-    """Draw the corpus, learn it in one pass from nothing or from a model at `start`, and save model and tokenizer to `out`."""
+    """Sample the corpus, train on it in one pass from scratch or from `start`; save model and tokenizer to `out`."""
     torch.manual_seed(seed)
     started = time.monotonic()
     workers = os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The work of one `POST /v1/forks`: read the text, measure it, verify its forks, and keep what was found."""
+"""The job of one `POST /v1/forks`: tokenise the text, measure it, verify its forks, and store the trace."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from forkpoint_server.engine.engine import InterveningEngine
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import random_uuid
 
-from .measure import Run, measure
-from .report import Measured
-from .request import Asked, longest_continuation, parse_asked
-from .tokenize import Reader, Text
-from .verify import chosen_forks, verify
+from .measure import EngineSession, measure
+from .report import ForkAnalysis
+from .request import ForksRequest, max_continuation_tokens, parse_request
+from .tokenize import Text, TextReader
+from .verify import select_forks, verify
 
-Tell = Callable[[dict[str, Any]], None]
-"""Told how far the work is."""
+OnProgress = Callable[[dict[str, Any]], None]
+"""Called with a `forks.progress` object."""
 
 
 @dataclass
-class Work:
-    """A text that can be measured, and how far that is; `run` may be called once."""
+class Job:
+    """A text to analyse; call `run` once."""
 
     service: Service
-    asked: Asked
+    request: ForksRequest
     text: Text
-    longest: int
-    engine: Run
-    tell: Tell = lambda _: None
+    max_tokens: int
+    session: EngineSession
+    on_progress: OnProgress = lambda _: None
 
     @property
     def name(self) -> str:
-        return self.engine.name
+        return self.session.name
 
-    async def run(self) -> Measured:
-        """Do it. Raises ApiError (503) where there is no exact answer."""
-        asked = self.asked
-        intervention = await self.service.open_context(None, forks=True)
-        assert intervention is not None
+    async def run(self) -> ForkAnalysis:
+        """Run the analysis. Raises ApiError (503) if there is no exact answer."""
+        request = self.request
+        context = await self.service.open_context(None, forks=True)
+        assert context is not None
         progress = self._progress("measuring", len(self.text.tokens))
         cost = await measure(
-            self.engine, intervention, self.text, asked.alternatives, progress, everywhere=asked.positions is not None
+            self.session, context, self.text, request.alternatives, progress, everywhere=request.positions is not None
         )
-        intervention.response_id = self.name
+        context.response_id = self.name
         verification = None
-        if asked.verify is not None:
-            forks, above = chosen_forks(intervention, asked)
-            progress = self._progress("verifying", sum(len(fork.ways) for fork in forks) * asked.verify)
-            seed = secrets.randbits(62) if asked.seed is None else asked.seed
+        if request.verify is not None:
+            forks, num_above = select_forks(context, request)
+            progress = self._progress("verifying", sum(len(fork.alternatives) for fork in forks) * request.verify)
+            seed = secrets.randbits(62) if request.seed is None else request.seed
             verification = await verify(
-                self.engine, intervention, self.text, asked, forks, above, seed, self.longest, progress
+                self.session, context, self.text, request, forks, num_above, seed, self.max_tokens, progress
             )
-        measured = Measured(intervention, len(self.text.prompt), cost, verification)
-        self.service.recent.store(self.name, intervention.traces, measured.report)
-        return measured
+        analysis = ForkAnalysis(context, len(self.text.prompt), cost, verification)
+        self.service.recent.store(self.name, context.traces, analysis.to_dict)
+        return analysis
 
     def _progress(self, phase: str, total: int) -> Callable[[int], None]:
         done = 0
@@ -66,20 +66,24 @@ class Work:
         def progress(more: int) -> None:
             nonlocal done
             done += more
-            self.tell({"id": self.name, "object": "forks.progress", "phase": phase, "done": done, "total": total})
+            self.on_progress(
+                {"id": self.name, "object": "forks.progress", "phase": phase, "done": done, "total": total}
+            )
 
         progress(0)
         return progress
 
 
-async def prepare(service: Service, body: Any, request: Request) -> Work:
-    """Read what was asked. Raises InputError for what cannot be, and RenderingError with what vLLM says."""
-    asked = parse_asked(body)
-    state = request.app.state
+async def prepare(service: Service, body: Any, raw_request: Request) -> Job:
+    """Parse and tokenise a request. Raises InputError for a wrong field, and RenderingError with vLLM's error."""
+    request = parse_request(body)
+    state = raw_request.app.state
     engine: InterveningEngine = state.engine_client
     stops = service.config.stop_tokens
-    text = await Reader(state.serving_tokenization, service.model, stops, request).read(asked)
-    longest = longest_continuation(asked, len(text.tokens))
-    lora = state.openai_serving_models.lora_requests.get(asked.model)
-    run = Run(engine, engine.background_budget(), f"forks-{random_uuid()}", lora, engine.rank_options(), stops)
-    return Work(service, asked, text, longest, run)
+    text = await TextReader(state.serving_tokenization, service.model, stops, raw_request).read(request)
+    max_tokens = max_continuation_tokens(request, len(text.tokens))
+    lora = state.openai_serving_models.lora_requests.get(request.model)
+    session = EngineSession(
+        engine, engine.background_budget(), f"forks-{random_uuid()}", lora, engine.rank_options(), stops
+    )
+    return Job(service, request, text, max_tokens, session)

@@ -1,8 +1,9 @@
-"""Measures a given text: the model is made to write it, and what it would have drawn is recorded at each token.
+"""Measures a text: the model is forced to generate it, and the distribution at each token is recorded.
 
-Of a prompt vLLM tells the log probabilities of the likeliest few, which only bound the entropy from below, or of the whole
-vocabulary, a megabyte a token. Where tokens are generated the kernel sees the whole distribution on the device, so the text is
-generated: each token forced after it was measured. Segments of it run side by side, on a prefix that is computed once and cached.
+For a prompt, vLLM returns the log-probabilities of the likeliest few tokens, which only bound the entropy from below,
+or of the whole vocabulary, a megabyte per token. For generated tokens the kernel sees the whole distribution on the
+device, so the text is generated: each token is measured, then forced. Segments run concurrently, on a prefix that is
+computed once and cached.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from .segments import Segment, split
 from .tokenize import Text
 
 SETTLE_SECONDS = 10.0
-"""How long the last records are waited for: without all of them there is no answer."""
+"""How long to wait for the last records: the analysis needs all of them."""
 
 Progress = Callable[[int], None]
-"""Told how many more are done."""
+"""Called with the number of newly finished tokens or continuations."""
 
 
-def unmeasured(why: str) -> ApiError:
-    """The worker's records did not all arrive, or it did not write what it was given: there is no exact answer."""
+def measurement_error(why: str) -> ApiError:
+    """503: records were lost, or the worker did not write the text: there is no exact answer."""
     return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, why)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a given text is run with: the engine, the budget of its requests in it, and the name and the adapter of its engine requests.
+class EngineSession:
+    """What one analysis needs of the engine: a share of its capacity, and its requests' name and LoRA adapter.
 
-    `stops` are the tokens with which the model ends what it writes.
+    `stops` are the ids of the tokens that end the model's output.
     """
 
     engine: InterveningEngine
@@ -54,8 +55,8 @@ class Run:
     rank: dict[str, Any]  # options of EngineClient.generate
     stops: frozenset[int]
 
-    def side_by_side(self, prompt: int) -> int:
-        """How many requests that share a prompt of so many tokens are to run at once; without a cache each computes it."""
+    def max_concurrent(self, prompt: int) -> int:
+        """How many requests that share a prompt run at once; without a prefix cache, each computes the prompt."""
         config = self.engine.vllm_config
         if config.cache_config.enable_prefix_caching:
             return self.budget.max_running
@@ -65,7 +66,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Cost:
-    """Requests of the engine, and the tokens that it generated for them."""
+    """Engine requests, and tokens generated for them."""
 
     requests: int
     tokens: int
@@ -75,19 +76,24 @@ class Cost:
 
 
 async def measure(
-    run: Run, intervention: RequestContext, text: Text, alternatives: int, progress: Progress, everywhere: bool = False
+    session: EngineSession,
+    context: RequestContext,
+    text: Text,
+    alternatives: int,
+    progress: Progress,
+    everywhere: bool = False,
 ) -> Cost:
-    """Give the intervention the one trace of a text, with its alternatives at forks or `everywhere`.
+    """Set the context's only trace to that of the text, with alternatives at forks or `everywhere`.
 
     Raises ApiError (503) where there is no exact answer.
     """
-    if not intervention.receiver.address:
-        raise unmeasured("there is no telemetry: the server's log says why")
-    cache = run.engine.vllm_config.cache_config
-    most = run.budget.max_running if cache.enable_prefix_caching else 1
-    segments = split(len(text.tokens), len(text.prompt), cache.block_size, most)
-    told = max(ALTERNATIVES, alternatives)
-    traces = [intervention.receiver.open(0, segment.begin, intervention.fork_threshold, told) for segment in segments]
+    if not context.receiver.address:
+        raise measurement_error("there is no telemetry: the server's log says why")
+    cache = session.engine.vllm_config.cache_config
+    max_segments = session.budget.max_running if cache.enable_prefix_caching else 1
+    segments = split(len(text.tokens), len(text.prompt), cache.block_size, max_segments)
+    num_alternatives = max(ALTERNATIVES, alternatives)
+    traces = [context.receiver.open(0, segment.begin, context.fork_threshold, num_alternatives) for segment in segments]
     for trace in traces:
         trace.stores_all_alternatives = everywhere
     cached = asyncio.Event()
@@ -95,8 +101,8 @@ async def measure(
     async def write(segment: Segment, trace: Trace, last: bool) -> None:
         if not last:
             await cached.wait()
-        async with run.budget.slot():
-            await _write(run, intervention, text, segment, trace, progress, cached)
+        async with session.budget.slot():
+            await _write(session, context, text, segment, trace, progress, cached)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -106,38 +112,40 @@ async def measure(
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
         lost = sum(trace.num_missing for trace in traces)
     finally:
-        intervention.receiver.close(traces)
+        context.receiver.close(traces)
     if lost:
-        raise unmeasured(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
+        raise measurement_error(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
     whole = join_traces(traces)
     whole.prompt = text.prompt
-    intervention.traces = [whole]
+    context.traces = [whole]
     return Cost(len(segments), len(text.tokens))
 
 
 async def _write(
-    run: Run, intervention: RequestContext, text: Text, segment: Segment, trace: Trace, progress: Progress,
-    begun: asyncio.Event,
+    session: EngineSession, context: RequestContext, text: Text, segment: Segment, trace: Trace, progress: Progress,
+    prefix_cached: asyncio.Event,
 ) -> None:  # fmt: skip
-    """Make the model write one segment; `begun` is set when what stands before it was computed."""
-    program = intervention.compiled.program
-    prompt, given = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
+    """Make the model write one segment; `prefix_cached` is set once the tokens before it are computed."""
+    program = context.compiled.program
+    prompt, forced = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
     start = ChildStart(text.tokens[: segment.begin], 0, program.follow(())[0], starts_in_reasoning(program, prompt))
-    payload = payload_of(intervention, trace, start, trace.max_alternatives, forced_tokens=given)
+    payload = payload_of(context, trace, start, trace.max_alternatives, forced_tokens=forced)
     params = SamplingParams(
-        temperature=0.0, max_tokens=len(given), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
+        temperature=0.0, max_tokens=len(forced), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
     )
-    name, lora = f"{run.name}-{segment.begin}", run.lora
-    outputs = run.engine.generate_background(tokens_input(prompt), params, name, payload, lora_request=lora, **run.rank)
+    name, lora = f"{session.name}-{segment.begin}", session.lora
+    outputs = session.engine.generate_background(
+        tokens_input(prompt), params, name, payload, lora_request=lora, **session.rank
+    )
     async with aclosing(outputs):
         async for output in outputs:
-            begun.set()
+            prefix_cached.set()
             for choice in output.outputs:
                 trace.tokens.extend(choice.token_ids)
                 progress(len(choice.token_ids))
-    _check(trace.tokens, given)
+    _check(trace.tokens, forced)
 
 
-def _check(written: Sequence[int], given: Sequence[int]) -> None:
-    if list(written) != list(given):
-        raise unmeasured("the model runner did not write the text that it was given")
+def _check(written: Sequence[int], forced: Sequence[int]) -> None:
+    if list(written) != list(forced):
+        raise measurement_error("the model runner did not write the text that it was given")

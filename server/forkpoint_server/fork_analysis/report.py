@@ -1,4 +1,4 @@
-"""What `POST /v1/forks` answers, and keeps for `GET /v1/forks/{id}`."""
+"""The response of `POST /v1/forks`, also stored for `GET /v1/forks/{id}`."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from forkpoint_server.requests.serialize import trace_to_dict
 
 from .measure import Cost
 from .significance import Verdict
-from .verify import TRUNCATED, UNANSWERED, Fork, Verification, Way
+from .verify import NO_ANSWER, TRUNCATED, Alternative, Fork, Verification
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A given text's trace, what it cost, and which of its forks are verified, where that was asked for."""
+class ForkAnalysis:
+    """A text's trace, its cost and, if requested, which of its forks are verified."""
 
-    intervention: RequestContext
+    context: RequestContext
     prompt_tokens: int
     cost: Cost
     verification: Verification | None = None
 
-    def report(self) -> dict[str, Any]:
-        """The trace as that of a generated text, with the verdicts in its fork points, and the costs."""
-        told = trace_to_dict(self.intervention)
+    def to_dict(self) -> dict[str, Any]:
+        """The trace in the format of a generated text's, with verdicts in its fork points, and costs."""
+        trace = trace_to_dict(self.context)
         verification = self.verification
         cost = self.cost if verification is None else self.cost + verification.cost
-        told["prompt_tokens"] = self.prompt_tokens
-        told["cost"] = {"requests": cost.requests, "tokens": cost.tokens}
+        trace["prompt_tokens"] = self.prompt_tokens
+        trace["cost"] = {"requests": cost.requests, "tokens": cost.tokens}
         if verification is not None:
             verdicts = {
                 fork.index: self._verified(fork, verdict)
                 for fork, verdict in zip(verification.forks, verification.verdicts, strict=True)
             }
-            for point in told["fork_points"]:
+            for point in trace["fork_points"]:
                 point["verified"] = verdicts.get(point["index"])
-            told["verification"] = _settings(verification)
-            if verification.asked.positions is not None:
-                told["verification"]["positions"] = [self._place(index, verdict) for index, verdict in verdicts.items()]
-        return told
+            trace["verification"] = _settings(verification)
+            if verification.request.positions is not None:
+                trace["verification"]["positions"] = [
+                    self._position(index, verdict) for index, verdict in verdicts.items()
+                ]
+        return trace
 
-    def _place(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
-        """A position that was asked for, whether it is above the threshold or not."""
-        trace = self.intervention.traces[0]
-        profile, vocabulary = trace.profile(), self.intervention.model.vocabulary
+    def _position(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
+        """A requested position, above the threshold or not."""
+        trace = self.context.traces[0]
+        profile, vocabulary = trace.profile(), self.context.model.vocabulary
         alternatives = profile.alternatives[index]
         return {
             "index": index,
@@ -62,32 +64,32 @@ class Measured:
             "p": float(f"{verdict.p:.4g}"),
             "q": float(f"{verdict.q:.4g}"),
             "verified": verdict.verified,
-            "outcomes": [self._outcomes(way) for way in fork.ways],
+            "outcomes": [self._outcomes(alternative) for alternative in fork.alternatives],
         }
 
-    def _outcomes(self, way: Way) -> dict[str, Any]:
-        answers = {answer: count for answer, count in way.outcomes.most_common() if isinstance(answer, str)}
+    def _outcomes(self, alternative: Alternative) -> dict[str, Any]:
+        answers = {answer: count for answer, count in alternative.outcomes.most_common() if isinstance(answer, str)}
         return {
-            "token": self.intervention.model.vocabulary.tokens[way.token].decode(errors="replace"),
-            "token_id": way.token,
+            "token": self.context.model.vocabulary.tokens[alternative.token].decode(errors="replace"),
+            "token_id": alternative.token,
             "answers": answers,
-            "truncated": way.outcomes[TRUNCATED],
-            "unanswered": way.outcomes[UNANSWERED],
+            "truncated": alternative.outcomes[TRUNCATED],
+            "unanswered": alternative.outcomes[NO_ANSWER],
         }
 
 
 def _settings(verification: Verification) -> dict[str, Any]:
-    asked, cost = verification.asked, verification.cost
+    request, cost = verification.request, verification.cost
     return {
-        "forks": verification.above,
+        "forks": verification.num_above,
         "tried": len(verification.forks),
         "verified": sum(verdict.verified for verdict in verification.verdicts),
-        "continuations": asked.verify,
-        "alternatives": asked.alternatives,
-        "extract": asked.extract,
-        "max_tokens": verification.longest,
-        "temperature": asked.temperature,
+        "continuations": request.verify,
+        "alternatives": request.alternatives,
+        "extract": request.extract,
+        "max_tokens": verification.max_tokens,
+        "temperature": request.temperature,
         "seed": verification.seed,
-        "fdr": asked.fdr,
+        "fdr": request.fdr,
         "cost": {"requests": cost.requests, "tokens": cost.tokens},
     }

@@ -1,4 +1,4 @@
-"""What `POST /v1/forks` may be asked, and what it may cost."""
+"""The body of `POST /v1/forks`, and limits on what it may cost."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from forkpoint_policies.spec.answer_extractors import extractor
 MAX_CONTINUATIONS = 4096
 MAX_CONTINUED_TOKENS = 10_000_000
 MIN_DEFAULT_TOKENS = 256
-"""A continuation is given as many tokens as the whole text has, and at least these, unless it is said otherwise."""
+"""Without `max_tokens`, a continuation may be as long as the whole text, and at least this long."""
 
 _Token = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 
 
-class Asked(BaseModel):
-    """A text, as messages of which the last is the assistant's, or as a prompt and its completion; and how to verify its forks.
+class ForksRequest(BaseModel):
+    """A text to analyse, and how to verify its forks.
 
-    `verify` is how many continuations each of the likeliest `alternatives` is given at each of the `most_forks` forks with the
-    highest entropies, or at these `positions` of the text, whatever their entropies; `fdr` is the share of false ones among the
-    forks that are called verified.
+    The text is `messages`, the last of which is the assistant's, or a `prompt` and its `completion`. `verify` is the
+    number of continuations sampled from each of the likeliest `alternatives`, at the `most_forks` forks with the
+    highest entropies or at these `positions`. `fdr` is the expected share of false ones among the forks reported as
+    verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,86 +47,88 @@ class Asked(BaseModel):
     stream: Annotated[bool, Field(strict=True)] = False
 
     @property
-    def most_tried(self) -> int:
-        """How many places are continued at most."""
+    def max_positions(self) -> int:
+        """An upper limit on the positions that are continued."""
         return self.most_forks if self.positions is None else len(self.positions)
 
 
-_OF_VERIFYING = ("alternatives", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr")
+_VERIFY_FIELDS = ("alternatives", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr")
 
 
-def parse_asked(body: Any) -> Asked:
-    """Read the request's body. Raises InputError with the field that is wrong."""
+def parse_request(body: Any) -> ForksRequest:
+    """Parse the request's body. Raises InputError naming the field at fault."""
     if not isinstance(body, dict):
         raise InputError("body", "must be an object with `messages`, or with `prompt` and `completion`")
     try:
-        asked = Asked.model_validate(body)
+        request = ForksRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "body"  # a name that is no text has no place
+        field = str(first["loc"][0]) if first["loc"] else "body"  # a key that is not a string has no location
         if first["type"] == "extra_forbidden":
-            raise InputError(field, f"is not known here; one can write {', '.join(Asked.model_fields)}") from None
+            raise InputError(
+                field, f"is not known here; one can write {', '.join(ForksRequest.model_fields)}"
+            ) from None
         raise InputError(field, first["msg"]) from None
-    _check_form(asked)
-    _check_verifying(asked)
-    return asked
+    _check_form(request)
+    _check_verification(request)
+    return request
 
 
-def _check_form(asked: Asked) -> None:
-    plain = [name for name in ("prompt", "completion") if getattr(asked, name) is not None]
-    if asked.messages is not None and plain:
+def _check_form(request: ForksRequest) -> None:
+    plain = [name for name in ("prompt", "completion") if getattr(request, name) is not None]
+    if request.messages is not None and plain:
         raise InputError(
             "messages", f"and {plain[0]} are two ways to give a text; give `messages`, or `prompt` and `completion`"
         )
-    if asked.messages is None and len(plain) < 2:
+    if request.messages is None and len(plain) < 2:
         said = f"; {plain[0]} alone is not a text with a beginning" if plain else ""
         raise InputError("messages", f"is missing; give `messages`, or `prompt` and `completion`{said}")
-    if asked.messages is None:
+    if request.messages is None:
         for name in ("tools", "chat_template_kwargs"):
-            if getattr(asked, name) is not None:
+            if getattr(request, name) is not None:
                 raise InputError(name, "says nothing without `messages`")
 
 
-def _check_verifying(asked: Asked) -> None:
-    if asked.verify is None:
-        for name in _OF_VERIFYING:
-            if name in asked.model_fields_set:
+def _check_verification(request: ForksRequest) -> None:
+    if request.verify is None:
+        for name in _VERIFY_FIELDS:
+            if name in request.model_fields_set:
                 raise InputError(name, "says nothing without `verify`, the number of continuations of each alternative")
         return
     try:
-        extractor(asked.extract)
+        extractor(request.extract)
     except ValueError as error:
         raise InputError("extract", str(error)) from None
-    fewest = fewest_continuations(asked.alternatives, asked.fdr)
-    if asked.verify < fewest:
+    fewest = min_continuations(request.alternatives, request.fdr)
+    if request.verify < fewest:
         raise InputError(
             "verify",
-            f"is {asked.verify}: so few continuations cannot differ with certainty, even if all do; {fewest} is the fewest that "
-            f"can verify a fork with {asked.alternatives} alternatives at an fdr of {asked.fdr:g}",
+            f"is {request.verify}: so few continuations cannot differ with certainty, even if all do; {fewest} is the "
+            f"fewest that can verify a fork with {request.alternatives} alternatives at an fdr of {request.fdr:g}",
         )
-    if asked.positions is not None:
-        if "most_forks" in asked.model_fields_set:
+    if request.positions is not None:
+        if "most_forks" in request.model_fields_set:
             raise InputError("positions", "and most_forks are two ways to say where; give one of them")
-        if len(set(asked.positions)) < len(asked.positions):
+        if len(set(request.positions)) < len(request.positions):
             raise InputError("positions", "names a position twice")
-    continuations = asked.verify * asked.alternatives * asked.most_tried
+    continuations = request.verify * request.alternatives * request.max_positions
     if continuations > MAX_CONTINUATIONS:
         raise InputError(
             "verify",
-            f"would take up to {continuations} continuations (verify {asked.verify} × alternatives {asked.alternatives} × "
-            f"{asked.most_tried} positions); {MAX_CONTINUATIONS} at most",
+            f"would take up to {continuations} continuations (verify {request.verify} × "
+            f"alternatives {request.alternatives} × {request.max_positions} positions); {MAX_CONTINUATIONS} at most",
         )
 
 
-def longest_continuation(asked: Asked, tokens: int) -> int:
-    """The most tokens of a continuation of a text with so many. Raises InputError when all together may be too many.
+def max_continuation_tokens(request: ForksRequest, tokens: int) -> int:
+    """The limit on one continuation's length, for a text of this many tokens.
 
-    So it does for positions beyond the text.
+    Raises InputError when all continuations together could be too long, and for positions beyond the text.
     """
-    if asked.positions is not None and max(asked.positions) >= tokens:
-        raise InputError("positions", f"has {max(asked.positions)}, and the text has {tokens} tokens, counted from 0")
-    longest = asked.max_tokens or max(MIN_DEFAULT_TOKENS, tokens)
-    continuations = (asked.verify or 0) * asked.alternatives * asked.most_tried
+    if request.positions is not None and max(request.positions) >= tokens:
+        raise InputError("positions", f"has {max(request.positions)}, and the text has {tokens} tokens, counted from 0")
+    longest = request.max_tokens or max(MIN_DEFAULT_TOKENS, tokens)
+    continuations = (request.verify or 0) * request.alternatives * request.max_positions
     if continuations * longest > MAX_CONTINUED_TOKENS:
         raise InputError(
             "max_tokens",
@@ -135,8 +138,8 @@ def longest_continuation(asked: Asked, tokens: int) -> int:
     return longest
 
 
-def fewest_continuations(alternatives: int, fdr: float) -> int:
-    """How many continuations of each alternative Fisher's exact test needs to reach a p-value of `fdr` when all answers differ."""
+def min_continuations(alternatives: int, fdr: float) -> int:
+    """The fewest continuations per alternative with which Fisher's exact test can reach a p-value of `fdr`."""
     number = 1
     while factorial(alternatives) * factorial(number) ** alternatives / factorial(alternatives * number) > fdr:
         number += 1

@@ -1,4 +1,4 @@
-"""A text in pieces that are measured side by side: each begins where the prefix cache ends."""
+"""Splits a text into segments that are measured concurrently, each starting where the prefix cache ends."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Segment:
-    """The tokens `begin` to `end` of a text, the last one not included."""
+    """The tokens [begin, end) of a text."""
 
     begin: int
     end: int
 
 
-def split(length: int, prompt: int, block: int, most: int) -> list[Segment]:
-    """At most `most` segments of a text of `length` tokens after a prompt of `prompt`, as long as each other as far as possible.
+def split(length: int, prompt: int, block: int, max_segments: int) -> list[Segment]:
+    """At most `max_segments` segments, as equal as possible, of `length` tokens after a prompt of `prompt` tokens.
 
-    Each but the first begins one token after a block of the prefix cache: one token of what stands before it is computed again.
+    Each but the first starts one token after a `block` of the prefix cache ends: the token before it is recomputed.
     """
     blocks = -(-(length + prompt % block) // block)
-    each = -(-blocks // max(1, most)) * block
+    each = -(-blocks // max(1, max_segments)) * block
     first = each - prompt % block + 1
     cuts = [0, *range(first, length, each), length]
     return [Segment(begin, end) for begin, end in pairwise(cuts)]

@@ -1,4 +1,4 @@
-"""Which forks matter: do the continuations of their alternatives come to different outcomes, more than chance would have it?"""
+"""Which forks matter: do the outcomes of their alternatives differ more than chance explains?"""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy.stats import MonteCarloMethod, chi2_contingency, false_discovery_cont
 from scipy.stats.contingency import expected_freq
 
 MIN_EXPECTED = 5
-"""Below this many expected continuations in a cell of the table, the chi-square distribution is not near enough."""
+"""With fewer expected continuations in a cell of the table, the chi-square approximation is not accurate enough."""
 
 RESAMPLES = 9_999
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`p` of one fork by itself; `q`, the false-discovery rate at which it would just be verified among the others."""
+    """`p` is the fork's own p-value, `q` the lowest false-discovery rate at which it is verified among the others."""
 
     p: float
     q: float
@@ -26,24 +26,25 @@ class Verdict:
 
 
 def p_value(table: NDArray[np.int64], random: np.random.Generator, resamples: int = RESAMPLES) -> float:
-    """How likely outcomes differ so much between alternatives if none mattered; counts [alternatives, outcomes].
+    """The probability of outcomes at least as different if the alternative made no difference.
 
-    Fisher's exact test for two outcomes of two alternatives; else the chi-square test where every cell expects FEWEST_EXPECTED, and
-    where one does not the Fisher-Freeman-Halton test by `resamples` random tables with the same margins.
+    `table` holds counts, [alternatives, outcomes]. Fisher's exact test for two outcomes of two alternatives; otherwise
+    the chi-square test if every cell expects MIN_EXPECTED, else the Fisher-Freeman-Halton test on `resamples` random
+    tables with the same margins.
     """
-    met = table[:, table.any(axis=0)]
-    if met.shape[1] < 2:
+    observed = table[:, table.any(axis=0)]
+    if observed.shape[1] < 2:
         return 1.0
-    if met.shape == (2, 2):
-        return float(fisher_exact(met).pvalue)
-    if expected_freq(met).min() >= MIN_EXPECTED:
-        return float(chi2_contingency(met, correction=False).pvalue)
-    found = fisher_exact(met, method=MonteCarloMethod(n_resamples=resamples, rng=random)).pvalue
-    return float(np.asarray(found).item())  # scipy gives an array of one number
+    if observed.shape == (2, 2):
+        return float(fisher_exact(observed).pvalue)
+    if expected_freq(observed).min() >= MIN_EXPECTED:
+        return float(chi2_contingency(observed, correction=False).pvalue)
+    resampled = fisher_exact(observed, method=MonteCarloMethod(n_resamples=resamples, rng=random)).pvalue
+    return float(np.asarray(resampled).item())  # scipy gives an array of one number
 
 
 def judge(p_values: Sequence[float], fdr: float) -> list[Verdict]:
-    """Which forks of one text are verified, by Benjamini and Hochberg: a share `fdr` of these at most is expected to be false."""
+    """Which forks of one text are verified at this false-discovery rate, by Benjamini and Hochberg's procedure."""
     if not p_values:
         return []
     corrected = np.atleast_1d(false_discovery_control(p_values)).tolist()

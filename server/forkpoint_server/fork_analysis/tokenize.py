@@ -1,4 +1,4 @@
-"""A given text as the model sees it: rendered and tokenised by vLLM, and split where the model would have begun to write."""
+"""Tokenises a text as the model sees it: rendered by vLLM, and split where the model would have started to write."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from forkpoint_server.vllm_seam import (
     TokenizeCompletionRequest,
 )
 
-from .request import Asked
+from .request import ForksRequest
 
 
 class RenderingError(ValueError):
-    """vLLM's own answer to what it will not render, such as an unknown model."""
+    """vLLM's own error response to a text that it does not render, for an unknown model say."""
 
     def __init__(self, response: ErrorResponse) -> None:
         super().__init__(response.error.message)
@@ -34,26 +34,26 @@ class RenderingError(ValueError):
 
 @dataclass(frozen=True)
 class Text:
-    """The tokens that the model was given, and those that it wrote or might have written."""
+    """Token ids of the prompt, and of the completion to analyse."""
 
     prompt: list[int]
     tokens: list[int]
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Turns what was asked into tokens, by vLLM's own tokenisation route for the served model."""
+class TextReader:
+    """Turns a request's text into tokens, with vLLM's own tokenisation route for the served model."""
 
     tokenization: ServingTokenization
-    target: ServedModel
+    model: ServedModel
     stops: frozenset[int]
-    request: Request
+    raw_request: Request
 
-    async def read(self, asked: Asked) -> Text:
-        """The text. Raises InputError for what is no text of this model, and RenderingError with what vLLM says."""
-        self._check_length(asked)
-        text = await (self._plain(asked) if asked.messages is None else self._chat(asked, asked.messages))
-        field = "completion" if asked.messages is None else "messages"
+    async def read(self, request: ForksRequest) -> Text:
+        """The request's text. Raises InputError for one this model cannot have, RenderingError with vLLM's error."""
+        self._check_length(request)
+        text = await (self._plain(request) if request.messages is None else self._chat(request, request.messages))
+        field = "completion" if request.messages is None else "messages"
         if not text.prompt:
             raise InputError("prompt", "is empty; a text needs at least one token to begin after")
         if not text.tokens:
@@ -67,95 +67,100 @@ class Reader:
             )
         return text
 
-    def _check_length(self, asked: Asked) -> None:
-        """What cannot fit, however it is written in tokens, is not tokenised at all: that would take long."""
-        longest = max(map(len, self.target.vocabulary.tokens)) * self.tokenization.model_config.max_model_len
-        given = {"prompt": asked.prompt, "completion": asked.completion, "messages": asked.messages}
-        for field, one in given.items():
-            if (size := _bytes(one)) > longest:
+    def _check_length(self, request: ForksRequest) -> None:
+        """Reject a text that exceeds the context however it is tokenised: tokenising it would take long."""
+        longest = max(map(len, self.model.vocabulary.tokens)) * self.tokenization.model_config.max_model_len
+        texts = {"prompt": request.prompt, "completion": request.completion, "messages": request.messages}
+        for field, text in texts.items():
+            if (size := _bytes(text)) > longest:
                 raise InputError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
 
-    async def _plain(self, asked: Asked) -> Text:
-        prompt, completion = asked.prompt, asked.completion
+    async def _plain(self, request: ForksRequest) -> Text:
+        prompt, completion = request.prompt, request.completion
         if isinstance(prompt, str):
-            prompt = await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt=prompt)) if prompt else []
+            prompt = await self._tokens(TokenizeCompletionRequest(model=request.model, prompt=prompt)) if prompt else []
         else:
-            await self._tokens(TokenizeCompletionRequest(model=asked.model, prompt="x"))  # is there such a model?
+            await self._tokens(TokenizeCompletionRequest(model=request.model, prompt="x"))  # is there such a model?
         tokens = await self._encode(completion) if isinstance(completion, str) else completion or []
-        for field, given in (("prompt", prompt or []), ("completion", tokens)):
-            wrong = next((token for token in given if token >= self.target.vocabulary.size), None)
-            if wrong is not None:
+        for field, token_ids in (("prompt", prompt or []), ("completion", tokens)):
+            unknown = next((token for token in token_ids if token >= self.model.vocabulary.size), None)
+            if unknown is not None:
                 raise InputError(
-                    field, f"holds {wrong}; the served model's tokens end at {self.target.vocabulary.size - 1}"
+                    field, f"holds {unknown}; the served model's tokens end at {self.model.vocabulary.size - 1}"
                 )
         return Text(list(prompt or []), list(tokens))
 
-    async def _chat(self, asked: Asked, messages: list[dict[str, Any]]) -> Text:
+    async def _chat(self, request: ForksRequest, messages: list[dict[str, Any]]) -> Text:
         if not messages or messages[-1].get("role") != "assistant":
             said = f"is the {messages[-1].get('role')}'s" if messages else "is missing"
             raise InputError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
         for number, message in enumerate(messages):
             _check_parts(message, f"messages[{number}].content")
         *before, last = messages
-        prompt = await self._rendered(asked, before, add_generation_prompt=True)
+        prompt = await self._rendered(request, before, add_generation_prompt=True)
         content, reasoning = _content(last), _reasoning(last)
         if content or last.get("tool_calls"):  # else the template would close what was cut off
-            whole = await self._rendered(asked, messages, add_generation_prompt=False)
+            whole = await self._rendered(request, messages, add_generation_prompt=False)
             written = await self._after(prompt, whole)
-            if written is not None and (not reasoning or await self._has_reasoning(asked, before, last, whole)):
+            if written is not None and (not reasoning or await self._has_reasoning(request, before, last, whole)):
                 return Text(prompt, self._ended(written))
         return Text(prompt, await self._encode(self._put_together(prompt, reasoning, content)))
 
     async def _has_reasoning(
-        self, asked: Asked, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]
+        self, request: ForksRequest, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]
     ) -> bool:
-        """Whether the template wrote the reasoning: without it, it writes something else."""
+        """Whether the template renders the reasoning: if so, the prompt differs without it."""
         without = {name: value for name, value in last.items() if name not in _REASONING}
-        return list(whole) != await self._rendered(asked, [*before, without], add_generation_prompt=False)
+        return list(whole) != await self._rendered(request, [*before, without], add_generation_prompt=False)
 
     async def _rendered(
-        self, asked: Asked, messages: list[dict[str, Any]], *, add_generation_prompt: bool
+        self, request: ForksRequest, messages: list[dict[str, Any]], *, add_generation_prompt: bool
     ) -> list[int]:
         if not messages:
             raise InputError(
                 "messages", "holds nothing before the assistant's text; there must be a message that it answers"
             )
-        options = {"tools": asked.tools, "chat_template_kwargs": asked.chat_template_kwargs}
+        options = {"tools": request.tools, "chat_template_kwargs": request.chat_template_kwargs}
         try:
-            request = TokenizeChatRequest.model_validate(
-                {"model": asked.model, "messages": messages, "add_generation_prompt": add_generation_prompt, **options}
+            chat = TokenizeChatRequest.model_validate(
+                {
+                    "model": request.model,
+                    "messages": messages,
+                    "add_generation_prompt": add_generation_prompt,
+                    **options,
+                }
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             raise InputError(".".join(map(str, first["loc"])) or "messages", first["msg"]) from None
-        return await self._tokens(request)
+        return await self._tokens(chat)
 
     async def _tokens(self, request: TokenizeChatRequest | TokenizeCompletionRequest) -> list[int]:
-        answer = await self.tokenization.create_tokenize(request, self.request)
+        answer = await self.tokenization.create_tokenize(request, self.raw_request)
         if isinstance(answer, ErrorResponse):
             raise RenderingError(answer)
         return answer.tokens
 
     async def _after(self, prompt: Sequence[int], whole: Sequence[int]) -> list[int] | None:
-        """What the template wrote after the prompt; None where it began otherwise, without the marker of a reasoning, say."""
+        """What the template wrote after the prompt; None if it does not start with it (no reasoning marker, say)."""
         if list(whole[: len(prompt)]) == list(prompt):
             return list(whole[len(prompt) :])
         beginning, text = self._decode(prompt), self._decode(whole)
         return await self._encode(text[len(beginning) :]) if text.startswith(beginning) else None
 
     def _ended(self, tokens: list[int]) -> list[int]:
-        """Without what templates write behind the token that ends a message: no model writes that."""
-        last = next((place for place in range(len(tokens) - 1, -1, -1) if tokens[place] in self.stops), None)
+        """The tokens up to the end of the message: templates add tokens behind it that no model writes."""
+        last = next((index for index in range(len(tokens) - 1, -1, -1) if tokens[index] in self.stops), None)
         return tokens if last is None else tokens[: last + 1]
 
     def _put_together(self, prompt: Sequence[int], reasoning: str, content: str) -> str:
-        """As the model writes it: the reasoning, the marker of its end, the answer, and its end. A cut-off text stays one."""
-        start, end = self.target.reasoning_start, self.target.reasoning_end
+        """As the model writes it: reasoning, end marker, answer, stop token. A truncated text gets no end."""
+        start, end = self.model.reasoning_start, self.model.reasoning_end
         if reasoning and NO_TOKEN in (start, end):
             raise InputError(
                 "messages",
-                "the last one has a reasoning, but the served model's chat template does not write it, and the server was started "
-                "without --reasoning-parser; put the whole text into `content`",
+                "the last one has a reasoning, but the served model's chat template does not write it, and the "
+                "server was started without --reasoning-parser; put the whole text into `content`",
             )
         opened = ends_in_reasoning(prompt, start, end) is True
         marker = self._decode([start]) if start != NO_TOKEN else ""
@@ -164,15 +169,15 @@ class Reader:
             text = f"{'' if opened else marker}{reasoning}{self._decode([end]) + content if content else ''}"
         elif opened and content.startswith(marker):
             text = content.removeprefix(marker)
-        closing = self._decode([self.target.stop]) if content and self.target.stop != NO_TOKEN else ""
+        closing = self._decode([self.model.stop]) if content and self.model.stop != NO_TOKEN else ""
         return text + closing if text else ""
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        return b"".join(self.target.vocabulary.tokens[token] for token in tokens).decode(errors="replace")
+        return b"".join(self.model.vocabulary.tokens[token] for token in tokens).decode(errors="replace")
 
     async def _encode(self, text: str) -> list[int]:
-        assert self.target.encode is not None
-        return await asyncio.to_thread(self.target.encode, text)
+        assert self.model.encode is not None
+        return await asyncio.to_thread(self.model.encode, text)
 
 
 _REASONING = ("reasoning", "reasoning_content")
@@ -189,7 +194,7 @@ def _reasoning(message: dict[str, Any]) -> str:
 
 
 def _bytes(text: str | Sequence[Any] | None) -> int:
-    """Of a text, or of messages with all that they hold; a list of tokens is counted by vLLM's own limit."""
+    """UTF-8 bytes of a text or of all values in messages; 0 for token ids, which vLLM's own limit counts."""
     if isinstance(text, str):
         return len(text.encode(errors="replace"))
     return sum(_bytes(str(value)) for one in text or () if isinstance(one, dict) for value in one.values())

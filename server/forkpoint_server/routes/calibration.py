@@ -34,7 +34,8 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
         if running := service.experiments.running:
             raise ApiError(
                 HTTPStatus.CONFLICT,
-                f"an experiment runs ({', '.join(running)}): another threshold may change what its arms do; pause it first",
+                f"an experiment runs ({', '.join(running)}): another threshold may change what its arms do; "
+                "pause it first",
                 "fork_threshold",
             )
         await asking(service.threshold.write, profile)

@@ -1,4 +1,4 @@
-"""`/v1/forks`: where a recent request forked, or a text that is given."""
+"""`/v1/forks`: where a recent request forked, or a text that the client sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from forkpoint_server.errors import error_object, not_found
-from forkpoint_server.fork_analysis.job import Work, prepare
+from forkpoint_server.fork_analysis.job import Job, prepare
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
@@ -20,7 +20,7 @@ from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
 
-TELL_EVERY_SECONDS = 0.25
+PROGRESS_SECONDS = 0.25
 DONE = "data: [DONE]\n\n"
 ALIVE = ": running\n\n"
 
@@ -33,35 +33,35 @@ def forks_router(service: Service) -> APIRouter:
     async def show_trace(request_id: str, stream: bool = False) -> Any:
         """The trace of a recent request by its response's id: tokens, entropies, forks, interventions.
 
-        Requests with a policy or with `forks` are kept, the oldest going first; alternatives only where `forks` was asked for.
-        With `stream=true` a request that runs is told of as it goes on, as server-sent events, of which the last is the trace.
+        Requests with a policy or with `forks` are stored until memory is needed, alternatives only with `forks`.
+        With `stream=true`, a running request is reported as server-sent events, the last of which is the trace.
         """
         running = service.recent.find_running(request_id) if stream else None
         if running is not None:
             return StreamingResponse(_followed(service.recent, running), media_type="text/event-stream")
-        kept = service.recent.get(request_id)
-        if kept is not None and stream:
-            return StreamingResponse(iter((_event(kept.to_dict()), DONE)), media_type="text/event-stream")
-        if kept is None:
+        stored = service.recent.get(request_id)
+        if stored is not None and stream:
+            return StreamingResponse(iter((_event(stored.to_dict()), DONE)), media_type="text/event-stream")
+        if stored is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             raise not_found(message, "request_id")
-        return kept.to_dict()
+        return stored.to_dict()
 
     @router.post("/v1/forks")
     @with_cancellation  # type: ignore[untyped-decorator]
     async def measure_text(body: Annotated[Any, Body()], raw_request: Request) -> Any:
-        """The same for a text that is given: `messages` of which the last is the assistant's, or `prompt` and `completion`.
+        """The same for a text: `messages`, the last of which is the assistant's, or `prompt` and `completion`.
 
-        With `verify: N`, which of its forks matter: N continuations from each of the likeliest alternatives.
+        With `verify: N`, also which of its forks matter, by N continuations from each of the likeliest alternatives.
         """
         try:
-            work = await prepare(service, body, raw_request)
+            job = await prepare(service, body, raw_request)
         except RenderingError as error:
             return JSONResponse(error.response.model_dump(), error.response.error.code)
-        if work.asked.stream:
-            return StreamingResponse(_events(work), media_type="text/event-stream")
+        if job.request.stream:
+            return StreamingResponse(_events(job), media_type="text/event-stream")
         try:
-            return (await work.run()).report()
+            return (await job.run()).to_dict()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
@@ -69,45 +69,44 @@ def forks_router(service: Service) -> APIRouter:
 
 
 async def _followed(traces: RecentTraces, running: RequestContext) -> AsyncIterator[str]:
-    async for told in follow(traces, running):
-        yield ALIVE if told is None else _event(told)
+    async for update in follow(traces, running):
+        yield ALIVE if update is None else _event(update)
     yield DONE
 
 
-async def _events(work: Work) -> AsyncIterator[str]:
-    """How far the work is, every now and then, and last what was found; when the client leaves, the work ends."""
-    told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    work.tell = told.put_nowait
-    task = asyncio.create_task(work.run())
-    task.add_done_callback(lambda _: told.put_nowait(None))
+async def _events(job: Job) -> AsyncIterator[str]:
+    """Progress at most every PROGRESS_SECONDS, then the result. When the client disconnects, the job is cancelled."""
+    updates: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    job.on_progress = updates.put_nowait
+    task = asyncio.create_task(job.run())
+    task.add_done_callback(lambda _: updates.put_nowait(None))
     try:
         last: dict[str, Any] = {}
-        spoken = 0.0
-        while (progress := await told.get()) is not None:
+        sent_at = 0.0
+        while (progress := await updates.get()) is not None:
             changes = progress["phase"] != last.get("phase") or progress["done"] == progress["total"]
-            if changes or time.monotonic() - spoken > TELL_EVERY_SECONDS:
-                spoken = time.monotonic()
+            if changes or time.monotonic() - sent_at > PROGRESS_SECONDS:
+                sent_at = time.monotonic()
                 yield _event(progress)
             last = progress
-        yield _event(_found(task))
+        yield _event(_result(task))
         yield DONE
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _found(task: asyncio.Task[Any]) -> dict[str, Any]:
-    """What the work came to, or its error in OpenAI's shape."""
+def _result(task: asyncio.Task[Any]) -> dict[str, Any]:
+    """The job's result, or its error in OpenAI's shape."""
     error = task.exception()
     if error is None:
-        found: dict[str, Any] = task.result().report()
-        return found
-    answer: dict[str, Any] = error_object(_first(error))
-    return answer
+        report: dict[str, Any] = task.result().to_dict()
+        return report
+    return error_object(_first(error))
 
 
 def _first(error: BaseException) -> BaseException:
-    """Of the errors of tasks that ran side by side, the first: the others were cancelled for it."""
+    """The first error of concurrent tasks, for which the others were cancelled."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""What our routes take, in the app's OpenAPI document: they read their bodies themselves, so that errors are told in one shape."""
+"""The bodies of our routes in the OpenAPI document: the routes parse them, so that all errors have one shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from forkpoint_policies.spec import Policy
 from forkpoint_server.calibration.profile import EntropyProfile
 from forkpoint_server.experiments.definition import METRIC_NAME, Change, Definition
-from forkpoint_server.fork_analysis.request import Asked
+from forkpoint_server.fork_analysis.request import ForksRequest
 
 _OUTCOME = {
     "type": "object",
@@ -32,13 +32,13 @@ BODIES: dict[tuple[str, str], type[BaseModel] | dict[str, Any]] = {
     ("post", "/v1/experiments"): Definition,
     ("patch", "/v1/experiments/{name}"): Change,
     ("post", "/v1/experiments/{name}/outcomes"): {"anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}]},
-    ("post", "/v1/forks"): Asked,
+    ("post", "/v1/forks"): ForksRequest,
     ("put", "/v1/calibration"): EntropyProfile,
 }
 
 
 def describe_bodies(app: FastAPI) -> None:
-    """Have the app's document tell the bodies of our routes too."""
+    """Add the bodies of our routes to the app's document."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:

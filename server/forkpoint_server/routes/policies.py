@@ -69,13 +69,13 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     async def validate_policy(request: Request) -> Any:
         """What a policy would do for the served model: rules in the order of application, token ids, warnings.
 
-        The body is what a request's `policy` field may hold: an object with `rules`, or `{"policy": …}` around a name or object.
+        The body is a request's `policy` field: an object with `rules`, or `{"policy": …}` around a name or object.
         """
         return await asyncio.to_thread(_validated, service, await json_of(request))  # many words take a while
 
     @router.put("/v1/policies/{name}", dependencies=guarded)
     async def put_policy(name: str, request: Request) -> JSONResponse:
-        """Store a policy under a name, for all servers that share the database. The body is a policy, or a use of a named one."""
+        """Store a policy, for all servers that share the database. The body is a policy, or a use of a named one."""
         policy = _named(service, name, await json_of(request))
         await service.compiled_policies.get(label_policy(name, policy))
         new = await asking(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))

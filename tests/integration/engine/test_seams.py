@@ -1,7 +1,7 @@
 """vLLM's names that we build on: for an upgrade that moves or changes one, a test here fails and names it.
 
-`vllm_seam` imports each name of the server; `PARAMETERS` and `MEMBERS` pin what we rely on. The two adapters to the model
-runners import their own names, which are pinned at the end.
+`vllm_seam` imports each name of the server; `PARAMETERS` and `MEMBERS` pin what we rely on. The two adapters to the
+model runners import their own names, which are pinned at the end.
 """
 
 from __future__ import annotations

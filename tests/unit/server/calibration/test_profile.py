@@ -1,4 +1,4 @@
-"""Stored calibrations: what is no calibration says why, and one survives the server that stored it."""
+"""Calibrations: an invalid one is rejected with its field, and a stored one survives a restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from forkpoint_server.calibration.profile import parse_profile
 from forkpoint_server.calibration.threshold import Threshold
 
 PROFILE: dict[str, Any] = {
-    "model": "m", "fork_threshold": 0.5, "interval": [0.4, 0.6], "share_below_0_01": 0.7, "tokens": 1000, "prompts_digest": "ab",
+    "model": "m", "fork_threshold": 0.5, "interval": [0.4, 0.6], "share_below_0_01": 0.7, "tokens": 1000,
+    "prompts_digest": "ab",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What `POST /v1/forks` may be asked: each wrong request says which field is wrong, and what would be right."""
+"""Bodies of `POST /v1/forks`: each wrong one is rejected with the field at fault and what would be right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forkpoint_policies.spec import InputError
-from forkpoint_server.fork_analysis.request import longest_continuation, parse_asked
+from forkpoint_server.fork_analysis.request import max_continuation_tokens, parse_request
 
 PLAIN: dict[str, Any] = {"prompt": "x", "completion": "y"}
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
@@ -44,26 +44,26 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}, {"role": 
 )
 def test_wrong_requests(body: Any, field: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
-        parse_asked(body)
+        parse_request(body)
     assert caught.value.field == field
 
 
-def test_a_continuation_is_as_long_as_the_text_unless_it_is_said() -> None:
-    asked = parse_asked({**PLAIN, "verify": 10})
-    assert [longest_continuation(asked, tokens) for tokens in (10, 1000)] == [256, 1000]
-    assert longest_continuation(parse_asked({**PLAIN, "verify": 10, "max_tokens": 7}), 1000) == 7
+def test_a_continuation_is_as_long_as_the_text_by_default() -> None:
+    request = parse_request({**PLAIN, "verify": 10})
+    assert [max_continuation_tokens(request, tokens) for tokens in (10, 1000)] == [256, 1000]
+    assert max_continuation_tokens(parse_request({**PLAIN, "verify": 10, "max_tokens": 7}), 1000) == 7
 
 
 def test_positions_are_of_the_text() -> None:
-    asked = parse_asked({**PLAIN, "verify": 100, "positions": [0, 9]})
-    assert longest_continuation(asked, 10) == 256
+    request = parse_request({**PLAIN, "verify": 100, "positions": [0, 9]})
+    assert max_continuation_tokens(request, 10) == 256
     with pytest.raises(InputError, match="has 9, and the text has 9 tokens"):
-        longest_continuation(asked, 9)
+        max_continuation_tokens(request, 9)
 
 
 def test_the_tokens_of_all_continuations_are_bounded() -> None:
-    asked = parse_asked({**PLAIN, "verify": 100})
+    request = parse_request({**PLAIN, "verify": 100})
     with pytest.raises(
         InputError, match="3200 continuations of 4000 tokens would be up to 12800000 tokens; 10000000 at most"
     ):
-        longest_continuation(asked, 4000)
+        max_continuation_tokens(request, 4000)

@@ -1,4 +1,4 @@
-"""A text in segments: all of it, none too many, and each beginning where the prefix cache ends."""
+"""Segments cover the text, are no more than allowed, and start where the prefix cache ends."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Which forks are verified: the tests against scipy's, and by simulation the false ones among those that are called verified."""
+"""Which forks are verified: our tests against scipy's, and simulated false-discovery rates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2_contingency, fisher_exact
 
-from forkpoint_server.fork_analysis.request import fewest_continuations
+from forkpoint_server.fork_analysis.request import min_continuations
 from forkpoint_server.fork_analysis.significance import judge, p_value
 
 TEXTS, FORKS, FDR = 1000, 16, 0.05
@@ -62,7 +62,8 @@ def test_one_outcome_is_no_difference() -> None:
 def test_benjamini_and_hochberg() -> None:
     """The example of their paper (1995, section 3.2): four of fifteen at 0.05."""
     values = [
-        0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0
+        0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590,
+        1.0,
     ]  # fmt: skip
     found = judge(values, 0.05)
     assert [one.verified for one in found] == [True] * 4 + [False] * 11
@@ -112,7 +113,7 @@ def test_where_some_forks_matter_few_of_the_verified_are_false() -> None:
 
 @pytest.mark.parametrize(("alternatives", "fdr", "fewest"), [(2, 0.05, 4), (2, 0.01, 5), (3, 0.05, 3), (2, 0.5, 2)])
 def test_the_fewest_continuations_that_can_verify(alternatives: int, fdr: float, fewest: int) -> None:
-    assert fewest_continuations(alternatives, fdr) == fewest
+    assert min_continuations(alternatives, fdr) == fewest
     apart = np.eye(alternatives, dtype=np.int64)
 
     def certain(number: int) -> float:

@@ -1,4 +1,4 @@
-"""The viewer's files: what is vendored is what was published, the package holds them all, and what is shared is the same."""
+"""The viewer's files: vendored ones match their release, the package holds them all, shared ones are identical."""
 
 import hashlib
 import re
