@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from forkpoint_server.experiments.analysis.analyse import Arm, Epoch, Metric, Sums, analyse
+from forkpoint_server.experiments.analysis.analyse import Arm, Metric, Stratum, Sums, analyse
 from forkpoint_server.experiments.analysis.multiple_testing import holm
 
 Counts = NDArray[np.int64]
@@ -122,7 +122,7 @@ def _peeked(differences: list[Mapping[str, Any]]) -> bool:
     return min(holm([float(2 * ndtr(-value)) for value in z])) <= ALPHA
 
 
-def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], str, list[Epoch]]:
+def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], str, list[Stratum]]:
     """Arms, control and epochs as they were after so many days."""
     start = world.raise_after if world.raise_after is not None and world.raise_after < day else 0
     told = world.raise_after is not None and world.tell_periods
@@ -148,7 +148,7 @@ def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], s
     return arms, ARMS[0], _epochs(world, experiment, came)
 
 
-def _epochs(world: World, experiment: Experiment, came: NDArray[np.bool_]) -> list[Epoch]:
+def _epochs(world: World, experiment: Experiment, came: NDArray[np.bool_]) -> list[Stratum]:
     """The units that came, by the weights that they were shared out by."""
     whole = 1 / len(ARMS)
     if world.raise_after is None:
@@ -160,7 +160,7 @@ def _epochs(world: World, experiment: Experiment, came: NDArray[np.bool_]) -> li
         for piece in range(len(shares))
     ]
     return [
-        Epoch(weights, dict(zip(ARMS, map(int, units), strict=True)))
+        Stratum(weights, dict(zip(ARMS, map(int, units), strict=True)))
         for weights, units in zip(shares, counted, strict=True)
     ]
 

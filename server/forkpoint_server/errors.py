@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,8 @@ from starlette.responses import JSONResponse
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.vllm_seam import create_error_response
+
+logger = logging.getLogger(__name__)
 
 ERROR_TYPES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
@@ -67,6 +70,8 @@ def error_response(error: ApiError | InputError) -> JSONResponse:
 async def handle_error(_request: Request, error: Exception) -> JSONResponse:
     """The app's handler of both kinds of error, wherever in a route they are raised."""
     assert isinstance(error, ApiError | InputError)
+    if error.__cause__ is not None:
+        logger.warning("%s (%s)", error, type(error.__cause__).__name__)
     return error_response(error)
 
 

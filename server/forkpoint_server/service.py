@@ -12,7 +12,7 @@ from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
-from forkpoint_server.experiments.srm_monitor import watch_ratios
+from forkpoint_server.experiments.srm_monitor import monitor_srm
 from forkpoint_server.policies.compiled import CompiledPolicyCache, LabeledPolicy
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
@@ -75,7 +75,7 @@ class Service:
         """Start to record requests, and to follow the experiments in the database."""
         self.recorder.start()
         await self.experiments.start()
-        self._srm_monitor = asyncio.create_task(watch_ratios(self.database, self.experiments), name="forkpoint-ratios")
+        self._srm_monitor = asyncio.create_task(monitor_srm(self.database, self.experiments), name="forkpoint-srm")
 
     async def stop(self) -> None:
         """Write what is not recorded yet."""
@@ -99,7 +99,7 @@ class Service:
         observe = LabeledPolicy(self.registry.get("observe").policy)
         observed = await self.compiled_policies.get(observe) if forks else None
         plain = await self.compiled_policies.get(policy) if policy is not None else observed
-        compiled = enrolment.watch.compiled if enrolment is not None else plain
+        compiled = enrolment.detector.compiled if enrolment is not None else plain
         if compiled is None:
             return None
         return RequestContext(

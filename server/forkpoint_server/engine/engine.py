@@ -123,7 +123,7 @@ class InterveningEngine:
     def _check_eligibility(self, context: RequestContext, params: SamplingParams, prompt: Any) -> None:
         """Leave an experiment, or drop the default policy, if some policy of it branches and this request cannot."""
         if context.enrolment is not None:
-            if context.enrolment.grows and not context.traces and not _can_branch(params, prompt):
+            if context.enrolment.has_tree_arm and not context.traces and not _can_branch(params, prompt):
                 leave_experiment(context)
             context.num_prompt_tokens += len(prompt_tokens_of(prompt))
         if context.is_default and context.tree_rule is not None and not _can_branch(params, prompt):

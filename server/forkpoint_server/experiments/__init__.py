@@ -1,1 +1,1 @@
-"""Live experiments: arms, assignment, outcomes, and their analysis."""
+"""Experiments on live traffic: definition, assignment, outcomes and analysis."""

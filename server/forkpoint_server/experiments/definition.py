@@ -1,4 +1,4 @@
-"""What a user writes of an experiment, and what of it may be changed later. Wrong input is a InputError with the field's path."""
+"""What users write about an experiment, and what they may change later. Invalid input raises InputError."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from forkpoint_server.policies.resolve import label_policy
 
 MAX_ARMS = 16
 MAX_METRICS = 32
-BUILT_IN_METRICS = ("tokens", "reasoning_tokens", "latency_seconds", "error", "truncated", "mean_entropy")
-"""What is measured of every request; the other metrics come as outcomes."""
 UNITS = ("request", "user", "slice")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
@@ -33,7 +31,7 @@ def is_metric_name(name: str) -> bool:
 
 
 class ArmDefinition(Strict):
-    """One arm: a policy as a request would ask for it, or None, and its share of all units."""
+    """One arm: a policy as a request's `policy` field would hold it, or None, and the arm's share of all units."""
 
     name: Name
     policy: Any = None
@@ -43,7 +41,7 @@ class ArmDefinition(Strict):
 
 
 class MetricDefinition(Strict):
-    """What a metric is for. A guardrail is breached by harm of more than `margin`."""
+    """The purpose of a metric. A guardrail is breached by harm of more than `margin`."""
 
     name: MetricName
     direction: Literal["higher", "lower", "neither"]
@@ -90,11 +88,12 @@ class Definition(Strict):
             )
         if self.traffic != (0.0, 1.0) and self.layer is None:
             raise ValueError(
-                "layer: is missing; `traffic` is a range of a layer's units, so that experiments of one layer can share them out"
+                "layer: is missing; `traffic` is a range of a layer's units, so that experiments of one layer can "
+                "share them out"
             )
         for field, names in (
             ("arms", [arm.name for arm in self.arms]),
-            ("metrics", [one.name for one in self.metrics]),
+            ("metrics", [metric.name for metric in self.metrics]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -109,7 +108,7 @@ class Definition(Strict):
 
 
 class ArmChange(Strict):
-    """What of an arm can be changed."""
+    """The changeable parts of an arm."""
 
     name: Name
     weight: Probability | None = None
@@ -117,7 +116,7 @@ class ArmChange(Strict):
 
 
 class Change(Strict):
-    """What of an experiment can be changed once it exists."""
+    """The changeable parts of an existing experiment."""
 
     status: Status | None = None
     arms: tuple[ArmChange, ...] = Field(default=(), max_length=MAX_ARMS)
@@ -132,27 +131,19 @@ class Change(Strict):
 
 
 @dataclass(frozen=True)
-class ReadArm:
-    """An arm with the policy that it asks for, which it keeps whatever happens to the name."""
+class ResolvedArm:
+    """An arm with its policy as of now. The arm keeps this policy even if the name is redefined later."""
 
     definition: ArmDefinition
     labeled: LabeledPolicy | None
 
 
-def parse_definition(
-    data: Any, resolve: Callable[[Any], LabeledPolicy | None]
-) -> tuple[Definition, tuple[ReadArm, ...]]:
-    """Read an experiment. `resolve` is what a request's `policy` field goes through. Raises InputError."""
-    definition = _parse(Definition, data)
-    return definition, tuple(_read_arm(arm, number, resolve) for number, arm in enumerate(definition.arms))
+def resolve_arms(definition: Definition, resolve: Callable[[Any], LabeledPolicy | None]) -> tuple[ResolvedArm, ...]:
+    """Look up the arms' policies. `resolve` reads a request's `policy` field. Raises InputError."""
+    return tuple(_resolve_arm(arm, number, resolve) for number, arm in enumerate(definition.arms))
 
 
-def parse_change(data: Any) -> Change:
-    """Read a change of an experiment. Raises InputError."""
-    return _parse(Change, data)
-
-
-def _read_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], LabeledPolicy | None]) -> ReadArm:
+def _resolve_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], LabeledPolicy | None]) -> ResolvedArm:
     try:
         labeled = None if arm.policy is None else resolve(arm.policy)
     except InputError as error:
@@ -161,25 +152,26 @@ def _read_arm(arm: ArmDefinition, number: int, resolve: Callable[[Any], LabeledP
         raise InputError(f"arms[{number}].shadow", "needs a policy whose rules are evaluated; this arm has none")
     if labeled is not None and arm.shadow and not labeled.policy.shadow:
         labeled = label_policy(labeled.label, labeled.policy.in_shadow())
-    return ReadArm(arm, labeled)
+    return ResolvedArm(arm, labeled)
 
 
-_Read = TypeVar("_Read", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _parse(model: type[_Read], data: Any) -> _Read:
-    if not isinstance(data, dict):
-        raise InputError("body", f"must be a JSON object, not {type(data).__name__}")
+def parse_body(model: type[_Model], body: Any) -> _Model:
+    """Read a body, JSON already, as a `Definition` or a `Change`. Raises InputError."""
+    if not isinstance(body, dict):
+        raise InputError("body", f"must be a JSON object, not {type(body).__name__}")
     try:
-        return model.model_validate(data)
+        return model.model_validate(body)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _input_error(error) from None
 
 
-def _explained(error: ValidationError) -> InputError:
+def _input_error(error: ValidationError) -> InputError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    said = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return InputError(path, "is not a field here")
     if first["type"] == "missing":
@@ -190,7 +182,7 @@ def _explained(error: ValidationError) -> InputError:
         )
     if first["type"] == "too_short" and path == "arms":
         return InputError(path, "are too few: an experiment compares at least two")
-    if not path and ": " in said:  # what concerns several fields says which one first
-        field, _, message = said.partition(": ")
+    if not path and ": " in message:  # an error about several fields names the first one in its message
+        field, _, message = message.partition(": ")
         return InputError(field, message)
-    return InputError(path or "body", said)
+    return InputError(path or "body", message)

@@ -1,10 +1,11 @@
-"""An experiment as this server runs it: its arms' policies compiled, its hash space at hand. No request asks the database."""
+"""An experiment as this server runs it, with its arms' policies compiled. Enrolling a request needs no database."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
@@ -13,32 +14,34 @@ from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server import metrics
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.eligibility import can_branch, incompatible_option, tree_action_of
-from forkpoint_server.store.experiments import Stored
+from forkpoint_server.store.definitions import StoredArm
+from forkpoint_server.store.experiments import StoredExperiment
 
-from .assignment import Interval, Space, find, hash_of, inside, point_of, salt_of, unit_of
-from .shadow_rules import Watch, together, watch_own, watch_together
+from .assignment import Space, find, hash_of, inside, point_of, salt_of, unit_of
+from .lifecycle import space_of
+from .shadow_rules import TriggerDetector, combine_in_shadow, detect_combined, detect_own
 
 CompileOne = Callable[[LabeledPolicy], Awaitable[CompiledPolicy]]
 
 
 @dataclass(frozen=True)
 class LiveArm:
-    """An arm; a request of it runs one of `watches`, by chance."""
+    """An arm. Each of its requests runs one of `detectors`, chosen at random."""
 
     number: int
     name: str
     labeled: LabeledPolicy | None  # None: no policy
     paused: bool
-    watches: tuple[Watch, ...]
+    detectors: tuple[TriggerDetector, ...]
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A request's place in an experiment. `unit` is its salted hash; `grows`: an arm that runs grows trees, which not all can."""
+    """A request's arm in an experiment. `unit` is its salted hash; `stratum`: the epoch that gave it to the arm."""
 
-    live: Live
+    live: LiveExperiment
     arm: LiveArm
-    watch: Watch
+    detector: TriggerDetector
     unit: int
     stratum: int
 
@@ -47,109 +50,118 @@ class Enrolment:
         return f"{self.live.stored.name}/{self.arm.name}"
 
     @property
-    def grows(self) -> bool:
+    def has_tree_arm(self) -> bool:
+        """Whether some running arm branches into a tree, which not every request can do."""
         return bool(self.live.tree_actions)
 
 
-@dataclass(frozen=True)
-class Live:
-    """An experiment with what its requests need. `untriggered` says of which arms there is no triggered analysis, and why."""
+class NotEnrolled(Enum):
+    """Why a request has no arm in an experiment."""
 
-    stored: Stored
+    OUTSIDE = "outside"  # not part of the experiment: the next one may enrol it
+    PAUSED = "paused"  # its unit belongs to a paused arm: no experiment may enrol it
+
+
+@dataclass(frozen=True)
+class LiveExperiment:
+    """An experiment with what its requests need. `untriggered`: arm -> why it has no triggered analysis."""
+
+    stored: StoredExperiment
     arms: tuple[LiveArm, ...]
     space: Space
     untriggered: Mapping[str, str]
-    tree_actions: tuple[Any, ...] = ()
+    tree_actions: tuple[Any, ...] = ()  # of the arms that run
     by_name: Mapping[str, LiveArm] = field(default_factory=dict)
 
     def enrol(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], most_branches: int
-    ) -> Enrolment | bool:
-        """A request's place in this experiment; False when it has none, True when its arm is paused: it then gets nothing."""
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], max_branches: int
+    ) -> Enrolment | NotEnrolled:
+        """A request's arm in this experiment. Requests that some running arm's policy cannot apply to are outside."""
         definition = self.stored.definition
-        unit = unit_of(definition["unit"], definition["slice_seconds"], body, headers)
+        unit = unit_of(definition.unit, definition.slice_seconds, body, headers)
         if unit is None:
             metrics.INELIGIBLE.labels(self.stored.name, "unit").inc()
-            return False
-        if not inside(definition["traffic"], definition["layer"] or "", unit):
-            return False
+            return NotEnrolled.OUTSIDE
+        if not inside(definition.traffic, definition.layer or "", unit):
+            return NotEnrolled.OUTSIDE
         if incompatible_option(body) or not all(
-            can_branch(path, body, action, most_branches) for action in self.tree_actions
+            can_branch(path, body, action, max_branches) for action in self.tree_actions
         ):
             metrics.INELIGIBLE.labels(self.stored.name, "policy").inc()
-            return False
-        hashed = hash_of(salt_of(self.stored.name, definition["salt"]), unit)
-        found = find(self.space, point_of(hashed))
-        if found is None:
-            return False
-        arm = self.by_name[found[0]]
+            return NotEnrolled.OUTSIDE
+        hashed = hash_of(salt_of(self.stored.name, definition.salt), unit)
+        owner = find(self.space, point_of(hashed))
+        if owner is None:
+            return NotEnrolled.OUTSIDE
+        name, interval = owner
+        arm = self.by_name[name]
         if arm.paused:
-            return True
-        return Enrolment(self, arm, secrets.choice(arm.watches), hashed, found[1].since)
+            return NotEnrolled.PAUSED
+        return Enrolment(self, arm, secrets.choice(arm.detectors), hashed, interval.since)
 
 
-def space_of(stored: Stored) -> Space:
-    """What each arm owns now."""
-    return {name: tuple(Interval(*interval) for interval in arm["intervals"]) for name, arm in stored.now.arms.items()}
+def policy_of(arm: StoredArm) -> LabeledPolicy | None:
+    """The policy of a stored arm."""
+    return None if arm.definition is None else LabeledPolicy(parse_policy(arm.definition), arm.label or "")
 
 
-def policy_of(arm: Mapping[str, Any]) -> LabeledPolicy | None:
-    """The policy that an arm of a stored definition keeps."""
-    return None if arm["definition"] is None else LabeledPolicy(parse_policy(arm["definition"]), arm["label"])
-
-
-def named_by(stored: Stored) -> set[str]:
-    """The policies that an experiment's arms were given by name."""
-    given = [arm["policy"] for arm in stored.definition["arms"]]
-    names = {one if isinstance(one, str) else one.get("use", "") for one in given if one is not None}
+def named_policies(stored: StoredExperiment) -> set[str]:
+    """The policies that the author of an experiment referred to by name."""
+    written = [arm.policy for arm in stored.definition.arms]
+    names = {policy if isinstance(policy, str) else policy.get("use", "") for policy in written if policy is not None}
     return names | {name.removesuffix(PLACEBO) for name in names}
 
 
-async def make_live(stored: Stored, compile_one: CompileOne) -> Live:
+async def make_live(stored: StoredExperiment, compile_one: CompileOne) -> LiveExperiment:
     """Compile an experiment's policies. Raises InputError where the served model cannot express one."""
     definition = stored.definition
-    labeled = [policy_of(arm) for arm in definition["arms"]]
-    compiled = [None if one is None else await compile_one(one) for one in labeled]
+    labeled = [policy_of(arm) for arm in definition.arms]
     policies = {number: one.policy for number, one in enumerate(labeled) if one is not None}
-    paused = [stored.now.arms[arm["name"]]["status"] == "paused" for arm in definition["arms"]]
-    shadows = await _shadows(policies, compile_one)
-    control = next(number for number, arm in enumerate(definition["arms"]) if arm["name"] == definition["control"])
-    arms, untriggered = [], dict[str, str]()
-    for number, arm in enumerate(definition["arms"]):
-        own, watches = compiled[number], shadows
+    paused = [stored.now.arms[arm.name].status == "paused" for arm in definition.arms]
+    control = next(number for number, arm in enumerate(definition.arms) if arm.name == definition.control)
+
+    # what the requests of each arm evaluate
+    compiled = [None if one is None else await compile_one(one) for one in labeled]
+    shadows = await _shadow_detectors(policies, compile_one)
+    arms = []
+    for number, arm in enumerate(definition.arms):
+        own, detectors = compiled[number], shadows
         if own is not None:
-            watches = (_watch(number, policies, own, number == control),)
-        arms.append(LiveArm(number, arm["name"], labeled[number], paused[number], watches))
-    for number in policies:
-        if number != control and not any(number in watch.rules for watch in arms[control].watches):
-            untriggered[arms[number].name] = (
-                "the control arm has a policy, so its requests do not show where this one would have acted"
-            )
-    actions = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
-    return Live(
-        stored, tuple(arms), space_of(stored), untriggered, tuple(one for one in actions if one is not None),
-        {arm.name: arm for arm in arms},
+            detectors = (_own_detector(number, policies, own, number == control),)
+        arms.append(LiveArm(number, arm.name, labeled[number], paused[number], detectors))
+
+    # arms that the control's requests say nothing about
+    untriggered = {
+        arms[number].name: "the control arm has a policy, so its requests do not show where this one would have acted"
+        for number in policies
+        if number != control and not any(number in detector.rules for detector in arms[control].detectors)
+    }
+
+    tree_actions = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
+    return LiveExperiment(
+        stored, tuple(arms), space_of(stored), untriggered,
+        tuple(action for action in tree_actions if action is not None), {arm.name: arm for arm in arms},
     )  # fmt: skip
 
 
-def _watch(number: int, policies: Mapping[int, Policy], compiled: CompiledPolicy, is_control: bool) -> Watch:
-    """An arm's own policy; in a control arm in shadow also those that have the same rules."""
+def _own_detector(
+    number: int, policies: Mapping[int, Policy], compiled: CompiledPolicy, is_control: bool
+) -> TriggerDetector:
+    """The detector of an arm with a policy. A control in shadow also observes the arms that have the same rules."""
     own = policies[number]
     same = {arm: policy for arm, policy in policies.items() if policy.rules == own.rules}
-    return watch_together(same, compiled) if is_control and own.shadow else watch_own(number, own, compiled)
+    return detect_combined(same, compiled) if is_control and own.shadow else detect_own(number, own, compiled)
 
 
-async def _shadows(policies: Mapping[int, Policy], compile_one: CompileOne) -> tuple[Watch, ...]:
-    """What a request without a policy evaluates: all policies together, or, where they get in each other's way, any one of them."""
-    whole = together(policies)
-    if whole is not None:
+async def _shadow_detectors(policies: Mapping[int, Policy], compile_one: CompileOne) -> tuple[TriggerDetector, ...]:
+    """The detectors of an arm without a policy: all policies at once, or one each where they would interfere."""
+    combined = combine_in_shadow(policies)
+    if combined is not None:
         try:
-            return (watch_together(policies, await compile_one(LabeledPolicy(whole))),)
+            return (detect_combined(policies, await compile_one(LabeledPolicy(combined))),)
         except InputError:
-            pass  # what stands in for the same tokens cannot be in one program
-    return tuple(
-        [
-            watch_own(arm, policy, await compile_one(LabeledPolicy(policy.in_shadow())))
-            for arm, policy in policies.items()
-        ]
-    )
+            pass  # some placebos of the same tokens cannot be in one program
+    detectors = []
+    for arm, policy in policies.items():
+        detectors.append(detect_own(arm, policy, await compile_one(LabeledPolicy(policy.in_shadow()))))
+    return tuple(detectors)

@@ -1,7 +1,8 @@
-"""What is evaluated in a request of an experiment to tell whether a policy could have acted in it: the triggered analysis.
+"""The triggered analysis needs to know in which requests a policy could have acted: which rules each request evaluates.
 
-In an arm that acts, its own rules. In a control arm that does not act, the other arms' rules, in shadow: the tokens are those of
-stock vLLM, and up to where a rule first fires they are drawn as they would be in the arm, so it fires as often in both.
+An arm that acts evaluates its own rules. A control arm without a policy evaluates the other arms' rules in shadow: its
+tokens are those of stock vLLM, and up to the first firing of a rule they are sampled as they would be in the arm, so
+the rule triggers as often in both.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from forkpoint_server.traces.trace import Profile
 
 
 @dataclass(frozen=True)
-class Watch:
-    """A compiled policy, and per arm (by its number) the rules of it whose firing means that the arm's policy could have acted.
+class TriggerDetector:
+    """What a request evaluates, and for which arms that shows whether their policy could have acted.
 
-    `always` has a bit for each arm whose policy acts on every request, whatever its tokens.
+    `rules` maps the number of an arm to those rules of the compiled policy whose firing triggers the request for that
+    arm. `always` has one bit per arm whose policy acts on every request, whichever tokens it has.
     """
 
     compiled: CompiledPolicy
@@ -28,12 +30,12 @@ class Watch:
     always: int = 0
 
     @property
-    def watched(self) -> int:
-        """A bit for each arm of which it is found out whether its policy would have acted."""
+    def observed_arms(self) -> int:
+        """One bit per arm for which the request shows whether its policy would have acted."""
         return self.always | sum(1 << arm for arm in self.rules)
 
     def triggered(self, profiles: Iterable[Profile]) -> int:
-        """A bit for each arm whose policy would have acted somewhere in these choices."""
+        """One bit per arm whose policy would have acted somewhere in these choices."""
         found, numbers = self.always, [rule.number for rule in self.compiled.program.rules]
         for profile in profiles:
             fired = np.flatnonzero(profile.fired[:, : len(numbers)].any(axis=0))
@@ -42,17 +44,17 @@ class Watch:
         return found
 
 
-def watch_own(arm: int, policy: Policy, compiled: CompiledPolicy) -> Watch:
-    """An arm's own policy."""
+def detect_own(arm: int, policy: Policy, compiled: CompiledPolicy) -> TriggerDetector:
+    """The detector of a request that runs an arm's own policy."""
     acting = frozenset(number for number, rule in enumerate(policy.rules) if _acts(rule))
-    return Watch(compiled, {arm: acting}, _always(arm, policy))
+    return TriggerDetector(compiled, {arm: acting}, _always(arm, policy))
 
 
-def together(policies: Mapping[int, Policy]) -> Policy | None:
-    """One policy in shadow with the rules of several, each once; None where one would hide the firing of another.
+def combine_in_shadow(policies: Mapping[int, Policy]) -> Policy | None:
+    """One shadow policy with the rules of several, each once; None where one would hide the firing of another.
 
-    Where a text is forced no other rule fires, and only one tree grows of a request. Rules that cannot be in one program for other
-    reasons are the compiler's to find.
+    Where a text is forced, no other rule fires; and a request has only one tree. The compiler finds the other rules
+    that cannot be in one program.
     """
     rules = tuple(dict.fromkeys(rule for policy in policies.values() for rule in policy.rules))
     several = len({policy.rules for policy in policies.values()}) > 1
@@ -63,11 +65,11 @@ def together(policies: Mapping[int, Policy]) -> Policy | None:
     return Policy(name="shadow", shadow=True, rules=rules)
 
 
-def watch_together(policies: Mapping[int, Policy], compiled: CompiledPolicy) -> Watch:
-    """Several policies, of which `compiled` is the one that `together` gave."""
-    place = {rule: number for number, rule in enumerate(compiled.policy.rules)}
-    acting = {arm: frozenset(place[rule] for rule in policy.rules if _acts(rule)) for arm, policy in policies.items()}
-    return Watch(compiled, acting, sum(_always(arm, policy) for arm, policy in policies.items()))
+def detect_combined(policies: Mapping[int, Policy], compiled: CompiledPolicy) -> TriggerDetector:
+    """The detector of a request that runs what `combine_in_shadow` made of these policies."""
+    numbers = {rule: number for number, rule in enumerate(compiled.policy.rules)}
+    acting = {arm: frozenset(numbers[rule] for rule in policy.rules if _acts(rule)) for arm, policy in policies.items()}
+    return TriggerDetector(compiled, acting, sum(_always(arm, policy) for arm, policy in policies.items()))
 
 
 def _acts(rule: Rule) -> bool:
@@ -80,5 +82,6 @@ def _forces(rule: Rule) -> bool:
 
 
 def _always(arm: int, policy: Policy) -> int:
+    """The bit of an arm whose policy acts on every request, else 0."""
     plain: Sequence[Rule] = [rule.original for rule in policy.rules]
     return 1 << arm if any(rule.do.sample is not None or rule.do.resume is not None for rule in plain) else 0

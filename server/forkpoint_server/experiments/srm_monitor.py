@@ -1,4 +1,4 @@
-"""Tells Prometheus of each running experiment whether its arms have as many units as they should. No request waits for it."""
+"""Exports the SRM test (sample ratio mismatch) of each running experiment to Prometheus, in the background."""
 
 from __future__ import annotations
 
@@ -8,45 +8,43 @@ import math
 import time
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from forkpoint_server import metrics
-from forkpoint_server.store.executor import in_thread
+from forkpoint_server.store.executor import UnavailableError, in_thread
 from forkpoint_server.store.recorder import SERVER
 
-from .report import ratio_of
+from .report import srm_p_value
 from .service import Experiments
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 15.0
-MAX_SHARE = 0.05
-"""Of the time, spent in looking: where the database takes long over it, looks are rarer."""
+INTERVAL_SECONDS = 15.0
+MAX_DUTY = 0.05
+"""The share of the time that the tests may take: where the database is slow, they are rarer."""
 
 
-async def watch_ratios(database: Engine, experiments: Experiments) -> None:
-    """Look at the running experiments now and then, until cancelled."""
-    told: set[str] = set()
+async def monitor_srm(database: Engine, experiments: Experiments) -> None:
+    """Test the running experiments at intervals, until cancelled."""
+    exported: set[str] = set()
     while True:
-        began = time.monotonic()
+        started_at = time.monotonic()
         try:
-            told = await look(database, experiments, told)
-        except (SQLAlchemyError, OSError):
-            pass  # who polls the definitions says that the database does not answer
-        except Exception:  # whatever is wrong with one look, there is a next one
-            logger.exception("the sample ratios could not be looked at")
-        await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - began) / MAX_SHARE))
+            exported = await export_srm(database, experiments, exported)
+        except (UnavailableError, OSError):
+            pass  # `Experiments` already warns that the database does not answer
+        except Exception:  # one failure must not end the monitoring
+            logger.exception("the sample ratios could not be tested")
+        await asyncio.sleep(max(INTERVAL_SECONDS, (time.monotonic() - started_at) / MAX_DUTY))
 
 
-async def look(database: Engine, experiments: Experiments, told: set[str]) -> set[str]:
-    """Look once, and give the experiments that are told of; `told` are those of before."""
+async def export_srm(database: Engine, experiments: Experiments, exported: set[str]) -> set[str]:
+    """Export the p-values of the running experiments once. `exported`: the names of last time. Returns those of now."""
     running = [stored for name in experiments.running if (stored := experiments.stored(name)) is not None]
-    for name in told - {stored.name for stored in running}:
-        metrics.SAMPLE_RATIO.labels(name).set(
-            math.nan
-        )  # where several processes share files, what is removed stays in them
+    for name in exported - {stored.name for stored in running}:
+        # With several processes, prometheus_client keeps removed labels in its files: NaN hides the last value.
+        metrics.SAMPLE_RATIO.labels(name).set(math.nan)
         metrics.SAMPLE_RATIO.remove(name)
     for stored in running:
-        p_value = await in_thread(ratio_of, database, stored, experiments.oldest(stored.name), SERVER)
+        p_value = await in_thread(srm_p_value, database, stored, experiments.oldest_start(stored.name), SERVER)
         metrics.SAMPLE_RATIO.labels(stored.name).set(p_value)
     return {stored.name for stored in running}

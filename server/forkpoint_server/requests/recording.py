@@ -22,14 +22,14 @@ class ExperimentRecording:
         self._experiments = experiments
         self._recorder = recorder
         assert context.enrolment is not None
-        self._ticket = experiments.begin(context.enrolment)
+        self._ticket = experiments.start_request(context.enrolment)
 
     def end(self, failed: bool, disconnected: bool, streamed_id: str | None) -> None:
         """Record the request however it ended, unless the engine has taken it out of the experiment.
 
         `disconnected`: the client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
         """
-        self._experiments.end(self._ticket)
+        self._experiments.end_request(self._ticket)
         context = self._context
         if context.enrolment is None:
             return

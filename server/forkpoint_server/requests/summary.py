@@ -11,20 +11,12 @@ from opentelemetry.util.types import AttributeValue
 
 from forkpoint_policies.spec import Policy
 from forkpoint_server import metrics
+from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
 from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
 from .context import RequestContext
 from .tree import Node
-
-RECORDED_FIGURES = (
-    "tokens",
-    "reasoning_tokens",
-    "forks",
-    "mean_entropy",
-    "mean_entropy_forks",
-    "mean_entropy_execution",
-)
 
 
 def summary(context: RequestContext) -> dict[str, Any]:
@@ -67,12 +59,12 @@ def num_generated_tokens(context: RequestContext) -> int | None:
 def experiment_record(context: RequestContext) -> dict[str, Any]:
     """What is recorded of the tokens of a request of an experiment."""
     assert context.enrolment is not None
-    figures, watch = summary(context), context.enrolment.watch
+    figures, detector = summary(context), context.enrolment.detector
     return {
         "prompt_tokens": context.num_prompt_tokens,
-        "triggered": watch.triggered(trace.profile() for trace in context.traces),
-        "watched": watch.watched,
-        **{name: figures[name] for name in RECORDED_FIGURES},
+        "triggered": detector.triggered(trace.profile() for trace in context.traces),
+        "watched": detector.observed_arms,
+        **{name: figures[name] for name in SUMMARY_COLUMNS},
     }
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from forkpoint_server.calibration.profile import parse_profile
 from forkpoint_server.errors import ApiError
 from forkpoint_server.service import Service
-from forkpoint_server.store.executor import asking
+from forkpoint_server.store.executor import in_thread
 
 from .admin import admin_only, json_of
 
@@ -38,7 +38,7 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
                 "pause it first",
                 "fork_threshold",
             )
-        await asking(service.threshold.write, profile)
+        await in_thread(service.threshold.write, profile)
         service.recalibrate()
         logger.info(
             "the fork threshold is %.4g nats from now on, by a calibration of %s",

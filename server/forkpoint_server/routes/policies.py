@@ -13,12 +13,12 @@ from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
 from forkpoint_server.errors import ApiError, not_found
-from forkpoint_server.experiments.live import named_by
+from forkpoint_server.experiments.live import named_policies
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import label_policy, read_policy_field
 from forkpoint_server.service import Service
-from forkpoint_server.store.executor import asking
-from forkpoint_server.store.experiments import Stored, remove_policy
+from forkpoint_server.store.executor import in_thread
+from forkpoint_server.store.experiments import StoredExperiment, remove_policy
 from forkpoint_server.store.experiments import put_policy as put
 
 from .admin import admin_only, json_of
@@ -78,7 +78,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         """Store a policy, for all servers that share the database. The body is a policy, or a use of a named one."""
         policy = _named(service, name, await json_of(request))
         await service.compiled_policies.get(label_policy(name, policy))
-        new = await asking(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
+        new = await in_thread(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
         await service.experiments.follow()
         return JSONResponse(service.registry.get(name).described(), HTTPStatus.CREATED if new else HTTPStatus.OK)
 
@@ -89,8 +89,8 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         if not is_name(name):  # which a database may not even be asked for
             raise not_found(f"there is no policy {name!r}", "name")
 
-        def check(experiments: tuple[Stored, ...]) -> None:
-            running = [one.name for one in experiments if one.status == "running" and name in named_by(one)]
+        def check(experiments: tuple[StoredExperiment, ...]) -> None:
+            running = [one.name for one in experiments if one.status == "running" and name in named_policies(one)]
             if running:
                 raise ApiError(
                     HTTPStatus.CONFLICT,
@@ -99,7 +99,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
                 )
 
         try:
-            await asking(remove_policy, service.database, name, check)
+            await in_thread(remove_policy, service.database, name, check)
         except KeyError:
             raise not_found(f"there is no policy {name!r}", "name") from None
         await service.experiments.follow()

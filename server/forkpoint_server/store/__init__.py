@@ -1,4 +1,4 @@
-"""What outlives the server: policies, experiments, assignments, outcomes and calibrations, in SQLite or PostgreSQL.
+"""What outlives the server, in SQLite or PostgreSQL: policies, experiments, assignments, outcomes and calibrations.
 
-Every function here takes a Database and may wait for it: call them in threads, never in the event loop.
+Every function that takes an `Engine` may block: call it through `executor.in_thread`, never in the event loop.
 """

@@ -1,4 +1,4 @@
-"""The calibration of each model, kept as it was measured."""
+"""The stored calibration of each model, unchanged since it was measured."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from .tables import CALIBRATIONS
 
 def read_calibration(database: Engine, model: str) -> dict[str, Any] | None:
     """The stored calibration of a model, or None."""
+    query = select(CALIBRATIONS.c.calibration).where(CALIBRATIONS.c.model == model)
     with database.connect() as connection:
-        return connection.execute(
-            select(CALIBRATIONS.c.calibration).where(CALIBRATIONS.c.model == model)
-        ).scalar_one_or_none()
+        return connection.execute(query).scalar_one_or_none()
 
 
 def write_calibration(database: Engine, model: str, calibration: Mapping[str, Any]) -> None:
-    """Store the calibration of a model in place of an earlier one; on return it is committed."""
+    """Store the calibration of a model, replacing an earlier one; on return it is committed."""
     row = {"model": model, "calibration": dict(calibration), "changed": time.time()}
     with writing(database) as connection:
         added = insert(connection, CALIBRATIONS).values(row)

@@ -1,4 +1,4 @@
-"""Opening the database: which one, how it keeps what it acknowledged, and its migrations."""
+"""Opening the database: its URL, its durability, and its migrations."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-FILE = "forkpoint.sqlite3"
+FILE_NAME = "forkpoint.sqlite3"
 MIGRATIONS = Path(__file__).parent / "migrations"
 POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
 BUSY_SECONDS = 10.0
-START_LOCK = 4_017_206_113  # any number, the same for all servers
+START_LOCK = 4_017_206_113  # an arbitrary number, the same for all servers
 WAL_TRIES = 50
 
 
 class StoreError(RuntimeError):
-    """The database cannot be opened; the message says which and why, in one line, without its password."""
+    """The database cannot be opened. The message says which and why, in one line and without its password."""
 
 
 def default_url() -> str:
-    """A file in the user's data folder, which is made if it is not there. Raises StoreError."""
+    """A file in the user's data folder, which is created if needed. Raises StoreError."""
     folder = Path(platformdirs.user_data_dir("forkpoint", appauthor=False))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"no database can be kept in {folder} ({error.strerror}); name another with --database-url"
+            f"no database can be created in {folder} ({error.strerror}); name another with --database-url"
         ) from None
-    return f"sqlite:///{folder / FILE}"
+    return f"sqlite:///{folder / FILE_NAME}"
 
 
 def open_database(url: str | None = None) -> Engine:
-    """Connect, and bring the tables up to date. Raises StoreError.
+    """Connect and migrate the tables. Raises StoreError.
 
-    In SQLite and PostgreSQL alike a commit that returned survives a crash of the process and of the machine.
+    In SQLite and in PostgreSQL, a commit that has returned survives a crash of the process and of the machine.
     """
     parsed = _parsed(url or default_url())
     engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
@@ -55,7 +55,7 @@ def open_database(url: str | None = None) -> Engine:
             _migrate(connection, shown)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
-        raise StoreError(f"the database {shown} cannot be used: {_said(error)}") from None
+        raise StoreError(f"the database {shown} cannot be used: {_message(error)}") from None
     except StoreError:
         engine.dispose()
         raise
@@ -64,9 +64,10 @@ def open_database(url: str | None = None) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: committed when the block ends, undone when it raises.
+    """A transaction that writes: committed when the block ends, rolled back when it raises.
 
-    SQLite lets one writer in at a time; to say so at once lets the others wait, where to find out later would fail them.
+    SQLite has one writer at a time. Announcing the write at the start makes the others wait; a transaction that starts
+    as a reader and then writes would make them fail.
     """
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
@@ -89,9 +90,9 @@ def _parsed(url: str) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
-    # a server that went away is noticed when a connection is taken from the pool, or, during a statement, after half a minute
-    patience = {"connect_timeout": 5, "tcp_user_timeout": 30_000, "application_name": "forkpoint"}
-    return create_engine(url, pool_pre_ping=True, connect_args={**patience, **url.query})
+    # a lost server is noticed when a connection leaves the pool, or, during a statement, after half a minute
+    timeouts = {"connect_timeout": 5, "tcp_user_timeout": 30_000, "application_name": "forkpoint"}
+    return create_engine(url, pool_pre_ping=True, connect_args={**timeouts, **url.query})
 
 
 def _sqlite(url: URL) -> Engine:
@@ -99,7 +100,7 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say, below
+        connection.isolation_level = None  # transactions start in `begin`, below
         _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -112,12 +113,12 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """The mode is the file's. SQLite does not wait where another process changes it at the same moment."""
-    for left in reversed(range(WAL_TRIES)):
+    """Switch the file to WAL, retrying: SQLite does not wait for another process that does the same."""
+    for tries_left in reversed(range(WAL_TRIES)):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if left == 0 or "locked" not in str(error):
+            if tries_left == 0 or "locked" not in str(error):
                 raise
             time.sleep(0.1)
         else:
@@ -125,7 +126,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: Connection, shown: str) -> None:
-    """Within the transaction: of servers that start together one migrates, and the others find it done."""
+    """Migrate within the transaction: of servers that start together, one migrates and the others wait for it."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": START_LOCK})
     config = Config()
@@ -136,18 +137,18 @@ def _migrate(connection: Connection, shown: str) -> None:
     for revision in MigrationContext.configure(connection).get_current_heads():
         if revision not in known:
             raise StoreError(
-                f"the database {shown} was written by a newer Forkpoint (its revision is {revision}); update this one, or name "
-                "another database with --database-url"
+                f"the database {shown} was written by a newer Forkpoint (its revision is {revision}); update this one, "
+                "or name another database with --database-url"
             )
     command.upgrade(config, "head")
 
 
-def _said(error: Exception) -> str:
-    """The driver's own words, in one line: SQLAlchemy's add the statement and a link."""
-    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(said).split()) or type(said).__name__
+def _message(error: Exception) -> str:
+    """The driver's message, in one line; SQLAlchemy's adds the statement and a link."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An insert that can say what happens on a conflict."""
+    """An insert that supports ON CONFLICT in both databases."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

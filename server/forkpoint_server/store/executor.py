@@ -1,9 +1,8 @@
-"""Threads of the store's own: a database that does not answer must not use up those that requests are handled with."""
+"""Threads of the store's own, so that a database that hangs does not use up the threads that handle requests."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,43 +14,33 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from forkpoint_server.errors import ApiError
 
-logger = logging.getLogger(__name__)
-
 MAX_THREADS = 16
-MAX_WAITING = 256
+MAX_CALLS = 256
 """Calls that run or wait for a thread; one more is refused."""
 
 _THREADS = ThreadPoolExecutor(MAX_THREADS, "forkpoint-store")
-_ROOM = BoundedSemaphore(MAX_WAITING)
+_CALLS = BoundedSemaphore(MAX_CALLS)
 
-_Given = ParamSpec("_Given")
-_Found = TypeVar("_Found")
-
-
-class BusyError(RuntimeError):
-    """As many calls as there may be wait for the database."""
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
-async def in_thread(function: Callable[_Given, _Found], *given: _Given.args, **options: _Given.kwargs) -> _Found:
-    """What a function that may wait for the database gives. Raises BusyError."""
-    if not _ROOM.acquire(blocking=False):
-        raise BusyError
+class UnavailableError(ApiError):
+    """503: the database failed or has too many calls waiting. `__cause__` is the database's error, if there is one."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}, so this was not acknowledged; try again")
+
+
+async def in_thread(
+    function: Callable[_Parameters, _Result], *args: _Parameters.args, **options: _Parameters.kwargs
+) -> _Result:
+    """Call a function that may wait for the database. Raises UnavailableError, and what the function raises."""
+    if not _CALLS.acquire(blocking=False):
+        raise UnavailableError("the database has too much to do")
     try:
-        return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *given, **options))
-    finally:
-        _ROOM.release()
-
-
-async def asking(function: Callable[_Given, _Found], *given: _Given.args, **options: _Given.kwargs) -> _Found:
-    """What a function that uses the database gives. Raises ApiError (503) when the database does not answer, or too many ask it."""
-    try:
-        return await in_thread(function, *given, **options)
-    except BusyError:
-        raise ApiError(
-            HTTPStatus.SERVICE_UNAVAILABLE, "the database has too much to do, so this was not acknowledged; try again"
-        ) from None
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *args, **options))
     except SQLAlchemyError as error:
-        logger.warning("the database does not answer (%s)", type(error).__name__)
-        raise ApiError(
-            HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer, so this was not acknowledged; try again"
-        ) from None
+        raise UnavailableError("the database does not answer") from error
+    finally:
+        _CALLS.release()

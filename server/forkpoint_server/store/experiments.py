@@ -1,4 +1,4 @@
-"""Experiments and stored policies as they lie in the database, and how they change: one change at a time, of all servers."""
+"""Stored experiments and policies. They change one at a time, across all servers that share the database."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from .database import writing
+from .definitions import EpochArm, StoredDefinition, epoch_to_dict
 from .tables import CHANGES, EPOCHS, EXPERIMENTS, POLICIES
 
 DEFINITIONS = "definitions"
@@ -18,46 +19,47 @@ DEFINITIONS = "definitions"
 
 @dataclass(frozen=True)
 class Epoch:
-    """A period of unchanged weights. `arms`: per arm its `status` and its `intervals`: [from, to, epoch in which it was given]."""
+    """A period in which neither weights nor statuses of arms changed. `started_at` is in seconds since 1970."""
 
     number: int
-    arms: Mapping[str, Any]
-    begun: float
+    arms: Mapping[str, EpochArm]  # by name
+    started_at: float
 
 
 @dataclass(frozen=True)
-class Stored:
-    """An experiment; `definition` is what never changes of it."""
+class StoredExperiment:
+    """An experiment. `created` is in seconds since 1970."""
 
     id: int
     name: str
-    definition: Mapping[str, Any]
+    definition: StoredDefinition
     status: str
     created: float
     epochs: tuple[Epoch, ...]
 
     @property
     def now(self) -> Epoch:
+        """The current epoch."""
         return self.epochs[-1]
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """All that was defined, when `number` changes had been made."""
+    """All experiments, oldest first, and all policies, as they were after `number` changes."""
 
     number: int
-    experiments: tuple[Stored, ...]  # in the order of their creation
+    experiments: tuple[StoredExperiment, ...]
     policies: Mapping[str, Any]
 
 
 def read_number(database: Engine) -> int:
-    """How many changes were made: while it stays the same, nothing has to be read again."""
+    """The number of changes so far. While it stays the same, nothing has to be read again."""
     with database.connect() as connection:
         return _number(connection)
 
 
 def read_definitions(database: Engine) -> Definitions:
-    """Everything, as it was at one moment."""
+    """Everything, as of one moment."""
     with writing(database) as connection:  # so that PostgreSQL, too, shows one moment to all statements
         connection.execute(select(CHANGES).with_for_update())
         return Definitions(_number(connection), _experiments(connection), _policies(connection))
@@ -65,50 +67,52 @@ def read_definitions(database: Engine) -> Definitions:
 
 @contextmanager
 def changing(database: Engine) -> Iterator[Connection]:
-    """A transaction that changes definitions: others wait for its end, and then see that there is something new."""
+    """A transaction that changes definitions: others wait for its end, then see a new number of changes."""
     with writing(database) as connection:
         connection.execute(update(CHANGES).where(CHANGES.c.what == DEFINITIONS).values(number=CHANGES.c.number + 1))
         yield connection
 
 
 def add_experiment(
-    database: Engine, name: str, definition: Mapping[str, Any], status: str, arms: Mapping[str, Any], most: int
-) -> Stored:
-    """Store a new experiment. Raises KeyError when its name is taken, OverflowError when there are `most` already."""
+    database: Engine,
+    name: str,
+    definition: StoredDefinition,
+    status: str,
+    arms: Mapping[str, EpochArm],
+    max_experiments: int,
+) -> StoredExperiment:
+    """Store a new experiment. Raises KeyError when its name is taken, OverflowError at `max_experiments`."""
     now = time.time()
     with changing(database) as connection:
-        there = _experiments(connection)
-        if any(one.name == name for one in there):
+        existing = _experiments(connection)
+        if any(experiment.name == name for experiment in existing):
             raise KeyError(name)
-        if len(there) >= most:
-            raise OverflowError(most)
-        row = {"name": name, "definition": dict(definition), "status": status, "created": now}
+        if len(existing) >= max_experiments:
+            raise OverflowError(max_experiments)
+        row = {"name": name, "definition": definition.to_dict(), "status": status, "created": now}
         number = connection.execute(insert(EXPERIMENTS).values(row).returning(EXPERIMENTS.c.id)).scalar_one()
-        connection.execute(insert(EPOCHS).values(experiment=number, number=0, arms=dict(arms), begun=now))
-        return Stored(number, name, definition, status, now, (Epoch(0, arms, now),))
+        _add_epoch(connection, number, Epoch(0, arms, now))
+        return StoredExperiment(number, name, definition, status, now, (Epoch(0, arms, now),))
 
 
 def change_experiment(
-    database: Engine, name: str, change: Callable[[Stored], tuple[str, Mapping[str, Any] | None]]
-) -> Stored:
-    """Change an experiment: `change` gives its new status and, for a new epoch, its arms. Raises KeyError when there is none.
+    database: Engine, name: str, change: Callable[[StoredExperiment], tuple[str, Mapping[str, EpochArm] | None]]
+) -> StoredExperiment:
+    """Change an experiment. Raises KeyError when there is none, and what `change` raises; then nothing changes.
 
-    What `change` raises undoes everything.
+    `change` returns the new status and the arms of a new epoch, or None to stay in the current one.
     """
     with changing(database) as connection:
         stored = _one(connection, name)
         status, arms = change(stored)
         connection.execute(update(EXPERIMENTS).where(EXPERIMENTS.c.id == stored.id).values(status=status))
         if arms is not None:
-            number = stored.now.number + 1
-            connection.execute(
-                insert(EPOCHS).values(experiment=stored.id, number=number, arms=dict(arms), begun=time.time())
-            )
+            _add_epoch(connection, stored.id, Epoch(stored.now.number + 1, arms, time.time()))
         return _one(connection, name)
 
 
-def remove_experiment(database: Engine, name: str, check: Callable[[Stored], None]) -> None:
-    """Delete an experiment with all that was recorded of it, unless `check` raises. Raises KeyError when there is none."""
+def remove_experiment(database: Engine, name: str, check: Callable[[StoredExperiment], None]) -> None:
+    """Delete an experiment with everything recorded for it, unless `check` raises. Raises KeyError if unknown."""
     with changing(database) as connection:
         stored = _one(connection, name)
         check(stored)
@@ -116,7 +120,7 @@ def remove_experiment(database: Engine, name: str, check: Callable[[Stored], Non
 
 
 def put_policy(database: Engine, name: str, policy: Mapping[str, Any]) -> bool:
-    """Store a policy, in place of an earlier one of that name; whether it is a new one."""
+    """Store a policy, replacing an earlier one of that name. Returns whether the name is new."""
     row = {"policy": dict(policy), "changed": time.time()}
     with changing(database) as connection:
         replaced = connection.execute(update(POLICIES).where(POLICIES.c.name == name).values(row)).rowcount
@@ -125,8 +129,8 @@ def put_policy(database: Engine, name: str, policy: Mapping[str, Any]) -> bool:
         return not replaced
 
 
-def remove_policy(database: Engine, name: str, check: Callable[[tuple[Stored, ...]], None]) -> None:
-    """Delete a stored policy, unless `check` raises at the experiments there are. Raises KeyError when there is none."""
+def remove_policy(database: Engine, name: str, check: Callable[[tuple[StoredExperiment, ...]], None]) -> None:
+    """Delete a stored policy, unless `check` raises on the experiments. Raises KeyError when there is none."""
     with changing(database) as connection:
         if name not in _policies(connection):
             raise KeyError(name)
@@ -145,18 +149,32 @@ def _policies(connection: Connection) -> dict[str, Any]:
     }
 
 
-def _experiments(connection: Connection, name: str | None = None) -> tuple[Stored, ...]:
-    wanted = select(EXPERIMENTS).order_by(EXPERIMENTS.c.id)
-    rows = connection.execute(wanted if name is None else wanted.where(EXPERIMENTS.c.name == name)).all()
+def _add_epoch(connection: Connection, experiment: int, epoch: Epoch) -> None:
+    row = {"number": epoch.number, "arms": epoch_to_dict(epoch.arms), "begun": epoch.started_at}
+    connection.execute(insert(EPOCHS).values(experiment=experiment, **row))
+
+
+def _experiments(connection: Connection, name: str | None = None) -> tuple[StoredExperiment, ...]:
+    query = select(EXPERIMENTS).order_by(EXPERIMENTS.c.id)
+    rows = connection.execute(query if name is None else query.where(EXPERIMENTS.c.name == name)).all()
     epochs: dict[int, list[Epoch]] = {}
     for row in connection.execute(select(EPOCHS).order_by(EPOCHS.c.experiment, EPOCHS.c.number)):
-        epochs.setdefault(row.experiment, []).append(Epoch(row.number, row.arms, row.begun))
+        arms = {arm: EpochArm.model_validate(state) for arm, state in row.arms.items()}
+        epochs.setdefault(row.experiment, []).append(Epoch(row.number, arms, row.begun))
     return tuple(
-        Stored(row.id, row.name, row.definition, row.status, row.created, tuple(epochs[row.id])) for row in rows
+        StoredExperiment(
+            row.id,
+            row.name,
+            StoredDefinition.model_validate(row.definition),
+            row.status,
+            row.created,
+            tuple(epochs[row.id]),
+        )
+        for row in rows
     )
 
 
-def _one(connection: Connection, name: str) -> Stored:
+def _one(connection: Connection, name: str) -> StoredExperiment:
     found = _experiments(connection, name)
     if not found:
         raise KeyError(name)

@@ -1,4 +1,4 @@
-"""The one thread that writes what is recorded of requests. It never makes a request wait or fail."""
+"""The thread that writes the rows of requests. It never makes a request wait or fail."""
 
 from __future__ import annotations
 
@@ -15,127 +15,132 @@ from sqlalchemy.exc import DataError, IntegrityError
 from forkpoint_server import metrics
 
 from .assignments import add_assignments, remove_older
+from .tables import DAY_SECONDS
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
-BATCH = 500
-PATIENCE_SECONDS = (0.1, 15.0)
-"""How long a store that fails is left alone: at first, and at most."""
+ROWS_PER_BATCH = 500
+POLL_SECONDS = 0.2
+"""How long the writer waits for a first row before it checks whether it should stop or purge."""
+BACKOFF_SECONDS = (0.1, 15.0)
+"""How long the writer waits after a failure: at first, and at most."""
 PURGE_SECONDS = 3600.0
 MAX_JUMP_SECONDS = 3600.0
-DAY_SECONDS = 86_400.0
+"""How far the clock may move against the monotonic one before nothing is deleted for its age any more."""
+
+SERVER = secrets.token_hex(6)
+"""Distinguishes the rows of this server from those of others."""
 
 
 class Recorder:
-    """A bounded queue and its writer. What does not fit into the queue is dropped and counted."""
+    """A bounded queue and its writer. Rows that do not fit into the queue are dropped and counted."""
 
-    def __init__(self, database: Engine, retention_days: int, most_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, database: Engine, retention_days: int, max_waiting: int = MAX_WAITING) -> None:
         self._database = database
         self._retention_seconds = retention_days * DAY_SECONDS
-        self._offset = _clock_offset()
-        self._waiting: queue.Queue[dict[str, Any] | threading.Event] = queue.Queue(most_waiting)
+        self._clock_offset = _clock_offset()
+        self._queue: queue.Queue[dict[str, Any] | threading.Event] = queue.Queue(max_waiting)
         self._stopping = threading.Event()
-        self._writing = 0  # rows in the writer's hands
-        self._failed: str | None = None  # why the last attempt did
+        self._num_writing = 0  # rows taken from the queue and not yet written
+        self._failure: str | None = None  # the error of the last attempt
         self._thread = threading.Thread(target=self._run, name="forkpoint-recorder", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Write what waits, as far as the database takes it in this time."""
+        """Write the waiting rows, as far as the database accepts them within this time."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
         if self._thread.is_alive():
             logger.warning(
-                "%d requests of experiments may not be recorded: the database did not take them", self._unwritten
+                "%d requests of experiments may not be recorded: the database did not accept them", self._num_unwritten
             )
 
     @property
-    def _unwritten(self) -> int:
-        return self._waiting.qsize() + self._writing
+    def _num_unwritten(self) -> int:
+        return self._queue.qsize() + self._num_writing
 
     def warnings(self) -> list[str]:
-        """What a user should know of it."""
-        if self._failed is None:
+        """Warnings for the server's users, one line each."""
+        if self._failure is None:
             return []
-        waiting = f"{self._unwritten} wait, and when {self._waiting.maxsize} do, further ones are dropped"
-        return [f"the database does not take what is recorded of experiments' requests ({self._failed}): {waiting}"]
+        waiting = f"{self._num_unwritten} wait, and when {self._queue.maxsize} do, further ones are dropped"
+        return [f"the database does not take what is recorded of experiments' requests ({self._failure}): {waiting}"]
 
     def put(self, row: dict[str, Any]) -> None:
         """Record a row soon. Never waits."""
         try:
-            self._waiting.put_nowait(row)
+            self._queue.put_nowait(row)
         except queue.Full:
             metrics.RECORDS_DROPPED.labels("full").inc()
-        metrics.RECORDS_WAITING.set(self._unwritten)
+        metrics.RECORDS_WAITING.set(self._num_unwritten)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put before is written; whether it is. Not for the event loop."""
+        """Wait until everything put so far is written; returns whether it is. Blocks: not for the event loop."""
         reached = threading.Event()
         try:
-            self._waiting.put(reached, timeout=seconds)
+            self._queue.put(reached, timeout=seconds)
         except queue.Full:
             return False
         return reached.wait(seconds)
 
     def _run(self) -> None:
-        purged = 0.0
-        while not (self._stopping.is_set() and self._waiting.empty()):
-            taken = self._taken()
-            self._writing = sum(isinstance(one, dict) for one in taken)
-            self._write(taken)
-            self._writing = 0
-            metrics.RECORDS_WAITING.set(self._unwritten)
-            if time.monotonic() - purged > PURGE_SECONDS or not purged:
-                purged = time.monotonic()
+        purged_at = 0.0
+        while not (self._stopping.is_set() and self._queue.empty()):
+            batch = self._next_batch()
+            self._num_writing = sum(isinstance(item, dict) for item in batch)
+            self._write(batch)
+            self._num_writing = 0
+            metrics.RECORDS_WAITING.set(self._num_unwritten)
+            if time.monotonic() - purged_at > PURGE_SECONDS or not purged_at:
+                purged_at = time.monotonic()
                 self._purge()
 
-    def _taken(self) -> list[dict[str, Any] | threading.Event]:
-        """What waits, up to a batch; it waits for a first one, not for long."""
-        taken = []
+    def _next_batch(self) -> list[dict[str, Any] | threading.Event]:
+        """The waiting rows and flushes, up to a batch; waits briefly for the first one."""
+        batch = []
         try:
-            taken.append(self._waiting.get(timeout=0.2))
-            while len(taken) < BATCH:
-                taken.append(self._waiting.get_nowait())
+            batch.append(self._queue.get(timeout=POLL_SECONDS))
+            while len(batch) < ROWS_PER_BATCH:
+                batch.append(self._queue.get_nowait())
         except queue.Empty:
             pass
-        return taken
+        return batch
 
-    def _write(self, taken: list[dict[str, Any] | threading.Event]) -> None:
-        rows = [one for one in taken if isinstance(one, dict)]
-        patience = PATIENCE_SECONDS[0]
+    def _write(self, batch: list[dict[str, Any] | threading.Event]) -> None:
+        """Write the rows of a batch, retrying for as long as the database fails, then set its events."""
+        rows = [item for item in batch if isinstance(item, dict)]
+        backoff = BACKOFF_SECONDS[0]
         while rows:
             try:
                 written = add_assignments(self._database, rows)
             except (IntegrityError, DataError) as error:
-                self._failed = None
-                rows = self._apart(rows, error)
-            except Exception as error:  # noqa: BLE001  # whatever it is, recording goes on when it has passed
+                self._failure = None
+                rows = self._split(rows, error)
+            except Exception as error:  # noqa: BLE001  # recording resumes when the failure has passed, whichever it is
                 if self._stopping.is_set():
                     metrics.RECORDS_DROPPED.labels("stopped").inc(len(rows))
                     logger.warning("%d requests of experiments were not recorded (%s)", len(rows), type(error).__name__)
                     break
-                self._failed = type(error).__name__
-                logger.warning(
-                    "the store failed (%s); %d records wait %.1f s", type(error).__name__, len(rows), patience
-                )
-                self._stopping.wait(patience)
-                patience = min(2 * patience, PATIENCE_SECONDS[1])
+                self._failure = type(error).__name__
+                logger.warning("the store failed (%s); %d records wait %.1f s", self._failure, len(rows), backoff)
+                self._stopping.wait(backoff)
+                backoff = min(2 * backoff, BACKOFF_SECONDS[1])
             else:
-                self._failed = None
+                self._failure = None
                 metrics.RECORDS_DROPPED.labels("duplicate").inc(len(rows) - written)
                 break
-        for one in taken:
-            if isinstance(one, threading.Event):
-                one.set()
+        for item in batch:
+            if isinstance(item, threading.Event):
+                item.set()
 
-    def _apart(self, rows: list[dict[str, Any]], error: Exception) -> list[dict[str, Any]]:
-        """Of a batch that the database refuses, the half to go on with; a single row that it refuses is dropped.
+    def _split(self, rows: list[dict[str, Any]], error: Exception) -> list[dict[str, Any]]:
+        """Halve a batch that the database rejects: write the first half, return the second; drop a single row.
 
-        It does so when the experiment was deleted meanwhile.
+        The database rejects the rows of an experiment that was deleted meanwhile.
         """
         if len(rows) > 1:
             self._write(list(rows[: len(rows) // 2]))
@@ -145,21 +150,18 @@ class Recorder:
         return []
 
     def _purge(self) -> None:
-        if abs(_clock_offset() - self._offset) > MAX_JUMP_SECONDS:  # what is old by it may be of today
+        """Delete what is older than the retention, unless the clock was set: recent rows would then look old."""
+        if abs(_clock_offset() - self._clock_offset) > MAX_JUMP_SECONDS:
             logger.warning(
                 "the clock was set since the server started; no old records are deleted until it is started again"
             )
             return
         try:
             remove_older(self._database, time.time() - self._retention_seconds)
-        except Exception as error:  # noqa: BLE001  # it is tried again
+        except Exception as error:  # noqa: BLE001  # the next purge tries again
             logger.warning("old records could not be deleted (%s)", type(error).__name__)
 
 
 def _clock_offset() -> float:
-    """By how many seconds the host's clock is before the one that nobody sets."""
+    """Seconds by which the host's clock, which can be set, is ahead of the monotonic one."""
     return time.time() - time.monotonic()
-
-
-SERVER = secrets.token_hex(6)
-"""Tells the rows of this server from those of others."""

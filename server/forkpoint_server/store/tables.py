@@ -1,4 +1,4 @@
-"""The tables. The migrations make them; a test holds that both say the same."""
+"""The tables. The migrations create them; a test checks that both agree."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    SmallInteger,
     String,
     Table,
 )
 
+from .built_in_metrics import BUILT_IN_METRICS
+
 METADATA = MetaData()
+DAY_SECONDS = 86_400.0
 
 CHANGES = Table(
     "changes",
@@ -25,7 +27,7 @@ CHANGES = Table(
     Column("what", String(16), primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""A counter of the changes of policies and experiments: other servers look at it to see whether there is something new."""
+"""Counts the changes of policies and experiments, so that other servers notice them."""
 
 POLICIES = Table(
     "policies",
@@ -54,7 +56,7 @@ EPOCHS = Table(
     Column("arms", JSON, nullable=False),
     Column("begun", Double, nullable=False),
 )
-"""Periods in which an experiment's weights, and what of it runs, did not change; the last one is now."""
+"""Periods in which neither the weights nor the statuses of an experiment's arms changed; the last one is current."""
 
 ASSIGNMENTS = Table(
     "assignments",
@@ -68,13 +70,8 @@ ASSIGNMENTS = Table(
     Column("stratum", Integer, nullable=False),
     Column("created", Double, nullable=False),
     Column("prompt_tokens", Integer),
-    Column("tokens", Integer, nullable=False),
-    Column("reasoning_tokens", Integer),
-    Column("latency_seconds", Double, nullable=False),
+    *(metric.column() for metric in BUILT_IN_METRICS),
     Column("finish_reason", String(32), nullable=False),
-    Column("error", SmallInteger, nullable=False),
-    Column("truncated", SmallInteger, nullable=False),
-    Column("mean_entropy", Double),
     Column("mean_entropy_forks", Double),
     Column("mean_entropy_execution", Double),
     Column("forks", Integer),
@@ -85,9 +82,9 @@ ASSIGNMENTS = Table(
 )
 """One row for each request of an experiment.
 
-`unit` is the start of its salted hash as a signed number. `epoch` is the one in which it came, `stratum` the one in which its part
-of the hash space was given to its arm. `triggered` has a bit per arm, in the order of the definition: would its policy have acted?
-`watched` has one for each arm of which that was found out.
+`unit` is the start of its salted hash as a signed number. `epoch` is the epoch of the request, `stratum` the one in
+which its arm received the unit's part of the hash space. `triggered` has one bit per arm, in the order of the
+definition: would the arm's policy have acted? `watched` has the bits of the arms for which that was evaluated.
 """
 
 OUTCOMES = Table(
@@ -109,7 +106,7 @@ OUTCOME_METRICS = Table(
     Column("experiment", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
     Column("metric", String(64), primary_key=True),
 )
-"""Which metrics an experiment has outcomes of: few, so that labels are bounded."""
+"""The metrics that an experiment has outcomes of: few, so that the labels of metrics are bounded."""
 
 CALIBRATIONS = Table(
     "calibrations",

@@ -12,12 +12,12 @@ from typing import Any
 from .comparisons import describe_arm, describe_difference, describe_guardrail, describe_power, p_of
 from .estimates import Estimate, estimate_difference, estimate_mean
 from .multiple_testing import holm
-from .srm import sample_ratio
-from .sums import NONE, Arm, Epoch, Metric, Sums
+from .srm import srm_test
+from .sums import NONE, Arm, Metric, Stratum, Sums
 from .triggered import describe_triggered
 from .verdicts import decide, guardrail_sentence, sentence
 
-__all__ = ["Arm", "Epoch", "Metric", "Sums", "analyse"]
+__all__ = ["Arm", "Metric", "Stratum", "Sums", "analyse"]
 
 NO_EFFECTS: Mapping[str, float] = MappingProxyType({})
 
@@ -35,7 +35,7 @@ DRIFT_WARNING = (
 def analyse(
     arms: Sequence[Arm],
     control: str,
-    epochs: Sequence[Epoch],
+    epochs: Sequence[Stratum],
     metrics: Sequence[Metric],
     alpha: float = 0.05,
     effects: Mapping[str, float] = NO_EFFECTS,
@@ -49,7 +49,7 @@ def analyse(
     """
     by_name = {arm.name: arm for arm in arms}
     _check(arms, control, metrics, alpha, effects)
-    ratio = sample_ratio(list(by_name), epochs)
+    ratio = srm_test(list(by_name), epochs)
     others = [arm for arm in arms if arm.name != control]
     family = [(arm.name, metric.name) for metric in metrics if metric.role == "decision" for arm in others]
     estimates = {
@@ -148,7 +148,7 @@ def _summary(described: Mapping[str, Any], family: Sequence[tuple[str, str]], so
     return "; ".join(found) or "nothing is decided yet"
 
 
-def _warnings(arms: Sequence[Arm], epochs: Sequence[Epoch]) -> list[str]:
+def _warnings(arms: Sequence[Arm], epochs: Sequence[Stratum]) -> list[str]:
     everything = [(arm.name, name, sums) for arm in arms for name, sums in arm.metrics.items()]
     warnings = [
         f"{sums.broken} units of {arm} have values of {name} that are not numbers; they are left out"

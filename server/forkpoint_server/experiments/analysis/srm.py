@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 from scipy.stats import dirichlet_multinomial, multinomial
 
-from .sums import Epoch
+from .sums import Stratum
 
 ALPHA = 0.01
 """At most one sound experiment in a hundred is ever taken for a broken one."""
@@ -35,7 +35,7 @@ def log_e_values(counts: ArrayLike, shares: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(logsumexp(np.stack(mixtures), axis=0) - math.log(len(CONCENTRATIONS)) - by_weights)
 
 
-def sample_ratio(arms: Sequence[str], epochs: Sequence[Epoch], alpha: float = ALPHA) -> dict[str, Any]:
+def srm_test(arms: Sequence[str], epochs: Sequence[Stratum], alpha: float = ALPHA) -> dict[str, Any]:
     """The test over all epochs as JSON: whether it `passed`, its p-value, and the units that came and should have."""
     came = {arm: sum(epoch.units.get(arm, 0) for epoch in epochs) for arm in arms}
     expected = dict.fromkeys(arms, 0.0)

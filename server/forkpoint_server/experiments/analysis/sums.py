@@ -75,7 +75,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class Stratum:
     """Units that were shared out by the same weights, so that chance alone says how many came to each arm.
 
     Units that return are in one epoch only, by the weights that they were shared out by. After a raise these are the weights that

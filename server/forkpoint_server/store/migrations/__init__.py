@@ -1,1 +1,1 @@
-"""How the tables came to be what they are, one revision a file. Add one with every change of tables.py, never change an old one."""
+"""How the tables came to be, one revision a file. Add one with each change of tables.py; never change an old one."""

@@ -1,49 +1,82 @@
-"""Experiments as a server has them, for the tests: defined, compiled for a made-up vocabulary, and changed."""
+"""Experiments for the tests, as a server has them: defined, compiled for a made-up vocabulary, and changed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine
+import numpy as np
+from sqlalchemy import Engine, Table, create_engine, func, select
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
-from forkpoint_server.experiments.definition import parse_change, parse_definition
-from forkpoint_server.experiments.lifecycle import definition_of, next_epoch
-from forkpoint_server.experiments.live import Live, make_live
+from forkpoint_server.experiments.definition import Change, Definition, parse_body, resolve_arms
+from forkpoint_server.experiments.lifecycle import definition_to_store, first_epoch, next_epoch
+from forkpoint_server.experiments.live import LiveExperiment, make_live
+from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.policies.compiled import LabeledPolicy, compile_labeled
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import read_policy_field
-from forkpoint_server.store.experiments import Epoch, Stored, add_experiment
+from forkpoint_server.store.experiments import Definitions, Epoch, StoredExperiment, add_experiment
+from forkpoint_server.store.tables import ASSIGNMENTS
+from forkpoint_server.traces.trace import Profile
 from tests.unit.policies.vocabularies import TARGET
 
 REGISTRY = Registry()
 HALVES: list[dict[str, Any]] = [{"name": "control", "weight": 0.5}, {"name": "calm", "policy": "nowait", "weight": 0.5}]
 
 
-def define(number: int = 1, **fields: Any) -> Stored:
+def define(number: int = 1, **fields: Any) -> StoredExperiment:
     """An experiment as it is stored, without a database. Raises InputError."""
     body = {"name": "one", "arms": HALVES, "salt": "s", **fields}
-    definition, arms = parse_definition(body, lambda policy: read_policy_field(policy, REGISTRY))
-    kept, first = definition_of(definition, arms)
-    return Stored(number, definition.name, kept, definition.status, 0.0, (Epoch(0, first, 0.0),))
+    definition = parse_body(Definition, body)
+    arms = resolve_arms(definition, lambda policy: read_policy_field(policy, REGISTRY))
+    unchanged, epoch = definition_to_store(definition, arms), first_epoch(definition)
+    return StoredExperiment(number, definition.name, unchanged, definition.status, 0.0, (Epoch(0, epoch, 0.0),))
 
 
-def changed(stored: Stored, **fields: Any) -> Stored:
+def changed(stored: StoredExperiment, **fields: Any) -> StoredExperiment:
     """The same after a change. Raises InputError or ApiError."""
-    status, arms = next_epoch(stored, parse_change(fields))
+    status, arms = next_epoch(stored, parse_body(Change, fields))
     epochs = stored.epochs if arms is None else (*stored.epochs, Epoch(stored.now.number + 1, arms, 0.0))
-    return Stored(stored.id, stored.name, stored.definition, status, stored.created, epochs)
+    return StoredExperiment(stored.id, stored.name, stored.definition, status, stored.created, epochs)
 
 
 async def compile_one(labeled: LabeledPolicy) -> CompiledPolicy:
     return compile_labeled(labeled, TARGET)
 
 
-async def live(stored: Stored) -> Live:
+async def live(stored: StoredExperiment) -> LiveExperiment:
     return await make_live(stored, compile_one)
 
 
-def store(database: Engine, **fields: Any) -> Stored:
+def store(database: Engine, **fields: Any) -> StoredExperiment:
     """An experiment in a database."""
     stored = define(**fields)
     return add_experiment(database, stored.name, stored.definition, stored.status, stored.now.arms, 100)
+
+
+def num_rows(database: Engine, table: Table = ASSIGNMENTS) -> int:
+    """How many rows a table has."""
+    with database.connect() as connection:
+        return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+async def running(*stored: StoredExperiment, database: Engine | None = None) -> Experiments:
+    """What a server runs when these experiments are stored."""
+    found = Experiments(database or create_engine("sqlite://"), REGISTRY, compile_one, 16)
+    await found._update(Definitions(1, stored, {}))
+    return found
+
+
+def three(**policies: Any) -> list[dict[str, Any]]:
+    """Arms of a fifth of the units each."""
+    return [{"name": name, "policy": policy, "weight": 0.2} for name, policy in policies.items()]
+
+
+def fired(*columns: bool) -> Profile:
+    """A choice of two tokens at whose second these rules fired, in the program's order."""
+    single, per_rule, no = np.zeros(2, np.float32), np.zeros((2, len(columns)), np.float32), np.zeros(2, np.bool_)
+    return Profile(
+        position=np.arange(2), confidence=single, held=per_rule, placed=per_rule, entropy=single,
+        top_probability=single, in_reasoning=no, left_alone=no, forced=no, refused=no,
+        fired=np.array([[False] * len(columns), columns]), effect=per_rule, alternatives={},
+    )  # fmt: skip

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from forkpoint_server import metrics
 from forkpoint_server.experiments import srm_monitor
-from forkpoint_server.experiments.report import analysed
+from forkpoint_server.experiments.report import analyse_experiment
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.store.assignments import add_assignments
-from forkpoint_server.store.experiments import Definitions, Stored
+from forkpoint_server.store.experiments import Definitions, StoredExperiment
 from forkpoint_server.store.recorder import SERVER
 from tests.unit.policies.rows import row
 
@@ -40,9 +40,9 @@ def forgotten() -> Iterator[None]:
     metrics.SAMPLE_RATIO.clear()
 
 
-async def running(database: Engine, *stored: Stored) -> Experiments:
+async def running(database: Engine, *stored: StoredExperiment) -> Experiments:
     experiments = Experiments(database, REGISTRY, compile_one, 16)
-    await experiments._take(Definitions(1, stored, {}))
+    await experiments._update(Definitions(1, stored, {}))
     return experiments
 
 
@@ -55,17 +55,20 @@ async def test_it_is_told_while_it_runs(database: Engine) -> None:
             ]
             add_assignments(database, rows)
     experiments = await running(database, even, skewed)
-    assert await srm_monitor.look(database, experiments, set()) == set(told()) == {"even", "skewed"}
+    assert await srm_monitor.export_srm(database, experiments, set()) == set(told()) == {"even", "skewed"}
     for stored in (even, skewed):
-        assert told()[stored.name] == analysed(database, stored, None, None, SERVER, {})["sample_ratio"]["p_value"]
+        assert (
+            told()[stored.name]
+            == analyse_experiment(database, stored, None, None, SERVER, {})["sample_ratio"]["p_value"]
+        )
     assert told()["even"] > 0.5
     assert told()["skewed"] < 0.01
-    await experiments._take(Definitions(2, (even, changed(skewed, status="stopped")), {}))
-    assert await srm_monitor.look(database, experiments, set(told())) == set(told()) == {"even"}
+    await experiments._update(Definitions(2, (even, changed(skewed, status="stopped")), {}))
+    assert await srm_monitor.export_srm(database, experiments, set(told())) == set(told()) == {"even"}
 
 
 async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(srm_monitor, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(srm_monitor, "INTERVAL_SECONDS", 0.01)
     stored = store(database, name="later")
     experiments = await running(database, stored)
     failing = iter([OSError("no database"), ValueError("no sense")])
@@ -76,8 +79,8 @@ async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: 
             raise error
         return 0.5
 
-    monkeypatch.setattr(srm_monitor, "ratio_of", fail)
-    looking = asyncio.create_task(srm_monitor.watch_ratios(database, experiments))
+    monkeypatch.setattr(srm_monitor, "srm_p_value", fail)
+    looking = asyncio.create_task(srm_monitor.monitor_srm(database, experiments))
     try:
         assert await until({"later"}) == {"later": 0.5}
     finally:

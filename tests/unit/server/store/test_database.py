@@ -1,4 +1,4 @@
-"""The database: how it is opened, migrated, refused, and shared by processes that start together."""
+"""The database: how it is opened, migrated, rejected, and shared by processes that start together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
-from forkpoint_server.store.calibrations import read_calibration, write_calibration
 from forkpoint_server.store.database import StoreError, open_database
 from forkpoint_server.store.tables import METADATA
 
@@ -86,11 +85,3 @@ def test_the_default_lies_where_the_users_data_are(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     with pytest.raises(StoreError, match="name another with --database-url"):
         open_database()
-
-
-def test_a_models_calibration(database: Engine) -> None:
-    assert read_calibration(database, "m") is None
-    write_calibration(database, "m", {"fork_threshold": 0.5, "interval": [0.4, 0.6]})
-    write_calibration(database, "other", {"fork_threshold": 1.5})
-    write_calibration(database, "m", {"fork_threshold": 0.7})
-    assert read_calibration(database, "m") == {"fork_threshold": 0.7}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from forkpoint_server.experiments.analysis.analyse import Arm, Epoch, Metric, Sums, analyse
+from forkpoint_server.experiments.analysis.analyse import Arm, Metric, Stratum, Sums, analyse
 
 TOKENS = Metric("tokens", "lower", "decision")
 CORRECT = Metric("correct", "higher", "decision")
@@ -33,8 +33,8 @@ def arm(name: str, seed: int, units: int = 3000, tokens: float = 500, correct: f
     return Arm(name, {metric: Sums(ones, values) for metric, values in drawn.items()}, {}, {})
 
 
-def even(*arms: Arm, units: int = 3000) -> list[Epoch]:
-    return [Epoch({one.name: 1 / len(arms) for one in arms}, {one.name: units for one in arms})]
+def even(*arms: Arm, units: int = 3000) -> list[Stratum]:
+    return [Stratum({one.name: 1 / len(arms) for one in arms}, {one.name: units for one in arms})]
 
 
 def differences(analysis: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_a_metric_of_neither_direction_is_different() -> None:
 
 def test_a_failing_sample_ratio_hides_every_verdict() -> None:
     arms = [arm("none", 0), arm("calm", 1, tokens=300, error=0.3)]
-    epochs = [Epoch({"none": 0.5, "calm": 0.5}, {"none": 3000, "calm": 2000})]
+    epochs = [Stratum({"none": 0.5, "calm": 0.5}, {"none": 3000, "calm": 2000})]
     analysis = analyse(arms, "none", epochs, METRICS)
     assert not analysis["sample_ratio"]["passed"]
     assert analysis["verdict"] is None
@@ -189,7 +189,7 @@ def test_an_arm_without_data_and_a_metric_without_values() -> None:
 def test_warnings() -> None:
     broken = Arm("calm", {"tokens": Sums(np.ones(3), np.array([1.0, np.nan, np.inf]))}, {}, {})
     arms = [arm("none", 0), broken]
-    analysis = analyse(arms, "none", [Epoch({"none": 0.5, "calm": 0.1}, {}), Epoch({"calm": 0.4}, {})], [TOKENS])
+    analysis = analyse(arms, "none", [Stratum({"none": 0.5, "calm": 0.1}, {}), Stratum({"calm": 0.4}, {})], [TOKENS])
     assert analysis["warnings"][0] == "2 units of calm have values of tokens that are not numbers; they are left out"
     assert "weights have changed" in analysis["warnings"][1]
 

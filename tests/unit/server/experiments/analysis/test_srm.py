@@ -13,8 +13,8 @@ from scipy.stats import multinomial
 from ville import BernoulliTest
 
 from forkpoint_server.experiments.analysis import srm as module
-from forkpoint_server.experiments.analysis.srm import ALPHA, CONCENTRATIONS, log_e_values, sample_ratio
-from forkpoint_server.experiments.analysis.sums import Epoch
+from forkpoint_server.experiments.analysis.srm import ALPHA, CONCENTRATIONS, log_e_values, srm_test
+from forkpoint_server.experiments.analysis.sums import Stratum
 
 HALVES = {"a": 0.5, "b": 0.5}
 
@@ -46,7 +46,7 @@ def test_daily_looks_raise_no_false_alarm() -> None:
 
 @pytest.mark.parametrize(("units", "kept"), [(1_000, 0.6), (20_000, 0.9), (1_000_000, 0.98)])
 def test_lost_units_are_found(units: int, kept: float) -> None:
-    found = sample_ratio(["a", "b"], [Epoch(HALVES, {"a": units, "b": round(units * kept)})])
+    found = srm_test(["a", "b"], [Stratum(HALVES, {"a": units, "b": round(units * kept)})])
     assert not found["passed"]
     assert found["reason"].startswith(("a has", "b has"))
     assert found["units"] == {"a": units, "b": round(units * kept)}
@@ -55,43 +55,43 @@ def test_lost_units_are_found(units: int, kept: float) -> None:
 
 def test_each_epoch_has_its_own_weights() -> None:
     """Together the counts look wrong by any weights, and each is right by its own."""
-    ramped = [Epoch({"a": 0.5, "b": 0.05}, {"a": 5000, "b": 510}), Epoch({"b": 0.45}, {"b": 4600})]
-    result = sample_ratio(["a", "b"], ramped)
+    ramped = [Stratum({"a": 0.5, "b": 0.05}, {"a": 5000, "b": 510}), Stratum({"b": 0.45}, {"b": 4600})]
+    result = srm_test(["a", "b"], ramped)
     assert result["passed"]
     assert result["expected"] == pytest.approx({"a": 5510 / 1.1, "b": 551 / 1.1 + 4600 - 50.1}, rel=0.02)
-    naive = sample_ratio(["a", "b"], [ramped[0], Epoch({"a": 0.5, "b": 0.5}, {"a": 900, "b": 4600})])
+    naive = srm_test(["a", "b"], [ramped[0], Stratum({"a": 0.5, "b": 0.5}, {"a": 900, "b": 4600})])
     assert not naive["passed"]
 
 
 def test_evidence_of_epochs_adds_up() -> None:
-    epoch = Epoch(HALVES, {"a": 5000, "b": 4750})
-    one, four = (sample_ratio(["a", "b"], [epoch] * count)["p_value"] for count in (1, 4))
+    epoch = Stratum(HALVES, {"a": 5000, "b": 4750})
+    one, four = (srm_test(["a", "b"], [epoch] * count)["p_value"] for count in (1, 4))
     assert four == pytest.approx(one**4)
     assert ALPHA < one < 1
     assert four < ALPHA
 
 
 def test_units_without_a_weight_are_a_mismatch() -> None:
-    result = sample_ratio(["a", "b"], [Epoch({"a": 1.0, "b": 0.0}, {"a": 100, "b": 1})])
+    result = srm_test(["a", "b"], [Stratum({"a": 1.0, "b": 0.0}, {"a": 100, "b": 1})])
     assert (result["passed"], result["p_value"]) == (False, 0.0)
     assert "b in an epoch in which it had no weight" in result["reason"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)), max_size=4), st.floats(0.001, 0.999))
 def test_any_counts_give_json(epochs: list[tuple[int, int]], share: float) -> None:
-    result = sample_ratio(["a", "b"], [Epoch({"a": share, "b": 1 - share}, {"a": a, "b": b}) for a, b in epochs])
+    result = srm_test(["a", "b"], [Stratum({"a": share, "b": 1 - share}, {"a": a, "b": b}) for a, b in epochs])
     json.dumps(result, allow_nan=False)
     assert 0 <= result["p_value"] <= 1
 
 
 def test_nothing_seen_is_no_mismatch() -> None:
-    assert sample_ratio(["a", "b"], [])["passed"]
-    assert sample_ratio(["a", "b"], [Epoch(HALVES, {})])["passed"]
-    assert sample_ratio(["a", "b"], [Epoch({}, {})])["p_value"] == 1
+    assert srm_test(["a", "b"], [])["passed"]
+    assert srm_test(["a", "b"], [Stratum(HALVES, {})])["passed"]
+    assert srm_test(["a", "b"], [Stratum({}, {})])["p_value"] == 1
 
 
 def test_weights_are_shares() -> None:
     with pytest.raises(ValueError, match="weights are shares"):
-        sample_ratio(["a", "b"], [Epoch({"a": -0.5, "b": 0.5}, {})])
+        srm_test(["a", "b"], [Stratum({"a": -0.5, "b": 0.5}, {})])
     with pytest.raises(ValueError, match="weights are shares"):
-        sample_ratio(["a", "b"], [Epoch({"a": math.nan, "b": 0.5}, {})])
+        srm_test(["a", "b"], [Stratum({"a": math.nan, "b": 0.5}, {})])

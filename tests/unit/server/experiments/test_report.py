@@ -1,19 +1,21 @@
-"""Whether units come to the arms as the weights say where weights are raised, arms pause and users return: simulated traffic."""
+"""An experiment as it is shown, and the strata of its units, on simulated traffic whose weights change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from sqlalchemy import Engine
 
-from forkpoint_server.experiments.analysis.srm import sample_ratio
+from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_server.experiments.analysis.srm import srm_test
 from forkpoint_server.experiments.assignment import find, hash_of, point_of, salt_of
-from forkpoint_server.experiments.live import space_of
-from forkpoint_server.experiments.report import strata
+from forkpoint_server.experiments.lifecycle import space_of
+from forkpoint_server.experiments.report import analyse_experiment, effects_of, experiment_to_dict, strata_of
 from forkpoint_server.store.aggregates import units_by_epoch
 from forkpoint_server.store.assignments import add_assignments
-from forkpoint_server.store.experiments import Stored
+from forkpoint_server.store.experiments import StoredExperiment
 from tests.unit.policies.rows import row
 
 from .factories import changed, define, store
@@ -21,9 +23,46 @@ from .factories import changed, define, store
 ARMS = [{"name": "a", "weight": 0.1}, {"name": "b", "weight": 0.1}]
 REQUESTS = 4000
 USERS = 3000
+RULES = [{"do": {"temperature": 0.5}}]
 
 
-def steps() -> list[Stored]:
+def test_arms_keep_their_policies() -> None:
+    arms = [
+        {"name": "a", "weight": 0.2, "policy": "none"},
+        {"name": "b", "weight": 0.2, "policy": "nowait", "shadow": True},
+        {"name": "c", "weight": 0.2, "policy": {"use": "switch-penalty", "with": {"alpha": 5}}},
+        {"name": "d", "weight": 0.2, "policy": {"name": "mine", "rules": RULES}},
+    ]
+    stored = define(arms=arms, control="b")
+    shown = experiment_to_dict(stored)
+    assert [one["policy"] for one in shown["arms"]] == [one["policy"] for one in arms]
+    assert [one["shadow"] for one in shown["arms"]] == [False, True, False, False]
+    assert shown["control"] == "b"
+    assert define().definition.control == "control"
+    kept = [None if arm.definition is None else parse_policy(arm.definition) for arm in stored.definition.arms]
+    assert kept[0] is None
+    assert [policy and policy.digest for policy in kept[1:]] == [one["digest"] for one in shown["arms"][1:]]
+    assert [arm.label for arm in stored.definition.arms] == [None, "nowait (shadow)", "switch-penalty", "inline"]
+
+
+def test_effects_of_a_query() -> None:
+    assert effects_of(["correct:0.05", "a:b:2"]) == {"correct": 0.05, "a:b": 2.0}
+    for wrong in ("correct", "correct:", ":1", "correct:nan", "correct:-1"):
+        with pytest.raises(InputError, match="is not METRIC:SIZE"):
+            effects_of([wrong])
+
+
+def test_the_effect_of_a_metric_can_be_asked_before_its_first_outcome(database: Engine) -> None:
+    stored = store(database, metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
+    found = analyse_experiment(database, stored, None, None, "server", {"correct": 0.05})
+    assert found["metrics"]["correct"]["arms"]["calm"]["difference"]["more_requests"] == {
+        "effect": 0.05, "source": "given", "requests": None,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="there is no metric 'other'; there are correct, error"):
+        analyse_experiment(database, stored, None, None, "server", {"other": 0.05})
+
+
+def steps() -> list[StoredExperiment]:
     """An experiment through its life: b is raised alone, then a is paused, then comes back, then both are raised."""
     found = [define(unit="user", arms=ARMS)]
     for fields in (
@@ -38,7 +77,7 @@ def steps() -> list[Stored]:
 
 def live_through(
     database: Engine, users: Callable[[int], str], lost: Callable[[str, int], bool] = lambda arm, number: False
-) -> tuple[Stored, dict[tuple[int, int], dict[str, int]]]:
+) -> tuple[StoredExperiment, dict[tuple[int, int], dict[str, int]]]:
     """REQUESTS in each epoch, of users of whom few come often; `lost` says which are never recorded."""
     kept = store(database, unit="user", arms=ARMS)
     rows, number = [], 0
@@ -48,7 +87,7 @@ def live_through(
             number += 1
             hashed = hash_of(salt_of("one", "s"), users(number))
             place = find(space, point_of(hashed))
-            if place is None or stored.now.arms[place[0]]["status"] == "paused" or lost(place[0], number):
+            if place is None or stored.now.arms[place[0]].status == "paused" or lost(place[0], number):
                 continue
             arm, interval = place
             rows.append(
@@ -72,8 +111,8 @@ def test_raises_and_pauses_are_no_mismatch(database: Engine) -> None:
     weights = 1 / (1 + np.arange(USERS))
     drawn = random.choice(USERS, 5 * REQUESTS + 1, p=weights / weights.sum())
     stored, units = live_through(database, lambda number: f"user-{drawn[number]}")
-    epochs = strata(stored, units)
-    assert sample_ratio(["a", "b"], epochs)["p_value"] > 0.05
+    epochs = strata_of(stored, units)
+    assert srm_test(["a", "b"], epochs)["p_value"] > 0.05
     assert sum(sum(epoch.units.values()) for epoch in epochs) > 600
     assert {(given, seen) for given, seen in units} >= {(0, 0), (0, 1), (1, 1), (1, 2), (4, 4)}
 
@@ -83,7 +122,7 @@ def test_lost_units_are_a_mismatch(database: Engine) -> None:
     stored, units = live_through(
         database, lambda number: f"user-{number}", lambda arm, number: arm == "a" and bool(random.random() < 0.25)
     )
-    assert sample_ratio(["a", "b"], strata(stored, units))["p_value"] < 0.01
+    assert srm_test(["a", "b"], strata_of(stored, units))["p_value"] < 0.01
 
 
 def test_naive_counting_would_be_one(database: Engine) -> None:
@@ -92,6 +131,6 @@ def test_naive_counting_would_be_one(database: Engine) -> None:
     regulars = random.integers(300, size=5 * REQUESTS + 1)
     stored, units = live_through(database, lambda number: f"user-{regulars[number]}")
     first_two = {key: counts for key, counts in units.items() if key[1] == 1}
-    together = {arm: sum(counts.get(arm, 0) for counts in first_two.values()) for arm in "ab"}
-    assert together["b"] > 20 * max(together["a"], 1)  # where the weights of the epoch say 5
-    assert sample_ratio(["a", "b"], strata(stored, units))["passed"]
+    total = {arm: sum(counts.get(arm, 0) for counts in first_two.values()) for arm in "ab"}
+    assert total["b"] > 20 * max(total["a"], 1)  # where the weights of the epoch say 5
+    assert srm_test(["a", "b"], strata_of(stored, units))["passed"]
