@@ -26,6 +26,7 @@ test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 r
 	$(PYTEST) $(ARGS)
 
 test-fast: setup ## Run the unit tests; ARGS goes to pytest
+	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) tests/unit $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
