@@ -119,6 +119,7 @@ def summarise(
         raise ValueError("no token was measured: there is nothing to take a percentile of")
     owners = np.concatenate([np.full(len(answer.entropies), answer.prompt) for answer in answers])
     prompts, owner = np.unique(owners, return_inverse=True)
+    # percentiles of resampled prompts, from entropies sorted once
     order = np.argsort(entropies, kind="stable")
     ranked, owner = entropies[order], owner[order]
     rng, percentiles = np.random.default_rng(seed), np.empty(resamples)

@@ -128,6 +128,7 @@ async def prepare(
     warnings: list[str] = []
     multi_request_arms = set()
     for arm in run.arms:
+        # one connection for arms of the same server, model and key
         where = (arm.url or run.url, arm.model or run.model, arm.api_key or api_key)
         if where not in askers:
             url, model, key = where
@@ -136,10 +137,12 @@ async def prepare(
             )
             askers[where] = await stack.enter_async_context(asker)
         asker = of_arm[arm.name] = askers[where]
+        # is it a Forkpoint? (once per server)
         if asker.url not in forkpoint:
             forkpoint[asker.url] = await asker.is_forkpoint()
         digests[arm.name] = None
         policies[arm.name] = NO_POLICY if forkpoint[asker.url] else None
+        # the policy, validated there
         if arm.policy is not None:
             if not forkpoint[asker.url]:
                 raise ArmError(

@@ -32,7 +32,7 @@ RESUMABLE = 3
 INTERRUPTED = 130
 REFRESH_SECONDS = 2.0
 
-application = app("Compare policies on a data set: the same questions, the same seeds, in turns.")
+application = app("Compare policies on a data set: the same questions with the same seeds, interleaved.")
 
 
 def main(arguments: list[str]) -> int:
@@ -68,12 +68,12 @@ def compare_arms(
     ] = "",
     samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="only the first so many questions; 200 puzzles if not given")
+        int | None, typer.Option("--limit", min=1, help="only the first questions; 200 puzzles by default")
     ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="questions at once")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="of the answers' seeds and the order of asking")] = 0,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="the longest answer; the server's limit if not given")
+        int | None, typer.Option("--max-tokens", min=1, help="the longest answer; the server's limit by default")
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0)] = 1.0,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1)] = None,
@@ -98,7 +98,7 @@ def compare_arms(
     ] = RETRIES,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
 ) -> None:
-    """Compare policies on a data set: the same questions, the same seeds, in turns.
+    """Compare policies on a data set: the same questions with the same seeds, interleaved.
 
     If it is stopped, the same command resumes it and requests nothing twice; another --scorer only scores again.
     """

@@ -71,10 +71,10 @@ def findings(
         ),
     ] = "last_line",
     questions: Annotated[
-        int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} if not given", show_default=False)
+        int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} by default", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and what is drawn")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and the sampled positions")] = 0,
     max_tokens: Annotated[
         int | None,
         typer.Option(

@@ -32,10 +32,10 @@ def main(arguments: list[str]) -> int:
 @application.command()
 def watch(
     server: Server = DEFAULT_URL,
-    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 1.0,
-    over: Annotated[float, typer.Option(min=0.1, help="rates and means are over so many seconds")] = 30.0,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two scrapes")] = 1.0,
+    over: Annotated[float, typer.Option(min=0.1, help="the seconds over which rates and means are taken")] = 30.0,
     once: Annotated[
-        bool, typer.Option("--once", help="print one view, of the time between two looks, and end")
+        bool, typer.Option("--once", help="print one view, of the time between two scrapes, and exit")
     ] = False,
     api_key: ApiKey = "none",
 ) -> None:

@@ -117,6 +117,7 @@ class Lab:
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
         for treatment in treatments:
             await self._check(treatment)
+        # the missing units, in random order within a question
         by_id = {item.id: item for item in items}
         wanted = {
             Unit(item.id, sample, treatment.key): treatment
@@ -139,6 +140,7 @@ class Lab:
                 self.progress(names, done, len(order))
 
         await self._concurrently(work(remaining) for _ in range(min(self.concurrency, len(order))))
+        # all of them, from the journal
         return {
             treatment.name: {
                 (item.id, sample): self._read(item, self.journal.answers[Unit(item.id, sample, treatment.key)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,15 +82,31 @@ def bootstrapped(
     There is none if more than 5 % of the resamples have no value. The interval is the wider of the percentiles and of
     Student's t with the resamples' spread, which allows for few questions.
     """
-    value = compute(np.ones(questions))
+    (estimate,) = bootstrapped_together(lambda weights: (compute(weights),), questions, alpha, resamples, seed)
+    return estimate
+
+
+def bootstrapped_together(
+    compute: Callable[[Floats], Sequence[float]],
+    questions: int,
+    alpha: float = ALPHA,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Estimate]:
+    """As `bootstrapped`, several figures of the same resamples at once."""
+    values = compute(np.ones(questions))
     if questions < 2:
-        return Estimate(value)
+        return [Estimate(value) for value in values]
     resampled = np.array([compute(weights) for weights in stats.bootstrap_weights(questions, resamples, seed)])
-    resampled = resampled[np.isfinite(resampled)]
-    if len(resampled) < 0.95 * resamples or not math.isfinite(value):
+    return [_interval(value, column, questions, alpha) for value, column in zip(values, resampled.T, strict=True)]
+
+
+def _interval(value: float, resampled: Floats, questions: int, alpha: float) -> Estimate:
+    known = resampled[np.isfinite(resampled)]
+    if len(known) < 0.95 * len(resampled) or not math.isfinite(value):
         return Estimate(value)
-    low, high = np.quantile(resampled, [alpha / 2, 1 - alpha / 2]).tolist()
-    error = float(resampled.std()) * math.sqrt(questions / (questions - 1))
+    low, high = np.quantile(known, [alpha / 2, 1 - alpha / 2]).tolist()
+    error = float(known.std()) * math.sqrt(questions / (questions - 1))
     half_width = float(distributions.t(questions - 1).ppf(1 - alpha / 2)) * error
     return Estimate(value, min(low, value - half_width), max(high, value + half_width), error)
 

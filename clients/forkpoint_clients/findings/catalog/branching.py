@@ -66,6 +66,7 @@ def conclude(
     if not samples:
         return Result((), notes=(f"No question has {leaves} independent answers.",))
     mean_tokens = float(np.mean([answer.tokens for answers in samples.values() for answer in answers]))
+    # both measures: trees beside curves of independent samples
     values: dict[str, dict[str, TreeValue]] = {}
     rows: list[tuple[str, ...]] = []
     for measure, value in MEASURES.items():

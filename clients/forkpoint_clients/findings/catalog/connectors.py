@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -33,52 +34,32 @@ TREATMENTS = (BASELINE, *_treatments(BAN), *_treatments(NOWAIT))
 
 
 async def retest(lab: Lab) -> Result:
+    """Request both bans and their placebos."""
     return conclude(await lab.ask(TREATMENTS))
 
 
 def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
     base, ban, ban_mass, ban_count, nowait, *_ = (answers[treatment.name] for treatment in TREATMENTS)
-    count, half = questions_of(base), alpha / 2
+    count, level = questions_of(base), alpha / 2
+
+    def less(what: str, own: Answers, other: Answers, claimed: Literal["above", "below"], bound: float) -> Criterion:
+        return Criterion(what, paired(own, other, alpha=level), claimed, bound, count, "points", level)
+
+    shorter = relative(nowait, base, level)
     hurts = Claim(
         "Banning thinking words costs more right answers than banning other words does.",
         "arXiv:2506.02867: MATH500 78 -> 48, random words flat",
         (
-            Criterion(
-                f"{BAN} less its placebo by probability",
-                paired(ban, ban_mass, alpha=half),
-                "below",
-                0.0,
-                count,
-                "points",
-                half,
-            ),
-            Criterion(
-                f"{BAN} less its placebo by count",
-                paired(ban, ban_count, alpha=half),
-                "below",
-                0.0,
-                count,
-                "points",
-                half,
-            ),
+            less(f"{BAN} less its placebo by probability", ban, ban_mass, "below", 0.0),
+            less(f"{BAN} less its placebo by count", ban, ban_count, "below", 0.0),
         ),
     )
     harmless = Claim(
         "Without reflection words the answers are shorter and as good.",
         "arXiv:2506.08343: 27 to 51 % fewer tokens",
         (
-            Criterion(
-                f"tokens of {NOWAIT}, relative to no policy",
-                relative(nowait, base, half),
-                "below",
-                SHORTER,
-                count,
-                "points",
-                half,
-            ),
-            Criterion(
-                f"{NOWAIT} less no policy", paired(nowait, base, alpha=half), "above", TOLERATED, count, "points", half
-            ),
+            Criterion(f"tokens of {NOWAIT}, relative to no policy", shorter, "below", SHORTER, count, "points", level),
+            less(f"{NOWAIT} less no policy", nowait, base, "above", TOLERATED),
         ),
         headline=False,
     )
@@ -97,7 +78,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
         (hurts, harmless),
         tables=(
             Table(
-                "Words that are never drawn", ("arm", "right", "less no policy", "tokens", "effect per answer"), rows
+                "Words that are never sampled", ("arm", "right", "less no policy", "tokens", "effect per answer"), rows
             ),
         ),
         plots=(plots.intervals("connectors", "What is right, less no policy.", losses, "difference, points", 100),),

@@ -32,7 +32,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     peak = clustered(windows[:, REACH] - windows[:, near].mean(axis=1), owners, alpha)
     after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners, alpha)
     claim = Claim(
-        "Entropy peaks where a connector is drawn.",
+        "Entropy peaks where a connector is sampled.",
         "Forkpoint's own question, after the tokens of arXiv:2506.01939",
         (
             Criterion(
@@ -72,7 +72,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
             ),
             plots.curves(
                 "dynamics-around",
-                f"Mean entropy before and after {len(windows):,} connectors, at 0 where the connector is drawn.",
+                f"Mean entropy before and after {len(windows):,} connectors, at 0 where the connector is sampled.",
                 lags,
                 "tokens from the connector",
                 "entropy, nats",

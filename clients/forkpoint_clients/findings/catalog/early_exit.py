@@ -13,7 +13,7 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import UNKNOWN, average, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import average, paired, questions_of, tokens
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -70,46 +70,50 @@ EXITS = (
 
 
 async def retest(lab: Lab) -> Result:
+    """Request early exits and their placebos, choose caps on half of the questions, and compare on the other half."""
     base = (await lab.ask([BASELINE]))[BASELINE.name]
-    found = traces(base)
-    if not found:
+    texts = traces(base)
+    if not texts:
         return Result((), notes=("No text has a whole trace.",))
-    length = float(np.mean([trace.in_reasoning.sum() for trace in found]))
-    arms = [
-        Treatment(f"{one.name}{suffix}", one.policy(length, bool(suffix)))
-        for one in EXITS
-        for suffix in ("", ".placebo")
-    ]
-    answers = await lab.ask(arms)
+    # every exit and its placebo, on all questions
+    length = float(np.mean([trace.in_reasoning.sum() for trace in texts]))
+    answers = await lab.ask(
+        [
+            Treatment(f"{exit_.name}{suffix}", exit_.policy(length, bool(suffix)))
+            for exit_ in EXITS
+            for suffix in ("", ".placebo")
+        ]
+    )
+    # the cap of each exit's mean length, from the first half
     half = len(lab.setting.items) // 2
     first, later = {item.id for item in lab.setting.items[:half]}, lab.setting.items[half:]
-    caps = {
-        one.name: cap_for(within(answers[one.name], first), [trace for trace in found if trace.question in first])
-        for one in EXITS
-    }
-    capped = {
+    first_texts = [trace for trace in texts if trace.question in first]
+    caps = {exit_.name: cap_for(within(answers[exit_.name], first), first_texts) for exit_ in EXITS}
+    # the caps, on the second half; equal caps share their answers
+    treatments = {
         name: Treatment(f"cap {cap}", {"use": "reasoning-cap", "with": {"tokens": cap}}) for name, cap in caps.items()
     }
-    told = await lab.ask(list({arm.key: arm for arm in capped.values()}.values()), later) if later else {}
-    by_key = {arm.key: told[arm.name] for arm in capped.values() if arm.name in told}
-    return conclude(base, answers, {name: by_key.get(arm.key, {}) for name, arm in capped.items()}, caps)
+    unique = {treatment.key: treatment for treatment in treatments.values()}
+    by_name = await lab.ask(list(unique.values()), later) if later else {}
+    by_key = {key: by_name[treatment.name] for key, treatment in unique.items() if treatment.name in by_name}
+    return conclude(
+        base, answers, {name: by_key.get(treatment.key, {}) for name, treatment in treatments.items()}, caps
+    )
 
 
 def within(answers: Answers, questions: set[str]) -> Answers:
-    return {key: one for key, one in answers.items() if key[0] in questions}
+    """The answers to these questions."""
+    return {key: scored for key, scored in answers.items() if key[0] in questions}
 
 
-def cap_for(answers: Answers, found: Sequence[EntropyTrace]) -> int:
+def cap_for(answers: Answers, texts: Sequence[EntropyTrace]) -> int:
     """The cap on reasoning tokens with which these texts would have the answers' mean number of tokens."""
-    spent = [one.tokens for one in answers.values() if one.answer.error is None]
-    if not spent or not found:
+    spent = [scored.tokens for scored in answers.values() if scored.answer.error is None]
+    if not spent or not texts:
         return 1
-    reasoning = np.array([int(trace.in_reasoning.sum()) for trace in found])
-    rest = float(
-        np.mean(
-            [len(trace.tokens) - own for trace, own in zip(found, reasoning, strict=True) if trace.finished] or [0.0]
-        )
-    )
+    reasoning = np.array([int(trace.in_reasoning.sum()) for trace in texts])
+    after = [len(trace.tokens) - own for trace, own in zip(texts, reasoning, strict=True) if trace.finished]
+    rest = float(np.mean(after or [0.0]))
     caps = np.arange(1, int(reasoning.max()) + 1)
     means = np.array([np.minimum(reasoning, cap).mean() for cap in caps]) + rest
     return int(caps[np.argmin(np.abs(means - np.mean(spent)))])
@@ -123,66 +127,33 @@ def conclude(
     alpha: float = ALPHA,
 ) -> Result:
     """`capped` holds the answers to the second half of the questions under each policy's cap."""
-    claims, rows = [], []
+    claims: list[Claim] = []
     shown: dict[str, Estimate] = {}
-    rows.append(("no policy", formatting.percent(average(base)), formatting.count(average(base, tokens)), "", "", ""))
+    rows = [("no policy", formatting.percent(average(base)), formatting.count(average(base, tokens)), "", "", "")]
     level = alpha / (2 * len(EXITS))  # the verdict rests on two figures of each
-    for one in EXITS:
-        own, placebo, cap = answers[one.name], answers[f"{one.name}.placebo"], capped[one.name]
+    for early_exit in EXITS:
+        name = early_exit.name
+        own, placebo, cap = answers[name], answers[f"{name}.placebo"], capped[name]
         to_cap, to_placebo = paired(own, cap, alpha=level), paired(own, placebo, alpha=level)
-        longer = paired(own, cap, tokens)
+        each = questions_of(own) / max(1, questions_of(cap))
+        cap_name, cap_questions = f"{name} less a cap at {caps[name]} reasoning tokens", questions_of(cap)
         claims.append(
             Claim(
-                f"{one.name}: {one.claim}, so that it beats a plain cap of the same length.",
-                one.source,
+                f"{name}: {early_exit.claim}, so that it beats a plain cap of the same length.",
+                early_exit.source,
                 (
-                    Criterion(
-                        f"{one.name} less a cap at {caps[one.name]} reasoning tokens",
-                        to_cap,
-                        "above",
-                        0.0,
-                        questions_of(cap),
-                        "points",
-                        level,
-                        questions_of(own) / max(1, questions_of(cap)),
-                    ),
-                    Criterion(
-                        f"{one.name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level
-                    ),
+                    Criterion(cap_name, to_cap, "above", 0.0, cap_questions, "points", level, each),
+                    Criterion(f"{name} less its placebo", to_placebo, "above", 0.0, questions_of(own), "points", level),
                 ),
             )
         )
-        shown |= {f"{one.name}, less the cap": to_cap, f"{one.name}, less its placebo": to_placebo}
-        rows.append(
-            (
-                one.name,
-                formatting.percent(average(own)),
-                formatting.count(average(own, tokens)),
-                formatting.number(_reasoning(own)),
-                "",
-                "",
+        shown |= {f"{name}, less the cap": to_cap, f"{name}, less its placebo": to_placebo}
+        rows.append((name, *_figures(own), "", ""))
+        for other_name, other in ((f"{name}.placebo", placebo), (f"cap at {caps[name]}, {LATER}", cap)):
+            score_change, token_change = paired(own, other), paired(own, other, tokens)
+            rows.append(
+                (other_name, *_figures(other), formatting.points(score_change), formatting.change(token_change))
             )
-        )
-        rows.append(
-            (
-                f"{one.name}.placebo",
-                formatting.percent(average(placebo)),
-                formatting.count(average(placebo, tokens)),
-                formatting.number(_reasoning(placebo)),
-                formatting.points(paired(own, placebo)),
-                formatting.change(paired(own, placebo, tokens)),
-            )
-        )
-        rows.append(
-            (
-                f"cap at {caps[one.name]}, {LATER}",
-                formatting.percent(average(cap)),
-                formatting.count(average(cap, tokens)),
-                formatting.number(_reasoning(cap)),
-                formatting.points(paired(own, cap)),
-                formatting.change(longer),
-            )
-        )
     return Result(
         tuple(claims),
         tables=(
@@ -224,29 +195,36 @@ def conclude(
 
 def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
     """A note on each policy that ended almost no answer: the comparison says nothing about it."""
-    for one in EXITS:
+    for early_exit in EXITS:
         pairs = [
             (base[key].answer.reasoning_tokens, own.answer.reasoning_tokens)
-            for key, own in answers[one.name].items()
+            for key, own in answers[early_exit.name].items()
             if key in base
         ]
         ended = sum(own is not None and before is not None and own < before for before, own in pairs)
         if ended < MIN_ENDED_SHARE * len(pairs):
             yield (
-                f"{one.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only its cost."
+                f"{early_exit.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only "
+                "its cost."
             )
 
 
-def _reasoning(answers: Answers) -> Estimate:
-    return average(answers, lambda one: one.answer.reasoning_tokens) if answers else UNKNOWN
+def _figures(answers: Answers) -> tuple[str, str, str]:
+    """Right answers, tokens and reasoning tokens, formatted."""
+    reasoning = average(answers, lambda scored: scored.answer.reasoning_tokens)
+    return (
+        formatting.percent(average(answers)),
+        formatting.count(average(answers, tokens)),
+        formatting.number(reasoning),
+    )
 
 
 FINDING = Finding(
     name="early-exit",
     question="Does an early exit beat a plain cap of the same mean length?",
     claim="Ending the reasoning when the answer is settled saves tokens without loss.",
-    source=", ".join(one.source for one in EXITS),
-    protocol="; ".join(f"`{one.name}` {one.how}" for one in EXITS)
+    source=", ".join(exit_.source for exit_ in EXITS),
+    protocol="; ".join(f"`{exit_.name}` {exit_.how}" for exit_ in EXITS)
     + ". Each against a cap of the same mean number of tokens, and against its placebo; paired by question and seed.",
     retest=retest,
 )

@@ -12,7 +12,7 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import average, bootstrapped
+from forkpoint_clients.findings.measures import average, bootstrapped_together
 from forkpoint_clients.findings.reading import ScoredChoices
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -31,19 +31,19 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
     sums, count = _sums([answers[at] for at in temperatures])
     if not count:
         return Result((), notes=("No question has an entropy at every temperature.",))
-    right, nats = _points(np.ones(count) @ sums)
-    a, b, _ = fit(right, nats)
+    _, nats = _points(np.ones(count) @ sums)
 
-    def of(number: int) -> Estimate:
-        return bootstrapped(lambda weights: fit(*_points(weights @ sums))[number], count, alpha)
+    def fitted(weights: Floats) -> tuple[float, float, float, float]:
+        a, b, explained = fit(*_points(weights @ sums))
+        return a, b, explained, b - a
 
+    a, b, explained, ceiling = bootstrapped_together(fitted, count, alpha)
     claim = Claim(
-        "What is right falls as exp(H) grows: a is above 0 in R = -a exp(H) + b.",
+        "The share of right answers falls as exp(H) rises: a is above 0 in R = -a exp(H) + b.",
         "arXiv:2505.22617, over checkpoints of a training; here over temperatures",
-        (Criterion("a", of(0), "above", 0.0, count, "number", alpha),),
+        (Criterion("a", a, "above", 0.0, count, "number", alpha),),
     )
     marks = [(float(nats[number]), average(answers[at])) for number, at in enumerate(temperatures)]
-    ceiling = bootstrapped(lambda weights: _ceiling(*fit(*_points(weights @ sums))), count, alpha)
     grid = np.linspace(0, float(nats.max()) * 1.05, 60)
     rows = tuple(
         (f"{at:g}", formatting.plain(float(nats[number]), 3), formatting.percent(marks[number][1]))
@@ -52,14 +52,14 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
     return Result(
         (claim,),
         figures=(
-            Figure("b", of(1), "number"),
+            Figure("b", b, "number"),
             Figure("ceiling that the fit predicts, where entropy is 0 (b − a)", ceiling, "percent"),
             Figure(
                 (
                     "share of the variance between the runs that the fit explains, chance in each run counted as what "
                     "it does not"
                 ),
-                of(2),
+                explained,
                 "percent",
             ),
             Figure(
@@ -76,7 +76,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
                 f"Each mark is a temperature, from {temperatures[0]:g} to {temperatures[-1]:g}; the curve is the fit.",
                 marks,
                 grid,
-                b - a * np.exp(grid),
+                b.value - a.value * np.exp(grid),
                 "mean entropy, nats",
             ),
         ),
@@ -127,9 +127,7 @@ def _points(sums: Floats) -> tuple[Floats, Floats]:
 
 
 def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
-    """a, b and the explained share of the variance, by least squares of R = -a exp(H) + b over right and nats
-    [temperatures].
-    """
+    """a, b and the explained share of the variance of R = -a exp(H) + b: least squares over [temperatures]."""
     across, up = np.exp(nats) - np.exp(nats).mean(), right - right.mean()
     spread, total = float(across @ across), float(up @ up)
     if not spread:
@@ -137,10 +135,6 @@ def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
     slope = float(across @ up) / spread
     explained = slope * slope * spread / total if total else float("nan")
     return -slope, float(right.mean()) - slope * float(np.exp(nats).mean()), explained
-
-
-def _ceiling(a: float, b: float, _: float) -> float:
-    return b - a
 
 
 FINDING = Finding(
@@ -153,8 +147,8 @@ FINDING = Finding(
         f"own "
         "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; "
         "intervals by "
-        "bootstrap over questions. The verdict is on the slope: where entropy hardly differs between the runs, it "
-        "cannot be told."
+        "bootstrap over questions. The verdict is on the slope, which is unknown if "
+        "the entropy hardly differs between the runs."
     ),
     retest=retest,
 )

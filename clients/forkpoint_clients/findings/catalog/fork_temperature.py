@@ -58,47 +58,19 @@ async def retest(lab: Lab) -> Result:
 def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, alpha: float = ALPHA) -> Result:
     """`fork_share` of the reasoning tokens without a policy are forks; `share` of the execution tokens were heated."""
     base, forks, placebo, some_execution, execution = (answers[name] for name in NAMES)
-    count, part_alpha = questions_of(base), alpha / 4
+    count, level = questions_of(base), alpha / 4
+
+    def forks_less(what: str, other: Answers, bound: float = 0.0) -> Criterion:
+        return Criterion(what, paired(forks, other, alpha=level), "above", bound, count, "points", level)
+
     claim = Claim(
         f"Heating forks by {HEAT:g} does no harm, heating execution tokens does.",
         "arXiv:2506.01939: 71.67 -> 72.22 with forks at temperature 2; heated execution tokens end the ability",
         (
-            Criterion(
-                "forks heated, less no policy",
-                paired(forks, base, alpha=part_alpha),
-                "above",
-                TOLERATED,
-                count,
-                "points",
-                part_alpha,
-            ),
-            Criterion(
-                "forks less all execution tokens",
-                paired(forks, execution, alpha=part_alpha),
-                "above",
-                0.0,
-                count,
-                "points",
-                part_alpha,
-            ),
-            Criterion(
-                "forks less as many random positions",
-                paired(forks, placebo, alpha=part_alpha),
-                "above",
-                0.0,
-                count,
-                "points",
-                part_alpha,
-            ),
-            Criterion(
-                "forks less as many execution tokens",
-                paired(forks, some_execution, alpha=part_alpha),
-                "above",
-                0.0,
-                count,
-                "points",
-                part_alpha,
-            ),
+            forks_less("forks heated, less no policy", base, TOLERATED),
+            forks_less("forks less all execution tokens", execution),
+            forks_less("forks less as many random positions", placebo),
+            forks_less("forks less as many execution tokens", some_execution),
         ),
     )
     losses = {name: paired(answers[name], base) for name in NAMES[1:]}
@@ -152,7 +124,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
 FINDING = Finding(
     name="fork-temperature",
     question="Do forks tolerate heat that execution tokens do not?",
-    claim="High-entropy tokens can be drawn at temperature 2 without loss; low-entropy tokens cannot.",
+    claim="High-entropy tokens can be sampled at temperature 2 without loss; low-entropy tokens cannot.",
     source="arXiv:2506.01939",
     protocol=(
         f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "

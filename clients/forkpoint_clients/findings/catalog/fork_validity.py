@@ -155,19 +155,19 @@ def conclude(
         figures=(
             *(
                 Figure(
-                    f"verified, of {len(some)} {kind}-entropy positions",
-                    share([position.verified for position in some], [position.question for position in some]),
+                    f"verified, of {len(group)} {kind}-entropy positions",
+                    share([position.verified for position in group], [position.question for position in group]),
                     "percent",
                 )
-                for kind, some in groups.items()
+                for kind, group in groups.items()
             ),
             *(
                 Figure(
                     f"mean probability of the second token at {kind}-entropy positions",
-                    share([position.second for position in some], [position.question for position in some]),
+                    share([position.second for position in group], [position.question for position in group]),
                     "percent",
                 )
-                for kind, some in groups.items()
+                for kind, group in groups.items()
             ),
         ),
         plots=(
@@ -183,9 +183,8 @@ def conclude(
         ),
         notes=(
             (
-                f"{count} texts were verified, about one of {each:.3g} questions: so many more questions it takes, "
-                f"where a number "
-                "is needed."
+                f"{count} texts were verified, about one of {each:.3g} questions: the number of questions needed is "
+                "scaled accordingly."
             ),
             (
                 f"High is above {threshold:.3f} nats, the 80th percentile of these texts. {continuations} "
@@ -193,9 +192,9 @@ def conclude(
                 "alternative only find forks that change the outcome much: the shares are lower bounds."
             ),
             (
-                "At a low-entropy position the second token is forced, which the model would hardly ever draw: that "
-                "it would "
-                "change the outcome makes it a fork that is not taken."
+                "At a low-entropy position the second token is forced, though the model would hardly ever sample it: "
+                "if "
+                "it would change the outcome, the position is a fork that is not taken."
             ),
         ),
     )

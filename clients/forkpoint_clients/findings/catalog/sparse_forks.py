@@ -46,14 +46,14 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     ranked, owner = entropies[order], groups[order]
     claim = Claim(
         (
-            "More than half of the tokens are drawn with next to no entropy, and connectors where there is more of it "
+            "More than half of the tokens are sampled with almost no entropy, and connectors where there is more of it "
             "than elsewhere."
         ),
         "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
         (
             Criterion(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", part_alpha),
             Criterion(
-                "mean entropy where a connector is drawn, less elsewhere",
+                "mean entropy where a connector is sampled, less elsewhere",
                 apart,
                 "above",
                 0.0,
@@ -132,8 +132,8 @@ def _tokens(texts: list[EntropyTrace]) -> Table:
     )
     rows = tuple((repr(token), plain(mean, 2), f"{times:,}") for mean, times, token in means[:SHOWN])
     return Table(
-        f"The tokens before which the model is least sure, of those drawn at least {MIN_COUNT} times",
-        ("token drawn", "mean entropy, nats", "times"),
+        f"The tokens before which the model is least certain, of those sampled at least {MIN_COUNT} times",
+        ("sampled token", "mean entropy, nats", "times"),
         rows,
     )
 
@@ -146,7 +146,7 @@ FINDING = Finding(
     protocol=(
         "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, "
         "before each "
-        "token. A connector is a token that is by itself one of the words of the policies' connector families."
+        "token. A connector is a token that is a whole word of the policies' connector families."
     ),
     retest=retest,
 )

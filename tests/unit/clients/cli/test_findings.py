@@ -12,12 +12,20 @@ from forkpoint_clients.cli.ab import RESUMABLE
 from tests.unit.clients.stub_server import completion, error, scripted
 
 
-def command(out: Path, *more: str) -> list[str]:
-    return ["dynamics", "--questions", "2", "--retries", "0", "--out", str(out), *more]
+@pytest.fixture
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two questions."""
+    file = tmp_path_factory.mktemp("data") / "data.jsonl"
+    file.write_text('{"question": "2 + 2?", "answer": "4"}\n{"question": "3 + 3?", "answer": "6"}\n')
+    return file
+
+
+def command(data: Path, out: Path, server: str) -> list[str]:
+    return ["dynamics", "--data", str(data), "--retries", "0", "--out", str(out), "--server", server]
 
 
 def test_a_server_that_dies_is_told_with_what_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the default address, too, where before the first answer the likeliest cause is that there is none."""
     gone = False
@@ -31,29 +39,29 @@ def test_a_server_that_dies_is_told_with_what_is_kept(
 
     with scripted(lambda _: (503, error("gone")), route) as server:
         monkeypatch.setattr(findings, "DEFAULT_URL", server.url)
-        assert findings.main(command(tmp_path, "--server", server.url)) == RESUMABLE
+        assert findings.main(command(data, tmp_path, server.url)) == RESUMABLE
     said = capsys.readouterr().err
     assert f"the answers so far are in {tmp_path}; the same command goes on from there" in said
     assert "start one with `forkpoint serve`" in said
 
 
 def test_without_a_server_the_user_is_told_to_start_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = "http://127.0.0.1:9/v1"
     monkeypatch.setattr(findings, "DEFAULT_URL", nobody)
-    assert findings.main(command(tmp_path, "--server", nobody)) == RESUMABLE
+    assert findings.main(command(data, tmp_path, nobody)) == RESUMABLE
     said = capsys.readouterr().err
     assert "start one with `forkpoint serve`" in said
     assert "answers so far" not in said
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     with scripted(
         lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})
     ) as server:
-        assert findings.main(command(tmp_path / "file", "--server", server.url)) == RESUMABLE
+        assert findings.main(command(data, tmp_path / "file", server.url)) == RESUMABLE
     assert "forkpoint findings: cannot write: [Errno " in capsys.readouterr().err
 
 
@@ -63,31 +71,31 @@ class Policies:
     digest, threshold = "3f9c01ab", 0.5
 
     def route(self, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
-        told = {
+        responses = {
             "/policies/validate": {"digest": self.digest, "warnings": []},
             "/calibration": {"fork_threshold": self.threshold},
         }
         trace = {"tokens": ["4"], "positions": [0], "entropies": [0.1], "in_reasoning": [True]}
-        return 200, told.get(path, {"object": "list", "data": [], "choices": [trace]})
+        return 200, responses.get(path, {"object": "list", "data": [], "choices": [trace]})
 
     def reply(self, body: dict[str, Any]) -> tuple[int, Any]:
         return 200, completion("4", forkpoint={"digest": self.digest, "threshold": self.threshold, "interventions": {}})
 
 
 def test_answers_under_other_policies_and_thresholds_are_not_mixed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policies = Policies()
     with scripted(policies.reply, policies.route) as server:
-        asked = command(tmp_path, "--server", server.url)
-        assert findings.main(asked) == 0
-        assert findings.main(asked) == 0
+        arguments = command(data, tmp_path, server.url)
+        assert findings.main(arguments) == 0
+        assert findings.main(arguments) == 0
         before = len(server.asked)
         assert before == 2, "and not asked again"
         policies.digest = "77777777"
-        assert findings.main(asked) == 1
+        assert findings.main(arguments) == 1
         assert "the digest of 'no policy' was 3f9c01ab, is 77777777" in capsys.readouterr().err
         policies.digest, policies.threshold = "3f9c01ab", 0.75
-        assert findings.main(asked) == 1
+        assert findings.main(arguments) == 1
         assert "another configuration: fork_threshold was 0.5, is 0.75. Give another folder" in capsys.readouterr().err
         assert len(server.asked) == before
