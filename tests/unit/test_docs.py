@@ -133,6 +133,24 @@ def test_links_resolve(page: Path) -> None:
             assert anchor in anchors(target), link
 
 
+FILE = re.compile(r"`((?:policies|server|clients|tests|docs|tools|monitoring|benchmarks|requirements)/[\w./-]*)`")
+MODULE = re.compile(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/faults.md", "docs/security.md"])
+def test_named_files_exist(page: str) -> None:
+    for name in FILE.findall((ROOT / page).read_text()):
+        assert (ROOT / name).exists() or "NAME" in name, name
+
+
+def test_the_life_of_a_request_names_modules_that_exist() -> None:
+    """Paths are relative to the package of their process."""
+    steps = architecture.PAGE.read_text().partition("## The life of a request")[2].partition("## Modules")[0]
+    packages = [ROOT / package for package in architecture.PACKAGES]
+    for name in MODULE.findall(steps):
+        assert any((folder / name).exists() for folder in (ROOT, *packages)), name
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings on GitHub: lower case, no punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
