@@ -39,7 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_tls_context() -> Iterator[None]:
-    """Not one per call of `httpx.get` and per SDK client: it takes 40 ms of CPU, which polling takes from the engine."""
+    """Not one per `httpx.get` and per SDK client: each takes 40 ms of CPU, which polling takes from the engine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("httpx._transports.default.create_ssl_context", cache(create_ssl_context))
         yield

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.integration.e2e.viewer import ask, run_of, settled, visit
+from tests.integration.e2e.viewer_page import ask, run_of, settled, visit
 from tests.processes.chromium import chromium
 from tests.processes.forkpoint_server import Server, serving
 

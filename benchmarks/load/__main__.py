@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from .measuring import Plan, measure
-from .tables import problems, tables
+from .measurement import Plan, measure
+from .report import problems, tables
 
 
 def main() -> int:

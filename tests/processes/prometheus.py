@@ -65,7 +65,7 @@ class Prometheus:
 
 
 @contextmanager
-def watching(folder: Path, target: str) -> Iterator[Prometheus]:
+def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     """A Prometheus that scrapes `host:port` each second, until the block ends."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(target)))
     for rules in ("rules.yml", "alerts.yml"):

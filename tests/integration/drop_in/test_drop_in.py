@@ -13,8 +13,8 @@ from benchmarks.servers import both
 from forkpoint_server.cli import DEMO_ARGUMENTS
 
 from . import sdks
-from .alike import Names, ask, streamed
 from .calls import CALLS, Call
+from .comparison import Names, ask, streamed
 
 ARGUMENTS = (
     "--model", *DEMO_ARGUMENTS, "--enable-auto-tool-choice", "--tool-call-parser", "hermes",

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.processes.forkpoint_server import API_KEY, Server
 
 from .conftest import Watched
-from .viewer import LIVE, ask, body_of, check_shows, families, ids_shown, run_of, settled, shown, trace_of, visit
+from .viewer_page import LIVE, ask, body_of, check_shows, families, ids_shown, run_of, settled, shown, trace_of, visit
 
 EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
 LONG = "4"

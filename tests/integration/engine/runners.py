@@ -77,7 +77,7 @@ class Runner:
 def runner(log: Path, *, v2: bool, environment: Mapping[str, str] | None = None, **options: Any) -> Iterator[Runner]:
     """An engine until the block ends: OPTIONS and these of `vllm.LLM`, on the V2 model runner (interpreted) or on V1.
 
-    Its `logits_processors` can be named as in "tests.integration.engine.rows:RowRecorder".
+    Its `logits_processors` can be named as in "tests.integration.engine.row_recorder:RowRecorder".
     """
     ours, theirs = socket.socketpair()
     paths = [str(HERE / "interpreter")] * v2 + [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]

@@ -16,8 +16,8 @@ from forkpoint_policies.catalog import library
 from forkpoint_server.cli import PROCESSORS
 
 from .conftest import Instruct, Telemetry
-from .policies import STATEFUL
 from .runners import Runner, runner, speculating, write_noisy_model
+from .stateful_policies import STATEFUL
 
 POLICIES = [named.policy for named in library() if named.policy.tree_rule is None or named.of is None]
 """Without placebos of policies with several requests: in the engine they do what the policy does, or act at random."""

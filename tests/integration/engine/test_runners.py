@@ -10,10 +10,10 @@ import pytest
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
-from .rows import FILE
+from .row_recorder import FILE
 from .runners import runner, speculating, write_noisy_model
 
-RECORDED: dict[str, Any] = {"logits_processors": ["tests.integration.engine.rows:RowRecorder"]}
+RECORDED: dict[str, Any] = {"logits_processors": ["tests.integration.engine.row_recorder:RowRecorder"]}
 TOKENS = 24
 DRAFTED = 3
 Calls = list[dict[str, Any]]

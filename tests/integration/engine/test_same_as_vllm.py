@@ -10,7 +10,7 @@ from vllm.inputs import TokensPrompt
 from vllm.v1.metrics.reader import Counter
 
 from .conftest import Instruct
-from .policies import STATEFUL
+from .stateful_policies import STATEFUL
 
 NEVER: dict[str, Any] = {
     "rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.polling import health, until
 from tests.processes.forkpoint_server import serving
 
-from .experiments import Experiment
+from .experiment_client import Experiment
 
 pytestmark = pytest.mark.soak
 DISK_MIB = 16
@@ -67,7 +67,7 @@ def experiment(folder: Path) -> Iterator[Experiment]:
             serving(folder, "--database-url", f"sqlite:///{disk / 'forkpoint.sqlite3'}", environment=environment)
         )
         one = Experiment(server)
-        one.begin()
+        one.start()
         yield one
 
 

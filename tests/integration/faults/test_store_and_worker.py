@@ -16,7 +16,7 @@ from tests.integration.polling import health, until
 from tests.processes.forkpoint_server import serving
 from tests.processes.postgresql import postgresql
 
-from .experiments import MESSAGES, Experiment
+from .experiment_client import MESSAGES, Experiment
 
 pytestmark = pytest.mark.soak
 TWO_RANKS = {"VLLM_CPU_OMP_THREADS_BIND": "0|1", "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}
@@ -42,7 +42,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
             serving(folder, "--tensor-parallel-size", "2", "--database-url", url, environment=environment)
         )
         one = Experiment(server)
-        one.begin()
+        one.start()
         yield Faulty(one, database, folder)
 
 

@@ -19,7 +19,7 @@ from forkpoint_server.store.database import open_database
 from tests.integration.polling import until
 from tests.processes.forkpoint_server import Server
 
-from .experiments import EXPERIMENT, MESSAGES
+from .experiment_client import EXPERIMENT, MESSAGES
 
 pytestmark = pytest.mark.soak
 STREAMS = 6

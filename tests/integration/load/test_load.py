@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.load.measuring import Plan, measure
-from benchmarks.load.tables import problems, tables
+from benchmarks.load.measurement import Plan, measure
+from benchmarks.load.report import problems, tables
 
 pytestmark = pytest.mark.soak
 

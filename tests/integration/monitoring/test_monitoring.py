@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.processes.forkpoint_server import Server, serving
-from tests.processes.prometheus import MONITORING, Prometheus, program, watching
+from tests.processes.prometheus import MONITORING, Prometheus, program, running_prometheus
 
 COMPOSE = yaml.safe_load((MONITORING.parent / "docker-compose.yml").read_text())
 BOARD = json.loads((MONITORING / "grafana" / "dashboards" / "forkpoint.json").read_text())
@@ -57,7 +57,7 @@ def stack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def prometheus(stack_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with watching(tmp_path_factory.mktemp("prometheus"), stack_server.url.removeprefix("http://")) as running:
+    with running_prometheus(tmp_path_factory.mktemp("prometheus"), stack_server.url.removeprefix("http://")) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.tables import Listing, Ratio
 
-from .measuring import Measured, Plan
+from .measurement import Measured, Plan
 from .memory import Memory
 from .streams import Stream
 

@@ -25,7 +25,7 @@ class Experiment:
     answered: list[str] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         httpx.post(f"{self.server.api}/experiments", json=EXPERIMENT, timeout=60).raise_for_status()
 
     def ask(self, **more: Any) -> str:
