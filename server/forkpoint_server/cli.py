@@ -20,10 +20,10 @@ DEMO_ARGUMENTS = (
     "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384", "--kv-cache-memory-bytes", "1G",
     "--dtype", "float32",
 )  # fmt: skip
-"""How the embedded model is served: short traces fill blocks of 32 tokens, nothing needs compiling, and a gibibyte holds half a
-million tokens. Its weights are bfloat16, with which processors that have no instructions for it take twice as long.
+"""How the embedded model is served: short traces fill blocks of 32 tokens, nothing is compiled, and a gibibyte holds
+half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long.
 
-Prompts are to be computed whole: vLLM's CPU build dies when a request with a seed has its prompt computed in pieces.
+A batch holds whole prompts: vLLM's CPU build crashes when it computes the prompt of a request with a seed in chunks.
 """
 
 PROCESSORS = {
@@ -34,7 +34,7 @@ PROCESSORS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run the server; the exit status."""
+    """Run the server; returns the exit status."""
     try:
         from .vllm_seam import TESTED_VLLM, VLLM_VERSION
     except ImportError as error:
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """vLLM's arguments and ours; without a model, those of the embedded one come first. Exits with 2 on a wrong argument."""
+    """Parse vLLM's arguments and ours; without a model, DEMO_ARGUMENTS come first. Exits with 2 on a wrong argument."""
     from .vllm_seam import (
         FlexibleArgumentParser,
         cli_env_setup,
@@ -81,18 +81,26 @@ def parse(arguments: list[str]) -> Namespace:
     parser = make_arg_parser(FlexibleArgumentParser(prog="forkpoint serve", description=__doc__))
     own_arguments(parser)
     args: Namespace = parser.parse_args(arguments)
+
+    # the model
     if args.model_tag is None and args.model == parser.get_default("model"):
         args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
     if args.model_tag is not None:
         args.model = args.model_tag
+
+    # one API server
     if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
         raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
     args.api_server_count = None
+
+    # keys
     keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
     if keys and args.admin_api_key:
-        args.api_key = [*keys, args.admin_api_key]  # who may change things may ask, too
+        args.api_key = [*keys, args.admin_api_key]  # the admin key is good for all routes
+
+    # logging
     configure_logging_from_args(args)
-    if not args.log_config_file:  # which says itself where our messages go
+    if not args.log_config_file:  # that file configures our loggers too
         _log_as_vllm()
     validate_parsed_serve_args(args)
     return args
@@ -101,7 +109,7 @@ def parse(arguments: list[str]) -> Namespace:
 def own_arguments(parser: ArgumentParser) -> None:
     """Add Forkpoint's own arguments to those of vLLM's server."""
     own = parser.add_argument_group("Forkpoint")
-    own.add_argument("--policy", metavar="NAME", help="the policy of requests that ask for none")
+    own.add_argument("--policy", metavar="NAME", help="the policy of requests that name none")
     own.add_argument(
         "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
     )
@@ -114,35 +122,36 @@ def own_arguments(parser: ArgumentParser) -> None:
     )
     own.add_argument(
         "--max-live-branches", metavar="N", type=_positive, default=128,
-        help="the most branches that run at once, of all requests; above it, trees stay smaller (%(default)s)",
+        help="the most branches of all requests that run at once; beyond it, trees stay smaller (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--database-url", metavar="URL",
-        help="where policies, experiments and their outcomes are kept: sqlite:////PATH or postgresql://…; without it a file in "
-        "the user's data folder",
+        help="where policies, experiments and their outcomes are stored: sqlite:////PATH or postgresql://…; by default "
+        "a file in the user's data folder",
     )  # fmt: skip
     own.add_argument(
         "--retention-days", metavar="DAYS", type=_positive, default=90,
-        help="how long after its last request a stopped experiment's requests and outcomes are kept (%(default)s)",
+        help="how long after its last request a stopped experiment's requests and outcomes are stored (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--admin-api-key", metavar="KEY",
-        help="the key for the routes that change policies, experiments and calibrations; with --api-key, good for all others too",
+        help="the key for the routes that change policies, experiments and calibrations; with --api-key, it is good "
+        "for all other routes too",
     )  # fmt: skip
     own.add_argument(
-        "--trace-tokens", metavar="N", type=_counted, default=MAX_TOKENS,
-        help="how many tokens of recent requests are kept, for GET /v1/forks/ID, each some hundred bytes; 0 keeps none, and shows "
-        "none of those that run (%(default)s)",
+        "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TOKENS,
+        help="how many tokens of recent requests are stored for GET /v1/forks/ID, each some hundred bytes; with 0, "
+        "none are stored, and running requests are not shown (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--max-body-mib", metavar="N", type=_positive, default=64,
-        help="the largest body of a request that generates, in MiB; Forkpoint's own routes take 16 at most (%(default)s)",
+        help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
     )  # fmt: skip
-    own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM that the tests did not run on")
+    own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 
 
 def _log_as_vllm() -> None:
-    """Send our messages where vLLM's go: Python's last resort prints none once a library has given the root logger a handler."""
+    """Log to vLLM's handlers: Python's default prints nothing once a library has given the root logger a handler."""
     theirs = logging.getLogger("vllm")
     for name in ("forkpoint_server", "forkpoint_policies"):
         ours = logging.getLogger(name)
@@ -150,7 +159,7 @@ def _log_as_vllm() -> None:
         ours.setLevel(theirs.level)
 
 
-def _counted(text: str) -> int:
+def _non_negative(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ArgumentTypeError(f"must be a whole number, not {text!r}")
     return int(text)
@@ -163,13 +172,15 @@ def _positive(text: str) -> int:
 
 
 def _choose_processor(args: Namespace) -> None:
+    """Add the logits processor for the model runner that vLLM will use. Raises ValueError if policies cannot work."""
     from .vllm_seam import AsyncEngineArgs, UsageContext
 
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if config.speculative_config is not None and not config.use_v2_model_runner:
         raise ValueError(
-            "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave --speculative-config "
-            "out, or run where vLLM has its V2 model runner (a GPU with Triton; VLLM_USE_V2_MODEL_RUNNER=1)"
+            "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave "
+            "--speculative-config out, or run where vLLM has its V2 model runner (a GPU with Triton; "
+            "VLLM_USE_V2_MODEL_RUNNER=1)"
         )
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")

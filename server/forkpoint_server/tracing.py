@@ -1,6 +1,7 @@
 """OpenTelemetry: the request spans that vLLM emits, with what Forkpoint did to the request.
 
-vLLM ends a span as the request's last token comes, before all of that is known: the span waits here until the response is complete.
+vLLM ends a span at the request's last token, before all of that is known: the span is held here until the response is
+complete.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from opentelemetry.util.types import AttributeValue
 from forkpoint_server.vllm_seam import SpanAttributes, get_span_exporter
 
 OF_ALL = ("policy", "digest", "shadow", "experiment", "arm")
-"""What the span of each further choice or branch says of its request; the first one's span says all."""
+"""The attributes on the span of each further choice or branch; the first one's span has all."""
 CONVENTIONAL = {
     gen_ai_attributes.GEN_AI_USAGE_OUTPUT_TOKENS: "tokens",
     gen_ai_attributes.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: "reasoning_tokens",
 }
-"""What of the `forkpoint` object has a name in the semantic conventions of generative AI, too."""
+"""The figures that also have a name in the semantic conventions of generative AI."""
 
 
 class RequestSpans(SpanProcessor):
-    """Passes spans on; those of requests that are expected, once it was told what to add to them."""
+    """Passes spans on; those of expected requests are held until `release` completes them."""
 
     def __init__(self, exporting: SpanProcessor) -> None:
         self._exporting = exporting
@@ -38,7 +39,7 @@ class RequestSpans(SpanProcessor):
         self._held.setdefault(request_id, [])
 
     def release(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> None:
-        """Let the span of an engine request go, with these attributes."""
+        """Pass on the span of an engine request, with these attributes added."""
         for span in self._held.pop(request_id, ()):
             self._exporting.on_end(_with(span, attributes))
 
@@ -59,9 +60,9 @@ class RequestSpans(SpanProcessor):
 
 
 def export_spans(endpoint: str | None) -> RequestSpans | None:
-    """Take over where vLLM's spans go, before vLLM sets it itself: OpenTelemetry keeps the first. None without an endpoint.
+    """Set the tracer provider before vLLM does: OpenTelemetry uses the first. None without an endpoint.
 
-    vLLM's own attempt is then logged by OpenTelemetry as overriding, and has no effect.
+    OpenTelemetry then logs vLLM's attempt to override it, which has no effect.
     """
     if endpoint is None:
         return None
@@ -72,10 +73,10 @@ def export_spans(endpoint: str | None) -> RequestSpans | None:
     return spans
 
 
-def span_attributes(told: Mapping[str, Any], prefix: str = "forkpoint") -> dict[str, AttributeValue]:
-    """The `forkpoint` object as attributes of a span: numbers and names, `forkpoint.interventions.suppress.fired` within."""
+def span_attributes(figures: Mapping[str, Any], prefix: str = "forkpoint") -> dict[str, AttributeValue]:
+    """A request's figures as span attributes: numbers and names, such as `forkpoint.interventions.suppress.fired`."""
     found: dict[str, AttributeValue] = {}
-    for name, value in told.items():
+    for name, value in figures.items():
         if isinstance(value, Mapping):
             found |= span_attributes(value, f"{prefix}.{name}")
         elif isinstance(value, str | bool | int | float):

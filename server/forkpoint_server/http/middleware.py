@@ -84,7 +84,7 @@ class PolicyMiddleware:
         return resolved, await service.open_context(policy, resolved.forks, resolved.by_default, enrolment)
 
     async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
-        """Handle a request under its context: add the summary to the response, and record it if it is in an experiment."""
+        """Handle a request under its context: add the summary to the response; record it if it is in an experiment."""
 
         async def summarise(response_id: str | None) -> dict[str, Any]:
             await context.receiver.settle(context.traces)

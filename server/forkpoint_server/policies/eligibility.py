@@ -14,11 +14,11 @@ from .resolve import ResolvedRequest
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
 INCOMPATIBLE_OPTIONS = ("use_beam_search", "background")
-"""Beam search sends the engine a new request for each token; a background response is answered before it is generated."""
+"""Beam search sends a new engine request for each token; a background response is returned before it is generated."""
 
 
 def eligible_policy(path: str, resolved: ResolvedRequest, max_branches: int) -> LabeledPolicy | None:
-    """The policy that applies to a request outside of experiments: the one it names, or the default where that can apply.
+    """The policy that applies to a request outside of experiments: the one it names, or the default if it can apply.
 
     Raises InputError where the request names a policy that cannot apply.
     """
@@ -66,7 +66,7 @@ def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_br
 
 
 def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> bool:
-    """Whether a request can have a policy with this action, as far as its body says; `check_branches` knows the rest."""
+    """Whether a request's body allows a policy with this action; `check_branches` checks the rest in the engine."""
     try:
         check_choices(path, body, action, max_branches)
     except InputError:
@@ -94,8 +94,8 @@ def check_branches(params: SamplingParams, prompt: Any) -> None:
     for name, is_set in incompatible.items():
         if is_set:
             raise VLLMValidationError(
-                f"policy: one that branches does not work with {name}, which the request or the model's generation config asks "
-                "for; leave one of the two out",
+                f"policy: one that branches does not work with {name}, which the request or the model's generation "
+                "config asks for; leave one of the two out",
                 parameter="policy",
             )
     if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):

@@ -1,4 +1,4 @@
-"""What the compiler needs to know of the served model: vocabulary, reasoning markers, stop tokens."""
+"""The served model as the compiler needs it: vocabulary, reasoning markers, stop tokens."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def read_served_model(
 
 
 def stop_tokens(engine: EngineClient, target: ServedModel) -> frozenset[int]:
-    """The tokens with which the model ends what it writes: the tokenizer's, and those of its generation config."""
+    """The tokens that end the model's answers: the tokenizer's, and those of its generation config."""
     more = engine.input_processor.generation_config_fields.get("eos_token_id")
     found = {target.stop, *(more if isinstance(more, list) else [more])}
     return frozenset(token for token in found if isinstance(token, int) and token != NO_TOKEN)
 
 
 def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """How a text that stands in the middle of an answer is written."""
+    """A function from a text in the middle of an answer to its tokens."""
     return lambda text: list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
-    """What each token writes, for any tokenizer that vLLM loads."""
+    """The bytes of each token, for any tokenizer that vLLM loads."""
     info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size)
     specials = {*info.special_token_ids, *tokenizer.all_special_ids}
     return Vocabulary(tuple(info.decoded_vocab), frozenset(specials))
 
 
 def _reasoning_markers(tokenizer: Any, reasoning_parser: str | None) -> tuple[int, int]:
-    """The single tokens that begin and end the reasoning, NO_TOKEN where there is none."""
+    """The single tokens that start and end the reasoning, NO_TOKEN where there is none."""
     if not reasoning_parser:
         return NO_TOKEN, NO_TOKEN
     parser = ReasoningParserManager.get_reasoning_parser(reasoning_parser)(tokenizer)

@@ -25,9 +25,9 @@ current: ContextVar[RequestContext | None] = ContextVar("forkpoint_request", def
 class RequestContext:
     """One HTTP request: what applies to it, and what was generated, in the order of the response's choices.
 
-    The engine may find that a policy cannot apply. A request then leaves its experiment for `without_experiment`, and one
-    with the server's default policy (`is_default`) falls back to `fallback`. Where that is None, the request becomes
-    `inactive`: it runs in stock vLLM, and nothing is reported.
+    The engine may find that a policy cannot apply. A request then leaves its experiment for `without_experiment`, and
+    one with the server's default policy (`is_default`) falls back to `fallback`. Where that is None, the request
+    becomes `inactive`: it runs in stock vLLM, and nothing is reported.
     """
 
     compiled: CompiledPolicy

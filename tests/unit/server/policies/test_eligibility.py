@@ -1,0 +1,105 @@
+"""Which requests can have which policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.policies.eligibility import check_branches, eligible_policy, tree_action_of
+from forkpoint_server.policies.resolve import ResolvedRequest, label_policy
+from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
+
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+MAX_BRANCHES = 4
+
+
+def policy_of(do: dict[str, Any], shadow: bool = False) -> LabeledPolicy:
+    return label_policy("it", parse_policy({"name": "it", "shadow": shadow, "rules": [{"do": do}]}))
+
+
+PLAIN = policy_of({"temperature": 0.5})
+ALL = policy_of({"branch": {"select": "all"}})
+ONE = policy_of({"branch": {"select": "majority"}})
+IN_SHADOW = policy_of({"branch": {"select": "all"}}, shadow=True)
+
+
+def request(
+    policy: LabeledPolicy | None, by_default: bool = False, forks: bool = False, **body: Any
+) -> ResolvedRequest:
+    return ResolvedRequest(policy, forks, body, False, by_default=by_default, by_request=not by_default)
+
+
+def test_a_policy_in_shadow_runs_no_further_requests() -> None:
+    assert tree_action_of(IN_SHADOW.policy) is None
+    assert tree_action_of(PLAIN.policy) is None
+    assert tree_action_of(ALL.policy) is not None
+
+
+@pytest.mark.parametrize(
+    ("policy", "path", "body"),
+    [
+        (None, RESPONSES, {"n": 9}),
+        (PLAIN, RESPONSES, {"n": 9, "best_of": 12}),
+        (IN_SHADOW, CHAT, {"n": 9}),
+        (ALL, CHAT, {"n": 4}),
+        (ALL, CHAT, {"n": 2, "best_of": 2}),
+        (ONE, RESPONSES, {}),
+    ],
+)
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_policy_that_can_apply(policy: Any, path: str, body: dict[str, Any], by_default: bool) -> None:
+    assert eligible_policy(path, request(policy, by_default, **body), MAX_BRANCHES) is policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "path", "body", "field"),
+    [
+        (PLAIN, CHAT, {"use_beam_search": True}, "policy"),
+        (PLAIN, RESPONSES, {"background": True}, "policy"),
+        (ALL, RESPONSES, {}, "policy"),
+        (ALL, CHAT, {"n": 5}, "n"),
+        (ALL, CHAT, {"best_of": 2}, "best_of"),
+        (ONE, CHAT, {"n": 2}, "n"),
+    ],
+)
+def test_one_that_cannot_is_an_error_unless_it_is_the_default(
+    policy: LabeledPolicy, path: str, body: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        eligible_policy(path, request(policy, **body), MAX_BRANCHES)
+    assert caught.value.field == field
+    assert eligible_policy(path, request(policy, by_default=True, **body), MAX_BRANCHES) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/completions", {"prompt": ["a", "b"]}), (RESPONSES, {"tools": [{"type": "function"}]})]
+)
+def test_a_default_that_branches_is_dropped_where_several_engine_requests_come(path: str, body: dict[str, Any]) -> None:
+    assert eligible_policy(path, request(ONE, by_default=True, **body), MAX_BRANCHES) is None
+    assert eligible_policy(path, request(PLAIN, by_default=True, **body), MAX_BRANCHES) is PLAIN
+
+
+def test_forks_do_not_work_with_beam_search() -> None:
+    with pytest.raises(InputError, match="use_beam_search"):
+        eligible_policy(CHAT, request(None, forks=True, use_beam_search=True), MAX_BRANCHES)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"presence_penalty": 1.0}, {"frequency_penalty": 1.0}, {"repetition_penalty": 1.1}, {"bad_words": ["no"]}],
+    ids=lambda params: next(iter(params)),
+)
+def test_what_counts_a_requests_own_tokens_does_not_branch(params: dict[str, Any]) -> None:
+    prompt = {"prompt_token_ids": [1]}
+    check_branches(SamplingParams(), prompt)
+    with pytest.raises(VLLMValidationError, match=next(iter(params))):
+        check_branches(SamplingParams(**params), prompt)
+
+
+@pytest.mark.parametrize("prompt", [{"prompt": "text"}, {"prompt_token_ids": []}, "text"])
+def test_a_branch_needs_a_prompt_of_tokens(prompt: Any) -> None:
+    with pytest.raises(VLLMValidationError, match="prompt of tokens"):
+        check_branches(SamplingParams(), prompt)
