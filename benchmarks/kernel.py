@@ -17,7 +17,7 @@ from forkpoint_policies.kernel.step import Rows, step
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 from forkpoint_server.demo.tokenizer import SPECIAL, for_serving
 from forkpoint_server.policies.served_model import read_vocabulary
 
@@ -67,17 +67,17 @@ def stepper(policy: str, target: ServedModel, rows: int) -> Processor:
     """A kernel step for a full batch under a policy. As in the adapters, one layout serves until the batch changes."""
     program = compile_policy(LIBRARY[policy].policy, target).program
     packed = program.pack()
-    desk = RequestSlots(rows, VOCABULARY, CPU)
+    slots = RequestSlots(rows, VOCABULARY, CPU)
     seats = []
     for row in range(rows):
-        instruction = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, True, 0, row, {})
-        seats.append(Seat(row, desk.admit(row, instruction, 1.0, [])))
-    layout, _ = desk.layout(seats, rows)
+        payload = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, True, 0, row, {})
+        seats.append(slots.add(row, payload, 1.0, []).at(row))
+    layout, _ = slots.layout(seats, rows)
     generated = itertools.count()
     last = FIRST_PLAIN + torch.arange(rows)
 
     def run(logits: Tensor) -> object:
-        return step(desk.slots, Rows(layout, torch.full_like(last, next(generated)), last), logits)
+        return step(slots.slots, Rows(layout, torch.full_like(last, next(generated)), last), logits)
 
     return run
 

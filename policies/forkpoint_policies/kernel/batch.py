@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,35 +14,44 @@ from forkpoint_policies.compile.word_automaton import ANY_STATE
 from .device_tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of a batch, as the adapter sees it.
+@dataclass(frozen=True, eq=False)
+class SlotRow:
+    """A request in a slot, and one of its rows in a batch.
 
-    `row` is its row of the logits, `program` an index into the tables, `offset` its place among the rows of its own request
-    (above 0 for draft tokens only). `temperature` is 0 for a request that takes the likeliest token. `drawn` are the tokens that
-    stand in for a rule's, and `begun` how many of the prompt's last tokens count as generated; `given` are the tokens after
-    them, if they are given.
+    `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens that replace
+    a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as generated; `forced_tokens`, if
+    any, are written after them. Records of the row go to `address` (none if it is empty) under `handle`, with so many alternatives.
+
+    `row` is the row of the logits, and `offset` how many draft tokens it comes after.
     """
 
-    row: int
     slot: int
-    program: int
+    key: str
+    program: Program
+    uses: Uses
     temperature: float
-    seed: int
-    detailed: bool
-    drawn: Mapping[int, Sequence[int]]
+    seed: int = 0
+    sampled: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    num_shared_tokens: int = 0
+    forced_tokens: Sequence[int] = ()
+    handle: int = 0
+    address: str = ""
+    alternatives: int = 0
+    row: int = 0
     offset: int = 0
-    begun: int = 0
-    given: Sequence[int] = ()
+
+    def at(self, row: int, offset: int = 0) -> SlotRow:
+        """The request's row in a batch."""
+        return replace(self, row=row, offset=offset)
 
 
 @dataclass(frozen=True)
-class Given:
-    """The rows that write a given text: of each its tokens, padded with NO_TOKEN, and the position of the first."""
+class ForcedRows:
+    """The rows that write tokens sent with the request: of each its tokens, padded with NO_TOKEN, and the position of the first."""
 
     rows: Tensor  # [k] int64
     tokens: Tensor  # [k, L] int64
-    begun: Tensor  # [k] int64
+    start: Tensor  # [k] int64
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Layout:
     rows: Tensor | None  # [n] int64
     slot: Tensor  # [n] int64
     seed: Tensor  # [n] int64
-    begun: Tensor | None  # [n] int64, the tokens of the prompt that count as generated
+    num_shared_tokens: Tensor | None  # [n] int64, the tokens of the prompt that count as generated
     by_chance: Tensor  # [n, R] bool, as in Rules
     instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be drawn
     uses: Uses
@@ -109,7 +118,7 @@ class Layout:
     detailed: Tensor | None  # rows whose alternatives are recorded
     windowed: Tensor | None  # rows whose confidence is looked at
     forcing: Tensor | None  # rows with a rule that forces
-    given: Given | None
+    forced_tokens: ForcedRows | None
     alternatives: int
     stages: tuple[Stage, ...]
     shutting: tuple[Stage, ...]  # the forces that stand in place of other tokens
@@ -117,12 +126,17 @@ class Layout:
 
 
 def build_layout(
-    entries: Sequence[Entry], total_rows: int, tables: Tables, alternatives: int, depth: int, vocabulary: int
+    entries: Sequence[SlotRow], total_rows: int, tables: Tables, keys: Sequence[str], depth: int, vocabulary: int
 ) -> Layout:
-    """Gather what a batch needs, on the host, when its make-up changes. `depth` is the number of cells of a slot."""
+    """Gather what a batch needs, on the host, when its make-up changes.
+
+    `keys` name the programs of the tables, in their order; `depth` is the number of cells of a slot.
+    """
     device = tables.rules.region.device
-    own = [tables.programs[entry.program] for entry in entries]
-    facts = [tables.facts[entry.program] for entry in entries]
+    index_of = {key: index for index, key in enumerate(keys)}
+    programs = [index_of[entry.key] for entry in entries]
+    own = [entry.program for entry in entries]
+    facts = [tables.facts[index] for index in programs]
 
     def tensor(values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
@@ -130,9 +144,9 @@ def build_layout(
     def where(chosen: Sequence[bool]) -> Tensor | None:
         return tensor([row for row, yes in enumerate(chosen) if yes]) if any(chosen) else None
 
-    program = tensor([entry.program for entry in entries])
+    program = tensor(programs)
     shared = tables.rules.repeated(len(entries)) if len(tables.programs) == 1 else tables.rules.rows(program)
-    rules = _with_drawn(shared, entries, own)
+    rules = _with_sampled(shared, entries, own)
     whole = Turn(
         offset=0,
         rows=None,
@@ -151,7 +165,9 @@ def build_layout(
         else tensor([entry.row for entry in entries]),
         slot=tensor([entry.slot for entry in entries]),
         seed=whole.seed,
-        begun=tensor([entry.begun for entry in entries]) if any(entry.begun for entry in entries) else None,
+        num_shared_tokens=tensor([entry.num_shared_tokens for entry in entries])
+        if any(entry.num_shared_tokens for entry in entries)
+        else None,
         by_chance=rules.by_chance,
         instead=rules.instead & ~rules.by_chance,
         uses=tables.uses,
@@ -161,30 +177,30 @@ def build_layout(
         tempered=where([entry.temperature not in (0.0, 1.0) for entry in entries]),
         shadow=where([one.shadow for one in own]),
         greedy=where([entry.temperature == 0 for entry in entries]),
-        detailed=where([entry.detailed for entry in entries]),
+        detailed=where([entry.alternatives > 0 for entry in entries]),
         windowed=where([one.windowed for one in facts]),
         forcing=where([one.forcing for one in facts]),
-        given=_given(entries, device),
-        alternatives=alternatives,
+        forced_tokens=_forced_rows(entries, device),
+        alternatives=max((entry.alternatives for entry in entries), default=0),
         stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
         shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
         turns=_turns(whole, entries),
     )
 
 
-def _given(entries: Sequence[Entry], device: torch.device) -> Given | None:
-    rows = [row for row, entry in enumerate(entries) if entry.given]
+def _forced_rows(entries: Sequence[SlotRow], device: torch.device) -> ForcedRows | None:
+    rows = [row for row, entry in enumerate(entries) if entry.forced_tokens]
     if not rows:
         return None
-    texts = [torch.tensor(entries[row].given, dtype=torch.int64) for row in rows]
-    return Given(
+    texts = [torch.tensor(entries[row].forced_tokens, dtype=torch.int64) for row in rows]
+    return ForcedRows(
         rows=torch.tensor(rows, device=device),
         tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=NO_TOKEN).to(device),
-        begun=torch.tensor([entries[row].begun for row in rows], device=device),
+        start=torch.tensor([entries[row].num_shared_tokens for row in rows], device=device),
     )
 
 
-def _turns(whole: Turn, entries: Sequence[Entry]) -> tuple[Turn, ...]:
+def _turns(whole: Turn, entries: Sequence[SlotRow]) -> tuple[Turn, ...]:
     offsets = sorted({entry.offset for entry in entries})
     if offsets == [0]:
         return (whole,)
@@ -199,11 +215,11 @@ def _turns(whole: Turn, entries: Sequence[Entry]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def _with_drawn(rules: Rules, entries: Sequence[Entry], own: Sequence[Program]) -> Rules:
+def _with_sampled(rules: Rules, entries: Sequence[SlotRow], own: Sequence[Program]) -> Rules:
     """The rules with what was drawn for each request in the place of tokens and texts."""
-    if not any(entry.drawn for entry in entries):
+    if not any(entry.sampled for entry in entries):
         return rules
-    target = [(row, rule, tokens) for row, entry in enumerate(entries) for rule, tokens in entry.drawn.items()]
+    target = [(row, rule, tokens) for row, entry in enumerate(entries) for rule, tokens in entry.sampled.items()]
     sets = [one for one in target if own[one[0]].rules[one[1]].action in ON_SETS]
     wide = max(rules.target_tokens.shape[2], padded(max((len(tokens) for _, _, tokens in sets), default=0)))
     long = max([rules.text.shape[2], *(len(tokens) for _, _, tokens in target)])
@@ -224,7 +240,7 @@ def _widened(values: Tensor, width: int, fill: int) -> Tensor:
 
 
 def _stages(
-    entries: Sequence[Entry], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int
+    entries: Sequence[SlotRow], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int
 ) -> tuple[Stage, ...]:
     """The actions of all rows, rule by rule."""
     groups: dict[Acting, list[int]] = {}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.kernel.actions.apply import act
-from forkpoint_policies.kernel.actions.force import write_given
+from forkpoint_policies.kernel.actions.force import write_forced_tokens
 
 from .batch import Layout
 from .conditions import Decision, Seen, decide, look
@@ -68,8 +68,8 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
     if unchanged is not None and layout.shadow is not None:
         values.index_copy_(0, layout.shadow, unchanged)
     left = _left(values, alternatives, probabilities, layout)
-    if layout.given is not None:
-        write_given(values, decision.position, layout.given)
+    if layout.forced_tokens is not None:
+        write_forced_tokens(values, decision.position, layout.forced_tokens)
     if layout.rows is not None:
         logits.index_copy_(0, layout.rows, values)
     elif values is not logits:
@@ -90,9 +90,10 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
 def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decision:
     """The decisions of all rows: those after the committed tokens first, then those after each further draft token."""
     layout, made = rows.layout, []
-    begun = rows.position if layout.begun is None else rows.position + layout.begun
+    offset = layout.num_shared_tokens
+    generated = rows.position if offset is None else rows.position + offset
     for one in rows.layout.turns:
-        state, position, idle = advance(slots, layout, one, one.of(begun), one.of(rows.last_token))
+        state, position, idle = advance(slots, layout, one, one.of(generated), one.of(rows.last_token))
         decision, pending = decide(state, seen, values, layout, one, position)
         cell = one.first_cell + one.offset
         if idle is not None:

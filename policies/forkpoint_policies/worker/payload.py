@@ -1,4 +1,4 @@
-"""What the server tells the worker about one request, under one reserved key of vLLM's `extra_args`."""
+"""What the server sends to the worker with one request, under one reserved key of vLLM's `extra_args`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RESERVED_KEY = "forkpoint"
 class PolicyPayload(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
-    `word_state` and `in_reasoning` tell where the prompt ends; `alternatives` is how many likeliest tokens to report. `seed` is
-    where chance comes from, and `drawn` the tokens that stand in for those of a rule (by its index in the program). The prompt's
-    last `begun` tokens are an answer that this request goes on with, and `inherited` is its state there. `given` are tokens to
-    write whatever the model says: a text that is there already is measured so.
+    `word_state` and `in_reasoning` are the state at the end of the prompt; `alternatives` is how many likeliest tokens to report.
+    `seed` is the seed of all chance; `sampled` are the tokens that replace a rule's own (by its index in the program). The last
+    `num_shared_tokens` tokens of the prompt are the answer that this request continues, and `inherited` is its state there.
+    `forced_tokens` are written regardless of the logits: an existing text is measured this way.
     """
 
     program: bytes
@@ -28,23 +28,24 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     in_reasoning: bool
     alternatives: int = 0
     seed: int = 0
-    drawn: dict[int, list[int]] = {}
-    begun: int = 0
+    sampled: dict[int, list[int]] = {}
+    num_shared_tokens: int = 0
     inherited: Inherited | None = None
-    given: list[int] = []
+    forced_tokens: list[int] = []
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
-        """The request's extra arguments with this instruction in the place of whatever a client put there."""
+        """The request's extra arguments with this payload, which replaces anything that a client sent under the key."""
         return {**(extra_args or {}), RESERVED_KEY: msgspec.msgpack.encode(self)}
 
     @staticmethod
     def of(extra_args: dict[str, Any] | None) -> PolicyPayload | None:
+        """The payload of a request, if it has one."""
         data = (extra_args or {}).get(RESERVED_KEY)
         return msgspec.msgpack.decode(data, type=PolicyPayload) if isinstance(data, bytes) else None
 
 
-def without_instruction(extra_args: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Extra arguments as a client may send them: a reserved key of theirs could aim our sockets, so it is dropped."""
+def without_payload(extra_args: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A client's extra arguments without the reserved key, with which a client could choose the sockets that we connect to."""
     if not extra_args or RESERVED_KEY not in extra_args:
         return extra_args
     return {key: value for key, value in extra_args.items() if key != RESERVED_KEY} or None

@@ -17,9 +17,9 @@ import zmq
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.step import Record
 
-from .payload import PolicyPayload
 from .records import DRAFT, MAX_MESSAGES_WAITING, RecordRows, encode
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,17 @@ class Destinations:
     detailed: NDArray[np.int32]  # [m]
 
     @staticmethod
-    def of(instructions: Sequence[PolicyPayload], offsets: Sequence[int] = ()) -> Destinations:
-        """Where the rows with these instructions report to; `offsets` are how many draft tokens each row comes after."""
+    def of(rows: Sequence[SlotRow]) -> Destinations:
+        """Where these rows of a layout report to."""
         rows_of: dict[str, list[int]] = {}
-        for row, instruction in enumerate(instructions):
-            if instruction.address:
-                rows_of.setdefault(instruction.address, []).append(row)
+        for number, row in enumerate(rows):
+            if row.address:
+                rows_of.setdefault(row.address, []).append(number)
         return Destinations(
-            handles=torch.tensor([instruction.handle for instruction in instructions], dtype=torch.int32),
-            drafts=np.where(np.array(offsets or [0] * len(instructions)) > 0, DRAFT, 0).astype(np.int32),
-            rows_of={address: np.array(rows) for address, rows in rows_of.items()},
-            detailed=np.array(
-                [row for row, instruction in enumerate(instructions) if instruction.alternatives > 0], np.int32
-            ),
+            handles=torch.tensor([row.handle for row in rows], dtype=torch.int32),
+            drafts=np.where(np.array([row.offset for row in rows]) > 0, DRAFT, 0).astype(np.int32),
+            rows_of={address: np.array(own) for address, own in rows_of.items()},
+            detailed=np.array([number for number, row in enumerate(rows) if row.alternatives > 0], np.int32),
         )
 
 

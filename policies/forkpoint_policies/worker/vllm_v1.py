@@ -11,28 +11,28 @@ from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_i
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from forkpoint_policies.kernel.batch import Layout
+from forkpoint_policies.kernel.batch import Layout, SlotRow
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
 from .payload import PolicyPayload
-from .request_slots import Assignment, RequestSlots, Seat
+from .request_slots import RequestSlots
 from .sender import Destinations, Sender
 
 
 class PolicyProcessor(LogitsProcessor):
-    """Applies the policy of each request that carries an Instruction; rows without one cost nothing."""
+    """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         slots = vllm_config.scheduler_config.max_num_seqs
-        self._desk = RequestSlots(slots, vllm_config.model_config.get_vocab_size(), device)
+        self._slots = RequestSlots(slots, vllm_config.model_config.get_vocab_size(), device)
         self._device = device
         self._free = list(range(slots))
-        self._at: dict[int, tuple[Assignment, list[int]]] = {}  # batch index -> request and its growing list of tokens
+        self._at: dict[int, tuple[SlotRow, list[int]]] = {}  # batch index -> request and its tokens so far
         self._batch: tuple[Layout, Destinations, list[list[int]]] | None = None
         self._sender = Sender()
         warm_up(device.type)
-        # every rank computes the same decisions; one tells of them
+        # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
 
     def is_argmax_invariant(self) -> bool:
@@ -59,32 +59,29 @@ class PolicyProcessor(LogitsProcessor):
     def apply(self, logits: Tensor) -> Tensor:
         if not self._at:
             return logits
-        begun = time.perf_counter()
+        started = time.perf_counter()
         if self._batch is None:
             indices = sorted(self._at)
-            layout, destinations = self._desk.layout(
-                [Seat(index, self._at[index][0]) for index in indices], len(logits)
-            )
+            layout, destinations = self._slots.layout([self._at[index][0].at(index) for index in indices], len(logits))
             self._batch = layout, destinations, [self._at[index][1] for index in indices]
         layout, destinations, generated = self._batch
         # V1 hands out tokens as Python lists only, so the last of each is fetched here; the kernel takes it from there
         last = torch.tensor([tokens[-1] if tokens else 0 for tokens in generated], device=self._device)
         position = torch.tensor([len(tokens) for tokens in generated], device=self._device)
-        record = step(self._desk.slots, Rows(layout, position, last), logits)
+        record = step(self._slots.slots, Rows(layout, position, last), logits)
         if self._reports and destinations.rows_of:
-            self._sender.report(record, destinations, time.perf_counter() - begun)
+            self._sender.report(record, destinations, time.perf_counter() - started)
         return logits
 
     def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:
-        instruction = PolicyPayload.of(params.extra_args)
-        if instruction is not None:
-            assignment = self._desk.admit(self._free.pop(), instruction, params.temperature, generated)
-            self._at[index] = assignment, generated
+        payload = PolicyPayload.of(params.extra_args)
+        if payload is not None:
+            self._at[index] = self._slots.add(self._free.pop(), payload, params.temperature, generated), generated
 
     def _remove(self, index: int) -> None:
         if index in self._at:
             self._release(self._at.pop(index)[0])
 
-    def _release(self, assignment: Assignment) -> None:
-        self._desk.dismiss(assignment.slot)
-        self._free.append(assignment.slot)
+    def _release(self, request: SlotRow) -> None:
+        self._slots.remove(request.slot)
+        self._free.append(request.slot)

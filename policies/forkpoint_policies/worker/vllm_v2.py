@@ -18,54 +18,53 @@ from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
 from .payload import PolicyPayload
-from .request_slots import RequestSlots, Seat
+from .request_slots import RequestSlots
 from .sender import Destinations, Sender
 
 
 class PolicyProcessor(LogitsProcessor):
-    """Applies the policy of each request that carries an Instruction; rows without one cost nothing."""
+    """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
         speculative = vllm_config.speculative_config
         self._depth = 1 + (speculative.num_speculative_tokens or 0 if speculative is not None else 0)
         self._states = req_states
-        self._desk = RequestSlots(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
-        self._arrived: dict[int, SamplingParams] = {}
+        self._slots = RequestSlots(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
+        self._arrived: dict[int, tuple[PolicyPayload, float]] = {}  # slot -> payload and temperature
         self._batch: tuple[tuple[bytes, tuple[int, ...]], Layout, Destinations] | None = None
         self._sender = Sender()
-        # every rank computes the same decisions; one tells of them
+        # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
         warm_up(req_states.device.type)
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        self._desk.dismiss(req_idx)
+        self._slots.remove(req_idx)
         self._arrived.pop(req_idx, None)
         self._batch = None
-        if PolicyPayload.of(sampling_params.extra_args) is None:
+        payload = PolicyPayload.of(sampling_params.extra_args)
+        if payload is None:
             return False
-        self._arrived[req_idx] = sampling_params
+        self._arrived[req_idx] = payload, sampling_params.temperature
         return True
 
     def apply_staged_writes(self) -> None:
-        for slot, params in self._arrived.items():
-            instruction = PolicyPayload.of(params.extra_args)
-            assert instruction is not None
-            self._desk.admit(slot, instruction, params.temperature, self._generated(slot))
+        for slot, (payload, temperature) in self._arrived.items():
+            self._slots.add(slot, payload, temperature, self._generated(slot))
         self._arrived.clear()
 
     def apply(self, logits: Tensor, ctx: LogitsContext) -> Tensor:
-        if not any(self._desk.at(int(slot)) for slot in ctx.idx_mapping_np):
+        if not any(self._slots.get(int(slot)) for slot in ctx.idx_mapping_np):
             return logits
-        begun = time.perf_counter()
+        started = time.perf_counter()
         layout, destinations = self._laid_out(ctx, len(logits))
         position, last = ctx.pos, ctx.input_ids
         if layout.rows is not None:
             position, last = position.index_select(0, layout.rows), last.index_select(0, layout.rows)
         # negative while a prompt is computed in pieces; the kernel takes that for the first position
         generated = position.long() + 1 - self._states.prompt_len.gpu[layout.slot].long()
-        record = step(self._desk.slots, Rows(layout, generated, last.long()), logits)
+        record = step(self._slots.slots, Rows(layout, generated, last.long()), logits)
         if self._reports and destinations.rows_of:
-            self._sender.report(record, destinations, time.perf_counter() - begun)
+            self._sender.report(record, destinations, time.perf_counter() - started)
         return logits
 
     def _generated(self, slot: int) -> Sequence[int]:
@@ -77,17 +76,17 @@ class PolicyProcessor(LogitsProcessor):
         counts = self._rows_per_request(ctx, total_rows)
         key = ctx.idx_mapping_np.tobytes(), counts
         if self._batch is None or self._batch[0] != key:
-            seats, row = [], 0
+            rows, row = [], 0
             for slot, count in zip(ctx.idx_mapping_np.tolist(), counts, strict=True):
-                assignment = self._desk.at(slot)
-                if assignment is not None:
-                    seats += [Seat(row + offset, assignment, offset) for offset in range(count)]
+                request = self._slots.get(slot)
+                if request is not None:
+                    rows += [request.at(row + offset, offset) for offset in range(count)]
                 row += count
-            self._batch = (key, *self._desk.layout(seats, total_rows))
+            self._batch = (key, *self._slots.layout(rows, total_rows))
         return self._batch[1], self._batch[2]
 
     def _rows_per_request(self, ctx: LogitsContext, total_rows: int) -> tuple[int, ...]:
-        """One row each, and one more per draft token. The runner tells this on the device only; here it is worked out."""
+        """One row each, and one more per draft token. The runner has this on the device only; here it is derived."""
         slots = ctx.idx_mapping_np
         if total_rows == len(slots):
             return (1,) * total_rows

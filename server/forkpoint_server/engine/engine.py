@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forkpoint_policies.spec import Branch, Rule, TreeAction, max_answers, returns_several
-from forkpoint_policies.worker.payload import PolicyPayload, without_instruction
+from forkpoint_policies.worker.payload import PolicyPayload, without_payload
 from forkpoint_server import metrics
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import TreeRunner
@@ -73,7 +73,7 @@ class InterveningEngine:
     ) -> AsyncGenerator[RequestOutput, None]:
         """As EngineClient.generate. With several choices under a policy, each is an engine request of its own."""
         params = sampling_params.clone()
-        params.extra_args = without_instruction(params.extra_args)
+        params.extra_args = without_payload(params.extra_args)
         context = current.get()  # read here, in the handler's context; the generator may run in another
 
         # does a policy apply?

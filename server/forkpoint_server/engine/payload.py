@@ -53,10 +53,10 @@ def payload_of(
         in_reasoning=start.in_reasoning,
         alternatives=alternatives,
         seed=start.seed,
-        drawn=compiled.placebo_tokens(start.seed),
-        begun=trace.first_position,
+        sampled=compiled.placebo_tokens(start.seed),
+        num_shared_tokens=trace.first_position,
         inherited=start.inherited,
-        given=list(forced_tokens),
+        forced_tokens=list(forced_tokens),
     )
 
 

@@ -74,8 +74,8 @@ def instruct(target: ServedModel) -> Instruct:
     def make(
         policy: dict[str, Any] | Policy | None,
         address: str = "",
-        begun: int = 0,
-        given: Sequence[int] = (),
+        num_shared_tokens: int = 0,
+        forced_tokens: Sequence[int] = (),
         **options: Any,
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
@@ -91,9 +91,9 @@ def instruct(target: ServedModel) -> Instruct:
                 0,
                 True,
                 seed=seed,
-                drawn=drawn,
-                begun=begun,
-                given=list(given),
+                sampled=drawn,
+                num_shared_tokens=num_shared_tokens,
+                forced_tokens=list(forced_tokens),
             )
             params.extra_args = instruction.into(None)
         return params

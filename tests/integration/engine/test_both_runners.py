@@ -111,7 +111,13 @@ def test_a_given_text_is_written_and_measured(
     def write_given(one: Runner, address: str) -> list[tuple[int, ...]]:
         options = [
             instruct(
-                observe, address, begun=begun, given=tokens, temperature=0.0, max_tokens=len(tokens), ignore_eos=True
+                observe,
+                address,
+                num_shared_tokens=begun,
+                forced_tokens=tokens,
+                temperature=0.0,
+                max_tokens=len(tokens),
+                ignore_eos=True,
             )
             for _, tokens, begun in asked
         ]

@@ -1,4 +1,4 @@
-"""Batches of requests with policies, stepped as the adapters do it: through a Desk, with logits that the test chooses."""
+"""Batches of requests with policies, stepped as the adapters do it: through RequestSlots, with logits that the test chooses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from torch import Tensor
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
 from forkpoint_policies.compile.word_automaton import FREE
+from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 
 from .vocabularies import TARGET
 
@@ -71,26 +72,33 @@ class Request:
     handle: int = 1
     address: str = ""
     seed: int = 0
-    drawn: dict[int, list[int]] = field(default_factory=dict)
-    begun: int = 0
-    given: list[int] = field(default_factory=list)
+    sampled: dict[int, list[int]] = field(default_factory=dict)
+    num_shared_tokens: int = 0
+    forced_tokens: list[int] = field(default_factory=list)
 
-    def instruction(self) -> PolicyPayload:
+    def payload(self) -> PolicyPayload:
         assert self.program is not None
         packed, key = _packed(self.program.pack())
         where = (self.handle, self.address, self.word_state, self.in_reasoning)
         return PolicyPayload(
-            packed, key, *where, self.alternatives, self.seed, self.drawn, self.begun, given=self.given
+            packed,
+            key,
+            *where,
+            self.alternatives,
+            self.seed,
+            self.sampled,
+            self.num_shared_tokens,
+            forced_tokens=self.forced_tokens,
         )
 
 
 class Run:
-    """Requests that are generated together. A request's slot is its number, and it is admitted when it is first stepped."""
+    """Requests that are generated together. A request's slot is its number, and it is added when it is first stepped."""
 
     def __init__(self, *requests: Request, vocabulary: int = TARGET.vocabulary.size) -> None:
         self.requests = requests
-        self.desk = RequestSlots(len(requests), vocabulary, CPU)
-        self.assignments: dict[int, Assignment] = {}
+        self.slots = RequestSlots(len(requests), vocabulary, CPU)
+        self.added: dict[int, SlotRow] = {}
 
     def step(self, logits: Tensor, generated: Sequence[list[int]], batch: Sequence[int] | None = None) -> Record:
         """One step, which changes the [batch, vocabulary] logits; `generated[i]` is what request i has so far.
@@ -101,14 +109,14 @@ class Run:
         rows = [row for row, number in enumerate(batch) if self.requests[number].program is not None]
         numbers = [batch[row] for row in rows]
         for number in numbers:
-            if number not in self.assignments:
+            if number not in self.added:
                 request = self.requests[number]
-                instruction = msgspec.structs.replace(request.instruction(), handle=number + 1)
-                self.assignments[number] = self.desk.admit(number, instruction, request.temperature, generated[number])
-        layout, _ = self.desk.layout([Seat(row, self.assignments[batch[row]]) for row in rows], len(batch))
+                payload = msgspec.structs.replace(request.payload(), handle=number + 1)
+                self.added[number] = self.slots.add(number, payload, request.temperature, generated[number])
+        layout, _ = self.slots.layout([self.added[batch[row]].at(row) for row in rows], len(batch))
         position = torch.tensor([len(generated[number]) for number in numbers])
         last = torch.tensor([generated[number][-1] if generated[number] else 0 for number in numbers])
-        return step(self.desk.slots, Rows(layout, position, last), logits)
+        return step(self.slots.slots, Rows(layout, position, last), logits)
 
 
 def apply(policy: Json, logits: Tensor, *, target: ServedModel = TARGET, **request: Any) -> tuple[Tensor, Record]:

@@ -27,7 +27,7 @@ def control(written: Json, match: Match) -> CompiledPolicy:
 
 
 def request(made: CompiledPolicy, seed: int, **options: Any) -> Request:
-    return Request(made.program, seed=seed, drawn=made.placebo_tokens(seed), **options)
+    return Request(made.program, seed=seed, sampled=made.placebo_tokens(seed), **options)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])

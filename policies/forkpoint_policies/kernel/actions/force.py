@@ -1,11 +1,11 @@
-"""Forced tokens: texts of rules and tokens given with the request."""
+"""Forced tokens: texts of rules, and tokens sent with the request."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.batch import Given
+from forkpoint_policies.kernel.batch import ForcedRows
 from forkpoint_policies.kernel.device_tables import belongs
 
 from .token_sets import would_empty
@@ -45,12 +45,12 @@ def write_texts(work: Work, forcing: Tensor) -> None:
     work.effects[rows] = effects.scatter(1, rule, own)
 
 
-def write_given(values: Tensor, position: Tensor, given: Given) -> None:
-    """Leave only the token that a given text has at each position [n], in its rows; beyond its end nothing is done."""
-    place = position[given.rows] - given.begun
-    inside = (place >= 0) & (place < given.tokens.shape[1])
-    token = given.tokens.gather(1, torch.where(inside, place, 0)[:, None])
+def write_forced_tokens(values: Tensor, position: Tensor, forced: ForcedRows) -> None:
+    """In their rows, leave only the forced token of each position [n]; beyond the last one, change nothing."""
+    place = position[forced.rows] - forced.start
+    inside = (place >= 0) & (place < forced.tokens.shape[1])
+    token = forced.tokens.gather(1, torch.where(inside, place, 0)[:, None])
     here = inside[:, None] & (token >= 0)
-    part = values.index_select(0, given.rows)
+    part = values.index_select(0, forced.rows)
     certain = torch.full_like(part, -torch.inf).scatter_(1, token.clamp(min=0), 0.0)
-    values.index_copy_(0, given.rows, torch.where(here, certain, part))
+    values.index_copy_(0, forced.rows, torch.where(here, certain, part))

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Action, Program
+from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Past, Path, bins_of
 from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import Assignment, RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
@@ -54,12 +55,10 @@ def generated(seed: int) -> list[int]:
     return answer[:LENGTH]
 
 
-def evaluate(
-    desk: RequestSlots, assignment: Assignment, position: int, last: int, logits: Tensor
-) -> tuple[Record, Tensor]:
-    layout, _ = desk.layout([Seat(0, assignment)], 1)
+def evaluate(slots: RequestSlots, request: SlotRow, position: int, last: int, logits: Tensor) -> tuple[Record, Tensor]:
+    layout, _ = slots.layout([request.at(0)], 1)
     changed = logits[None].clone()
-    return step(desk.slots, Rows(layout, torch.tensor([position]), torch.tensor([last])), changed), changed
+    return step(slots.slots, Rows(layout, torch.tensor([position]), torch.tensor([last])), changed), changed
 
 
 def past_of(records: list[Record], program: Program) -> Past:
@@ -77,15 +76,15 @@ def past_of(records: list[Record], program: Program) -> Past:
     )
 
 
-def branched(instruction: PolicyPayload, program: Program, path: list[int], records: list[Record]) -> PolicyPayload:
-    """The instruction of a request that goes on after these tokens."""
-    came = Path(program, instruction.word_state, instruction.in_reasoning).follow(path)
+def branched(payload: PolicyPayload, program: Program, path: list[int], records: list[Record]) -> PolicyPayload:
+    """The payload of a request that goes on after these tokens."""
+    came = Path(program, payload.word_state, payload.in_reasoning).follow(path)
     return msgspec.structs.replace(
-        instruction,
-        handle=instruction.handle + 1,
+        payload,
+        handle=payload.handle + 1,
         word_state=came.word_state,
         in_reasoning=came.in_reasoning,
-        begun=len(path),
+        num_shared_tokens=len(path),
         inherited=came.inherit(past_of(records, program)),
     )
 
@@ -96,19 +95,20 @@ def branched(instruction: PolicyPayload, program: Program, path: list[int], reco
 def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun: int) -> None:
     program = compiled(policy(*RULES[name], BRANCH))
     answer, logits = generated(seed), random_logits(LENGTH + 1, SIZE, seed=seed, scale=2.0)
-    desk = RequestSlots(2, SIZE, CPU)
-    trunk = desk.admit(0, Request(program, seed=seed).instruction(), 1.0, [])
+    slots = RequestSlots(2, SIZE, CPU)
+    first = Request(program, seed=seed).payload()
+    trunk = slots.add(0, first, 1.0, [])
     records, after = [], []
     for position in range(LENGTH):
-        record, changed = evaluate(desk, trunk, position, answer[position - 1] if position else 0, logits[position])
+        record, changed = evaluate(slots, trunk, position, answer[position - 1] if position else 0, logits[position])
         records.append(record)
         after.append(changed)
     if records[begun - 1].flags[0] & 4:
         return  # a text is being written: no fork there
-    instruction = branched(trunk.instruction, program, answer[:begun], records[:begun])
-    branch = desk.admit(1, instruction, 1.0, [])
+    payload = branched(first, program, answer[:begun], records[:begun])
+    branch = slots.add(1, payload, 1.0, [])
     for position in range(begun, LENGTH):
-        record, changed = evaluate(desk, branch, position - begun, answer[position - 1], logits[position])
+        record, changed = evaluate(slots, branch, position - begun, answer[position - 1], logits[position])
         assert torch.equal(changed, after[position]), position
         assert int(record.flags[0]) == int(records[position].flags[0])
         assert int(record.position[0]) == position
@@ -118,15 +118,16 @@ def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun:
 def test_a_branch_of_a_branch_inherits_from_both() -> None:
     """Records of the trunk and of the first branch, one after the other, are those of one answer: nothing else is needed."""
     program = compiled(policy(rule({"at_most": 3}, temperature=0.5), BRANCH))
-    desk, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)
-    trunk = desk.admit(0, Request(program).instruction(), 1.0, [])
-    records = [evaluate(desk, trunk, position, 9, logits)[0] for position in range(2)]
-    first = desk.admit(1, branched(trunk.instruction, program, [9, 10], records), 1.0, [])
-    records.append(evaluate(desk, first, 0, 10, logits)[0])
-    second = desk.admit(2, branched(trunk.instruction, program, [9, 10, 11], records), 1.0, [])
+    slots, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)
+    payload = Request(program).payload()
+    trunk = slots.add(0, payload, 1.0, [])
+    records = [evaluate(slots, trunk, position, 9, logits)[0] for position in range(2)]
+    first = slots.add(1, branched(payload, program, [9, 10], records), 1.0, [])
+    records.append(evaluate(slots, first, 0, 10, logits)[0])
+    second = slots.add(2, branched(payload, program, [9, 10, 11], records), 1.0, [])
     heated = RULES_SHIFT + next(index for index, one in enumerate(program.rules) if one.action == Action.TEMPERATURE)
     assert [int(record.flags[0]) >> heated & 1 for record in records] == [1, 1, 1]
-    assert [int(evaluate(desk, second, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [
+    assert [int(evaluate(slots, second, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [
         0,
         0,
     ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from forkpoint_policies.kernel.record_flags import FORCED, IN_REASONING, LEFT_ALONE
 from forkpoint_policies.kernel.step import NO_POSITION, Record, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import (
     CPU,
@@ -521,18 +521,19 @@ def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
 
 def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
     """After a preemption V2 computes what a request had generated like a prompt, in pieces that end before it."""
-    desk = RequestSlots(1, SIZE, CPU)
+    slots = RequestSlots(1, SIZE, CPU)
     generated = tokens("x|y|x")
-    assignment = desk.admit(0, Request(compiled(policy(rule({"at_most": 2}, observe={})))).instruction(), 1.0, [])
-    layout, _ = desk.layout([Seat(0, assignment)], 1)
+    payload = Request(compiled(policy(rule({"at_most": 2}, observe={})))).payload()
+    assignment = slots.add(0, payload, 1.0, [])
+    layout, _ = slots.layout([assignment.at(0)], 1)
 
     def at(position: int) -> Record:
         last = torch.tensor([generated[position - 1] if position > 0 else 0])
-        return step(desk.slots, Rows(layout, torch.tensor([position]), last), SPREAD[None].clone())
+        return step(slots.slots, Rows(layout, torch.tensor([position]), last), SPREAD[None].clone())
 
     assert [fired(at(position)) for position in (0, 1)] == [[0], [0]]
-    again = desk.admit(0, assignment.instruction, 1.0, generated[:1])
-    layout, _ = desk.layout([Seat(0, again)], 1)
+    again = slots.add(0, payload, 1.0, generated[:1])
+    layout, _ = slots.layout([again.at(0)], 1)
     piece = at(-3)
     assert piece.position.tolist() == [NO_POSITION]
     assert [fired(at(position)) for position in (1, 2)] == [[0], []]

@@ -10,7 +10,7 @@ from torch import Tensor
 from forkpoint_policies.catalog import library
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.step import Record, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token
 
@@ -40,14 +40,14 @@ def logits_after(prefix: list[int], seed: int) -> Tensor:
 
 def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
     """What each position of a text gets without speculation."""
-    desk = RequestSlots(1, SIZE, CPU)
-    seat = Seat(0, desk.admit(0, Request(program, seed=seed).instruction(), 1.0, []))
+    slots = RequestSlots(1, SIZE, CPU)
+    seat = slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
     found = []
     for position in range(len(stream) + 1):
-        layout, _ = desk.layout([seat], 1)
+        layout, _ = slots.layout([seat], 1)
         after = logits_after(stream[:position], seed)[None]
         last = torch.tensor(stream[position - 1 : position] or [0])
-        found.append((after, step(desk.slots, Rows(layout, torch.tensor([position]), last), after)))
+        found.append((after, step(slots.slots, Rows(layout, torch.tensor([position]), last), after)))
     return found
 
 
@@ -57,20 +57,20 @@ def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) 
     likely = [token(one) for one in ("so", " so", "wait", " wait", "\n\n", "x", " but", "Wait", ".")]
     stream = [int(random.choice(likely)) for _ in range(24)]
     expected = one_by_one(PROGRAMS[program], stream, seed)
-    desk = RequestSlots(3, SIZE, CPU, DEPTH)
-    assignment = desk.admit(1, Request(PROGRAMS[program], seed=seed).instruction(), 1.0, [])
+    slots = RequestSlots(3, SIZE, CPU, DEPTH)
+    assignment = slots.add(1, Request(PROGRAMS[program], seed=seed).payload(), 1.0, [])
     committed = 0
     while committed <= len(stream) - DEPTH:
         drafts = int(random.integers(0, DEPTH))
         right = int(random.integers(0, drafts + 1))  # of the drafts, so many are what the text goes on with
         text = stream[: committed + right] + [token("y")] * (drafts - right)
-        seats = [Seat(offset, assignment, offset) for offset in range(drafts + 1)]
-        layout, _ = desk.layout(seats, drafts + 1)
+        seats = [assignment.at(offset, offset) for offset in range(drafts + 1)]
+        layout, _ = slots.layout(seats, drafts + 1)
         prefixes = [text[: committed + offset] for offset in range(drafts + 1)]
         after = torch.stack([logits_after(prefix, seed) for prefix in prefixes])
         last = torch.tensor([(prefix or [0])[-1] for prefix in prefixes])
         positions = torch.tensor([len(prefix) for prefix in prefixes])
-        record = step(desk.slots, Rows(layout, positions, last), after)
+        record = step(slots.slots, Rows(layout, positions, last), after)
         for offset in range(right + 1):
             wanted, told = expected[committed + offset]
             assert torch.equal(after[offset], wanted[0]), (committed, offset)

@@ -222,7 +222,7 @@ def check_same_record(record: Record, row: int, alone: Record, detailed: list[bo
 
 
 def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> None:
-    one, other, rules = together.desk.slots.state.core, alone.desk.slots.state.core, len(program.rules)
+    one, other, rules = together.slots.slots.state.core, alone.slots.slots.state.core, len(program.rules)
     assert torch.equal(one.position[slot], other.position[0])
     assert torch.equal(one.in_reasoning[slot], other.in_reasoning[0])
     assert torch.equal(one.fired[slot, :rules], other.fired[0, :rules])

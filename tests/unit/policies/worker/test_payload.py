@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.worker.payload import RESERVED_KEY, PolicyPayload, without_instruction
+from forkpoint_policies.worker.payload import RESERVED_KEY, PolicyPayload, without_payload
 
-INSTRUCTION = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, in_reasoning=False, alternatives=3)
+PAYLOAD = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, in_reasoning=False, alternatives=3)
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"kv": 1}])
 def test_it_arrives_as_it_was_sent(extra: dict[str, Any] | None) -> None:
-    sent = INSTRUCTION.into(extra)
-    assert PolicyPayload.of(sent) == INSTRUCTION
+    sent = PAYLOAD.into(extra)
+    assert PolicyPayload.of(sent) == PAYLOAD
     assert {key: value for key, value in sent.items() if key != RESERVED_KEY} == (extra or {})
     assert isinstance(sent[RESERVED_KEY], bytes), "vLLM's own encoding carries bytes as they are"
 
 
 def test_it_takes_the_place_of_what_a_client_wrote() -> None:
     theirs = {RESERVED_KEY: {"address": "tcp://example.org:1"}, "other": 1}
-    assert PolicyPayload.of(INSTRUCTION.into(theirs)) == INSTRUCTION
+    assert PolicyPayload.of(PAYLOAD.into(theirs)) == PAYLOAD
     assert theirs[RESERVED_KEY] == {"address": "tcp://example.org:1"}, "the client's own arguments are not changed"
 
 
@@ -41,4 +41,4 @@ def test_without_one_there_is_none(extra: dict[str, Any] | None) -> None:
     ],
 )  # fmt: skip
 def test_the_reserved_key_is_dropped(extra: dict[str, Any] | None, left: dict[str, Any] | None) -> None:
-    assert without_instruction(extra) == left
+    assert without_payload(extra) == left

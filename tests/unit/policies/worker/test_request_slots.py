@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Program
-from forkpoint_policies.kernel.batch import Layout
+from forkpoint_policies.kernel.batch import Layout, SlotRow
 from forkpoint_policies.kernel.step import Record, Rows, step
-from forkpoint_policies.worker.request_slots import MAX_TABLES, Assignment, RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import MAX_TABLES, RequestSlots
 from tests.unit.policies.factories import CPU, Request, compiled, fired, policy, random_logits, rule
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
@@ -20,13 +20,13 @@ TWICE = compiled(policy(rule({"at_most": 2}, suppress=WAIT), COOL))
 LOGITS = random_logits(SIZE)
 
 
-def evaluate(desk: RequestSlots, assignments: list[Assignment], generated: list[list[int]]) -> tuple[Record, Tensor]:
+def evaluate(slots: RequestSlots, rows: list[SlotRow], generated: list[list[int]]) -> tuple[Record, Tensor]:
     """One step of these requests and no others, on the same logits."""
-    layout, _ = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], len(assignments))
-    changed = LOGITS.repeat(len(assignments), 1)
+    layout, _ = slots.layout([one.at(row) for row, one in enumerate(rows)], len(rows))
+    changed = LOGITS.repeat(len(rows), 1)
     position = torch.tensor([len(one) for one in generated])
     last = torch.tensor([one[-1] if one else 0 for one in generated])
-    return step(desk.slots, Rows(layout, position, last), changed), changed
+    return step(slots.slots, Rows(layout, position, last), changed), changed
 
 
 def numbered(number: int) -> Program:
@@ -35,21 +35,21 @@ def numbered(number: int) -> Program:
 
 
 def test_a_request_starts_where_its_prompt_ends() -> None:
-    desk = RequestSlots(4, SIZE, CPU)
+    slots = RequestSlots(4, SIZE, CPU)
     state, _ = TWICE.follow(tokens("Wa"))
-    core = desk.slots.state.core
-    desk.admit(2, Request(TWICE, word_state=state, in_reasoning=False).instruction(), 1.0, [])
+    core = slots.slots.state.core
+    slots.add(2, Request(TWICE, word_state=state, in_reasoning=False).payload(), 1.0, [])
     assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2])) == (0, state, False)
 
 
 def test_a_resumed_request_is_where_it_was() -> None:
     """After a preemption its tokens are told again; the state must be that of a request that was never interrupted."""
     generated = [*tokens("so|, wait"), END_THINK, *tokens(" |W|a")]
-    desk, other = RequestSlots(4, SIZE, CPU), RequestSlots(4, SIZE, CPU)
-    steady = desk.admit(0, Request(ALWAYS).instruction(), 1.0, [])
+    slots, other = RequestSlots(4, SIZE, CPU), RequestSlots(4, SIZE, CPU)
+    steady = slots.add(0, Request(ALWAYS).payload(), 1.0, [])
     for position in range(len(generated) + 1):
-        record, changed = evaluate(desk, [steady], [generated[:position]])
-    resumed = other.admit(3, Request(ALWAYS).instruction(), 1.0, generated)
+        record, changed = evaluate(slots, [steady], [generated[:position]])
+    resumed = other.add(3, Request(ALWAYS).payload(), 1.0, generated)
     again, same = evaluate(other, [resumed], [generated])
     assert torch.equal(changed, same)
     assert torch.isneginf(same[0, token("it")])
@@ -61,44 +61,44 @@ def test_a_resumed_request_is_where_it_was() -> None:
 @pytest.mark.parametrize("committed", [0, 1])
 def test_at_most_survives_a_preemption(committed: int, told: bool) -> None:
     """What fired at the last position counts only if its token came to be. V2 does not tell of a preemption."""
-    desk, generated = RequestSlots(4, SIZE, CPU), tokens("a|b|c")
-    first = desk.admit(0, Request(TWICE, handle=7).instruction(), 1.0, [])
-    assert [fired(evaluate(desk, [first], [generated[:position]])[0]) for position in (0, 1)] == [[0], [0]]
+    slots, generated = RequestSlots(4, SIZE, CPU), tokens("a|b|c")
+    first = slots.add(0, Request(TWICE, handle=7).payload(), 1.0, [])
+    assert [fired(evaluate(slots, [first], [generated[:position]])[0]) for position in (0, 1)] == [[0], [0]]
     if told:
-        desk.dismiss(0)
-    other = desk.admit(0 if told else 2, Request(TWICE, handle=8).instruction(), 1.0, [])
-    assert fired(evaluate(desk, [other], [[]])[0]) == [0], "another request begins anew"
-    resumed = desk.admit(1, Request(TWICE, handle=7).instruction(), 1.0, generated[: 1 + committed])
+        slots.remove(0)
+    other = slots.add(0 if told else 2, Request(TWICE, handle=8).payload(), 1.0, [])
+    assert fired(evaluate(slots, [other], [[]])[0]) == [0], "another request begins anew"
+    resumed = slots.add(1, Request(TWICE, handle=7).payload(), 1.0, generated[: 1 + committed])
     expected: list[list[int]] = [[], []] if committed else [[0], []]
-    record, _ = evaluate(desk, [resumed], [generated[: 1 + committed]])
-    after, _ = evaluate(desk, [resumed], [generated[: 2 + committed]])
+    record, _ = evaluate(slots, [resumed], [generated[: 1 + committed]])
+    after, _ = evaluate(slots, [resumed], [generated[: 2 + committed]])
     assert [fired(record), fired(after)] == expected
 
 
 def test_a_new_request_of_another_handle_has_no_counts() -> None:
-    desk = RequestSlots(1, SIZE, CPU)
+    slots = RequestSlots(1, SIZE, CPU)
     for handle in (1, 2, 3):
-        assignment = desk.admit(0, Request(TWICE, handle=handle).instruction(), 1.0, [])
-        seen = [fired(evaluate(desk, [assignment], [tokens("a|b|c")[:position]])[0]) for position in range(4)]
+        assignment = slots.add(0, Request(TWICE, handle=handle).payload(), 1.0, [])
+        seen = [fired(evaluate(slots, [assignment], [tokens("a|b|c")[:position]])[0]) for position in range(4)]
         assert seen == [[0], [0], [], []]
-        desk.dismiss(0)
+        slots.remove(0)
 
 
 @pytest.mark.parametrize(("temperature", "greedy"), [(0.0, True), (1e-6, True), (1e-4, False), (1.0, False)])
 def test_greedy_is_what_vllm_takes_for_it(temperature: float, greedy: bool) -> None:
-    desk = RequestSlots(1, SIZE, CPU)
-    assignment = desk.admit(0, Request(TWICE).instruction(), temperature, [])
+    slots = RequestSlots(1, SIZE, CPU)
+    assignment = slots.add(0, Request(TWICE).payload(), temperature, [])
     assert (assignment.temperature == 0) == greedy
-    layout, _ = desk.layout([Seat(0, assignment)], 1)
+    layout, _ = slots.layout([assignment.at(0)], 1)
     assert (layout.greedy is not None) == greedy
     assert layout.temperature.tolist() == [1.0 if greedy else pytest.approx(temperature)]
 
 
 def plain_layout(**request: float) -> Layout:
-    desk = RequestSlots(2, SIZE, CPU)
+    slots = RequestSlots(2, SIZE, CPU)
     program = compiled(policy(rule(suppress={"token_ids": [1]})))
-    assignment = desk.admit(0, Request(program).instruction(), request.get("temperature", 1.0), [])
-    return desk.layout([Seat(0, assignment)], 1)[0]
+    assignment = slots.add(0, Request(program).payload(), request.get("temperature", 1.0), [])
+    return slots.layout([assignment.at(0)], 1)[0]
 
 
 def test_what_a_batch_does_not_need_is_not_done() -> None:
@@ -109,15 +109,15 @@ def test_what_a_batch_does_not_need_is_not_done() -> None:
 
 
 def test_records_go_to_the_addresses_of_their_requests() -> None:
-    desk = RequestSlots(5, SIZE, CPU)
+    slots = RequestSlots(5, SIZE, CPU)
     requests = [
         Request(TWICE, handle=10, address="ipc:///a", alternatives=2),
         Request(TWICE, handle=11, address=""),
         Request(TWICE, handle=12, address="ipc:///b", alternatives=5),
         Request(TWICE, handle=13, address="ipc:///a"),
     ]
-    assignments = [desk.admit(slot, request.instruction(), 1.0, []) for slot, request in enumerate(requests)]
-    layout, destinations = desk.layout([Seat(row, one) for row, one in enumerate(assignments)], 4)
+    assignments = [slots.add(slot, request.payload(), 1.0, []) for slot, request in enumerate(requests)]
+    layout, destinations = slots.layout([one.at(row) for row, one in enumerate(assignments)], 4)
     assert destinations.handles.tolist() == [10, 11, 12, 13]
     assert {address: rows.tolist() for address, rows in destinations.rows_of.items()} == {
         "ipc:///a": [0, 3],
@@ -129,40 +129,38 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
 
 
 def test_requests_with_the_same_program_share_it() -> None:
-    desk = RequestSlots(3, SIZE, CPU)
+    slots = RequestSlots(3, SIZE, CPU)
     programs = [TWICE, numbered(5), TWICE]
-    seats = [
-        Seat(slot, desk.admit(slot, Request(program).instruction(), 1.0, [])) for slot, program in enumerate(programs)
-    ]
-    program = desk.layout(seats, 3)[0].turns[0].program
+    seats = [slots.add(slot, Request(program).payload(), 1.0, []).at(slot) for slot, program in enumerate(programs)]
+    program = slots.layout(seats, 3)[0].turns[0].program
     assert program[0] == program[2] != program[1]
 
 
 def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
     """Far more programs than are kept idle pass by, while one request goes on; each masks the token of its own."""
-    desk = RequestSlots(3, SIZE, CPU)
-    lasting = desk.admit(0, Request(numbered(300), handle=1).instruction(), 1.0, [])
+    slots = RequestSlots(3, SIZE, CPU)
+    lasting = slots.add(0, Request(numbered(300), handle=1).payload(), 1.0, [])
     for number in range(2 * MAX_TABLES):
-        passing = desk.admit(1, Request(numbered(number), handle=2 + number).instruction(), 1.0, [])
-        _, changed = evaluate(desk, [passing, lasting], [[], []])
+        passing = slots.add(1, Request(numbered(number), handle=2 + number).payload(), 1.0, [])
+        _, changed = evaluate(slots, [passing, lasting], [[], []])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number], [1, 300]]
-        desk.dismiss(1)
+        slots.remove(1)
 
 
 def test_a_program_comes_back_after_it_was_let_go_of() -> None:
-    desk = RequestSlots(2, SIZE, CPU)
+    slots = RequestSlots(2, SIZE, CPU)
     for number in [*range(2 * MAX_TABLES), 0]:
-        assignment = desk.admit(0, Request(numbered(number), handle=number).instruction(), 1.0, [])
-        _, changed = evaluate(desk, [assignment], [[]])
+        assignment = slots.add(0, Request(numbered(number), handle=number).payload(), 1.0, [])
+        _, changed = evaluate(slots, [assignment], [[]])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number]]
-        desk.dismiss(0)
+        slots.remove(0)
 
 
 def test_requests_that_move_between_rows_keep_their_state() -> None:
-    desk = RequestSlots(2, SIZE, CPU)
-    one = desk.admit(0, Request(TWICE, handle=1).instruction(), 1.0, [])
-    other = desk.admit(1, Request(TWICE, handle=2).instruction(), 1.0, tokens("x"))
-    evaluate(desk, [one, other], [[], tokens("x")])
-    _, changed = evaluate(desk, [other, one], [tokens("x|y"), tokens("Wa")])
+    slots = RequestSlots(2, SIZE, CPU)
+    one = slots.add(0, Request(TWICE, handle=1).payload(), 1.0, [])
+    other = slots.add(1, Request(TWICE, handle=2).payload(), 1.0, tokens("x"))
+    evaluate(slots, [one, other], [[], tokens("x")])
+    _, changed = evaluate(slots, [other, one], [tokens("x|y"), tokens("Wa")])
     assert not torch.isneginf(changed[0, token("it")])
     assert torch.isneginf(changed[1, token("it")])

@@ -1,4 +1,4 @@
-"""A given text is written token by token whatever the model says, and what the model says is measured before."""
+"""Forced tokens are written regardless of the logits, which are measured first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.kernel.step import NO_POSITION, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots, Seat
+from forkpoint_policies.worker.request_slots import RequestSlots
 from tests.unit.policies.factories import CPU, Request, Run, compiled, policy, random_logits, rule
 from tests.unit.policies.vocabularies import SIZE, tokens
 
@@ -21,9 +21,9 @@ def only(logits: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("begun", [0, 5])
-def test_only_the_given_token_is_left_at_each_position(begun: int, temperature: float) -> None:
-    run = Run(Request(OBSERVED, temperature, begun=begun, given=TEXT), Request(OBSERVED))
+@pytest.mark.parametrize("shared", [0, 5])
+def test_only_the_given_token_is_left_at_each_position(shared: int, temperature: float) -> None:
+    run = Run(Request(OBSERVED, temperature, num_shared_tokens=shared, forced_tokens=TEXT), Request(OBSERVED))
     for written in range(len(TEXT)):
         logits = random_logits(2, SIZE, seed=written)
         changed = logits.clone()
@@ -34,7 +34,7 @@ def test_only_the_given_token_is_left_at_each_position(begun: int, temperature: 
 
 def test_what_the_model_said_is_recorded() -> None:
     logits = random_logits(1, SIZE)
-    given = Run(Request(OBSERVED, alternatives=4, given=TEXT)).step(logits.clone(), [[]])
+    given = Run(Request(OBSERVED, alternatives=4, forced_tokens=TEXT)).step(logits.clone(), [[]])
     free = Run(Request(OBSERVED, alternatives=4)).step(logits.clone(), [[]])
     assert torch.equal(given.numbers, free.numbers)
     assert given.alternatives is not None
@@ -49,12 +49,12 @@ def test_what_the_model_said_is_recorded() -> None:
 def test_beyond_its_end_nothing_is_written() -> None:
     logits = random_logits(1, SIZE)
     changed = logits.clone()
-    Run(Request(OBSERVED, given=TEXT)).step(changed, [TEXT])
+    Run(Request(OBSERVED, forced_tokens=TEXT)).step(changed, [TEXT])
     assert torch.equal(changed, logits)
 
 
 def test_texts_of_different_lengths_in_one_batch() -> None:
-    run = Run(Request(OBSERVED, given=TEXT[:1]), Request(OBSERVED, given=TEXT))
+    run = Run(Request(OBSERVED, forced_tokens=TEXT[:1]), Request(OBSERVED, forced_tokens=TEXT))
     logits = random_logits(2, SIZE)
     first = logits.clone()
     run.step(first, [[], []])
@@ -66,24 +66,24 @@ def test_texts_of_different_lengths_in_one_batch() -> None:
 
 
 def test_after_a_preemption_it_goes_on_where_it_was() -> None:
-    desk = RequestSlots(2, SIZE, CPU)
-    resumed = desk.admit(1, Request(OBSERVED, given=TEXT, begun=3).instruction(), 0.0, TEXT[:2])
-    layout, _ = desk.layout([Seat(0, resumed)], 1)
+    slots = RequestSlots(2, SIZE, CPU)
+    resumed = slots.add(1, Request(OBSERVED, forced_tokens=TEXT, num_shared_tokens=3).payload(), 0.0, TEXT[:2])
+    layout, _ = slots.layout([resumed.at(0)], 1)
     changed = random_logits(1, SIZE)
-    record = step(desk.slots, Rows(layout, torch.tensor([2]), torch.tensor(TEXT[1:2])), changed)
+    record = step(slots.slots, Rows(layout, torch.tensor([2]), torch.tensor(TEXT[1:2])), changed)
     assert record.position.tolist() == [5]
     assert only(changed[0]) == TEXT[2:3]
 
 
 def test_under_speculation_each_row_is_given_its_own_token() -> None:
     """Wrong drafts are rejected, as only the given token can be drawn in their place."""
-    desk, drafts = RequestSlots(1, SIZE, CPU, depth=3), tokens("y|y")
-    assignment = desk.admit(0, Request(OBSERVED, given=TEXT).instruction(), 1.0, [])
-    layout, _ = desk.layout([Seat(offset, assignment, offset) for offset in range(3)], 3)
+    slots, drafts = RequestSlots(1, SIZE, CPU, depth=3), tokens("y|y")
+    assignment = slots.add(0, Request(OBSERVED, forced_tokens=TEXT).payload(), 1.0, [])
+    layout, _ = slots.layout([assignment.at(offset, offset) for offset in range(3)], 3)
     for committed in (0, 1):
         changed = random_logits(3, SIZE)
         last = torch.tensor([TEXT[committed - 1] if committed else 0, *drafts])
-        record = step(desk.slots, Rows(layout, torch.arange(committed, committed + 3), last), changed)
+        record = step(slots.slots, Rows(layout, torch.arange(committed, committed + 3), last), changed)
         assert record.position.tolist() == [committed, committed + 1, committed + 2]
         assert [only(row)[0] for row in changed] == TEXT[committed : committed + 3]
     assert NO_POSITION not in record.position.tolist()
