@@ -28,7 +28,7 @@ class Named:
     def parameters(self) -> dict[str, Any]:
         """What `with` may hold, by name."""
         own = (
-            {name: parameter.described() for name, parameter in self.entry.parameters.items()}
+            {name: parameter.to_dict() for name, parameter in self.entry.parameters.items()}
             if self.entry is not None
             else {}
         )
@@ -58,7 +58,7 @@ class Named:
             raise InputError(f"{field}.match", f"must be one of {', '.join(self.match)}, not {match!r}")
         return placebo_of(plain, match)
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As the API shows it."""
         rules = self.policy.model_dump(mode="json", exclude_unset=True)
         return {

@@ -27,8 +27,8 @@ A batch holds whole prompts: vLLM's CPU build crashes when it computes the promp
 """
 
 PROCESSORS = {
-    False: "forkpoint_policies.worker.vllm_v1:PolicyProcessor",
-    True: "forkpoint_policies.worker.vllm_v2:PolicyProcessor",
+    False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
+    True: "forkpoint_policies.worker.vllm_v2:PolicyProcessorV2",
 }
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
 

@@ -21,7 +21,7 @@ from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import read_definitions
 from forkpoint_server.store.outcomes import Outcome, UnknownRequestError, add_outcomes
 from forkpoint_server.store.recorder import Recorder
-from tests.unit.policies.rows import row
+from tests.unit.server.store.rows import row
 
 BATCH = 5
 MAX_SECONDS = 0.25

@@ -115,4 +115,4 @@ def _checked(policy: Any) -> Mapping[str, Any]:
 
 @cache
 def _cautions() -> dict[str, str]:
-    return {named.policy.name: str(named.described()["caution"]) for named in library()}
+    return {named.policy.name: str(named.to_dict()["caution"]) for named in library()}

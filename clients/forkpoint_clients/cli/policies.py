@@ -54,7 +54,7 @@ def validate(file: Path, server: MaybeServer = None, api_key: ApiKey = "none") -
         data = read_yaml(file)
         policy = parse_policy(data, f"{file}: policy")
         if server is None:
-            _print({"valid": True, **Named(policy).described()})
+            _print({"valid": True, **Named(policy).to_dict()})
         else:
             _print(Forkpoint(base_url=server, api_key=api_key).policies.validate(data).to_dict())
 
@@ -67,7 +67,7 @@ def schema() -> None:
 
 def _known(server: str | None, api_key: str) -> list[dict[str, Any]]:
     if server is None:
-        return [named.described() for named in library()]
+        return [named.to_dict() for named in library()]
     return [
         policy.to_dict(exclude_unset=False) for policy in Forkpoint(base_url=server, api_key=api_key).policies.list()
     ]

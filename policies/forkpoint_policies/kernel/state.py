@@ -99,7 +99,7 @@ class Core:
 
 
 @dataclass(frozen=True)
-class Marks:
+class Preceding:
     """Per rule: the position of the last connector, 0 before any, and whether the last token is what it wants to come before."""
 
     connector: Tensor  # [S, MOST_RULES] int64
@@ -146,7 +146,7 @@ class State:
     """The parts of the state that a batch uses; Core always."""
 
     core: Core
-    marks: Marks | None = None
+    marks: Preceding | None = None
     texts: Texts | None = None
     chances: Chances | None = None
     history: History | None = None
@@ -171,7 +171,7 @@ class Slots:
                 torch.zeros(cells, MAX_RULES, **integers),
                 torch.zeros(cells, MAX_RULES, **flags),
             ),
-            Marks(torch.zeros(cells, MAX_RULES, **integers), torch.zeros(cells, MAX_RULES, **flags)),
+            Preceding(torch.zeros(cells, MAX_RULES, **integers), torch.zeros(cells, MAX_RULES, **flags)),
             Texts(
                 torch.full((cells,), NO_RULE, **integers),
                 torch.zeros(cells, **integers),

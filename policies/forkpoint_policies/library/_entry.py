@@ -33,7 +33,7 @@ class Number:
             raise InputError(field, f"must be a whole number, not {value!r}")
         return int(value) if self.whole else float(value)
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"default": self.default, "minimum": self.low, "maximum": self.high, "meaning": self.meaning}
 
 
@@ -51,12 +51,12 @@ class Text:
             raise InputError(field, f"must be a text of {self.fewest} to {MAX_TEXT} characters, not {value!r}")
         return value
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"default": self.default, "meaning": self.meaning}
 
 
 @dataclass(frozen=True)
-class Given:
+class Param:
     """Stands in a rule for a parameter's value, or for the product of several and of a constant, rounded where it is `whole`."""
 
     names: tuple[str, ...]
@@ -64,8 +64,8 @@ class Given:
     whole: bool = False
 
 
-def given(*names: str, times: float = 1.0, whole: bool = False) -> Given:
-    return Given(names, times, whole)
+def param(*names: str, times: float = 1.0, whole: bool = False) -> Param:
+    return Param(names, times, whole)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class First:
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy: `rules` as a user would write them, with Given and First in the place of parameters; in `caution`, where its
+    """A named policy: `rules` as a user would write them, with Param and First in the place of parameters; in `caution`, where its
     evidence is weak."""
 
     name: str
@@ -114,9 +114,9 @@ class Entry:
 
 def _filled(part: Any, values: Mapping[str, Any]) -> Any:
     match part:
-        case Given(names=(name,), times=1.0, whole=False):
+        case Param(names=(name,), times=1.0, whole=False):
             return values[name]
-        case Given():
+        case Param():
             product = part.times * prod(values[name] for name in part.names)
             return max(1, round(product)) if part.whole else product
         case First():

@@ -1,6 +1,6 @@
 """AlphaOne: slow thinking first, fast thinking after a moment."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="alpha-one",
@@ -21,19 +21,19 @@ ENTRY = Entry(
         {
             "when": {
                 "region": "reasoning",
-                "previous": {"endings": [given("paragraph")]},
-                "before_token": given("alpha", "thinking_tokens", whole=True),
+                "previous": {"endings": [param("paragraph")]},
+                "before_token": param("alpha", "thinking_tokens", whole=True),
                 "probability": {
                     "shape": "linear",
                     "start": 1.0,
                     "end": 0.0,
-                    "over": given("alpha", "thinking_tokens", whole=True),
+                    "over": param("alpha", "thinking_tokens", whole=True),
                 },
             },
             "do": {"force": {"text": "Wait"}},
         },
         {
-            "when": {"region": "reasoning", "after_token": given("alpha", "thinking_tokens", whole=True)},
+            "when": {"region": "reasoning", "after_token": param("alpha", "thinking_tokens", whole=True)},
             "do": {"end_reasoning": {"instead_of": {"words": ["wait"]}}},
         },
     ],

@@ -1,6 +1,6 @@
 """More reflection at forks."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="amplify-reflection",
@@ -11,7 +11,7 @@ ENTRY = Entry(
     rules=[
         {
             "when": {"entropy_above": "fork", "region": "reasoning"},
-            "do": {"amplify": {"connectors": ["reflection"], "bias": given("bias")}},
+            "do": {"amplify": {"connectors": ["reflection"], "bias": param("bias")}},
         }
     ],
 )

@@ -1,6 +1,6 @@
 """Answer convergence: end the reasoning when the answer no longer changes."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="answer-convergence",
@@ -13,13 +13,13 @@ ENTRY = Entry(
     ),
     rules=[
         {
-            "when": {"every": given("every"), "after_token": 1, "region": "reasoning"},
+            "when": {"every": param("every"), "after_token": 1, "region": "reasoning"},
             "do": {
                 "probe": {
-                    "tokens": given("tokens"),
-                    "agreement": given("equal"),
-                    "extract": given("extract"),
-                    "text": given("text"),
+                    "tokens": param("tokens"),
+                    "agreement": param("equal"),
+                    "extract": param("extract"),
+                    "text": param("text"),
                 }
             },
         }

@@ -1,6 +1,6 @@
 """EAGer: branch where the model is unsure, and nowhere else."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="branch",
@@ -12,8 +12,8 @@ ENTRY = Entry(
     ),
     rules=[
         {
-            "when": {"entropy_above": given("entropy"), "region": "reasoning"},
-            "do": {"branch": {"width": given("width"), "min_gap": given("min_gap"), "depth": given("depth")}},
+            "when": {"entropy_above": param("entropy"), "region": "reasoning"},
+            "do": {"branch": {"width": param("width"), "min_gap": param("min_gap"), "depth": param("depth")}},
         }
     ],
     parameters={

@@ -2,7 +2,7 @@
 
 from forkpoint_policies.spec.connectors import FAMILIES
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="branch-connectors",
@@ -11,8 +11,8 @@ ENTRY = Entry(
     caution="No paper reports this rule; it asks whether the forks that matter are those between connectors.",
     rules=[
         {
-            "when": {"entropy_above": given("entropy"), "region": "reasoning"},
-            "do": {"branch": {"alternatives": {"connectors": list(FAMILIES)}, "width": given("width")}},
+            "when": {"entropy_above": param("entropy"), "region": "reasoning"},
+            "do": {"branch": {"alternatives": {"connectors": list(FAMILIES)}, "width": param("width")}},
         }
     ],
     parameters={

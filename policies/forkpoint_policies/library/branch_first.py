@@ -1,6 +1,6 @@
 """Decoding tree sketching: the first answer of a tree that is finished."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="branch-first",
@@ -9,8 +9,8 @@ ENTRY = Entry(
     caution="The first answer to be finished is the shortest one: compare with a plain cap at the same mean length.",
     rules=[
         {
-            "when": {"entropy_above": given("entropy"), "region": "reasoning"},
-            "do": {"branch": {"select": "first", "max_branches": given("branches")}},
+            "when": {"entropy_above": param("entropy"), "region": "reasoning"},
+            "do": {"branch": {"select": "first", "max_branches": param("branches")}},
         }
     ],
     parameters={

@@ -1,6 +1,6 @@
 """s1: once more before the reasoning ends."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="budget-force",
@@ -13,8 +13,8 @@ ENTRY = Entry(
     },
     rules=[
         {
-            "when": {"region": "reasoning", "at_most": given("times")},
-            "do": {"force": {"text": given("text"), "instead_of": "end_of_reasoning"}},
+            "when": {"region": "reasoning", "at_most": param("times")},
+            "do": {"force": {"text": param("text"), "instead_of": "end_of_reasoning"}},
         }
     ],
 )

@@ -1,6 +1,6 @@
 """CoT-decoding: an answer from each of the likeliest first tokens, and the one that is surest of its result."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="cot-branch",
@@ -17,7 +17,7 @@ ENTRY = Entry(
         {
             "when": {"before_token": 1},
             "do": {
-                "branch": {"width": given("answers"), "max_branches": given("answers"), "depth": 1, "select": "margin"}
+                "branch": {"width": param("answers"), "max_branches": param("answers"), "depth": 1, "select": "margin"}
             },
         },
         {"when": {"after_token": 1}, "do": {"temperature": 0}},

@@ -1,6 +1,6 @@
 """A wave of more and less reflection."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 WORDS = ("wait", "but", "alternatively")
 
@@ -19,7 +19,7 @@ ENTRY = Entry(
             "do": {
                 "amplify": {
                     "words": WORDS,
-                    "bias": {"shape": "triangular", "amplitude": given("amplitude"), "period": given("period")},
+                    "bias": {"shape": "triangular", "amplitude": param("amplitude"), "period": param("period")},
                 }
             },
         }

@@ -1,6 +1,6 @@
 """DeepConf: independent answers, of which the unsure ones are stopped, and a vote by confidence."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="deepconf",
@@ -17,12 +17,12 @@ ENTRY = Entry(
         {
             "do": {
                 "sample": {
-                    "answers": given("answers"),
-                    "warm_up": given("warm_up"),
-                    "window": given("window"),
-                    "keep_percent": given("keep_percent"),
-                    "decided_at": given("decided_at"),
-                    "extract": given("extract"),
+                    "answers": param("answers"),
+                    "warm_up": param("warm_up"),
+                    "window": param("window"),
+                    "keep_percent": param("keep_percent"),
+                    "decided_at": param("decided_at"),
+                    "extract": param("extract"),
                 }
             }
         }

@@ -1,6 +1,6 @@
 """DEER: end the reasoning where an answer tried out at a reflection word is given with confidence."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="deer",
@@ -20,10 +20,10 @@ ENTRY = Entry(
             "when": {
                 "previous": {"connectors": ["reflection", "alternative"]},
                 "region": "reasoning",
-                "at_most": given("trials"),
+                "at_most": param("trials"),
             },
             "do": {
-                "probe": {"tokens": given("tokens"), "probability_above": given("probability"), "text": given("text")}
+                "probe": {"tokens": param("tokens"), "probability_above": param("probability"), "text": param("text")}
             },
         }
     ],

@@ -1,6 +1,6 @@
 """One temperature for forks, another for the rest."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="dual-temperature",
@@ -16,7 +16,7 @@ ENTRY = Entry(
         "threshold": Number("fork", 0, 50, "in nats; `fork` is the served model's fork threshold", other="fork"),
     },
     rules=[
-        {"when": {"entropy_above": given("threshold"), "region": "reasoning"}, "do": {"temperature": given("high")}},
-        {"when": {"entropy_below": given("threshold"), "region": "reasoning"}, "do": {"temperature": given("low")}},
+        {"when": {"entropy_above": param("threshold"), "region": "reasoning"}, "do": {"temperature": param("high")}},
+        {"when": {"entropy_below": param("threshold"), "region": "reasoning"}, "do": {"temperature": param("low")}},
     ],
 )

@@ -1,6 +1,6 @@
 """EAT: end the reasoning when the entropy of what would come after it has settled."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="eat",
@@ -19,10 +19,10 @@ ENTRY = Entry(
             "do": {
                 "probe": {
                     "tokens": 1,
-                    "variance_below": given("variance"),
-                    "smoothing": given("smoothing"),
-                    "fewest": given("fewest"),
-                    "text": given("text"),
+                    "variance_below": param("variance"),
+                    "smoothing": param("smoothing"),
+                    "fewest": param("fewest"),
+                    "text": param("text"),
                 }
             },
         }

@@ -1,6 +1,6 @@
 """Entropix: four quadrants of entropy and varentropy. A folk baseline."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="entropix",
@@ -22,19 +22,19 @@ ENTRY = Entry(
     },
     rules=[
         {
-            "when": {"entropy_below": given("low_entropy"), "varentropy_below": given("low_varentropy")},
+            "when": {"entropy_below": param("low_entropy"), "varentropy_below": param("low_varentropy")},
             "do": {"temperature": 0},
         },
         {
-            "when": {"entropy_above": given("high_entropy"), "varentropy_below": given("low_varentropy")},
+            "when": {"entropy_above": param("high_entropy"), "varentropy_below": param("low_varentropy")},
             "do": {"amplify": {"connectors": ["reflection"], "bias": 2.0}},
         },
         {
-            "when": {"entropy_below": given("middle_entropy"), "varentropy_above": given("high_varentropy")},
+            "when": {"entropy_below": param("middle_entropy"), "varentropy_above": param("high_varentropy")},
             "do": {"temperature": 1.2},
         },
         {
-            "when": {"entropy_above": given("high_entropy"), "varentropy_above": given("high_varentropy")},
+            "when": {"entropy_above": param("high_entropy"), "varentropy_above": param("high_varentropy")},
             "do": {"temperature": 1.5},
         },
     ],

@@ -1,6 +1,6 @@
 """EDT: the temperature as a function of the entropy."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="entropy-temperature",
@@ -12,5 +12,5 @@ ENTRY = Entry(
         "n": Number(0.8, 0.01, 1, "the base"),
         "theta": Number(1.5, 0.01, 100, "the exponent, in nats"),
     },
-    rules=[{"do": {"temperature": {"scale": given("t0"), "base": given("n"), "exponent": given("theta")}}}],
+    rules=[{"do": {"temperature": {"scale": param("t0"), "base": param("n"), "exponent": param("theta")}}}],
 )

@@ -1,6 +1,6 @@
 """Min-p, where the model is unsure."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="min-p-at-forks",
@@ -8,5 +8,5 @@ ENTRY = Entry(
     source="",
     caution="No paper reports this rule by itself; min-p is from arXiv:2407.01082, and is disputed.",
     parameters={"min_p": Number(0.1, 0.0001, 1, "the share of the likeliest token's probability")},
-    rules=[{"when": {"entropy_above": "fork"}, "do": {"truncate": {"min_p": given("min_p")}}}],
+    rules=[{"when": {"entropy_above": "fork"}, "do": {"truncate": {"min_p": param("min_p")}}}],
 )

@@ -2,7 +2,7 @@
 
 from forkpoint_policies.spec.connectors import SWITCH_WORDS
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="switch-penalty",
@@ -18,8 +18,8 @@ ENTRY = Entry(
     },
     rules=[
         {
-            "when": {"region": "reasoning", "words": SWITCH_WORDS, "since_connector_below": given("beta")},
-            "do": {"suppress": {"words": SWITCH_WORDS, "bias": given("alpha", times=-1.0)}},
+            "when": {"region": "reasoning", "words": SWITCH_WORDS, "since_connector_below": param("beta")},
+            "do": {"suppress": {"words": SWITCH_WORDS, "bias": param("alpha", times=-1.0)}},
         }
     ],
 )

@@ -1,13 +1,13 @@
 """Test-time scaling by thinking tokens: after the answer, one more thinking word, and on."""
 
-from ._entry import Entry, Number, Text, given
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="think-again",
     description="Puts a thinking word in the place of the answer's end and lets the model go on, until 4096 tokens are spent.",
     source="arXiv:2506.02867",
     caution="Longer is not better by itself: compare at equal length, and with a random word (think-again.placebo).",
-    rules=[{"do": {"resume": {"text": given("text"), "budget_tokens": given("budget_tokens")}}}],
+    rules=[{"do": {"resume": {"text": param("text"), "budget_tokens": param("budget_tokens")}}}],
     parameters={
         "text": Text("Wait", "what is written in place of the end"),
         "budget_tokens": Number(4096, 1, 1_000_000_000, "tokens after which no further word is written", whole=True),

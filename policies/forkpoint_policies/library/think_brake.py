@@ -1,6 +1,6 @@
 """ThinkBrake: end the reasoning when the model would almost."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="think-brake",
@@ -13,7 +13,7 @@ ENTRY = Entry(
             "when": {
                 "region": "reasoning",
                 "previous": {"endings": [".", "!", "?", "\n"]},
-                "end_of_reasoning_within": given("within"),
+                "end_of_reasoning_within": param("within"),
             },
             "do": {"end_reasoning": {}},
         }

@@ -1,6 +1,6 @@
 """Top-H: truncation by entropy."""
 
-from ._entry import Entry, Number, given
+from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="top-h",
@@ -8,5 +8,5 @@ ENTRY = Entry(
     source="Top-H decoding, 2025",
     caution="Made for creative writing at high temperatures; little is known of it in reasoning.",
     parameters={"share": Number(0.4, 0.001, 1, "of the whole entropy")},
-    rules=[{"do": {"truncate": {"top_h": given("share")}}}],
+    rules=[{"do": {"truncate": {"top_h": param("share")}}}],
 )

@@ -20,7 +20,7 @@ from .request_slots import RequestSlots
 from .sender import Destinations, Sender
 
 
-class PolicyProcessor(LogitsProcessor):
+class PolicyProcessorV1(LogitsProcessor):
     """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:

@@ -22,7 +22,7 @@ from .request_slots import RequestSlots
 from .sender import Destinations, Sender
 
 
-class PolicyProcessor(LogitsProcessor):
+class PolicyProcessorV2(LogitsProcessor):
     """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:

@@ -34,7 +34,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.get("/v1/policies")
     async def list_policies() -> dict[str, Any]:
         """The policies one can ask for by name."""
-        return {"object": "list", "data": [named.described() for named in service.registry]}
+        return {"object": "list", "data": [named.to_dict() for named in service.registry]}
 
     @router.get("/v1/policies/connectors")
     async def list_connectors() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         """One policy, with its digest."""
         if name not in service.registry:
             raise not_found(f"there is no policy {name!r}", "name")
-        return service.registry.get(name).described()
+        return service.registry.get(name).to_dict()
 
     @router.post("/v1/policies/validate")
     async def validate_policy(request: Request) -> Any:
@@ -80,7 +80,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.compiled_policies.get(label_policy(name, policy))
         new = await in_thread(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
         await service.experiments.follow()
-        return JSONResponse(service.registry.get(name).described(), HTTPStatus.CREATED if new else HTTPStatus.OK)
+        return JSONResponse(service.registry.get(name).to_dict(), HTTPStatus.CREATED if new else HTTPStatus.OK)
 
     @router.delete("/v1/policies/{name}", dependencies=guarded)
     async def delete_policy(name: str) -> Any:

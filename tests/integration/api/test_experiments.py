@@ -23,7 +23,7 @@ from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
 from tests.integration.polling import until
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, Server, serving
-from tests.unit.policies.rows import row
+from tests.unit.server.store.rows import row
 
 BRANCH = {"rules": [{"when": {"entropy_above": 0.1}, "do": {"branch": {"max_branches": 3}}}]}
 ARMS = [{"name": "control", "weight": 0.5}, {"name": "calm", "policy": "nowait", "weight": 0.5}]

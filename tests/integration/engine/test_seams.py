@@ -189,7 +189,7 @@ def test_the_v1_logits_processor() -> None:
     assert V1LogitsProcessor.__abstractmethods__ == {"__init__", "apply", "is_argmax_invariant", "update_state"}
     check_interface(
         V1LogitsProcessor,
-        vllm_v1.PolicyProcessor,
+        vllm_v1.PolicyProcessorV1,
         {
             "__init__": ["vllm_config", "device", "is_pin_memory"],
             "validate_params": ["sampling_params"],
@@ -209,7 +209,7 @@ def test_the_v2_logits_processor() -> None:
     assert V2LogitsProcessor.__abstractmethods__ == {"apply"}
     check_interface(
         V2LogitsProcessor,
-        vllm_v2.PolicyProcessor,
+        vllm_v2.PolicyProcessorV2,
         {
             "__init__": ["vllm_config", "req_states"],
             "validate_params": ["sampling_params"],

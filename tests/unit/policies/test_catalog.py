@@ -24,7 +24,7 @@ def use(name: str, **values: Any) -> Policy:
 def test_each_entry_has_its_placebo_beside_it() -> None:
     compared = [name for name in LIBRARY if name != "reasoning-cap"]  # which is a control itself
     assert set(KNOWN) == {*LIBRARY, *(f"{name}.placebo" for name in compared)}
-    assert all(KNOWN[name].described()["placebo"] == f"{name}.placebo" for name in compared)
+    assert all(KNOWN[name].to_dict()["placebo"] == f"{name}.placebo" for name in compared)
 
 
 def test_parameters_change_the_rules_and_the_digest() -> None:
@@ -52,7 +52,7 @@ def test_every_parameter_can_be_given_what_it_is_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", list(LIBRARY))
 def test_bounds_are_bounds(name: str) -> None:
     for key, parameter in LIBRARY[name].parameters.items():
-        told = parameter.described()
+        told = parameter.to_dict()
         for bound in ("minimum", "maximum"):
             if bound in told:
                 compile_policy(LIBRARY[name].use({key: told[bound]}), TARGET)

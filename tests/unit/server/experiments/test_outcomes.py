@@ -19,7 +19,7 @@ from forkpoint_server.store import executor
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.outcomes import Outcome
 from forkpoint_server.store.recorder import Recorder
-from tests.unit.policies.rows import row
+from tests.unit.server.store.rows import row
 
 from .factories import store
 

@@ -16,7 +16,7 @@ from forkpoint_server.experiments.report import analyse_experiment, effects_of, 
 from forkpoint_server.store.aggregates import units_by_epoch
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.experiments import StoredExperiment
-from tests.unit.policies.rows import row
+from tests.unit.server.store.rows import row
 
 from .factories import changed, define, store
 

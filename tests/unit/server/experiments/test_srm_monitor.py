@@ -16,7 +16,7 @@ from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.experiments import Definitions, StoredExperiment
 from forkpoint_server.store.recorder import SERVER
-from tests.unit.policies.rows import row
+from tests.unit.server.store.rows import row
 
 from .factories import REGISTRY, changed, compile_one, store
 

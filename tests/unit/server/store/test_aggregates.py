@@ -14,8 +14,8 @@ from forkpoint_server.store.outcomes import (
     Outcome,
     add_outcomes,
 )
-from tests.unit.policies.rows import row
 from tests.unit.server.experiments.factories import store
+from tests.unit.server.store.rows import row
 
 
 def test_sums_are_of_units(database: Engine) -> None:

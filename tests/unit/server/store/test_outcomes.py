@@ -17,8 +17,8 @@ from forkpoint_server.store.outcomes import (
     add_outcomes,
 )
 from forkpoint_server.store.tables import OUTCOMES
-from tests.unit.policies.rows import row
 from tests.unit.server.experiments.factories import num_rows, store
+from tests.unit.server.store.rows import row
 
 
 def test_outcomes_count_once(database: Engine) -> None:

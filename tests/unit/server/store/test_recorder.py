@@ -26,8 +26,8 @@ from forkpoint_server.store.outcomes import (
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.store.tables import DAY_SECONDS
 from tests.processes.postgresql import postgresql
-from tests.unit.policies.rows import row
 from tests.unit.server.experiments.factories import num_rows, store
+from tests.unit.server.store.rows import row
 
 
 def dropped(reason: str) -> float:
