@@ -1,6 +1,4 @@
-"""An OpenAI-compatible server that is no Forkpoint and no vLLM: it says what it is told to, so that clients meet every
-failure.
-"""
+"""A scripted OpenAI-compatible server, neither Forkpoint nor vLLM, so that clients meet every failure."""
 
 from __future__ import annotations
 
@@ -13,18 +11,18 @@ from threading import Thread
 from typing import Any
 
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
-"""Given a request's body, the status and the JSON to send; a status of 0 hangs up."""
+"""A request's body -> the status and JSON to send; status 0 hangs up."""
 
 Route = Callable[[str, dict[str, Any] | None], tuple[int, Any]]
-"""The same for any other path below /v1, of which the body of a GET is None."""
+"""As Reply, for any other path below /v1; the body of a GET is None."""
 
 
 @dataclass
-class Scripted:
-    """`asked` are the bodies of the requests for chat completions, in the order in which they came."""
+class StubServer:
+    """`requests` are the bodies of the requests for chat completions, in the order in which they came."""
 
     url: str
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
 
 def completion(text: str, tokens: int = 3, finish_reason: str = "stop", **extra: Any) -> dict[str, Any]:
@@ -45,12 +43,12 @@ def error(message: str) -> dict[str, Any]:
 
 
 def nothing_else(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
-    """No other route is there."""
+    """There is no other route."""
     return 404, error("Not Found")
 
 
 @contextmanager
-def scripted(reply: Reply, route: Route = nothing_else) -> Iterator[Scripted]:
+def stub_server(reply: Reply, route: Route = nothing_else) -> Iterator[StubServer]:
     """Serve chat completions by `reply`, and all else by `route`, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +59,7 @@ def scripted(reply: Reply, route: Route = nothing_else) -> Iterator[Scripted]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if not self.path.endswith("/chat/completions"):
                 return self._send(*route(self.path.removeprefix("/v1"), body))
-            running.asked.append(body)
+            running.requests.append(body)
             status, data = reply(body)
             return self._send(status, data) if status else None
 
@@ -74,14 +72,14 @@ def scripted(reply: Reply, route: Route = nothing_else) -> Iterator[Scripted]:
             self.wfile.write(raw)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
-            """Nothing: the tests look at `asked`."""
+            """Nothing: the tests look at `requests`."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128  # with the default of 5, bursts of connections wait a second for a second SYN
 
     server = Server(("127.0.0.1", 0), Handler)
-    running = Scripted(f"http://127.0.0.1:{server.server_port}/v1")
+    running = StubServer(f"http://127.0.0.1:{server.server_port}/v1")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

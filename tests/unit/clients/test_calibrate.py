@@ -19,7 +19,7 @@ from forkpoint_clients.calibrate import (
 )
 from forkpoint_clients.evaluate.asker import Asker
 from forkpoint_clients.evaluate.datasets import DataError
-from tests.unit.clients.stub_server import completion, scripted
+from tests.unit.clients.stub_server import completion, stub_server
 
 
 def written(*answers: tuple[int, list[float]]) -> list[MeasuredAnswer]:
@@ -48,7 +48,7 @@ def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike()
 
     An interval over tokens would be a third as wide, and hold it half of the time.
     """
-    random, held, runs = np.random.default_rng(0), 0, 80
+    random, covered, runs = np.random.default_rng(0), 0, 80
 
     def model(prompts: int, tokens: int) -> list[MeasuredAnswer]:
         scales = random.gamma(2.0, size=prompts)
@@ -57,8 +57,8 @@ def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike()
     true = np.percentile(np.concatenate([one.entropies for one in model(20_000, 20)]), 80)
     for number in range(runs):
         low, high = summarise(model(60, 20), seed=number, resamples=300).interval
-        held += low <= true <= high
-    assert held / runs > 0.88
+        covered += low <= true <= high
+    assert covered / runs > 0.88
 
 
 def test_stored_values_are_what_the_server_takes() -> None:
@@ -90,7 +90,7 @@ def test_prompts_of_a_text_and_of_jsonl(tmp_path: Path) -> None:
 def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
     prompts = embedded_prompts()
     assert len({digest([prompt]) for prompt in prompts}) == len(prompts) == 200
-    assert [prompts[place][0]["content"].count(",") for place in range(4)] == [2, 3, 2, 3]
+    assert [prompts[index][0]["content"].count(",") for index in range(4)] == [2, 3, 2, 3]
 
 
 PROMPTS = [[{"role": "user", "content": f"{number} + 2?"}] for number in range(5)]
@@ -102,7 +102,7 @@ async def answers_with(entropies: list[float]) -> list[MeasuredAnswer]:
     def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         return 200, {"choices": [{"entropies": entropies}], "forkpoint": {"reasoning_tokens": 2}}
 
-    with scripted(lambda _: (200, completion("4")), route) as server:
+    with stub_server(lambda _: (200, completion("4")), route) as server:
         async with Asker(server.url, "m") as asker:
             return await measure_answers(
                 asker, PROMPTS, tokens=10, concurrency=2, max_tokens=None, measured=lambda tokens: None

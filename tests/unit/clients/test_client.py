@@ -87,13 +87,13 @@ TRACE = {
 
 PROGRESS = {"id": "forks-1", "object": "forks.progress", "phase": "continuations", "done": 3, "total": 8}
 
-Asked = list[tuple[str, str, Any]]
+Requests = list[tuple[str, str, Any]]
 
 
-def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
+def transport(requests: Requests, status: int = 200) -> httpx2.MockTransport:
     def answer(request: httpx2.Request) -> httpx2.Response:
         path = request.url.raw_path.decode()
-        asked.append((request.method, path, json.loads(request.content) if request.content else None))
+        requests.append((request.method, path, json.loads(request.content) if request.content else None))
         if status != 200:
             error = {
                 "error": {"message": "arms[1].weight: must be larger", "type": "Error", "param": "arms", "code": status}
@@ -107,7 +107,7 @@ def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
             return httpx2.Response(
                 200, json={"valid": True, "name": "calm", "digest": "3f", "rules": [], "warnings": ["w"]}
             )
-        if path == "/v1/forks" and asked[-1][2].get("stream"):
+        if path == "/v1/forks" and requests[-1][2].get("stream"):
             events = "".join(f"data: {json.dumps(event)}\n\n" for event in (PROGRESS, TRACE))
             return httpx2.Response(
                 200, content=events + "data: [DONE]\n\n", headers={"content-type": "text/event-stream"}
@@ -119,11 +119,11 @@ def transport(asked: Asked, status: int = 200) -> httpx2.MockTransport:
     return httpx2.MockTransport(answer)
 
 
-def client(asked: Asked, status: int = 200) -> Forkpoint:
-    return Forkpoint(http_client=httpx2.Client(transport=transport(asked, status)), max_retries=0)
+def client(requests: Requests, status: int = 200) -> Forkpoint:
+    return Forkpoint(http_client=httpx2.Client(transport=transport(requests, status)), max_retries=0)
 
 
-EXPECTED: Asked = [
+EXPECTED: Requests = [
     ("GET", "/v1/policies", None),
     ("GET", "/v1/policies/a%2Fb", None),
     ("POST", "/v1/policies/validate", {"policy": "calm"}),
@@ -145,8 +145,8 @@ OUTCOME = {"request_id": "r", "metrics": {"correct": 1}}
 
 
 def test_each_method_is_its_route() -> None:
-    asked: Asked = []
-    with client(asked) as own:
+    requests: Requests = []
+    with client(requests) as own:
         assert [policy.name for policy in own.policies.list()] == ["calm"]
         assert own.policies.get("a/b").parameters["bias"]["default"] == 1
         assert own.policies.validate("calm").warnings == ["w"]
@@ -172,17 +172,17 @@ def test_each_method_is_its_route() -> None:
         assert {"prompt_tokens", "cost", "verification"} <= set(Trace.model_fields), "they are typed"
         assert {"token_id", "truncated", "unanswered"} <= set(Outcome.model_fields)
         assert own.forks.find(model="m", prompt="a", completion="b", verify=4).choices[1].entropies == [0.5]
-        heard: list[Progress] = []
-        assert own.forks.find(model="m", prompt="a", completion="b", progress=heard.append).choices[1].entropies == [
+        reported: list[Progress] = []
+        assert own.forks.find(model="m", prompt="a", completion="b", progress=reported.append).choices[1].entropies == [
             0.5
         ]
-        assert [(one.phase, one.done, one.total) for one in heard] == [("continuations", 3, 8)]
-    assert asked == EXPECTED
+        assert [(one.phase, one.done, one.total) for one in reported] == [("continuations", 3, 8)]
+    assert requests == EXPECTED
 
 
 async def test_the_asynchronous_ones_do_the_same() -> None:
-    asked: Asked = []
-    async with AsyncForkpoint(http_client=httpx2.AsyncClient(transport=transport(asked)), max_retries=0) as own:
+    requests: Requests = []
+    async with AsyncForkpoint(http_client=httpx2.AsyncClient(transport=transport(requests)), max_retries=0) as own:
         assert [policy.name async for policy in own.policies.list()] == ["calm"]
         await own.policies.get("a/b")
         await own.policies.validate("calm")
@@ -198,10 +198,12 @@ async def test_the_asynchronous_ones_do_the_same() -> None:
         await own.experiments.record("try", [OUTCOME])
         await own.forks.get("chatcmpl-1")
         await own.forks.find(model="m", prompt="a", completion="b", verify=4)
-        heard: list[Progress] = []
-        assert (await own.forks.find(model="m", prompt="a", completion="b", progress=heard.append)).id == "chatcmpl-1"
-        assert [one.done for one in heard] == [3]
-    assert asked == EXPECTED
+        reported: list[Progress] = []
+        assert (
+            await own.forks.find(model="m", prompt="a", completion="b", progress=reported.append)
+        ).id == "chatcmpl-1"
+        assert [one.done for one in reported] == [3]
+    assert requests == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_errors_are_the_sdks(status: int, error: type[openai.APIStatusError]) ->
         own.experiments.update("try", {"arms": []})
 
 
-def test_what_later_servers_say_is_kept() -> None:
+def test_unknown_fields_are_preserved() -> None:
     with client([]) as own:
         assert own.policies.get("calm").to_dict()["novel"] == 1
 

@@ -71,7 +71,7 @@ def test_what_are_no_arms(texts: list[str], urls: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["nona=sk-secret", "sk-secret", "=sk-secret"])
-def test_a_mistyped_key_is_not_told(text: str) -> None:
+def test_a_mistyped_key_is_not_shown(text: str) -> None:
     with pytest.raises(ArmError, match="--arm-api-key must be NAME=VALUE") as raised:
         arms(["none"], api_keys=[text])
     assert "sk-secret" not in str(raised.value)

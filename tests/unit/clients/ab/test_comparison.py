@@ -87,7 +87,7 @@ def test_p_values_are_corrected_for_the_arms() -> None:
 
 
 @pytest.mark.parametrize("answers", [0, 1, 2, 5])
-def test_a_run_that_has_hardly_begun(answers: int) -> None:
+def test_a_run_with_few_answers(answers: int) -> None:
     """Figures that are not known yet are null, and nothing fails."""
     some = dict(list({**made("a", 0.5, 10, 1), **made("b", 0.5, 10, 2)}.items())[:answers])
     found = compare(some, ["a", "b"], 240)

@@ -16,7 +16,7 @@ from forkpoint_clients.ab.arms import Arm, ArmError
 from forkpoint_clients.evaluate.asker import Answer, SamplingParams, ServerLostError
 from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Journal, Unit, read
-from tests.unit.clients.stub_server import completion, error, scripted
+from tests.unit.clients.stub_server import completion, error, stub_server
 
 ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number) for number in range(12)]
 
@@ -24,14 +24,14 @@ ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number
 ARMS = [Arm("a"), Arm("b"), Arm("c")]
 
 
-def made_run(url: str = "http://nowhere/v1", **given: Any) -> run.RunSpec:
-    return run.RunSpec(url, "m", "data.jsonl", ITEMS, ARMS, **{"samples": 3, **given})
+def made_run(url: str = "http://nowhere/v1", **overrides: Any) -> run.RunSpec:
+    return run.RunSpec(url, "m", "data.jsonl", ITEMS, ARMS, **{"samples": 3, **overrides})
 
 
-def test_arms_take_turns_in_an_order_of_chance() -> None:
+def test_arms_are_interleaved_in_random_order() -> None:
     units = made_run().units()
     assert len(units) == len(set(units)) == 12 * 3 * 3
-    blocks = [units[place : place + 3] for place in range(0, len(units), 3)]
+    blocks = [units[start : start + 3] for start in range(0, len(units), 3)]
     assert all(len({(unit.question, unit.sample) for unit in block}) == 1 for block in blocks), (
         "a question under all arms at once"
     )
@@ -68,15 +68,15 @@ def test_the_configuration_has_all_that_answers_depend_on_and_no_keys() -> None:
     assert servers == ["https://x:81/v1", "http://y/v1?a=b@c"]
 
 
-async def asked(run_: run.RunSpec, folder: Path, at_once: int = 4, retries: int = 0) -> dict[Unit, Answer]:
+async def answers_of(run_: run.RunSpec, folder: Path, concurrency: int = 4, retries: int = 0) -> dict[Unit, Answer]:
     async with AsyncExitStack() as stack:
         prepared = await run.prepare(run_, stack, retries=retries)
         with Journal(folder, prepared.configuration) as journal:
-            await run.ask(prepared, journal, at_once, lambda unit, answer: None)
+            await run.ask(prepared, journal, concurrency, lambda unit, answer: None)
             return dict(journal.answers)
 
 
-async def test_nothing_is_asked_twice(tmp_path: Path) -> None:
+async def test_nothing_is_requested_twice(tmp_path: Path) -> None:
     """The server dies after every 10 replies; in the end each question has an answer of each arm, all with the same
     seed.
 
@@ -96,11 +96,11 @@ async def test_nothing_is_asked_twice(tmp_path: Path) -> None:
 
     answers: dict[Unit, Answer] = {}
     failures = 0
-    with scripted(reply) as server:
+    with stub_server(reply) as server:
         while not answers:
             limit = len(replied) + 10
             try:
-                answers = await asked(made_run(server.url), tmp_path)
+                answers = await answers_of(made_run(server.url), tmp_path)
             except ServerLostError:
                 failures += 1
                 assert 7 * failures <= len(read(tmp_path / "journal.jsonl")[1]) <= len(replied)
@@ -112,12 +112,12 @@ async def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     assert all(times >= 3 for times in counts.values())
 
 
-async def test_a_run_that_ended_asks_nothing(tmp_path: Path) -> None:
-    with scripted(lambda _: (200, completion("4"))) as server:
-        first = await asked(made_run(server.url), tmp_path)
-        before = len(server.asked)
-        assert await asked(made_run(server.url), tmp_path) == first
-        assert len(server.asked) == before == 108
+async def test_a_completed_run_requests_nothing(tmp_path: Path) -> None:
+    with stub_server(lambda _: (200, completion("4"))) as server:
+        first = await answers_of(made_run(server.url), tmp_path)
+        before = len(server.requests)
+        assert await answers_of(made_run(server.url), tmp_path) == first
+        assert len(server.requests) == before == 108
 
 
 async def test_arms_that_take_several_requests_are_known() -> None:
@@ -127,15 +127,15 @@ async def test_arms_that_take_several_requests_are_known() -> None:
         rules = [] if body is None else [{"action": "probe" if str(body["policy"]).startswith("deer") else "suppress"}]
         return 200, {"data": [], "digest": "3f9c01ab", "warnings": [], "rules": rules}
 
-    asked_arms = [Arm("none"), Arm("calm", "nowait"), Arm("early", "deer"), Arm("p", "deer.placebo")]
-    with scripted(lambda _: (200, completion("4")), route) as server:
+    arms = [Arm("none"), Arm("calm", "nowait"), Arm("early", "deer"), Arm("p", "deer.placebo")]
+    with stub_server(lambda _: (200, completion("4")), route) as server:
         async with AsyncExitStack() as stack:
-            prepared = await run.prepare(run.RunSpec(server.url, "m", "d", ITEMS, asked_arms), stack)
+            prepared = await run.prepare(run.RunSpec(server.url, "m", "d", ITEMS, arms), stack)
     assert prepared.multi_request_arms == {"early", "p"}
 
 
 async def test_a_policy_needs_a_forkpoint() -> None:
-    with scripted(lambda _: (200, completion("4"))) as server:
+    with stub_server(lambda _: (200, completion("4"))) as server:
         wanting = run.RunSpec(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
         async with AsyncExitStack() as stack:
             with pytest.raises(ArmError, match=r"the arm 'nowait' has a policy, and .* is no Forkpoint"):

@@ -7,13 +7,13 @@ import openai
 import pytest
 
 from forkpoint_clients import client
-from tests.unit.clients.test_client import Asked, transport
+from tests.unit.clients.test_client import Requests, transport
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """Commands reach a transport that answers as a server does; what they asked it."""
-    found: Asked = []
+def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """The requests of commands, which a transport answers as a server would."""
+    found: Requests = []
 
     def start(self: client.Forkpoint, *, base_url: str, api_key: str) -> None:
         openai.OpenAI.__init__(

@@ -13,7 +13,7 @@ import pytest
 from forkpoint_clients.cli.ab import RESUMABLE, main
 from forkpoint_clients.evaluate.journal import read
 from tests.processes.forkpoint_server import free_port
-from tests.unit.clients.stub_server import completion, error, scripted
+from tests.unit.clients.stub_server import completion, error, stub_server
 
 
 def lines(tmp_path: Path) -> list[str]:
@@ -25,11 +25,11 @@ def lines(tmp_path: Path) -> list[str]:
 
 
 def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Results and page are those of the journal; the server is asked for nothing that only Forkpoint knows."""
-    with scripted(lambda body: (200, completion(str(body["seed"] % 5), tokens=body["seed"] % 90))) as server:
+    """Results and page are those of the journal; no request has fields that only Forkpoint knows."""
+    with stub_server(lambda body: (200, completion(str(body["seed"] % 5), tokens=body["seed"] % 90))) as server:
         out = tmp_path / "out"
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(out)]) == 0
-        assert all(set(body) == {"model", "messages", "seed", "temperature"} for body in server.asked)
+        assert all(set(body) == {"model", "messages", "seed", "temperature"} for body in server.requests)
         results = json.loads((out / "results.json").read_text())
         answers = read(out / "journal.jsonl")[1]
         right = [
@@ -59,14 +59,14 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
             )
             == 0
         )
-        assert len(server.asked) == 80, "another scorer asks nothing"
+        assert len(server.requests) == 80, "another scorer requests nothing"
         assert json.loads((out / "results.json").read_text())["scorer"] == "regex:^4$"
 
 
 def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = False
-    with scripted(
-        lambda _: (503, error("gone")) if gone or len(server.asked) > 30 else (200, completion("1"))
+    with stub_server(
+        lambda _: (503, error("gone")) if gone or len(server.requests) > 30 else (200, completion("1"))
     ) as server:
         command = [*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out"), "--retries", "0"]
         assert main(command) == RESUMABLE
@@ -100,7 +100,7 @@ def test_what_cannot_be_written_can_be_gone_on_with(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "fsync", full)
-    with scripted(lambda _: (200, completion("1"))) as server:
+    with stub_server(lambda _: (200, completion("1"))) as server:
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / out)]) == RESUMABLE
     said = capsys.readouterr().err
     assert said.startswith("forkpoint ab: cannot write: [Errno ")
@@ -109,7 +109,7 @@ def test_what_cannot_be_written_can_be_gone_on_with(
 
 def test_texts_that_no_encoding_has(tmp_path: Path) -> None:
     reply = [(200, completion("\ud83d 1")), (400, error("no \ud83d"))]
-    with scripted(lambda body: reply[body["seed"] % 2]) as server:
+    with stub_server(lambda body: reply[body["seed"] % 2]) as server:
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out")]) == 0
     assert "the server: no \ud83d" in json.loads((tmp_path / "out" / "results.json").read_text())["failures"]
     assert "no \\ud83d" in (tmp_path / "out" / "report.html").read_text()

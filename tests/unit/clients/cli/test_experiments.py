@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from forkpoint_clients.cli import experiments
-from tests.unit.clients.test_client import EXPERIMENT, Asked
+from tests.unit.clients.test_client import EXPERIMENT, Requests
 
 CHANGES = [
     (["pause", "try"], ("PATCH", "/v1/experiments/try", {"status": "paused"})),
@@ -22,17 +22,17 @@ CHANGES = [
 
 @pytest.mark.parametrize(("arguments", "request_"), CHANGES, ids=[arguments[0] for arguments, _ in CHANGES])
 def test_changes(
-    asked: Asked, arguments: list[str], request_: tuple[str, str, Any], capsys: pytest.CaptureFixture[str]
+    requests: Requests, arguments: list[str], request_: tuple[str, str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert experiments.main(arguments) == 0
-    assert asked == [request_]
+    assert requests == [request_]
     assert capsys.readouterr().out.startswith("try is ")
 
 
-def test_create_by_a_file(asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_create_by_a_file(requests: Requests, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "try.yaml").write_text("name: try\narms: [{name: plain, weight: 0.5}]\n")
     assert experiments.main(["create", str(tmp_path / "try.yaml"), "--server", "http://other/v1"]) == 0
-    assert asked == [("POST", "/v1/experiments", {"name": "try", "arms": [{"name": "plain", "weight": 0.5}]})]
+    assert requests == [("POST", "/v1/experiments", {"name": "try", "arms": [{"name": "plain", "weight": 0.5}]})]
     assert "plain 50.0%, calm 10.0% (paused)" in capsys.readouterr().out
 
 
@@ -40,25 +40,25 @@ def test_create_by_a_file(asked: Asked, tmp_path: Path, capsys: pytest.CaptureFi
     ("text", "said"), [(None, "cannot be read"), ("{", "cannot be read as YAML"), ("[1]", "must hold an object")]
 )
 def test_files_that_define_nothing(
-    asked: Asked, tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
+    requests: Requests, tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
         (tmp_path / "try.yaml").write_text(text)
     assert experiments.main(["create", str(tmp_path / "try.yaml")]) == 1
     assert said in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
-def test_list(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main([]) == 0
     assert experiments.main(["--server", "http://there/v1"]) == 0
-    assert asked == [("GET", "/v1/experiments", None)] * 2
+    assert requests == [("GET", "/v1/experiments", None)] * 2
     assert "plain 50%, calm 10% (paused)" in capsys.readouterr().out
 
 
-def test_show(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show(requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main(["show", "try"]) == 0
-    assert asked == [("GET", "/v1/experiments/try", None)]
+    assert requests == [("GET", "/v1/experiments/try", None)]
     said = capsys.readouterr().out
     for expected in (
         "plain (control)",
@@ -74,9 +74,11 @@ def test_show(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
         assert figure in said
 
 
-def test_show_says_how_many_more_requests_an_effect_takes(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_says_how_many_more_requests_an_effect_takes(
+    requests: Requests, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert experiments.main(["show", "try", "--effect", "truncated:0.05", "--effect", "tokens:10"]) == 0
-    assert asked == [("GET", "/v1/experiments/try?effect=truncated%3A0.05&effect=tokens%3A10.0", None)]
+    assert requests == [("GET", "/v1/experiments/try?effect=truncated%3A0.05&effect=tokens%3A10.0", None)]
     said = capsys.readouterr().out
     assert "truncated of calm: 12,345 more requests show an effect of 0.05 with a probability of 80 %" in said
     assert "of plain" not in said, "the control has no difference"
@@ -84,14 +86,14 @@ def test_show_says_how_many_more_requests_an_effect_takes(asked: Asked, capsys: 
 
 
 @pytest.mark.parametrize("effect", ["truncated", "truncated:", ":1", "truncated:-1", "truncated:nan", "truncated:x"])
-def test_what_is_no_effect(asked: Asked, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_effect(requests: Requests, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main(["show", "try", "--effect", effect]) == 1
     assert f"--effect must be METRIC:SIZE, as in correct:0.05, not {effect!r}" in capsys.readouterr().err
-    assert asked == []
+    assert requests == []
 
 
 def test_show_says_why_the_sample_ratio_is_wrong(
-    asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    requests: Requests, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = "calm has 9 units where its weight makes one expect 90"
     ratio = {"passed": False, "p_value": 0.0001, "reason": reason}

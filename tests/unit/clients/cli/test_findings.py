@@ -9,7 +9,7 @@ import pytest
 
 from forkpoint_clients.cli import findings
 from forkpoint_clients.cli.ab import RESUMABLE
-from tests.unit.clients.stub_server import completion, error, scripted
+from tests.unit.clients.stub_server import completion, error, stub_server
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def command(data: Path, out: Path, server: str) -> list[str]:
     return ["dynamics", "--data", str(data), "--retries", "0", "--out", str(out), "--server", server]
 
 
-def test_a_server_that_dies_is_told_with_what_is_kept(
+def test_a_lost_server_is_reported_with_the_stored_answers(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the default address, too, where before the first answer the likeliest cause is that there is none."""
@@ -37,7 +37,7 @@ def test_a_server_that_dies_is_told_with_what_is_kept(
         gone = path == "/policies/validate"
         return 200, {"object": "list", "data": [], "digest": "3f", "fork_threshold": 0.5, "warnings": []}
 
-    with scripted(lambda _: (503, error("gone")), route) as server:
+    with stub_server(lambda _: (503, error("gone")), route) as server:
         monkeypatch.setattr(findings, "DEFAULT_URL", server.url)
         assert findings.main(command(data, tmp_path, server.url)) == RESUMABLE
     said = capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_a_server_that_dies_is_told_with_what_is_kept(
     assert "start one with `forkpoint serve`" in said
 
 
-def test_without_a_server_the_user_is_told_to_start_one(
+def test_without_a_server_the_error_says_how_to_start_one(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = "http://127.0.0.1:9/v1"
@@ -58,7 +58,7 @@ def test_without_a_server_the_user_is_told_to_start_one(
 
 def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    with scripted(
+    with stub_server(
         lambda _: (200, completion("4")), lambda path, body: (200, {"data": [], "fork_threshold": 0.5})
     ) as server:
         assert findings.main(command(data, tmp_path / "file", server.url)) == RESUMABLE
@@ -86,16 +86,16 @@ def test_answers_under_other_policies_and_thresholds_are_not_mixed(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policies = Policies()
-    with scripted(policies.reply, policies.route) as server:
+    with stub_server(policies.reply, policies.route) as server:
         arguments = command(data, tmp_path, server.url)
         assert findings.main(arguments) == 0
         assert findings.main(arguments) == 0
-        before = len(server.asked)
-        assert before == 2, "and not asked again"
+        before = len(server.requests)
+        assert before == 2, "and not requested again"
         policies.digest = "77777777"
         assert findings.main(arguments) == 1
         assert "the digest of 'no policy' was 3f9c01ab, is 77777777" in capsys.readouterr().err
         policies.digest, policies.threshold = "3f9c01ab", 0.75
         assert findings.main(arguments) == 1
         assert "another configuration: fork_threshold was 0.5, is 0.75. Give another folder" in capsys.readouterr().err
-        assert len(server.asked) == before
+        assert len(server.requests) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forkpoint_clients.cli import policies
-from tests.unit.clients.test_client import Asked
+from tests.unit.clients.test_client import Requests
 
 
 def test_policies_without_a_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_policies_without_a_server(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "policy.rules: must be a list" in capsys.readouterr().err
 
 
-def test_policies_of_a_server(asked: Asked, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_policies_of_a_server(requests: Requests, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     server = ["--server", "http://there/v1"]
     assert policies.main(["list", *server]) == 0
     assert capsys.readouterr().out.startswith("calm ")
@@ -37,4 +37,4 @@ def test_policies_of_a_server(asked: Asked, capsys: pytest.CaptureFixture[str], 
     (tmp_path / "own.yaml").write_text("rules: [{do: {observe: {}}}]")
     assert policies.main(["validate", str(tmp_path / "own.yaml"), *server]) == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == ["w"]
-    assert asked[-1] == ("POST", "/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}]}})
+    assert requests[-1] == ("POST", "/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}]}})

@@ -20,18 +20,20 @@ from forkpoint_clients.evaluate.asker import (
     ServerLostError,
     ServerRefusesError,
 )
-from tests.unit.clients.stub_server import completion, error, scripted
+from tests.unit.clients.stub_server import completion, error, stub_server
 
 MESSAGES = ({"role": "user", "content": "2 + 2?"},)
 PLAIN = Question(MESSAGES, seed=7)
 
 
 async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> None:
-    with scripted(lambda _: (200, completion("4"))) as server:
+    with stub_server(lambda _: (200, completion("4"))) as server:
         async with Asker(server.url, "m") as asker:
             answer = await asker.ask(PLAIN, SamplingParams(max_tokens=9, temperature=0.5))
             assert not await asker.is_forkpoint()
-    assert server.asked == [{"model": "m", "messages": list(MESSAGES), "seed": 7, "max_tokens": 9, "temperature": 0.5}]
+    assert server.requests == [
+        {"model": "m", "messages": list(MESSAGES), "seed": 7, "max_tokens": 9, "temperature": 0.5}
+    ]
     assert (answer.text, answer.tokens, answer.finish_reason, answer.forkpoint, answer.effect) == (
         "4",
         3,
@@ -43,16 +45,16 @@ async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> N
     assert answer.latency_seconds > 0
 
 
-async def test_what_a_forkpoint_is_asked_and_tells() -> None:
-    told = {
+async def test_what_a_forkpoint_is_sent_and_reports() -> None:
+    summary = {
         "interventions": {"suppress": {"fired": 3, "effect": 1.5}, "force": {"fired": 1, "effect": 1.0}},
         "reasoning_tokens": 2,
     }
-    with scripted(lambda _: (200, completion("4", forkpoint=told))) as server:
+    with stub_server(lambda _: (200, completion("4", forkpoint=summary))) as server:
         async with Asker(server.url, "m") as asker:
             question = Question(MESSAGES, 7, {"use": "nowait"}, answers=2, forks=True)
             answer = await asker.ask(question, SamplingParams(extra={"top_k": 5}))
-    assert server.asked[0].items() >= {"policy": {"use": "nowait"}, "forks": True, "n": 2, "top_k": 5}.items()
+    assert server.requests[0].items() >= {"policy": {"use": "nowait"}, "forks": True, "n": 2, "top_k": 5}.items()
     assert answer.effect == 2.5
     assert answer.reasoning_tokens == 2
     assert Answer.from_dict(answer.to_dict()) == answer
@@ -65,25 +67,25 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_passing_failures_are_tried_again() -> None:
+async def test_transient_failures_are_retried() -> None:
     replies = iter([(503, error("loading")), (0, None), (429, error("busy")), (200, completion("4"))])
-    with scripted(lambda _: next(replies)) as server:
+    with stub_server(lambda _: next(replies)) as server:
         async with Asker(server.url, "m", retries=3) as asker:
             assert (await asker.ask(PLAIN, SamplingParams())).text == "4"
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
 async def test_a_server_that_is_gone_ends_the_run(status: int) -> None:
-    with scripted(lambda _: (status, error("out of order"))) as server:
+    with stub_server(lambda _: (status, error("out of order"))) as server:
         async with Asker(server.url, "m", retries=1) as asker:
             with pytest.raises(ServerLostError, match=r"does not answer, after 2 tries"):
                 await asker.ask(PLAIN, SamplingParams())
 
 
 async def test_nobody_listens() -> None:
-    with scripted(lambda _: (200, {})) as server:
+    with stub_server(lambda _: (200, {})) as server:
         pass
     async with Asker(server.url, "m", retries=0) as asker:
         with pytest.raises(ServerLostError, match="connection"):
@@ -92,7 +94,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_what_every_question_would_meet_ends_the_run(status: int) -> None:
-    with scripted(lambda _: (status, error("no such model"))) as server:
+    with stub_server(lambda _: (status, error("no such model"))) as server:
         async with Asker(server.url, "m") as asker:
             with pytest.raises(ServerRefusesError, match="no such model"):
                 await asker.ask(PLAIN, SamplingParams())
@@ -102,7 +104,7 @@ async def test_what_one_question_meets_is_its_answer() -> None:
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
         return (400, error("too long")) if body["seed"] == 1 else (200, completion("4"))
 
-    with scripted(reply) as server:
+    with stub_server(reply) as server:
         async with Asker(server.url, "m") as asker:
             answers = [await asker.ask(Question(MESSAGES, seed), SamplingParams()) for seed in range(3)]
     assert [answer.error for answer in answers] == [None, "too long", None]
@@ -125,7 +127,7 @@ async def test_what_one_question_meets_is_its_answer() -> None:
 )
 async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
     """As gateways give them, with status 200."""
-    with scripted(lambda _: (200, reply)) as server:
+    with stub_server(lambda _: (200, reply)) as server:
         async with Asker(server.url, "m") as asker:
             answer = await asker.ask(PLAIN, SamplingParams())
     assert answer.error is not None
@@ -133,12 +135,12 @@ async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
     assert answer.choices == ()
 
 
-async def test_a_password_in_the_url_is_sent_and_not_told() -> None:
-    with scripted(lambda _: (401, error("no"))) as server:
+async def test_a_password_in_the_url_is_sent_and_not_shown() -> None:
+    with stub_server(lambda _: (401, error("no"))) as server:
         async with Asker(server.url.replace("//", "//me:secret@"), "m") as asker:
             with pytest.raises(ServerRefusesError) as raised:
                 await asker.ask(PLAIN, SamplingParams())
-    assert server.asked
+    assert server.requests
     assert str(raised.value) == f"{server.url}: no"
 
 
@@ -155,7 +157,7 @@ async def test_no_more_at_once_than_allowed() -> None:
             running -= 1
         return 200, completion("4")
 
-    with scripted(reply) as server:
+    with stub_server(reply) as server:
         async with Asker(server.url, "m", concurrency=3) as asker:
             await asyncio.gather(*(asker.ask(PLAIN, SamplingParams()) for _ in range(12)))
     assert max_running == 3

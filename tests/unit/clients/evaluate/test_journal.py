@@ -45,7 +45,7 @@ def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "fsync", lambda file: None)
     path = write(tmp_path)
     raw = path.read_bytes()
-    ends = [place for place, byte in enumerate(raw) if byte == ord("\n")]
+    ends = [index for index, byte in enumerate(raw) if byte == ord("\n")]
     for length in range(len(raw)):
         path.write_bytes(raw[:length])
         whole = sum(end < length for end in ends)

@@ -137,7 +137,7 @@ def test_a_file_without_the_function(functions: Path) -> None:
         scorer(f"python:{functions}:LIST")
 
 
-def test_what_can_never_be_scored_is_said_before_anything_is_asked() -> None:
+def test_unscorable_items_are_rejected_before_any_request() -> None:
     scorer("countdown").check(read("countdown:easy", 2))
     scorer("regex:x").check([item(None)])
     with pytest.raises(DataError, match="question 'a' has no `answer`, which the scorer 'number' compares with"):

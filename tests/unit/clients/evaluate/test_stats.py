@@ -157,7 +157,7 @@ def test_corrections() -> None:
 
 
 def test_how_many_more() -> None:
-    """A t-test of so many questions has the power that was asked for."""
+    """A t-test of so many questions has the required power."""
     seen = Estimate(0.02, error=0.05)
     needed = clusters_needed(seen, 100, 0.1)
     assert needed == 197

@@ -36,9 +36,9 @@ def scored(right: float, tokens: int = 100, effect: float = 1.0, **summary: Any)
 def answers_with(share: float, tokens: float = 100, seed: int = 0, **summary: Any) -> Answers:
     """Answers of which about so many are right, at random by question."""
     random = np.random.default_rng(seed)
-    drawn = random.random(QUESTIONS) < share
+    right = random.random(QUESTIONS) < share
     return {
-        (f"q{n}", 0): scored(float(drawn[n]), round(tokens * random.uniform(0.9, 1.1)), **summary)
+        (f"q{n}", 0): scored(float(right[n]), round(tokens * random.uniform(0.9, 1.1)), **summary)
         for n in range(QUESTIONS)
     }
 
@@ -78,7 +78,7 @@ def texts(sparse: bool, seed: int) -> list[EntropyTrace]:
     found = []
     for number in range(40):
         size = int(random.integers(80, 160))
-        tokens = [" Wait" if place % 10 == 5 else f" {place % 7}" for place in range(size)]
+        tokens = [" Wait" if index % 10 == 5 else f" {index % 7}" for index in range(size)]
         nats = (
             random.uniform(0.5, 1.5, size)
             if not sparse

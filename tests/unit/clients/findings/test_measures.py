@@ -15,7 +15,7 @@ def test_bootstraps_allow_for_few_questions() -> None:
     not.
     """
     random = np.random.default_rng(0)
-    held = []
+    covered = []
     for _ in range(300):
         values = random.normal(size=5)
 
@@ -23,6 +23,6 @@ def test_bootstraps_allow_for_few_questions() -> None:
             return float(weights @ values / weights.sum())
 
         found = bootstrapped(mean, 5, resamples=200)
-        held.append(found.low <= 0 <= found.high)
-    assert np.mean(held) > 0.92
+        covered.append(found.low <= 0 <= found.high)
+    assert np.mean(covered) > 0.92
     assert math.isnan(bootstrapped(lambda weights: 1.0, 1).low)

@@ -35,8 +35,10 @@ def report() -> FindingsReport:
     """Some findings, and one that could not be tested."""
     tested = [RetestedFinding(FINDINGS[name], make()) for name, make in RESULTS.items()]
     tested.append(RetestedFinding(FINDINGS["branching"], cannot="needs a <Forkpoint> & more"))
-    asked = {"model": "m", "data": "d.jsonl", "questions": 80, "scorer": "exact", "seed": 3}
-    return FindingsReport(tested, "forkpoint findings --seed 3", asked, {"said": "Nothing was asked.", "tokens": 0})
+    configuration = {"model": "m", "data": "d.jsonl", "questions": 80, "scorer": "exact", "seed": 3}
+    return FindingsReport(
+        tested, "forkpoint findings --seed 3", configuration, {"said": "Nothing was asked.", "tokens": 0}
+    )
 
 
 def test_the_report_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
     assert part(-0.1, 0.1).verdict.needed is None  # no number of questions tells zero from zero
 
 
-def test_what_is_needed_are_questions_that_are_asked() -> None:
+def test_needed_questions_include_those_that_are_not_verified() -> None:
     """Of which the figure may be of every fifth only."""
     every, fifth = part(-0.02, 0.18), replace(part(-0.02, 0.18), each=5.0)
     assert every.verdict.needed is not None

@@ -20,6 +20,6 @@ def test_dynamics_finds_peaks_and_drifts() -> None:
     assert dynamics.conclude(texts(sparse=False, seed=3)).verdict.word == "undecided"
     falling = [trace(f"q{n}", [" a"] * 100, np.linspace(2.0, 0.6 + n / 100, 100).tolist()) for n in range(20)]
     assert dynamics.change(falling, planning=True).high < -0.8
-    assert [place for place, _ in dynamics.drift(falling, planning=True)] == list(range(1, 11))
+    assert [tenth for tenth, _ in dynamics.drift(falling, planning=True)] == list(range(1, 11))
     assert math.isnan(dynamics.change(falling, planning=False).value)
     assert math.isnan(dynamics.conclude(falling).claims[0].parts[0].estimate.value)  # no connector

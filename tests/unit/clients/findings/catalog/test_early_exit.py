@@ -41,7 +41,7 @@ def test_early_exit_finds_what_is_planted() -> None:
     assert [one.each for one in parts] == [2.0, 1.0] * 3, "the cap is compared on the second half"
 
 
-def test_an_exit_that_ends_nothing_is_told_of() -> None:
+def test_an_exit_that_ends_nothing_is_noted() -> None:
     base = answers_with(0.5, tokens=100)
     answers = {one.name: answers_with(0.5, tokens=100) for one in early_exit.EXITS} | {
         "deer": answers_with(0.5, tokens=50)

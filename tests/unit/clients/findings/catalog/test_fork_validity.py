@@ -15,9 +15,9 @@ def test_fork_validity_finds_what_is_planted() -> None:
     def tried(high: float, low: float, seed: int) -> list[fork_validity.TestedPosition]:
         random = np.random.default_rng(seed)
         kinds = [n % 8 < 4 for n in range(400)]
-        drawn = [bool(random.random() < (high if kind else low)) for kind in kinds]
+        verified = [bool(random.random() < (high if kind else low)) for kind in kinds]
         return [
-            fork_validity.TestedPosition(f"q{n // 8}", kind, 1.0 if kind else 0.05, drawn[n], 0.2)
+            fork_validity.TestedPosition(f"q{n // 8}", kind, 1.0 if kind else 0.05, verified[n], 0.2)
             for n, kind in enumerate(kinds)
         ]
 
@@ -32,10 +32,10 @@ def test_few_verified_forks_decide_nothing() -> None:
     certain.
     """
     found = [
-        fork_validity.TestedPosition(f"q{text}", high, 1.0, not high and place == 0 and text < 5, 0.2)
+        fork_validity.TestedPosition(f"q{text}", high, 1.0, not high and position == 0 and text < 5, 0.2)
         for text in range(10)
         for high in (True, False)
-        for place in range(3)
+        for position in range(3)
     ]
     (part,) = fork_validity.conclude(found, 0.5, 12).claims[0].parts
     assert part.estimate.value == pytest.approx(-5 / 30)
@@ -45,13 +45,13 @@ def test_few_verified_forks_decide_nothing() -> None:
 
 def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
     found = [
-        trace(f"q{n}", [" a"] * 50, [1.0 if place % 5 == 0 else 0.01 for place in range(50)], reasoning=40)
+        trace(f"q{n}", [" a"] * 50, [1.0 if position % 5 == 0 else 0.01 for position in range(50)], reasoning=40)
         for n in range(3)
     ]
     positions, threshold = fork_validity.choose_positions(found, seed=1)
     assert threshold < 1.0
     for some in positions.values():
-        assert len([place for place in some if place % 5 == 0]) == fork_validity.PER_KIND
+        assert len([position for position in some if position % 5 == 0]) == fork_validity.PER_KIND
         assert len(some) == 2 * fork_validity.PER_KIND
         assert max(some) < 40
     assert positions == fork_validity.choose_positions(found, seed=1)[0]
@@ -67,5 +67,5 @@ def test_a_position_that_was_read_otherwise_is_left_out() -> None:
         "verified": {"verified": True},
     }
     texts = {"q": trace("q", [" a", " b"], [0.1, 0.9])}
-    assert [place.high for place in fork_validity.tested_positions({"q": [one]}, texts, 0.5)] == [True]
+    assert [position.high for position in fork_validity.tested_positions({"q": [one]}, texts, 0.5)] == [True]
     assert list(fork_validity.tested_positions({"q": [{**one, "token": " c"}]}, texts, 0.5)) == []
