@@ -11,8 +11,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict
+from forkpoint_policies.spec.errors import explain
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import label_policy
+
+MESSAGES = {
+    "string_pattern_mismatch": (
+        "must be letters, digits, '.', '_' or '-', at most 64 of them; experiments and arms in lower case"
+    ),
+    "too_short": "are too few: an experiment compares at least two",
+}
+"""For `explain`: by pydantic's type of error, where its own message would be less clear."""
 
 MAX_ARMS = 16
 MAX_METRICS = 32
@@ -165,24 +174,4 @@ def parse_body(model: type[_Model], body: Any) -> _Model:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise _input_error(error) from None
-
-
-def _input_error(error: ValidationError) -> InputError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return InputError(path, "is not a field here")
-    if first["type"] == "missing":
-        return InputError(path, "is missing")
-    if first["type"] == "string_pattern_mismatch":
-        return InputError(
-            path, "must be letters, digits, '.', '_' or '-', at most 64 of them; experiments and arms in lower case"
-        )
-    if first["type"] == "too_short" and path == "arms":
-        return InputError(path, "are too few: an experiment compares at least two")
-    if not path and ": " in message:  # an error about several fields names the first one in its message
-        field, _, message = message.partition(": ")
-        return InputError(field, message)
-    return InputError(path or "body", message)
+        raise explain(error, model, messages=MESSAGES) from None

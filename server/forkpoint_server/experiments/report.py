@@ -91,14 +91,11 @@ def analyse_experiment(
         triggered = dict[str, Mapping[str, UnitSums]]()
         if arm.name != control and arm.definition is not None and arm.name not in untriggered:
             triggered = dict(unit_sums(database, stored.id, until, (arm.name, control), triggered=number))
-        watched = None
+        observed = None
         if triggered and control_alternates:
-            watched = _sums(unit_sums(database, stored.id, until, (control,), watched=number).get(control))
-        arms.append(
-            Arm(
-                arm.name, _sums(sums.get(arm.name)), _sums(triggered.get(arm.name)), _sums(triggered.get(control)), watched
-            )
-        )  # fmt: skip
+            observed = _sums(unit_sums(database, stored.id, until, (control,), watched=number).get(control))
+        own, of_control = _sums(triggered.get(arm.name)), _sums(triggered.get(control))
+        arms.append(Arm(arm.name, _sums(sums.get(arm.name)), own, of_control, observed))
 
     # metrics: declared, built in, and those that outcomes have
     measured = {metric for by_metric in sums.values() for metric in by_metric}

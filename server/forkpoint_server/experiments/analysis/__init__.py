@@ -1,1 +1,1 @@
-"""The statistics of an experiment: plain numbers in, verdicts with intervals out; no database and no HTTP."""
+"""The statistics of an experiment: sums in, verdicts with intervals out; no database and no HTTP."""

@@ -1,6 +1,6 @@
-"""The analysis of a live experiment, which may be looked at every day: always-valid intervals and p-values, Holm, guardrails.
+"""The analysis of a running experiment, valid at any time: confidence sequences, p-values, Holm, guardrails.
 
-docs/experiments-analysis.md says what each figure means and what it was checked against.
+docs/experiments-analysis.md explains each figure and what it was checked against.
 """
 
 from __future__ import annotations
@@ -23,33 +23,38 @@ NO_EFFECTS: Mapping[str, float] = MappingProxyType({})
 
 LATENCY = "latency_seconds"
 LATENCY_WARNING = (
-    "arms share one engine: an arm that computes more slows the others too, so this difference is not the policy's own. Cost is "
-    "what `tokens` says; latency can be compared in an experiment whose unit is the time slice"
+    "arms share one engine: an arm that computes more slows the others too, so this difference is not the policy's "
+    "own. Cost is what `tokens` says; latency can be compared in an experiment whose unit is the time slice"
 )
 DRIFT_WARNING = (
-    "weights have changed, and the values do not say in which period they came: what drifted between the periods is part of "
-    "the differences"
+    "weights have changed, and the values do not say in which period they came: what drifted between the periods is "
+    "part of the differences"
 )
 
 
 def analyse(
     arms: Sequence[Arm],
     control: str,
-    epochs: Sequence[Stratum],
+    strata: Sequence[Stratum],
     metrics: Sequence[Metric],
     alpha: float = 0.05,
     effects: Mapping[str, float] = NO_EFFECTS,
     unit: str = "request",
 ) -> dict[str, Any]:
-    """Everything that can be said of an experiment so far, as JSON: no number in it is NaN or infinite, None stands for them.
+    """The analysis of an experiment so far, as JSON: None stands for NaN and infinity.
 
-    `alpha` is the probability of any false verdict on the decision metrics, over all arms, metrics and looks. `effects`: metric ->
-    the smallest effect that interests, in the metric's unit. `unit` is the experiment's, for what that means for latency.
-    Raises ValueError for an unknown control, arms or metrics of the same name, weights, effects or an alpha that are none.
+    `alpha` is the probability of any false verdict on the decision metrics, over all arms, metrics and looks.
+    `effects`: metric -> the smallest effect of interest, in the metric's unit. `unit` is that of the experiment; the
+    warning about latency depends on it. Raises ValueError for an unknown control, for arms or metrics of the same
+    name, and for invalid weights, effects or alpha.
     """
     by_name = {arm.name: arm for arm in arms}
     _check(arms, control, metrics, alpha, effects)
-    ratio = srm_test(list(by_name), epochs)
+
+    # are the arms comparable at all?
+    ratio = srm_test(list(by_name), strata)
+
+    # the decision metrics of all arms are one family of hypotheses
     others = [arm for arm in arms if arm.name != control]
     family = [(arm.name, metric.name) for metric in metrics if metric.role == "decision" for arm in others]
     estimates = {
@@ -59,7 +64,9 @@ def analyse(
         for metric in metrics
         for arm in others
     }
-    corrected = dict(zip(family, holm([p_of(estimates[one]) for one in family]), strict=True))
+    corrected = dict(zip(family, holm([p_of(estimates[pair]) for pair in family]), strict=True))
+
+    # each metric in each arm
     described = {
         metric.name: _metric(
             metric, arms, by_name[control], estimates, corrected, alpha, effects.get(metric.name), ratio["passed"]
@@ -76,7 +83,7 @@ def analyse(
         "control": control,
         "comparisons": len(family),
         "metrics": described,
-        "warnings": _warnings(arms, epochs),
+        "warnings": _warnings(arms, strata),
     }
 
 
@@ -90,7 +97,7 @@ def _metric(
     effect: float | None,
     sound: bool,
 ) -> dict[str, Any]:
-    """One metric in all arms. Verdicts are hidden where the sample ratio is not `sound`."""
+    """One metric in all arms. Verdicts are withheld unless the SRM test is `sound`."""
     theirs = control.metrics.get(metric.name, NONE)
     base = estimate_mean(theirs)
     level = alpha / len(corrected) if metric.role == "decision" else alpha
@@ -125,21 +132,21 @@ def _metric(
 
 
 def _correct_triggered(described: Mapping[str, Any], family: Sequence[tuple[str, str]]) -> None:
-    """Holm over the triggered differences, a family of their own."""
-    triggered = {one: described[one[1]]["arms"][one[0]]["difference"]["triggered"] for one in family}
-    corrected = holm([of["p_value"] if of else 1.0 for of in triggered.values()])
-    for of, p_holm in zip(triggered.values(), corrected, strict=True):
-        if of:
-            of["p_value_holm"] = p_holm
+    """Correct the p-values of the triggered differences, a family of their own."""
+    triggered = {pair: described[pair[1]]["arms"][pair[0]]["difference"]["triggered"] for pair in family}
+    corrected = holm([difference["p_value"] if difference else 1.0 for difference in triggered.values()])
+    for difference, p_holm in zip(triggered.values(), corrected, strict=True):
+        if difference:
+            difference["p_value_holm"] = p_holm
 
 
 def _summary(described: Mapping[str, Any], family: Sequence[tuple[str, str]], sound: bool) -> str | None:
-    """What was found, guardrails first; None where the sample ratio hides it."""
+    """The verdicts in one line, guardrails first; None where the SRM test failed."""
     if not sound:
         return None
     found: list[str] = []
-    for metric, about in described.items():
-        for arm, figures in about["arms"].items():
+    for metric, by_arm in described.items():
+        for arm, figures in by_arm["arms"].items():
             verdict = figures.get("difference", {}).get("verdict")
             if verdict == "breached":
                 found.insert(0, f"{arm} breaches the guardrail {metric}")
@@ -148,14 +155,14 @@ def _summary(described: Mapping[str, Any], family: Sequence[tuple[str, str]], so
     return "; ".join(found) or "nothing is decided yet"
 
 
-def _warnings(arms: Sequence[Arm], epochs: Sequence[Stratum]) -> list[str]:
+def _warnings(arms: Sequence[Arm], strata: Sequence[Stratum]) -> list[str]:
     everything = [(arm.name, name, sums) for arm in arms for name, sums in arm.metrics.items()]
     warnings = [
         f"{sums.broken} units of {arm} have values of {name} that are not numbers; they are left out"
         for arm, name, sums in everything
         if sums.broken
     ]
-    if len(epochs) > 1 and any(sums.periods is None and sums.requests.size for _, _, sums in everything):
+    if len(strata) > 1 and any(sums.periods is None and sums.requests.size for _, _, sums in everything):
         warnings.append(DRIFT_WARNING)
     return warnings
 

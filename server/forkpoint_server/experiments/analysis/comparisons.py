@@ -1,4 +1,4 @@
-"""An arm against the control in one metric, as JSON: means, difference, what a guardrail says of it, and what is still needed."""
+"""An arm against the control in one metric, as JSON: means, difference, guardrail, and the requests still needed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .power import times_more
 from .sums import Metric, Sums
 
 DEFAULT_EFFECT = 0.05
-"""The smallest effect that interests where none was given: as a share of the control's mean."""
+"""The default of the smallest effect of interest: a share of the control's mean."""
 
 
 def finite(value: float | None) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """The value, or None for NaN and infinity, which JSON lacks."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
@@ -32,7 +32,7 @@ def describe_arm(sums: Sums, alpha: float) -> dict[str, Any]:
 
 
 def describe_difference(estimate: Estimate, base: float | None, alpha: float) -> dict[str, Any]:
-    """The arm's mean less the control's, its interval, its p-value, and the difference as a share of `base`, the control's mean."""
+    """The arm's mean minus the control's, also as a share of `base`, the control's mean; interval and p-value."""
     certain = estimate.reason is None
     return {
         "estimate": finite(estimate.value),
@@ -45,14 +45,14 @@ def describe_difference(estimate: Estimate, base: float | None, alpha: float) ->
 
 
 def p_of(estimate: Estimate) -> float:
-    """The p-value against no difference: 1 as long as nothing is certain."""
+    """The p-value of no difference: 1 as long as nothing is certain."""
     if estimate.reason is not None or estimate.value is None:
         return 1.0
     return p_value(estimate.value, estimate.variance, estimate.requests)
 
 
 def describe_guardrail(estimate: Estimate, metric: Metric, alpha: float) -> dict[str, Any]:
-    """Whether harm of more than the margin is certain (breached), or harm of less, or neither; each errs in at most alpha."""
+    """Is harm above the margin certain ("breached"), or harm below it? Each verdict is wrong in at most alpha."""
     result: dict[str, Any] = {"margin": metric.margin, "harm": None, "at_least": None, "at_most": None, "p_value": 1.0}
     if estimate.value is None:
         return {**result, "status": "not yet decided"}
@@ -69,16 +69,20 @@ def describe_guardrail(estimate: Estimate, metric: Metric, alpha: float) -> dict
 
 
 def describe_power(
-    estimate: Estimate, metric: Metric, given: float | None, base: float | None, requests: float, alpha: float
+    estimate: Estimate, metric: Metric, requested: float | None, base: float | None, requests: float, alpha: float
 ) -> dict[str, Any]:
-    """How many more requests, of arm and control together, until an effect shows; of a guardrail: until it is known to be within.
+    """How many more requests, of arm and control together, show an effect, or that a guardrail is within its margin.
 
-    The effect is the one `given`, else the metric's margin, else a share of `base`, the control's mean. `requests`: seen so far.
+    The effect is `requested`, else the metric's margin, else a share of `base`, the control's mean. `requests`: so far.
     """
     default = abs(base) * DEFAULT_EFFECT if base else None
-    effect = given if given is not None else metric.margin or default
+    effect = requested if requested is not None else metric.margin or default
     source = (
-        "given" if given is not None else "margin" if metric.margin else f"{DEFAULT_EFFECT:.0%} of the control's mean"
+        "given"
+        if requested is not None
+        else "margin"
+        if metric.margin
+        else f"{DEFAULT_EFFECT:.0%} of the control's mean"
     )
     times = None if effect is None else times_more(estimate, effect, alpha, one_sided=metric.role == "guardrail")
     more = None if times is None else math.ceil((times - 1) * requests)
@@ -86,7 +90,7 @@ def describe_power(
 
 
 def _interval(estimate: Estimate, alpha: float) -> list[float] | None:
-    """None until it is finite."""
+    """The interval at level alpha; None until it is finite."""
     if estimate.reason is not None or estimate.value is None:
         return None
     reach = radius(estimate.variance, estimate.requests, alpha)

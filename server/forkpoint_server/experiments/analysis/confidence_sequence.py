@@ -1,9 +1,9 @@
-"""Always-valid intervals and p-values: true at all times at once, however often one looks and whenever one stops.
+"""Confidence sequences and their p-values: valid at all times at once, however often one looks and whenever one stops.
 
-The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (arXiv:2103.06476, Theorem 2.2): Robbins'
-normal mixture, with the variance estimated. The boundary itself is ville's. Its clock is the number of requests, not of units:
-where the requests of a unit resemble each other, requests run faster than information does, which widens the boundary and never
-narrows it (docs/experiments-analysis.md says why).
+The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (arXiv:2103.06476, Theorem 2.2):
+Robbins' normal mixture, with the variance estimated. The boundary itself is ville's. Its clock is the number of
+requests, not of units: where the requests of a unit are correlated, requests run faster than information, which widens
+the boundary and never narrows it (docs/experiments-analysis.md says why).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from scipy.special import log_ndtr
 from ville import best_rho, normal_mixture
 
 NARROWEST_REQUESTS = 5000.0
-"""The number of requests at which the intervals are narrowest beside those of a fixed sample. The guarantee needs one that the data
-have no part in; ten times fewer widen them by a quarter, a hundred times more by a sixth."""
+"""The number of requests at which the intervals are narrowest relative to those of a fixed sample. The guarantee needs
+it to be chosen before the data; at a tenth of it intervals are a quarter wider, at a hundred times as many a sixth."""
 
 TUNED_ALPHA = 0.05
-"""The level that this holds for. The same for all levels, so that intervals of a smaller alpha contain those of a larger one."""
+"""The level at which this holds. One for all, so that the interval of a smaller alpha contains that of a larger one."""
 
 
 @cache
@@ -30,9 +30,9 @@ def mixing(one_sided: bool) -> float:
 
 
 def radius(variance: float, requests: float, alpha: float, one_sided: bool = False) -> float:
-    """How far the interval reaches from an estimate, to each side or, one-sided, to the one side.
+    """The half-width of the interval around an estimate, or the reach of a one-sided one.
 
-    `variance` is that of the estimate, as it is now, `requests` its clock. One-sided, the mixture is over half of a normal
+    `variance` is that of the estimate as of now, `requests` its clock. One-sided, the mixture is over a half-normal
     distribution, whose boundary has no closed form.
     """
     boundary = math.sqrt(variance / requests) * float(normal_mixture(requests, alpha, mixing(one_sided)))
@@ -47,7 +47,7 @@ def radius(variance: float, requests: float, alpha: float, one_sided: bool = Fal
 
 
 def log_e_value(z: float, requests: float, one_sided: bool = False) -> float:
-    """The log of the mixture's evidence against 0, from an estimate in its standard errors; one-sided against 0 or less.
+    """The log e-value of the mixture against 0; one-sided, against 0 or less. `z`: estimate over standard error.
 
     It reaches log(1 / alpha) exactly where the interval of that alpha leaves out 0.
     """
@@ -57,5 +57,5 @@ def log_e_value(z: float, requests: float, one_sided: bool = False) -> float:
 
 
 def p_value(estimate: float, variance: float, requests: float, one_sided: bool = False) -> float:
-    """One over the evidence against no difference, at most 1; one-sided it is small where the estimate is above 0."""
+    """One over the e-value against no difference, at most 1; one-sided, small where the estimate is above 0."""
     return math.exp(-max(log_e_value(estimate / math.sqrt(variance), requests, one_sided), 0.0))

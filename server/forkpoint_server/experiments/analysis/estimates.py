@@ -1,8 +1,8 @@
 """Means per request and their differences between arms, with variances clustered by unit.
 
-A mean is a ratio: the sum of all sums over the number of all requests. It is linearised (the delta method): a unit moves it by
-(its sum - the mean x its requests) / all requests, and the variance is the sum of these influences' squares. Units may differ in
-size.
+A mean is a ratio: the sum of all sums over the number of all requests. The delta method linearises it: the influence of
+a unit is (its sum - the mean x its requests) / all requests, and the variance is the sum of the squared influences.
+Units may differ in size.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from .sums import Sums
 
 MIN_UNITS = 100
-"""Of each arm, before anything is said with certainty."""
+"""Of each arm, before anything counts as certain."""
 
 MIN_EFFECTIVE_UNITS = 20.0
-"""Of each arm: units over the kurtosis of their influences. Of a rare event this is how many have come, or would come by the rate
-of both arms; of sums that one unit dominates it is about one. Below this a sum is not yet near a normal distribution."""
+"""Of each arm: units over the kurtosis of their influences. For a rare event this is how many have occurred, or would
+at the rate of both arms; for sums that one unit dominates it is about one. Below this, a sum is not near normal yet."""
 
 ROUNDING = 1e-12
-"""Of a sum: what is closer to it than this is it."""
+"""Relative to a sum: a smaller difference from it is rounding."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a difference; `variance` is that of `value`, `requests` its clock. With a `reason`, nothing is certain yet."""
+    """A mean or a difference, its variance, and its clock, `requests`. With a `reason`, nothing is certain yet."""
 
     value: float | None
     variance: float
@@ -54,7 +54,7 @@ class _Entries:
 
 
 def _entries(sums: Sums, scale: float, among: NDArray[np.int64] | None = None) -> _Entries:
-    """The entries in the periods of `among`, in one period without; sums over `scale`, against overflow."""
+    """The entries in the periods `among`, or all, as one period. Sums are divided by `scale`, against overflow."""
     keep, periods = sums.usable, None
     if among is not None and sums.periods is not None:
         keep = keep & np.isin(sums.periods, among)
@@ -93,17 +93,18 @@ def estimate_mean(sums: Sums) -> Estimate:
 
 
 def estimate_difference(arm: Sums, control: Sums) -> Estimate:
-    """The mean of an arm's requests less that of the control's, within each period, weighted by what the periods can tell.
+    """The mean of an arm's requests minus that of the control's, within each period, weighted by information.
 
-    A period weighs n_arm x n_control / (n_arm + n_control), which is 0 where one of them has no requests. The clock is four times
-    their sum: all requests, where both arms have as many. Raises ValueError where only one of them tells its periods.
+    The weight of a period is n_arm x n_control / (n_arm + n_control), 0 where one of them has no requests. The clock is
+    four times the sum of weights: all requests, where both arms have as many. Raises ValueError where only one arm has
+    periods.
     """
     scale = _scale(arm, control)
     among = _common_periods(arm, control)
     ours, theirs = _entries(arm, scale, among), _entries(control, scale, among)
     if not among.size:
-        apart = arm.usable.any() and control.usable.any()
-        return Estimate(None, math.nan, 0.0, "no period in which both arms have values" if apart else "no values yet")
+        both = arm.usable.any() and control.usable.any()
+        return Estimate(None, math.nan, 0.0, "no period in which both arms have values" if both else "no values yet")
     count = among.size
     n_ours, n_theirs = ours.by_period(ours.requests, count), theirs.by_period(theirs.requests, count)
     s_ours, s_theirs = ours.by_period(ours.sums, count), theirs.by_period(theirs.sums, count)
@@ -117,7 +118,7 @@ def estimate_difference(arm: Sums, control: Sums) -> Estimate:
     fewest = min(ours.unit_count, theirs.unit_count)
     effective = min(effective_units(influence) for influence in own)
     if effective < MIN_EFFECTIVE_UNITS:
-        # An arm's own values do not tell its variance: a rare event that it has not seen yet is no certainty that there are none.
+        # An arm's own values do not show its variance yet: a rare event may merely not have occurred in it.
         variance = max(variance, _variance(pooled))
         effective = effective_units(pooled) * fewest / pooled.size
     variance *= scale * scale
@@ -136,20 +137,20 @@ def _common_periods(arm: Sums, control: Sums) -> NDArray[np.int64]:
 
 
 def _influence(entries: _Entries, means: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[units] how much each unit moves the estimate away from these means [periods], in entries that weigh so [periods]."""
-    apart = entries.sums - means[entries.periods] * entries.requests
-    apart[np.abs(apart) <= ROUNDING * np.abs(entries.sums)] = 0.0  # else equal values would seem to vary, by a little
-    return entries.by_unit(apart * weights[entries.periods])
+    """[units] the influence of each unit, given the means [periods] and weights [periods]."""
+    deviation = entries.sums - means[entries.periods] * entries.requests
+    deviation[np.abs(deviation) <= ROUNDING * np.abs(entries.sums)] = 0.0  # otherwise equal values would seem to vary
+    return entries.by_unit(deviation * weights[entries.periods])
 
 
 def _variance(influence: NDArray[np.float64]) -> float:
-    """Of the sum of the influences [units]; not a number for one unit."""
+    """The variance of the sum of the influences [units]; NaN for a single unit."""
     count = influence.size
     return float(influence @ influence) * count / (count - 1) if count > 1 else math.nan
 
 
 def effective_units(influence: NDArray[np.float64]) -> float:
-    """How many units of equal influence would leave the sum as far from a normal distribution; 0 where none has any."""
+    """The number of equal units whose sum would be as far from normal; 0 where no unit has influence."""
     largest = float(np.abs(influence).max(initial=0.0))
     if not largest:
         return 0.0

@@ -1,4 +1,4 @@
-"""Several comparisons at once."""
+"""Holm's correction for several comparisons at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values after Holm's correction: each is at most alpha only if any false rejection among all is that improbable.
+    """The p-values after Holm's correction.
 
-    statsmodels' multipletests gives the same, but collects the whole process's garbage at each call, which stops a server
-    that holds a model for a good part of a second.
+    Rejecting those that are at most alpha keeps the family-wise error rate at most alpha.
+
+    statsmodels' multipletests computes the same, but runs the garbage collector at each call, which stops a server that
+    holds a model for a good part of a second.
     """
-    given = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(given, kind="stable")
-    corrected = np.empty_like(given)
-    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1)), 1.0)
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    corrected = np.empty_like(raw)
+    corrected[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1)), 1.0)
     return [float(p) for p in corrected]

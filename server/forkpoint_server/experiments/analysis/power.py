@@ -1,4 +1,4 @@
-"""How many more requests until an effect of a given size would show."""
+"""Power: how many more requests until an effect of a certain size would show."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ POWER = 0.8
 """The probability with which the effect then shows."""
 
 MAX_TIMES = 1e9
-"""As many times the requests seen so far are as good as never."""
+"""More than this many times the requests so far counts as never."""
 
 
 def times_more(estimate: Estimate, effect: float, alpha: float, one_sided: bool = False) -> float | None:
-    """How many times the requests seen so far must there be until an effect shows with a probability of POWER; 1 where they do.
+    """How many times the requests so far show an effect with a probability of POWER; 1 where those so far do.
 
-    None where it cannot be said: too little is known of the variance, the effect is 0, or it would take more than MOST_TIMES.
+    None where the variance is still uncertain, the effect is 0, or more than MAX_TIMES would be needed.
     """
     if estimate.reason is not None or not (math.isfinite(effect) and effect > 0):
         return None

@@ -1,4 +1,4 @@
-"""What an experiment has seen, as its analysis takes it: sums per unit, units per epoch, and what each metric is for."""
+"""The input of the analysis: sums per unit, units per stratum, and the purpose of each metric."""
 
 from __future__ import annotations
 
@@ -15,43 +15,39 @@ Direction = Literal["higher", "lower", "neither"]
 Role = Literal["decision", "guardrail", "information"]
 
 MAX_REQUESTS = 2.0**53
-"""Of a unit: beyond it a float is no count."""
+"""Of a unit: a float cannot count further."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """One metric in one arm, one entry per unit of that arm with at least one value, or per unit and period.
+    """One metric in one arm: one entry per unit with at least one value, or per unit and period.
 
-    Where shares or statuses of arms have changed, an entry is of one unit in one period of unchanged ones: arms are then compared
-    within each period, and what drifts between periods stays out of the difference. Raises ValueError for unequal lengths.
+    A period is a time in which no share or status of an arm changed. With periods, arms are compared within each, and
+    drift between periods does not enter the difference. Raises ValueError for columns of different lengths.
     """
 
     requests: NDArray[np.float64]  # [entries] how many of the unit's requests have a value
     sums: NDArray[np.float64]  # [entries] the sum of these values
-    units: NDArray[np.int64] | None = (
-        None  # [entries] which unit it is of, any numbers; None: each entry is another unit
-    )
-    periods: NDArray[np.int64] | None = (
-        None  # [entries] which period the requests came in, the same numbers in all arms; None: one
-    )
+    units: NDArray[np.int64] | None = None  # [entries] any numbers; None: each entry is another unit
+    periods: NDArray[np.int64] | None = None  # [entries] the same numbers in all arms; None: one period
 
     def __post_init__(self) -> None:
-        given = [column.shape for column in (self.requests, self.sums, self.units, self.periods) if column is not None]
-        if any(len(shape) != 1 or shape != given[0] for shape in given):
+        shapes = [column.shape for column in (self.requests, self.sums, self.units, self.periods) if column is not None]
+        if any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
             raise ValueError(
-                f"requests, sums, units and periods are one list each, of equal length, not of shapes {given}"
+                f"requests, sums, units and periods are one list each, of equal length, not of shapes {shapes}"
             )
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
-        """[entries] False where a sum is not finite, or where requests are none or no count."""
+        """[entries] False where the sum is not finite, or where requests are 0 or not a valid count."""
         with np.errstate(invalid="ignore"):
             usable: NDArray[np.bool_] = np.isfinite(self.sums) & (self.requests > 0) & (self.requests < MAX_REQUESTS)
             return usable
 
     @property
     def broken(self) -> int:
-        """How many entries cannot be true: a number that is not finite, or values without requests."""
+        """The number of impossible entries: a number that is not finite, or values without requests."""
         return int(np.sum(~self.usable & ~((self.requests == 0) & (self.sums == 0))))
 
 
@@ -61,34 +57,30 @@ NONE = Sums(np.empty(0), np.empty(0))
 
 @dataclass(frozen=True)
 class Arm:
-    """What came of the requests of one arm; a metric that is missing has no values yet."""
+    """The values of one arm, metric -> sums. A metric that is missing has no values yet."""
 
     name: str
-    metrics: Mapping[str, Sums]  # all assigned requests (intention to treat)
-    triggered: Mapping[str, Sums]  # only requests in which this comparison's policy could have acted
-    control_triggered: Mapping[
-        str, Sums
-    ]  # the same of the control arm, for this arm's policy (empty for the control itself)
-    control_watched: Mapping[str, Sums] | None = (
-        None  # the control's requests of which that is known; None: all of them
-    )
+    metrics: Mapping[str, Sums]  # of all assigned requests (intention to treat)
+    triggered: Mapping[str, Sums]  # only of requests in which this arm's policy could have acted
+    control_triggered: Mapping[str, Sums]  # the same of the control arm, for this arm's policy; empty for the control
+    control_observed: Mapping[str, Sums] | None = None  # of the control's requests that show this; None: all of them
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Units that were shared out by the same weights, so that chance alone says how many came to each arm.
+    """Units that were assigned by the same weights, so that chance alone decides how many each arm has.
 
-    Units that return are in one epoch only, by the weights that they were shared out by. After a raise these are the weights that
-    it added, for the units whose point lies in what it added: frequent users of the older share were seen before.
+    A returning unit is in one stratum only. After a raise, the units whose points lie in the added parts form a stratum
+    of their own, with the added weights: frequent users of the older parts were seen before.
     """
 
     weights: Mapping[str, float]  # arm -> share of all units
-    units: Mapping[str, int]  # arm -> units seen
+    units: Mapping[str, int]  # arm -> number of units
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is for. Raises ValueError for a guardrail that does not say which direction is harm, and for a wrong margin."""
+    """The purpose of a metric. Raises ValueError for a guardrail without a direction, and for an invalid margin."""
 
     name: str
     direction: Direction  # which is better

@@ -1,8 +1,9 @@
 """The triggered analysis: only requests in which a policy could have acted, in its arm and in the control.
 
-Elsewhere the arms do the same, and their difference is noise. It holds if the policy has no part in what is triggered. It has none
-where a request counts from the first position at which a rule would fire: up to there no arm has changed anything. Whether as large
-a share of the requests is triggered in both arms is tested, where the units can be told apart.
+In all others the arms do the same, and their difference is noise. The analysis is valid if the policy does not affect
+which requests are triggered. It does not, because a request is triggered by the first position at which a rule would
+fire: until then no arm has changed anything. Where units can be distinguished, a test checks that the same share of
+requests is triggered in both arms.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from .estimates import Estimate, estimate_difference, estimate_mean
 from .sums import NONE, Arm, Sums
 
 ALPHA = 0.01
-"""Of the test whether both arms are triggered alike."""
+"""Of the test that the same share is triggered in both arms."""
 
 
 def describe_triggered(arm: Arm, control: Arm, metric: str, alpha: float) -> dict[str, Any] | None:
-    """Both arms' triggered requests, their difference, and what it makes of all requests; None where nothing was triggered.
+    """The triggered requests of both arms, their difference, and its effect on all requests; None if none is triggered.
 
-    `diluted` is the difference times the share of triggered requests, which is taken as known. A failed test of the shares leaves
-    only the means.
+    `diluted` is the difference times the share of triggered requests, which is taken as known. Where the test of the
+    shares fails, only the means remain.
     """
     ours, theirs = arm.triggered.get(metric, NONE), arm.control_triggered.get(metric, NONE)
     if not (ours.usable.any() or theirs.usable.any()):
         return None
-    watched = control.metrics if arm.control_watched is None else arm.control_watched
-    everything = arm.metrics.get(metric, NONE), watched.get(metric, NONE)
+    observed = control.metrics if arm.control_observed is None else arm.control_observed
+    everything = arm.metrics.get(metric, NONE), observed.get(metric, NONE)
     shares = [_share(one, all_) for one, all_ in zip((ours, theirs), everything, strict=True)]
     alike = _test(shares[0], shares[1])
     estimate = estimate_difference(ours, theirs)
@@ -50,7 +51,7 @@ def describe_triggered(arm: Arm, control: Arm, metric: str, alpha: float) -> dic
 
 
 def _test(ours: Sums | None, theirs: Sums | None) -> dict[str, Any]:
-    """Whether as large a share is triggered in both arms; `passed` is None where it cannot be tested."""
+    """The test that the same share is triggered in both arms; `passed` is None where it cannot be tested."""
     if ours is None or theirs is None:
         return {"passed": None, "p_value": None, "shares": None}
     p_value = p_of(estimate_difference(ours, theirs))
@@ -62,7 +63,7 @@ def _test(ours: Sums | None, theirs: Sums | None) -> dict[str, Any]:
 
 
 def _share(triggered: Sums, everything: Sums) -> Sums | None:
-    """How many of each unit's requests are triggered, as sums over all its requests; None where the units cannot be matched."""
+    """The triggered requests of each unit, as sums over all its requests; None where units cannot be matched."""
     if (triggered.units is None) != (everything.units is None) or (triggered.periods is None) != (
         everything.periods is None
     ):
@@ -70,8 +71,8 @@ def _share(triggered: Sums, everything: Sums) -> Sums | None:
     keys = [_keys(one) for one in (everything, triggered)]
     if keys[0] is None or keys[1] is None:
         return None
-    entries, places = np.unique(np.concatenate([keys[0], keys[1]]), axis=0, return_inverse=True)
-    of_all, of_triggered = np.split(places.ravel(), [len(keys[0])])
+    entries, indices = np.unique(np.concatenate([keys[0], keys[1]]), axis=0, return_inverse=True)
+    of_all, of_triggered = np.split(indices.ravel(), [len(keys[0])])
     requests = np.bincount(of_all, everything.requests[everything.usable], len(entries)).astype(np.float64)
     sums = np.bincount(of_triggered, triggered.requests[triggered.usable], len(entries)).astype(np.float64)
     periods = None if everything.periods is None else entries[:, 1]
@@ -79,7 +80,7 @@ def _share(triggered: Sums, everything: Sums) -> Sums | None:
 
 
 def _keys(sums: Sums) -> NDArray[np.int64] | None:
-    """[usable entries, 2] unit and period of each. Where units have no numbers, but one request each, they are numbered here."""
+    """[usable entries, 2] the unit and period of each. Units without numbers get some if each has a single request."""
     periods = np.zeros(sums.requests.size, np.int64) if sums.periods is None else sums.periods
     periods = periods[sums.usable]
     if sums.units is not None:

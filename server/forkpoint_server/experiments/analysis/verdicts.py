@@ -1,4 +1,4 @@
-"""What is said of an arm in a metric, in a word and in a sentence; never more certain than its interval."""
+"""The verdict on an arm in a metric, as a word and as a sentence; never more certain than its interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def decide(difference: Mapping[str, Any], metric: Metric, p_holm: float, alpha: 
 
 
 def sentence(verdict: Verdict, difference: Mapping[str, Any], p_holm: float, more: Mapping[str, Any]) -> str:
-    """The verdict with its evidence, or with what is missing."""
+    """The verdict with its evidence, or with what is still missing."""
     if verdict != "not yet decided":
         return f"{verdict}: {difference['estimate']:+.4g} (p = {p_holm:.2g} after Holm)"
     return _undecided(difference["reason"], "an effect", more)
@@ -43,4 +43,7 @@ def _undecided(reason: str | None, what: str, more: Mapping[str, Any]) -> str:
         return "not yet decided"
     if more["requests"] == 0:
         return f"not yet decided; {what} of {more['effect']:.4g} would by now most likely have shown"
-    return f"not yet decided: {what} of {more['effect']:.4g} would most likely show after {more['requests']:,} more requests"
+    return (
+        f"not yet decided: {what} of {more['effect']:.4g} would most likely show after "
+        f"{more['requests']:,} more requests"
+    )

@@ -57,7 +57,7 @@ def test_wrong_outcomes(body: Any, field: str, says: str) -> None:
 
 
 class Clock:
-    """A clock on which nothing passes but the pauses of those who sleep. `pausing`: how many sleep now, unless let go."""
+    """A clock that only `sleep` advances. `pausing`: how many tasks sleep; they wait while `let_go` is not set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0

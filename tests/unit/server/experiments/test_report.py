@@ -106,7 +106,7 @@ def live_through(
 
 
 def test_raises_and_pauses_are_no_mismatch(database: Engine) -> None:
-    """To count all units of an epoch together would be one: before the raise most users of its old part had been seen."""
+    """Counting all units of an epoch together would find one: most users of the old part were seen before the raise."""
     random = np.random.default_rng(7)
     weights = 1 / (1 + np.arange(USERS))
     drawn = random.choice(USERS, 5 * REQUESTS + 1, p=weights / weights.sum())

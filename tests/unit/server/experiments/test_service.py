@@ -13,7 +13,7 @@ CHAT = "/v1/chat/completions"
 
 
 async def test_precedence_and_layers() -> None:
-    """Higher priority first, then the older one; what is outside of one experiment's arms or traffic falls to the next."""
+    """Higher priority first, then the older one; requests outside of one experiment go on to the next."""
     old = define(1, name="old", unit="user", layer="l", traffic=[0, 0.5])
     new = define(2, name="new", unit="user", layer="l", traffic=[0.5, 1])
     urgent = define(3, name="urgent", unit="user", priority=1, arms=[{**arm, "weight": 0.1} for arm in HALVES])

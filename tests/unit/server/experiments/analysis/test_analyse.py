@@ -208,7 +208,7 @@ def test_warnings() -> None:
 def test_wrong_input(change: dict[str, Any], said: str) -> None:
     arms = [arm("none", 0, 5), arm("calm", 1, 5)]
     with pytest.raises(ValueError, match=said):
-        analyse(**{"arms": arms, "control": "none", "epochs": even(*arms), "metrics": METRICS, **change})
+        analyse(**{"arms": arms, "control": "none", "strata": even(*arms), "metrics": METRICS, **change})
 
 
 def test_wrong_metrics() -> None:

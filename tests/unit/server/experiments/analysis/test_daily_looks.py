@@ -1,6 +1,6 @@
-"""Simulated experiments that are looked at every day: no more false verdicts than was promised, and intervals that hold.
+"""Simulated experiments, analysed every day: no more false verdicts than promised, and intervals that hold.
 
-`make bench ARGS=aa` gives the tables of docs/experiments-analysis.md; the test of 1,000 experiments is one of `make soak`.
+`make bench ARGS=aa` writes the tables of docs/experiments-analysis.md; `make soak` tests 1,000 experiments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Means and differences of an experiment's arms: against closed forms, ville and statsmodels, and where little can be said."""
+"""Means and differences of an experiment's arms: against closed forms, ville and statsmodels, and with little data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_mean_and_its_interval_are_ville_s() -> None:
 
 
 def test_the_difference_is_near_ville_s() -> None:
-    """ville's takes requests one by one with a known share, and guesses the mean from those before: as good in the long run."""
+    """ville's takes requests one by one with a known share, and predicts the mean from earlier ones: equal in the end."""
     random = np.random.default_rng(2)
     treated = random.random(20_000) < 0.3
     values = random.exponential(300, 20_000) + 20 * treated

@@ -19,7 +19,7 @@ def test_it_is_statsmodels(count: int) -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.999))
 def test_it_steps_down(p_values: list[float], alpha: float) -> None:
-    """The smallest is held against alpha / count, the next against alpha / (count - 1), until one is not small enough."""
+    """The smallest is compared with alpha / count, the next with alpha / (count - 1), until one is not small enough."""
     left = sorted(range(len(p_values)), key=p_values.__getitem__)
     rejected = set()
     while left and p_values[left[0]] * len(left) <= alpha:

@@ -1,4 +1,4 @@
-"""The triggered analysis: a difference among few requests, what it makes of all, and arms that are not triggered alike."""
+"""The triggered analysis: a difference among few requests, its share in all, and arms with unequal shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forkpoint_server.experiments.analysis.triggered import describe_triggered
 
 
 def arms(shares: tuple[float, float], effect: float, numbered: bool, count: int = 4000) -> tuple[Arm, Arm]:
-    """A control and an arm, of which these shares of requests are triggered, and then the arm's are longer by the effect."""
+    """A control and an arm with these shares of triggered requests; those of the arm are longer by the effect."""
     random = np.random.default_rng(0)
     made = []
     for share, added in zip(shares, (0.0, effect), strict=True):
@@ -64,7 +64,7 @@ def test_a_control_whose_requests_take_turns() -> None:
     here = {"tokens": Sums(some.requests[seen], some.sums[seen], some.units[seen])}
     without = describe_triggered(replace(arm, control_triggered=here), control, "tokens", 0.05)
     found = describe_triggered(
-        replace(arm, control_triggered=here, control_watched={"tokens": watched}), control, "tokens", 0.05
+        replace(arm, control_triggered=here, control_observed={"tokens": watched}), control, "tokens", 0.05
     )
     assert without is not None
     assert found is not None
