@@ -134,12 +134,14 @@ def test_links_resolve(page: Path) -> None:
 
 
 FILE = re.compile(r"`((?:policies|server|clients|tests|docs|tools|monitoring|benchmarks|requirements)/[\w./-]*)`")
+TEST = re.compile(r"`((?:unit|integration)/[\w/]+\.py)`")
 MODULE = re.compile(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/faults.md", "docs/security.md"])
 def test_named_files_exist(page: str) -> None:
-    for name in FILE.findall((ROOT / page).read_text()):
+    text = (ROOT / page).read_text()
+    for name in (*FILE.findall(text), *(f"tests/{name}" for name in TEST.findall(text))):
         assert (ROOT / name).exists() or "NAME" in name, name
 
 
