@@ -62,14 +62,14 @@ class BranchController:
             self._fork(choice, position)
 
         # the others, if they can no longer change the selection
-        num_left = runner.request.max_answers - runner.tree.answers
+        num_left = runner.request.max_answers - runner.tree.num_answers
         if self.returns_one and runner.running and self._is_decided(num_left):
             for other in runner.running:
                 runner.stop(other, "outvoted")
 
         # independent answers in place of branches that never started
         if self.action.fill == "sample" and not runner.running and not is_spent(self.action, runner.tree):
-            for number in range(runner.tree.answers, runner.request.max_answers):
+            for number in range(runner.tree.num_answers, runner.request.max_answers):
                 runner.start_root(derived_seed(runner.request.seed, -1, number))
 
     def settled(self) -> None:
@@ -131,7 +131,7 @@ class BranchController:
 
 def is_spent(action: Branch, tree: Tree) -> bool:
     """Whether the tree's answers have generated all the tokens of its budget."""
-    return action.budget_tokens is not None and tree.generated >= action.budget_tokens
+    return action.budget_tokens is not None and tree.num_generated_tokens >= action.budget_tokens
 
 
 def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers: int) -> int:
@@ -143,7 +143,7 @@ def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers:
         return 0
     if is_spent(action, tree):
         return 0
-    return max(0, min(action.width, max_answers - tree.answers))
+    return max(0, min(action.width, max_answers - tree.num_answers))
 
 
 def branch_tokens(

@@ -33,13 +33,13 @@ def text_after_reasoning(request: TreeRequest, choice: Choice) -> str:
 def _read(request: TreeRequest, choice: Choice, extract: str, select: Select, window: int) -> Candidate:
     node, output = choice.node, choice.output
     if node.ended not in ("stop", "length"):
-        return Candidate(node.number, ended_at=node.ended_at, truncated=True, failed=True)
+        return Candidate(node.number, end_order=node.end_order, truncated=True, failed=True)
     whole = node.ended == "stop"
     log_probability = output.log_probability
     return Candidate(
         number=node.number,
         answer=extractor(extract)(text_after_reasoning(request, choice)) if whole else None,
-        ended_at=node.ended_at,
+        end_order=node.end_order,
         truncated=not whole,
         mean_log_probability=None if log_probability is None else log_probability / len(output.tokens),
         confidence=lowest_group_confidence(confidences(node), window) if select == "confidence" else None,

@@ -47,7 +47,7 @@ class ProbeController:
             return
         request = self.runner.request
         if sum(probe.running for probe in self._probes) >= request.max_answers:
-            self.runner.tree.refused += 1
+            self.runner.tree.num_refused += 1
             return
         probe = self.runner.start_child(
             choice,

@@ -128,7 +128,7 @@ class TreeRunner:
         first = not self.choices
         if not first and not self._has_room():
             return None
-        node = self.tree.begin(self._open_trace(0), None, 0, (), "answer")
+        node = self.tree.add(self._open_trace(0), None, 0, (), "answer")
         start = ChildStart([], seed, self.origin.word_state, self.origin.in_reasoning, first=first)
         return self._run(Choice(node, ChoiceOutput(node.number), seed), start)
 
@@ -149,13 +149,13 @@ class TreeRunner:
         shared_tokens = [*node.tokens(position), *tokens]
         past = past_of(node, position, len(shared_tokens), len(program.rules))
         if past is None:
-            self.tree.refused += 1  # a record was lost, so the state that the branch would inherit is unknown
+            self.tree.num_refused += 1  # a record was lost, so the state that the branch would inherit is unknown
             return None
         if not replaces_parent and not self._has_room():
             return None
 
         # the new node, and what it shares
-        child = self.tree.begin(self._open_trace(len(shared_tokens)), node, position, tuple(tokens), kind)
+        child = self.tree.add(self._open_trace(len(shared_tokens)), node, position, tuple(tokens), kind)
         output = branch_output(
             child.number, parent.output, position, tokens, probability, self.request.vocabulary, self.params
         )
@@ -195,7 +195,7 @@ class TreeRunner:
     def _has_room(self) -> bool:
         if self.capacity.has_room():
             return True
-        self.tree.refused += 1
+        self.tree.num_refused += 1
         return False
 
     def _open_trace(self, first_position: int) -> Trace:
@@ -271,7 +271,7 @@ class TreeRunner:
     def _end(self, choice: Choice, ending: Ending) -> None:
         node = choice.node
         node.finish_reason = choice.output.finish_reason or "abort"
-        node.ended, node.ended_at = ending, self._num_ended
+        node.ended, node.end_order = ending, self._num_ended
         self._num_ended += 1
 
     def _report_forks(self, controller: Controller) -> None:
@@ -350,4 +350,4 @@ class TreeRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
         for node in self.tree.nodes[1:]:
             metrics.BRANCHES.labels(self.context.compiled.label, node.ended or "abort").inc()
-        metrics.BRANCHES.labels(self.context.compiled.label, "refused").inc(self.tree.refused)
+        metrics.BRANCHES.labels(self.context.compiled.label, "refused").inc(self.tree.num_refused)

@@ -38,7 +38,7 @@ class SampleController:
 
     def start(self) -> None:
         self._num_answers = min(self.action.answers, self.runner.request.max_answers)
-        self.runner.tree.refused += self.action.answers - self._num_answers
+        self.runner.tree.num_refused += self.action.answers - self._num_answers
         self._warm_up = self._start(range(min(self.action.warm_up, self._num_answers)))
 
     def on_fork(self, choice: Choice, position: int) -> None:
@@ -132,8 +132,8 @@ class SampleController:
             return candidates
         if self.by_chance:
             return [candidate for candidate in candidates if candidate.number not in self._without_vote]
-        sure = [one for one in candidates if one.ended_at is None or (one.confidence or 0.0) >= self.threshold]
-        return sure if any(candidate.ended_at is not None for candidate in sure) else candidates
+        sure = [one for one in candidates if one.end_order is None or (one.confidence or 0.0) >= self.threshold]
+        return sure if any(candidate.end_order is not None for candidate in sure) else candidates
 
     def _candidate(self, choice: Choice) -> Candidate:
         return candidate_of(self.runner.request, choice, self.action.extract, "confidence", self.action.window)

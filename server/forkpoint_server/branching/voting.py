@@ -17,12 +17,12 @@ class Candidate:
     """An answer as the vote sees it. `answer` is what it says: None while it runs, or if nothing could be extracted.
 
     `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean lead of
-    the likeliest token over the second after the reasoning; each is None if unknown. `ended_at` counts those that ended before.
+    the likeliest token over the second after the reasoning; each is None if unknown. `end_order` counts those that ended before.
     """
 
     number: int
     answer: str | None = None
-    ended_at: int | None = None
+    end_order: int | None = None
     truncated: bool = False
     failed: bool = False
     mean_log_probability: float | None = None
@@ -32,7 +32,7 @@ class Candidate:
 
 def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
     """The number of the answer to return; None if none has ended. Whole answers go before truncated ones."""
-    ended = [candidate for candidate in candidates if candidate.ended_at is not None]
+    ended = [candidate for candidate in candidates if candidate.end_order is not None]
     possible = (
         [candidate for candidate in ended if not candidate.truncated]
         or [candidate for candidate in ended if not candidate.failed]
@@ -55,7 +55,7 @@ def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
     ranks = ranked.get(select, [None] * len(possible))
     best = max(
         zip(ranks, possible, strict=True),
-        key=lambda one: (float("-inf") if one[0] is None else one[0], -(one[1].ended_at or 0), -one[1].number),
+        key=lambda one: (float("-inf") if one[0] is None else one[0], -(one[1].end_order or 0), -one[1].number),
     )
     return best[1].number
 
@@ -64,7 +64,7 @@ def count_votes(candidates: Sequence[Candidate], select: Select) -> dict[str, fl
     """The votes for each answer by those that have ended whole; with `confidence`, weighted by their confidence."""
     votes: defaultdict[str, float] = defaultdict(float)
     for candidate in candidates:
-        if candidate.answer is not None and candidate.ended_at is not None and not candidate.truncated:
+        if candidate.answer is not None and candidate.end_order is not None and not candidate.truncated:
             votes[candidate.answer] += _weight(candidate, select)
     return dict(votes)
 
@@ -74,9 +74,9 @@ def decided(candidates: Sequence[Candidate], select: Select, share: float | None
 
     With a `share`, also once one answer has this share of the votes.
     """
-    running = [candidate for candidate in candidates if candidate.ended_at is None]
+    running = [candidate for candidate in candidates if candidate.end_order is None]
     if select == "first":
-        return any(candidate.ended_at is not None and not candidate.truncated for candidate in candidates)
+        return any(candidate.end_order is not None and not candidate.truncated for candidate in candidates)
     if select not in ("majority", "confidence"):
         return not running
     votes = count_votes(candidates, select)
@@ -94,7 +94,7 @@ def agreed(candidates: Sequence[Candidate], select: Select, share: float) -> boo
     """Whether one answer has this share of the votes so far."""
     votes = count_votes(candidates, select)
     voted = sum(
-        candidate.answer is not None and candidate.ended_at is not None and not candidate.truncated
+        candidate.answer is not None and candidate.end_order is not None and not candidate.truncated
         for candidate in candidates
     )
     return voted >= MIN_VOTES and max(votes.values()) >= share * sum(votes.values())

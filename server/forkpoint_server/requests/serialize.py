@@ -97,10 +97,10 @@ def tree_to_dict(tree: Tree, text: Callable[[int], str]) -> dict[str, Any]:
     """A tree as `GET /v1/forks/{request_id}` returns it. `text` decodes one token."""
     return {
         "nodes": [node_to_dict(node, text) for node in tree.nodes],
-        "generated": tree.generated,
-        "shared": tree.shared,
-        "stopped": tree.saved,
-        "refused": tree.refused,
+        "generated": tree.num_generated_tokens,
+        "shared": tree.num_shared_tokens,
+        "stopped": tree.num_stopped,
+        "refused": tree.num_refused,
     }
 
 
@@ -113,9 +113,9 @@ def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
         "parent": None if parent is None else parent.number,
         "kind": node.kind,
         "position": None if parent is None else node.position,
-        "token": None if parent is None else "".join(map(text, node.given)),
-        "token_ids": list(node.given),
-        "tokens": [text(token) for token in node.given],
+        "token": None if parent is None else "".join(map(text, node.forced_tokens)),
+        "token_ids": list(node.forced_tokens),
+        "tokens": [text(token) for token in node.forced_tokens],
         "instead_of": text(parent.token_at(node.position)) if parent is not None and replaced else None,
         "entropy": None if node.entropy is None else round(node.entropy, 4),
         "alternatives": alternatives_to_dicts(
@@ -123,7 +123,7 @@ def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
         ),
         "depth": node.depth,
         "tokens_shared": node.position,
-        "tokens_generated": len(node.given) + len(node.trace.tokens),
+        "tokens_generated": len(node.forced_tokens) + len(node.trace.tokens),
         "delay": node.delay,
         "finish_reason": node.finish_reason,
         "ended": node.ended,

@@ -31,7 +31,7 @@ def summary(context: RequestContext) -> dict[str, Any]:
         "shadow": compiled.is_named and compiled.policy.shadow,
         "experiment": None if context.enrolment is None else context.enrolment.live.stored.name,
         "arm": None if context.enrolment is None else context.enrolment.arm.name,
-        "tokens": sum(len(trace.tokens) for trace in context.traces) if tree is None else tree.generated,
+        "tokens": sum(len(trace.tokens) for trace in context.traces) if tree is None else tree.num_generated_tokens,
         "forks": int(planning.sum()),
         "mean_entropy": _mean(entropy),
         "mean_entropy_forks": _mean(entropy[planning]),
@@ -45,15 +45,15 @@ def summary(context: RequestContext) -> dict[str, Any]:
         "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
         "forced": sum(int(profile.forced.sum()) for profile in profiles),
         "refused": sum(int(profile.refused.sum()) for profile in profiles),
-        "branches": 0 if tree is None else tree.answers - 1,
-        "tokens_shared": 0 if tree is None else tree.shared,
+        "branches": 0 if tree is None else tree.num_answers - 1,
+        "tokens_shared": 0 if tree is None else tree.num_shared_tokens,
         "complete": not any(trace.num_missing for trace in context.traces),
     }
 
 
 def num_generated_tokens(context: RequestContext) -> int | None:
     """The tokens of a tree's answers, shared ones counted once; None without a tree: vLLM's own count is right."""
-    return None if context.tree is None else context.tree.generated
+    return None if context.tree is None else context.tree.num_generated_tokens
 
 
 def experiment_record(context: RequestContext) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The fork tree of one request: its answers, which share their beginnings, and where another one may begin."""
+"""The tree of one request: its answers, which share their first tokens, and the probes of what one would answer."""
 
 from __future__ import annotations
 
@@ -8,109 +8,114 @@ from typing import Literal
 from forkpoint_server.traces.trace import Trace
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
-"""How an answer ended: by itself, at its longest or the tree's, with its client, by an error; or stopped: it could no longer be
-chosen, was less sure than others, or went on from an earlier token."""
+"""How an answer ended: complete, at its or the tree's limit of tokens, with its client's disconnection, or by an error. Or
+it was stopped: it could no longer be chosen, was less confident than others, or was replaced from an earlier token on."""
 
 Kind = Literal["answer", "probe"]
 
 
 @dataclass(eq=False)
 class Node:
-    """An answer from where it left its parent's: `given` stands at `position` in place of the parent's own tokens. A root has none.
+    """An answer from where it left its parent's: `forced_tokens` replace the parent's own tokens at `position`.
 
-    `trace` has its own tokens, those after `given`; positions are counted from the beginning of the answer. A probe tries out what
-    the parent would answer, and is no answer itself.
+    The root has no parent and no forced tokens. `trace` has the tokens after the forced ones. Positions count from the first
+    token of the whole answer. A probe is no answer: it measures what the parent would answer.
     """
 
     number: int
     trace: Trace
     parent: Node | None = None
     position: int = 0
-    given: tuple[int, ...] = ()
-    entropy: float | None = None
+    forced_tokens: tuple[int, ...] = ()
+    entropy: float | None = None  # nats, of the parent at `position`
     kind: Kind = "answer"
     depth: int = 0
     forks: list[int] = field(default_factory=list)  # the positions at which answers left this one
     finish_reason: str | None = None
     ended: Ending | None = None
-    ended_at: int | None = None  # the how-manieth to end
+    end_order: int | None = None  # 0 for the first node of the tree to end
     chosen: bool = False
-    checked_until: int = 0  # positions before this one were looked at
-    delay: int | None = None  # tokens that the parent drew from the fork on until this one's first was there
+    checked_until: int = 0  # positions before this one were checked for forks
+    delay: int | None = None  # tokens that the parent sampled between the fork and this node's first token
 
     @property
     def first_position(self) -> int:
         """The position of its first own token."""
-        return self.position + len(self.given)
+        return self.position + len(self.forced_tokens)
 
     @property
     def length(self) -> int:
-        """The tokens of the whole answer so far."""
+        """The number of tokens of the whole answer so far."""
         return self.first_position + len(self.trace.tokens)
 
     def token_at(self, position: int) -> int:
         """The token of this answer at a position that it has reached."""
-        one = self
-        while position < one.position and one.parent is not None:
-            one = one.parent
-        own = position - one.position
-        return one.given[own] if own < len(one.given) else one.trace.tokens[own - len(one.given)]
+        node = self
+        while position < node.position and node.parent is not None:
+            node = node.parent
+        own, forced = position - node.position, node.forced_tokens
+        return forced[own] if own < len(forced) else node.trace.tokens[own - len(forced)]
 
     def path(self) -> list[Node]:
-        """From the trunk to here."""
-        found = [self]
-        while (parent := found[-1].parent) is not None:
-            found.append(parent)
-        return found[::-1]
+        """The nodes from the root to this one."""
+        nodes = [self]
+        while (parent := nodes[-1].parent) is not None:
+            nodes.append(parent)
+        return nodes[::-1]
 
     def tokens(self, until: int | None = None) -> list[int]:
-        """The tokens of the answer, or the first so many of them."""
-        found: list[int] = []
-        for one in self.path():
-            del found[one.position :]
-            found += one.given
-            found += one.trace.tokens
-        return found if until is None else found[:until]
+        """The tokens of the whole answer, or those before the position `until`."""
+        tokens: list[int] = []
+        for node in self.path():
+            del tokens[node.position :]
+            tokens += node.forced_tokens
+            tokens += node.trace.tokens
+        return tokens if until is None else tokens[:until]
 
     def last_fork(self) -> int | None:
-        """Where, on the way to here, a path was last left: the beginning does not count."""
-        left = [*self.forks, *([self.position] if self.parent is not None else [])]
-        return max(left, default=None)
+        """The last position of this answer at which one left another; None if there is none."""
+        return max([*self.forks, *([self.position] if self.parent is not None else [])], default=None)
 
 
 @dataclass
 class Tree:
-    """The nodes in the order of their beginnings. `refused` counts those that a limit of the server did not let begin."""
+    """The nodes in the order in which they started. `num_refused` counts those that the server had no capacity for."""
 
     nodes: list[Node] = field(default_factory=list)
-    refused: int = 0
+    num_refused: int = 0
 
     @property
-    def generated(self) -> int:
-        """The tokens of all answers, each shared one once."""
-        return sum(len(node.given) + len(node.trace.tokens) for node in self.nodes)
+    def num_generated_tokens(self) -> int:
+        """The tokens of all nodes, shared ones counted once."""
+        return sum(len(node.forced_tokens) + len(node.trace.tokens) for node in self.nodes)
 
     @property
-    def shared(self) -> int:
-        """The tokens that others did not have to generate again."""
+    def num_shared_tokens(self) -> int:
+        """The tokens that answers took over from others instead of generating them."""
         return sum(node.position for node in self.nodes if node.kind == "answer")
 
     @property
-    def answers(self) -> int:
-        """How many answers have begun."""
+    def num_answers(self) -> int:
+        """How many answers have started."""
         return sum(node.kind == "answer" for node in self.nodes)
 
     @property
-    def saved(self) -> int:
-        """How many answers were stopped before their end, because it could no longer matter."""
+    def num_stopped(self) -> int:
+        """How many answers were stopped because they could no longer be chosen or were unsure."""
         return sum(node.ended in ("outvoted", "unsure") for node in self.nodes)
 
-    def begin(self, trace: Trace, parent: Node | None, position: int, given: tuple[int, ...], kind: Kind) -> Node:
-        """Add an answer or a probe that leaves another one at a position, or an answer from the beginning."""
-        entropy = parent.trace.forks.get(position) if parent is not None else None
-        depth = parent.depth + 1 if parent is not None else 0
+    def add(self, trace: Trace, parent: Node | None, position: int, forced_tokens: tuple[int, ...], kind: Kind) -> Node:
+        """Add an answer or a probe that leaves its parent at a position, or an answer from the prompt on."""
         node = Node(
-            len(self.nodes), trace, parent, position, given, entropy, kind, depth, checked_until=position + len(given)
+            number=len(self.nodes),
+            trace=trace,
+            parent=parent,
+            position=position,
+            forced_tokens=forced_tokens,
+            entropy=parent.trace.forks.get(position) if parent is not None else None,
+            kind=kind,
+            depth=parent.depth + 1 if parent is not None else 0,
+            checked_until=position + len(forced_tokens),
         )
         self.nodes.append(node)
         if parent is not None and kind == "answer" and position not in parent.forks:

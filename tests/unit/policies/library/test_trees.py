@@ -38,14 +38,16 @@ def test_eager_branches_into_the_top_two_above_the_threshold_until_n_leaves() ->
     tree = StubTree(in_full("branch"), rest, answers=5)
     nodes = tree.run()
     assert len(nodes) == 5
-    assert nodes[1].given == (B,), "A was sampled, B is the likeliest other one"
+    assert nodes[1].forced_tokens == (B,), "A was sampled, B is the likeliest other one"
 
 
 def test_dts_returns_the_first_leaf() -> None:
     tree = StubTree(in_full("branch-first"), lambda start: [A, END] if B in start.tokens else [A] * 30, answers=8)
     nodes = tree.run()
     (chosen,) = (node for node in nodes if node.chosen)
-    assert chosen.ended_at == min(node.ended_at for node in nodes if node.ended == "stop" and node.ended_at is not None)
+    assert chosen.end_order == min(
+        node.end_order for node in nodes if node.ended == "stop" and node.end_order is not None
+    )
 
 
 def test_branches_only_between_connectors() -> None:
@@ -53,7 +55,7 @@ def test_branches_only_between_connectors() -> None:
     family = tree.context.connectors.family
     nodes = tree.run()
     assert len(nodes) > 1
-    assert all(family(node.given[0]) for node in nodes[1:])
+    assert all(family(node.forced_tokens[0]) for node in nodes[1:])
 
 
 def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likeliest() -> None:
@@ -70,7 +72,7 @@ def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likelie
         likely=lambda start: (0.9, 0.05, 0.01) if start.tokens == [C] else (0.5, 0.4, 0.1),
     )  # fmt: skip
     (chosen,) = (node for node in sure.run() if node.chosen)
-    assert chosen.given == (C,)
+    assert chosen.forced_tokens == (C,)
 
 
 @pytest.mark.parametrize(("probability", "ends"), [(0.96, True), (0.95, False)])
@@ -201,9 +203,9 @@ def test_thinking_again_until_4096_tokens() -> None:
     assert (resume.text, resume.budget_tokens) == ("Wait", 4096)
     tree = StubTree(in_full("think-again", budget_tokens=9), lambda start: [A, A, END])
     nodes = tree.run()
-    assert [node.given for node in nodes[1:]] == [tuple(tokens("Wait"))] * 2
+    assert [node.forced_tokens for node in nodes[1:]] == [tuple(tokens("Wait"))] * 2
     control = StubTree(placebo_of(in_full("think-again", budget_tokens=9), "count"), lambda start: [A, A, END])
-    written = [node.given for node in control.run()[1:]]
+    written = [node.forced_tokens for node in control.run()[1:]]
     assert len(written) == 2
     assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in written)
 
@@ -237,7 +239,7 @@ def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> N
         nodes = tree.run()
         assert len({node.position for node in nodes[1:]}) == 1
         assert len(nodes) == 3
-        assert all(node.ended_at is not None for node in nodes)
+        assert all(node.end_order is not None for node in nodes)
         places.add(nodes[1].position)
     assert places >= set(range(6)), "the answer has six tokens and its end"
 

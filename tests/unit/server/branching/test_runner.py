@@ -18,14 +18,14 @@ from .stub_engine import A, B, C, StubTree, rest
 def test_children_share_what_came_before_their_fork() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=3)
     nodes = tree.run()
-    assert [(node.parent and node.parent.number, node.position, node.given) for node in nodes] == [
+    assert [(node.parent and node.parent.number, node.position, node.forced_tokens) for node in nodes] == [
         (None, 0, ()), (0, 0, (B,)), (0, 1, (B,)),
     ]  # fmt: skip
     assert tree.texts() == {0: "so" * 6, 1: "but" + "so" * 5, 2: "so" + "but" + "so" * 4}
     assert [start.tokens for start in tree.started] == [[], [B], [A, B]]
     assert tree.outputs_sent[-1].finished
     assert not any(output.finished for output in tree.outputs_sent[:-1])
-    assert (tree.runner.tree.generated, tree.runner.tree.shared) == (7 + 7 + 6, 0 + 1)
+    assert (tree.runner.tree.num_generated_tokens, tree.runner.tree.num_shared_tokens) == (7 + 7 + 6, 0 + 1)
     assert len({start.seed for start in tree.started}) == 3
 
 
@@ -65,13 +65,13 @@ def test_a_tree_that_has_cost_its_tokens_ends_but_for_its_trunk() -> None:
         if choice.finish_reason
     }
     assert all(reasons[node.number] == "length" for node in cut)
-    assert 30 <= tree.runner.tree.generated <= 30 + 21 + len(nodes)
+    assert 30 <= tree.runner.tree.num_generated_tokens <= 30 + 21 + len(nodes)
 
 
 def test_only_connectors_of_a_family() -> None:
     family = find_connectors(TARGET.vocabulary).family(A)
     tree = StubTree({"branch": {"alternatives": {"connectors": [family]}}}, lambda start: [C, C, END])
-    assert {node.given for node in tree.run()[1:]} == {(A,)}
+    assert {node.forced_tokens for node in tree.run()[1:]} == {(A,)}
 
 
 def test_no_answer_is_begun_beyond_the_forks_of_depth() -> None:
@@ -102,14 +102,14 @@ def test_without_room_there_are_fewer_branches() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, max_running=2)
     nodes = tree.run()
     assert 1 < len(nodes) < 6
-    assert tree.runner.tree.refused > 0
+    assert tree.runner.tree.num_refused > 0
 
 
 def test_a_lost_record_costs_the_branches_behind_it() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, lost=2)
     nodes = tree.run()
     assert [node.position for node in nodes[1:]] == [0, 1]
-    assert tree.runner.tree.refused > 0
+    assert tree.runner.tree.num_refused > 0
 
 
 @pytest.mark.parametrize(("draft", "positions"), [(A, [0, 1, 2, 3]), (B, [0, 1])])
@@ -180,9 +180,9 @@ def test_probes_end_the_reasoning_at_the_first_that_says_so() -> None:
     probing = {"probe": {"tokens": 3, "probability_above": 0.4}}
     tree = StubTree(probing, rest, forks=lambda start, position: not start.tokens and position in (2, 4))
     nodes = tree.run()
-    assert (nodes[1].kind, nodes[1].position, nodes[1].given) == ("probe", 1, (END_THINK,))
+    assert (nodes[1].kind, nodes[1].position, nodes[1].forced_tokens) == ("probe", 1, (END_THINK,))
     followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
-    assert [(node.position, node.given, node.chosen) for node in followed] == [(1, (END_THINK,), True)]
+    assert [(node.position, node.forced_tokens, node.chosen) for node in followed] == [(1, (END_THINK,), True)]
     assert tree.started[1].greedy
     assert tree.started[1].max_tokens == 3
 
@@ -198,7 +198,7 @@ def test_probes_that_are_never_sure_change_nothing() -> None:
 def test_going_on_after_the_answer() -> None:
     tree = StubTree({"resume": {"text": "but", "budget_tokens": 12}}, lambda start: [A, A, END])
     nodes = tree.run()
-    assert [(node.position, node.given) for node in nodes[1:]] == [(2, (B,)), (5, (B,)), (8, (B,))]
+    assert [(node.position, node.forced_tokens) for node in nodes[1:]] == [(2, (B,)), (5, (B,)), (8, (B,))]
     assert tree.texts() == {0: "sosobutsosobutsosobutsoso"}
     assert [start.max_tokens for start in tree.started[1:]] == [9, 6, 3]
 

@@ -87,7 +87,7 @@ def test_what_was_decided_stays_so(now: list[str | None], later: list[str]) -> N
         return
     winner = some[number].answer if (number := choose(some, "majority")) is not None else None
     whole = [
-        candidate if candidate.ended_at is not None else Candidate(candidate.number, later[candidate.number], 9)
+        candidate if candidate.end_order is not None else Candidate(candidate.number, later[candidate.number], 9)
         for candidate in some
     ]
     final = choose(whole, "majority")
