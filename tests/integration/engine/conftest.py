@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
     "kv_cache_memory_bytes": CACHE_BYTES, "dtype": "float32",
+    # By its path: where "uni" is chosen, vLLM's CPU build starts a worker process beside the engine's, which spins.
+    "distributed_executor_backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
 }  # fmt: skip
 FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)

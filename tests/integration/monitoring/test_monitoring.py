@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.processes.forkpoint_server import Server, serving
+from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving
 from tests.processes.prometheus import MONITORING, Prometheus, program, running_prometheus
 
 COMPOSE = yaml.safe_load((MONITORING.parent / "docker-compose.yml").read_text())
@@ -49,7 +49,9 @@ def stack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """As the stack starts it, but that it stays when its engine dies."""
     arguments = [one for one in COMPOSE["services"]["server"]["command"] if one not in ("--host", "0.0.0.0")]
     with serving(
-        tmp_path_factory.mktemp("watched"), *arguments, environment={"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"}
+        tmp_path_factory.mktemp("watched"),
+        *arguments,
+        environment={**ONE_PROCESS, "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"},
     ) as running:
         httpx.post(f"{running.api}/experiments", json=EXPERIMENT).raise_for_status()
         yield running
