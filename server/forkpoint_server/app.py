@@ -29,7 +29,6 @@ from forkpoint_server.policies.served_model import read_served_model, stop_token
 from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
-from forkpoint_server.routes.openapi import describe_bodies
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.traces.receiver import Receiver
@@ -158,7 +157,6 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(forks_router(service))
     app.include_router(calibration_router(service, admin_key))
     app.include_router(viewer_router())
-    describe_bodies(app)
 
 
 def _base_models(app: FastAPI) -> list[str]:

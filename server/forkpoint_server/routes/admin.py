@@ -5,11 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import Request
 
-from forkpoint_policies.spec import InputError
 from forkpoint_server.errors import ApiError
 
 
@@ -26,11 +24,3 @@ def admin_only(key: str | None) -> Callable[[Request], Awaitable[None]]:
             )
 
     return check
-
-
-async def json_of(request: Request) -> Any:
-    """The body as JSON. Raises InputError for what is none."""
-    try:
-        return await request.json()
-    except (ValueError, RecursionError):
-        raise InputError("body", "is not JSON; send an object") from None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
-from forkpoint_server.calibration.profile import parse_profile
+from forkpoint_server.calibration.profile import EntropyProfile, parse_profile
 from forkpoint_server.errors import ApiError
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import in_thread
 
-from .admin import admin_only, json_of
+from .admin import admin_only
+from .bodies import describe_body, parsed_body
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,15 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
         """The fork threshold in use, in nats; and what it was measured on, or the warning that it was not measured."""
         return service.threshold.told()
 
-    @router.put("/v1/calibration", dependencies=[Depends(admin_only(admin_key))])
-    async def store_calibration(request: Request) -> dict[str, Any]:
+    @router.put(
+        "/v1/calibration",
+        dependencies=[Depends(admin_only(admin_key))],
+        openapi_extra=describe_body("put /v1/calibration", EntropyProfile),
+    )
+    async def store_calibration(
+        profile: Annotated[EntropyProfile, Depends(parsed_body(parse_profile))],
+    ) -> dict[str, Any]:
         """Store a calibration of the served model and use it from now on, and at every later start."""
-        profile = parse_profile(await json_of(request))
         if running := service.experiments.running:
             raise ApiError(
                 HTTPStatus.CONFLICT,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 
 from forkpoint_policies.spec import InputError, is_name
 from forkpoint_server.errors import ApiError, not_found
-from forkpoint_server.experiments.definition import Change, Definition, parse_body, resolve_arms
+from forkpoint_server.experiments.definition import METRIC_NAME, Change, Definition, parse_body, resolve_arms
 from forkpoint_server.experiments.lifecycle import definition_to_store, first_epoch, next_epoch
 from forkpoint_server.experiments.outcomes import read_outcomes, record_outcomes
 from forkpoint_server.experiments.report import analyse_experiment, arm_figures, effects_of, experiment_to_dict
@@ -24,12 +25,30 @@ from forkpoint_server.store.experiments import (
     read_definitions,
     remove_experiment,
 )
+from forkpoint_server.store.outcomes import Outcome
 from forkpoint_server.store.recorder import SERVER
 
-from .admin import admin_only, json_of
+from .admin import admin_only
+from .bodies import describe_body, parsed_body
 
 MAX_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0
+
+_OUTCOME = {
+    "type": "object",
+    "required": ["request_id", "metrics"],
+    "additionalProperties": False,
+    "properties": {
+        "request_id": {"type": "string", "minLength": 1},
+        "metrics": {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": METRIC_NAME.pattern},
+            "additionalProperties": {"type": "number"},
+        },
+    },
+}
+OUTCOMES_SCHEMA = {"anyOf": [_OUTCOME, {"type": "array", "items": _OUTCOME}]}
 
 
 def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
@@ -43,10 +62,16 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         found = await in_thread(read_definitions, service.database)
         return {"object": "list", "data": [_to_dict(service, experiment) for experiment in found.experiments]}
 
-    @router.post("/v1/experiments", status_code=HTTPStatus.CREATED, dependencies=guarded)
-    async def create_experiment(request: Request) -> dict[str, Any]:
+    @router.post(
+        "/v1/experiments",
+        status_code=HTTPStatus.CREATED,
+        dependencies=guarded,
+        openapi_extra=describe_body("post /v1/experiments", Definition),
+    )
+    async def create_experiment(
+        definition: Annotated[Definition, Depends(parsed_body(partial(parse_body, Definition)))],
+    ) -> dict[str, Any]:
         """Define an experiment. Its arms' policies are stored in full: redefining a name does not affect them."""
-        definition = parse_body(Definition, await json_of(request))
         arms = resolve_arms(definition, lambda policy: read_policy_field(policy, service.registry))
         epoch = first_epoch(definition)
         for number, arm in enumerate(arms):
@@ -87,10 +112,15 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         analysis = await in_thread(analyse_experiment, service.database, stored, live, oldest_start, SERVER, effects)
         return {**_to_dict(service, stored), "figures": figures, "analysis": analysis}
 
-    @router.patch("/v1/experiments/{name}", dependencies=guarded)
-    async def change(name: str, request: Request) -> dict[str, Any]:
+    @router.patch(
+        "/v1/experiments/{name}",
+        dependencies=guarded,
+        openapi_extra=describe_body("patch /v1/experiments/{name}", Change),
+    )
+    async def change(
+        name: str, requested: Annotated[Change, Depends(parsed_body(partial(parse_body, Change)))]
+    ) -> dict[str, Any]:
         """Change the status of an experiment or of arms, or raise weights."""
-        requested = parse_body(Change, await json_of(request))
         _check_name(name)
         try:
             changed = await in_thread(
@@ -119,10 +149,14 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.follow()
         return {"object": "experiment.deleted", "name": name, "deleted": True}
 
-    @router.post("/v1/experiments/{name}/outcomes")
-    async def post_outcomes(name: str, request: Request) -> dict[str, int]:
+    @router.post(
+        "/v1/experiments/{name}/outcomes",
+        openapi_extra=describe_body("post /v1/experiments/{name}/outcomes", OUTCOMES_SCHEMA),
+    )
+    async def post_outcomes(
+        name: str, outcomes: Annotated[list[Outcome], Depends(parsed_body(read_outcomes))]
+    ) -> dict[str, int]:
         """Store outcomes of requests. They are committed when this responds."""
-        outcomes = read_outcomes(await json_of(request))
         stored = service.experiments.stored(name) or await _stored(service, name)
         try:
             added = await record_outcomes(service.database, service.config.retention_days, stored, outcomes)

@@ -13,12 +13,15 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from forkpoint_server.errors import error_object, not_found
 from forkpoint_server.fork_analysis.job import Job, prepare
+from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
+
+from .bodies import describe_body
 
 PROGRESS_SECONDS = 0.25
 DONE = "data: [DONE]\n\n"
@@ -47,7 +50,7 @@ def forks_router(service: Service) -> APIRouter:
             raise not_found(message, "request_id")
         return stored.to_dict()
 
-    @router.post("/v1/forks")
+    @router.post("/v1/forks", openapi_extra=describe_body("post /v1/forks", ForksRequest))
     @with_cancellation  # type: ignore[untyped-decorator]
     async def measure_text(body: Annotated[Any, Body()], raw_request: Request) -> Any:
         """The same for a text: `messages`, the last of which is the assistant's, or `prompt` and `completion`.

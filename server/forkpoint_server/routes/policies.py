@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse
 
 from forkpoint_policies.compile.compiler import compile_policy
@@ -21,7 +21,8 @@ from forkpoint_server.store.executor import in_thread
 from forkpoint_server.store.experiments import StoredExperiment, remove_policy
 from forkpoint_server.store.experiments import put_policy as put
 
-from .admin import admin_only, json_of
+from .admin import admin_only
+from .bodies import describe_body, json_body
 
 MAX_TOKENS_SHOWN = 200
 
@@ -33,7 +34,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
 
     @router.get("/v1/policies")
     async def list_policies() -> dict[str, Any]:
-        """The policies one can ask for by name."""
+        """The policies that a request can name."""
         return {"object": "list", "data": [named.to_dict() for named in service.registry]}
 
     @router.get("/v1/policies/connectors")
@@ -65,18 +66,22 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
             raise not_found(f"there is no policy {name!r}", "name")
         return service.registry.get(name).to_dict()
 
-    @router.post("/v1/policies/validate")
-    async def validate_policy(request: Request) -> Any:
+    @router.post("/v1/policies/validate", openapi_extra=describe_body("post /v1/policies/validate", Policy))
+    async def validate_policy(body: Annotated[Any, Depends(json_body)]) -> Any:
         """What a policy would do for the served model: rules in the order of application, token ids, warnings.
 
         The body is a request's `policy` field: an object with `rules`, or `{"policy": …}` around a name or object.
         """
-        return await asyncio.to_thread(_validated, service, await json_of(request))  # many words take a while
+        return await asyncio.to_thread(_validated, service, body)  # many words take a while
 
-    @router.put("/v1/policies/{name}", dependencies=guarded)
-    async def put_policy(name: str, request: Request) -> JSONResponse:
+    @router.put(
+        "/v1/policies/{name}",
+        dependencies=guarded,
+        openapi_extra=describe_body("put /v1/policies/{name}", Policy),
+    )
+    async def put_policy(name: str, body: Annotated[Any, Depends(json_body)]) -> JSONResponse:
         """Store a policy, for all servers that share the database. The body is a policy, or a use of a named one."""
-        policy = _named(service, name, await json_of(request))
+        policy = _named(service, name, body)
         await service.compiled_policies.get(label_policy(name, policy))
         new = await in_thread(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
         await service.experiments.follow()

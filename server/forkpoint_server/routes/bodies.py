@@ -1,0 +1,51 @@
+"""Request bodies of our routes: parsed by a dependency, and described in the app's OpenAPI document.
+
+FastAPI's own body parameters would reject a body without `Content-Type: application/json`, parse it before the admin key
+is checked, and report errors through a handler that vLLM's routes share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from forkpoint_policies.spec import InputError
+
+_Parsed = TypeVar("_Parsed")
+
+
+async def json_body(request: Request) -> Any:
+    """A dependency: the body as JSON. Raises InputError for one that is not JSON."""
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise InputError("body", "is not JSON; send an object") from None
+
+
+def parsed_body(parse: Callable[[Any], _Parsed]) -> Callable[[Request], Awaitable[_Parsed]]:
+    """A dependency: what `parse` makes of the body. Both raise InputError."""
+
+    async def dependency(request: Request) -> _Parsed:
+        return parse(await json_body(request))
+
+    return dependency
+
+
+def describe_body(operation: str, body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
+    """A route's `openapi_extra`: its body, a model or a schema. `operation` is the route's, as in "put /v1/calibration"."""
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(operation, body)}}},
+    }
+
+
+def _schema(operation: str, body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(body, dict):
+        return body
+    # a reference starts at the document's root, and the schema's own definitions lie within the operation
+    method, path = operation.split()
+    escaped = path.replace("/", "~1").replace("{", "%7B").replace("}", "%7D")
+    here = f"#/paths/{escaped}/{method}/requestBody/content/application~1json/schema"
+    return body.model_json_schema(ref_template=here + "/$defs/{model}")
