@@ -1,4 +1,4 @@
-// The server's routes, as any client asks them. Paths are relative to the page, so that it also works behind a prefix.
+// The server's routes, as any client requests them. Paths are relative to the page, so that it also works behind a prefix.
 
 const KEY = "forkpoint-key";
 
@@ -44,8 +44,8 @@ export const askJson = async (path, options) => (await ask(path, options)).json(
 /** @param {number} status @param {string} text */
 function refusal(status, text) {
   try {
-    const told = JSON.parse(text);
-    const error = told.error ?? told;
+    const parsed = JSON.parse(text);
+    const error = parsed.error ?? parsed;
     const message = typeof error === "string" ? error : (error.message ?? text);
     return new Refusal(status, message, error.param ?? null);
   } catch {
@@ -71,9 +71,9 @@ export async function* events(response) {
         const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
         if (data === "[DONE]") return;
         if (!data) continue;
-        const told = JSON.parse(data);
-        if (told.error) throw refusal(told.error.code ?? 500, data);
-        yield told;
+        const parsed = JSON.parse(data);
+        if (parsed.error) throw refusal(parsed.error.code ?? 500, data);
+        yield parsed;
       }
       if (done) return;
     }

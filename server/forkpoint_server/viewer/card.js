@@ -123,7 +123,7 @@ function inside(token, position, go, possible) {
     point && point.alternatives.length > 0
       ? element("div", { class: "alternatives", role: "group", "aria-label": possible ? "Go on from here with" : "Alternatives" },
         ...point.alternatives.map((one) => alternative(one, token, go, possible)))
-      : element("p", { class: "hint" }, "Alternatives are told at forks, and where a policy had an effect."),
+      : element("p", { class: "hint" }, "Alternatives are recorded at forks, and where a policy had an effect."),
     token.fork?.verified && verified(token.fork.verified),
     point && point.alternatives.length > 0 && possible && element("p", { class: "hint" }, "Choose one to go on from here with it."),
   ].filter((one) => one instanceof Node);
@@ -153,11 +153,11 @@ function alternative(one, token, go, possible) {
   element("span", { class: "alternative-share" }, percent(one.probability)));
 }
 
-/** @param {NonNullable<Point["verified"]>} told */
-function verified(told) {
+/** @param {NonNullable<Point["verified"]>} verdict */
+function verified(verdict) {
   return element("div", { class: "verified" },
-    element("p", {}, `${told.verified ? "Verified" : "Not verified"} by resampling, q = ${told.q}`),
-    ...told.outcomes.map((way) => {
+    element("p", {}, `${verdict.verified ? "Verified" : "Not verified"} by resampling, q = ${verdict.q}`),
+    ...verdict.outcomes.map((way) => {
       const answers = Object.entries(way.answers).slice(0, 3).map(([answer, count]) => `${named(answer)} ×${count}`);
       return element("p", { class: "hint" }, element("b", {}, ...drawnAlone(way.token)), ` → ${answers.join(", ") || "no answer"}`);
     }));

@@ -16,7 +16,7 @@ export function difference(one, other) {
 }
 
 /** In words. @param {Run} one @param {Run} other @param {() => void} go @returns {(Node | string)[]} */
-export function told(one, other, go) {
+export function differenceText(one, other, go) {
   const at = difference(one, other);
   if (at === null) {
     const same = Math.min(one.tokens.length, other.tokens.length);
@@ -30,7 +30,7 @@ export function told(one, other, go) {
   ];
 }
 
-/** Up to here both have the same text, so that what one is told of the alternatives also holds for the other. */
+/** Up to here both have the same text, so the alternatives of one also hold for the other. */
 /** @param {Run} run @param {Run} other @param {number} at @returns {(Node | string)[]} */
 function side(run, other, at) {
   const token = run.tokens[at];

@@ -1,4 +1,4 @@
-// Which tokens are connectors: the server's families of words, each with a sign of its own, so that none is told by colour.
+// Which tokens are connectors: the server's families of words, each with its own mark, so that none is distinguished by colour alone.
 
 const SIGNS = { reflection: "↺", alternative: "⑂", conclusion: "∴", execution: "▸", uncertainty: "?" };
 const OTHER = "◦";

@@ -1,10 +1,10 @@
-// The page: what is asked for in its forms, and the runs that show what came of it.
+// The page: its forms, and the runs that show the responses.
 
 import { Refusal, useKey } from "./api.js";
 import { offered } from "./requests.js";
 import { Card } from "./card.js";
 import { Column } from "./column.js";
-import { difference, told } from "./comparison.js";
+import { difference, differenceText } from "./comparison.js";
 import { byId, element } from "./elements.js";
 import { learn } from "./families.js";
 import { Legend } from "./legend.js";
@@ -14,7 +14,7 @@ import { Run } from "./run.js";
 import { tabbed } from "./tabs.js";
 import { theming } from "./theme.js";
 
-/** @typedef {import("./types.js").Asked} Asked */
+/** @typedef {import("./types.js").Settings} Settings */
 /** @typedef {import("./trace.js").Trace} Trace */
 
 const EXAMPLES = { countdown: "Use 3, 7, 2, 11 to make 17." };
@@ -48,7 +48,7 @@ function draw() {
   const parts = other ? difference(one, other) : null;
   columns.forEach((column) => column.show(length, parts));
   byId("difference").hidden = !other;
-  if (other) byId("difference").replaceChildren(...told(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))));
+  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))));
   const threshold = columns.map((column) => column.run.trace?.threshold).find((nats) => nats);
   byId("legend").hidden = threshold === undefined;
   if (threshold !== undefined) legend.show(columns.flatMap((column) => column.run.tokens), threshold);
@@ -79,8 +79,8 @@ const shown = (column, work) =>
     changed();
   });
 
-/** What the form asks for, under a policy. @param {any} policy @returns {Asked} */
-function asked(policy) {
+/** What the form asks for, under a policy. @param {any} policy @returns {Settings} */
+function settings(policy) {
   const number = (/** @type {string} */ id) => (byId(id).value === "" ? null : Number(byId(id).value));
   return {
     model: byId("model").value, policy, seed: number("seed") ?? 0, temperature: number("temperature"), most: number("most"),
@@ -89,9 +89,9 @@ function asked(policy) {
 }
 
 /** How one would go on from a trace: under its policy, where that is one that is known by name. @param {Trace | null} trace */
-function askedAs(trace) {
+function settingsOf(trace) {
   const named = policies.find((one) => one.name === trace?.policy && one.digest === trace?.digest)?.name;
-  return asked(named && trace?.shadow ? { use: named, shadow: true } : (named ?? "none"));
+  return settings(named && trace?.shadow ? { use: named, shadow: true } : (named ?? "none"));
 }
 
 async function run() {
@@ -99,13 +99,13 @@ async function run() {
   const values = choices.map((choice) => choice.value);
   const messages = [{ role: "user", content: byId("prompt").value }];
   const runs = begin(choices.map((choice) => choice.title));
-  await Promise.all(runs.map((column, number) => shown(column, column.run.start(asked(values[number]), messages))));
+  await Promise.all(runs.map((column, number) => shown(column, column.run.start(settings(values[number]), messages))));
   remember();
 }
 
 /** @param {string[]} ids */
 async function open(ids) {
-  await Promise.all(begin(ids).map((column, number) => shown(column, column.run.load(ids[number], askedAs))));
+  await Promise.all(begin(ids).map((column, number) => shown(column, column.run.load(ids[number], settingsOf))));
   remember();
 }
 
@@ -171,7 +171,7 @@ submits("open", () => open([byId("open-id").value.trim(), byId("open-beside").va
 submits("paste", async () => {
   const body = pasted(byId("paste-prompt").value, byId("paste-text").value, byId("model").value);
   const [column] = begin(["given text"]);
-  await shown(column, column.run.read(body, askedAs(null)));
+  await shown(column, column.run.read(body, settingsOf(null)));
   remember();
 });
 submits("key", async () => {

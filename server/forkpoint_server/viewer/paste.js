@@ -8,10 +8,10 @@
  * @returns {any}
  */
 export function pasted(prompt, text, model) {
-  const told = json(text);
-  if (told?.object === "trace" && Array.isArray(told.choices)) return told;
-  if (told && (Array.isArray(told.messages) || (told.prompt !== undefined && told.completion !== undefined))) return { model, ...told };
-  if (told && typeof told === "object" && !prompt) {
+  const parsed = json(text);
+  if (parsed?.object === "trace" && Array.isArray(parsed.choices)) return parsed;
+  if (parsed && (Array.isArray(parsed.messages) || (parsed.prompt !== undefined && parsed.completion !== undefined))) return { model, ...parsed };
+  if (parsed && typeof parsed === "object" && !prompt) {
     throw new Error("This JSON is neither a trace nor a body of POST /v1/forks: it needs `messages`, or `prompt` and `completion`.");
   }
   if (!prompt) throw new Error("Give the prompt, too: entropy is that of the text after it.");

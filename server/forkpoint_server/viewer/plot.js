@@ -12,9 +12,9 @@ const TOP = 8, BOTTOM = 26, HEIGHT = 132;
 const LEAST_MOST_NATS = 1;
 
 export class Plot {
-  /** @param {string} label @param {{moved: (position: number | null) => void, opened: (position: number) => void}} told */
-  constructor(label, told) {
-    this.told = told;
+  /** @param {string} label @param {{moved: (position: number | null) => void, opened: (position: number) => void}} handlers */
+  constructor(label, handlers) {
+    this.handlers = handlers;
     /** @type {Token[]} */
     this.tokens = [];
     this.threshold = 0;
@@ -30,8 +30,8 @@ export class Plot {
       class: "plot", tabIndex: 0, role: "slider", "aria-label": label, "aria-valuemin": 0,
       onpointermove: (/** @type {PointerEvent} */ event) => this.#point(event),
       onpointerdown: (/** @type {PointerEvent} */ event) => this.#point(event),
-      onpointerleave: () => told.moved(null),
-      onclick: () => this.cursor !== null && told.opened(this.cursor),
+      onpointerleave: () => handlers.moved(null),
+      onclick: () => this.cursor !== null && handlers.opened(this.cursor),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
     }, this.canvas, this.svg.node(), this.readout);
     for (const name of ["across", "up", "limit", "parts", "cursor"]) this.svg.append("g").attr("class", name);
@@ -129,17 +129,17 @@ export class Plot {
   /** @param {PointerEvent} event */
   #point(event) {
     const at = Math.floor(this.#x.invert(event.clientX - this.element.getBoundingClientRect().left));
-    if (this.tokens.length) this.told.moved(Math.min(Math.max(at, 0), this.tokens.length - 1));
+    if (this.tokens.length) this.handlers.moved(Math.min(Math.max(at, 0), this.tokens.length - 1));
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     const at = this.cursor ?? 0, last = this.tokens.length - 1;
     const to = { ArrowRight: at + 1, ArrowUp: at + 1, ArrowLeft: at - 1, ArrowDown: at - 1, PageUp: at + 10, PageDown: at - 10, Home: 0, End: last }[event.key];
-    if (event.key === "Enter") this.told.opened(at);
+    if (event.key === "Enter") this.handlers.opened(at);
     if (to === undefined || last < 0) return;
     event.preventDefault();
-    this.told.moved(Math.min(Math.max(to, 0), last));
+    this.handlers.moved(Math.min(Math.max(to, 0), last));
   }
 }
 

@@ -1,21 +1,21 @@
-// Requests: a new one, one that goes on from a token, one that is there already, and a text that is given.
+// Requests: a new one, one continued from a token, an existing one, and a text to analyse.
 
 import { ask, askJson, events, Refusal } from "./api.js";
 import { Trace } from "./trace.js";
 
-/** @typedef {import("./types.js").Asked} Asked */
+/** @typedef {import("./types.js").Settings} Settings */
 
 /**
  * Generate, and follow it: `changed` is called whenever more is known.
  * @param {Trace} trace
- * @param {Asked} asked
+ * @param {Settings} settings
  * @param {{messages: any[]} | {prompt: number[]}} from
  * @param {() => void} changed
- * @param {AbortSignal} signal  stops the request; what was generated is still told
+ * @param {AbortSignal} signal  stops the request; what was generated is still shown
  */
-export async function generate(trace, asked, from, changed, signal) {
+export async function generate(trace, settings, from, changed, signal) {
   const path = "messages" in from ? "v1/chat/completions" : "v1/completions";
-  const response = await ask(path, { body: { ...bodyOf(asked), ...from }, signal });
+  const response = await ask(path, { body: { ...bodyOf(settings), ...from }, signal });
   /** @type {Promise<void> | null} */
   let following = null;
   try {
@@ -35,8 +35,8 @@ export async function generate(trace, asked, from, changed, signal) {
  * @param {() => void} changed
  */
 export async function follow(trace, id, changed) {
-  for await (const told of events(await ask(`v1/forks/${encodeURIComponent(id)}?stream=true`))) {
-    trace.take(told);
+  for await (const update of events(await ask(`v1/forks/${encodeURIComponent(id)}?stream=true`))) {
+    trace.take(update);
     changed();
   }
 }
@@ -48,9 +48,9 @@ export async function follow(trace, id, changed) {
  * @param {(progress: {phase: string, done: number, total: number}) => void} progress
  */
 export async function measure(trace, body, progress) {
-  for await (const told of events(await ask("v1/forks", { body: { ...body, stream: true } }))) {
-    if (told.object === "trace") trace.take(told);
-    else progress(told);
+  for await (const update of events(await ask("v1/forks", { body: { ...body, stream: true } }))) {
+    if (update.object === "trace") trace.take(update);
+    else progress(update);
   }
 }
 
@@ -65,7 +65,7 @@ export async function offered() {
   return { models: models.data.filter(plain), policies: policies.data, connectors: connectors.data };
 }
 
-/** @param {Asked} asked */
+/** @param {Settings} settings */
 function bodyOf({ model, policy, seed, temperature, most, answers }) {
   return {
     model, policy, seed, stream: true, forks: true,

@@ -5,7 +5,7 @@ import { Branches, instead } from "./branches.js";
 import { Trace } from "./trace.js";
 
 /** @typedef {import("./branches.js").Branch} Branch */
-/** @typedef {import("./types.js").Asked} Asked */
+/** @typedef {import("./types.js").Settings} Settings */
 /** @typedef {import("./types.js").Alternative} Alternative */
 
 export class Run {
@@ -22,9 +22,9 @@ export class Run {
     /** @type {Set<AbortController>} */
     this.aborts = new Set();
     this.contextTokens = Infinity;
-    /** @type {Asked | null} */
-    this.asked = null;
-    this.loaded = false; // it was there before, or is a given text
+    /** @type {Settings | null} */
+    this.settings = null;
+    this.loaded = false; // it existed before, or is an analysed text
   }
 
   get trace() {
@@ -36,27 +36,27 @@ export class Run {
     return this.selected?.path() ?? [];
   }
 
-  /** @param {Asked} asked @param {any[]} messages */
-  start(asked, messages) {
-    this.asked = asked;
+  /** @param {Settings} settings @param {any[]} messages */
+  start(settings, messages) {
+    this.settings = settings;
     const trace = this.#add(new Trace());
-    return this.#during((signal) => generate(trace, asked, { messages }, () => this.#grown(), signal));
+    return this.#during((signal) => generate(trace, settings, { messages }, () => this.#notify(), signal));
   }
 
-  /** A request that is there already; `asked` is how one would go on from it. @param {string} id @param {(trace: Trace) => Asked} asked */
-  load(id, asked) {
+  /** An existing request; `settings` returns how to continue it. @param {string} id @param {(trace: Trace) => Settings} settings */
+  load(id, settings) {
     const trace = this.#add(new Trace());
     this.loaded = true;
     return this.#during(async () => {
-      await follow(trace, id, () => this.#grown());
-      this.asked = asked(trace);
+      await follow(trace, id, () => this.#notify());
+      this.settings = settings(trace);
     });
   }
 
-  /** A text that is given: a whole trace as it was saved, or what POST /v1/forks takes. @param {any} body @param {Asked} asked */
-  read(body, asked) {
+  /** A text: a saved trace, or a body of POST /v1/forks. @param {any} body @param {Settings} settings */
+  read(body, settings) {
     const trace = this.#add(new Trace());
-    this.asked = asked;
+    this.settings = settings;
     return this.#during(async () => {
       if (body.object === "trace") trace.take(body);
       else {
@@ -65,13 +65,13 @@ export class Run {
           this.changed();
         });
       }
-      this.#grown();
+      this.#notify();
     });
   }
 
-  /** Whether one can go on from an answer of this run, under what was asked. @param {Branch} branch */
+  /** Whether one can go on from an answer of this run, under its settings. @param {Branch} branch */
   goesOn(branch) {
-    return this.asked !== null && (branch.trace.prompts[0]?.token_ids.length ?? 0) > 0;
+    return this.settings !== null && (branch.trace.prompts[0]?.token_ids.length ?? 0) > 0;
   }
 
   /**
@@ -81,7 +81,7 @@ export class Run {
    * @param {Alternative} alternative
    */
   goOn(branch, position, alternative) {
-    const asked = /** @type {Asked} */ (this.asked), path = branch.path();
+    const settings = /** @type {Settings} */ (this.settings), path = branch.path();
     const given = [instead(path[position], alternative.token_id, alternative.token)];
     const root = /** @type {Trace} */ (this.trace), choice = root.choices[rootOf(branch).index];
     const prompt = [...root.prompts[choice?.prompt ?? 0].token_ids, ...branch.idsBefore(position), alternative.token_id];
@@ -94,9 +94,9 @@ export class Run {
       this.changed();
       return Promise.resolve();
     }
-    const left = Math.min(asked.most === null ? Infinity : asked.most - position - 1, this.contextTokens - prompt.length);
-    const rest = { ...asked, answers: 1, most: Math.max(1, left === Infinity ? 1 : left) };
-    return this.#during((signal) => generate(trace, rest, { prompt }, () => this.#grown(), signal));
+    const left = Math.min(settings.most === null ? Infinity : settings.most - position - 1, this.contextTokens - prompt.length);
+    const rest = { ...settings, answers: 1, most: Math.max(1, left === Infinity ? 1 : left) };
+    return this.#during((signal) => generate(trace, rest, { prompt }, () => this.#notify(), signal));
   }
 
   stop() {
@@ -127,7 +127,7 @@ export class Run {
     }
   }
 
-  #grown() {
+  #notify() {
     this.branches.grow();
     const { all } = this.branches, chosen = all.filter((branch) => branch.node?.chosen);
     // Of several answers the one that the server chose is shown, until another one is picked.

@@ -10,10 +10,10 @@ import { drawn, drawnAlone, named } from "./visible.js";
 export class Text {
   /**
    * @param {string} label
-   * @param {{moved: (position: number | null, by: "pointer" | "keys") => void, opened: (position: number, by: "pointer" | "keys") => void, difference: () => number | null}} told
+   * @param {{moved: (position: number | null, by: "pointer" | "keys") => void, opened: (position: number, by: "pointer" | "keys") => void, difference: () => number | null}} handlers
    */
-  constructor(label, told) {
-    this.told = told;
+  constructor(label, handlers) {
+    this.handlers = handlers;
     /** @type {Token[]} */
     this.tokens = [];
     /** @type {{span: HTMLElement, token: Token, version: number}[]} */
@@ -26,7 +26,7 @@ export class Text {
     this.element = element("div", {
       class: "text", tabIndex: 0, role: "group", dir: "auto", "aria-label": label, "aria-keyshortcuts": "[ ] Enter",
       onpointerover: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && this.#point(event),
-      onpointerleave: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && told.moved(null, "pointer"),
+      onpointerleave: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && handlers.moved(null, "pointer"),
       onclick: (/** @type {MouseEvent} */ event) => this.#open(event),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
       // By the keys: what was touched is another token than the first.
@@ -67,7 +67,7 @@ export class Text {
   move(position) {
     const there = Math.min(Math.max(position, 0), this.tokens.length - 1);
     this.mark(there, true);
-    this.told.moved(there, "keys");
+    this.handlers.moved(there, "keys");
   }
 
   /** @param {number} position */
@@ -129,7 +129,7 @@ export class Text {
     const position = this.#positionOf(event);
     if (position === null || position === this.cursor) return;
     this.mark(position);
-    this.told.moved(position, "pointer");
+    this.handlers.moved(position, "pointer");
   }
 
   /** @param {MouseEvent} event */
@@ -137,13 +137,13 @@ export class Text {
     const position = this.#positionOf(event);
     if (position === null || !getSelection()?.isCollapsed) return;
     this.mark(position);
-    this.told.opened(position, "pointer");
+    this.handlers.opened(position, "pointer");
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.tokens.length) return;
-    const at = this.cursor ?? 0, difference = this.told.difference();
+    const at = this.cursor ?? 0, difference = this.handlers.difference();
     /** @type {Record<string, () => void>} */
     const keys = {
       ArrowRight: () => this.move(at + 1),
@@ -155,8 +155,8 @@ export class Text {
       "}": () => this.#seek(at, 1, (token) => token.change !== null),
       "{": () => this.#seek(at, -1, (token) => token.change !== null),
       d: () => difference !== null && this.move(difference),
-      Enter: () => this.told.opened(at, "keys"),
-      " ": () => this.told.opened(at, "keys"),
+      Enter: () => this.handlers.opened(at, "keys"),
+      " ": () => this.handlers.opened(at, "keys"),
     };
     if (!keys[event.key]) return;
     event.preventDefault();

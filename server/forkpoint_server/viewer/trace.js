@@ -15,20 +15,20 @@ export class Choice {
     this.tokens = [];
   }
 
-  /** Take tokens after the first `told`, and records, in the shape of a trace's choice. @param {any} told */
-  take(told) {
-    const bytes = told.token_bytes ?? {};
-    told.token_ids.forEach((/** @type {number} */ id, /** @type {number} */ number) => {
-      const place = (told.told ?? 0) + number;
+  /** Take tokens after the first `told`, and records, in the shape of a trace's choice. @param {any} data */
+  take(data) {
+    const bytes = data.token_bytes ?? {};
+    data.token_ids.forEach((/** @type {number} */ id, /** @type {number} */ number) => {
+      const place = (data.told ?? 0) + number;
       if (this.tokens[place]?.id !== id) {
-        this.tokens[place] = fresh(id, told.tokens[number], bytes[place] ?? null);
+        this.tokens[place] = fresh(id, data.tokens[number], bytes[place] ?? null);
         if (this.tokens[place].bytes !== null) this.#join(place);
       }
     });
-    told.positions.forEach((/** @type {number} */ position, /** @type {number} */ number) => {
+    data.positions.forEach((/** @type {number} */ position, /** @type {number} */ number) => {
       const token = this.at(position);
       if (token) {
-        Object.assign(token, { nats: told.entropies[number], reasoning: told.in_reasoning[number], actions: told.actions[number] });
+        Object.assign(token, { nats: data.entropies[number], reasoning: data.in_reasoning[number], actions: data.actions[number] });
         token.version++;
       }
     });
@@ -77,7 +77,7 @@ export class Trace {
     this.nodes = [];
     /** @type {any} the `forkpoint` object, once the request has ended */
     this.summary = null;
-    /** @type {any} the whole trace as the server told it, once the request has ended */
+    /** @type {any} the whole trace as the server sent it, once the request has ended */
     this.whole = null;
   }
 
@@ -85,28 +85,28 @@ export class Trace {
     return this.whole !== null;
   }
 
-  /** Take an event of the live stream, or a whole trace. @param {any} told */
-  take(told) {
-    if (told.object !== "trace.delta") this.#head(told);
-    for (const one of told.choices ?? []) (this.choices[one.index] ??= new Choice(one.index, one.begun, one.prompt ?? 0)).take(one);
-    for (const node of told.tree?.nodes ?? []) this.nodes[node.index] = node;
-    for (const point of told.fork_points ?? []) this.#point(point, "fork");
-    for (const point of told.intervention_points ?? []) this.#point(point, "change");
-    if (told.object === "trace") {
-      this.whole = told;
-      this.summary = told.forkpoint;
+  /** Take an event of the live stream, or a whole trace. @param {any} data */
+  take(data) {
+    if (data.object !== "trace.delta") this.#head(data);
+    for (const one of data.choices ?? []) (this.choices[one.index] ??= new Choice(one.index, one.begun, one.prompt ?? 0)).take(one);
+    for (const node of data.tree?.nodes ?? []) this.nodes[node.index] = node;
+    for (const point of data.fork_points ?? []) this.#point(point, "fork");
+    for (const point of data.intervention_points ?? []) this.#point(point, "change");
+    if (data.object === "trace") {
+      this.whole = data;
+      this.summary = data.forkpoint;
     }
   }
 
-  /** @param {any} told */
-  #head(told) {
-    this.id = told.id ?? this.id;
-    this.policy = told.policy ?? told.forkpoint?.policy ?? null;
-    this.digest = told.digest ?? told.forkpoint?.digest ?? null;
-    this.shadow = told.shadow ?? false;
-    this.threshold = told.threshold ?? told.forkpoint?.threshold ?? 0;
-    this.prompts = told.prompts ?? [];
-    this.stops = told.stop_token_ids ?? [];
+  /** @param {any} data */
+  #head(data) {
+    this.id = data.id ?? this.id;
+    this.policy = data.policy ?? data.forkpoint?.policy ?? null;
+    this.digest = data.digest ?? data.forkpoint?.digest ?? null;
+    this.shadow = data.shadow ?? false;
+    this.threshold = data.threshold ?? data.forkpoint?.threshold ?? 0;
+    this.prompts = data.prompts ?? [];
+    this.stops = data.stop_token_ids ?? [];
   }
 
   /** @param {Point} point @param {"fork" | "change"} kind */

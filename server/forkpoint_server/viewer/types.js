@@ -41,7 +41,7 @@
  * @property {number | null} entropy
  * @property {Alternative[]} alternatives
  *
- * @typedef {object} Asked  what a request to continue from must repeat
+ * @typedef {object} Settings  what a request to continue from must repeat
  * @property {string} model
  * @property {any} policy  a name, an inline policy, or "none"
  * @property {number} seed
