@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import factorial
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_policies.spec.errors import explain
 
 MAX_CONTINUATIONS = 4096
 MAX_CONTINUED_TOKENS = 10_000_000
@@ -62,13 +64,8 @@ def parse_request(body: Any) -> ForksRequest:
     try:
         request = ForksRequest.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "body"  # a key that is not a string has no location
-        if first["type"] == "extra_forbidden":
-            raise InputError(
-                field, f"is not known here; one can write {', '.join(ForksRequest.model_fields)}"
-            ) from None
-        raise InputError(field, first["msg"]) from None
+        wrong = explain(error, ForksRequest)
+        raise InputError(re.split(r"[.\[]", wrong.field)[0], wrong.message) from None  # `positions`, not `positions[3]`
     _check_form(request)
     _check_verification(request)
     return request
