@@ -186,8 +186,7 @@ async def measure_answers(
         if not len(entropies):
             raise DataError(
                 f"prompt {prompt + 1}: the server measured no entropy in an answer of {answer.tokens} tokens: its "
-                f"telemetry "
-                "does not work, and its log says why"
+                "telemetry does not work, and its log says why"
             )
         answers[number] = MeasuredAnswer(prompt, entropies, trace["forkpoint"]["reasoning_tokens"])
         done += len(entropies)

@@ -19,7 +19,7 @@ class Policy(openai.BaseModel):
     description: str = ""
     source: str = ""
     caution: str = ""
-    """What is weak in its evidence."""
+    """The limits of its evidence."""
     builtin: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The parameters that `with` accepts, by name."""

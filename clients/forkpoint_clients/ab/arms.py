@@ -42,7 +42,7 @@ class Arm:
 
     @property
     def caution(self) -> str:
-        """What is weak in the evidence for the policy, from the library."""
+        """The limits of the evidence for the policy, from the library."""
         return _cautions()[self.library_name] if self.library_name is not None else ""
 
 

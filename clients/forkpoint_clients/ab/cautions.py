@@ -66,8 +66,8 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
     if comparison.multi_request_arms:
         yield (
             f"An answer of {', '.join(comparison.multi_request_arms)} takes several requests, and its tokens are those "
-            f"of all of "
-            "them. What a shorter limit would have left of it is unknown, so the comparison at equal caps excludes it."
+            "of all of them. What a shorter limit would have left of it is unknown, so the comparison at equal caps "
+            "excludes it."
         )
     yield from _placebos(comparison.arms)
     if (count := len(comparison.differences)) > 1:

@@ -159,12 +159,12 @@ def _effect(text: str) -> tuple[str, float]:
 def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
     console = Console()
     _print_status(experiment)
+    # arms
     counts = {count.arm: count for count in experiment.figures or ()}
     arms = Table("arm", "policy", "weight", "requests", "units", title="Arms")
     for arm in experiment.arms:
-        policy = (
-            "none" if arm.policy is None else arm.policy if isinstance(arm.policy, str) else f"inline, {arm.digest}"
-        )
+        inline = f"inline, {arm.digest}"
+        policy = "none" if arm.policy is None else arm.policy if isinstance(arm.policy, str) else inline
         here = counts.get(arm.name)
         control = " (control)" if arm.name == experiment.control else ""
         named = f"{arm.name}{control}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
@@ -173,6 +173,7 @@ def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
     console.print(arms)
     if experiment.analysis is None:
         return
+    # verdict
     ratio = experiment.analysis.get("sample_ratio") or {}
     if ratio.get("passed") is False:
         console.print(
@@ -181,6 +182,7 @@ def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
         console.print(str(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
     elif experiment.analysis.get("verdict"):
         console.print(str(experiment.analysis["verdict"]), style="bold", markup=False)
+    # metrics, and what is worth knowing about them
     console.print(_metrics(experiment))
     for note in _requests_needed(experiment, effects):
         console.print(note, markup=False, highlight=False)
@@ -196,15 +198,16 @@ def _metric_analyses(experiment: Experiment) -> Mapping[str, Any]:
 
 def _requests_needed(experiment: Experiment, effects: Mapping[str, float]) -> Iterator[str]:
     """How many more requests it takes to detect the effects of `--effect`."""
+    analyses = _metric_analyses(experiment)
     for metric, size in effects.items():
-        if metric not in _metric_analyses(experiment):
-            yield f"{metric}: the experiment has no such metric; it has {', '.join(_metric_analyses(experiment))}"
+        if metric not in analyses:
+            yield f"{metric}: the experiment has no such metric; it has {', '.join(analyses)}"
             continue
-        for arm, figures in _metric_analyses(experiment)[metric]["arms"].items():
+        for arm, figures in analyses[metric]["arms"].items():
             if "difference" in figures:
                 more = (figures["difference"].get("more_requests") or {}).get("requests")
                 count = (
-                    "too little is known yet to say how many more requests show"
+                    "not enough data yet to say how many more requests show"
                     if more is None
                     else f"{more:,} more requests show"
                 )

@@ -192,16 +192,18 @@ async def _retest(
     }
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
+        # what the journal's answers depend on
         await asker.get("/models")
         if await asker.is_forkpoint():
             configuration["fork_threshold"] = fixed["fork_threshold"] = (await asker.get("/calibration"))[
                 "fork_threshold"
             ]
+        # the findings, one after another
         with (
             Journal(out, {"forkpoint findings": FORMAT, **fixed}) as journal,
             Progress(*columns, console=console) as progress,
         ):
-            task = progress.add_task("asking", total=None)
+            task = progress.add_task("answers", total=None)
             lab = Lab(setting, asker, journal, concurrency)
             lab.progress = lambda what, done, total: progress.update(
                 task, description=what[:60], completed=done, total=total
@@ -212,6 +214,7 @@ async def _retest(
                 console.print(f"{retested.finding.name}: {retested.verdict}{reason}", highlight=False)
 
             tested = await retest(chosen, lab, print_verdict)
+    # the report
     seconds = time.monotonic() - started_at
     report = FindingsReport(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
     report.write(out)

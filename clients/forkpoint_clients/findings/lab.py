@@ -221,10 +221,8 @@ class Lab:
                 if unit.arm == treatment.key and stored != digest:
                     raise JournalError(
                         f"{self.journal.path.parent} holds answers under another policy: the digest of "
-                        f"{treatment.name!r} was "
-                        f"{stored}, is {digest} at {self.asker.url}. Give another folder, or a server with the same "
-                        f"policies to "
-                        "go on with it"
+                        f"{treatment.name!r} was {stored}, is {digest} at {self.asker.url}. Give another folder, or a "
+                        "server with the same policies to go on with it"
                     )
             self._valid.add(treatment.key)
 

@@ -121,8 +121,8 @@ def conclude(
         notes=(
             (
                 "Tokens are all that were generated, each shared one once. Independent samples are counted with as "
-                "many "
-                f"answers as cost the same on average, between two numbers in proportion, and at most with {leaves}."
+                "many answers as cost the same on average, between two numbers in proportion, and at most with "
+                f"{leaves}."
             ),
         ),
     )
@@ -253,8 +253,7 @@ FINDING = Finding(
     protocol=(
         "`branch` with several answers to each question, against independent samples of as many tokens on average, and "
         "against its placebo, which branches as often at random positions. Right is one of the answers (pass@k), or "
-        "the "
-        "majority's."
+        "the majority's."
     ),
     retest=retest,
 )

@@ -81,13 +81,14 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
                 "Words that are never sampled", ("arm", "right", "less no policy", "tokens", "effect per answer"), rows
             ),
         ),
-        plots=(plots.intervals("connectors", "What is right, less no policy.", losses, "difference, points", 100),),
+        plots=(
+            plots.intervals("connectors", "Right answers, less those of no policy.", losses, "difference, points", 100),
+        ),
         notes=(
             "The two papers contradict each other; each claim has its own verdict, and the first is the finding's.",
             (
-                "A ban of random words takes away next to no probability (see the effects): the placebo by "
-                "probability is the "
-                "fair one."
+                "A ban of random words takes away next to no probability (see the effects): the placebo by probability "
+                "is the fair one."
             ),
         ),
     )
@@ -119,12 +120,9 @@ FINDING = Finding(
     source="arXiv:2506.02867, against arXiv:2506.08343",
     protocol=(
         "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much "
-        "probability "
-        "is taken from other words at each position, or as many words of the vocabulary are banned. Paired by "
-        "question and "
-        f"seed; at most {-100 * TOLERATED:g} points less are called as good, at least {-100 * SHORTER:g} % fewer "
-        f"tokens "
-        "shorter."
+        "probability is taken from other words at each position, or as many words of the vocabulary are banned. "
+        f"Paired by question and seed; at most {-100 * TOLERATED:g} points less are called as good, at least "
+        f"{-100 * SHORTER:g} % fewer tokens shorter."
     ),
     retest=retest,
 )

@@ -146,10 +146,8 @@ FINDING = Finding(
     source="the question that this project began with; arXiv:2506.01939",
     protocol=(
         "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, "
-        "in "
-        "force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of "
-        "their "
-        "reasoning."
+        "in force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of "
+        "their reasoning."
     ),
     retest=retest,
 )

@@ -172,22 +172,19 @@ def conclude(
         ),
         plots=(
             plots.intervals(
-                "early-exit", "What is right at the same mean number of tokens.", shown, "difference, points", 100
+                "early-exit", "Right answers at the same mean number of tokens.", shown, "difference, points", 100
             ),
         ),
         notes=(
             (
                 "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of "
-                "the "
-                f"questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. Where "
-                f"no cap "
-                "is as long as the policy with its probes, it is the whole reasoning."
+                f"the questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. "
+                "Where no cap is as long as the policy with its probes, it is the whole reasoning."
             ),
             *idle(base, answers),
             (
-                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so "
-                "costs more "
-                "tokens than the policy."
+                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs "
+                "more tokens than the policy."
             ),
         ),
     )

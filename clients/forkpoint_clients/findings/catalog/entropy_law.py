@@ -83,8 +83,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
         notes=(
             (
                 "The published law is about a policy that is being trained. Temperatures move the entropy of one "
-                "model, which "
-                "asks less of the law and refutes it only for this use."
+                "model, which asks less of the law and refutes it only for this use."
             ),
         ),
     )
@@ -139,16 +138,14 @@ def fit(right: Floats, nats: Floats) -> tuple[float, float, float]:
 
 FINDING = Finding(
     name="entropy-law",
-    question="Does what is right fall with the exponential of the entropy?",
+    question="Does the share of right answers fall with the exponential of the entropy?",
     claim="R = -a exp(H) + b: performance is bought with entropy, and where entropy is used up a ceiling is reached.",
     source="arXiv:2505.22617",
     protocol=(
         f"Answers at temperatures {', '.join(f'{at:g}' for at in TEMPERATURES)}. H is the mean entropy of the model's "
-        f"own "
-        "distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; "
-        "intervals by "
-        "bootstrap over questions. The verdict is on the slope, which is unknown if "
-        "the entropy hardly differs between the runs."
+        "own distribution (at temperature 1) over the tokens that were generated there. Fitted by least squares; "
+        "intervals by bootstrap over questions. The verdict is on the slope, which is unknown if the entropy hardly "
+        "differs between the runs."
     ),
     retest=retest,
 )

@@ -99,7 +99,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         plots=(
             plots.intervals(
                 "fork-temperature",
-                f"What is right when these are heated by {HEAT:g}, less no policy.",
+                f"Right answers when these are heated by {HEAT:g}, less those of no policy.",
                 losses,
                 "difference, points",
                 100,
@@ -108,14 +108,12 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         notes=(
             (
                 f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that "
-                f"{100 * share:.0f} % of the "
-                f"others were to be as many. Heated were, of an answer on average: {doses}; heat changes how long "
-                f"answers become."
+                f"{100 * share:.0f} % of the others were to be as many. Heated were, of an answer on average: {doses}; "
+                "heat changes how long answers become."
             ),
             (
                 "The effect is the expected number of changed tokens. Where random positions lose no more than forks, "
-                "it is "
-                "the number of heated tokens and not their being forks that is tolerated."
+                "it is the number of heated tokens and not their being forks that is tolerated."
             ),
         ),
     )
@@ -129,9 +127,8 @@ FINDING = Finding(
     protocol=(
         f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
         "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a "
-        "policy they "
-        "are as many, and at all of these. "
-        f"Paired by question and seed. Less than {-100 * TOLERATED:g} points are called no loss."
+        f"policy they are as many, and at all of these. Paired by question and seed. Less than {-100 * TOLERATED:g} "
+        "points are called no loss."
     ),
     retest=retest,
 )

@@ -109,7 +109,7 @@ def conclude(
             "arXiv:2506.01939",
             (
                 Criterion(
-                    "verified of the high-entropy positions, less of the others",
+                    "verified share of high-entropy positions, less that of the others",
                     _bounded(of(_difference, alpha), count, alpha),
                     "above",
                     0.0,
@@ -121,7 +121,7 @@ def conclude(
             ),
         ),
         Claim(
-            "Entropy is no fork detector: most verified forks lie outside the top fifth.",
+            "Entropy does not detect forks: most verified forks lie outside the top fifth.",
             "of 25 forks verified by resampling in an earlier study, 1 lay in the top 20 % by entropy",
             (
                 Criterion(
@@ -188,13 +188,12 @@ def conclude(
             ),
             (
                 f"High is above {threshold:.3f} nats, the 80th percentile of these texts. {continuations} "
-                f"continuations of each "
-                "alternative only find forks that change the outcome much: the shares are lower bounds."
+                "continuations of each alternative only find forks that change the outcome much: the shares are lower "
+                "bounds."
             ),
             (
                 "At a low-entropy position the second token is forced, though the model would hardly ever sample it: "
-                "if "
-                "it would change the outcome, the position is a fork that is not taken."
+                "if it would change the outcome, the position is a fork that is not taken."
             ),
         ),
     )
@@ -242,7 +241,7 @@ def _share_in_top(sums: Floats) -> float:
 
 FINDING = Finding(
     name="fork-validity",
-    question="Which share of high-entropy positions are verified forks?",
+    question="What share of high-entropy positions are verified forks?",
     claim=(
         "High-entropy tokens are forks, which steer the reasoning. Against it: hardly any verified fork has a high "
         "entropy."
@@ -250,12 +249,9 @@ FINDING = Finding(
     source="arXiv:2506.01939, against an earlier study of 25 verified forks",
     protocol=(
         f"In the texts of a fifth of the questions, at least ten, {PER_KIND} random positions of the reasoning in the "
-        f"top fifth by "
-        f"entropy, and {PER_KIND} of the others. POST /v1/forks continues the text from the two likeliest tokens at "
-        f"each; a fork is "
-        "verified where the answers differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the "
-        "embedded model "
-        "on easy puzzles, as each position takes dozens of continuations."
+        f"top fifth by entropy, and {PER_KIND} of the others. POST /v1/forks continues the text from the two likeliest "
+        "tokens at each; a fork is verified where the answers differ (Fisher or chi-square, false-discovery rate 5 % "
+        "over the text). With the embedded model on easy puzzles, as each position takes dozens of continuations."
     ),
     retest=retest,
 )

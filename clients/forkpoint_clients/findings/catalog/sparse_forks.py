@@ -145,8 +145,7 @@ FINDING = Finding(
     source="arXiv:2506.01939",
     protocol=(
         "Answers at temperature 1 without a policy. Entropies are those of the full vocabulary at temperature 1, "
-        "before each "
-        "token. A connector is a token that is a whole word of the policies' connector families."
+        "before each token. A connector is a token that is a whole word of the policies' connector families."
     ),
     retest=retest,
 )
