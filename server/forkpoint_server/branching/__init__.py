@@ -1,1 +1,1 @@
-"""The fork tree of a request: when another answer begins, how the answers run, and which of them is given."""
+"""The fork tree of a request: when another answer starts, how the answers run, and which of them is returned."""

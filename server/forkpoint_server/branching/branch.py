@@ -22,8 +22,8 @@ from .voting import Candidate, choose, decided
 class BranchController:
     """Branches the answers of a request at their forks.
 
-    `by_chance` is the placebo of a rule that does not follow signals: as many forks in each answer, at random positions,
-    once its length is known.
+    `by_chance` is the placebo of a rule that does not follow signals: as many forks in each answer, at random
+    positions, once its length is known.
     """
 
     runner: TreeControl
@@ -147,8 +147,8 @@ def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers:
 
 
 def branch_tokens(
-    action: Branch, alternatives: Alternatives, sampled: int, width: int, seed: int, family: Callable[[int], str | None],
-    can_continue: Callable[[int], bool],
+    action: Branch, alternatives: Alternatives, sampled: int, width: int, seed: int,
+    family: Callable[[int], str | None], can_continue: Callable[[int], bool],
 ) -> list[int]:  # fmt: skip
     """The tokens to continue with at a fork in place of the `sampled` one, at most `width`, the likeliest first.
 

@@ -1,4 +1,4 @@
-"""A choice of the tree as vLLM would return it, had one request generated all of it: shared tokens first, then its own."""
+"""A choice of the tree as vLLM would return it, had one request generated all of it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 class ChoiceOutput:
     """The whole `text` and `tokens` of a choice so far, with their `logprobs` where the engine returns them.
 
-    In a branch, the first `shared_characters` are the parent's. Those after them, up to `seam`, are tokens with which the
-    branch starts in place of the parent's next. Text before the seam that may turn out to be part of a stop string is held
-    back. All offsets count characters, or tokens where their names say so.
+    In a branch, the first `shared_characters` are the parent's. Those after them, up to `seam`, are the text of the
+    tokens with which the branch starts in place of the parent's next. Text before the seam that may turn out to be part
+    of a stop string is held back.
     """
 
     index: int
@@ -56,7 +56,7 @@ class ChoiceOutput:
         return sum(step[token].logprob for step, token in zip(self.logprobs, self.tokens, strict=False))
 
     def stop_at_seam(self, params: SamplingParams) -> None:
-        """Finish at a stop string that starts in the shared text: vLLM searches only what the request itself generates."""
+        """Finish at a stop string that starts in the shared text: vLLM searches only what a request generates."""
         if not self.seam:
             return
         found = []
@@ -84,7 +84,7 @@ class ChoiceOutput:
         return self._completion(text, tokens, logprobs, params)
 
     def settled_delta(self, num_settled: int, params: SamplingParams) -> CompletionOutput | None:
-        """What is new among the first `num_settled` tokens, if the choice may still lose the others; None if nothing is."""
+        """What is new among the first `num_settled` tokens, the only ones that are certain; None if nothing is."""
         tokens, characters = max((one for one in self._boundaries if one[0] <= num_settled), default=(0, 0))
         characters = min(characters, len(self.text))  # a stop string may have been cut off
         if tokens <= self.sent_tokens or characters < self.sent_characters:

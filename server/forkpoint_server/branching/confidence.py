@@ -13,7 +13,7 @@ from forkpoint_server.traces.trace import Trace
 
 
 def confidences(node: Node) -> NDArray[np.float64]:
-    """[n], the confidence at each token of the answer, in nats: -1/k Σ ln p of the k likeliest tokens; NaN if unknown."""
+    """[n], nats: the confidence at each token of the answer, -1/k Σ ln p of the k likeliest tokens; NaN if unknown."""
     return _along_path(node, lambda trace: trace.confidence)
 
 

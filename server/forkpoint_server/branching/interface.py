@@ -20,8 +20,8 @@ from .voting import Candidate
 class ChildStart:
     """Where a request of the tree starts: the tokens after the prompt that it continues, its seed, and its state there.
 
-    A probe is `greedy` and generates at most `max_tokens`. Exactly one request of a tree is `first`: it enters the engine
-    as the client's request; the others start only while the engine has room.
+    A probe is `greedy` and generates at most `max_tokens`. Exactly one request of a tree is `first`: it enters the
+    engine as the client's request; the others start only while the engine has room.
     """
 
     tokens: list[int]
@@ -116,4 +116,4 @@ class Controller(Protocol):
         """The answers to return, once all have ended."""
 
     def settled(self) -> tuple[Choice, int] | None:
-        """The answer that will be returned as far as is known, and how many of its tokens are certain to be part of it."""
+        """The answer that will be returned as far as is known, and how many of its tokens are certain."""

@@ -1,4 +1,4 @@
-"""The controller of `probe`: tries out beside the request what it would answer, and ends the reasoning when the probes agree."""
+"""The controller of `probe`: samples trial answers beside the request, and ends its reasoning once they suffice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_CONNECTOR_TOKENS = 6
 
 @dataclass
 class ProbeController:
-    """Ends the reasoning of the trunk, the request's first answer, at the first probe that says so.
+    """Ends the reasoning of the trunk, the request's first answer, at the first probe that suffices.
 
     Its placebo, `by_chance`, ends the reasoning at a random position, on average where the probes would.
     """
@@ -35,7 +35,7 @@ class ProbeController:
     _num_judged: int = 0
     _answers: list[str | None] = field(default_factory=list)
     _entropy: MovingVariance | None = None
-    _exit_position: int | None = None  # of the probe that said so
+    _exit_position: int | None = None  # of the first probe that sufficed
     _exited_by_chance: bool = False
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class ProbeController:
             self._exit_by_chance(choice, self._exit_position, tokens.index(end))
 
     def on_end(self, choice: Choice) -> None:
-        """Judge the probes in the order of their positions, even after the trunk has ended: the first to say so counts."""
+        """Judge the probes in order of position, even after the trunk has ended; the first to suffice counts."""
         trunk = self._trunk()
         if trunk is None:
             return

@@ -47,7 +47,7 @@ class ResumeController:
         self._current = resumed or self._current
 
     def settled(self) -> tuple[Choice, int]:
-        """All but the last token of the last answer that stopped; nothing after it until the next one has stopped too."""
+        """All but the last token of the last answer that stopped: a further one may replace only that."""
         (last,) = self.select()
         return last, len(last.output.tokens) - 1
 

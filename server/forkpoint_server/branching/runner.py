@@ -1,4 +1,4 @@
-"""Runs the requests of one tree in the engine and returns their answers as they come. A controller decides what starts."""
+"""Runs the requests of one tree in the engine and returns their answers. A controller decides what starts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class TreeRunner:
         return [choice for choice in self.choices if choice.running]
 
     async def outputs(self, controller: Controller) -> AsyncGenerator[RequestOutput, None]:
-        """What vLLM's handlers receive: the answers as choices, as they come or together, or the one that is selected."""
+        """What vLLM's handlers receive: the answers as choices, as they come or together, or the selected one."""
         at_end = controller.returns_one or self.params.output_kind == RequestOutputKind.FINAL_ONLY
         streams_settled = controller.returns_one and self.params.output_kind == RequestOutputKind.DELTA
         reasons: list[str | None] = ["abort"]
@@ -275,7 +275,7 @@ class TreeRunner:
         self._num_ended += 1
 
     def _report_forks(self, controller: Controller) -> None:
-        """Tell the controller where the rule fired since the last report, the earliest position of each answer first."""
+        """Report to the controller where the rule fired since the last time, each answer's positions in order."""
         for choice in list(self.choices):
             node = choice.node
             trace, length = node.trace, len(choice.output.tokens)

@@ -1,4 +1,4 @@
-"""The controller of `sample`: independent answers, of which the unsure ones are stopped, and a vote by confidence (DeepConf)."""
+"""The controller of `sample`: independent answers, unsure ones stopped early, and a vote by confidence (DeepConf)."""
 
 from __future__ import annotations
 

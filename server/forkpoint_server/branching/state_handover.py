@@ -22,15 +22,15 @@ def past_of(node: Node, position: int, length: int, rules: int) -> Past | None:
     )  # fmt: skip
     for one, until in zip(path, [*(following.position for following in path[1:]), position], strict=True):
         profile = one.trace.profile()
-        kept = profile.position <= until
-        if int(kept.sum()) != min(until + 1, one.length) - one.first_position:
+        rows = profile.position <= until
+        if int(rows.sum()) != min(until + 1, one.length) - one.first_position:
             return None
-        places, own = profile.position[kept], min(profile.fired.shape[1], rules)
-        known[places] = True
-        past.entropy[places], past.confidence[places] = profile.entropy[kept], profile.confidence[kept]
-        past.fired[places, :own] = profile.fired[kept][:, :own]
-        past.held[places, :own] = profile.held[kept][:, :own]
-        past.placed[places, :own] = profile.placed[kept][:, :own]
+        positions, own = profile.position[rows], min(profile.fired.shape[1], rules)
+        known[positions] = True
+        past.entropy[positions], past.confidence[positions] = profile.entropy[rows], profile.confidence[rows]
+        past.fired[positions, :own] = profile.fired[rows][:, :own]
+        past.held[positions, :own] = profile.held[rows][:, :own]
+        past.placed[positions, :own] = profile.placed[rows][:, :own]
     last = np.maximum.accumulate(np.where(known, np.arange(length), 0))
     past.confidence[:] = past.confidence[last]
     return past

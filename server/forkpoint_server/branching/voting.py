@@ -1,4 +1,4 @@
-"""Selects the answer of a tree to return, and tells when the others can no longer change the selection."""
+"""Selects the answer of a tree to return, and decides when the others can no longer change the selection."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ MIN_VOTES = 3
 class Candidate:
     """An answer as the vote sees it. `answer` is what it says: None while it runs, or if nothing could be extracted.
 
-    `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean lead of
-    the likeliest token over the second after the reasoning; each is None if unknown. `end_order` counts those that ended before.
+    `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean
+    lead of the likeliest token over the second after the reasoning; each is None if unknown. `end_order` is how many
+    answers had ended before.
     """
 
     number: int

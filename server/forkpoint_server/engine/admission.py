@@ -1,4 +1,4 @@
-"""What may enter the engine: client requests always, requests that the server starts itself while there is room."""
+"""What may enter the engine: client requests always, requests that the server starts while there is room."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EngineCapacity:
 
     @property
     def max_background(self) -> int:
-        """The most requests that all background jobs may run together: half, so that the branches of trees find room."""
+        """The most requests that all background jobs may run together: half, so that trees find room for branches."""
         return max(1, min(self._max_branches, self._max_num_seqs) // 2)
 
     def has_room(self) -> bool:
@@ -44,7 +44,7 @@ class EngineCapacity:
         self._wake()
 
     def add_branch(self) -> None:
-        """Count a request that the server started itself."""
+        """Count a request that the server started."""
         self.num_branches += 1
         self._num_running += 1
 

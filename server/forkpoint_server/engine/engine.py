@@ -200,7 +200,7 @@ class InterveningEngine:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Pass on what the engine returns, store its tokens in the trace, and count how each choice finishes.
 
-        A choice ends in `error` if the engine fails and in `abort` if the client leaves; a rejected request has no choices.
+        A choice ends in `error` if the engine fails and in `abort` if the client leaves; a rejected request has none.
         """
         num_running = num_choices
         try:

@@ -63,7 +63,7 @@ def payload_of(
 def choice_params(
     params: SamplingParams, context: RequestContext, trace: Trace, number: int, start: ChildStart
 ) -> SamplingParams:
-    """The parameters of one choice: its payload and, of several choices, its own seed, numbered as vLLM numbers them."""
+    """The parameters of one choice: its payload and, with several choices, its own seed, derived as vLLM does."""
     seed = None if params.seed is None else signed_seed(params.seed + number)
     own_start = replace(start, seed=secrets.randbits(62) if seed is None else seed)
     own = params.clone()

@@ -1,1 +1,1 @@
-"""What the worker measured for each choice: records received, kept per choice, and turned into text."""
+"""What the worker measured for each choice: its records are received, stored per choice, and turned into text."""

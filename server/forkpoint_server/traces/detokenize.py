@@ -8,7 +8,7 @@ from forkpoint_policies.compile.vocabulary import Vocabulary
 
 
 class Detokenizer:
-    """What tokens write."""
+    """Turns tokens into text."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -19,15 +19,15 @@ class Detokenizer:
     def text(self, tokens: Iterable[int]) -> str:
         return b"".join(map(self._written, tokens)).decode(errors="replace")
 
-    def partial_bytes(self, tokens: Sequence[int], begin: int) -> dict[int, str]:
-        """The bytes, in hexadecimal, of those that write no whole characters, by their place from `begin` on."""
+    def partial_bytes(self, tokens: Sequence[int], first: int) -> dict[int, str]:
+        """The bytes, in hexadecimal, of tokens that are not whole characters, by their index counted from `first`."""
         found = {}
-        for place, token in enumerate(tokens, begin):
+        for index, token in enumerate(tokens, first):
             written = self._written(token)
             try:
                 written.decode()
             except UnicodeDecodeError:
-                found[place] = written.hex()
+                found[index] = written.hex()
         return found
 
     def _written(self, token: int) -> bytes:

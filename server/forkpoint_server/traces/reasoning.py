@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def ends_in_reasoning(tokens: Sequence[int], start: int, end: int) -> bool | None:
-    """Whether the last marker among these tokens starts a reasoning; None without a marker, or with one marker for both."""
+    """Whether the last marker in these tokens starts a reasoning; None without one, or if both are the same token."""
     if start == end:
         return None
     return next((token == start for token in reversed(tokens) if token in (start, end)), None)

@@ -25,13 +25,16 @@ logger = logging.getLogger(__name__)
 
 HANDLES = 2**31 - 1
 SETTLE_SECONDS = 1.0
-SILENT = "no records of tokens arrive from the engine: answers are right, figures about them incomplete, and trees do not branch"
+SILENT = (
+    "no records of tokens arrive from the engine: answers are right, figures about them incomplete, "
+    "and trees do not branch"
+)
 
 
 class Receiver:
-    """Listens for the worker's records. `address` is what instructions name; empty when nothing could be bound.
+    """Listens for the worker's records. `address` is what payloads name; empty if no socket could be bound.
 
-    `silent`: a request waited for records in vain, and none came since.
+    `silent`: a request waited for records in vain, and none has arrived since.
     """
 
     def __init__(self) -> None:
@@ -42,7 +45,7 @@ class Receiver:
         self._handles = itertools.count(1)
         self.address = f"ipc://{Path(self._folder.name) / 'telemetry'}"
         self.silent = False
-        self._taken = 0
+        self._num_batches = 0
 
     async def start(self) -> None:
         self._context = zmq.asyncio.Context()
@@ -67,7 +70,7 @@ class Receiver:
         self._folder.cleanup()
 
     def warnings(self) -> list[str]:
-        """What a user should know of it."""
+        """What an operator should know, one line each."""
         if not self.address:
             return [
                 "no telemetry: its socket could not be bound, so that answers are right and figures about them missing"
@@ -75,7 +78,7 @@ class Receiver:
         return [SILENT] if self.silent else []
 
     def open(self, choice: int, first_position: int, threshold: float, max_alternatives: int) -> Trace:
-        """Begin to collect the records of one choice, which may go on with `first_position` tokens of another one."""
+        """Start to collect the records of one choice, whose own tokens start at `first_position`."""
         trace = Trace(
             next(self._handles) % HANDLES,
             choice,
@@ -88,15 +91,15 @@ class Receiver:
         return trace
 
     async def settle(self, traces: Iterable[Trace]) -> None:
-        """Wait, not for long, until the records of all tokens are here; not at all where there are none to be expected."""
+        """Wait up to SETTLE_SECONDS for the records of all tokens; not at all if none are to be expected."""
         if not self.address or self.silent:
             return
-        deadline, taken = time.monotonic() + SETTLE_SECONDS, self._taken
+        deadline, num_batches = time.monotonic() + SETTLE_SECONDS, self._num_batches
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
-        self.silent = self._taken == taken and any(trace.num_missing for trace in traces)
+        self.silent = self._num_batches == num_batches and any(trace.num_missing for trace in traces)
 
     def close(self, traces: Iterable[Trace]) -> None:
-        """Stop collecting: the choices are told of, or their client is gone."""
+        """Stop collecting: the choices have been reported, or their client has left."""
         for trace in traces:
             self._traces.pop(trace.handle, None)
             trace.finish()
@@ -106,42 +109,42 @@ class Receiver:
         while True:
             await socket.poll()
             with suppress(zmq.Again):
-                while True:  # all that is there: to be woken costs more than to read
+                while True:  # read all that is queued: waking up costs more than reading
                     self._read(await socket.recv_multipart(zmq.NOBLOCK))
 
     def _read(self, frames: list[bytes]) -> None:
         try:
-            self._take(decode(frames))
+            self._add_batch(decode(frames))
         except Exception:  # one bad message must not end the telemetry of all requests
             logger.exception("a telemetry message could not be read")
 
-    def _take(self, batch: Batch) -> None:
+    def _add_batch(self, batch: Batch) -> None:
         metrics.STEP.observe(batch.seconds)
-        self._taken, self.silent = self._taken + 1, False
+        self._num_batches, self.silent = self._num_batches + 1, False
         columns, rules, whole = batch.rows.values.shape[1], batch.rows.rules, batch.rows.values.tobytes()
         stride = columns * batch.rows.values.itemsize
-        listening: dict[int, Callable[[], None]] = {}
+        callbacks: dict[int, Callable[[], None]] = {}
         for row, handle in enumerate(batch.rows.handle.tolist()):
             if trace := self._traces.get(handle):
                 trace.add(columns, rules, whole[row * stride : (row + 1) * stride])
                 if trace.on_records is not None:
-                    listening[handle] = trace.on_records
+                    callbacks[handle] = trace.on_records
         if len(batch.detailed):
-            self._take_alternatives(batch)
-        for heard in listening.values():
-            heard()
+            self._add_alternatives(batch)
+        for on_records in callbacks.values():
+            on_records()
 
-    def _take_alternatives(self, batch: Batch) -> None:
+    def _add_alternatives(self, batch: Batch) -> None:
         rows, likeliest = batch.detailed, np.abs(batch.probabilities)
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
         entropies = batch.rows.entropy[rows].tolist()
         effects = batch.rows.effect[rows].max(axis=1, initial=0.0).tolist()
         confidence, margin = confidence_of(likeliest[:, :CONFIDENCE_TOKENS]).tolist(), margin_of(likeliest).tolist()
-        for place, (handle, position) in enumerate(zip(handles, positions, strict=True)):
+        for index, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)
             if trace is None:
                 continue
-            likely = batch.alternatives[place], batch.probabilities[place]
-            trace.add_alternatives(position, entropies[place], *likely, effects[place])
+            likely = batch.alternatives[index], batch.probabilities[index]
+            trace.add_alternatives(position, entropies[index], *likely, effects[index])
             if trace.tree_rule_index is not None:
-                trace.add_confidence(position, confidence[place], margin[place])
+                trace.add_confidence(position, confidence[index], margin[index])

@@ -26,12 +26,12 @@ from forkpoint_policies.worker.records import (
 )
 
 MIN_EFFECT = 0.01
-"""Of a policy at a position, from which on it is told what was likeliest without it: one token in a hundred is another one."""
+"""From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """The likeliest tokens at a position, with their probabilities at temperature 1, negative where the policy took one away."""
+    """The likeliest tokens at a position, with probabilities at temperature 1: negative if the policy removed one."""
 
     tokens: tuple[int, ...]
     signed: tuple[float, ...]
@@ -43,7 +43,7 @@ class Alternatives:
 
 @dataclass
 class Trace:
-    """One choice: its tokens, as the engine returned them, and the kernel's record of each position, as the worker sent it.
+    """One choice: its tokens as the engine returned them, and the record of each position as the worker sent it.
 
     A branch's first own token stands at `first_position` of the whole answer. Alternatives are stored where the rule of
     the tree fired, above the fork `threshold` (nats) and where the policy had an effect, or everywhere
@@ -82,16 +82,16 @@ class Trace:
 
     @property
     def size(self) -> int:
-        """How many tokens and alternatives it holds."""
+        """The number of tokens and alternatives stored."""
         return len(self.tokens) + sum(len(one.tokens) for one in self._alternatives.values())
 
     def add(self, columns: int, rules: int, row: bytes) -> None:
-        """Take a record. One position may come more than once, as a prompt computed in pieces does; the last one counts."""
+        """Store a record. A position may come again, as with a prompt computed in chunks; the last record counts."""
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):
             self._chunks.append((columns, rules, bytearray()))
         self._chunks[-1][2].extend(row)
         _, position, last_token, flags, entropy = HEAD.unpack_from(row)
-        if flags & DRAFT:  # the rows of a step come one after the other
+        if flags & DRAFT:  # the rows of a step are consecutive
             self._last_drafts = self._drafts[position] = (*self._last_drafts, last_token)
         else:
             self._last_drafts = ()
@@ -109,7 +109,7 @@ class Trace:
     def add_alternatives(
         self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
     ) -> None:
-        """Take the likeliest tokens, [k], of a position whose record was added, and the largest effect of a rule there."""
+        """Store the likeliest tokens, [k], of a position whose record was added; `effect` is a rule's largest there."""
         if self.stores_all_alternatives or position in self.forks or entropy > self.threshold or effect >= MIN_EFFECT:
             tokens, signed = tokens[: self.max_alternatives], signed[: self.max_alternatives]
             self._alternatives[position] = Alternatives(tuple(tokens.tolist()), tuple(signed.tolist()))
@@ -124,11 +124,11 @@ class Trace:
 
     @property
     def num_missing(self) -> int:
-        """How many of the choice's tokens have no record yet, or one that comes after rejected draft tokens."""
+        """How many of the choice's tokens have no valid record yet."""
         return len(self.tokens) - len(self.profile().position)
 
     def is_valid(self, position: int) -> bool:
-        """Whether the record of a position, should there be one, comes after the choice's own tokens."""
+        """Whether the record of a position, if there is one, follows the choice's own tokens, not rejected drafts."""
         drafts = self._drafts.get(position)
         if drafts is not None and self.first_position + len(self.tokens) >= position:
             own = position - self.first_position
@@ -138,7 +138,7 @@ class Trace:
 
     @property
     def invalid_positions(self) -> list[int]:
-        """The positions whose record does not count."""
+        """The positions whose record follows rejected draft tokens."""
         return [position for position in list(self._drafts) if not self.is_valid(position)]
 
     async def settle(self, deadline: float) -> None:
@@ -150,32 +150,32 @@ class Trace:
         self._arrived = None
 
     def finish(self) -> None:
-        """Let go of what will not be told."""
-        self.on_records = self._profile = None  # the first would keep the whole tree
+        """Release what is not needed after the choice has ended."""
+        self.on_records = self._profile = None  # the callback would keep the whole tree alive
         self.confidence, self.margin = {}, {}
 
     def profile(self) -> Profile:
-        """The records of the committed tokens, as arrays; what was evaluated beyond them (a stop string's tail) is left out."""
+        """The records of the committed tokens, as arrays; not those evaluated beyond them (a stop string's tail)."""
         amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
         if self._profile is None or self._profile[0] != amount:
             self._profile = amount, self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
         return self._profile[1]
 
-    def records_since(self, after: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
-        """The records after a place among them, (0, 0) at first, of tokens that are certain by now; and the next place."""
-        first, offset = after
+    def records_since(self, cursor: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
+        """The records of committed tokens from a cursor on, (0, 0) at first; and the next cursor."""
+        first, offset = cursor
         parts, length = [], self.first_position + len(self.tokens)
         for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
             rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
             uncertain = np.flatnonzero(rows.position >= length)
-            told = int(uncertain[0]) if len(uncertain) else len(rows.values)
-            while 0 < told < len(rows.values) and rows.flags[told] & DRAFT:
-                told -= 1  # a step is read whole
-            parts.append(RecordRows(rows.values[:told], rules))
-            after = number, (offset if number == first else 0) + told * columns * rows.values.itemsize
+            count = int(uncertain[0]) if len(uncertain) else len(rows.values)
+            while 0 < count < len(rows.values) and rows.flags[count] & DRAFT:
+                count -= 1  # a step is read whole
+            parts.append(RecordRows(rows.values[:count], rules))
+            cursor = number, (offset if number == first else 0) + count * columns * rows.values.itemsize
             if len(uncertain):
                 break
-        return self._read(parts), after
+        return self._read(parts), cursor
 
     def _read(self, parts: Sequence[RecordRows]) -> Profile:
         rules = max((part.rules for part in parts), default=0)
@@ -207,7 +207,7 @@ class Trace:
     def _own(
         self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        """Which records, [n] in the order in which they came, are of the choice's tokens and come after no other ones."""
+        """Which records, [n] in order of arrival, describe the choice's tokens and follow no rejected draft."""
         own: NDArray[np.bool_] = (position >= self.first_position) & (position < self.first_position + len(self.tokens))
         drafts = (flags & DRAFT).astype(np.bool_)
         if not drafts.any():
@@ -228,7 +228,7 @@ _OF_BRANCHES = ("confidence", "held", "placed")
 
 
 def _column(part: RecordRows, name: str, rules: int) -> NDArray[Any]:
-    """A column of rows with at most so many rules; zeros for the rules that they lack, and for all where no policy branches."""
+    """A column, padded to so many rules; zeros if it is one of branches and no policy of the batch branches."""
     if name in _OF_BRANCHES and not part.branches:
         return np.zeros((len(part.values), rules) if name in _PER_RULE else len(part.values), np.float32)
     values = part.column(name)
@@ -240,7 +240,7 @@ def _rows(columns: int, rules: int, chunk: bytearray) -> RecordRows:
 
 
 def join_traces(traces: Sequence[Trace]) -> Trace:
-    """One trace of consecutive ones, the first beginning at 0. Where drafts ran over an end, the next one's own records count."""
+    """One trace of consecutive ones from position 0. Where drafts ran over an end, the next trace's records count."""
     whole = Trace(0, traces[0].choice, ended=True)
     for trace in traces:
         whole.tokens += trace.tokens
@@ -266,7 +266,7 @@ def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
+    """What was measured at a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
 
     position: NDArray[np.int64]
     confidence: NDArray[np.float32]  # nats; zeros where no policy of the batch branches
