@@ -1,7 +1,7 @@
 """Request bodies of our routes: parsed by a dependency, and described in the app's OpenAPI document.
 
-FastAPI's own body parameters would reject a body without `Content-Type: application/json`, parse it before the admin key
-is checked, and report errors through a handler that vLLM's routes share.
+FastAPI's own body parameters would reject a body without `Content-Type: application/json`, parse it before the admin
+key is checked, and report errors through a handler that vLLM's routes share.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def parsed_body(parse: Callable[[Any], _Parsed]) -> Callable[[Request], Awaitabl
 
 
 def describe_body(operation: str, body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
-    """A route's `openapi_extra`: its body, a model or a schema. `operation` is the route's, as in "put /v1/calibration"."""
+    """A route's `openapi_extra`: its body, a model or a schema. `operation` is as in "put /v1/calibration"."""
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(operation, body)}}},
     }
