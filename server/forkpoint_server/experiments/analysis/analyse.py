@@ -108,9 +108,9 @@ def _metric(
         if arm.name == control.name:
             continue
         estimate = estimates[arm.name, metric.name]
-        seen = described[arm.name]["requests"] + base.requests
+        num_requests = described[arm.name]["requests"] + base.requests
         difference = describe_difference(estimate, base.value, alpha)
-        more = describe_power(estimate, metric, effect, base.value, seen, level)
+        more = describe_power(estimate, metric, effect, base.value, num_requests, level)
         p_holm = corrected.get((arm.name, metric.name))
         guardrail = describe_guardrail(estimate, metric, alpha) if metric.role == "guardrail" else None
         verdict = text = None

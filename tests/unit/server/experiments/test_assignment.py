@@ -103,7 +103,7 @@ def test_arms_get_their_weights(wanted: dict[str, float]) -> None:
 
 @given(ramps(), st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20))
 def test_a_raise_only_adds(steps: list[dict[str, float]], points: list[float]) -> None:
-    """A unit that has an arm keeps it, with the epoch in which it was given; and nobody owns what another one does."""
+    """A unit with an arm keeps it, with the epoch in which the arm received it; and no two arms own the same point."""
     space = lay_out(steps[0], epoch=1)
     for epoch, step in enumerate(steps[1:], start=2):
         before = [find(space, point) for point in points]

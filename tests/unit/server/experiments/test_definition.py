@@ -13,7 +13,7 @@ from .factories import HALVES, define
 
 def arm(number: int, **fields: Any) -> list[dict[str, Any]]:
     """The two arms, one of them changed."""
-    return [{**one, **(fields if place == number else {})} for place, one in enumerate(HALVES)]
+    return [{**one, **(fields if index == number else {})} for index, one in enumerate(HALVES)]
 
 
 @pytest.mark.parametrize(

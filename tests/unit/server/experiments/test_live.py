@@ -22,9 +22,11 @@ BRANCH: dict[str, Any] = {"rules": [{"do": {"branch": {}}}]}
 async def test_a_unit_keeps_its_arm_and_has_that_of_the_published_hash() -> None:
     experiments = await running(define(unit="user"))
     for user in (f"user-{number}" for number in range(300)):
-        places = [experiments.enrol(CHAT, {"user": user}, {}) for _ in range(2)]
+        enrolments = [experiments.enrol(CHAT, {"user": user}, {}) for _ in range(2)]
         point = point_of(hash_of(salt_of("one", "s"), user))
-        assert [place and place.arm.name for place in places] == ["control" if point < 0.5 else "calm"] * 2
+        assert [enrolment and enrolment.arm.name for enrolment in enrolments] == [
+            "control" if point < 0.5 else "calm"
+        ] * 2
 
 
 async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,15 +39,15 @@ async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_header.enrol(CHAT, {"user": "a"}, {}) is None
     assert by_header.enrol(CHAT, {}, {"x-account": "a"}) is not None
     by_request = await running(define())
-    arms = Counter(place.arm.name for _ in range(400) if (place := by_request.enrol(CHAT, {}, {})) is not None)
+    arms = Counter(enrolment.arm.name for _ in range(400) if (enrolment := by_request.enrol(CHAT, {}, {})) is not None)
     assert min(arms["control"], arms["calm"]) > 140
     by_slice = await running(define(unit="slice", slice_seconds=60))
     found = []
     for now in range(0, 60 * 60, 20):
         monkeypatch.setattr(time, "time", lambda now=now: 1_000_000_020.0 + now)
-        place = by_slice.enrol(CHAT, {}, {})
-        assert place is not None
-        found.append(place.arm.name)
+        enrolment = by_slice.enrol(CHAT, {}, {})
+        assert enrolment is not None
+        found.append(enrolment.arm.name)
     assert found[::3] == found[1::3] == found[2::3]
     assert set(found) == {"control", "calm"}
 
@@ -61,8 +63,8 @@ async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_a_request_that_some_arm_could_not_have_is_in_none(path: str, body: dict[str, Any]) -> None:
-    """Whatever arm it would have been in; an arm that is paused is no obstacle."""
-    arms = [{"name": "control", "weight": 0.5}, {"name": "grown", "policy": BRANCH, "weight": 0.5}]
+    """Whichever arm it would have been in; a paused arm is no obstacle."""
+    arms = [{"name": "control", "weight": 0.5}, {"name": "branching", "policy": BRANCH, "weight": 0.5}]
     branching = await running(define(arms=arms))
     assert all(branching.enrol(path, body, {}) is None for _ in range(20))
     assert branching.enrol(CHAT, {"n": 4}, {}) is not None

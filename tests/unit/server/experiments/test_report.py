@@ -39,9 +39,9 @@ def test_arms_keep_their_policies() -> None:
     assert [one["shadow"] for one in shown["arms"]] == [False, True, False, False]
     assert shown["control"] == "b"
     assert define().definition.control == "control"
-    kept = [None if arm.definition is None else parse_policy(arm.definition) for arm in stored.definition.arms]
-    assert kept[0] is None
-    assert [policy and policy.digest for policy in kept[1:]] == [one["digest"] for one in shown["arms"][1:]]
+    policies = [None if arm.definition is None else parse_policy(arm.definition) for arm in stored.definition.arms]
+    assert policies[0] is None
+    assert [policy and policy.digest for policy in policies[1:]] == [one["digest"] for one in shown["arms"][1:]]
     assert [arm.label for arm in stored.definition.arms] == [None, "nowait (shadow)", "switch-penalty", "inline"]
 
 
@@ -79,20 +79,20 @@ def live_through(
     database: Engine, users: Callable[[int], str], lost: Callable[[str, int], bool] = lambda arm, number: False
 ) -> tuple[StoredExperiment, dict[tuple[int, int], dict[str, int]]]:
     """REQUESTS in each epoch, of users of whom few come often; `lost` says which are never recorded."""
-    kept = store(database, unit="user", arms=ARMS)
+    experiment = store(database, unit="user", arms=ARMS)
     rows, number = [], 0
     for epoch, stored in enumerate(steps()):
         space = space_of(stored)
         for _ in range(REQUESTS):
             number += 1
             hashed = hash_of(salt_of("one", "s"), users(number))
-            place = find(space, point_of(hashed))
-            if place is None or stored.now.arms[place[0]].status == "paused" or lost(place[0], number):
+            owner = find(space, point_of(hashed))
+            if owner is None or stored.now.arms[owner[0]].status == "paused" or lost(owner[0], number):
                 continue
-            arm, interval = place
+            arm, interval = owner
             rows.append(
                 row(
-                    kept.id,
+                    experiment.id,
                     f"r{number}",
                     arm,
                     unit=hashed - 2**63,
@@ -102,19 +102,19 @@ def live_through(
                 )
             )
     add_assignments(database, rows)
-    return steps()[-1], units_by_epoch(database, kept.id, 1e12)
+    return steps()[-1], units_by_epoch(database, experiment.id, 1e12)
 
 
 def test_raises_and_pauses_are_no_mismatch(database: Engine) -> None:
     """Counting all units of an epoch together would find one: most users of the old part were seen before the raise."""
     random = np.random.default_rng(7)
     weights = 1 / (1 + np.arange(USERS))
-    drawn = random.choice(USERS, 5 * REQUESTS + 1, p=weights / weights.sum())
-    stored, units = live_through(database, lambda number: f"user-{drawn[number]}")
+    users = random.choice(USERS, 5 * REQUESTS + 1, p=weights / weights.sum())
+    stored, units = live_through(database, lambda number: f"user-{users[number]}")
     epochs = strata_of(stored, units)
     assert srm_test(["a", "b"], epochs)["p_value"] > 0.05
     assert sum(sum(epoch.units.values()) for epoch in epochs) > 600
-    assert {(given, seen) for given, seen in units} >= {(0, 0), (0, 1), (1, 1), (1, 2), (4, 4)}
+    assert set(units) >= {(0, 0), (0, 1), (1, 1), (1, 2), (4, 4)}
 
 
 def test_lost_units_are_a_mismatch(database: Engine) -> None:

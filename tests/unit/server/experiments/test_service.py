@@ -23,8 +23,8 @@ async def test_precedence_and_layers() -> None:
         experiments = await running(*stored)
         found: dict[str, set[str]] = {}
         for user in users:
-            place = experiments.enrol(CHAT, {"user": user}, {})
-            found.setdefault(place.live.stored.name if place else "", set()).add(user)
+            enrolment = experiments.enrol(CHAT, {"user": user}, {})
+            found.setdefault(enrolment.live.stored.name if enrolment else "", set()).add(user)
         return found
 
     both, all_three = await shares(old, new), await shares(old, new, urgent)
@@ -68,6 +68,6 @@ async def test_an_experiment_that_the_model_cannot_express_does_not_run_here() -
     )
     experiments = await running(wrong, define(2, name="two"))
     assert "there is no token 1000000" in experiments.problems["one"]
-    place = experiments.enrol(CHAT, {}, {})
-    assert place is not None
-    assert place.live.stored.name == "two"
+    enrolment = experiments.enrol(CHAT, {}, {})
+    assert enrolment is not None
+    assert enrolment.live.stored.name == "two"

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the arms' units: as the analysis has it, for as long as an experiment runs."""
+"""The SRM test in Prometheus: the p-value of the analysis, for as long as an experiment runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.unit.server.store.rows import row
 from .factories import REGISTRY, changed, compile_one, store
 
 
-def told() -> dict[str, float]:
+def exported() -> dict[str, float]:
     samples = next(iter(metrics.SAMPLE_RATIO.collect())).samples
     return {sample.labels["experiment"]: sample.value for sample in samples}
 
 
 async def until(experiments: set[str]) -> dict[str, float]:
     for _ in range(3000):
-        if set(told()) == experiments:
-            return told()
+        if set(exported()) == experiments:
+            return exported()
         await asyncio.sleep(0.01)
-    raise TimeoutError(f"of {told()} only {experiments} should be told")
+    raise TimeoutError(f"{exported()} should become {experiments}")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ async def running(database: Engine, *stored: StoredExperiment) -> Experiments:
     return experiments
 
 
-async def test_it_is_told_while_it_runs(database: Engine) -> None:
+async def test_it_is_exported_while_it_runs(database: Engine) -> None:
     even, skewed = store(database, name="even"), store(database, name="skewed", salt="t")
     for stored, shares in ((even, (60, 60)), (skewed, (90, 30))):
         for arm, units in zip(("control", "calm"), shares, strict=True):
@@ -55,16 +55,16 @@ async def test_it_is_told_while_it_runs(database: Engine) -> None:
             ]
             add_assignments(database, rows)
     experiments = await running(database, even, skewed)
-    assert await srm_monitor.export_srm(database, experiments, set()) == set(told()) == {"even", "skewed"}
+    assert await srm_monitor.export_srm(database, experiments, set()) == set(exported()) == {"even", "skewed"}
     for stored in (even, skewed):
         assert (
-            told()[stored.name]
+            exported()[stored.name]
             == analyse_experiment(database, stored, None, None, SERVER, {})["sample_ratio"]["p_value"]
         )
-    assert told()["even"] > 0.5
-    assert told()["skewed"] < 0.01
+    assert exported()["even"] > 0.5
+    assert exported()["skewed"] < 0.01
     await experiments._update(Definitions(2, (even, changed(skewed, status="stopped")), {}))
-    assert await srm_monitor.export_srm(database, experiments, set(told())) == set(told()) == {"even"}
+    assert await srm_monitor.export_srm(database, experiments, set(exported())) == set(exported()) == {"even"}
 
 
 async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: 
     experiments = await running(database, stored)
     failing = iter([OSError("no database"), ValueError("no sense")])
 
-    def fail(*given: object) -> float:
+    def fail(*args: object) -> float:
         error = next(failing, None)
         if error is not None:
             raise error

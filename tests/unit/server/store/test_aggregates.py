@@ -66,7 +66,7 @@ def test_sums_are_of_units(database: Engine) -> None:
 
 
 def test_what_a_control_is_watched_for_is_kept(database: Engine) -> None:
-    """Where control requests take turns, those that were watched for another arm say nothing of this one."""
+    """Where control requests alternate, those that show the triggers of another arm say nothing about this one."""
     stored = store(database)
     add_assignments(
         database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)]

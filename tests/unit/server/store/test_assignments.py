@@ -20,7 +20,7 @@ from tests.unit.server.store.rows import row
 
 
 def test_a_row_is_written_once(database: Engine) -> None:
-    """A batch whose commit was not heard of is written again; of two requests with one id the first is kept."""
+    """A batch is written again when its commit is unknown; of two requests with one id the first stays."""
     stored = store(database)
     rows = [row(stored.id, f"r{number}", tokens=number) for number in range(700)]
     assert add_assignments(database, rows) == 700

@@ -56,7 +56,7 @@ def test_the_same_outcomes_from_many_at_once(database: Engine) -> None:
 
     def post(seed: int) -> int:
         order = np.random.default_rng(seed).permutation(200).tolist()
-        return len(add_outcomes(database, stored.id, [posted[place] for place in order], 32).new)
+        return len(add_outcomes(database, stored.id, [posted[index] for index in order], 32).new)
 
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(post, range(12))) == 200

@@ -1,4 +1,4 @@
-"""The recorder, on SQLite and PostgreSQL: it writes what it is given, and a failing database blocks nobody."""
+"""The recorder, on SQLite and PostgreSQL: it writes every row, and a failing database blocks nobody."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def test_a_store_that_fails_blocks_nobody_and_is_tried_again(tmp_path: Path, mon
         recorder.put(row(stored.id, "the first"))
         while not recorder.warnings():  # until the writer holds it
             time.sleep(0.01)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         for number in range(1000):
             recorder.put(row(stored.id, f"r{number}"))
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - started_at < 1
         assert dropped("full") - before == 950
         assert not recorder.flush(0.2)
         (warning,) = recorder.warnings()

@@ -1,4 +1,4 @@
-"""The analysis as a whole: verdicts, guardrails, what hides them, and JSON whatever came in."""
+"""The analysis as a whole: verdicts, guardrails, what withholds them, and valid JSON for any values."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ METRICS = (TOKENS, CORRECT, ERROR, LATENCY)
 def arm(name: str, seed: int, units: int = 3000, tokens: float = 500, correct: float = 0.5, error: float = 0.03) -> Arm:
     random = np.random.default_rng(seed)
     ones = np.ones(units)
-    drawn = {
+    samples = {
         "tokens": random.gamma(2, tokens / 2, units),
         "correct": random.binomial(1, correct, units).astype(float),
         "error": random.binomial(1, error, units).astype(float),
         "latency_seconds": random.gamma(2, tokens / 2000, units),
     }
-    return Arm(name, {metric: Sums(ones, values) for metric, values in drawn.items()}, {}, {})
+    return Arm(name, {metric: Sums(ones, values) for metric, values in samples.items()}, {}, {})
 
 
 def even(*arms: Arm, units: int = 3000) -> list[Stratum]:

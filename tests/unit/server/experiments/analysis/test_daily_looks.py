@@ -40,10 +40,12 @@ def test_an_effect_is_found() -> None:
 
 def test_a_raise_does_not_mislead_where_periods_are_told() -> None:
     raised = World(new_units_per_day=150, days=12, raise_after=6, drift=0.25)
-    told, untold = ([run(replace(raised, tell_periods=tell), number) for number in range(8)] for tell in (True, False))
-    assert sum(one.decided for one in told) == 0
-    assert sum(one.decided for one in untold) >= 3
-    assert not any(one.mismatch for one in told)
+    with_periods, without_periods = (
+        [run(replace(raised, tell_periods=tell), number) for number in range(8)] for tell in (True, False)
+    )
+    assert sum(one.decided for one in with_periods) == 0
+    assert sum(one.decided for one in without_periods) >= 3
+    assert not any(one.mismatch for one in with_periods)
 
 
 @pytest.mark.soak

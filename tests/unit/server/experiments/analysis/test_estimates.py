@@ -48,7 +48,7 @@ def test_the_mean_and_its_interval_are_ville_s() -> None:
 
 
 def test_the_difference_is_near_ville_s() -> None:
-    """ville's takes requests one by one with a known share, and predicts the mean from earlier ones: equal in the end."""
+    """ville's takes requests one by one with a known share, and predicts the mean from earlier ones: equal at last."""
     random = np.random.default_rng(2)
     treated = random.random(20_000) < 0.3
     values = random.exponential(300, 20_000) + 20 * treated
@@ -121,14 +121,14 @@ def test_periods_keep_drift_out() -> None:
         return Sums(np.ones(early + late), values, periods=np.repeat([0, 1], [early, late]))
 
     raised, control = arm(200, 2000), arm(2000, 2000)
-    told = estimate_difference(raised, control)
-    untold = estimate_difference(replace(raised, periods=None), replace(control, periods=None))
-    assert told.value is not None
-    assert untold.value is not None
-    assert abs(told.value) < radius(told.variance, told.requests, 0.05)
-    assert untold.value > 30 > radius(untold.variance, untold.requests, 0.05)
+    found = estimate_difference(raised, control)
+    without_periods = estimate_difference(replace(raised, periods=None), replace(control, periods=None))
+    assert found.value is not None
+    assert without_periods.value is not None
+    assert abs(found.value) < radius(found.variance, found.requests, 0.05)
+    assert without_periods.value > 30 > radius(without_periods.variance, without_periods.requests, 0.05)
     overlap = 200 * 2000 / 2200 + 1000
-    assert told.requests == pytest.approx(4 * overlap)
+    assert found.requests == pytest.approx(4 * overlap)
 
 
 def test_a_unit_in_two_periods_is_one_unit() -> None:

@@ -44,13 +44,13 @@ def test_daily_looks_raise_no_false_alarm() -> None:
     assert alarms.mean() <= ALPHA
 
 
-@pytest.mark.parametrize(("units", "kept"), [(1_000, 0.6), (20_000, 0.9), (1_000_000, 0.98)])
-def test_lost_units_are_found(units: int, kept: float) -> None:
-    found = srm_test(["a", "b"], [Stratum(HALVES, {"a": units, "b": round(units * kept)})])
+@pytest.mark.parametrize(("units", "share"), [(1_000, 0.6), (20_000, 0.9), (1_000_000, 0.98)])
+def test_lost_units_are_found(units: int, share: float) -> None:
+    found = srm_test(["a", "b"], [Stratum(HALVES, {"a": units, "b": round(units * share)})])
     assert not found["passed"]
     assert found["reason"].startswith(("a has", "b has"))
-    assert found["units"] == {"a": units, "b": round(units * kept)}
-    assert found["expected"]["a"] == pytest.approx(units * (1 + kept) / 2)
+    assert found["units"] == {"a": units, "b": round(units * share)}
+    assert found["expected"]["a"] == pytest.approx(units * (1 + share) / 2)
 
 
 def test_each_epoch_has_its_own_weights() -> None:

@@ -54,17 +54,17 @@ def test_arms_that_are_not_triggered_alike_are_not_compared(numbered: bool) -> N
 
 
 def test_a_control_whose_requests_take_turns() -> None:
-    """Each is watched for one of two arms: only those that were watched for this arm count as triggered or not."""
+    """Each shows one of two arms' triggers: only those that show this arm's count as triggered or not."""
     control, arm = arms((0.8, 0.8), 0.0, numbered=True)
     half = np.arange(4000) % 2 == 0
     everything, some = control.metrics["tokens"], arm.control_triggered["tokens"]
     assert some.units is not None
     seen = some.units % 2 == 0
-    watched = Sums(everything.requests[half], everything.sums[half], np.arange(4000)[half])
+    observed = Sums(everything.requests[half], everything.sums[half], np.arange(4000)[half])
     here = {"tokens": Sums(some.requests[seen], some.sums[seen], some.units[seen])}
     without = describe_triggered(replace(arm, control_triggered=here), control, "tokens", 0.05)
     found = describe_triggered(
-        replace(arm, control_triggered=here, control_observed={"tokens": watched}), control, "tokens", 0.05
+        replace(arm, control_triggered=here, control_observed={"tokens": observed}), control, "tokens", 0.05
     )
     assert without is not None
     assert found is not None
