@@ -186,7 +186,7 @@ def _http_options(args: Namespace) -> dict[str, Any]:
 
 
 async def _warm_up(engine: EngineClient) -> None:
-    """Generate one token with logprobs: on a CPU vLLM then compiles for many seconds; a user's request would time out."""
+    """Generate one token with logprobs: on a CPU vLLM then compiles for many seconds, which would delay a user."""
     params = SamplingParams(max_tokens=1, logprobs=1 if engine.model_config.max_logprobs else None, temperature=1.0)
     async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, "forkpoint-warm-up"):
         pass

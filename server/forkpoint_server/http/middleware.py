@@ -131,7 +131,7 @@ def _headers(context: RequestContext) -> dict[str, str] | None:
 def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Collection[str]) -> ResolvedRequest:
     """A request to a route that applies no policy; where nothing is generated, a model's alias means the model.
 
-    Raises InputError for one that asks for a policy.
+    Raises InputError for one that names a policy.
     """
     model, alias = split_model(data.get("model"), models)
     refused = {"policy": data.get("policy") is not None}

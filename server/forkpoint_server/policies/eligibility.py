@@ -52,7 +52,7 @@ def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_br
     choices = choices if isinstance(choices, int) else 1
     if body.get("best_of") not in (None, choices):
         raise InputError(
-            "best_of", "picks among independent samples, and the policy grows the answers; let its `select` choose"
+            "best_of", "picks among independent samples, and the policy creates the answers; let its `select` choose"
         )
     if returns_several(action):
         if path not in WITH_CHOICES:
@@ -62,7 +62,7 @@ def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_br
         if choices > max_branches:
             raise InputError("n", f"is {choices}; a tree has at most {max_branches} answers here (--max-branches)")
     elif choices > 1:
-        raise InputError("n", f"is {choices}, but of the policy's answers one is given; leave n out")
+        raise InputError("n", f"is {choices}, but the policy returns one answer; leave n out")
 
 
 def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> bool:

@@ -32,10 +32,10 @@ def read_served_model(
     )
 
 
-def stop_tokens(engine: EngineClient, target: ServedModel) -> frozenset[int]:
+def stop_tokens(engine: EngineClient, model: ServedModel) -> frozenset[int]:
     """The tokens that end the model's answers: the tokenizer's, and those of its generation config."""
     more = engine.input_processor.generation_config_fields.get("eos_token_id")
-    found = {target.stop, *(more if isinstance(more, list) else [more])}
+    found = {model.stop, *(more if isinstance(more, list) else [more])}
     return frozenset(token for token in found if isinstance(token, int) and token != NO_TOKEN)
 
 

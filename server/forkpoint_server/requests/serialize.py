@@ -132,7 +132,7 @@ def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
 
 
 def node_state(node: Node) -> tuple[Any, ...]:
-    """What can change in a node's dictionary while the tree grows."""
+    """What can change in a node's dictionary while the request runs."""
     parent = node.parent
     replaced = parent is not None and node.position < parent.length
     return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, replaced

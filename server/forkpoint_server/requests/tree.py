@@ -8,8 +8,8 @@ from typing import Literal
 from forkpoint_server.traces.trace import Trace
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
-"""How an answer ended: complete, at its or the tree's limit of tokens, with its client's disconnection, or by an error. Or
-it was stopped: it could no longer be chosen, was less confident than others, or was replaced from an earlier token on."""
+"""How an answer ended: complete, at its or the tree's limit of tokens, with its client's disconnection, or by an error.
+Or it was stopped: it could no longer be chosen, was less confident than others, or was replaced from an earlier one."""
 
 Kind = Literal["answer", "probe"]
 
@@ -18,8 +18,8 @@ Kind = Literal["answer", "probe"]
 class Node:
     """An answer from where it left its parent's: `forced_tokens` replace the parent's own tokens at `position`.
 
-    The root has no parent and no forced tokens. `trace` has the tokens after the forced ones. Positions count from the first
-    token of the whole answer. A probe is no answer: it measures what the parent would answer.
+    The root has no parent and no forced tokens. `trace` has the tokens after the forced ones. Positions count from the
+    first token of the whole answer. A probe is not an answer: it measures what the parent would answer.
     """
 
     number: int

@@ -69,8 +69,8 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
     tree = StubTree({"branch": {}}, lambda start: TRUNK[len(start.tokens) :], answers=answers)
     traces, events = RecentTraces(), []
 
-    async def listen(intervention: RequestContext) -> None:
-        events.extend([event async for event in follow(traces, intervention) if event is not None])
+    async def listen(context: RequestContext) -> None:
+        events.extend([event async for event in follow(traces, context) if event is not None])
 
     async def both() -> None:
         with traces.track(tree.context):
