@@ -18,14 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not arguments or arguments[0] not in commands:
         known = ", ".join(sorted(commands)) or "none; install forkpoint-server or forkpoint-clients"
-        asked = bool(arguments) and arguments[0] not in ("-h", "--help", "help")
-        said = (
+        is_error = bool(arguments) and arguments[0] not in ("-h", "--help", "help")
+        prefix = (
             f"forkpoint: there is no command {arguments[0]!r}; "
-            if asked
+            if is_error
             else "usage: forkpoint COMMAND [ARGUMENTS …]\n"
         )
-        print(f"{said}commands: {known}", file=sys.stderr if asked else sys.stdout)
-        return 2 if asked else 0
+        print(f"{prefix}commands: {known}", file=sys.stderr if is_error else sys.stdout)
+        return 2 if is_error else 0
     run: Callable[[list[str]], int | None] = commands[arguments[0]].load()
     return run(arguments[1:]) or 0
 

@@ -1,4 +1,4 @@
-"""The matched placebo of a policy: acts as often and as strongly, on tokens or positions drawn at random.
+"""The matched placebo of a policy: it acts as often and as strongly, on tokens or positions chosen at random.
 
 The published controls are unfair: to ban a set of random tokens removes almost no probability, to ban "Wait" removes a lot.
 """
@@ -14,7 +14,7 @@ from .spec import MAX_NAME, MAX_TOKENS, Control, Do, EntropyTemperature, InputEr
 
 PLACEBO = ".placebo"
 
-_TOLERANCE = 1.05  # of a drawn set's frequency
+_TOLERANCE = 1.05  # of a sampled set's frequency
 _ALIKE = 20  # tokens of about the same frequency, to draw from
 _RAREST = 1e-9
 
@@ -93,10 +93,10 @@ def follows_signals(rule: Rule) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class PlaceboSampler:
-    """What is drawn for each request in place of a rule's tokens: `count` of them, or so many that their `frequency` is the same.
+    """Samples, for each request, the tokens that replace a rule's own: `count` of them, or a set with the same `frequency`.
 
     `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the model's own
-    text: both [p]. A `text` keeps its count, and is drawn from those tokens that are about as frequent as its own.
+    text: both [p]. A `text` keeps its length, and is sampled from tokens about as frequent as its own.
     """
 
     rule: int
@@ -110,8 +110,8 @@ class PlaceboSampler:
         """The tokens for a request with this seed."""
         random = np.random.default_rng([seed & (2**63 - 1), self.rule])
         if self.frequency is None or self.shares is None:
-            drawn: list[int] = self.pool[random.choice(len(self.pool), self.count, replace=False)].tolist()
-            return drawn
+            sampled: list[int] = self.pool[random.choice(len(self.pool), self.count, replace=False)].tolist()
+            return sampled
         if self.text:
             near = np.abs(np.log(self.shares) - np.log(max(self.frequency / self.count, _RAREST)))
             alike = near.argsort(kind="stable")[: max(_ALIKE, self.count)]

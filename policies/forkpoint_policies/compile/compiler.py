@@ -126,7 +126,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     ordered = sorted(
         rules, key=lambda rule: _ORDER.get(Action(rule.action), 0)
     )  # stable: among equals, the policy's order
-    place = {rule.number: index for index, rule in enumerate(ordered)}
+    index_of = {rule.number: index for index, rule in enumerate(ordered)}
     automaton = build.automaton
     program = Program(
         rules=ordered,
@@ -143,14 +143,14 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         policy,
         program,
         warnings=tuple(dict.fromkeys(build.warnings)),
-        placebo_samplers=tuple(replace(sampler, rule=place[sampler.rule]) for sampler in build.placebo_samplers),
+        placebo_samplers=tuple(replace(sampler, rule=index_of[sampler.rule]) for sampler in build.placebo_samplers),
         written=tuple(build.written),
         written_instead=build.written_instead,
     )
 
 
 def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) -> None:
-    """A rule cannot raise what another one, under the same conditions, never lets be drawn."""
+    """Reject a rule that raises tokens which another rule masks under the same conditions."""
     for masking in rules:
         for raising in rules:
             if masking.action != Action.MASK or policy.rules[raising.number].do.amplify is None:
@@ -165,7 +165,7 @@ def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) 
 
 
 def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
-    """Of two rules that stand in for the same token, which one would act where it is drawn?"""
+    """Reject two rules that replace the same token: it would be undefined which one acts."""
     standing: dict[int, int] = {}
     for rule in rules:
         for token in rule.target.tokens if rule.instead else ():
@@ -178,7 +178,7 @@ def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
 
 
 class _Build:
-    """One compilation: what it compiles for, and what it gathers on the way."""
+    """One compilation: the served model, and what is collected on the way."""
 
     def __init__(self, target: ServedModel, automaton: Automaton) -> None:
         self.target = target
@@ -320,7 +320,7 @@ class _Build:
 
     def _bounds(self, when: When, path: str) -> tuple[list[float], list[float]]:
         low, high = [-math.inf] * len(Signal), [math.inf] * len(Signal)
-        given = (
+        limits = (
             (Signal.ENTROPY, when.entropy_above, when.entropy_below),
             (Signal.VARENTROPY, when.varentropy_above, when.varentropy_below),
             (Signal.TOP_PROBABILITY, when.top_probability_above, when.top_probability_below),
@@ -328,7 +328,7 @@ class _Build:
             (Signal.RANK, when.entropy_quantile_above, None),
             (Signal.CONFIDENCE, None, when.confidence_below),
         )
-        for signal, above, below in given:
+        for signal, above, below in limits:
             if above is not None:
                 low[signal] = self.target.fork_threshold if above == "fork" else float(above)
             if below is not None:
@@ -381,7 +381,7 @@ class _Build:
             )
             return like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)
         vocabulary, forced = self.target.vocabulary, like.action in (Action.FORCE, Action.TREE)
-        # the tokens that are such a word by themselves: further pieces complete it only after others
+        # the tokens that are the whole word: other pieces complete it only after a prefix
         own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
         replaced = (like.text or self.written) if forced else sorted(own) or like.target.tokens[:1]
         excluded = {
@@ -412,7 +412,7 @@ class _Build:
             self.written_instead = draw
             return like
         self.placebo_samplers.append(draw)
-        drawn = msgspec.structs.replace(like, control=ControlKind.DRAWN)
+        drawn = msgspec.structs.replace(like, control=ControlKind.SAMPLED)
         return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
 
 

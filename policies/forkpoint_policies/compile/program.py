@@ -18,7 +18,7 @@ UNLIMITED = 2**31 - 1
 class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
-    OBSERVE and TREE change nothing here: a position is reported, and the server begins further requests.
+    OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests.
     """
 
     OBSERVE = 0
@@ -40,10 +40,10 @@ MARKS = (Action.OBSERVE, Action.TREE)
 
 
 class ControlKind(IntEnum):
-    """How a rule stands in for the rule that it is like; DRAWN has tokens or a text drawn for each request."""
+    """How a placebo differs from its rule; SAMPLED has tokens or a text sampled for each request."""
 
     NONE = 0
-    DRAWN = 1
+    SAMPLED = 1
     PROBABILITY = 2
     POSITIONS = 3
 
@@ -93,9 +93,9 @@ class TokenSet(msgspec.Struct, frozen=True):
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
-    """A rule as numbers. `number` is its place in the policy; `low` and `high` are exclusive bounds by Signal, open ones infinite.
+    """A rule as numbers. `number` is its index in the policy; `low` and `high` are exclusive bounds by Signal, open ones infinite.
 
-    `target` are the tokens acted on; of a force with `instead`, those in whose place it writes its `text`.
+    `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`.
     """
 
     number: int
@@ -145,7 +145,7 @@ class Program(msgspec.Struct, frozen=True):
 
     @property
     def tree_rule_index(self) -> int | None:
-        """The index of the rule by which a request grows a tree."""
+        """The index of the rule whose action runs several engine requests."""
         return next((index for index, rule in enumerate(self.rules) if rule.action == Action.TREE), None)
 
     def pack(self) -> bytes:

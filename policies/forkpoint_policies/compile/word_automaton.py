@@ -1,4 +1,4 @@
-"""Words in a stream of tokens: which token would complete a word, given what was generated before.
+"""Words in a stream of tokens: which token would complete a word after the text so far.
 
 A word can be spelled by many token sequences ("Wait", "W"+"ait", " w"+"a"+"it"). A small automaton follows the text: its state is
 the longest part of a word that the text ends with. In each state it is known which tokens complete which word, so a word can be
@@ -40,7 +40,7 @@ class AutomatonSizeError(InputError):
 class Automaton:
     """`completions[word]` as above, and `endings[text]` for those that leave the text ending so.
 
-    `moves[state, token]` is the next state where a prefix is begun or continued; otherwise it is `tails[token]` where the token
+    `moves[state, token]` is the next state where a prefix starts or continues; otherwise it is `tails[token]` where the token
     ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`.
     """
 

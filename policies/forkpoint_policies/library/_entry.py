@@ -78,8 +78,8 @@ class First:
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy: `rules` as a user would write them, with Param and First in the place of parameters; in `caution`, where its
-    evidence is weak."""
+    """A named policy: `rules` as a user would write them, with Param and First for parameters; `caution` says where its evidence is
+    weak."""
 
     name: str
     description: str

@@ -10,7 +10,7 @@ from .fields import OBJECT, VALUE, WHICH, Fall, Number, Rise, Schedule, Strict, 
 
 
 class Suppress(Tokens):
-    """Lower the logits of these tokens by a bias, or, without one, never draw them."""
+    """Lower the logits of these tokens by a bias; without a bias, never sample them."""
 
     bias: Fall | None = None
 
@@ -34,10 +34,10 @@ class Amplify(Tokens):
 
 
 class Truncate(Strict):
-    """Keep the likeliest tokens only; exactly one way of saying how many.
+    """Keep only the likeliest tokens. Exactly one field says how many.
 
-    `top_h` keeps tokens, in order of probability and at most TOP_H_TOKENS, while the entropy of what is kept is at most this
-    share of the whole entropy (Top-H decoding).
+    `top_h` keeps tokens in order of probability, at most TOP_H_TOKENS, while their entropy is at most this share of the whole
+    distribution's entropy (Top-H decoding).
     """
 
     top_k: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
@@ -52,7 +52,7 @@ class Truncate(Strict):
 
     @property
     def kind(self) -> str:
-        """Which of the ways is given."""
+        """The name of the field that is set."""
         return next(iter(self.model_fields_set))
 
 
@@ -61,20 +61,20 @@ MAX_TEXT = 256
 
 
 class Force(Strict):
-    """Write this text, token by token; with `instead_of`, only where one of those tokens would have been drawn."""
+    """Write this text, token by token; with `instead_of`, only where one of those tokens would have been sampled."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
     instead_of: Instead | None = None
 
 
 class EndReasoning(Strict):
-    """End the reasoning here; with `instead_of`, only where one of those tokens would have been drawn."""
+    """End the reasoning here; with `instead_of`, only where one of those tokens would have been sampled."""
 
     instead_of: Tokens | None = None
 
 
 class Stop(Strict):
-    """End the generated text here; with `instead_of`, only where one of those tokens would have been drawn."""
+    """End the generated text here; with `instead_of`, only where one of those tokens would have been sampled."""
 
     instead_of: Tokens | None = None
 

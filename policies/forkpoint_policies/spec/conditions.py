@@ -27,7 +27,7 @@ CONFIDENCE_TOKENS = 20
 
 
 class Previous(Tokens):
-    """What the generated text ends with: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""
+    """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""
 
     endings: tuple[Word, ...] = Field(default=(), max_length=64)
 
@@ -36,7 +36,7 @@ class Previous(Tokens):
 
 
 class When(Strict):
-    """Conditions on a position; all that are given must hold, and none means always.
+    """Conditions on a position. All that are set must hold; with none, the rule fires everywhere.
 
     Entropies are of the distribution at temperature 1, before the request's sampling parameters.
     """

@@ -34,14 +34,14 @@ def is_name(text: str) -> bool:
 
 
 def exactly_one(part: BaseModel, what: str) -> None:
-    """Raise ValueError unless exactly one field is given."""
-    given = sorted(part.model_fields_set)
-    if len(given) != 1 or getattr(part, given[0]) is None:
-        raise ValueError(f"{what} {', '.join(type(part).model_fields)}; it holds {', '.join(given) or 'none'}")
+    """Raise ValueError unless exactly one field is set."""
+    present = sorted(part.model_fields_set)
+    if len(present) != 1 or getattr(part, present[0]) is None:
+        raise ValueError(f"{what} {', '.join(type(part).model_fields)}; it holds {', '.join(present) or 'none'}")
 
 
 def check_words(words: Iterable[str]) -> None:
-    """Raise ValueError for a word that nothing can be seen of."""
+    """Raise ValueError for a blank word."""
     for word in words:
         if not word.strip():
             raise ValueError(f"the word {word!r} is blank; a word has at least one visible character")
@@ -55,7 +55,7 @@ def check_families(names: Iterable[str]) -> None:
 
 
 class Strict(BaseModel):
-    """Every part of a policy: unknown fields are errors, and nothing changes after it was read."""
+    """Every part of a policy: unknown fields are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,8 +63,8 @@ class Strict(BaseModel):
 class Schedule(Strict):
     """A number that depends on the position in the generated text.
 
-    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that begins at 0,
-    rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and comes back to 0.
+    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that starts at 0,
+    rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and returns to 0.
     """
 
     shape: Literal["linear", "triangular"]
@@ -77,8 +77,8 @@ class Schedule(Strict):
     @model_validator(mode="after")
     def _check(self) -> Schedule:
         needed = {"linear": ("start", "end", "over"), "triangular": ("amplitude", "period")}[self.shape]
-        given = self.model_fields_set - {"shape"}
-        if given != set(needed):
+        present = self.model_fields_set - {"shape"}
+        if present != set(needed):
             raise ValueError(f"a {self.shape} schedule is given by {', '.join(needed)}, all of them and nothing else")
         return self
 
@@ -94,7 +94,7 @@ class Schedule(Strict):
 class EntropyTemperature(Strict):
     """The temperature's factor as a function of the entropy H in nats: scale · base ^ (exponent / H), as in EDT (arXiv:2403.14541).
 
-    Below LOWEST_TEMPERATURE it takes the likeliest token, all but surely.
+    Below MIN_TEMPERATURE of the kernel, the likeliest token is sampled almost surely.
     """
 
     scale: Annotated[Number, Field(gt=0, le=100)] = 1.0
@@ -107,7 +107,7 @@ def _is_object(value: Any) -> str:
 
 
 VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
-"""A plain value or an object: the errors are then those of the one that was meant."""
+"""A plain value or an object: errors are reported for the kind that was written."""
 Fall = Annotated[Annotated[Number, Field(lt=0, ge=-1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
 Rise = Annotated[Annotated[Number, Field(gt=0, le=1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
 Heat = Annotated[Annotated[Number, Field(ge=0, le=100), VALUE] | Annotated[EntropyTemperature, OBJECT], WHICH]

@@ -1,4 +1,4 @@
-"""The policy language: what a user writes, its wire format and its JSON Schema. Data only; no torch."""
+"""Policy and Rule: what a user writes, and parsing with the path of the first error. No torch."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SCHEMA = Path(__file__).parent / "policy.schema.json"
 
 
 class Control(Strict):
-    """The matched placebo of another rule: acts as often and as strongly, on tokens or positions drawn at random.
+    """The matched placebo of another rule: it acts as often and as strongly, on tokens or positions chosen at random.
 
-    `probability`: where the rule would act, the same probability is taken from (or given to) other tokens. `count`: as many
-    tokens, drawn from the vocabulary. `frequency`: tokens that are together as frequent in the model's own text. `positions`: the
-    same action on the same share of positions. All are drawn from the request's seed.
+    `probability`: where the rule would act, the same probability moves from (or to) other tokens. `count`: the same number of
+    tokens, sampled from the vocabulary. `frequency`: tokens with the same total frequency in the model's own text. `positions`:
+    the same action at the same share of positions. The request's seed determines all of them.
     """
 
     like: Rule
@@ -65,7 +65,7 @@ class Do(Strict):
 
     @property
     def action(self) -> str:
-        """The name of the one action that is given."""
+        """The name of the action."""
         return next(iter(self.model_fields_set))
 
     @property
@@ -137,7 +137,7 @@ class Policy(Strict):
 
     @property
     def tree_rule(self) -> Rule | None:
-        """The rule by which a request grows a tree, if there is one."""
+        """The rule whose action runs several engine requests, if there is one."""
         return next((rule for rule in self.rules if rule.tree_action is not None), None)
 
     @property

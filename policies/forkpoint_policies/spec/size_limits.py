@@ -1,4 +1,4 @@
-"""How large may be what is given as a policy: looked at before it is read, as reading takes as long as it is large."""
+"""Size limits of untrusted input, checked before parsing: the time to parse grows with the size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_VALUES = 1 << 18
 
 
 class SizeLimitError(ValueError):
-    """Something given is too large; `path` is where, as in `.rules[0].do`."""
+    """Input that is too large; `path` says where, as in `.rules[0].do`."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path = path
@@ -19,7 +19,7 @@ class SizeLimitError(ValueError):
 
 
 def check_size(data: Any) -> None:
-    """Raise SizeLimitError for JSON-like data that no policy can be, by its lists, its fields or its depth, or by all together."""
+    """Raise SizeLimitError for JSON-like data with too long lists, too many fields, too deep nesting or too many values in all."""
     seen = 0
     waiting: list[tuple[Any, str, int]] = [(data, "", 0)]
     while waiting:
@@ -38,5 +38,5 @@ def check_size(data: Any) -> None:
             waiting += [(one, f"{path}.{name}", depth + 1) for name, one in value.items()]
         else:
             waiting += [
-                (one, f"{path}[{place}]", depth + 1) for place, one in enumerate(value) if isinstance(one, dict | list)
+                (one, f"{path}[{index}]", depth + 1) for index, one in enumerate(value) if isinstance(one, dict | list)
             ]

@@ -1,4 +1,4 @@
-"""The actions that take several requests of the engine: branch, probe, sample, resume."""
+"""The actions that run several engine requests: branch, probe, sample, resume."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def _check_extract(name: str) -> str:
 
 
 Extracted = Annotated[Extract, AfterValidator(_check_extract)]
-"""What of two answers is compared: the name of an extractor."""
+"""The name of the extractor whose results are compared."""
 
 
 class Branch(Strict):
-    """Begin further answers here: from the tokens before this one, with another token in its place.
+    """Start further answers here: each continues the tokens before this one with another token instead.
 
-    A request grows a tree. `width` is how many other tokens are tried at a fork, `min_gap` the fewest tokens between two forks of
-    one path, `depth` the most forks on a path, and `max_branches` the most answers in all; without it as many as the request has
-    choices. `alternatives` are the likeliest of the other tokens, ones drawn from the distribution, or the likeliest connectors of
-    some families. Once the tree's answers have `budget_tokens` tokens, each shared one counted once, no branch begins and those
-    that run end; the trunk goes on.
+    The request becomes a tree. `width` is the number of other tokens tried at a fork, `min_gap` the smallest number of tokens
+    between two forks of one path, `depth` the largest number of forks on a path, and `max_branches` the largest number of answers;
+    by default, the number of choices that the request has. `alternatives` selects the other tokens: the likeliest, tokens sampled
+    from the distribution, or the likeliest connectors of some families. When the tree's answers have `budget_tokens` tokens, with
+    shared tokens counted once, no further branch starts and running branches end; the trunk continues.
 
-    `select` says what is returned: every answer, or one; `extract` names what is compared in `majority` and `confidence`, and
-    `decided_at` the share of the votes with which the others are stopped. With `fill`, what the tree lacks of the request's choices
-    is sampled from the beginning.
+    `select` says what is returned: every answer, or one. `extract` names what `majority` and `confidence` compare, and
+    `decided_at` is the share of the votes at which the other answers are stopped. With `fill`, answers sampled from the prompt
+    make up the number of choices that the tree did not reach.
     """
 
     width: Answers = 1
@@ -90,12 +90,12 @@ class Branch(Strict):
 
 
 class Probe(Strict):
-    """Try out, beside the request, what it would answer now: as if the reasoning ended here and `text` came after it.
+    """Generate, in a separate request, the answer that the model would give now: as if the reasoning ended here, followed by `text`.
 
-    The `tokens` likeliest tokens of such an answer are generated. The reasoning ends here, as it did for the probe, when the one of
-    these that is given says so: their mean probability is above `probability_above`; the exponential moving variance of the
-    entropies at which the probes begin, by `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes
-    `extract` the same. Not before the `fewest` probes were made.
+    The probe is `tokens` tokens long and greedy. The reasoning ends here if the one criterion that is set holds: the mean
+    probability of the probe's tokens is above `probability_above`; the exponential moving variance of the entropies at the starts
+    of the probes, with `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes `extract` the same answer.
+    At least `fewest` probes are made first.
     """
 
     text: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
@@ -119,11 +119,11 @@ class Probe(Strict):
 
 
 class Sample(Strict):
-    """Generate several independent answers and let them vote, each with the weight of its lowest group confidence.
+    """Generate several independent answers and let them vote, each weighted by its lowest group confidence.
 
-    The first `warm_up` set a threshold: the lowest group confidences (over `window` tokens) of the best `keep_percent` of them
-    reach it. An answer of the others is stopped when its confidence falls below, and all are once the votes for one answer have the
-    share `decided_at`.
+    The first `warm_up` answers set a threshold, which the lowest group confidence (over `window` tokens) of the best
+    `keep_percent` of them reaches. A later answer is stopped when its confidence falls below the threshold, and all are stopped
+    when the votes for one answer reach the share `decided_at`.
     """
 
     answers: Answers = 32
@@ -135,22 +135,22 @@ class Sample(Strict):
 
 
 class Resume(Strict):
-    """When the answer is there, go on with this text in place of its end, and so again until the answers have `budget_tokens`."""
+    """When the answer is complete, continue with this text instead of ending, and repeat until the answers have `budget_tokens`."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] = "Wait"
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
 
 
 TreeAction = Branch | Probe | Sample | Resume
-"""The actions that take more requests of the engine than one."""
+"""The actions that run several engine requests."""
 
 
 def returns_several(action: TreeAction) -> bool:
-    """Whether a request's choices are the answers of its tree, rather than one of them."""
+    """Whether the request's choices are all answers of its tree, rather than one selected answer."""
     return isinstance(action, Branch) and action.select == "all"
 
 
 def max_answers(action: TreeAction, choices: int, most: int) -> int:
-    """The most answers of a request's tree, which asks for so many choices and may have at most `most`."""
+    """The largest number of answers of the tree of a request with `choices` choices, which may have at most `most`."""
     answers = min(choices, most) if returns_several(action) else most
     return min(answers, action.max_branches or answers) if isinstance(action, Branch) else answers

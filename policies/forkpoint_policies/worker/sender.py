@@ -149,7 +149,7 @@ class Sender:
 
 
 def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The alternatives of these rows, numbered by their place among them."""
+    """The alternatives of these rows, with each row's index among them."""
     if step.details is None:
         return np.zeros((0, 1), np.int32)
     place = {int(row): number for number, row in enumerate(own)}
