@@ -15,7 +15,8 @@ from .spec import InputError, Match, Policy
 class Named:
     """A policy one can ask for: the library's, one that the server was started with, or the placebo of either.
 
-    `caution` says where its evidence is weak; `match` are the kinds that a placebo can be matched by, the default first.
+    `caution` says where its evidence is weak; `match` are the kinds that a placebo can be matched by, the default
+    first.
     """
 
     policy: Policy

@@ -1,6 +1,7 @@
 """The matched placebo of a policy: it acts as often and as strongly, on tokens or positions chosen at random.
 
-The published controls are unfair: to ban a set of random tokens removes almost no probability, to ban "Wait" removes a lot.
+The published controls are unfair: to ban a set of random tokens removes almost no probability, to ban "Wait" removes a
+lot.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def matches_of(policy: Policy) -> tuple[Match, ...]:
 
 
 def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy") -> Policy:
-    """NAME.placebo: every rule replaced by its control. A rule that `match` means nothing for gets the first that it can have.
+    """NAME.placebo: every rule replaced by its control. A rule that `match` means nothing for gets the first that it
+    can have.
 
     Raises InputError for a policy without a placebo, or one that cannot be matched so.
     """
@@ -93,10 +95,11 @@ def follows_signals(rule: Rule) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class PlaceboSampler:
-    """Samples, for each request, the tokens that replace a rule's own: `count` of them, or a set with the same `frequency`.
+    """Samples, for each request, the tokens that replace a rule's own: `count` of them, or a set with the same
+    `frequency`.
 
-    `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the model's own
-    text: both [p]. A `text` keeps its length, and is sampled from tokens about as frequent as its own.
+    `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the
+    model's own text: both [p]. A `text` keeps its length, and is sampled from tokens about as frequent as its own.
     """
 
     rule: int

@@ -1,4 +1,4 @@
-"""Policy + served model -> Program: words to token ids, names to numbers. Raises InputError for what the model cannot express."""
+"""Compiles a policy for a served model: words to token ids, names to numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ __all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compil
 
 MAX_FORCED = 64
 MAX_ENTRIES = 4096
-"""Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule."""
+"""Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule.
+"""
 
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
 _CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "top_h": Action.TOP_H}
@@ -65,9 +66,10 @@ _CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "t
 class CompiledPolicy:
     """A policy as a program for the served model, with all that its requests need.
 
-    `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a rule's own.
-    `written` are the tokens with which further requests of a probe or a resumption start; those of its placebo are sampled by
-    `written_instead`. `label` is the policy's name in metrics; `none` for requests that are only observed.
+    `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a
+    rule's own. `written` are the tokens with which further requests of a probe or a resumption start; those of its
+    placebo are sampled by `written_instead`. `label` is the policy's name in metrics; `none` for requests that are only
+    observed.
     """
 
     policy: Policy
@@ -273,7 +275,8 @@ class _Build:
         return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
 
     def _written(self, action: TreeAction, field: str) -> list[int]:
-        """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on with."""
+        """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on
+        with."""
         if isinstance(action, Probe):
             if not action.text and action.variance_below is None:
                 self.warnings.append(
@@ -354,7 +357,8 @@ class _Build:
         return _token_set(entries, field)
 
     def _raised(self, tokens: Tokens, field: str) -> TokenSet:
-        """For words that are never one token, also the tokens that begin them: raising only their last piece would do nothing."""
+        """For words that are never one token, also the tokens that begin them: raising only their last piece would do
+        nothing."""
         chosen = self._tokens(tokens, field)
         entries = set(zip(chosen.states, chosen.tokens, strict=True))
         for word in named_words(tokens):

@@ -76,8 +76,8 @@ class Shape(IntEnum):
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """A number by its shape: CONSTANT a; LINEAR from a to b over c positions; TRIANGULAR of amplitude a and period b; ENTROPY
-    a · b ^ (c / H)."""
+    """A number by its shape: CONSTANT a; LINEAR from a to b over c positions; TRIANGULAR of amplitude a and period b;
+    ENTROPY a · b ^ (c / H)."""
 
     shape: int
     a: float
@@ -93,7 +93,8 @@ class TokenSet(msgspec.Struct, frozen=True):
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
-    """A rule as numbers. `number` is its index in the policy; `low` and `high` are exclusive bounds by Signal, open ones infinite.
+    """A rule as numbers. `number` is its index in the policy; `low` and `high` are exclusive bounds by Signal, open
+    ones infinite.
 
     `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`.
     """
@@ -126,7 +127,10 @@ class CompiledRule(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A compiled policy. `word_free` has a bit per token: may a word begin after it; empty when the policy names no words."""
+    """A compiled policy.
+
+    `word_free` has a bit per token: may a word begin after it; empty when the policy names no words.
+    """
 
     rules: list[CompiledRule]
     shadow: bool

@@ -18,13 +18,15 @@ from forkpoint_policies.spec import InputError
 def is_word_character(character: str) -> bool:
     """Letters of scripts with upper and lower case, digits and `_`; any other character bounds a word.
 
-    Scripts without case, Chinese among them, are written without spaces, so each of their characters is a word of its own.
+    Scripts without case, Chinese among them, are written without spaces, so each of their characters is a word of its
+    own.
     """
     return character == "_" or character.isdigit() or character.lower() != character.upper()
 
 
 def cuts(written: bytes) -> list[int]:
-    """The offsets strictly inside these bytes at which a word may begin or end, whatever pieces of characters stand around them."""
+    """The offsets strictly inside these bytes at which a word may begin or end, whatever pieces of characters stand
+    around them."""
     text, begin, end = _whole_characters(written)
     found = [begin] if begin and text and not is_word_character(text[0]) else []
     offset = begin
@@ -85,9 +87,10 @@ class Vocabulary:
 class Index:
     """Token ids by the lower-cased bytes of a part of the token.
 
-    A cut is a place where a word may begin or end. `whole`: the token is exactly these bytes. `head`: it begins with them and
-    then comes a cut or its end. `tail`: it ends with them, after a cut. `span`: they stand between two cuts inside it, or
-    between a cut and its end. `ends_word_free[i]`: after token i a new word may begin. `longest`: the bytes of the longest token.
+    A cut is a place where a word may begin or end. `whole`: the token is exactly these bytes. `head`: it begins with
+    them and then comes a cut or its end. `tail`: it ends with them, after a cut. `span`: they stand between two cuts
+    inside it, or between a cut and its end. `ends_word_free[i]`: after token i a new word may begin. `longest`: the
+    bytes of the longest token.
     """
 
     whole: dict[bytes, list[int]]

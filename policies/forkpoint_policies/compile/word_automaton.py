@@ -1,10 +1,11 @@
 """Words in a stream of tokens: which token would complete a word after the text so far.
 
-A word can be spelled by many token sequences ("Wait", "W"+"ait", " w"+"a"+"it"). A small automaton follows the text: its state is
-the longest part of a word that the text ends with. In each state it is known which tokens complete which word, so a word can be
-suppressed in every spelling and only at its last piece; "Wa" stays free for "Water".
+A word can be spelled by many token sequences ("Wait", "W"+"ait", " w"+"a"+"it"). A small automaton follows the text:
+its state is the longest part of a word that the text ends with. In each state it is known which tokens complete which
+word, so a word can be suppressed in every spelling and only at its last piece; "Wa" stays free for "Water".
 
-States: 0, a word may begin here; 1, inside some other word; from 2 on, the proper prefixes of the words, as tokens spell them.
+States: 0, a word may begin here; 1, inside some other word; from 2 on, the proper prefixes of the words, as tokens
+spell them.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class AutomatonSizeError(InputError):
 class Automaton:
     """`completions[word]` as above, and `endings[text]` for those that leave the text ending so.
 
-    `moves[state, token]` is the next state where a prefix starts or continues; otherwise it is `tails[token]` where the token
-    ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`.
+    `moves[state, token]` is the next state where a prefix starts or continues; otherwise it is `tails[token]` where the
+    token ends with the beginning of a word, else 0 or 1 by the vocabulary's `ends_word_free`.
     """
 
     states: int

@@ -1,4 +1,5 @@
-"""What stays the same until the batch changes: which row has which program, and what is done to which rows, in which order."""
+"""What stays the same until the batch changes: which row has which program, and what is done to which rows, in which
+order."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ from .device_tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, pad
 class SlotRow:
     """A request in a slot, and one of its rows in a batch.
 
-    `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens that replace
-    a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as generated; `forced_tokens`, if
-    any, are written after them. Records of the row go to `address` (none if it is empty) under `handle`, with so many alternatives.
+    `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens
+    that replace a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as
+    generated; `forced_tokens`, if any, are written after them. Records of the row go to `address` (none if it is empty)
+    under `handle`, with so many alternatives.
 
     `row` is the row of the logits, and `offset` how many draft tokens it comes after.
     """
@@ -47,7 +49,8 @@ class SlotRow:
 
 @dataclass(frozen=True)
 class ForcedRows:
-    """The rows that write tokens sent with the request: of each its tokens, padded with NO_TOKEN, and the position of the first."""
+    """The rows that write tokens sent with the request: of each its tokens, padded with NO_TOKEN, and the position of
+    the first."""
 
     rows: Tensor  # [k] int64
     tokens: Tensor  # [k, L] int64
@@ -76,7 +79,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Turn:
-    """The rows that are the same distance beyond the committed tokens (None: all rows); a draft's follow its predecessor's."""
+    """The rows that are the same distance beyond the committed tokens (None: all rows); a draft's follow its
+    predecessor's."""
 
     offset: int
     rows: Tensor | None  # [k] int64
@@ -100,7 +104,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Layout:
-    """Index tensors are None where they would be empty; `rows`: the logits' rows that have a policy, None for all in order."""
+    """Index tensors are None where they would be empty; `rows`: the logits' rows that have a policy, None for all in
+    order."""
 
     rows: Tensor | None  # [n] int64
     slot: Tensor  # [n] int64

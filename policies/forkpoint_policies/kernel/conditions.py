@@ -1,4 +1,5 @@
-"""Which rules fire at a position: each request's state advanced by its committed token, and the conditions held against it.
+"""Which rules fire at a position: each request's state advanced by its committed token, and the conditions held against
+it.
 
 All rules decide on what the model said, before any of them acts.
 """
@@ -34,8 +35,8 @@ _COIN, _DRAWN, _PLACE, _PAST = 0, MAX_RULES, 2 * MAX_RULES, 2 * MAX_RULES + 1  #
 
 @dataclass(frozen=True)
 class Seen:
-    """What the decisions are made on, [n] each. `total`: as in Signals, at the request's temperature; `likeliest`: the token of
-    greedy rows, -1 elsewhere. None where no rule looks at it."""
+    """What the decisions are made on, [n] each. `total`: as in Signals, at the request's temperature; `likeliest`: the
+    token of greedy rows, -1 elsewhere. None where no rule looks at it."""
 
     entropy: Tensor  # float32
     varentropy: Tensor  # float32
@@ -59,8 +60,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """`forced` is the rule whose text is written here (or NO_RULE) and `token` what it writes; `shut` are rules whose tokens were
-    decided not to be drawn, and `replaced` their probability; `refused` are rows in which the grammar forbids a forced token."""
+    """`forced` is the rule whose text is written here (or NO_RULE) and `token` what it writes; `shut` are rules whose
+    tokens were decided not to be drawn, and `replaced` their probability; `refused` are rows in which the grammar
+    forbids a forced token."""
 
     word_state: Tensor  # [n] int64
     in_reasoning: Tensor  # [n] bool
@@ -110,7 +112,10 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
 def decide(
     state: State, seen: Seen, values: Tensor, layout: Layout, turn: Turn, position: Tensor
 ) -> tuple[Decision, State]:
-    """Which rules fire in a turn's rows, and their state with this decision pending. `values` are the logits of all rows."""
+    """Which rules fire in a turn's rows, and their state with this decision pending.
+
+    `values` are the logits of all rows.
+    """
     rules, uses, core, here = turn.rules, layout.uses, state.core, position[:, None]
     seen = seen.of(turn)
     mass = connector_mass(values, seen, turn, core.word_state)
@@ -244,7 +249,8 @@ def _group_confidence(window: Window, confidence: Tensor, width: Tensor, positio
 
 
 def _would_be_drawn(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
-    """The probability of each rule's tokens at the request's temperature, before any rule acts, [k, R]; 1 or 0 for greedy rows."""
+    """The probability of each rule's tokens at the request's temperature, before any rule acts, [k, R]; 1 or 0 for
+    greedy rows."""
     rules, greedy = turn.rules, turn.temperature == 0
     counts = belongs(rules.target_states, word_state) & rules.instead[:, :, None]
     temperature = torch.where(greedy, 1.0, turn.temperature)[:, None, None]
@@ -264,8 +270,8 @@ def _chance(turn: Turn, here: Tensor, salt: int) -> Tensor:
 
 
 def _drawn(turn: Turn, position: Tensor, replaced: Tensor, looked: Tensor) -> Tensor:
-    """Of the rules that stand in for tokens, the one of whose tokens one is drawn here: their shares, which do not overlap, lie
-    side by side, and the position's one number falls into one of them or into none."""
+    """Of the rules that stand in for tokens, the one of whose tokens one is drawn here: their shares, which do not
+    overlap, lie side by side, and the position's one number falls into one of them or into none."""
     share = torch.where(looked, replaced, 0.0)
     begin = share.cumsum(dim=-1) - share
     place = uniform(turn.seed, position, _DRAWN)[:, None]
@@ -273,10 +279,11 @@ def _drawn(turn: Turn, position: Tensor, replaced: Tensor, looked: Tensor) -> Te
 
 
 def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor) -> Tensor:
-    """Which rules act here by chance: each as often as its conditions held so far, and never two where they exclude each other.
+    """Which rules act here by chance: each as often as its conditions held so far, and never two where they exclude
+    each other.
 
-    What a rule owes, its conditions having held more often than it acted, is made up for within about CATCH_UP_TOKENS. The rules'
-    shares lie side by side on a circle of length 1, on which the position's one number falls.
+    What a rule owes, its conditions having held more often than it acted, is made up for within about CATCH_UP_TOKENS.
+    The rules' shares lie side by side on a circle of length 1, on which the position's one number falls.
     """
     count = by_chance.shape[1]
     held, placed = chances.held[:, :count], chances.placed[:, :count]
@@ -288,7 +295,8 @@ def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor
 
 
 def _force(decision: Decision, texts: Texts, values: Tensor, turn: Turn) -> tuple[Decision, Texts]:
-    """Go on with the text that is being written, or begin that of the first rule that wants to; no other rule acts meanwhile."""
+    """Go on with the text that is being written, or begin that of the first rule that wants to; no other rule acts
+    meanwhile."""
     rules, row = turn.rules, torch.arange(len(texts.rule), device=texts.rule.device)
     count = rules.forces.shape[1]
     writing = texts.rule >= 0

@@ -100,7 +100,8 @@ class Moves:
 
 @dataclass(frozen=True)
 class Marks:
-    """Which tokens, in which state of the automaton, are a connector or what a rule wants to have come before: sorted keys."""
+    """Which tokens, in which state of the automaton, are a connector or what a rule wants to have come before: sorted
+    keys."""
 
     keys: Tensor  # [E] int64
     rules: int
@@ -158,8 +159,8 @@ def _draws_entropy(rule: CompiledRule) -> bool:
 
 @dataclass(frozen=True)
 class Acting:
-    """An action of a program on the logits. `again`: a rule before it may have changed the distribution. `displaced`: the same
-    probability is moved among other tokens instead."""
+    """An action of a program on the logits. `again`: a rule before it may have changed the distribution. `displaced`:
+    the same probability is moved among other tokens instead."""
 
     rule: int
     action: Action

@@ -20,8 +20,8 @@ def advance(
 ) -> tuple[State, Tensor, Tensor | None]:
     """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
 
-    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no account are
-    the pieces of a prompt before its last: nothing is drawn there.
+    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no
+    account are the pieces of a prompt before its last: nothing is drawn there.
     """
     if turn.offset:
         state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
@@ -73,7 +73,8 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
 
 
 def _written(texts: Texts, rules: Rules, committed: Tensor, token: Tensor) -> Texts:
-    """One more token of a forced text, unless something else was drawn in its place (the end of a thinking budget, say)."""
+    """One more token of a forced text, unless something else was drawn in its place (the end of a thinking budget,
+    say)."""
     rule, row = texts.pending.clamp(min=0), torch.arange(len(token), device=token.device)
     wanted = rules.text[row, rule, texts.offset.clamp(max=rules.text.shape[2] - 1)]
     on = (texts.pending >= 0) & (token == wanted) & (texts.offset + 1 < rules.text_length[row, rule])
@@ -100,7 +101,8 @@ class Core:
 
 @dataclass(frozen=True)
 class Preceding:
-    """Per rule: the position of the last connector, 0 before any, and whether the last token is what it wants to come before."""
+    """Per rule: the position of the last connector, 0 before any, and whether the last token is what it wants to come
+    before."""
 
     connector: Tensor  # [S, MOST_RULES] int64
     previous: Tensor  # [S, MOST_RULES] bool
@@ -229,7 +231,8 @@ class Slots:
         )
 
     def restore(self, slot: int, kept: State) -> None:
-        """Give a resumed request its state back; the tokens committed since its last evaluation advance it in the next step."""
+        """Give a resumed request its state back; the tokens committed since its last evaluation advance it in the next
+        step."""
         cells = slice(slot * self.depth, (slot + 1) * self.depth)
         for part in fields(State):
             ours, theirs = getattr(self.state, part.name), getattr(kept, part.name)

@@ -1,6 +1,7 @@
 """What a branch takes over: the state that its request's kernel would hold, had it written the shared tokens itself.
 
-The server works it out from the tokens and the records of the path, so that a branch can begin late, and after its trunk has ended.
+The server works it out from the tokens and the records of the path, so that a branch can begin late, and after its
+trunk has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` as float64 bytes."""
+    """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` as float64
+    bytes."""
 
     fired: list[int]
     connector: list[int]
@@ -42,7 +44,8 @@ class Inherited(msgspec.Struct, frozen=True):
 class Past:
     """The records of the tokens that a branch begins with, in order: arrays of [q, …] as in kernel.Record.
 
-    Where a token was written without being evaluated, `known` is false: confidence stays what it was, the rest does not count.
+    Where a token was written without being evaluated, `known` is false: confidence stays what it was, the rest does not
+    count.
     """
 
     entropy: NDArray[np.float32]  # [q] nats
@@ -55,7 +58,8 @@ class Past:
 
 @dataclass
 class Path:
-    """Where the tokens of an answer have led so far: in the automaton, in or behind the reasoning, and to which connectors."""
+    """Where the tokens of an answer have led so far: in the automaton, in or behind the reasoning, and to which
+    connectors."""
 
     program: Program
     word_state: int
@@ -84,7 +88,10 @@ class Path:
         return self
 
     def inherit(self, past: Past) -> Inherited:
-        """What a branch from here takes over, given the records of all these tokens. Raises ValueError when some are missing."""
+        """What a branch from here takes over, given the records of all these tokens.
+
+        Raises ValueError when some are missing.
+        """
         if len(past.entropy) != self.length:
             raise ValueError(f"{self.length} tokens, but records of {len(past.entropy)}")
         rules = self.program.rules

@@ -1,6 +1,7 @@
 """The step: measure every row, decide which rules fire, change the logits, and write down what was done.
 
-Everything is vectorised over rows × rules and stays on the device. A row gets the same bits whatever else is in the batch.
+Everything is vectorised over rows × rules and stays on the device. A row gets the same bits whatever else is in the
+batch.
 """
 
 from __future__ import annotations

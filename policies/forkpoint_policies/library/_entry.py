@@ -57,7 +57,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Param:
-    """Stands in a rule for a parameter's value, or for the product of several and of a constant, rounded where it is `whole`."""
+    """Stands in a rule for a parameter's value, or for the product of several and of a constant, rounded where it is
+    `whole`."""
 
     names: tuple[str, ...]
     times: float = 1.0
@@ -78,8 +79,8 @@ class First:
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy: `rules` as a user would write them, with Param and First for parameters; `caution` says where its evidence is
-    weak."""
+    """A named policy: `rules` as a user would write them, with Param and First for parameters; `caution` says where its
+    evidence is weak."""
 
     name: str
     description: str
@@ -94,7 +95,10 @@ class Entry:
         return self.use({})
 
     def use(self, values: Mapping[str, Any], path: str = "policy.with") -> Policy:
-        """The policy with these parameters, the others at their defaults. Raises InputError with the path of the wrong one."""
+        """The policy with these parameters, the others at their defaults.
+
+        Raises InputError with the path of the wrong one.
+        """
         for name in values:
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "it has none"

@@ -36,8 +36,8 @@ class Amplify(Tokens):
 class Truncate(Strict):
     """Keep only the likeliest tokens. Exactly one field says how many.
 
-    `top_h` keeps tokens in order of probability, at most TOP_H_TOKENS, while their entropy is at most this share of the whole
-    distribution's entropy (Top-H decoding).
+    `top_h` keeps tokens in order of probability, at most TOP_H_TOKENS, while their entropy is at most this share of the
+    whole distribution's entropy (Top-H decoding).
     """
 
     top_k: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None

@@ -21,7 +21,10 @@ MAX_JSON_CHARACTERS = 1 << 13
 
 
 def extractor(name: str) -> Extractor:
-    """The extractor of a name, `json_field:PATH` with a path such as `result.value`. Raises ValueError when there is none."""
+    """The extractor of a name, `json_field:PATH` with a path such as `result.value`.
+
+    Raises ValueError when there is none.
+    """
     if name.startswith(JSON_FIELD) and (path := name.removeprefix(JSON_FIELD)):
         return lambda text: _json_field(text, path.split("."))
     if name not in EXTRACTORS:

@@ -27,7 +27,8 @@ CONFIDENCE_TOKENS = 20
 
 
 class Previous(Tokens):
-    """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full stop."""
+    """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
+    stop."""
 
     endings: tuple[Word, ...] = Field(default=(), max_length=64)
 

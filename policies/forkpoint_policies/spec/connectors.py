@@ -17,7 +17,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "uncertainty": ("maybe", "perhaps", "possibly", "probably", "might", "unsure"),
     }
 )  # fmt: skip
-"""Words that several studies of reasoning traces name: arXiv:2501.18585 (switching), 2506.08343 (NoWait), 2506.02867."""
+"""Words that several studies of reasoning traces name: arXiv:2501.18585 (switching), 2506.08343 (NoWait), 2506.02867.
+"""
 
 NOWAIT_WORDS = (
     "wait", "alternatively", "hmm", "but", "however", "alternative", "another", "check", "double-check", "oh", "maybe", "verify",

@@ -30,12 +30,14 @@ class InputError(ValueError):
 def explain(
     error: ValidationError, model: type[BaseModel], path: str = "", noun: str = "", messages: Mapping[str, str] = {}
 ) -> InputError:
-    """The first of a ValidationError's errors, as an InputError with its path and with the fields that `model` has there.
+    """The first of a ValidationError's errors, as an InputError with its path and with the fields that `model` has
+    there.
 
-    `path` is put before the error's own path. `noun` says what the model describes, as in "a policy". `messages` replaces
-    messages by pydantic's type of error.
+    `path` is put before the error's own path. `noun` says what the model describes, as in "a policy". `messages`
+    replaces messages by pydantic's type of error.
 
-    A validator of the whole model has no path: if `path` is empty, its message names the field, as in "interval: must …".
+    A validator of the whole model has no path: if `path` is empty, its message names the field, as in "interval: must
+    …".
     """
     errors = error.errors(include_url=False, include_context=False)
     first = errors[0]

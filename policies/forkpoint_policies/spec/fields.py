@@ -63,8 +63,9 @@ class Strict(BaseModel):
 class Schedule(Strict):
     """A number that depends on the position in the generated text.
 
-    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that starts at 0,
-    rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and returns to 0.
+    `linear` goes from `start` at position 0 to `end` at position `over` and stays there. `triangular` is a wave that
+    starts at 0, rises to `amplitude` at a quarter of its `period`, falls to -`amplitude` at three quarters, and returns
+    to 0.
     """
 
     shape: Literal["linear", "triangular"]
@@ -92,7 +93,8 @@ class Schedule(Strict):
 
 
 class EntropyTemperature(Strict):
-    """The temperature's factor as a function of the entropy H in nats: scale · base ^ (exponent / H), as in EDT (arXiv:2403.14541).
+    """The temperature's factor as a function of the entropy H in nats: scale · base ^ (exponent / H), as in EDT
+    (arXiv:2403.14541).
 
     Below MIN_TEMPERATURE of the kernel, the likeliest token is sampled almost surely.
     """

@@ -32,9 +32,9 @@ SCHEMA = Path(__file__).parent / "policy.schema.json"
 class Control(Strict):
     """The matched placebo of another rule: it acts as often and as strongly, on tokens or positions chosen at random.
 
-    `probability`: where the rule would act, the same probability moves from (or to) other tokens. `count`: the same number of
-    tokens, sampled from the vocabulary. `frequency`: tokens with the same total frequency in the model's own text. `positions`:
-    the same action at the same share of positions. The request's seed determines all of them.
+    `probability`: where the rule would act, the same probability moves from (or to) other tokens. `count`: the same
+    number of tokens, sampled from the vocabulary. `frequency`: tokens with the same total frequency in the model's own
+    text. `positions`: the same action at the same share of positions. The request's seed determines all of them.
     """
 
     like: Rule
@@ -118,7 +118,8 @@ Do.model_rebuild()
 
 
 class Policy(Strict):
-    """A named list of rules, applied in order: masks first, then biases, then temperature and truncation, then what is forced."""
+    """A named list of rules, applied in order: masks first, then biases, then temperature and truncation, then what is
+    forced."""
 
     name: Name = "inline"
     description: Annotated[str, StringConstraints(max_length=4000)] = ""

@@ -19,7 +19,8 @@ class SizeLimitError(ValueError):
 
 
 def check_size(data: Any) -> None:
-    """Raise SizeLimitError for JSON-like data with too long lists, too many fields, too deep nesting or too many values in all."""
+    """Raise SizeLimitError for JSON-like data with too long lists, too many fields, too deep nesting or too many values
+    in all."""
     seen = 0
     waiting: list[tuple[Any, str, int]] = [(data, "", 0)]
     while waiting:

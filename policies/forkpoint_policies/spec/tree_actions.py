@@ -53,15 +53,16 @@ Extracted = Annotated[Extract, AfterValidator(_check_extract)]
 class Branch(Strict):
     """Start further answers here: each continues the tokens before this one with another token instead.
 
-    The request becomes a tree. `width` is the number of other tokens tried at a fork, `min_gap` the smallest number of tokens
-    between two forks of one path, `depth` the largest number of forks on a path, and `max_branches` the largest number of answers;
-    by default, the number of choices that the request has. `alternatives` selects the other tokens: the likeliest, tokens sampled
-    from the distribution, or the likeliest connectors of some families. When the tree's answers have `budget_tokens` tokens, with
-    shared tokens counted once, no further branch starts and running branches end; the trunk continues.
+    The request becomes a tree. `width` is the number of other tokens tried at a fork, `min_gap` the smallest number of
+    tokens between two forks of one path, `depth` the largest number of forks on a path, and `max_branches` the largest
+    number of answers; by default, the number of choices that the request has. `alternatives` selects the other tokens:
+    the likeliest, tokens sampled from the distribution, or the likeliest connectors of some families. When the tree's
+    answers have `budget_tokens` tokens, with shared tokens counted once, no further branch starts and running branches
+    end; the trunk continues.
 
     `select` says what is returned: every answer, or one. `extract` names what `majority` and `confidence` compare, and
-    `decided_at` is the share of the votes at which the other answers are stopped. With `fill`, answers sampled from the prompt
-    make up the number of choices that the tree did not reach.
+    `decided_at` is the share of the votes at which the other answers are stopped. With `fill`, answers sampled from the
+    prompt make up the number of choices that the tree did not reach.
     """
 
     width: Answers = 1
@@ -90,12 +91,13 @@ class Branch(Strict):
 
 
 class Probe(Strict):
-    """Generate, in a separate request, the answer that the model would give now: as if the reasoning ended here, followed by `text`.
+    """Generate, in a separate request, the answer that the model would give now: as if the reasoning ended here,
+    followed by `text`.
 
-    The probe is `tokens` tokens long and greedy. The reasoning ends here if the one criterion that is set holds: the mean
-    probability of the probe's tokens is above `probability_above`; the exponential moving variance of the entropies at the starts
-    of the probes, with `smoothing`, is below `variance_below` (nats²); or the last `agreement` probes `extract` the same answer.
-    At least `fewest` probes are made first.
+    The probe is `tokens` tokens long and greedy. The reasoning ends here if the one criterion that is set holds: the
+    mean probability of the probe's tokens is above `probability_above`; the exponential moving variance of the
+    entropies at the starts of the probes, with `smoothing`, is below `variance_below` (nats²); or the last `agreement`
+    probes `extract` the same answer. At least `fewest` probes are made first.
     """
 
     text: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
@@ -122,8 +124,8 @@ class Sample(Strict):
     """Generate several independent answers and let them vote, each weighted by its lowest group confidence.
 
     The first `warm_up` answers set a threshold, which the lowest group confidence (over `window` tokens) of the best
-    `keep_percent` of them reaches. A later answer is stopped when its confidence falls below the threshold, and all are stopped
-    when the votes for one answer reach the share `decided_at`.
+    `keep_percent` of them reaches. A later answer is stopped when its confidence falls below the threshold, and all are
+    stopped when the votes for one answer reach the share `decided_at`.
     """
 
     answers: Answers = 32
@@ -135,7 +137,8 @@ class Sample(Strict):
 
 
 class Resume(Strict):
-    """When the answer is complete, continue with this text instead of ending, and repeat until the answers have `budget_tokens`."""
+    """When the answer is complete, continue with this text instead of ending, and repeat until the answers have
+    `budget_tokens`."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] = "Wait"
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096

@@ -14,10 +14,11 @@ RESERVED_KEY = "forkpoint"
 class PolicyPayload(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
-    `word_state` and `in_reasoning` are the state at the end of the prompt; `alternatives` is how many likeliest tokens to report.
-    `seed` is the seed of all chance; `sampled` are the tokens that replace a rule's own (by its index in the program). The last
-    `num_shared_tokens` tokens of the prompt are the answer that this request continues, and `inherited` is its state there.
-    `forced_tokens` are written regardless of the logits: an existing text is measured this way.
+    `word_state` and `in_reasoning` are the state at the end of the prompt; `alternatives` is how many likeliest tokens
+    to report. `seed` is the seed of all chance; `sampled` are the tokens that replace a rule's own (by its index in the
+    program). The last `num_shared_tokens` tokens of the prompt are the answer that this request continues, and
+    `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
+    this way.
     """
 
     program: bytes
@@ -45,7 +46,8 @@ class PolicyPayload(msgspec.Struct, frozen=True):
 
 
 def without_payload(extra_args: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A client's extra arguments without the reserved key, with which a client could choose the sockets that we connect to."""
+    """A client's extra arguments without the reserved key, with which a client could choose the sockets that we connect
+    to."""
     if not extra_args or RESERVED_KEY not in extra_args:
         return extra_args
     return {key: value for key, value in extra_args.items() if key != RESERVED_KEY} or None

@@ -1,7 +1,7 @@
 """The wire format of what the worker measures for each token: columns and flags, declared once. numpy only.
 
-A message has three frames: a Header, the rows of `row_type` and the alternatives of `alternatives_type`. Both travel as int32
-[n, columns]; floats are their bits.
+A message has three frames: a Header, the rows of `row_type` and the alternatives of `alternatives_type`. Both travel as
+int32 [n, columns]; floats are their bits.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class RecordRows:
-    """Rows as they were sent, int32 [n, columns], read by the names of `row_type`. The columns are views: writing changes the row."""
+    """Rows as they were sent, int32 [n, columns], read by the names of `row_type`.
+
+    The columns are views: writing changes the row.
+    """
 
     values: NDArray[np.int32]
     rules: int

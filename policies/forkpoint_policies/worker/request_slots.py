@@ -69,7 +69,10 @@ class RequestSlots:
         return request
 
     def remove(self, slot: int) -> None:
-        """Free a slot. Its state is saved for a while: vLLM does not report whether the request ended or will be resumed."""
+        """Free a slot.
+
+        Its state is saved for a while: vLLM does not report whether the request ended or will be resumed.
+        """
         request = self._in_use.pop(slot, None)
         if request is None:
             return

@@ -1,6 +1,7 @@
 """Sends the record of each step from the worker to the server, in the format of `records`.
 
-Generation never waits for the channel: a full queue or an absent server loses records, and the server counts what is missing.
+Generation never waits for the channel: a full queue or an absent server loses records, and the server counts what is
+missing.
 """
 
 from __future__ import annotations
@@ -63,10 +64,11 @@ class _Step:
 
 
 class Sender:
-    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no room.
+    """Sends records from a thread of its own. `report` returns at once and never raises; `lost` counts what had no
+    room.
 
-    The thread looks for what is there every few milliseconds, rather than being woken at each step: that would hand it Python's
-    lock in the middle of one.
+    The thread looks for what is there every few milliseconds, rather than being woken at each step: that would hand it
+    Python's lock in the middle of one.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""The adapter to vLLM's V2 model runner: state by request slot, and under speculative decoding a row for each draft token."""
+"""The adapter to vLLM's V2 model runner: state by request slot, and under speculative decoding a row for each draft
+token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Batches of requests with policies, stepped as the adapters do it: through RequestSlots, with logits that the test chooses."""
+"""Batches of requests with policies, stepped as the adapters do it: through RequestSlots, with logits that the test
+chooses."""
 
 from __future__ import annotations
 
@@ -93,7 +94,10 @@ class Request:
 
 
 class Run:
-    """Requests that are generated together. A request's slot is its number, and it is added when it is first stepped."""
+    """Requests that are generated together.
+
+    A request's slot is its number, and it is added when it is first stepped.
+    """
 
     def __init__(self, *requests: Request, vocabulary: int = TARGET.vocabulary.size) -> None:
         self.requests = requests

@@ -41,7 +41,8 @@ def distance(one: Floats, other: Floats) -> float:
 
 @dataclass(frozen=True)
 class Situation:
-    """Where a request is: the automaton's state, the region, the position, how often each rule fired, and its temperature."""
+    """Where a request is: the automaton's state, the region, the position, how often each rule fired, and its
+    temperature."""
 
     word_state: int
     in_reasoning: bool = True

@@ -1,4 +1,5 @@
-"""What somebody may send in a policy's place: well-formed policies, and the same with parts that are wrong, huge, deep or odd."""
+"""What somebody may send in a policy's place: well-formed policies, and the same with parts that are wrong, huge, deep
+or odd."""
 
 from __future__ import annotations
 

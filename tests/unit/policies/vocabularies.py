@@ -21,7 +21,8 @@ MERGES = (
 
 
 def byte_vocabulary(*merges: str | bytes) -> Vocabulary:
-    """The 256 bytes, token i for byte i, then these merges; last, three tokens that write nothing, whatever they look like."""
+    """The 256 bytes, token i for byte i, then these merges; last, three tokens that write nothing, whatever they look
+    like."""
     written = [bytes([value]) for value in range(256)]
     written += [merge.encode() if isinstance(merge, str) else merge for merge in merges]
     written += [b"<think>", b"</think>", b""]
@@ -64,5 +65,6 @@ def tokens(written: str | bytes) -> list[int]:
 
 
 def padded(size: int) -> Vocabulary:
-    """The same vocabulary with tokens that write nothing up to a size, as where a model has more logits than its tokenizer ids."""
+    """The same vocabulary with tokens that write nothing up to a size, as where a model has more logits than its
+    tokenizer ids."""
     return Vocabulary((*VOCABULARY.tokens, *[b""] * (size - SIZE)), VOCABULARY.specials)

@@ -1,8 +1,8 @@
 """What fired rules do to the logits, and how much that changes what would be drawn.
 
-A rule's effect is the total variation distance between the distributions that would be sampled before and after it, at the
-request's temperature: the smallest share of draws that any coupling of the two must change. For requests that take the likeliest
-token it is 1 where that token changes, else 0.
+A rule's effect is the total variation distance between the distributions that would be sampled before and after it, at
+the request's temperature: the smallest share of draws that any coupling of the two must change. For requests that take
+the likeliest token it is 1 where that token changes, else 0.
 """
 
 from __future__ import annotations

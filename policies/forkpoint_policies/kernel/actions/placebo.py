@@ -16,10 +16,12 @@ _CERTAIN = 1 - 1e-6
 
 
 def displace(work: Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
-    """The placebo matched by probability: undo the action, and move as much probability between other tokens and the rest.
+    """The placebo matched by probability: undo the action, and move as much probability between other tokens and the
+    rest.
 
-    The other tokens are taken in random order from the PLACEBO_TOKENS likeliest ones that the action leaves as they are, until they
-    have the probability that the action's tokens had; one bias on all of them then changes theirs by as much, if they have as much.
+    The other tokens are taken in random order from the PLACEBO_TOKENS likeliest ones that the action leaves as they
+    are, until they have the probability that the action's tokens had; one bias on all of them then changes theirs by as
+    much, if they have as much.
     """
     temperature = work.layout.temperature[rows][:, None]
     after = work.values.index_select(0, rows)

@@ -37,7 +37,10 @@ class Work:
 
 
 def acting_rows(rows: Tensor | None, fired: Tensor) -> Tensor | None:
-    """Which of a stage's rows there is anything to do in. On a GPU all of them, as to know would mean to wait for it."""
+    """Which of a stage's rows there is anything to do in.
+
+    On a GPU all of them, as to know would mean to wait for it.
+    """
     if fired.is_cuda:
         return rows
     chosen = fired if rows is None else fired[rows]

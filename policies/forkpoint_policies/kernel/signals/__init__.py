@@ -6,11 +6,13 @@
 | `in_numba`  | CPU tensors, where numba can be imported       | one fused sweep per row, in machine code; rows on threads  |
 | `in_torch`  | everything else                                | a sweep per operation, over blocks of rows                 |
 
-Neither Triton nor numba is required; vLLM brings both. Which module is used is decided once per kind of device, and logged.
-`definition` says what is measured, and `python -m forkpoint_policies.kernel.signals.check` how exact and how fast it is here.
+Neither Triton nor numba is required; vLLM brings both. Which module is used is decided once per kind of device, and
+logged. `definition` says what is measured, and `python -m forkpoint_policies.kernel.signals.check` how exact and how
+fast it is here.
 
-Each module adds up in an order that depends on the vocabulary alone, so a row gets the same bits alone and in a batch. (Only
-`in_torch` on a GPU cannot promise that: there torch chooses the order.) Logits are float32, and temperatures above 0.
+Each module adds up in an order that depends on the vocabulary alone, so a row gets the same bits alone and in a batch.
+(Only `in_torch` on a GPU cannot promise that: there torch chooses the order.) Logits are float32, and temperatures
+above 0.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def implementation(device: str) -> Implementation:
 
 
 def warm_up(device: str = "cpu") -> None:
-    """Load, and for a CPU also compile, what measures on a type of device: two seconds, better spent before the first step."""
+    """Load, and for a CPU also compile, what measures on a type of device: two seconds, better spent before the first
+    step."""
     implementation(device).measure(torch.zeros(1, 16, device=device))
 
 
@@ -95,7 +98,8 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after`
+    [rows].
 
     A row of -inf alone has neither, and 0.
     """

@@ -1,8 +1,9 @@
 """How exact and how fast the signals are on this machine: `python -m forkpoint_policies.kernel.signals.check [--cpu]`.
 
-Needs torch, and Triton or numba for what they do. On a GPU it times the one-pass kernel against one read of the logits; without one
-it checks the same kernel in Triton's interpreter, on small shapes; with `--cpu` it times the CPU's implementations. It exits with 1
-if a signal is further from float64 than TOLERANCES, or if a row has other bits alone than in a batch.
+Needs torch, and Triton or numba for what they do. On a GPU it times the one-pass kernel against one read of the logits;
+without one it checks the same kernel in Triton's interpreter, on small shapes; with `--cpu` it times the CPU's
+implementations. It exits with 1 if a signal is further from float64 than TOLERANCES, or if a row has other bits alone
+than in a batch.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ def on_gpu() -> list[str]:
 
 
 def gpu_microseconds(call: Callable[[], Any]) -> tuple[float, float]:
-    """The median time on the GPU, and the mean time on the host. The GPU is kept asleep until all calls wait for it in a row."""
+    """The median time on the GPU, and the mean time on the host.
+
+    The GPU is kept asleep until all calls wait for it in a row.
+    """
     for _ in range(3):
         call()
     torch.cuda.synchronize()

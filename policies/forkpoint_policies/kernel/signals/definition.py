@@ -1,7 +1,8 @@
 """What a distribution says about itself: entropy, varentropy and the top probability, from raw logits.
 
-Three moments of d = logit - max hold it all: S0 = Σ e^d, S1 = Σ d e^d, S2 = Σ d² e^d. As ln p = d - ln S0, these follow from the
-definitions (Shannon 1948 for the entropy H = -Σ p ln p; Kontoyiannis and Verdú 2013 for the varentropy Σ p (ln p + H)²):
+Three moments of d = logit - max hold it all: S0 = Σ e^d, S1 = Σ d e^d, S2 = Σ d² e^d. As ln p = d - ln S0, these follow
+from the definitions (Shannon 1948 for the entropy H = -Σ p ln p; Kontoyiannis and Verdú 2013 for the varentropy Σ p (ln
+p + H)²):
 
     H = ln S0 - S1/S0,    varentropy = S2/S0 - (S1/S0)²,    top probability = 1/S0.
 

@@ -1,7 +1,8 @@
 """The signals on a CPU, compiled by numba when this module is imported: each logit is read once.
 
-LLVM makes vector code of the loops because sums may be reordered (`reassoc`) and the exponential is arithmetic, not a call. Blocks
-are summed in float32 and then in float64. A row is always one thread's, so its bits do not depend on the rows around it.
+LLVM makes vector code of the loops because sums may be reordered (`reassoc`) and the exponential is arithmetic, not a
+call. Blocks are summed in float32 and then in float64. A row is always one thread's, so its bits do not depend on the
+rows around it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ FAR = np.float32(2.0)  # nats by which the highest logit may exceed the referenc
 NOTHING = np.float32(-np.inf)
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
-# e^x = 2^k e^r with k = round(x / ln 2) and |r| ≤ ½ ln 2; ln 2 in two parts, so that r is exact; e^r = 1 + r + r² P(r), with the
-# coefficients that Cephes' expf gives to P (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
+# e^x = 2^k e^r with k = round(x / ln 2) and |r| ≤ ½ ln 2; ln 2 in two parts, so that r is exact; e^r = 1 + r + r² P(r),
+# with the coefficients that Cephes' expf gives to P (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
 TO_TWOS = np.float32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 P5, P4, P3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
@@ -71,7 +72,8 @@ def exponential(x: np.float32) -> np.float32:
 
 @_compiled("float32(float32[::1])")
 def _highest(row: Floats) -> np.float32:
-    """As integers, with the magnitude of the negative ones turned around, floats keep their order; and those LLVM vectorises."""
+    """As integers, with the magnitude of the negative ones turned around, floats keep their order; and those LLVM
+    vectorises."""
     bits = row.view(np.int32)
     highest = MIN_INTEGER
     for i in range(bits.size):
@@ -82,7 +84,8 @@ def _highest(row: Floats) -> np.float32:
 
 @_compiled("UniTuple(float32, 4)(float32[::1], float32)", "reassoc", "contract")
 def _moments(block: Floats, reference: np.float32) -> tuple[Any, Any, Any, np.float32]:
-    """Of the weights relative to a reference near the highest: their sum, first and second moment; and the highest logit."""
+    """Of the weights relative to a reference near the highest: their sum, first and second moment; and the highest
+    logit."""
     s0, s1, s2 = ZERO, ZERO, ZERO
     bits = block.view(np.int32)
     highest = MIN_INTEGER
@@ -224,7 +227,8 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after`
+    [rows].
 
     A row of -inf alone has neither, and 0.
     """
@@ -269,9 +273,11 @@ def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - one per process
 
 @cache
 def _cores() -> frozenset[int]:
-    """The cores to compute on: those of this thread or, where each of torch's threads is bound to one, as by vLLM, those of all.
+    """The cores to compute on: those of this thread or, where each of torch's threads is bound to one, as by vLLM,
+    those of all.
 
-    A new thread is bound like the one that started it: without this, all rows would be measured on one core. None if unknown.
+    A new thread is bound like the one that started it: without this, all rows would be measured on one core. None if
+    unknown.
     """
     if sys.platform != "linux":
         return frozenset()

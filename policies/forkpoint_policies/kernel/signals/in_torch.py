@@ -50,7 +50,8 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after`
+    [rows].
 
     A row of -inf alone has neither, and 0.
     """
@@ -75,7 +76,8 @@ def stable_sum(values: Tensor) -> Tensor:
 
 
 def _depth(logits: Tensor, peak: Tensor) -> Tensor:
-    """Each logit less the row's peak, stored row by row however the logits are, as the order of sums follows what is stored."""
+    """Each logit less the row's peak, stored row by row however the logits are, as the order of sums follows what is
+    stored."""
     return torch.sub(logits, peak[:, None], out=logits.new_empty(logits.shape))
 
 

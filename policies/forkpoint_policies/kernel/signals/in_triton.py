@@ -1,11 +1,13 @@
 """The signals on a GPU, written in Triton: the logits are read once, and nothing waits for the GPU.
 
-Every row is cut into parts of PART logits, one per program, so that a single row fills a GPU about as well as many do. A program
-takes the moments of its part relative to the part's own peak; then one small program per row brings these to the row's peak:
+Every row is cut into parts of PART logits, one per program, so that a single row fills a GPU about as well as many do.
+A program takes the moments of its part relative to the part's own peak; then one small program per row brings these to
+the row's peak:
 
     S0 = Σ f s0,    S1 = Σ f (s1 + c s0),    S2 = Σ f (s2 + 2 c s1 + c² s0),    with c = part's peak - peak and f = e^c.
 
-How a row is cut depends on the vocabulary alone, and nothing is added atomically: a row gets the same bits in any batch.
+How a row is cut depends on the vocabulary alone, and nothing is added atomically: a row gets the same bits in any
+batch.
 """
 
 # Triton's decorator and its values have no types; what its constants are called is its custom.
@@ -150,7 +152,8 @@ def weight_at(logits: Tensor, peak: Tensor, temperature: Tensor) -> Tensor:
 
 
 def total_variation(logits: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after` [rows].
+    """½ Σ |p' - p| per row, where p and p' are the distributions of the logits at the temperatures `before` and `after`
+    [rows].
 
     A row of -inf alone has neither, and 0. Takes four reads of the logits: their peak, both totals, and the difference.
     """

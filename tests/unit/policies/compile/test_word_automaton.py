@@ -53,7 +53,8 @@ def flagged(written: str | bytes, *words: str) -> list[set[str]]:
 
 
 def stands_completed(word: str, stream: list[int]) -> bool:
-    """Whether the last token completes the word, by search: it stands in the text, ends with or inside that token, and is whole.
+    """Whether the last token completes the word, by search: it stands in the text, ends with or inside that token, and
+    is whole.
 
     The next token is not known yet: a word that ends exactly with the token counts.
     """

@@ -116,7 +116,8 @@ def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun:
 
 
 def test_a_branch_of_a_branch_inherits_from_both() -> None:
-    """Records of the trunk and of the first branch, one after the other, are those of one answer: nothing else is needed."""
+    """Records of the trunk and of the first branch, one after the other, are those of one answer: nothing else is
+    needed."""
     program = compiled(policy(rule({"at_most": 3}, temperature=0.5), BRANCH))
     slots, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)
     payload = Request(program).payload()

@@ -1,4 +1,4 @@
-"""Requests in slots: admitted, preempted, resumed and dismissed, with programs on the device as long as they are used."""
+"""Requests in slots: added, preempted, resumed and removed, with programs on the device while they are in use."""
 
 from __future__ import annotations
 
