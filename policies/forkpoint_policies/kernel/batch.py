@@ -1,5 +1,4 @@
-"""What stays the same until the batch changes: which row has which program, and what is done to which rows, in which
-order."""
+"""What is constant until the batch changes: each row's program, and the actions on its rows in order."""
 
 from __future__ import annotations
 

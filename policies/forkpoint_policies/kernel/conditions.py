@@ -1,5 +1,4 @@
-"""Which rules fire at a position: each request's state advanced by its committed token, and the conditions held against
-it.
+"""Which rules fire at a position: each request's advanced state, and the conditions held against it.
 
 All rules decide on what the model said, before any of them acts.
 """

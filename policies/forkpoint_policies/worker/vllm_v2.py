@@ -1,5 +1,4 @@
-"""The adapter to vLLM's V2 model runner: state by request slot, and under speculative decoding a row for each draft
-token."""
+"""The adapter to vLLM's V2 model runner: state by request slot, and one row per draft token."""
 
 from __future__ import annotations
 
