@@ -18,7 +18,7 @@ from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
 from forkpoint_server.calibration.threshold import Threshold
-from forkpoint_server.calibration.token_frequencies import read_calibration
+from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
@@ -119,7 +119,7 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     args = started.args
     threshold = Threshold(started.database, engine.model_config.model, lambda: _base_models(app))
     await asyncio.to_thread(threshold.read)
-    parser, calibration = args.structured_outputs_config.reasoning_parser, read_calibration(Path(args.model))
+    parser, calibration = args.structured_outputs_config.reasoning_parser, read_token_frequencies(Path(args.model))
     model = await asyncio.to_thread(read_served_model, engine, parser, calibration, threshold.nats)
     config = ServerConfig(
         registry=started.registry,

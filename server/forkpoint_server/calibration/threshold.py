@@ -52,8 +52,8 @@ class Threshold:
         """Warnings for the user about the threshold."""
         return [NOT_CALIBRATED] if self.profile is None else []
 
-    def told(self) -> dict[str, Any]:
-        """As `GET /v1/calibration` tells it."""
+    def to_dict(self) -> dict[str, Any]:
+        """The response of `GET /v1/calibration`."""
         if self.profile is not None:
             return {"object": "calibration", "calibrated": True, **self.profile.model_dump(mode="json")}
         default = {"model": self.names()[0], "fork_threshold": self.nats, "warning": NOT_CALIBRATED}

@@ -24,7 +24,7 @@ class Calibration:
     frequencies: Mapping[int, float] = field(default_factory=dict)
 
 
-def read_calibration(folder: Path) -> Calibration:
+def read_token_frequencies(folder: Path) -> Calibration:
     """The calibration in a model's folder, or an empty one. Raises ValueError for a file that is none."""
     file = folder / FILE
     if not file.is_file():

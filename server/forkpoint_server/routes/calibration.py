@@ -26,7 +26,7 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.get("/v1/calibration")
     async def show_calibration() -> dict[str, Any]:
         """The fork threshold in use, in nats; and what it was measured on, or the warning that it was not measured."""
-        return service.threshold.told()
+        return service.threshold.to_dict()
 
     @router.put(
         "/v1/calibration",
@@ -51,6 +51,6 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
             profile.fork_threshold,
             profile.created,
         )
-        return service.threshold.told()
+        return service.threshold.to_dict()
 
     return router

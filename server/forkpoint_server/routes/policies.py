@@ -91,7 +91,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     async def delete_policy(name: str) -> Any:
         """Delete a stored policy."""
         _check_changeable(service, name)
-        if not is_name(name):  # which a database may not even be asked for
+        if not is_name(name):  # a database cannot be queried for every text
             raise not_found(f"there is no policy {name!r}", "name")
 
         def check(experiments: tuple[StoredExperiment, ...]) -> None:
@@ -120,9 +120,9 @@ def _named(service: Service, name: str, body: Any) -> Policy:
     if not isinstance(body, dict):
         raise InputError("body", f"must be a policy object, not {type(body).__name__}")
     if "use" in body:
-        asked = read_policy_field(body, service.registry)
-        assert asked is not None
-        return parse_policy({**asked.policy.model_dump(mode="json", exclude_unset=True), "name": name})
+        labeled = read_policy_field(body, service.registry)
+        assert labeled is not None
+        return parse_policy({**labeled.policy.model_dump(mode="json", exclude_unset=True), "name": name})
     if body.get("name", name) != name:
         raise InputError("policy.name", f"is {body['name']!r}, but this route is that of {name!r}")
     return parse_policy({**body, "name": name})
@@ -135,10 +135,10 @@ def _check_changeable(service: Service, name: str) -> None:
 
 
 def _validated(service: Service, body: Any) -> dict[str, Any]:
-    asked = body["policy"] if isinstance(body, dict) and "policy" in body else body
-    if asked is None:
+    field = body["policy"] if isinstance(body, dict) and "policy" in body else body
+    if field is None:
         raise InputError("policy", "is missing; give a name or an object with `rules`")
-    resolved = read_policy_field(asked, service.registry)
+    resolved = read_policy_field(field, service.registry)
     if resolved is None:
         raise InputError("policy", "is `none`: there is nothing to validate")
     policy = resolved.policy

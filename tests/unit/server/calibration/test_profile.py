@@ -43,7 +43,7 @@ def test_what_is_no_calibration(change: dict[str, Any], field: str, said: str) -
 def test_a_calibration_is_kept_for_the_model_itself(database: Engine) -> None:
     first = Threshold(database, "org/model", lambda: ["m"])
     first.read()
-    assert (first.nats, first.told()["calibrated"]) == (DEFAULT_FORK_THRESHOLD_NATS, False)
+    assert (first.nats, first.to_dict()["calibrated"]) == (DEFAULT_FORK_THRESHOLD_NATS, False)
     assert len(first.warnings()) == 1
     with pytest.raises(InputError, match="model: is 'm'; this server keeps the calibration of other"):
         Threshold(database, "org/model", lambda: ["other"]).write(parse_profile(PROFILE))
@@ -54,7 +54,7 @@ def test_a_calibration_is_kept_for_the_model_itself(database: Engine) -> None:
     later = Threshold(database, "org/model", lambda: ["renamed"])
     later.read()
     assert later.nats == 0.55
-    assert {name: later.told()[name] for name in ("tokens", "interval", "calibrated")} == {
+    assert {name: later.to_dict()[name] for name in ("tokens", "interval", "calibrated")} == {
         "tokens": 1000, "interval": [0.4, 0.6], "calibrated": True,
     }  # fmt: skip
     another = Threshold(database, "org/other", lambda: ["m"])
