@@ -40,8 +40,10 @@ def in_its_branches(server: Server, client: socket.socket, name: str) -> None:
 
 def during_the_vote(server: Server, client: socket.socket, name: str) -> None:
     """Once one of those that will be chosen from has ended, and while another one runs."""
+    until(lambda: running(server))  # before, the server does not know the request
     ended, started = set[int](), set[int]()
     with httpx.stream("GET", f"{server.api}/forks/{name}", params={"stream": True}, timeout=60) as stream:
+        stream.raise_for_status()
         for line in stream.iter_lines():
             if line.startswith("data: {") and (tree := json.loads(line[6:]).get("tree")):
                 started |= {node["index"] for node in tree["nodes"]}
