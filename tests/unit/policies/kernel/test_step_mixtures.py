@@ -202,7 +202,7 @@ def test_a_row_gets_bit_for_bit_what_it_gets_alone(mixture: tuple[int, list[Requ
             if random.random() < 0.8:  # else it is evaluated again
                 generated[number].extend(some_tokens(random, 1))
     for number, request in enumerate(requests):
-        if request.program is not None and number in together.assignments:
+        if request.program is not None and number in together.added:
             check_same_state(together, number, alone[number], request.program)
 
 
