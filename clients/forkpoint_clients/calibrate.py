@@ -172,10 +172,10 @@ async def measure_answers(
         while expected() < tokens:
             number = next(numbers)
             running += 1
-            await ask(number)
+            await measure_answer(number)
             running -= 1
 
-    async def ask(number: int) -> None:
+    async def measure_answer(number: int) -> None:
         nonlocal done
         prompt = number % len(prompts)
         answer = await asker.ask(Question(prompts[prompt], seed=number, policy="observe"), sampling)

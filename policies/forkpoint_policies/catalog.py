@@ -13,7 +13,7 @@ from .spec import InputError, Match, Policy
 
 @dataclass(frozen=True)
 class Named:
-    """A policy one can ask for: the library's, one that the server was started with, or the placebo of either.
+    """A policy that requests can name: the library's, one that the server was started with, or the placebo of either.
 
     `caution` says where its evidence is weak; `match` are the kinds that a placebo can be matched by, the default
     first.

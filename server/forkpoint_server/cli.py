@@ -151,7 +151,7 @@ def own_arguments(parser: ArgumentParser) -> None:
 
 
 def _log_as_vllm() -> None:
-    """Log to vLLM's handlers: Python's default prints nothing once a library has given the root logger a handler."""
+    """Log to vLLM's handlers: Python's default prints nothing once a library has added a handler to the root logger."""
     theirs = logging.getLogger("vllm")
     for name in ("forkpoint_server", "forkpoint_policies"):
         ours = logging.getLogger(name)

@@ -59,7 +59,7 @@ OUTCOME = Summary(
 SAMPLE_RATIO = Gauge(
     "forkpoint_experiment_sample_ratio_p_value",
     "Of a running experiment, whether its arms have as many units as they should; below 0.01 they do not. "
-    "May be watched.",
+    "Valid at any time.",
     ["experiment"],
     multiprocess_mode="livemin",
 )

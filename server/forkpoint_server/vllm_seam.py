@@ -1,7 +1,7 @@
 """Every vLLM name that the server uses, imported here only, grouped by what we use it for; and the versions tested.
 
 Upgrading vLLM means updating this module, the two adapters in `forkpoint_policies.worker` and the pins;
-`tests/integration/engine/test_seams.py` names whatever moved. Importing this module takes seconds: where start-up time
+`tests/integration/engine/test_seams.py` names what moved. Importing this module takes seconds: where start-up time
 matters (`forkpoint --help`), import it inside functions.
 """
 

@@ -82,7 +82,7 @@ def _values(texts: Iterable[str], option: str, known: Mapping[str, Arm]) -> Iter
     for text in texts:
         name, equals, value = text.partition("=")
         if name not in known or not value:
-            problem = f"{name!r} is no arm" if equals and name not in known else "a name and a value are needed"
+            problem = f"{name!r} is not an arm" if equals and name not in known else "a name and a value are needed"
             raise ArmError(f"{option} must be NAME=VALUE with an arm's name ({', '.join(known)}): {problem}")
         yield name, value
 

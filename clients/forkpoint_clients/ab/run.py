@@ -117,7 +117,7 @@ async def prepare(
 ) -> PreparedRun:
     """Check each server, and validate the policies there. The connections close with `stack`.
 
-    Raises ArmError if an arm with a policy has a server that is no Forkpoint, ServerRefusesError if a policy is
+    Raises ArmError if an arm with a policy has a server that is not a Forkpoint, ServerRefusesError if a policy is
     invalid, and ServerLostError.
     """
     askers: dict[tuple[str, str, str], Asker] = {}
@@ -146,7 +146,8 @@ async def prepare(
         if arm.policy is not None:
             if not forkpoint[asker.url]:
                 raise ArmError(
-                    f"the arm {arm.name!r} has a policy, and {asker.url} is no Forkpoint: it takes only the arm `none`"
+                    f"the arm {arm.name!r} has a policy, and {asker.url} is not a Forkpoint: "
+                    "it takes only the arm `none`"
                 )
             validation = await asker.validate(arm.policy)
             policies[arm.name], digests[arm.name] = arm.policy, validation["digest"]
@@ -159,7 +160,7 @@ async def prepare(
 async def ask(
     prepared: PreparedRun, journal: Journal, concurrency: int, answered: Callable[[Unit, Answer], None]
 ) -> None:
-    """Ask all units that the journal does not hold, and call `answered` once an answer is on disk.
+    """Send every unit that the journal does not hold, and call `answered` once an answer is on disk.
 
     Raises as Asker.ask does.
     """

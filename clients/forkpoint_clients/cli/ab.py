@@ -93,9 +93,7 @@ def compare_arms(
     arm_api_key: Annotated[
         list[str] | None, typer.Option("--arm-api-key", metavar="NAME=KEY", help="this arm's key")
     ] = None,
-    retries: Annotated[
-        int, typer.Option("--retries", min=0, help="of one question, before the server is given up")
-    ] = RETRIES,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
 ) -> None:
     """Compare policies on a data set: the same questions with the same seeds, interleaved.
@@ -171,7 +169,7 @@ async def _ask(
     total: int,
     console: Console,
 ) -> None:
-    """Ask the remaining units: add each scored answer to `answers`, and show the result so far in the terminal."""
+    """Send the remaining units: add each scored answer to `answers`, and show the result so far in the terminal."""
     items = {item.id: item for item in prepared.run.items}
     scoring: set[asyncio.Task[None]] = set()
     with _live_progress(prepared.run, answers, total, console) as progress:

@@ -31,7 +31,7 @@ from .running import app, fail, run_app
 
 NAME = "calibrate"
 
-application = app("Measure where the served model's forks begin, on your prompts.")
+application = app("Measure where the served model's forks start, on your prompts.")
 
 
 def main(arguments: list[str]) -> int:
@@ -87,7 +87,9 @@ async def _calibrate(
     console = Console()
     async with closed_asker as asker:
         if not await asker.is_forkpoint():
-            raise DataError(f"{asker.url} is no Forkpoint: it lists no policies, and its entropies cannot be measured")
+            raise DataError(
+                f"{asker.url} is not a Forkpoint: it lists no policies, and its entropies cannot be measured"
+            )
         asker.model = asker.model or (await asker.get("/models"))["data"][0]["id"]
         if own_prompts is None and asker.model != EMBEDDED_MODEL:
             raise DataError(

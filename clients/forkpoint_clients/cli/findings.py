@@ -56,7 +56,7 @@ def findings(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]…", help="which; all if none is named", show_default=False)
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="say which there are, and ask nothing")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="list the findings and send nothing")] = False,
     server: Annotated[
         str,
         typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint"),
@@ -93,9 +93,7 @@ def findings(
         typer.Option("--markdown", metavar="FILE", help="write the report as this page, too, with its plots beside it"),
     ] = None,
     api_key: ApiKey = "none",
-    retries: Annotated[
-        int, typer.Option("--retries", min=0, help="of one question, before the server is given up")
-    ] = RETRIES,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
 ) -> None:
     """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
 

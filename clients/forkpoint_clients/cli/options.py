@@ -13,7 +13,7 @@ Server = Annotated[
     str, typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API, as in http://127.0.0.1:8000/v1")
 ]
 MaybeServer = Annotated[
-    str | None, typer.Option("--server", metavar="URL", help="ask this server, as in http://127.0.0.1:8000/v1")
+    str | None, typer.Option("--server", metavar="URL", help="the server to use, as in http://127.0.0.1:8000/v1")
 ]
 ApiKey = Annotated[
     str,

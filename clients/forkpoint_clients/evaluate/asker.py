@@ -1,4 +1,4 @@
-"""Asks any OpenAI-compatible server a question with a seed and, if the server is a Forkpoint, a policy.
+"""Sends questions to any OpenAI-compatible server with a seed and, if the server is a Forkpoint, a policy.
 
 The openai SDK retries lost connections, 429 and 5xx with exponential backoff. If the server rejects one question (its
 prompt is too long, say), the answer has an `error`. A server that is gone, or that rejects every question alike, ends
@@ -19,7 +19,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 NO_POLICY = "none"
-"""Tells a Forkpoint to apply no policy, regardless of its default and of running experiments."""
+"""Makes a Forkpoint apply no policy, regardless of its default and of running experiments."""
 
 RETRIES = 7
 """Retries of one question. The SDK waits 0.5 s, then twice as long up to 8 s: half a minute before it gives up."""
@@ -123,7 +123,7 @@ def without_userinfo(url: str) -> str:
 
 
 class Asker:
-    """Asks one model of one server, at most `concurrency` questions at a time.
+    """Sends questions to one model of one server, at most `concurrency` at a time.
 
     Use it as `async with Asker(…) as asker`.
 

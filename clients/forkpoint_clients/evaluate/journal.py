@@ -1,4 +1,4 @@
-"""The answers of a run on disk, one line of JSON each. An answer is durable before the next question is asked."""
+"""The answers of a run on disk, one line of JSON each. An answer is durable before the next question is sent."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Journal:
         raw = self.path.read_bytes()
         stored, answers, whole = read(self.path, raw) if b"\n" in raw else (None, {}, 0)
         if not whole and not _line(configuration).startswith(raw):
-            raise JournalError(f"{self.path} is no journal of forkpoint ab; give another folder")
+            raise JournalError(f"{self.path} is not a journal of forkpoint ab; choose another folder")
         if not answers:  # there is nothing to lose or to mix
             os.ftruncate(self._file, 0)
             self._append(configuration)
@@ -96,7 +96,7 @@ class Journal:
 def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Unit, Answer], int]:
     """The configuration, the answers, and the length in bytes of the complete lines.
 
-    Raises JournalError if it is no journal.
+    Raises JournalError if it is not a journal.
     """
     lines = (path.read_bytes() if raw is None else raw).split(b"\n")
     answers: dict[Unit, Answer] = {}
@@ -104,9 +104,9 @@ def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Uni
         configuration = json.loads(lines[0])
         length = len(lines[0]) + 1
         if not isinstance(configuration, dict):
-            raise TypeError("the first line is no configuration")
+            raise TypeError("the first line is not a configuration")
     except (ValueError, TypeError) as error:
-        raise JournalError(f"{path} is no journal of forkpoint ab: {error}") from None
+        raise JournalError(f"{path} is not a journal of forkpoint ab: {error}") from None
     for number, line in enumerate(lines[1:-1], 2):  # what follows the last line end is empty, or left by a crash
         try:
             data = json.loads(line)
@@ -115,7 +115,7 @@ def read(path: Path, raw: bytes | None = None) -> tuple[dict[str, Any], dict[Uni
         except (ValueError, TypeError, KeyError) as error:
             if number == len(lines) - 1:
                 break  # the file was extended, but part of the line did not reach the disk
-            raise JournalError(f"{path}, line {number}: is no answer: {type(error).__name__}: {error}") from None
+            raise JournalError(f"{path}, line {number}: is not an answer: {type(error).__name__}: {error}") from None
         length += len(line) + 1
     return configuration, answers, length
 

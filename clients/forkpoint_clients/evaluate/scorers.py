@@ -104,7 +104,7 @@ def _regex(name: str) -> Scorer:
     try:
         pattern = re.compile(name.removeprefix(REGEX), re.MULTILINE)
     except re.error as error:
-        raise ValueError(f"{name}: is no regular expression: {error}") from None
+        raise ValueError(f"{name}: is not a regular expression: {error}") from None
     if pattern.groups > 1:
         raise ValueError(f"{name}: has {pattern.groups} groups; only one can be compared, so write the others as (?:…)")
     if not pattern.groups:
@@ -138,7 +138,7 @@ def _python(name: str) -> Scorer:
 def _module(file: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"scorer_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{name}: {file} is no Python file")
+        raise ValueError(f"{name}: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -35,7 +35,7 @@ class Verdict:
 class Criterion:
     """A figure that a claim puts on one side of `bound`, from `questions` questions; its interval covers 1 - `alpha`.
 
-    `each` is the number of questions asked per question in the figure, if it covers only some: `needed` counts all of
+    `each` is the number of questions sent per question in the figure, if it covers only some: `needed` counts all of
     them.
     """
 

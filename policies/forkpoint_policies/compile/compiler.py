@@ -162,7 +162,7 @@ def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) 
             if same and banned >= set(zip(raising.target.tokens, raising.target.states, strict=True)):
                 raise InputError(
                     f"{path}.rules[{raising.number}].do.amplify",
-                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be drawn",
+                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be sampled",
                 )
 
 
@@ -275,13 +275,13 @@ class _Build:
         return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
 
     def _written(self, action: TreeAction, field: str) -> list[int]:
-        """What further requests begin with: a probe's end of the reasoning and text, or the text that an answer goes on
+        """What further requests start with: a probe's end of the reasoning and text, or the text that an answer goes on
         with."""
         if isinstance(action, Probe):
             if not action.text and action.variance_below is None:
                 self.warnings.append(
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
-                    "text that asks for the result is surer"
+                    "text that requests the result is surer"
                 )
             return [
                 self._need_reasoning_end(field),
@@ -357,7 +357,7 @@ class _Build:
         return _token_set(entries, field)
 
     def _raised(self, tokens: Tokens, field: str) -> TokenSet:
-        """For words that are never one token, also the tokens that begin them: raising only their last piece would do
+        """For words that are never one token, also the tokens that start them: raising only their last piece would do
         nothing."""
         chosen = self._tokens(tokens, field)
         entries = set(zip(chosen.states, chosen.tokens, strict=True))
@@ -416,8 +416,8 @@ class _Build:
             self.written_instead = draw
             return like
         self.placebo_samplers.append(draw)
-        drawn = msgspec.structs.replace(like, control=ControlKind.SAMPLED)
-        return drawn if forced else msgspec.structs.replace(drawn, target=TokenSet())
+        sampled = msgspec.structs.replace(like, control=ControlKind.SAMPLED)
+        return sampled if forced else msgspec.structs.replace(sampled, target=TokenSet())
 
 
 def _curve(value: float | Schedule | EntropyTemperature) -> Curve:
@@ -437,9 +437,9 @@ def _token_set(entries: Iterable[Completion], field: str) -> TokenSet:
     """
     known = set(entries)
     everywhere = {token for state, token in known if state == ANY_STATE}
-    kept = sorted((s, t) for s, t in known if s == ANY_STATE or t not in everywhere)
-    if len(kept) > MAX_ENTRIES:
+    unique = sorted((s, t) for s, t in known if s == ANY_STATE or t not in everywhere)
+    if len(unique) > MAX_ENTRIES:
         raise InputError(
-            field, f"stand for {len(kept)} tokens of the served model, each in its contexts; {MAX_ENTRIES} at most"
+            field, f"stand for {len(unique)} tokens of the served model, each in its contexts; {MAX_ENTRIES} at most"
         )
-    return TokenSet([token for _, token in kept], [state for state, _ in kept])
+    return TokenSet([token for _, token in unique], [state for state, _ in unique])

@@ -129,7 +129,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
 class Program(msgspec.Struct, frozen=True):
     """A compiled policy.
 
-    `word_free` has a bit per token: may a word begin after it; empty when the policy names no words.
+    `word_free` has a bit per token: may a word start after it; empty when the policy names no words.
     """
 
     rules: list[CompiledRule]

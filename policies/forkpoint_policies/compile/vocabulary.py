@@ -1,4 +1,4 @@
-"""A tokenizer's vocabulary as bytes, indexed by the pieces of words that its tokens can begin, continue or end."""
+"""A tokenizer's vocabulary as bytes, indexed by the pieces of words that its tokens can start, continue or end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_word_character(character: str) -> bool:
 
 
 def cuts(written: bytes) -> list[int]:
-    """The offsets strictly inside these bytes at which a word may begin or end, whatever pieces of characters stand
+    """The offsets strictly inside these bytes at which a word may start or end, regardless of the partial characters
     around them."""
     text, begin, end = _whole_characters(written)
     found = [begin] if begin and text and not is_word_character(text[0]) else []
@@ -40,13 +40,13 @@ def cuts(written: bytes) -> list[int]:
 
 
 def leaves_word_free(written: bytes) -> bool:
-    """Whether a new word may begin after these bytes."""
+    """Whether a new word may start after these bytes."""
     text, _, end = _whole_characters(written)
     return end == len(written) and bool(text) and not is_word_character(text[-1])
 
 
 def _whole_characters(written: bytes) -> tuple[str, int, int]:
-    """The whole characters in these bytes, between pieces of others, and the offsets at which they begin and end."""
+    """The whole characters in these bytes, between pieces of others, and the offsets at which they start and end."""
     begin = next((offset for offset, byte in enumerate(written) if byte & 0xC0 != 0x80), len(written))
     try:
         text, used = codecs.utf_8_decode(written[begin:], "strict", False)
@@ -87,9 +87,9 @@ class Vocabulary:
 class Index:
     """Token ids by the lower-cased bytes of a part of the token.
 
-    A cut is a place where a word may begin or end. `whole`: the token is exactly these bytes. `head`: it begins with
+    A cut is a place where a word may start or end. `whole`: the token is exactly these bytes. `head`: it starts with
     them and then comes a cut or its end. `tail`: it ends with them, after a cut. `span`: they stand between two cuts
-    inside it, or between a cut and its end. `ends_word_free[i]`: after token i a new word may begin. `longest`: the
+    inside it, or between a cut and its end. `ends_word_free[i]`: after token i a new word may start. `longest`: the
     bytes of the longest token.
     """
 

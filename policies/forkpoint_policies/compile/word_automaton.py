@@ -4,7 +4,7 @@ A word can be spelled by many token sequences ("Wait", "W"+"ait", " w"+"a"+"it")
 its state is the longest part of a word that the text ends with. In each state it is known which tokens complete which
 word, so a word can be suppressed in every spelling and only at its last piece; "Wa" stays free for "Water".
 
-States: 0, a word may begin here; 1, inside some other word; from 2 on, the proper prefixes of the words, as tokens
+States: 0, a word may start here; 1, inside some other word; from 2 on, the proper prefixes of the words, as tokens
 spell them.
 """
 
@@ -53,7 +53,7 @@ class Automaton:
     endings: Mapping[str, tuple[Completion, ...]] = field(default_factory=dict)
 
     def longest_beginning(self, word: str) -> tuple[Completion, ...]:
-        """The tokens that, where a word may begin, write the most of this one."""
+        """The tokens that, where a word may start, write the most of this one."""
         forms = spellings(word)
         beginnings = {form[:length] for form in forms for length in range(1, len(form))}
         states = {self.prefixes[beginning] for beginning in beginnings & self.prefixes.keys()} & self._beginnings.keys()
@@ -61,7 +61,7 @@ class Automaton:
 
     @cached_property
     def _beginnings(self) -> dict[int, tuple[Completion, ...]]:
-        """By state, the tokens that lead to it where a word may begin; longer prefixes have higher states."""
+        """By state, the tokens that lead to it where a word may start; longer prefixes have higher states."""
         found: dict[int, list[Completion]] = {}
         for (state, token), after in self.moves.items():
             if state == FREE:
@@ -86,7 +86,7 @@ def build_automaton(
     for number, written in enumerate((*words, *endings)):
         ending = number >= len(words)
         if ending and is_word_character(written[0]):
-            said = f"the ending {written!r} begins inside a word; an ending begins with a sign or a space"
+            said = f"the ending {written!r} starts inside a word; an ending starts with a sign or a space"
             raise AutomatonSizeError(path, said, written, ending)
         try:
             for form in spellings(written if ending else written.strip()):

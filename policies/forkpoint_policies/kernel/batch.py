@@ -84,7 +84,7 @@ class Turn:
     offset: int
     rows: Tensor | None  # [k] int64
     first_cell: Tensor  # [k] int64, the first cell of the row's slot
-    begin: Tensor  # [k] int64, where the row begins in the flattened logits
+    begin: Tensor  # [k] int64, where the row starts in the flattened logits
     program: Tensor  # [k] int64
     seed: Tensor  # [k] int64
     temperature: Tensor  # [k] float32
@@ -111,7 +111,7 @@ class Layout:
     seed: Tensor  # [n] int64
     num_shared_tokens: Tensor | None  # [n] int64, the tokens of the prompt that count as generated
     by_chance: Tensor  # [n, R] bool, as in Rules
-    instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be drawn
+    instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be sampled
     uses: Uses
     moves: Moves | None
     marks: Marks | None
@@ -220,7 +220,7 @@ def _turns(whole: Turn, entries: Sequence[SlotRow]) -> tuple[Turn, ...]:
 
 
 def _with_sampled(rules: Rules, entries: Sequence[SlotRow], own: Sequence[Program]) -> Rules:
-    """The rules with what was drawn for each request in the place of tokens and texts."""
+    """The rules with the tokens and texts that were sampled for each request."""
     if not any(entry.sampled for entry in entries):
         return rules
     target = [(row, rule, tokens) for row, entry in enumerate(entries) for rule, tokens in entry.sampled.items()]

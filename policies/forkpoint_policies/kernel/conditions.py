@@ -60,7 +60,7 @@ class Seen:
 @dataclass(frozen=True)
 class Decision:
     """`forced` is the rule whose text is written here (or NO_RULE) and `token` what it writes; `shut` are rules whose
-    tokens were decided not to be drawn, and `replaced` their probability; `refused` are rows in which the grammar
+    tokens must not be sampled here, and `replaced` their probability; `refused` are rows in which the grammar
     forbids a forced token."""
 
     word_state: Tensor  # [n] int64
@@ -68,7 +68,7 @@ class Decision:
     position: Tensor  # [n] int64
     mass: Tensor  # [n, R] float32
     fired: Tensor  # [n, R] bool
-    past_entropy: Tensor | None = None  # [n] float32 nats, drawn from the request's past, for a placebo
+    past_entropy: Tensor | None = None  # [n] float32 nats, sampled from the request's past, for a placebo
     replaced: Tensor | None = None  # [n, R] float32
     shut: Tensor | None = None  # [n, R] bool
     forced: Tensor | None = None  # [n] int64
@@ -134,7 +134,7 @@ def decide(
         fired, shut = (
             fired & drawn,
             fired & ~drawn & (turn.temperature > 0)[:, None],
-        )  # a greedy request draws others anyway
+        )  # a greedy request picks others anyway
     past, told, chances, history, window, texts = None, None, state.chances, state.history, state.window, state.texts
     if history is not None:
         history = History(history.counts, _bin(seen.entropy))
@@ -176,7 +176,7 @@ def set_sum(values: Tensor) -> Tensor:
 
 
 def _placed(core: Core, rules: Rules, here: Tensor) -> Tensor:
-    """Where a rule may act at all, whatever the model says there: positions, region, and how often it did."""
+    """Where a rule may act at all, regardless of the model: positions, region, and how often it did."""
     wanted = torch.where(core.in_reasoning[:, None], RegionCode.REASONING.value, RegionCode.ANSWER.value)
     regional = (rules.region == RegionCode.ANY.value) | (rules.region == wanted)
     left = core.fired[:, : rules.region.shape[1]] < rules.at_most
@@ -233,7 +233,7 @@ def _rank(history: History, bin_: Tensor) -> Tensor:
 
 
 def _past_entropy(history: History, chance: Tensor) -> Tensor:
-    """An entropy drawn from those that the request has had, this one included, in nats."""
+    """An entropy in nats, sampled from the request's past ones and this one."""
     counts = history.counts.scatter_add(1, history.pending[:, None], torch.ones_like(history.counts[:, :1]))
     reached = counts.cumsum(dim=-1) > (chance * counts.sum(dim=-1))[:, None]
     return MIN_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
@@ -269,7 +269,7 @@ def _chance(turn: Turn, here: Tensor, salt: int) -> Tensor:
 
 
 def _drawn(turn: Turn, position: Tensor, replaced: Tensor, looked: Tensor) -> Tensor:
-    """Of the rules that stand in for tokens, the one of whose tokens one is drawn here: their shares, which do not
+    """Of the rules that replace tokens, the one whose token is sampled here: their shares, which do not
     overlap, lie side by side, and the position's one number falls into one of them or into none."""
     share = torch.where(looked, replaced, 0.0)
     begin = share.cumsum(dim=-1) - share

@@ -174,7 +174,7 @@ class Facts:
     """What a batch needs to know of a program on the host: which parts its rows take part in."""
 
     acting: tuple[Acting, ...]
-    shutting: tuple[Acting, ...]  # the forces that stand in place of tokens that are not to be drawn
+    shutting: tuple[Acting, ...]  # the forces that replace tokens that must not be sampled
     windowed: bool
     forcing: bool
 
@@ -323,7 +323,7 @@ def _build_marks(programs: Sequence[Program], vocabulary: int, device: torch.dev
 
 
 def belongs(states: Tensor, word_state: Tensor) -> Tensor:
-    """Which tokens of padded sets [rows, …, L] count, given each row's state of the automaton [rows]."""
+    """Which tokens of padded sets [rows, …, L] count in each row's state of the automaton [rows]."""
     return (states == ANY_STATE) | (states == word_state.view(-1, *[1] * (states.dim() - 1)))
 
 

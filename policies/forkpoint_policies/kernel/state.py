@@ -18,10 +18,10 @@ from .state_handover import HISTORY_BINS, Inherited
 def advance(
     slots: Slots, layout: Layout, turn: Turn, position: Tensor, last_token: Tensor
 ) -> tuple[State, Tensor, Tensor | None]:
-    """The state of a turn's rows before they are evaluated, the position of each, and which are of no account.
+    """The state of a turn's rows before they are evaluated, the position of each, and which are idle.
 
-    The first turn continues from the cell of the last draft that was accepted, the others from the row before. Of no
-    account are the pieces of a prompt before its last: nothing is drawn there.
+    The first turn continues from the cell of the last draft that was accepted, the others from the row before. The
+    pieces of a prompt before its last are idle: nothing is sampled there.
     """
     if turn.offset:
         state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
@@ -73,7 +73,7 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
 
 
 def _written(texts: Texts, rules: Rules, committed: Tensor, token: Tensor) -> Texts:
-    """One more token of a forced text, unless something else was drawn in its place (the end of a thinking budget,
+    """One more token of a forced text, unless another token was sampled instead (the end of a thinking budget,
     say)."""
     rule, row = texts.pending.clamp(min=0), torch.arange(len(token), device=token.device)
     wanted = rules.text[row, rule, texts.offset.clamp(max=rules.text.shape[2] - 1)]
@@ -225,7 +225,7 @@ class Slots:
             )
 
     def copy_of(self, slot: int, uses: Uses) -> State:
-        """A slot's state, of the parts in use, to keep while its request is preempted."""
+        """A slot's state, of the parts in use, to store while its request is preempted."""
         return self.read(
             torch.arange(slot * self.depth, (slot + 1) * self.depth, device=self.state.core.position.device), uses
         )

@@ -24,7 +24,7 @@ LOGARITHMIC_BIN = math.log(MAX_BIN_NATS / MIN_BIN_NATS) / (HISTORY_BINS - 1)
 """A bin's width, in the logarithm of the entropy: 4 %."""
 
 BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC_BIN)).astype(np.float32)
-"""Where each bin but the first begins: the same numbers on every device."""
+"""Where each bin but the first starts: the same numbers on every device."""
 
 
 class Inherited(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Inherited(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Past:
-    """The records of the tokens that a branch begins with, in order: arrays of [q, …] as in kernel.Record.
+    """The records of the tokens that a branch starts with, in order: arrays of [q, …] as in kernel.Record.
 
     Where a token was written without being evaluated, `known` is false: confidence stays what it was, the rest does not
     count.
@@ -88,7 +88,7 @@ class Path:
         return self
 
     def inherit(self, past: Past) -> Inherited:
-        """What a branch from here takes over, given the records of all these tokens.
+        """What a branch from here takes over, from the records of all these tokens.
 
         Raises ValueError when some are missing.
         """

@@ -1,7 +1,6 @@
 """The step: measure every row, decide which rules fire, change the logits, and write down what was done.
 
-Everything is vectorised over rows × rules and stays on the device. A row gets the same bits whatever else is in the
-batch.
+Everything is vectorised over rows × rules and stays on the device. A row gets the same bits in any batch.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Record:
     Rules are in the program's order, the order of application.
     """
 
-    position: Tensor  # [n] int64, NO_POSITION where nothing will be drawn
+    position: Tensor  # [n] int64, NO_POSITION where nothing will be sampled
     last_token: Tensor  # [n] int64, the token that the row comes after
     flags: Tensor  # [n] int64
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
@@ -113,7 +112,7 @@ def _decide_all(slots: Slots, rows: Rows, values: Tensor, seen: Seen) -> Decisio
 
 
 def _left(values: Tensor, tokens: Tensor | None, probabilities: Tensor | None, layout: Layout) -> Tensor | None:
-    """The probabilities, negative where the token can no longer be drawn."""
+    """The probabilities, negative where the token can no longer be sampled."""
     if tokens is None or probabilities is None or layout.detailed is None:
         return None
     return torch.where(
@@ -122,7 +121,7 @@ def _left(values: Tensor, tokens: Tensor | None, probabilities: Tensor | None, l
 
 
 def _inherited(seen: Seen, decision: Decision) -> Tensor:
-    """What a branch that begins here could not work out from the rest of the record."""
+    """What a branch that starts here could not work out from the rest of the record."""
     rows, rules = decision.fired.shape
     confidence = torch.zeros_like(seen.entropy) if seen.confidence is None else seen.confidence
     told = seen.entropy.new_zeros(rows, 2, rules) if decision.told is None else decision.told

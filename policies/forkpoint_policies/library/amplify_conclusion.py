@@ -6,7 +6,7 @@ ENTRY = Entry(
     name="amplify-conclusion",
     description="Raises the logits of conclusion words by `bias` at forks inside the reasoning.",
     source="",
-    caution="No paper reports this rule by itself; the strength is a starting point, not a finding.",
+    caution="No paper reports this rule alone; the strength is a starting point, not a finding.",
     parameters={"bias": Number(2.0, 0.01, 100, "how far the logits are raised")},
     rules=[
         {

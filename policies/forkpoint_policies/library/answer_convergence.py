@@ -8,7 +8,7 @@ ENTRY = Entry(
     source="arXiv:2506.02536",
     caution=(
         "The number of equal answers could not be confirmed from the paper, which tries an answer after each sentence. Compare "
-        "with reasoning-cap; the tried answers cost tokens, which `usage` counts. Give a `text` that asks for the result where the "
+        "with reasoning-cap; the tried answers cost tokens, which `usage` counts. Give a `text` that requests the result where the "
         "model does not begin with it: else the words before it are compared."
     ),
     rules=[
@@ -29,6 +29,6 @@ ENTRY = Entry(
         "equal": Number(10, 2, 1000, "equal answers in a row after which the reasoning ends", whole=True),
         "tokens": Number(32, 1, 256, "most tokens of a tried answer", whole=True),
         "extract": Text("text", "what of two answers is compared: an extractor"),
-        "text": Text("", "what is written after the end of the reasoning, to ask for the answer", fewest=0),
+        "text": Text("", "what is written after the end of the reasoning, to prompt for the answer", fewest=0),
     },
 )

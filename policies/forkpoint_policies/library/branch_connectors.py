@@ -8,7 +8,7 @@ ENTRY = Entry(
     name="branch-connectors",
     description="Where the entropy is high, goes on with a connector that was likely instead of the token that was drawn.",
     source="",
-    caution="No paper reports this rule; it asks whether the forks that matter are those between connectors.",
+    caution="No paper reports this rule; it tests whether the forks that matter are those between connectors.",
     rules=[
         {
             "when": {"entropy_above": param("entropy"), "region": "reasoning"},

@@ -10,7 +10,7 @@ ENTRY = Entry(
     ),
     source="arXiv:2402.10200",
     caution=(
-        "Found on models that were not trained to reason. The first answer's own first token is drawn as the request says: "
+        "Found on models that were not trained to reason. The first answer's own first token is sampled as the request says: "
         "temperature 0 gives the paper's ten. What is written after the reasoning counts as the result."
     ),
     rules=[
@@ -22,5 +22,5 @@ ENTRY = Entry(
         },
         {"when": {"after_token": 1}, "do": {"temperature": 0}},
     ],
-    parameters={"answers": Number(10, 2, 256, "first tokens to begin with", whole=True)},
+    parameters={"answers": Number(10, 2, 256, "first tokens to start with", whole=True)},
 )

@@ -8,7 +8,7 @@ ENTRY = Entry(
     name="cyclic-reflection",
     description="Adds a triangular wave of the position to the logits of reflection words, until the reasoning ends.",
     source="arXiv:2506.11077",
-    caution="One paper, few models; the wave's phase begins at the first generated token.",
+    caution="One paper, few models; the wave's phase starts at the first generated token.",
     parameters={
         "amplitude": Number(5.0, 0.01, 100, "the wave's height, in logits"),
         "period": Number(1200, 4, 1_000_000, "the wave's length, in tokens", whole=True),

@@ -1,4 +1,4 @@
-"""DEER: end the reasoning where an answer tried out at a reflection word is given with confidence."""
+"""DEER: end the reasoning where a trial answer at a reflection word is confident."""
 
 from ._entry import Entry, Number, Text, param
 
@@ -11,7 +11,7 @@ ENTRY = Entry(
     source="arXiv:2504.15895",
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The tried "
-        "answers cost tokens, which `usage` counts. The paper asks for them before the end of the reasoning, with the `text` "
+        "answers cost tokens, which `usage` counts. The paper prompts for them before the end of the reasoning, with the `text` "
         "'\\n**Final Answer**\\n\\\\boxed'; here they come after it; without a `text`, what the model says first is tried, "
         "its result or not."
     ),
@@ -33,6 +33,6 @@ ENTRY = Entry(
         ),
         "tokens": Number(20, 1, 256, "most tokens of a tried answer", whole=True),
         "trials": Number(10, 1, 1000, "most answers tried", whole=True),
-        "text": Text("", "what is written after the end of the reasoning, to ask for the answer", fewest=0),
+        "text": Text("", "what is written after the end of the reasoning, to prompt for the answer", fewest=0),
     },
 )

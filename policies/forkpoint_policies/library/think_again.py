@@ -6,7 +6,7 @@ ENTRY = Entry(
     name="think-again",
     description="Puts a thinking word in the place of the answer's end and lets the model go on, until 4096 tokens are spent.",
     source="arXiv:2506.02867",
-    caution="Longer is not better by itself: compare at equal length, and with a random word (think-again.placebo).",
+    caution="Longer does not mean better: compare at equal length, and with a random word (think-again.placebo).",
     rules=[{"do": {"resume": {"text": param("text"), "budget_tokens": param("budget_tokens")}}}],
     parameters={
         "text": Text("Wait", "what is written in place of the end"),

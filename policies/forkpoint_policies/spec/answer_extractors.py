@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 Extractor = Callable[[str], str | None]
-"""Given the text after the reasoning, what it answers; None where nothing of the kind is there."""
+"""From the text after the reasoning to its answer; None if it has none."""
 
 JSON_FIELD = "json_field:"
 
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\.\d+")
 _BRACE = re.compile(r"\\boxed\s*\{|[{}]")
 
 MAX_JSON_CHARACTERS = 1 << 13
-"""How much of a text's end is searched for JSON: each brace may begin an object that breaks off at the very end."""
+"""How much of a text's end is searched for JSON: each brace may open an object that breaks off at the very end."""
 
 
 def extractor(name: str) -> Extractor:
@@ -33,8 +33,8 @@ def extractor(name: str) -> Extractor:
 
 
 def _boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` holds, braces balanced; read once, whatever a model writes."""
-    opened: list[int | None] = []  # where the inside of each open brace begins, None for one that opens no box
+    r"""What the last `\boxed{…}` holds, braces balanced; in linear time for any text."""
+    opened: list[int | None] = []  # where the inside of each open brace starts, None for one that opens no box
     last: tuple[int, int] | None = None
     for found in _BRACE.finditer(text):
         if found[0] != "}":

@@ -32,4 +32,4 @@ THINKING_WORDS = (
 """Words at which the hidden states carry most information about the answer (arXiv:2506.02867)."""
 
 SWITCH_WORDS = ("alternatively", "alternative", "another")
-"""Words that begin another thought (arXiv:2501.18585)."""
+"""Words that start another thought (arXiv:2501.18585)."""

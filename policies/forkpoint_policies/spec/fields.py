@@ -80,7 +80,7 @@ class Schedule(Strict):
         needed = {"linear": ("start", "end", "over"), "triangular": ("amplitude", "period")}[self.shape]
         present = self.model_fields_set - {"shape"}
         if present != set(needed):
-            raise ValueError(f"a {self.shape} schedule is given by {', '.join(needed)}, all of them and nothing else")
+            raise ValueError(f"a {self.shape} schedule takes {', '.join(needed)}, all of them and nothing else")
         return self
 
     def range(self) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class Rule(Strict):
 
     @property
     def original(self) -> Rule:
-        """The rule of which this one is the placebo, or this rule if it is no placebo."""
+        """The rule of which this one is the placebo, or this rule if it is not a placebo."""
         return self.do.control.like if self.do.control is not None else self
 
     @property

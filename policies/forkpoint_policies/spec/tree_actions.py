@@ -85,7 +85,7 @@ class Branch(Strict):
                 raise ValueError(f"{name} says nothing with select {self.select!r}; it is for majority and confidence")
         if self.fill == "sample" and self.select != "all":
             raise ValueError(
-                f"fill says nothing with select {self.select!r}: only with `all` is a number of answers asked for"
+                f"fill says nothing with select {self.select!r}: only with `all` does a request set how many answers"
             )
         return self
 

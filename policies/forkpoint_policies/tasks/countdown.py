@@ -26,7 +26,7 @@ Difficulty = Literal["easy", "hard"]
 
 @dataclass(frozen=True)
 class Puzzle:
-    """`numbers` in the order in which they are told, and the `target` they must make."""
+    """`numbers` in the order of the question, and the `target` they must make."""
 
     numbers: tuple[int, ...]
     target: int
@@ -118,7 +118,7 @@ def held_out_puzzles(difficulty: Difficulty, count: int, seed: int = 0) -> list[
         if difficulty == "easy" or solutions(numbers, target) <= 12:
             chosen.append(Puzzle(tuple(draw.sample(numbers, size)), target))
     if len(chosen) < count:
-        raise ValueError(f"there are {len(chosen)} held-out {difficulty} puzzles, {count} were asked for")
+        raise ValueError(f"there are {len(chosen)} held-out {difficulty} puzzles, {count} were requested")
     return chosen
 
 

@@ -155,6 +155,6 @@ def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
     if step.details is None:
         return np.zeros((0, 1), np.int32)
     place = {int(row): number for number, row in enumerate(own)}
-    kept = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
-    details = step.details.numpy()[[number for number, _ in kept]]
-    return np.concatenate((np.array([[row] for _, row in kept], np.int32).reshape(-1, 1), details), axis=1)
+    pairs = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
+    details = step.details.numpy()[[number for number, _ in pairs]]
+    return np.concatenate((np.array([[row] for _, row in pairs], np.int32).reshape(-1, 1), details), axis=1)

@@ -96,7 +96,7 @@ class PolicyProcessorV2(LogitsProcessor):
             return tuple(most.tolist())
         place = {
             slot: number for number, slot in enumerate(slots.tolist())
-        }  # some have fewer drafts: ask the device, and wait
+        }  # some have fewer drafts: read them from the device, which waits for it
         found = torch.bincount(
             torch.tensor([place[slot] for slot in ctx.expanded_idx_mapping.tolist()]), minlength=len(slots)
         )

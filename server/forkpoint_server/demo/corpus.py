@@ -1,4 +1,4 @@
-"""The training text: how one reasons about a Countdown puzzle, drawn at random.
+"""The training text: how one reasons about a Countdown puzzle, sampled at random.
 
 A trace is a search that one can read: plan a first step, carry it out, look at the result, then go back ("Wait",
 "Alternatively", "Hmm", "Instead") or conclude ("So", "Therefore"). We put the roles of these connectors in here; they
@@ -19,9 +19,7 @@ SLIP = 0.04
 CLOSEST = 0.85
 FORGET_THEREFORE = 0.04
 HOPE = 0.8  # "So" before a last step that hits …
-FALSE_HOPE = (
-    0.1  # … and before one that misses: without these, a model that has said "So" writes the target whatever comes out
-)
+FALSE_HOPE = 0.1  # … and before one that misses: without these, a model that has said "So" always writes the target
 BIND = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
@@ -146,12 +144,12 @@ def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
     misses = 0
     opener, previous = "Let's try", None
     size = len(puzzle.numbers)
-    kept: tuple[Step, tuple[Term, ...]] | None = None
+    first: tuple[Step, tuple[Term, ...]] | None = None
     while True:
         path: tuple[tuple[int, str, int], ...] = ()
         terms = table
-        if kept is not None:
-            path, terms = (kept[0].key,), kept[1]
+        if first is not None:
+            path, terms = (first[0].key,), first[1]
         while len(terms) > 2:
             options = [(step, after) for step, after in steps(terms) if (*path, step.key) not in tried]
             if opener == " Alternatively," and previous is not None and not path:
@@ -162,7 +160,7 @@ def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
             chosen = draw.choices(options, weights)[0]
             _carry_out(trace, opener, chosen[0], puzzle.target, False, draw)
             if not path:
-                kept, previous = chosen, chosen[0].pair
+                first, previous = chosen, chosen[0].pair
             path, terms, opener = (*path, chosen[0].key), chosen[1], " Then"
         else:
             if not reachable(_values(terms)) >> puzzle.target & 1:
@@ -179,9 +177,9 @@ def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
         if again:
             opener = " Instead,"
             continue
-        if kept is not None and size == 4 and len(terms) > 2:
-            tried.add((kept[0].key,))
-        kept = None
+        if first is not None and size == 4 and len(terms) > 2:
+            tried.add((first[0].key,))
+        first = None
         opener = draw.choices((" Wait, try", " Alternatively,", " Let's try"), (0.50, 0.44, 0.06))[0]
 
 

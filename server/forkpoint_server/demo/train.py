@@ -123,8 +123,8 @@ def train(out: Path, traces: int, seed: int, start: Path | None, learning_rate: 
     workers = os.cpu_count() or 1
     shards = 32
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        drawn = pool.map(_draw_texts, [(traces // shards, seed * shards + shard) for shard in range(shards)], 1)
-    texts = [text for shard in drawn for text in shard]
+        sampled = pool.map(_draw_texts, [(traces // shards, seed * shards + shard) for shard in range(shards)], 1)
+    texts = [text for shard in sampled for text in shard]
     if start is None:
         tokenizer = for_serving(train_tokenizer("".join(piece for piece, _ in text) for text in texts[:20_000]))
         model = build_model(len(tokenizer), tokenizer.eos_token_id)
@@ -135,9 +135,9 @@ def train(out: Path, traces: int, seed: int, start: Path | None, learning_rate: 
     examples = [encode(tokenizer, text) for text in texts]
     steps = list(batches(examples, tokenizer.pad_token_id, random.Random(seed)))
     learnt = sum(int((labels != -100).sum()) for _, labels in steps)
-    drawn_in = time.monotonic() - started
+    seconds = time.monotonic() - started
     print(
-        f"{len(texts)} traces drawn in {drawn_in:.0f} s: {len(steps)} steps, {learnt / 1e6:.1f} M learnt tokens",
+        f"{len(texts)} traces sampled in {seconds:.0f} s: {len(steps)} steps, {learnt / 1e6:.1f} M learnt tokens",
         flush=True,
     )
 

@@ -41,7 +41,7 @@ def payload_of(
 ) -> PolicyPayload:
     """The payload of an engine request that starts so and reports to a trace.
 
-    With `forced_tokens`, the request writes these, whatever the model would sample.
+    With `forced_tokens`, the request writes these instead of what the model would sample.
     """
     compiled = context.compiled
     return PolicyPayload(

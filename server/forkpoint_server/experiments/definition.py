@@ -89,7 +89,7 @@ class Definition(Strict):
             raise ValueError(f"unit: {self.unit!r} is neither {', '.join(UNITS)} nor the name of a header")
         if (self.unit == "slice") != (self.slice_seconds is not None):
             raise ValueError(
-                "slice_seconds: is given with the unit `slice`, and only with it: it says how long a time slice is"
+                "slice_seconds: is required with the unit `slice`, and allowed only with it: the length of a time slice"
             )
         if self.traffic[0] >= self.traffic[1]:
             raise ValueError(

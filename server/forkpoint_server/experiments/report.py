@@ -93,7 +93,7 @@ def analyse_experiment(
             triggered = dict(unit_sums(database, stored.id, until, (arm.name, control), triggered=number))
         observed = None
         if triggered and control_alternates:
-            observed = _sums(unit_sums(database, stored.id, until, (control,), watched=number).get(control))
+            observed = _sums(unit_sums(database, stored.id, until, (control,), observed=number).get(control))
         own, of_control = _sums(triggered.get(arm.name)), _sums(triggered.get(control))
         arms.append(Arm(arm.name, _sums(sums.get(arm.name)), own, of_control, observed))
 

@@ -114,7 +114,7 @@ async def measure(
     finally:
         context.receiver.close(traces)
     if lost:
-        raise measurement_error(f"the records of {lost} of {len(text.tokens)} tokens were lost on their way; ask again")
+        raise measurement_error(f"the records of {lost} of {len(text.tokens)} tokens were lost; send the request again")
     whole = join_traces(traces)
     whole.prompt = text.prompt
     context.traces = [whole]
@@ -148,4 +148,4 @@ async def _write(
 
 def _check(written: Sequence[int], forced: Sequence[int]) -> None:
     if list(written) != list(forced):
-        raise measurement_error("the model runner did not write the text that it was given")
+        raise measurement_error("the model runner did not write the text that was sent to it")

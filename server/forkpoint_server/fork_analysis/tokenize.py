@@ -55,7 +55,7 @@ class TextReader:
         text = await (self._plain(request) if request.messages is None else self._chat(request, request.messages))
         field = "completion" if request.messages is None else "messages"
         if not text.prompt:
-            raise InputError("prompt", "is empty; a text needs at least one token to begin after")
+            raise InputError("prompt", "is empty; a text needs at least one token to start after")
         if not text.tokens:
             raise InputError(field, "has an empty text to measure; the last one must have at least one token")
         longest = self.tokenization.model_config.max_model_len

@@ -145,6 +145,6 @@ def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Colle
         refused["model"] = alias is not None
     for field, is_set in refused.items():
         if is_set:
-            raise InputError(field, f"asks for what {path} does not do; policies work on {', '.join(GENERATING)}")
+            raise InputError(field, f"is not supported on {path}; policies work on {', '.join(GENERATING)}")
     body = data if alias is None else {**data, "model": model}
     return ResolvedRequest(None, False, body, changed=alias is not None)

@@ -95,7 +95,7 @@ def check_branches(params: SamplingParams, prompt: Any) -> None:
         if is_set:
             raise VLLMValidationError(
                 f"policy: one that branches does not work with {name}, which the request or the model's generation "
-                "config asks for; leave one of the two out",
+                "config sets; leave one of the two out",
                 parameter="policy",
             )
     if not isinstance(prompt, dict) or not prompt.get("prompt_token_ids"):

@@ -47,7 +47,7 @@ def resolve(
         named[f"the model {body['model']!r}"] = _by_name(alias, registry, "model")
     if len({one and one.policy for one in named.values()}) > 1:
         said = ", ".join(f"{source} says {one.policy.name if one else NONE!r}" for source, one in named.items())
-        raise InputError("policy", f"{said}; ask for one policy, in one place")
+        raise InputError("policy", f"{said}; name one policy, in one place")
 
     forks = body.get("forks", False)
     if forks is None:

@@ -130,7 +130,7 @@ def _named(service: Service, name: str, body: Any) -> Policy:
 
 def _check_changeable(service: Service, name: str) -> None:
     if service.registry.is_fixed(name):
-        kind = "built in" if service.registry.get(name).builtin else "given by --policies"
+        kind = "built in" if service.registry.get(name).builtin else "loaded by --policies"
         raise ApiError(HTTPStatus.CONFLICT, f"{name!r} is {kind} and cannot be changed; choose another name", "name")
 
 

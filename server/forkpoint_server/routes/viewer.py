@@ -1,4 +1,4 @@
-"""`/forkpoint`: the page on which one watches a model fork. It asks the same routes as any client."""
+"""`/forkpoint`: the page that shows a model fork as it generates. It calls the same routes as any client."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Nothing from elsewhere, nothing inline, and no text is ever made into a page's structure, whatever a model writes."""
+"""Nothing from elsewhere, nothing inline, and no text of a model ever becomes part of the page's structure."""
 
 
 def viewer_router() -> APIRouter:
-    """The page and its files; they hold nothing to guard, so they need no key, unlike what they ask for."""
+    """The page and its files; they hold nothing to guard, so they need no key, unlike the routes they call."""
     router = APIRouter(include_in_schema=False)
     files = StaticFiles(directory=PAGE)
 

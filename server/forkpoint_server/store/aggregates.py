@@ -46,16 +46,16 @@ class ArmCounts:
 
 def unit_sums(
     database: Engine, experiment: int, until: float, arms: Sequence[str] = (), *,
-    triggered: int | None = None, watched: int | None = None,
+    triggered: int | None = None, observed: int | None = None,
 ) -> UnitSumsByArm:  # fmt: skip
     """Sums per unit of the requests that started before `until` (seconds since 1970), in all arms or in `arms`.
 
-    `triggered` and `watched` are numbers of arms. With `triggered`, only requests in which that arm's policy could have
-    acted count; with `watched`, only those in which this was evaluated.
+    `triggered` and `observed` are numbers of arms. With `triggered`, only requests in which that arm's policy could
+    have acted count; with `observed`, only those in which this was evaluated.
     """
     conditions = [ASSIGNMENTS.c.experiment == experiment, ASSIGNMENTS.c.created < until]
     conditions += [ASSIGNMENTS.c.arm.in_(arms)] if arms else []
-    for column, number in ((ASSIGNMENTS.c.triggered, triggered), (ASSIGNMENTS.c.watched, watched)):
+    for column, number in ((ASSIGNMENTS.c.triggered, triggered), (ASSIGNMENTS.c.watched, observed)):
         if number is not None:
             conditions.append(column.op("&")(1 << number) != 0)
     with database.connect() as connection:

@@ -205,11 +205,11 @@ USER, TEXT = {"role": "user", "content": "x"}, {"role": "assistant", "content": 
         ({"prompt": [1], "completion": [99999]}, "completion", "holds 99999"),
         ({"prompt": "x", "completion": "so " * 3000}, "completion", "and the model's context is 2048 tokens"),
         ({"prompt": "x", "completion": "y", "verify": 3}, "verify", "4 is the fewest"),
-        ({"prompt": "x", "completion": "y", "policy": "nowait"}, "policy", "asks for what /v1/forks does not do"),
+        ({"prompt": "x", "completion": "y", "policy": "nowait"}, "policy", "is not supported on /v1/forks"),
         (
             {"prompt": "x", "completion": "y", "model": "countdown:nowait"},
             "model",
-            "asks for what /v1/forks does not do",
+            "is not supported on /v1/forks",
         ),
         ([], "body", "must be an object"),
     ],

@@ -111,7 +111,7 @@ CANNOT: dict[str, tuple[Json, str, str]] = {
     "an ending in a word": (
         rule({"previous": {"endings": ["done"]}}, observe={}),
         "endings[0]",
-        "begins inside a word",
+        "starts inside a word",
     ),
     "a long text": (rule(force={"text": "\x01" * 65}), "force.text", "65 tokens for the served model; 64 at most"),
     "bounds that cross": (

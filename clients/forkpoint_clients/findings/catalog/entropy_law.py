@@ -83,7 +83,7 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
         notes=(
             (
                 "The published law is about a policy that is being trained. Temperatures move the entropy of one "
-                "model, which asks less of the law and refutes it only for this use."
+                "model, which is a weaker test of the law and refutes it only for this use."
             ),
         ),
     )

@@ -93,7 +93,7 @@ def tested_positions(
 def conclude(
     tested: Sequence[TestedPosition], threshold: float, continuations: int, alpha: float = ALPHA, each: float = 1.0
 ) -> Result:
-    """`each` is the number of questions asked per question whose text was verified."""
+    """`each` is the number of questions sent per question whose text was verified."""
     names = sorted({position.question for position in tested})
     sums = np.array([_sums([position for position in tested if position.question == name]) for name in names]).reshape(
         len(names), 4

@@ -1,4 +1,4 @@
-"""What fired rules do to the logits, and how much that changes what would be drawn.
+"""What fired rules do to the logits, and how much that changes what would be sampled.
 
 A rule's effect is the total variation distance between the distributions that would be sampled before and after it, at
 the request's temperature: the smallest share of draws that any coupling of the two must change. For requests that take

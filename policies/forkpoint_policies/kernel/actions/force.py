@@ -13,8 +13,7 @@ from .work import Work
 
 
 def write_texts(work: Work, forcing: Tensor) -> None:
-    """Leave only the forced token; and where a rule stands in for tokens that are not to be drawn here, take those
-    away."""
+    """Leave only the forced token; and where a rule replaces tokens that must not be sampled here, mask those."""
     layout, decision = work.layout, work.decision
     assert decision.forced is not None
     assert decision.token is not None

@@ -15,7 +15,7 @@ TOP_H_TOKENS = 100
 
 
 def truncate(work: Work, stage: Stage, rows: Tensor) -> None:
-    """Mask all but the tokens at or above a limit; tokens that tie with the last kept one are kept."""
+    """Mask all but the tokens at or above a limit; tokens that tie with the last one stay."""
     part, fired = work.values.index_select(0, rows), work.decision.fired[rows, stage.rule]
     temperature, size = work.layout.temperature[rows], strength(work, stage, rows)
     peak, total = work.peak[rows], work.total[rows]
@@ -30,7 +30,7 @@ def truncate(work: Work, stage: Stage, rows: Tensor) -> None:
 
 
 def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tensor, temperature: Tensor) -> Tensor:
-    """The smallest logit that is kept in each row."""
+    """The smallest logit that stays in each row."""
     action = stage.action
     if action == Action.MIN_P:
         return peak + temperature * size.log()

@@ -50,7 +50,7 @@ def acting_rows(rows: Tensor | None, fired: Tensor) -> Tensor | None:
 
 
 def of_stage(stage: Stage, values: Tensor, rows: Tensor) -> Tensor:
-    """Of what is kept per row of a stage, the entries of these rows of the batch."""
+    """Of the entries per row of a stage, those of these rows of the batch."""
     return values[rows] if stage.rows is None else values[torch.searchsorted(stage.rows, rows)]
 
 

@@ -139,7 +139,7 @@ def on_gpu() -> list[str]:
 def gpu_microseconds(call: Callable[[], Any]) -> tuple[float, float]:
     """The median time on the GPU, and the mean time on the host.
 
-    The GPU is kept asleep until all calls wait for it in a row.
+    The GPU sleeps until all calls are queued.
     """
     for _ in range(3):
         call()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 MIN_EXPONENT = -87.0  # e^-87 is about the smallest normal float32; less adds nothing and is slow
-MIN_WEIGHT = 2.0**-126  # the smallest normal float32; of no account beside the 1 or more of a row with any token
+MIN_WEIGHT = 2.0**-126  # the smallest normal float32; negligible beside the 1 or more of a row with any token
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _common_periods(arm: Sums, control: Sums) -> NDArray[np.int64]:
 
 
 def _influence(entries: _Entries, means: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[units] the influence of each unit, given the means [periods] and weights [periods]."""
+    """[units] the influence of each unit, from the means [periods] and weights [periods]."""
     deviation = entries.sums - means[entries.periods] * entries.requests
     deviation[np.abs(deviation) <= ROUNDING * np.abs(entries.sums)] = 0.0  # otherwise equal values would seem to vary
     return entries.by_unit(deviation * weights[entries.periods])

@@ -1,4 +1,4 @@
-"""What alembic runs: the migrations, in the transaction of the connection that it was given."""
+"""What alembic runs: the migrations, in the transaction of the connection it receives."""
 
 from alembic import context
 

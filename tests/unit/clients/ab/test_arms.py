@@ -61,7 +61,11 @@ def test_what_differs_between_arms() -> None:
     [
         ([], [], "there is no arm"),
         (["a=none", "a=nowait"], [], "two arms are called 'a'"),
-        (["none"], ["other=http://b"], r"--arm-url must be NAME=VALUE with an arm's name \(none\): 'other' is no arm"),
+        (
+            ["none"],
+            ["other=http://b"],
+            r"--arm-url must be NAME=VALUE with an arm's name \(none\): 'other' is not an arm",
+        ),
         (["none"], ["none"], "--arm-url must be NAME=VALUE .*: a name and a value are needed"),
     ],
 )

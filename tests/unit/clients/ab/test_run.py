@@ -138,5 +138,5 @@ async def test_a_policy_needs_a_forkpoint() -> None:
     with stub_server(lambda _: (200, completion("4"))) as server:
         wanting = run.RunSpec(server.url, "m", "d", ITEMS, [Arm("none"), Arm("nowait", "nowait")])
         async with AsyncExitStack() as stack:
-            with pytest.raises(ArmError, match=r"the arm 'nowait' has a policy, and .* is no Forkpoint"):
+            with pytest.raises(ArmError, match=r"the arm 'nowait' has a policy, and .* is not a Forkpoint"):
                 await run.prepare(wanting, stack)

@@ -54,7 +54,7 @@ def test_wrong_lines(tmp_path: Path, text: str, said: str) -> None:
     [
         ("nowhere.jsonl", None, "nowhere.jsonl cannot be read"),
         ("countdown:medium", None, "there is no generator countdown:medium; there are countdown:easy, countdown:hard"),
-        ("countdown:easy", 10**6, "there are .* held-out easy puzzles, 1000000 were asked for"),
+        ("countdown:easy", 10**6, "there are .* held-out easy puzzles, 1000000 were requested"),
         ("countdown:hard", 0, "at least 1"),
     ],
 )

@@ -97,14 +97,14 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path) -
     path = write(tmp_path)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], b"{}", *lines[2:]]))
-    with pytest.raises(JournalError, match=r"journal.jsonl, line 3: is no answer: KeyError: 'question'"):
+    with pytest.raises(JournalError, match=r"journal.jsonl, line 3: is not an answer: KeyError: 'question'"):
         Journal(tmp_path, CONFIGURATION)
 
 
 @pytest.mark.parametrize("content", ["hello", "hello\n", "[1]\n", '{"forkpoint ab": 2'])
 def test_another_file_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / JOURNAL_FILE).write_text(content)
-    with pytest.raises(JournalError, match="is no journal of forkpoint ab"):
+    with pytest.raises(JournalError, match="is not a journal of forkpoint ab"):
         Journal(tmp_path, CONFIGURATION)
     assert (tmp_path / JOURNAL_FILE).read_text() == content
 

@@ -118,11 +118,11 @@ def test_a_puzzle_that_is_none_marks_the_item() -> None:
     ("name", "said"),
     [
         ("guess", r"there is no scorer 'guess'; there are exact, number, boxed, last_line, countdown, json_field:PATH"),
-        ("regex:(", "is no regular expression"),
+        ("regex:(", "is not a regular expression"),
         ("regex:(a)(b)", "has 2 groups"),
         ("python:x.py", "must be python:FILE.py:FUNCTION"),
         ("python:/nowhere/x.py:f", "cannot be loaded: FileNotFoundError"),
-        (f"python:{sys.executable}:f", "is no Python file"),
+        (f"python:{sys.executable}:f", "is not a Python file"),
         ("command:", "must be command:"),
         ("command:'", "No closing quotation"),
     ],

@@ -71,10 +71,10 @@ def test_what_a_control_is_watched_for_is_kept(database: Engine) -> None:
     add_assignments(
         database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)]
     )
-    assert unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units.tolist() == [
+    assert unit_sums(database, stored.id, np.inf, ("control",), observed=1)["control"]["tokens"].units.tolist() == [
         1,
         4,
         7,
     ]
     add_assignments(database, [row(stored.id, "of before", unit=100)])
-    assert 100 in unit_sums(database, stored.id, np.inf, ("control",), watched=1)["control"]["tokens"].units
+    assert 100 in unit_sums(database, stored.id, np.inf, ("control",), observed=1)["control"]["tokens"].units

@@ -1,4 +1,4 @@
-"""Which arms' policies a request was watched for."""
+"""Add the arms whose policies were evaluated on a request."""
 
 import sqlalchemy as sa
 from alembic import op
