@@ -140,7 +140,7 @@ def test_targets_are_full_names(source: str, expected: list[str]) -> None:
     ],
 )
 def test_imports_without_torch(module: str) -> None:
-    """Who only writes policies or asks for help on the command line waits for neither torch nor vLLM."""
+    """Writing policies and printing the command line's help import neither torch nor vLLM."""
     script = f"import sys, {module}; print(*sorted({{'torch', 'vllm'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -88,8 +88,8 @@ def test_the_dashboard_is_what_the_code_makes() -> None:
     assert sum(len(panel.get("targets", [])) for panel in panels) == sum(
         len(panel.queries) for answers in QUESTIONS.values() for panel in answers
     )
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
-    assert len(set(places)) == len(places)
+    positions = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(positions)) == len(positions)
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
     documented = (ROOT / "docs" / "monitoring.md").read_text()
     assert all(question in documented for question in QUESTIONS)

@@ -19,7 +19,7 @@ def test_between_two_numbers_of_samples_in_proportion_and_never_beyond_what_was_
     assert beyond(own, np.array([900.0, 900.0]), samples, each, every)[0] == [2.0]
     assert beyond(own, np.array([10.0, 10.0]), samples, each, every)[0] == [1.0]
     twice = beyond(own, np.array([100.0, 200.0]), samples, each, np.array([[0, 0], [1, 1]]))
-    assert twice[0].tolist() == [1.0, 2.0], "found anew in each draw of puzzles"
+    assert twice[0].tolist() == [1.0, 2.0], "computed anew in each resample of puzzles"
 
 
 def test_of_samples_is_exact_for_the_share_that_pass() -> None:
@@ -31,7 +31,7 @@ def test_of_samples_is_exact_for_the_share_that_pass() -> None:
     assert majority((False,), (None,)) == 0.0
 
 
-def test_a_cap_has_the_mean_that_is_asked_for() -> None:
+def test_a_cap_yields_the_requested_mean() -> None:
     lengths = np.array([10.0, 20.0, 30.0])
     assert cap_for(15.0, lengths) in (17, 18)
     assert cap_for(20.0, lengths) is None

@@ -87,7 +87,7 @@ def test_prompts_of_a_text_and_of_jsonl(tmp_path: Path) -> None:
         read_prompts(tmp_path / "nope")
 
 
-def test_the_embedded_models_prompts_are_easy_and_hard_in_turn() -> None:
+def test_the_embedded_models_prompts_alternate_between_easy_and_hard() -> None:
     prompts = embedded_prompts()
     assert len({digest([prompt]) for prompt in prompts}) == len(prompts) == 200
     assert [prompts[index][0]["content"].count(",") for index in range(4)] == [2, 3, 2, 3]

@@ -107,7 +107,7 @@ class Run:
     def step(self, logits: Tensor, generated: Sequence[list[int]], batch: Sequence[int] | None = None) -> Record:
         """One step, which changes the [batch, vocabulary] logits; `generated[i]` is what request i has so far.
 
-        `batch` names the request in each row, all of them when not given; at least one has a policy.
+        `batch` names the request in each row, by default all of them; at least one has a policy.
         """
         batch = range(len(self.requests)) if batch is None else batch
         rows = [row for row, number in enumerate(batch) if self.requests[number].program is not None]
@@ -131,7 +131,7 @@ def apply(policy: Json, logits: Tensor, *, target: ServedModel = TARGET, **reque
 
 
 def fired(record: Record, row: int = 0) -> list[int]:
-    """The rules that fired, by their place in the program."""
+    """The rules that fired, by their index in the program."""
     bits = int(record.flags[row]) >> RULES_SHIFT
     return [rule for rule in range(bits.bit_length()) if bits >> rule & 1]
 

@@ -1,4 +1,4 @@
-"""What somebody may send in a policy's place: well-formed policies, and the same with parts that are wrong, huge, deep
+"""What a client may send as a policy: well-formed policies, and the same with parts that are wrong, huge, deep
 or odd."""
 
 from __future__ import annotations

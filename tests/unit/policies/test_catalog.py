@@ -1,4 +1,4 @@
-"""Named policies with parameters, and what wrong ones are told."""
+"""Named policies with parameters, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_placebo_takes_the_parameters_of_its_policy() -> None:
 
 
 @pytest.mark.parametrize("name", list(LIBRARY))
-def test_every_parameter_can_be_given_what_it_is_by_default(name: str) -> None:
+def test_every_parameter_accepts_its_own_default(name: str) -> None:
     values = {key: parameter.default for key, parameter in LIBRARY[name].parameters.items()}
     assert LIBRARY[name].use(values) == LIBRARY[name].policy
 
@@ -52,10 +52,10 @@ def test_every_parameter_can_be_given_what_it_is_by_default(name: str) -> None:
 @pytest.mark.parametrize("name", list(LIBRARY))
 def test_bounds_are_bounds(name: str) -> None:
     for key, parameter in LIBRARY[name].parameters.items():
-        told = parameter.to_dict()
+        described = parameter.to_dict()
         for bound in ("minimum", "maximum"):
-            if bound in told:
-                compile_policy(LIBRARY[name].use({key: told[bound]}), TARGET)
+            if bound in described:
+                compile_policy(LIBRARY[name].use({key: described[bound]}), TARGET)
 
 
 WRONG: dict[str, tuple[str, Json, str, str]] = {

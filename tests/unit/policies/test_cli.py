@@ -1,4 +1,4 @@
-"""The `forkpoint` command: subcommands come from whatever packages are installed."""
+"""The `forkpoint` command: subcommands come from the installed packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placebos act as often and as strongly as what they control for, on tokens or positions drawn from the seed."""
+"""Placebos act as often and as strongly as what they control for, on tokens or positions sampled from the seed."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def test_the_same_probability_is_moved_between_other_tokens(do: Json, temperatur
     assert [float((one - shares[0]).abs().sum() / 2) for one in shares[1:]] == pytest.approx([expected] * 20, rel=2e-3)
     touched = after[0] != UNSURE
     assert not (moved != UNSURE)[:, touched].any(), "the rule's own tokens are left alone"
-    assert len({tuple((one != UNSURE).nonzero().flatten().tolist()) for one in moved}) > 10, "drawn by the seed"
+    assert len({tuple((one != UNSURE).nonzero().flatten().tolist()) for one in moved}) > 10, "sampled by the seed"
 
 
-def test_as_many_tokens_are_drawn_once_per_request() -> None:
+def test_as_many_tokens_are_sampled_once_per_request() -> None:
     placebo = control(policy(rule(suppress=WORDS)), "count")
     banned = []
     for seed in (1, 1, 2):
@@ -72,7 +72,7 @@ def test_as_many_tokens_are_drawn_once_per_request() -> None:
     assert not banned[0] & set(itself.tokens)
 
 
-def test_a_large_drawn_set_is_as_in_a_batch_alone() -> None:
+def test_a_large_sampled_set_is_independent_of_the_batch() -> None:
     many = control(policy(rule(suppress={"token_ids": list(range(100, 100 + SET_CHUNK + 9))})), "count")
     small = control(policy(rule(suppress={"token_ids": [5]})), "count")
     requests = [request(many, 3), request(small, 4)]
@@ -90,28 +90,28 @@ def test_tokens_of_the_same_frequency() -> None:
     made = compile_policy(placebo_of(parse_policy({"name": "it", **policy(rule(suppress=WORDS))}), "frequency"), target)
     itself = compile_policy(parse_policy(policy(rule(suppress=WORDS))), TARGET).program.rules[0].target
     own = sum(weights[one] for one, state in zip(itself.tokens, itself.states, strict=True) if state <= 0)
-    drawn = [made.placebo_tokens(seed)[0] for seed in range(30)]
-    assert all(sum(weights[one] for one in some) == pytest.approx(own, rel=0.3) for some in drawn)
-    assert np.mean([sum(weights[one] for one in some) for some in drawn]) == pytest.approx(own, rel=0.1)
-    assert not {one for some in drawn for one in some} & target.connectors
-    assert len({tuple(some) for some in drawn}) == 30
+    sampled_sets = [made.placebo_tokens(seed)[0] for seed in range(30)]
+    assert all(sum(weights[one] for one in some) == pytest.approx(own, rel=0.3) for some in sampled_sets)
+    assert np.mean([sum(weights[one] for one in some) for some in sampled_sets]) == pytest.approx(own, rel=0.1)
+    assert not {one for some in sampled_sets for one in some} & target.connectors
+    assert len({tuple(some) for some in sampled_sets}) == 30
 
 
 def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_own() -> None:
     weights = np.sort(np.random.default_rng(0).dirichlet(np.full(SIZE, 0.3)))[::-1]
-    place = {token_: number for number, token_ in enumerate(np.random.default_rng(1).permutation(SIZE).tolist())}
+    shuffled = {token_: number for number, token_ in enumerate(np.random.default_rng(1).permutation(SIZE).tolist())}
     own = token("Wait")
     for rank in (0, SIZE // 2, SIZE - 1):  # the most frequent token, one in the middle, and the rarest
         order = sorted(
-            place, key=lambda one: (one != own) if rank == 0 else (one == own) if rank == SIZE - 1 else place[one]
+            shuffled, key=lambda one: (one != own) if rank == 0 else (one == own) if rank == SIZE - 1 else shuffled[one]
         )
         target = replace(TARGET, frequencies={one: float(weights[number]) for number, one in enumerate(order)})
         made = compile_policy(
             placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), target
         )
-        drawn = [made.placebo_tokens(seed)[0] for seed in range(20)]
-        assert {len(some) for some in drawn} == {1}
-        assert {own} not in [set(some) for some in drawn]
+        sampled_sets = [made.placebo_tokens(seed)[0] for seed in range(20)]
+        assert {len(some) for some in sampled_sets} == {1}
+        assert {own} not in [set(some) for some in sampled_sets]
     never = replace(TARGET, frequencies=dict.fromkeys(range(300, 310), 0.1))
     made = compile_policy(
         placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never
@@ -127,7 +127,7 @@ def test_a_set_rarer_than_any_token_is_replaced_by_the_rarest() -> None:
     assert made.placebo_tokens(1) == {0: [300]}
 
 
-def test_too_few_tokens_to_draw_from() -> None:
+def test_too_few_tokens_to_sample_from() -> None:
     most = {"token_ids": list(range(SIZE - 5))}
     with pytest.raises(InputError, match="other tokens to draw from"):
         control(policy(rule(suppress=most)), "count")
@@ -159,8 +159,8 @@ def test_as_many_positions_at_random() -> None:
     assert acted[:, 15::3].mean() == pytest.approx(acted[:, 16::3].mean(), abs=0.12), "not where the entropy is high"
 
 
-def test_what_stands_in_place_of_a_drawn_token_is_controlled_by_chance() -> None:
-    """budget-force acts where the end would be drawn, here with probability 0.2; its placebo as often, anywhere."""
+def test_a_rule_that_replaces_a_sampled_token_is_controlled_by_chance() -> None:
+    """budget-force acts where the end would be sampled, with probability 0.2 here; its placebo as often, anywhere."""
     logits = torch.zeros(SIZE)
     logits[END_THINK] = float(np.log(0.2 / 0.8 * (SIZE - 1)))
     program = compile_policy(placebo_of(LIBRARY["budget-force"].use({"times": 1000}), "positions"), TARGET).program
@@ -170,7 +170,7 @@ def test_what_stands_in_place_of_a_drawn_token_is_controlled_by_chance() -> None
         record = run.step(after, [[token("x")] * position] * 300)
         count += sum(bool(fired(record, row)) for row in range(300))
         free = torch.tensor([not fired(record, row) for row in range(300)])
-        assert torch.equal(after[free], logits.repeat(300, 1)[free]), "elsewhere the end may be drawn"
+        assert torch.equal(after[free], logits.repeat(300, 1)[free]), "elsewhere the end may be sampled"
     assert count / 6000 == pytest.approx(0.2, abs=0.025)
 
 

@@ -21,8 +21,8 @@ MERGES = (
 
 
 def byte_vocabulary(*merges: str | bytes) -> Vocabulary:
-    """The 256 bytes, token i for byte i, then these merges; last, three tokens that write nothing, whatever they look
-    like."""
+    """The 256 bytes, token i for byte i, then these merges; last, three tokens that write nothing, despite
+    their text."""
     written = [bytes([value]) for value in range(256)]
     written += [merge.encode() if isinstance(merge, str) else merge for merge in merges]
     written += [b"<think>", b"</think>", b""]

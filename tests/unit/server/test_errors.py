@@ -1,4 +1,4 @@
-"""Errors have OpenAI's shape, and one can print whatever the client sent."""
+"""Errors have OpenAI's shape, and anything the client sent can be printed in them."""
 
 from __future__ import annotations
 

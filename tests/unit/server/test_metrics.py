@@ -106,7 +106,7 @@ def test_no_exemplars(metric: Histogram | Counter) -> None:
     assert b"# {" not in generate_latest(metric)  # type: ignore[no-untyped-call]
 
 
-def test_what_begins_at_zero_is_there_before_it_happens() -> None:
-    """Prometheus does not see the first increase of a series that begins with it."""
+def test_counters_are_exported_as_zero_before_the_first_event() -> None:
+    """Prometheus misses the first increase of a series that starts with it."""
     reasons = {sample.labels["reason"] for family in metrics.RECORDS_DROPPED.collect() for sample in family.samples}
     assert reasons == {"full", "duplicate", "refused", "stopped"}

@@ -44,7 +44,7 @@ def test_a_file(tmp_path: Path) -> None:
         ("x=nowhere.yaml", "the arm 'x': nowhere.yaml cannot be read as YAML: .*No such file"),
     ],
 )
-def test_what_is_no_arm(text: str, said: str) -> None:
+def test_an_invalid_arm_is_rejected(text: str, said: str) -> None:
     with pytest.raises(ArmError, match=said):
         arm(text)
 

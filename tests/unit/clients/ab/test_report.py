@@ -92,7 +92,7 @@ def test_nothing_is_taken_as_html(page: str) -> None:
     assert "<b>&x" in reader.text
 
 
-def test_the_page_tells_what_was_found_and_what_is_known_against_it(page: str) -> None:
+def test_the_page_reports_the_results_and_their_cautions(page: str) -> None:
     found = report(NAMES).comparison
     reader = Reader()
     reader.feed(page)

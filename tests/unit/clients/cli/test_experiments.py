@@ -86,7 +86,7 @@ def test_show_says_how_many_more_requests_an_effect_takes(
 
 
 @pytest.mark.parametrize("effect", ["truncated", "truncated:", ":1", "truncated:-1", "truncated:nan", "truncated:x"])
-def test_what_is_no_effect(requests: Requests, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_effect_is_rejected(requests: Requests, effect: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main(["show", "try", "--effect", effect]) == 1
     assert f"--effect must be METRIC:SIZE, as in correct:0.05, not {effect!r}" in capsys.readouterr().err
     assert requests == []

@@ -1,4 +1,4 @@
-"""`forkpoint findings` where things go wrong: what it stores, what it does not mix, and what it tells the user."""
+"""`forkpoint findings` where things go wrong: what it stores, what it keeps apart, and what it reports to the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking any OpenAI-compatible server: what is sent, what is retried, and what ends a run."""
+"""Sending questions to any OpenAI-compatible server: what is sent, what is retried, and what ends a run."""
 
 from __future__ import annotations
 

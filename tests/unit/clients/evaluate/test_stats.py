@@ -175,7 +175,7 @@ def test_a_cap_takes_the_score_of_what_is_longer() -> None:
     assert arm.capped(20).tolist() == [1, 1, 0]
 
 
-def test_equal_mean_of_an_arm_with_itself_is_no_difference() -> None:
+def test_equal_mean_of_an_arm_with_itself_shows_no_difference() -> None:
     random = np.random.default_rng(3)
     arm = ScoredLengths((random.random(200) < 0.5).astype(float), random.integers(1, 900, 200).astype(float))
     found = at_equal_mean(arm, arm, np.repeat(np.arange(50), 4))

@@ -37,7 +37,7 @@ def report() -> FindingsReport:
     tested.append(RetestedFinding(FINDINGS["branching"], cannot="needs a <Forkpoint> & more"))
     configuration = {"model": "m", "data": "d.jsonl", "questions": 80, "scorer": "exact", "seed": 3}
     return FindingsReport(
-        tested, "forkpoint findings --seed 3", configuration, {"said": "Nothing was asked.", "tokens": 0}
+        tested, "forkpoint findings --seed 3", configuration, {"said": "Nothing was sent.", "tokens": 0}
     )
 
 

@@ -38,7 +38,7 @@ from tests.unit.clients.findings.synthetic import part
         (part(math.nextafter(0.5, 0), math.nextafter(0.5, 1)), "undecided"),
     ],
 )
-def test_a_verdict_is_no_surer_than_its_interval(one: Criterion, word: str) -> None:
+def test_a_verdict_follows_from_its_interval(one: Criterion, word: str) -> None:
     assert one.verdict.word == word
 
 

@@ -85,7 +85,7 @@ def test_the_tokens_of_a_family_are_those_of_its_words() -> None:
 
 
 def test_a_token_is_listed_once() -> None:
-    """Named by id it counts everywhere, and its states as a word's piece are not told apart any more."""
+    """A token named by id counts in every state; its states as a piece of a word are merged into that."""
     named: Json = {"words": ["so"], "connectors": ["conclusion"], "token_ids": [token("so"), token(" so"), token("so")]}
     target = compiled(policy(rule(suppress=named))).rules[0].target
     pairs = list(zip(target.tokens, target.states, strict=True))
@@ -93,8 +93,8 @@ def test_a_token_is_listed_once() -> None:
     assert [state for one, state in pairs if one == token("so")] == [ANY_STATE]
 
 
-def test_a_word_that_can_only_be_begun_is_raised_at_its_beginning() -> None:
-    """Raising only its last piece would do nothing; and the user is told."""
+def test_a_word_of_several_tokens_is_amplified_at_its_first_token() -> None:
+    """Amplifying only its last piece would have no effect. A warning reports it."""
     written = policy(rule(amplify={"words": ["however", "wait"], "bias": 2.0}))
     program = compiled(written)
     assert texts(program, 0, FREE) >= {b"h", b"H", b"wait", b"Wait"}
@@ -107,11 +107,11 @@ def test_a_word_that_can_only_be_begun_is_raised_at_its_beginning() -> None:
     assert warnings(suppressed) == ()
 
 
-def test_a_probe_that_does_not_ask_for_the_result_is_warned_of() -> None:
-    asked = {"tokens": 20, "probability_above": 0.95}
-    (warning,) = warnings(policy(rule(probe=asked)))
+def test_a_probe_without_a_text_that_prompts_for_the_result_warns() -> None:
+    probe = {"tokens": 20, "probability_above": 0.95}
+    (warning,) = warnings(policy(rule(probe=probe)))
     assert warning.startswith("policy.rules[0].do.probe.text is empty")
-    assert warnings(policy(rule(probe={**asked, "text": "so"}))) == ()
+    assert warnings(policy(rule(probe={**probe, "text": "so"}))) == ()
     assert warnings(policy(rule(probe={"tokens": 1, "variance_below": 0.1}))) == (), (
         "an entropy is taken, no answer read"
     )

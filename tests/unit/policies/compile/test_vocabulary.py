@@ -51,21 +51,21 @@ def test_cuts(written: bytes, expected: list[int]) -> None:
         (b"\xa9", False), (b"\xff", False),
     ],
 )  # fmt: skip
-def test_where_a_word_may_begin(written: bytes, free: bool) -> None:
+def test_where_a_word_may_start(written: bytes, free: bool) -> None:
     assert leaves_word_free(written) == free
 
 
-def test_a_word_may_begin_after_tokens_that_write_nothing() -> None:
+def test_a_word_may_start_after_tokens_that_write_nothing() -> None:
     free = VOCABULARY.index.ends_word_free
     assert free[END]
-    assert free[THINK], "a special token bounds words, whatever it looks like"
+    assert free[THINK], "a special token bounds words, regardless of its text"
 
 
 def test_parts_are_found_in_any_case() -> None:
     index = VOCABULARY.index
     assert {token("wait"), token("Wait"), token("WAIT")} == set(index.whole[b"wait"])
     assert {token(" Wait"), token("\nWait"), token('"Wait'), token("(wait)")} <= set(index.span[b"wait"])
-    assert token("wait") not in index.span[b"wait"], "where a token begins, the text before it decides"
+    assert token("wait") not in index.span[b"wait"], "at the start of a token, the text before it decides"
     assert token("wait but") in index.head[b"wait"]
     assert token(" waiting") not in index.head.get(b"wait", [])
     assert token(" wai") in index.tail[b"wai"]

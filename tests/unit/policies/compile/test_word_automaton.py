@@ -61,14 +61,14 @@ def stands_completed(word: str, stream: list[int]) -> bool:
     written = b"".join(VOCABULARY.tokens[one] for one in stream)
     before = len(written) - len(VOCABULARY.tokens[stream[-1]])
     text = written.decode(errors="ignore")
-    for begin in range(len(text) - len(word) + 1):
-        end = begin + len(word)
-        if text[begin:end].lower() != word or len(text[:end].encode()) <= before:
+    for start in range(len(text) - len(word) + 1):
+        end = start + len(word)
+        if text[start:end].lower() != word or len(text[:end].encode()) <= before:
             continue
-        begins = begin == 0 or not (is_word_character(text[begin - 1]) and is_word_character(text[begin]))
+        starts = start == 0 or not (is_word_character(text[start - 1]) and is_word_character(text[start]))
         following = text[end] if end < len(text) else "x"  # in the middle of a character, the next one may be a letter
         ends = text[:end].encode() == written or not (is_word_character(text[end - 1]) and is_word_character(following))
-        if begins and ends:
+        if starts and ends:
             return True
     return False
 
@@ -76,7 +76,7 @@ def stands_completed(word: str, stream: list[int]) -> bool:
 def tokenise(text: str, random: Random) -> list[int]:
     """Any tokenisation of a text, also through its characters where these are letters.
 
-    Other characters stay whole: after a piece of one, the automaton cannot tell that it was none.
+    Other characters stay whole: after a piece of one, the automaton cannot know that it is not a letter.
     """
     written, inside, offset = text.encode(), set[int](), 0
     for character in text:
@@ -103,9 +103,9 @@ def starting_with(byte: int) -> list[int]:
 
 
 def check_against_search(words: tuple[str, ...], stream: list[int]) -> None:
-    for place, found in enumerate(completed(program_of(*words), stream, words)):
-        expected = {word for word in words if stands_completed(word, stream[: place + 1])}
-        assert found == expected, [VOCABULARY.tokens[one] for one in stream[: place + 1]]
+    for position, found in enumerate(completed(program_of(*words), stream, words)):
+        expected = {word for word in words if stands_completed(word, stream[: position + 1])}
+        assert found == expected, [VOCABULARY.tokens[one] for one in stream[: position + 1]]
 
 
 @given(
@@ -142,11 +142,11 @@ def test_a_word_of_characters_without_case_is_found_in_any_pieces(
     before: str, after: str, random: Random, offsets: set[int]
 ) -> None:
     stream, written = tokenise(before, random), "等等".encode()
-    for begin, end in itertools.pairwise([0, *sorted(offsets), 6]):
-        piece = written[begin:end]
+    for start, end in itertools.pairwise([0, *sorted(offsets), 6]):
+        piece = written[start:end]
         stream += [token(piece)] if piece in VOCABULARY.tokens else list(piece)  # token i writes byte i
     flags = completed(program_of("等等"), [*stream, *tokenise(after, random)], ("等等",))
-    assert [place for place, found in enumerate(flags) if found] == [len(stream) - 1]
+    assert [position for position, found in enumerate(flags) if found] == [len(stream) - 1]
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_a_word_that_is_not_text() -> None:
 
 
 def test_the_longest_beginning_of_a_word() -> None:
-    """What an amplified word of several tokens begins with: as much of it as one token writes where a word may begin."""
+    """The first token of an amplified word: as much of the word as one token writes where a word may start."""
     vocabulary = byte_vocabulary("wa", " wa", " w", "it")
     found = build_automaton(["wait"], vocabulary)
-    begins = {(state, vocabulary.tokens[one]) for state, one in found.longest_beginning("wait")}
-    assert begins == {(FREE, b"wa"), (ANY_STATE, b" wa")}
+    starts = {(state, vocabulary.tokens[one]) for state, one in found.longest_beginning("wait")}
+    assert starts == {(FREE, b"wa"), (ANY_STATE, b" wa")}

@@ -45,36 +45,36 @@ def build_moves(programs: list[Program], size: int, device: torch.device) -> Mov
 @pytest.mark.parametrize("programs", [PROGRAMS, PROGRAMS[::-1], [MANY], [NOTHING]])
 def test_rules_are_where_their_program_is(programs: list[Program]) -> None:
     tables = build_rules(programs, CPU)
-    for place, program in enumerate(programs):
+    for index, program in enumerate(programs):
         for number, one in enumerate(program.rules):
-            assert tables.strength[place, number].tolist() == [
+            assert tables.strength[index, number].tolist() == [
                 one.strength.shape,
                 one.strength.a,
                 one.strength.b,
                 one.strength.c,
             ]
-            assert tables.low[place, number].tolist() == pytest.approx(one.low)
-            assert tables.high[place, number].tolist() == pytest.approx(one.high)
-            assert tables.region[place, number] == one.region
-            assert tables.first_position[place, number] == one.first_position
-            assert tables.last_position[place, number] == one.last_position
-            assert tables.at_most[place, number] == one.at_most
-            kept = tables.target_states[place, number] != NEVER
-            assert tables.target_tokens[place, number][kept].tolist() == one.target.tokens
-            assert tables.target_states[place, number][kept].tolist() == one.target.states
-            kept = tables.mass_states[place, number] != NEVER
-            assert tables.mass_tokens[place, number][kept].tolist() == one.mass.tokens
+            assert tables.low[index, number].tolist() == pytest.approx(one.low)
+            assert tables.high[index, number].tolist() == pytest.approx(one.high)
+            assert tables.region[index, number] == one.region
+            assert tables.first_position[index, number] == one.first_position
+            assert tables.last_position[index, number] == one.last_position
+            assert tables.at_most[index, number] == one.at_most
+            used = tables.target_states[index, number] != NEVER
+            assert tables.target_tokens[index, number][used].tolist() == one.target.tokens
+            assert tables.target_states[index, number][used].tolist() == one.target.states
+            used = tables.mass_states[index, number] != NEVER
+            assert tables.mass_tokens[index, number][used].tolist() == one.mass.tokens
 
 
 def test_padding_can_never_fire() -> None:
     tables = build_rules(PROGRAMS, CPU)
-    for place, program in enumerate(PROGRAMS):
-        assert not tables.at_most[place, len(program.rules) :].any()
-        assert (tables.target_states[place, len(program.rules) :] == NEVER).all()
+    for index, program in enumerate(PROGRAMS):
+        assert not tables.at_most[index, len(program.rules) :].any()
+        assert (tables.target_states[index, len(program.rules) :] == NEVER).all()
 
 
 def test_sets_are_padded_to_whole_chunks() -> None:
-    """So that a set's sum is taken in the same order, whatever the largest set in the batch."""
+    """So that a set's sum is taken in the same order, regardless of the largest set in the batch."""
     assert {len(rule.target.tokens) for rule in MANY.rules} >= {SET_CHUNK + 1}
     tables = build_rules(PROGRAMS, CPU)
     assert tables.target_tokens.shape[2] % SET_CHUNK == tables.mass_tokens.shape[2] % SET_CHUNK == 0
@@ -134,7 +134,7 @@ def test_without_words_there_is_nothing_to_follow() -> None:
 
 
 def test_more_logits_than_the_tokenizer_has_tokens() -> None:
-    """Models are often padded; after a token beyond the vocabulary a word may begin."""
+    """Models are often padded; after a token beyond the vocabulary a word may start."""
     moves = build_moves([WAIT], SIZE + 1000, CPU)
     assert moves is not None
     after = moves.follow(

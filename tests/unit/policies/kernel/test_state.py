@@ -1,4 +1,4 @@
-"""The state of slots: started afresh, read and written by cell, kept and restored."""
+"""The state of slots: initialised, read and written by cell, saved and restored."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_a_slot_starts_with_nothing_of_the_last_request() -> None:
     )
 
 
-def test_what_is_kept_comes_back_whole() -> None:
+def test_a_copied_state_is_restored_completely() -> None:
     slots = used(3, 2)
-    kept = slots.copy_of(0, ALL)
+    saved = slots.copy_of(0, ALL)
     slots.start(0, position=0, word_state=0, in_reasoning=False)
-    slots.restore(2, kept)
+    slots.restore(2, saved)
     for now, was in zip(tensors(slots.state), tensors(used(3, 2).state), strict=True):
         assert torch.equal(now[4:6], was[:2])
         assert torch.equal(now[2:4], was[2:4])

@@ -91,8 +91,8 @@ def branched(payload: PolicyPayload, program: Program, path: list[int], records:
 
 @pytest.mark.parametrize("name", RULES)
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 999), begun=st.integers(1, LENGTH - 4))
-def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun: int) -> None:
+@given(seed=st.integers(0, 999), num_shared=st.integers(1, LENGTH - 4))
+def test_a_branch_continues_exactly_like_the_answer_it_forked_from(name: str, seed: int, num_shared: int) -> None:
     program = compiled(policy(*RULES[name], BRANCH))
     answer, logits = generated(seed), random_logits(LENGTH + 1, SIZE, seed=seed, scale=2.0)
     slots = RequestSlots(2, SIZE, CPU)
@@ -103,12 +103,12 @@ def test_a_branch_goes_on_as_the_answer_itself_does(name: str, seed: int, begun:
         record, changed = evaluate(slots, trunk, position, answer[position - 1] if position else 0, logits[position])
         records.append(record)
         after.append(changed)
-    if records[begun - 1].flags[0] & 4:
+    if records[num_shared - 1].flags[0] & 4:
         return  # a text is being written: no fork there
-    payload = branched(first, program, answer[:begun], records[:begun])
+    payload = branched(first, program, answer[:num_shared], records[:num_shared])
     branch = slots.add(1, payload, 1.0, [])
-    for position in range(begun, LENGTH):
-        record, changed = evaluate(slots, branch, position - begun, answer[position - 1], logits[position])
+    for position in range(num_shared, LENGTH):
+        record, changed = evaluate(slots, branch, position - num_shared, answer[position - 1], logits[position])
         assert torch.equal(changed, after[position]), position
         assert int(record.flags[0]) == int(records[position].flags[0])
         assert int(record.position[0]) == position

@@ -44,7 +44,7 @@ def steps(run: Run, generated: list[int], logits: Tensor) -> list[Record]:
 # What the actions do to logits.
 
 
-def test_suppressed_tokens_are_never_drawn() -> None:
+def test_suppressed_tokens_are_never_sampled() -> None:
     logits = random_logits(SIZE)
     changed, record = apply(policy(rule(suppress=ids(3, 70))), logits)
     assert changed[[3, 70]].tolist() == [-math.inf, -math.inf]
@@ -78,7 +78,7 @@ def test_observing_changes_nothing() -> None:
 
 
 def test_masks_come_first_then_biases_then_temperature() -> None:
-    """In whatever order they are written: a bias is not divided by less, nor a masked token raised again."""
+    """In any order of the rules: a bias is divided by every temperature, and no masked token is raised again."""
     logits = random_logits(SIZE)
     raised, lowered = ids(3, 4, bias=5.0), ids(3, bias=-1.5)
     written = policy(rule(temperature=3.0), rule(amplify=raised), rule(suppress=ids(4)), rule(suppress=lowered))
@@ -111,13 +111,13 @@ def test_words_are_suppressed_where_they_would_be_completed() -> None:
     run = Run(Request(compiled(policy(rule(suppress={"words": ["wait", "now"]})))))
     logits = random_logits(SIZE)
     masked = []
-    for generated in ([], tokens("k"), tokens("k|w")):  # "kw" writes no word, whatever follows
+    for generated in ([], tokens("k"), tokens("k|w")):  # "kw" writes no word, regardless of what follows
         changed = logits[None].clone()
         run.step(changed, [generated])
         masked.append(torch.isneginf(changed[0]))
-    begins, inside = masked[0], masked[1]
-    assert begins[tokens("wait|Wait|now|(wait)|wait but")].all()
-    assert not begins[tokens("know|ait|other| waiting")].any()
+    starts, inside = masked[0], masked[1]
+    assert starts[tokens("wait|Wait|now|(wait)|wait but")].all()
+    assert not starts[tokens("know|ait|other| waiting")].any()
     assert not inside[tokens("wait|Wait|now|wait but")].any()
     assert inside[tokens(" wait|\nWait| now|(wait)")].all(), "these bring the word's beginning with them"
     assert torch.equal(masked[1], masked[2])
@@ -336,7 +336,7 @@ def test_bounds_on_signals(signal: str) -> None:
 
 
 def test_the_record_shows_the_raw_distribution() -> None:
-    """At temperature 1, before the request's temperature and whatever rules do."""
+    """At temperature 1, before the request's temperature and any rule is applied."""
     for changes in (policy(rule(observe={})), policy(rule(temperature=5.0), rule(suppress=ids(*range(200))))):
         _, record = apply(changes, SPREAD, temperature=0.3)
         assert record.numbers[0, :3].tolist() == pytest.approx(list(SEEN.values()), rel=1e-4)
@@ -362,22 +362,22 @@ def test_connector_probability_sums_what_completes_a_connector_here() -> None:
     logits[tokens("so| so|wait")] = torch.tensor([2.0, 1.0, 3.0])
     exact = float64_reference.distribution(logits.numpy())
     run = Run(Request(compiled(written)))
-    begins, inside, again = steps(run, tokens("x| "), logits)
+    starts, inside, again = steps(run, tokens("x| "), logits)
     counted = [
         one
         for one, text in enumerate(VOCABULARY.tokens)
         if text.lower() in {b"so", b" so", b", so", b", so,", b" so so"}
     ]
     anywhere = [one for one in counted if VOCABULARY.tokens[one].lower() != b"so"]
-    assert begins.numbers[0, 3].item() == pytest.approx(exact[counted].sum(), rel=1e-2)
-    assert begins.numbers[0, 3] > inside.numbers[0, 3] * 2
+    assert starts.numbers[0, 3].item() == pytest.approx(exact[counted].sum(), rel=1e-2)
+    assert starts.numbers[0, 3] > inside.numbers[0, 3] * 2
     assert inside.numbers[0, 3].item() == pytest.approx(exact[anywhere].sum(), rel=1e-2)
-    assert again.numbers[0, 3].item() == begins.numbers[0, 3].item()
-    assert [fired(record) for record in (begins, inside, again)] == [[0], [], [0]]
+    assert again.numbers[0, 3].item() == starts.numbers[0, 3].item()
+    assert [fired(record) for record in (starts, inside, again)] == [[0], [], [0]]
 
 
 def test_the_region_changes_at_the_markers() -> None:
-    """A marker still belongs to what it ends; after it the other region begins."""
+    """A marker still belongs to the region that it ends; the other region starts after it."""
     program = compiled(
         policy(rule({"region": "reasoning"}, observe={}), rule({"region": "answer"}, observe={}), rule(observe={}))
     )
@@ -422,7 +422,7 @@ def test_at_most_counts_committed_tokens() -> None:
 
 
 def test_at_most_counts_the_last_evaluation_of_a_position() -> None:
-    """Only what held when the token was drawn counts."""
+    """Only the conditions that held when the token was sampled count."""
     run, generated = (
         Run(Request(compiled(policy(rule({"at_most": 1, "entropy_above": 1.0}, observe={}))))),
         tokens("a|b"),
@@ -439,7 +439,7 @@ def test_at_most_counts_in_shadow_too() -> None:
     assert [fired(record) for record in steps(run, tokens("a|b"), SPREAD)] == [[0], [], []]
 
 
-def test_sixteen_rules_are_told_apart() -> None:
+def test_sixteen_rules_are_recorded_separately() -> None:
     rules = [rule({"after_token": number}, observe={}) for number in range(16)]
     records = steps(Run(Request(compiled(policy(*rules)))), [token("a")] * 16, SPREAD)
     assert [fired(record) for record in records] == [list(range(min(position, 15) + 1)) for position in range(17)]
@@ -480,7 +480,7 @@ def test_alternatives_are_the_likeliest_tokens_before_any_change() -> None:
     assert record.probabilities is not None
     assert record.alternatives.tolist() == [likely]
     assert record.probabilities[0].numpy() == pytest.approx(-EXACT[likely], rel=1e-5), (
-        "negative, as they can no longer be drawn"
+        "negative, as they can no longer be sampled"
     )
     _, record = apply(policy(rule(observe={})), SPREAD)
     assert record.alternatives is None
@@ -541,7 +541,7 @@ def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
 
 @pytest.mark.parametrize("first", [{"truncate": {"top_k": 1}}, {"temperature": 0}, {"temperature": 0.02}])
 def test_what_is_shut_out_leaves_a_token(first: Json) -> None:
-    """Where nothing but a rule's own tokens is left, it does not keep them from being drawn."""
+    """If only a rule's own tokens are left, the rule does not prevent them from being sampled."""
     target = int(SPREAD.argmax())
     written = policy({"when": {}, "do": first}, rule(force={"text": "so", "instead_of": ids(target)}))
     program, alone = compiled(written), 0
@@ -562,8 +562,8 @@ def test_the_smallest_temperatures(factor: float) -> None:
     assert float(torch.softmax(after, -1).max()) == pytest.approx(1.0)
 
 
-def test_rules_that_stand_in_for_tokens_act_as_often_as_these_are_drawn() -> None:
-    """Each of two rules: the second as well where the first had its turn."""
+def test_rules_that_replace_tokens_act_as_often_as_these_are_sampled() -> None:
+    """Each of two rules does, the second as well although the first is evaluated before it."""
     logits = torch.full((SIZE,), -30.0)  # a text of which a token is forbidden would not be written
     logits[[7, 8, 9]] = torch.tensor([0.5, 0.3, 0.2]).log()
     two = policy(*(rule(force={"text": text, "instead_of": ids(one)}) for text, one in (("so", 7), ("wait", 8))))

@@ -1,4 +1,4 @@
-"""Draft tokens: each row is evaluated on its own prefix, and state follows what was committed, whatever was accepted."""
+"""Draft tokens: each row is evaluated on its own prefix, and state follows the committed tokens only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROGRAMS = [EVERYTHING, compiled(policy(rule({"at_most": 2}, observe={}))), *(
 def logits_after(prefix: list[int], seed: int) -> Tensor:
     """A model: its logits are a function of the text alone."""
     last = (0, *prefix)[-3:]
-    made = random_logits(SIZE, seed=seed + sum(one * (place + 7) for place, one in enumerate(last)), scale=2.0)
+    made = random_logits(SIZE, seed=seed + sum(one * (index + 7) for index, one in enumerate(last)), scale=2.0)
     made[END_THINK] += 2.0
     return made
 
@@ -41,10 +41,10 @@ def logits_after(prefix: list[int], seed: int) -> Tensor:
 def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
     """What each position of a text gets without speculation."""
     slots = RequestSlots(1, SIZE, CPU)
-    seat = slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
+    row = slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
     found = []
     for position in range(len(stream) + 1):
-        layout, _ = slots.layout([seat], 1)
+        layout, _ = slots.layout([row], 1)
         after = logits_after(stream[:position], seed)[None]
         last = torch.tensor(stream[position - 1 : position] or [0])
         found.append((after, step(slots.slots, Rows(layout, torch.tensor([position]), last), after)))
@@ -64,18 +64,18 @@ def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) 
         drafts = int(random.integers(0, DEPTH))
         right = int(random.integers(0, drafts + 1))  # of the drafts, so many are what the text goes on with
         text = stream[: committed + right] + [token("y")] * (drafts - right)
-        seats = [assignment.at(offset, offset) for offset in range(drafts + 1)]
-        layout, _ = slots.layout(seats, drafts + 1)
+        rows = [assignment.at(offset, offset) for offset in range(drafts + 1)]
+        layout, _ = slots.layout(rows, drafts + 1)
         prefixes = [text[: committed + offset] for offset in range(drafts + 1)]
         after = torch.stack([logits_after(prefix, seed) for prefix in prefixes])
         last = torch.tensor([(prefix or [0])[-1] for prefix in prefixes])
         positions = torch.tensor([len(prefix) for prefix in prefixes])
         record = step(slots.slots, Rows(layout, positions, last), after)
         for offset in range(right + 1):
-            wanted, told = expected[committed + offset]
+            wanted, recorded = expected[committed + offset]
             assert torch.equal(after[offset], wanted[0]), (committed, offset)
-            assert torch.equal(record.numbers[offset], told.numbers[0])
-            assert record.flags[offset] == told.flags[0]
+            assert torch.equal(record.numbers[offset], recorded.numbers[0])
+            assert record.flags[offset] == recorded.flags[0]
         if random.random() < 0.2:
             continue  # evaluated again, as after a step that was not committed
         committed += right + 1

@@ -150,7 +150,7 @@ def some_tokens(random: np.random.Generator, count: int) -> list[int]:
 
 @st.composite
 def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
-    """A vocabulary's size, requests of several policies or none, and the step at which each begins."""
+    """A vocabulary's size, requests of several policies or none, and the step at which each starts."""
     size = draw(st.sampled_from([SIZE, 1024, 1500, 3 * 1024 + 17]))
     target = target_of(size)
     written = st.builds(
@@ -173,13 +173,13 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
 @given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60)
 def test_a_row_gets_bit_for_bit_what_it_gets_alone(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
-    size, requests, begins = mixture
+    size, requests, starts = mixture
     random = np.random.default_rng(seed)
     together = Run(*requests, vocabulary=size)
     alone = [Run(request, vocabulary=size) for request in requests]
     generated: list[list[int]] = [[] for _ in requests]
     for time in range(5):
-        batch = [number for number, begin in enumerate(begins) if begin <= time]
+        batch = [number for number, start in enumerate(starts) if start <= time]
         random.shuffle(batch)
         policed = [number for number in batch if requests[number].program is not None]
         if not policed:
@@ -216,9 +216,9 @@ def check_same_record(record: Record, row: int, alone: Record, detailed: list[bo
         assert record.probabilities is not None
         assert alone.alternatives is not None
         assert alone.probabilities is not None
-        place = sum(detailed[:row])
-        assert torch.equal(record.alternatives[place], alone.alternatives[0])
-        assert torch.equal(record.probabilities[place].view(torch.int32), alone.probabilities[0].view(torch.int32))
+        index = sum(detailed[:row])
+        assert torch.equal(record.alternatives[index], alone.alternatives[0])
+        assert torch.equal(record.probabilities[index].view(torch.int32), alone.probabilities[0].view(torch.int32))
 
 
 def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> None:

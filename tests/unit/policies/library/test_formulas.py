@@ -77,16 +77,16 @@ def test_greedy_when_unsure(top: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "banned", "kept"),
+    ("name", "banned", "unchanged"),
     [
         ("nowait", ("wait", "now", "other"), ("so", "know", "button")),
         ("thinking-ban", ("so", "wait", "now"), ("other", "know")),
     ],
 )
-def test_bans(name: str, banned: tuple[str, ...], kept: tuple[str, ...]) -> None:
+def test_bans(name: str, banned: tuple[str, ...], unchanged: tuple[str, ...]) -> None:
     after, _ = changed(name, UNSURE)
     assert all(math.isinf(after[one]) for word in banned for one in completing(word))
-    assert all(after[token(word)] == UNSURE[token(word)] for word in kept)
+    assert all(after[token(word)] == UNSURE[token(word)] for word in unchanged)
     assert torch.equal(changed(name, UNSURE, in_reasoning=False)[0], UNSURE)
 
 
@@ -97,7 +97,7 @@ def test_the_thinking_ban_of_the_first_words() -> None:
 
 
 def test_switch_penalty() -> None:
-    """alpha off while t < start of the thought + beta; the word begins a thought, and the text the first one."""
+    """alpha off while t < start of the thought + beta; the word starts a thought, and the text starts the first one."""
     another, other = token(" another"), token("x")
 
     def penalty(generated: list[int]) -> float:
@@ -120,7 +120,7 @@ def test_cyclic_reflection() -> None:
         return -amplitude + amplitude * (c - 0.75) / 0.25
 
     wait = token("wait")
-    stream = [token("x"), token(" ")] * 15  # a space, so that a word may begin
+    stream = [token("x"), token(" ")] * 15  # a space, so that a word may start
     for position in range(2, len(stream), 2):
         after, _ = changed("cyclic-reflection", UNSURE, stream[:position], amplitude=4, period=12)
         assert float(after[wait] - UNSURE[wait]) == pytest.approx(published(position, 4, 12), abs=1e-5)
@@ -142,7 +142,7 @@ def test_budget_force_puts_off_the_end() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_budget_force_replaces_as_often_as_the_end_would_be_drawn(temperature: float) -> None:
+def test_budget_force_replaces_as_often_as_the_end_would_be_sampled(temperature: float) -> None:
     logits = UNSURE.clone()
     logits[END_THINK] = float(UNSURE.max()) + 2.0
     share = float64_reference.distribution(logits.numpy(), temperature)[END_THINK]
@@ -153,10 +153,10 @@ def test_budget_force_replaces_as_often_as_the_end_would_be_drawn(temperature: f
     record = run.step(after, [[]] * count)
     forced = (record.flags & FORCED > 0).numpy()
     assert abs(forced.mean() - share) < 4 * math.sqrt(share * (1 - share) / count)
-    assert torch.isneginf(after[:, END_THINK]).all(), "where it was decided not to end, the end cannot be drawn"
+    assert torch.isneginf(after[:, END_THINK]).all(), "where it was decided not to end, the end cannot be sampled"
     plain = after[torch.from_numpy(~forced)][0]
-    kept = torch.arange(SIZE) != END_THINK
-    assert torch.equal(plain[kept], logits[kept])
+    others = torch.arange(SIZE) != END_THINK
+    assert torch.equal(plain[others], logits[others])
     assert record.numbers[:, 4].tolist() == pytest.approx([share] * count, rel=1e-4)
 
 
@@ -217,15 +217,15 @@ def test_top_h(share: float, temperature: float) -> None:
     logits = UNSURE * 3
     whole = float64_reference.distribution(logits.numpy(), temperature)
     order = np.argsort(-whole)
-    kept = 1
-    while kept < 100:
-        some = whole[order[: kept + 1]]
+    num_left = 1
+    while num_left < 100:
+        some = whole[order[: num_left + 1]]
         if float64_reference.entropy(some / some.sum()) > share * float64_reference.entropy(whole):
             break
-        kept += 1
+        num_left += 1
     after, record = changed("top-h", logits, share=share, temperature=temperature)
-    assert set((after > -torch.inf).nonzero().flatten().tolist()) == set(order[:kept].tolist())
-    assert record.numbers[0, 4].item() == pytest.approx(1 - whole[order[:kept]].sum(), abs=1e-4)
+    assert set((after > -torch.inf).nonzero().flatten().tolist()) == set(order[:num_left].tolist())
+    assert record.numbers[0, 4].item() == pytest.approx(1 - whole[order[:num_left]].sum(), abs=1e-4)
 
 
 def test_min_p_at_forks() -> None:

@@ -33,7 +33,7 @@ def test_a_user_could_have_written_it(entry: Entry) -> None:
 
 
 @ENTRIES
-def test_it_tells_what_it_does_and_what_is_known_against_it(entry: Entry) -> None:
+def test_it_has_a_description_and_a_caution(entry: Entry) -> None:
     assert entry.policy.description == entry.description
     assert entry.description
     assert entry.caution
@@ -46,7 +46,7 @@ def test_it_can_be_compiled(entry: Entry) -> None:
     assert len(program.rules) == len(entry.policy.rules)
 
 
-def test_digests_tell_them_apart() -> None:
+def test_digests_are_distinct() -> None:
     assert len({entry.policy.digest for entry in LIBRARY.values()}) == len(LIBRARY)
 
 

@@ -58,7 +58,7 @@ def test_branches_only_between_connectors() -> None:
     assert all(family(node.forced_tokens[0]) for node in nodes[1:])
 
 
-def test_cot_decoding_begins_with_the_ten_likeliest_and_goes_on_with_the_likeliest() -> None:
+def test_cot_decoding_starts_with_the_ten_likeliest_tokens_and_continues_greedily() -> None:
     policy = in_full("cot-branch")
     rule = tree_rule(policy)
     assert (rule.first_position, rule.last_position) == (0, 0)
@@ -116,9 +116,9 @@ def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> No
 def test_answers_converge_after_ten_equal_ones() -> None:
     rule = tree_rule(in_full("answer-convergence"))
     assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
-    told = iter([A, B, A, *[B] * 30])
+    tried = iter([A, B, A, *[B] * 30])
     tree = StubTree(
-        in_full("answer-convergence"), lambda start: [next(told), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
+        in_full("answer-convergence"), lambda start: [next(tried), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
         forks=lambda start, position: not start.tokens and position < 20, answers=40,
     )  # fmt: skip
     nodes = tree.run()
@@ -139,11 +139,11 @@ def test_deepconf_stops_what_is_below_the_confidence_of_the_best_tenth() -> None
         first = sureness.setdefault(start.seed, float(random.uniform(0.4, 0.9)))
         return first, (1 - first) / 2, (1 - first) / 4
 
-    answers = iter([A, B] * 40)
+    tried = iter([A, B] * 40)
     said: dict[int, int] = {}
 
     def play(start: ChildStart) -> list[int]:
-        return [A, A, A, END_THINK, said.setdefault(start.seed, next(answers)), END]
+        return [A, A, A, END_THINK, said.setdefault(start.seed, next(tried)), END]
 
     tree = StubTree(policy, play, forks=lambda start, position: False, answers=32, likely=likely)
     nodes = tree.run()
@@ -165,13 +165,13 @@ def test_group_confidence_is_of_the_twenty_likeliest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reported", "kept"), [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-again", 5, 5)]
+    ("name", "reported", "stored"), [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-again", 5, 5)]
 )
-def test_alternatives_are_reported_and_kept_as_they_are_needed(name: str, reported: int, kept: int) -> None:
+def test_as_many_alternatives_are_reported_and_stored_as_needed(name: str, reported: int, stored: int) -> None:
     """A branch chooses from them, and confidence is an average over as many; the others only show them."""
     tree = StubTree(in_full(name), rest)
     assert num_alternatives(tree.context) == reported
-    assert open_traces(tree.context, 1)[0].max_alternatives == kept
+    assert open_traces(tree.context, 1)[0].max_alternatives == stored
     tree.close()
 
 
@@ -228,10 +228,10 @@ def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, mar
     assert exits_at + reach - 3 <= max(ends) <= exits_at + reach + 1
 
 
-def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> None:
-    """Drawn when the answer's length is known; at their own positions they would be the policy itself."""
+def test_the_placebo_of_branches_at_a_fixed_position_has_as_many_anywhere() -> None:
+    """They are sampled once the answer's length is known; at their own positions they would be the policy itself."""
     policy = placebo_of(in_full("cot-branch", answers=3))
-    places = set()
+    positions = set()
     for seed in range(60):
         tree = StubTree(
             policy, rest, forks=lambda start, position: not start.tokens and position == 0, answers=3, seed=seed
@@ -240,14 +240,14 @@ def test_the_placebo_of_branches_at_a_given_position_has_as_many_anywhere() -> N
         assert len({node.position for node in nodes[1:]}) == 1
         assert len(nodes) == 3
         assert all(node.end_order is not None for node in nodes)
-        places.add(nodes[1].position)
-    assert places >= set(range(6)), "the answer has six tokens and its end"
+        positions.add(nodes[1].position)
+    assert positions >= set(range(6)), "the answer has six tokens and its end"
 
 
 @pytest.mark.parametrize("top", [0.99, 0.1])
 @pytest.mark.parametrize("name", ["deer", "deer.placebo", "think-again"])
-def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) -> None:
-    """A stream gives what no exit can take back; together it is the answer that was chosen."""
+def test_text_streamed_before_the_end_is_in_the_answer(name: str, top: float) -> None:
+    """A stream sends only what no exit can take back; in total it is the chosen answer."""
     policy = in_full(name.removesuffix(".placebo"), **({"budget_tokens": 90} if name == "think-again" else {}))
     policy = placebo_of(policy, "positions") if name.endswith("placebo") else policy
     for exits_at in (3, 15, 30):
@@ -255,9 +255,9 @@ def test_what_is_given_before_the_end_is_in_the_answer(name: str, top: float) ->
         tree.forks = lambda start, position, at=exits_at: not start.tokens and position in (at, at + 4)  # type: ignore[misc]
         nodes = tree.run()
         (chosen,) = (node for node in nodes if node.chosen)
-        told = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
-        assert told == chosen.tokens()
-        assert tree.texts() == {0: text_of(told, TARGET.vocabulary, tree.params)}
+        streamed = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
+        assert streamed == chosen.tokens()
+        assert tree.texts() == {0: text_of(streamed, TARGET.vocabulary, tree.params)}
         waits = name == "deer.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
         assert (len(tree.outputs_sent) == 1) if waits else (len(tree.outputs_sent) > 5)
         assert [output.finished for output in tree.outputs_sent] == [False] * (len(tree.outputs_sent) - 1) + [True]

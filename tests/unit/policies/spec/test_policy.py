@@ -100,7 +100,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "a fraction as token id": (suppress(token_ids=[1.5]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "a string as token id": (suppress(token_ids=["7"]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "true as token id": (suppress(token_ids=[True]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
-    "a token id that is no list": (suppress(token_ids=7), "policy.rules[0].do.suppress.token_ids", "must be a list"),
+    "token_ids that is not a list": (suppress(token_ids=7), "policy.rules[0].do.suppress.token_ids", "must be a list"),
     # numbers of actions
     "NaN bias": (suppress(words=["a"], bias=NAN), "policy.rules[0].do.suppress.bias", "finite number"),
     "infinite bias": (suppress(words=["a"], bias=-INFINITY), "policy.rules[0].do.suppress.bias", "finite number"),
@@ -163,7 +163,7 @@ def test_messages_are_in_the_users_terms(word: str) -> None:
         assert word not in caught.value.message
 
 
-def test_the_field_begins_where_the_policy_was_given() -> None:
+def test_a_fields_path_starts_at_the_path_of_the_policy() -> None:
     with pytest.raises(InputError) as caught:
         parse_policy(suppress(bias=-1), "arms[1].policy")
     assert caught.value.field == "arms[1].policy.rules[0].do.suppress"
@@ -213,7 +213,7 @@ def test_what_is_read() -> None:
     assert parse_policy(policy()).name == "inline"
 
 
-# Digests: kept in stores and experiments, so they must not change by themselves.
+# Digests: stored in databases and experiments, so they must not change unintentionally.
 
 
 def test_digests_are_stable() -> None:
@@ -279,7 +279,7 @@ def test_the_ends_of_a_schedule_are_bounded(end: float) -> None:
         parse_policy({"rules": [{"do": {action: {"words": ["wait"], "bias": bias}}}]})
 
 
-def test_the_json_schema_tells_the_fields() -> None:
+def test_the_json_schema_lists_the_fields() -> None:
     schema = json.loads(SCHEMA.read_text())
     assert schema == json.loads(schema_now()), "run make schema"
     assert schema["required"] == ["rules"]

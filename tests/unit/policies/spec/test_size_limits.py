@@ -1,4 +1,4 @@
-"""Whatever is sent in a policy's place is a policy or a InputError, in bounded time; nothing else is ever raised."""
+"""Any data sent as a policy gives a policy or an InputError, in bounded time; no other exception is ever raised."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ LARGE = byte_vocabulary(
 )  # fmt: skip
 ADVERSARIAL = {
     "long common beginnings": ["ΐ" * 60 + chr(0x3B1 + one % 20) + chr(0x3B1 + one // 20) for one in range(400)],
-    "case that grows": ["ß" * 63 + chr(0x430 + one) for one in range(300)],
+    "case folding to longer text": ["ß" * 63 + chr(0x430 + one) for one in range(300)],
     "one letter": ["a" * length for length in range(1, 65)],
     "two letters": [(one + two) * 32 for one in LETTERS for two in LETTERS][:60],
     "words of signs": ["." * length for length in range(1, 65)] + ["a." * length + "a" for length in range(1, 31)],

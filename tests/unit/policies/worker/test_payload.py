@@ -19,7 +19,7 @@ def test_it_arrives_as_it_was_sent(extra: dict[str, Any] | None) -> None:
     assert isinstance(sent[RESERVED_KEY], bytes), "vLLM's own encoding carries bytes as they are"
 
 
-def test_it_takes_the_place_of_what_a_client_wrote() -> None:
+def test_it_replaces_what_a_client_wrote() -> None:
     theirs = {RESERVED_KEY: {"address": "tcp://example.org:1"}, "other": 1}
     assert PolicyPayload.of(PAYLOAD.into(theirs)) == PAYLOAD
     assert theirs[RESERVED_KEY] == {"address": "tcp://example.org:1"}, "the client's own arguments are not changed"
@@ -29,7 +29,7 @@ def test_it_takes_the_place_of_what_a_client_wrote() -> None:
     "extra", [None, {}, {"kv": 1}, {RESERVED_KEY: None}, {RESERVED_KEY: {"handle": 1}}, {RESERVED_KEY: "text"}]
 )
 def test_without_one_there_is_none(extra: dict[str, Any] | None) -> None:
-    """JSON has no bytes: whatever a client could write under the key is none either."""
+    """JSON has no bytes, so no value that a client can write under the key is a payload."""
     assert PolicyPayload.of(extra) is None
 
 

@@ -15,7 +15,7 @@ from forkpoint_policies.worker.records import HEAD, RecordRows, alternatives_typ
 
 
 def offsets(kind: np.dtype[np.void]) -> dict[str, int]:
-    """The column, counted from 0, at which each field begins."""
+    """The column, counted from 0, at which each field starts."""
     return {name: field[1] // 4 for name, field in (kind.fields or {}).items()}
 
 

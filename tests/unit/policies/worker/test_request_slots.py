@@ -43,7 +43,7 @@ def test_a_request_starts_where_its_prompt_ends() -> None:
 
 
 def test_a_resumed_request_is_where_it_was() -> None:
-    """After a preemption its tokens are told again; the state must be that of a request that was never interrupted."""
+    """After a preemption its tokens are sent again; the state must be that of a request that was never interrupted."""
     generated = [*tokens("so|, wait"), END_THINK, *tokens(" |W|a")]
     slots, other = RequestSlots(4, SIZE, CPU), RequestSlots(4, SIZE, CPU)
     steady = slots.add(0, Request(ALWAYS).payload(), 1.0, [])
@@ -57,17 +57,17 @@ def test_a_resumed_request_is_where_it_was() -> None:
     assert torch.equal(record.numbers, again.numbers)
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("removed", [True, False])
 @pytest.mark.parametrize("committed", [0, 1])
-def test_at_most_survives_a_preemption(committed: int, told: bool) -> None:
-    """What fired at the last position counts only if its token came to be. V2 does not tell of a preemption."""
+def test_at_most_survives_a_preemption(committed: int, removed: bool) -> None:
+    """What fired at the last position counts only if its token was committed. V2 does not report a preemption."""
     slots, generated = RequestSlots(4, SIZE, CPU), tokens("a|b|c")
     first = slots.add(0, Request(TWICE, handle=7).payload(), 1.0, [])
     assert [fired(evaluate(slots, [first], [generated[:position]])[0]) for position in (0, 1)] == [[0], [0]]
-    if told:
+    if removed:
         slots.remove(0)
-    other = slots.add(0 if told else 2, Request(TWICE, handle=8).payload(), 1.0, [])
-    assert fired(evaluate(slots, [other], [[]])[0]) == [0], "another request begins anew"
+    other = slots.add(0 if removed else 2, Request(TWICE, handle=8).payload(), 1.0, [])
+    assert fired(evaluate(slots, [other], [[]])[0]) == [0], "another request starts anew"
     resumed = slots.add(1, Request(TWICE, handle=7).payload(), 1.0, generated[: 1 + committed])
     expected: list[list[int]] = [[], []] if committed else [[0], []]
     record, _ = evaluate(slots, [resumed], [generated[: 1 + committed]])
@@ -131,13 +131,13 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
 def test_requests_with_the_same_program_share_it() -> None:
     slots = RequestSlots(3, SIZE, CPU)
     programs = [TWICE, numbered(5), TWICE]
-    seats = [slots.add(slot, Request(program).payload(), 1.0, []).at(slot) for slot, program in enumerate(programs)]
-    program = slots.layout(seats, 3)[0].turns[0].program
+    rows = [slots.add(slot, Request(program).payload(), 1.0, []).at(slot) for slot, program in enumerate(programs)]
+    program = slots.layout(rows, 3)[0].turns[0].program
     assert program[0] == program[2] != program[1]
 
 
-def test_programs_in_use_are_kept_however_many_come_and_go() -> None:
-    """Far more programs than are kept idle pass by, while one request goes on; each masks the token of its own."""
+def test_programs_in_use_are_retained_however_many_others_come_and_go() -> None:
+    """One request runs on while more programs come and go than are retained; each program masks its own token."""
     slots = RequestSlots(3, SIZE, CPU)
     lasting = slots.add(0, Request(numbered(300), handle=1).payload(), 1.0, [])
     for number in range(2 * MAX_TABLES):

@@ -42,7 +42,7 @@ def numbers_of(rows: RecordRows) -> list[list[float]]:
 
 
 def record_of(rows: int, detailed: int = 0, rules: int = 2, alternatives: int = 3) -> Record:
-    """A record whose numbers tell the row they belong to: row 3 has entropy 3, and its alternatives are 30, 31, …"""
+    """A record whose numbers name their row: row 3 has entropy 3, and its alternatives are 30, 31, …"""
     heads = torch.arange(rows, dtype=torch.float32)[:, None] + torch.arange(4 + rules) / 100
     tokens = torch.arange(alternatives) + 10 * torch.arange(detailed)[:, None]
     return Record(
@@ -113,14 +113,14 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
         destinations = to({one: [0, 4, 1], other: [2], third: [3]}, rows=5, detailed=[1, 2, 4])
         sender.report(record_of(5, detailed=3), destinations, seconds=0.0)
         batches = [receive(first), receive(second), receive(last)]
-    told = [
+    reported = [
         {
             int(batch.rows.handle[row]): alternatives.tolist()
             for row, alternatives in zip(batch.detailed, batch.alternatives, strict=True)
         }
         for batch in batches
     ]
-    assert told == [{501: [0, 1, 2], 504: [20, 21, 22]}, {502: [10, 11, 12]}, {}]
+    assert reported == [{501: [0, 1, 2], 504: [20, 21, 22]}, {502: [10, 11, 12]}, {}]
     assert batches[1].probabilities.tolist() == [pytest.approx([0.010, 0.011, 0.012])]
     assert batches[2].rows.handle.tolist() == [503]
 
@@ -131,13 +131,13 @@ def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
     sender, record, destinations = Sender(), record_of(rows), to({address: [0, 1]}, rows=rows)
     longest = 0.0
     for _ in range(steps):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         sender.report(record, destinations, seconds=0.0)
-        longest = max(longest, time.perf_counter() - begun)
-    begun = time.perf_counter()
+        longest = max(longest, time.perf_counter() - started)
+    started = time.perf_counter()
     sender.close()
     assert longest < 5
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - started < 5
     assert sender.lost >= 500 * rows
     assert sender.lost % rows == 0
 

@@ -30,7 +30,7 @@ def test_a_branch_starts_with_the_shared_tokens_and_its_own() -> None:
 
 @pytest.mark.parametrize("include", [False, True])
 def test_a_stop_string_across_the_seam(include: bool) -> None:
-    """vLLM sees only the branch's own text: what begins in the shared part is looked for here."""
+    """vLLM sees only the branch's own text: a stop string that starts in the shared part is searched for here."""
     params = SamplingParams(stop=["abcd"], include_stop_str_in_output=include)
     branch = ChoiceOutput(1, "xxab", [1, 2], shared_characters=4, seam=4)
     branch.add(delta("c", [3]), params)
@@ -62,7 +62,7 @@ def test_a_stop_string_in_the_shared_text_ends_a_branch_before_it_starts() -> No
 
 
 def test_log_probabilities_of_a_branch() -> None:
-    """Of the shared tokens, of the token in place of the sampled one, and of the others requested there."""
+    """Of the shared tokens, of the token that replaces the sampled one, and of the others requested there."""
     params = SamplingParams(logprobs=1)
     likeliest, other, sampled = tokens("so")[0], tokens(".")[0], tokens("wait")[0]
     step = {sampled: Logprob(-2.0, 3, "wait"), likeliest: Logprob(-0.1, 1, "so")}

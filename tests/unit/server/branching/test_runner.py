@@ -74,7 +74,7 @@ def test_only_connectors_of_a_family() -> None:
     assert {node.forced_tokens for node in tree.run()[1:]} == {(A,)}
 
 
-def test_no_answer_is_begun_beyond_the_forks_of_depth() -> None:
+def test_no_answer_starts_beyond_the_maximum_depth() -> None:
     nodes = StubTree({"branch": {"depth": 2}}, rest, answers=9).run()
     assert max(node.depth for node in nodes) == 2
 
@@ -113,8 +113,8 @@ def test_a_lost_record_costs_the_branches_behind_it() -> None:
 
 
 @pytest.mark.parametrize(("draft", "positions"), [(A, [0, 1, 2, 3]), (B, [0, 1])])
-def test_no_branch_begins_where_a_rejected_draft_was_looked_at(draft: int, positions: list[int]) -> None:
-    """Nor behind it: what was really drawn there has not been told of, so that a branch would not know its state."""
+def test_no_branch_starts_where_a_rejected_draft_was_evaluated(draft: int, positions: list[int]) -> None:
+    """Nor after it: the token that was sampled there has no record, so the state of a branch would be unknown."""
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=5, drafts={2: draft})
     nodes = tree.run()
     assert [node.position for node in nodes[1:]] == positions
@@ -153,7 +153,7 @@ def number(start: ChildStart) -> list[int]:
     return [*rest(start)[:-1], END_THINK, A if B in start.tokens else C, END]
 
 
-def test_the_majority_is_given_and_stops_the_rest() -> None:
+def test_a_majority_is_returned_and_stops_the_rest() -> None:
     tree = StubTree({"branch": {"select": "majority", "extract": "text", "depth": 1}}, number, answers=5)
     nodes = tree.run()
     assert len(tree.outputs_sent) == 1
@@ -176,7 +176,7 @@ def test_the_first_to_end_stops_the_rest() -> None:
 
 
 def test_probes_end_the_reasoning_at_the_first_that_says_so() -> None:
-    """Even if the trunk ends first; the answer is tried in place of the connector, one token before the position."""
+    """Even if the trunk ends first; the answer is tried instead of the connector, one token before the position."""
     probing = {"probe": {"tokens": 3, "probability_above": 0.4}}
     tree = StubTree(probing, rest, forks=lambda start, position: not start.tokens and position in (2, 4))
     nodes = tree.run()

@@ -31,7 +31,7 @@ def test_the_majority_and_of_it_the_likeliest() -> None:
     assert choose(some, "first") == 0
 
 
-def test_a_truncated_answer_has_no_vote_and_is_given_only_alone() -> None:
+def test_a_truncated_answer_has_no_vote_and_is_chosen_only_if_it_is_the_only_one() -> None:
     some = [Candidate(0, None, 0, truncated=True), Candidate(1, "5", 1), Candidate(2, "6", None)]
     assert choose(some, "first") == 1
     assert choose(some[:1], "first") == 0
@@ -81,7 +81,7 @@ def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, sha
     st.lists(st.sampled_from(["a", "b"]), min_size=9, max_size=9),
 )
 def test_what_was_decided_stays_so(now: list[str | None], later: list[str]) -> None:
-    """Whatever the answers that still run turn out to be, the same one wins."""
+    """The same answer wins for every outcome of the answers that are still running."""
     some = candidates(*now)
     if not decided(some, "majority", None):
         return

@@ -30,7 +30,7 @@ PROFILE: dict[str, Any] = {
         ({"threshold": 1}, "threshold", "one can write model, fork_threshold"),
     ],
 )
-def test_what_is_no_calibration(change: dict[str, Any], field: str, said: str) -> None:
+def test_an_invalid_calibration_is_rejected(change: dict[str, Any], field: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         parse_profile({**PROFILE, **change})
     assert caught.value.field == field
@@ -40,7 +40,7 @@ def test_what_is_no_calibration(change: dict[str, Any], field: str, said: str) -
         parse_profile([])
 
 
-def test_a_calibration_is_kept_for_the_model_itself(database: Engine) -> None:
+def test_a_calibration_is_stored_under_the_model_and_not_its_alias(database: Engine) -> None:
     first = Threshold(database, "org/model", lambda: ["m"])
     first.read()
     assert (first.nats, first.to_dict()["calibrated"]) == (DEFAULT_FORK_THRESHOLD_NATS, False)

@@ -63,7 +63,7 @@ async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 async def test_a_request_that_some_arm_could_not_have_is_in_none(path: str, body: dict[str, Any]) -> None:
-    """Whichever arm it would have been in; a paused arm is no obstacle."""
+    """Regardless of the arm that it would have been in; a paused arm does not matter."""
     arms = [{"name": "control", "weight": 0.5}, {"name": "branching", "policy": BRANCH, "weight": 0.5}]
     branching = await running(define(arms=arms))
     assert all(branching.enrol(path, body, {}) is None for _ in range(20))

@@ -52,7 +52,7 @@ def test_effects_of_a_query() -> None:
             effects_of([wrong])
 
 
-def test_the_effect_of_a_metric_can_be_asked_before_its_first_outcome(database: Engine) -> None:
+def test_an_effect_can_be_requested_before_the_first_outcome_of_its_metric(database: Engine) -> None:
     stored = store(database, metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
     found = analyse_experiment(database, stored, None, None, "server", {"correct": 0.05})
     assert found["metrics"]["correct"]["arms"]["calm"]["difference"]["more_requests"] == {

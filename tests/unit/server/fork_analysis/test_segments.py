@@ -9,7 +9,7 @@ from forkpoint_server.fork_analysis.segments import Segment, split
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_they_are_the_text_and_begin_behind_a_block(seed: int) -> None:
+def test_segments_partition_the_text_at_block_boundaries(seed: int) -> None:
     random = np.random.default_rng(seed)
     length, prompt, most = (int(random.integers(1, top)) for top in (3000, 500, 80))
     block = int(random.choice([1, 16, 32, 128]))
@@ -27,6 +27,6 @@ def test_they_are_as_long_as_each_other() -> None:
     assert all(one.end - one.begin <= 160 for one in found)
 
 
-def test_a_short_text_and_an_engine_with_one_place() -> None:
+def test_a_short_text_or_an_engine_for_one_request_gives_one_segment() -> None:
     assert split(5, 3, 32, 64) == [Segment(0, 5)]
     assert split(5000, 3, 32, 1) == [Segment(0, 5000)]

@@ -54,7 +54,7 @@ def enumerated(observed: NDArray[np.int64]) -> float:
     return sum(weight for weight in weights.values() if weight <= own) / sum(weights.values())
 
 
-def test_one_outcome_is_no_difference() -> None:
+def test_a_single_outcome_shows_no_difference() -> None:
     assert p_value(table([10, 0], [10, 0]), random()) == 1.0
     assert p_value(table([10], [10]), random()) == 1.0
 

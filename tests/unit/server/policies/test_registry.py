@@ -15,7 +15,7 @@ WRONG = {
     "a date that is none": (b"2001-99-99: 1", "cannot be read as YAML"),
     "too deep": (b"[" * 100_000, "cannot be read as YAML"),
     "code": (b"!!python/object/apply:os.system [echo]", "cannot be read as YAML"),
-    "aliases that grow": (
+    "aliases that expand": (
         b"n0: &n0 [x, x]\n" + b"".join(b"n%d: &n%d [*n%d, *n%d]\n" % (at, at, at - 1, at - 1) for at in range(1, 40)),
         "nested too deeply|too large",
     ),

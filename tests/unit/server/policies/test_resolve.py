@@ -32,7 +32,7 @@ def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Res
         ({**INLINE, "name": "nowait", "shadow": True}, "inline (shadow)"),
     ],
 )
-def test_metrics_call_a_policy_by_the_name_it_was_asked_for_by(policy: Any, label: str) -> None:
+def test_metrics_label_a_policy_with_the_requested_name(policy: Any, label: str) -> None:
     """An inline policy is counted as `inline`, by any name; a shadow does nothing and is counted apart."""
     labeled = resolved(policy).policy
     assert labeled is not None
@@ -49,7 +49,7 @@ def test_the_default_is_for_requests_that_name_none() -> None:
     assert (resolved().by_request, default.by_request, named.by_request) == (False, False, True)
 
 
-def test_none_asks_for_no_policy() -> None:
+def test_none_disables_every_policy() -> None:
     for one in (resolved("none", default="own"), resolve({"model": "m:none"}, "none", ("m",), REGISTRY, "own")):
         assert one.policy is None
         assert not one.by_default

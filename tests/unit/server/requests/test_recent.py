@@ -43,10 +43,10 @@ def test_the_oldest_are_evicted_first_and_an_id_that_comes_again_is_counted_once
     assert found.to_dict() == {"id": "1"}
 
 
-def test_a_trace_that_grows_after_it_was_stored_gives_back_what_it_took() -> None:
-    recent, growing = RecentTraces(max_tokens=30), traces_of(9)
-    store(recent, "growing", growing)
-    growing[0].tokens.extend(range(100))
+def test_a_trace_that_got_longer_after_it_was_stored_frees_the_size_it_was_counted_with() -> None:
+    recent, traces = RecentTraces(max_tokens=30), traces_of(9)
+    store(recent, "longer", traces)
+    traces[0].tokens.extend(range(100))
     for number in range(4):
         store(recent, str(number))
     assert stored(recent, "0", "1", "2", "3") == [False, True, True, True]

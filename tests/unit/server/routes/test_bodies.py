@@ -82,7 +82,7 @@ def test_every_reference_of_the_document_leads_to_a_schema(app: FastAPI) -> None
 @pytest.mark.parametrize(("method", "path"), sorted(BODIES - {("post", "/v1/forks")}))
 @pytest.mark.parametrize("body", [b"{", b"\xff", b""], ids=["cut off", "no UTF-8", "empty"])
 def test_a_body_that_is_not_json(app: FastAPI, method: str, path: str, body: bytes) -> None:
-    """Whatever its Content-Type says: curl sends a form's."""
+    """Regardless of its Content-Type: curl sends that of a form."""
     headers = {"Authorization": "Bearer key", "Content-Type": "application/x-www-form-urlencoded"}
     response = TestClient(app).request(method, path, content=body, headers=headers)
     assert response.status_code == 400

@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
     assert wanted <= packed
 
 
-def test_the_page_names_no_other_place_and_has_no_script_of_its_own() -> None:
+def test_the_page_loads_nothing_external_and_has_no_inline_script() -> None:
     page = (PAGE / "index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)|\son\w+=|\bstyle=", page) == []
     for file in (*PAGE.glob("*.js"), *PAGE.glob("*.css"), PAGE / "index.html"):

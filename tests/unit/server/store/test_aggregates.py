@@ -65,7 +65,7 @@ def test_sums_are_of_units(database: Engine) -> None:
     assert mean == pytest.approx(np.mean([one["tokens"] for one in rows[1::2]]))
 
 
-def test_what_a_control_is_watched_for_is_kept(database: Engine) -> None:
+def test_controls_are_filtered_by_the_arm_they_were_observed_for(database: Engine) -> None:
     """Where control requests alternate, those that show the triggers of another arm say nothing about this one."""
     stored = store(database)
     add_assignments(

@@ -71,7 +71,7 @@ def test_a_database_that_cannot_be_used_is_one_line(url: str, says: str) -> None
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite3").write_text("nothing of the kind, " * 100)
     with pytest.raises(StoreError, match="file is not a database"):
         open_database(f"sqlite:///{tmp_path / 'x.sqlite3'}")

@@ -61,7 +61,7 @@ def test_a_clock_that_is_set_ahead_makes_nothing_old(database: Engine, monkeypat
     assert num_rows(database) == 0
 
 
-def test_the_recorder_writes_what_it_is_given(database: Engine) -> None:
+def test_the_recorder_writes_all_rows(database: Engine) -> None:
     stored = store(database)
     with recording_to(database, max_waiting=10_000) as recorder:
         for number in range(1200):

@@ -26,7 +26,7 @@ def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
     return trace
 
 
-def test_records_are_told_in_the_order_of_their_positions_and_the_last_of_one_counts() -> None:
+def test_a_profile_is_in_order_of_position_and_the_last_record_of_a_position_counts() -> None:
     """Of batches of other widths too: a batch's longest policy sets how many rules a record has room for."""
     trace = trace_of(
         3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3)
@@ -48,8 +48,8 @@ def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is
     assert trace_of(0).profile().entropy.shape == (0,)
 
 
-def test_alternatives_are_kept_where_they_are_told_as_many_as_were_asked_for() -> None:
-    """Another request of the batch may have asked for more, and pays for its own."""
+def test_alternatives_are_stored_at_reported_positions_and_cut_to_the_requested_number() -> None:
+    """Another request in the batch may have requested more; only that one pays for them."""
     trace = trace_of(2, row(0, 0.1), row(1, 2.0))
     trace.threshold, trace.max_alternatives = 0.672, 2
     for position, entropy in ((0, 0.1), (1, 2.0), (2, 0.2)):
@@ -96,9 +96,9 @@ async def test_settling_ends_with_the_last_record_or_at_the_deadline() -> None:
         await asyncio.sleep(0.05)
         trace.add(*row(0, 0.1))
 
-    late, begun = asyncio.create_task(later()), time.monotonic()
-    await trace.settle(begun + 30)
-    assert time.monotonic() - begun < 10
+    late, started = asyncio.create_task(later()), time.monotonic()
+    await trace.settle(started + 30)
+    assert time.monotonic() - started < 10
     assert trace.num_missing == 0
     await late
     trace.tokens.append(5)

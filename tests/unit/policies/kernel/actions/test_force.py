@@ -16,13 +16,13 @@ TEXT = tokens("Wait|so| but|x")
 
 
 def only(logits: Tensor) -> list[int]:
-    """The tokens that can be drawn."""
+    """The tokens that can be sampled."""
     return torch.isfinite(logits).nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("shared", [0, 5])
-def test_only_the_given_token_is_left_at_each_position(shared: int, temperature: float) -> None:
+def test_only_the_forced_token_is_left_at_each_position(shared: int, temperature: float) -> None:
     run = Run(Request(OBSERVED, temperature, num_shared_tokens=shared, forced_tokens=TEXT), Request(OBSERVED))
     for written in range(len(TEXT)):
         logits = random_logits(2, SIZE, seed=written)
@@ -34,16 +34,16 @@ def test_only_the_given_token_is_left_at_each_position(shared: int, temperature:
 
 def test_what_the_model_said_is_recorded() -> None:
     logits = random_logits(1, SIZE)
-    given = Run(Request(OBSERVED, alternatives=4, forced_tokens=TEXT)).step(logits.clone(), [[]])
+    forced = Run(Request(OBSERVED, alternatives=4, forced_tokens=TEXT)).step(logits.clone(), [[]])
     free = Run(Request(OBSERVED, alternatives=4)).step(logits.clone(), [[]])
-    assert torch.equal(given.numbers, free.numbers)
-    assert given.alternatives is not None
+    assert torch.equal(forced.numbers, free.numbers)
+    assert forced.alternatives is not None
     assert free.alternatives is not None
-    assert torch.equal(given.alternatives, free.alternatives)
-    assert given.probabilities is not None
+    assert torch.equal(forced.alternatives, free.alternatives)
+    assert forced.probabilities is not None
     assert free.probabilities is not None
-    assert torch.equal(given.probabilities, free.probabilities), "no policy took a token away"
-    assert torch.equal(given.flags, free.flags), "no rule forced anything"
+    assert torch.equal(forced.probabilities, free.probabilities), "no policy took a token away"
+    assert torch.equal(forced.flags, free.flags), "no rule forced anything"
 
 
 def test_beyond_its_end_nothing_is_written() -> None:
@@ -75,8 +75,8 @@ def test_after_a_preemption_it_goes_on_where_it_was() -> None:
     assert only(changed[0]) == TEXT[2:3]
 
 
-def test_under_speculation_each_row_is_given_its_own_token() -> None:
-    """Wrong drafts are rejected, as only the given token can be drawn in their place."""
+def test_under_speculation_each_row_has_its_own_forced_token() -> None:
+    """Wrong drafts are rejected, as only the forced token can be sampled instead of them."""
     slots, drafts = RequestSlots(1, SIZE, CPU, depth=3), tokens("y|y")
     assignment = slots.add(0, Request(OBSERVED, forced_tokens=TEXT).payload(), 1.0, [])
     layout, _ = slots.layout([assignment.at(offset, offset) for offset in range(3)], 3)

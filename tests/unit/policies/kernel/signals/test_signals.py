@@ -184,14 +184,14 @@ def test_rows_on_threads_have_the_same_signals(four_threads: None, monkeypatch: 
     expected = in_numba.measure(logits)
     monkeypatch.setattr(in_numba, "ELEMENTS_PER_THREAD", 3000)
     swept: list[tuple[int, int]] = []
-    in_numba._over_rows(11, 3000, lambda begin, end: swept.append((begin, end)))
+    in_numba._over_rows(11, 3000, lambda start, end: swept.append((start, end)))
     assert sorted(swept) == [(0, 2), (2, 5), (5, 8), (8, 11)]
     assert_same_bits(in_numba.measure(logits), expected, slice(None))
 
 
 def test_an_error_on_a_thread_is_not_lost(four_threads: None) -> None:
-    def sweep(begin: int, end: int) -> None:
-        if begin == 48:
+    def sweep(start: int, end: int) -> None:
+        if start == 48:
             raise ValueError(end)
 
     with pytest.raises(ValueError, match="64"):

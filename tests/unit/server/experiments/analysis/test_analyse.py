@@ -129,12 +129,12 @@ def test_latency_is_reported_with_its_warning_save_for_time_slices() -> None:
 def test_more_requests_until_an_effect_shows() -> None:
     arms = [arm("none", 0), arm("calm", 1)]
     usual = differences(analyse(arms, "none", even(*arms), METRICS), "calm")
-    given_ = differences(analyse(arms, "none", even(*arms), METRICS, effects={"tokens": 10.0}), "calm")
+    custom = differences(analyse(arms, "none", even(*arms), METRICS, effects={"tokens": 10.0}), "calm")
     assert usual["tokens"]["more_requests"]["source"] == "5% of the control's mean"
     assert usual["tokens"]["more_requests"]["effect"] == pytest.approx(25, rel=0.05)
     assert usual["error"]["more_requests"]["source"] == "margin"
-    assert given_["tokens"]["more_requests"]["source"] == "given"
-    assert given_["tokens"]["more_requests"]["requests"] > 4 * usual["tokens"]["more_requests"]["requests"]
+    assert custom["tokens"]["more_requests"]["source"] == "given"
+    assert custom["tokens"]["more_requests"]["requests"] > 4 * usual["tokens"]["more_requests"]["requests"]
 
 
 def test_the_more_requests_are_enough() -> None:
@@ -229,7 +229,7 @@ COLUMNS = st.lists(st.tuples(st.one_of(st.floats(), st.integers(0, 1000).map(flo
     repeats=st.sampled_from([1, 40, 150]),
     alpha=st.floats(1e-9, 0.999),
 )
-def test_whatever_came_in_the_answer_is_json(
+def test_the_analysis_of_any_data_is_valid_json(
     columns: list[list[tuple[float, float]]], repeats: int, alpha: float
 ) -> None:
     sums = [Sums(*np.array(column * repeats, np.float64).reshape(-1, 2).T) for column in columns]

@@ -80,7 +80,7 @@ def test_the_variance_is_that_of_simulation() -> None:
 
 
 def test_units_are_what_counts_not_requests() -> None:
-    """The same values asked for ten times over are no more evidence, but their requests run the clock."""
+    """Requesting the same values ten times adds no evidence, but the requests advance the clock."""
     arm, control = clusters(5), clusters(6)
     once, tenfold = (
         estimate_difference(*[Sums(one.requests * times, one.sums * times) for one in (arm, control)])
@@ -157,7 +157,7 @@ def test_a_period_without_both_arms_says_nothing() -> None:
     assert estimate_difference(early, NONE).reason == "no values yet"
 
 
-def test_a_rare_event_that_an_arm_has_not_seen_is_no_certainty() -> None:
+def test_an_arm_without_a_rare_event_does_not_look_certain() -> None:
     """100 requests without an error, where the control fails in 2 %, are what one expects one time in eight."""
     control = one_each([1.0] * 200 + [0.0] * 9800)
     few = estimate_difference(one_each([0.0] * 100), control)

@@ -84,7 +84,7 @@ def test_any_counts_give_json(epochs: list[tuple[int, int]], share: float) -> No
     assert 0 <= result["p_value"] <= 1
 
 
-def test_nothing_seen_is_no_mismatch() -> None:
+def test_an_empty_sample_shows_no_mismatch() -> None:
     assert srm_test(["a", "b"], [])["passed"]
     assert srm_test(["a", "b"], [Stratum(HALVES, {})])["passed"]
     assert srm_test(["a", "b"], [Stratum({}, {})])["p_value"] == 1
