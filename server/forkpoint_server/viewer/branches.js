@@ -6,7 +6,7 @@ import { fresh } from "./trace.js";
 /** @typedef {import("./types.js").TreeNode} TreeNode */
 /** @typedef {import("./trace.js").Trace} Trace */
 
-/** An answer from where it leaves its parent's: `given` stands at `at` in place of the parent's own tokens. */
+/** An answer from where it leaves its parent's: at `at`, `given` replaces the parent's own tokens. */
 export class Branch {
   /**
    * @param {Trace} trace
@@ -106,7 +106,7 @@ export class Branches {
   }
 }
 
-/** The tokens that a branch of the server's puts in place of its parent's: measured there, but not drawn. */
+/** The tokens that a branch of the server's puts in place of its parent's: measured there, but not sampled. */
 /** @param {TreeNode} node @param {Branch} parent @param {number} at */
 function standing(node, parent, at) {
   const before = parent.path()[at];

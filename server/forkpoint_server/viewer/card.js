@@ -135,7 +135,7 @@ function intervened(token, change) {
   return element("p", { class: "card-act" },
     `${change.action ?? "policy"}: ${percent(change.effect)} of the draws changed`,
     likeliest && element("span", {}, " · likeliest without it: ", element("b", {}, ...drawnAlone(likeliest.token)),
-      ` ${percent(likeliest.probability)}${likeliest.token_id === token.id ? ", drawn all the same" : ""}`));
+      ` ${percent(likeliest.probability)}${likeliest.token_id === token.id ? ", sampled anyway" : ""}`));
 }
 
 /** @param {Alternative} one @param {Token} token @param {(alternative: Alternative) => void} go @param {boolean} possible */

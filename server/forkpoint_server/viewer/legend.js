@@ -68,5 +68,5 @@ function scale(threshold) {
 function signs() {
   /** @param {string} kind @param {string} sample @param {string} text */
   const one = (kind, sample, text) => element("span", { class: "signs" }, element("span", { class: `token ${kind}` }, sample), ` ${text}`);
-  return [one("fork", "fork", "above the threshold"), one("acted", "acted", "the policy had an effect"), one("given", "put", "put there, not drawn")];
+  return [one("fork", "fork", "above the threshold"), one("acted", "acted", "the policy had an effect"), one("given", "put", "put there, not sampled")];
 }

@@ -79,7 +79,7 @@ const shown = (column, work) =>
     changed();
   });
 
-/** What the form asks for, under a policy. @param {any} policy @returns {Settings} */
+/** The form's request, under a policy. @param {any} policy @returns {Settings} */
 function settings(policy) {
   const number = (/** @type {string} */ id) => (byId(id).value === "" ? null : Number(byId(id).value));
   return {

@@ -100,7 +100,7 @@ export class Plot {
     limit.attr("x1", MARGIN.left).attr("x2", width - MARGIN.right).attr("y1", y).attr("y2", y);
   }
 
-  /** Where the answer begins, and where two runs part. @param {any} x */
+  /** Where the answer starts, and where two runs part. @param {any} x */
   #parts(x) {
     const answer = this.tokens.findIndex((token, place) => place > 0 && !token.reasoning && token.nats !== null && this.tokens[place - 1].reasoning);
     const parts = [

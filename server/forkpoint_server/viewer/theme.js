@@ -12,8 +12,8 @@ export function theming(button, changed) {
     localStorage.setItem(KEY, choice);
     changed();
   };
-  const kept = localStorage.getItem(KEY) ?? "auto";
-  use(CHOICES.includes(kept) ? kept : "auto");
+  const stored = localStorage.getItem(KEY) ?? "auto";
+  use(CHOICES.includes(stored) ? stored : "auto");
   button.addEventListener("click", () => {
     const now = document.documentElement.dataset.theme ?? "auto";
     use(CHOICES[(CHOICES.indexOf(now) + 1) % CHOICES.length]);

@@ -4,7 +4,7 @@
 /** @typedef {import("./types.js").Point} Point */
 /** @typedef {import("./types.js").TreeNode} TreeNode */
 
-/** One choice's own tokens. Positions count from the beginning of its answer: a branch's own tokens begin at `begun`. */
+/** One choice's own tokens. Positions count from the beginning of its answer: a branch's own tokens start at `begun`. */
 export class Choice {
   /** @param {number} index @param {number} begun @param {number} prompt */
   constructor(index, begun, prompt) {

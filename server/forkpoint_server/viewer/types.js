@@ -1,4 +1,4 @@
-// The shapes that the modules share. What the server tells is described in docs/forks.md and docs/viewer.md.
+// The shapes that the modules share. What the server sends is described in docs/forks.md and docs/viewer.md.
 
 /**
  * @typedef {{token: string, token_id: number, probability: number, possible: boolean}} Alternative
@@ -25,7 +25,7 @@
  * @property {string[]} actions
  * @property {Point | null} fork
  * @property {Point | null} change
- * @property {boolean} given  put there by a branch or by a click, not drawn
+ * @property {boolean} given  put there by a branch or by a click, not sampled
  * @property {number} version
  *
  * @typedef {object} TreeNode  as in `tree.nodes` of a trace

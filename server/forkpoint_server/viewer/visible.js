@@ -56,7 +56,7 @@ export function drawn(text) {
 }
 
 /**
- * The same for a token that stands alone: what it begins and ends with is shown, too.
+ * The same for a token that stands alone: what it starts and ends with is shown, too.
  * @param {string} text
  * @returns {(Node | string)[]}
  */
