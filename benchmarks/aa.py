@@ -28,7 +28,7 @@ WORLDS: Mapping[str, tuple[World, float]] = {
     "few units, 20 new ones a day": (World(new_units_per_day=20), 0.4),
     "time slices of 30 requests": (World(new_units_per_day=24, returning=0, requests_per_visit=30), 0.3),
     "two arms raised after 10 days": (replace(USUAL, raise_after=10), 0.3),
-    "the same, periods ignored": (replace(USUAL, raise_after=10, tell_periods=False), 0.1),
+    "the same, periods ignored": (replace(USUAL, raise_after=10, with_periods=False), 0.1),
 }
 """Without any effect: what is simulated, and with what share of the experiments."""
 

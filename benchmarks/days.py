@@ -37,7 +37,7 @@ class World:
     requests_per_visit: float = 2.0
     effects: Mapping[str, float] = field(default_factory=dict)
     raise_after: int | None = None  # days; until then the other arms have a third of the control's weight
-    tell_periods: bool = True  # whether the analysis is told in which period requests came
+    with_periods: bool = True  # whether the analysis knows the period of each request
     drift: float = 0.15  # tokens move up and down by this share, and errors and correct ones with them, over the weeks
 
 
@@ -125,8 +125,8 @@ def _peeked(differences: list[Mapping[str, Any]]) -> bool:
 def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], str, list[Stratum]]:
     """Arms, control and epochs as they were after so many days."""
     start = world.raise_after if world.raise_after is not None and world.raise_after < day else 0
-    told = world.raise_after is not None and world.tell_periods
-    periods = [(0, start), (start, day)] if start and told else [(0, day)]
+    by_period = world.raise_after is not None and world.with_periods
+    periods = [(0, start), (start, day)] if start and by_period else [(0, day)]
     requests = [experiment.requests[end] - experiment.requests[start] for start, end in periods]
     sums = {name: [values[end] - values[start] for start, end in periods] for name, values in experiment.sums.items()}
     arms = []
@@ -138,8 +138,8 @@ def _until(world: World, experiment: Experiment, day: int) -> tuple[list[Arm], s
             metric: Sums(
                 weights,
                 np.concatenate([some[which] for some, which in zip(values, seen, strict=True)]),
-                units if told else None,
-                where if told else None,
+                units if by_period else None,
+                where if by_period else None,
             )
             for metric, values in sums.items()
         }

@@ -37,7 +37,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    """The same, opened as a server does."""
+    """The same database, opened as a server opens it."""
     from forkpoint_server.store.database import open_database
 
     engine = open_database(database_url)

@@ -1,4 +1,4 @@
-"""The one-way rule of imports: who may import whom, so that each package installs with no more than it needs."""
+"""The one-way rule of imports: which module may import which, so that each package installs only what it needs."""
 
 import ast
 import subprocess
@@ -53,7 +53,7 @@ def within(target: str, names: tuple[str, ...]) -> bool:
 
 
 def targets(source: str, package: str) -> Iterator[str]:
-    """The full names that a source imports, wherever it does: at its top, in functions, for the type checker only."""
+    """The full names that a source imports: at its top, in functions, or for the type checker only."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -93,7 +93,7 @@ def graph(package: str, by: Callable[[str], str] = lambda module: module) -> dic
 
 
 def circle(edges: dict[str, set[str]]) -> list[str]:
-    """The modules of circles and between two, or an empty list: what is left when no end of a chain is."""
+    """The modules in circles or between two of them: those left after removing the ends of all chains. May be empty."""
     left = {module: set(targets) for module, targets in edges.items()}
     while True:
         imported = set().union(*left.values()) if left else set()

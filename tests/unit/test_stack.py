@@ -1,4 +1,4 @@
-"""The files of docker-compose.yml: each is what its reader takes, and they fit together. Docker itself runs in no test."""
+"""The files of docker-compose.yml are valid and fit together. Docker itself runs in no test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALERTS = [rule["alert"] for rule in yaml.safe_load((MONITORING / "alerts.yml").r
 
 
 def run(*command: str) -> str:
-    """What a program says; it must end well."""
+    """The output of a program, which must exit with status 0."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What is installed: each package's wheel holds what git tracks of it, and nothing else."""
+"""Each package's wheel holds exactly the files that git tracks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDED = {
     },
     "clients": {"forkpoint_clients/py.typed", "forkpoint_clients/templates/ab.html.jinja"},
 }
-"""Of what a package cannot do without, something of each kind: were it not in git, comparing with git would not miss it."""
+"""One essential file of each kind per package: the comparison with git would not notice one that git does not track."""
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,4 +1,4 @@
-"""The benchmarks compare trees with what costs as much: so many samples, or a plain cap."""
+"""The benchmarks compare trees with baselines of equal cost: independent samples, or a plain cap."""
 
 from __future__ import annotations
 

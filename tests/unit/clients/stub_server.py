@@ -1,4 +1,4 @@
-"""A scripted OpenAI-compatible server, neither Forkpoint nor vLLM, so that clients meet every failure."""
+"""A scripted OpenAI-compatible server, neither Forkpoint nor vLLM, so that clients can be tested with every failure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Reply = Callable[[dict[str, Any]], tuple[int, Any]]
 """A request's body -> the status and JSON to send; status 0 hangs up."""
 
 Route = Callable[[str, dict[str, Any] | None], tuple[int, Any]]
-"""As Reply, for any other path below /v1; the body of a GET is None."""
+"""Like Reply, for any other path below /v1; the body of a GET is None."""
 
 
 @dataclass
 class StubServer:
-    """`requests` are the bodies of the requests for chat completions, in the order in which they came."""
+    """`requests` are the bodies of the requests for chat completions, in the order of their arrival."""
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -49,7 +49,7 @@ def nothing_else(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
 
 @contextmanager
 def stub_server(reply: Reply, route: Route = nothing_else) -> Iterator[StubServer]:
-    """Serve chat completions by `reply`, and all else by `route`, until the block ends."""
+    """Serve chat completions with `reply` and all other routes with `route` until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

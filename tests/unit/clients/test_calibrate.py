@@ -1,4 +1,4 @@
-"""What `forkpoint calibrate` makes of a model's entropies, and of its users' prompts."""
+"""`forkpoint calibrate`: the summary of a model's entropies, and how prompts are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_80th_percentile_and_what_goes_with_it() -> None:
         summarise([])
 
 
-def test_it_is_numpys() -> None:
+def test_the_threshold_is_numpys_percentile() -> None:
     entropies = np.random.default_rng(3).exponential(size=5001)
     found = summarise([MeasuredAnswer(number, part, 0) for number, part in enumerate(np.array_split(entropies, 50))])
     assert found.fork_threshold == pytest.approx(np.percentile(entropies, 80), rel=1e-3)
@@ -97,7 +97,7 @@ PROMPTS = [[{"role": "user", "content": f"{number} + 2?"}] for number in range(5
 
 
 async def answers_with(entropies: list[float]) -> list[MeasuredAnswer]:
-    """The answers of a server that reports these entropies for each."""
+    """The answers of a server that reports these entropies for each of them."""
 
     def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         return 200, {"choices": [{"entropies": entropies}], "forkpoint": {"reasoning_tokens": 2}}
@@ -109,8 +109,8 @@ async def answers_with(entropies: list[float]) -> list[MeasuredAnswer]:
             )
 
 
-async def test_it_ends_where_there_is_no_telemetry() -> None:
-    """Without entropies no number of answers is ever enough."""
+async def test_a_calibration_without_telemetry_ends_with_an_error() -> None:
+    """Without entropies the calibration would otherwise request answers forever."""
     assert sum(len(one.entropies) for one in await answers_with([0.1, 0.2, 0.3])) == 12
     with pytest.raises(DataError, match="measured no entropy in an answer of 3 tokens: its telemetry does not work"):
         await asyncio.wait_for(answers_with([]), 20)

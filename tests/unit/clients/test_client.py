@@ -1,4 +1,4 @@
-"""Our clients: which requests they make of Forkpoint's own routes, and what they make of the answers."""
+"""Our clients: the requests they send to Forkpoint's own routes, and how they parse the responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML files of users: what is read, and errors of one line."""
+"""Users' YAML files: what is read, and errors of one line."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Logits = NDArray[np.float32]
 
 
 def distribution(logits: Logits, temperature: float = 1.0) -> Floats:
-    """The probabilities; none for a row of -inf alone."""
+    """The probabilities; all 0 for a row of -inf only."""
     scaled = logits.astype(np.float64) / temperature
     if np.isneginf(scaled).all():
         return np.zeros(len(scaled))
@@ -110,7 +110,7 @@ def act(rule: CompiledRule, logits: Logits, word_state: int) -> Logits:
 
 
 def effect(before: Logits, after: Logits, temperature: float) -> float:
-    """How much of what is sampled changes; for a greedy request (temperature 0), whether it does."""
+    """The total variation between the sampling distributions; if greedy (temperature 0), 1 if the token changes."""
     if temperature == 0:
         return float(before.argmax() != after.argmax())
     return distance(distribution(before, temperature), distribution(after, temperature))

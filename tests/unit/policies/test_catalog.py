@@ -22,7 +22,7 @@ def use(name: str, **values: Any) -> Policy:
 
 
 def test_each_entry_has_its_placebo_beside_it() -> None:
-    compared = [name for name in LIBRARY if name != "reasoning-cap"]  # which is a control itself
+    compared = [name for name in LIBRARY if name != "reasoning-cap"]  # it is a control itself
     assert set(KNOWN) == {*LIBRARY, *(f"{name}.placebo" for name in compared)}
     assert all(KNOWN[name].to_dict()["placebo"] == f"{name}.placebo" for name in compared)
 
@@ -123,7 +123,7 @@ CANNOT: dict[str, tuple[Json, str, str]] = {
 
 
 @pytest.mark.parametrize(("written", "field", "right"), CANNOT.values(), ids=CANNOT.keys())
-def test_what_the_served_model_cannot_do(written: Json, field: str, right: str) -> None:
+def test_a_rule_that_the_served_model_cannot_apply_names_its_field(written: Json, field: str, right: str) -> None:
     def encode(text: str) -> list[int]:
         return [256] if "think" in text else list(text.encode())
 

@@ -55,7 +55,7 @@ UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 
 
 def token(written: str | bytes) -> int:
-    """The token that writes just this."""
+    """The token that writes exactly this text."""
     return VOCABULARY.tokens.index(written.encode() if isinstance(written, str) else written)
 
 

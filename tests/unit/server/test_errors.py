@@ -35,7 +35,7 @@ def test_a_missing_key_says_which_scheme() -> None:
 
 
 def test_any_other_error_has_the_shape_too() -> None:
-    """Of a stream that has started, its error is an event."""
+    """In a stream that has started, the error is an event."""
     assert error_object(ValueError("no"))["error"]["code"] == 400
     assert error_object(RuntimeError("no"))["error"]["code"] == 500
 

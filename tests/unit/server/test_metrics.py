@@ -47,7 +47,7 @@ print(json.dumps({
 """What vLLM's /metrics shows: of all processes that write to PROMETHEUS_MULTIPROC_DIR."""
 
 
-def test_those_of_several_processes_add_up(tmp_path: Path) -> None:
+def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     processes = [
         subprocess.Popen(
@@ -79,7 +79,7 @@ def test_those_of_several_processes_add_up(tmp_path: Path) -> None:
             assert (found[f"{name}_count"], found[f"{name}_sum"]) == (2, 1.0), name
 
 
-def test_their_names_say_what_they_are() -> None:
+def test_metric_names_follow_the_conventions() -> None:
     for metric in ALL.values():
         family = next(iter(metric.describe()))
         assert family.name.startswith("forkpoint_")

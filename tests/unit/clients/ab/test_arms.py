@@ -1,4 +1,4 @@
-"""Arms as one writes them."""
+"""How arms are parsed from the command line."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_differs_between_arms() -> None:
         (["none"], ["none"], "--arm-url must be NAME=VALUE .*: a name and a value are needed"),
     ],
 )
-def test_what_are_no_arms(texts: list[str], urls: list[str], said: str) -> None:
+def test_an_invalid_set_of_arms_is_rejected(texts: list[str], urls: list[str], said: str) -> None:
     with pytest.raises(ArmError, match=said):
         arms(texts, urls)
 

@@ -1,4 +1,4 @@
-"""A run's figures: what is paired, and what is left out."""
+"""A run's figures: which answers are paired, and which are left out."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_at_equal_caps_longer_answers_count_for_nothing() -> None:
     assert equal.difference.value < -0.2
 
 
-def test_what_has_no_score_is_left_out_with_its_pair_and_counted() -> None:
+def test_an_answer_without_a_score_is_counted_and_left_out_with_its_pair() -> None:
     plain, other = made("none", 0.5, 100, 1), made("nowait", 0.5, 100, 2)
     other[Unit("q0", 0, "nowait")] = ScoredAnswer(Answer(error="too long"), None, "the server: too long")
     other[Unit("q1", 0, "nowait")] = ScoredAnswer(other[Unit("q1", 0, "nowait")].answer, None, "the scorer: KeyError")
@@ -99,7 +99,7 @@ def test_a_run_with_few_answers(answers: int) -> None:
 
 
 def test_trees_are_not_cut_off_at_caps() -> None:
-    """Their tokens are those of several texts: they are compared as they are, and at equal mean tokens."""
+    """Their tokens are those of several texts: they are compared without caps, and at equal mean tokens."""
     arms = ["none", "branch", "nowait", "deer.placebo"]
     answers = {
         unit: one for seed, arm in enumerate(arms) for unit, one in made(arm, 0.5, 100, seed, effect=1.0).items()

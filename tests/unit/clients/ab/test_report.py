@@ -1,4 +1,4 @@
-"""The HTML report: one page that needs nothing else, and takes nothing of an answer as HTML."""
+"""The HTML report: one self-contained page, in which no part of an answer is read as HTML."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report(names: list[str], several: Collection[str] = (), **failures: str) -> 
 
 
 class Reader(HTMLParser):
-    """Collects what a page refers to, and checks that what is opened is closed."""
+    """Collects what a page refers to, and checks that every opened tag is closed."""
 
     VOID = frozenset({"meta", "br", "img", "link", "th", "td", "tr", "dt", "dd", "li", "path", "use", "line", "rect"})
 
@@ -117,8 +117,8 @@ def test_arms_of_several_requests_are_not_in_the_caps(several: set[str]) -> None
         assert header == "<tr><th>cut off at<th>none</tr>"
 
 
-def test_what_a_reader_of_the_tables_must_know() -> None:
-    """Below the terminal's tables as on the page."""
+def test_warnings_and_cautions_are_listed_below_the_tables() -> None:
+    """In the terminal as on the page."""
     one = report(["none", "nowait"])
     said = list(one.notes())
     assert said[-1].startswith("caution about nowait: ")

@@ -1,4 +1,4 @@
-"""Runs over a data set: the order of requests, and that nothing is requested twice."""
+"""Runs over a data set: requests are in random order, and none is sent twice."""
 
 from __future__ import annotations
 

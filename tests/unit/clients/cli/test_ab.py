@@ -63,7 +63,7 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
         assert json.loads((out / "results.json").read_text())["scorer"] == "regex:^4$"
 
 
-def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_whose_server_dies_can_be_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = False
     with stub_server(
         lambda _: (503, error("gone")) if gone or len(server.requests) > 30 else (200, completion("1"))
@@ -79,7 +79,7 @@ def test_a_server_that_dies_leaves_what_can_be_gone_on_with(tmp_path: Path, caps
         assert "not complete" in results["warnings"][0]
 
 
-def test_a_server_that_was_never_there_leaves_nothing_to_go_on_with(
+def test_a_run_that_never_reached_its_server_leaves_nothing_to_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
@@ -90,7 +90,7 @@ def test_a_server_that_was_never_there_leaves_nothing_to_go_on_with(
 
 
 @pytest.mark.parametrize("out", ["a file", "full"])
-def test_what_cannot_be_written_can_be_gone_on_with(
+def test_a_run_whose_output_cannot_be_written_can_be_continued(
     tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a file").touch()

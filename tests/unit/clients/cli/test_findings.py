@@ -1,4 +1,4 @@
-"""`forkpoint findings` where things go wrong: what it stores, what it keeps apart, and what it reports to the user."""
+"""`forkpoint findings` after failures: what it stores, what it does not mix, and what it reports to the user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(data: Path, out: Path, server: str) -> list[str]:
 def test_a_lost_server_is_reported_with_the_stored_answers(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the default address, too, where before the first answer the likeliest cause is that there is none."""
+    """At the default address, too. Before the first answer the likeliest cause is that no server runs there."""
     gone = False
 
     def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pyt
 
 
 class Policies:
-    """What a Forkpoint says of its policies and of its forks, without one: both can change."""
+    """Stands in for a server's policies and fork threshold. Both can change."""
 
     digest, threshold = "3f9c01ab", 0.5
 

@@ -1,4 +1,4 @@
-"""How subcommands run, and end."""
+"""How subcommands run and end."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def test_without_a_policy_nothing_is_sent_that_only_forkpoint_knows() -> N
     assert answer.latency_seconds > 0
 
 
-async def test_what_a_forkpoint_is_sent_and_reports() -> None:
+async def test_the_fields_of_requests_and_responses_of_a_forkpoint_server() -> None:
     summary = {
         "interventions": {"suppress": {"fired": 3, "effect": 1.5}, "force": {"fired": 1, "effect": 1.0}},
         "reasoning_tokens": 2,
@@ -77,14 +77,14 @@ async def test_transient_failures_are_retried() -> None:
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
-async def test_a_server_that_is_gone_ends_the_run(status: int) -> None:
+async def test_a_lost_server_ends_the_run(status: int) -> None:
     with stub_server(lambda _: (status, error("out of order"))) as server:
         async with Asker(server.url, "m", retries=1) as asker:
             with pytest.raises(ServerLostError, match=r"does not answer, after 2 tries"):
                 await asker.ask(PLAIN, SamplingParams())
 
 
-async def test_nobody_listens() -> None:
+async def test_a_refused_connection() -> None:
     with stub_server(lambda _: (200, {})) as server:
         pass
     async with Asker(server.url, "m", retries=0) as asker:
@@ -93,14 +93,14 @@ async def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_what_every_question_would_meet_ends_the_run(status: int) -> None:
+async def test_an_error_that_every_question_would_get_ends_the_run(status: int) -> None:
     with stub_server(lambda _: (status, error("no such model"))) as server:
         async with Asker(server.url, "m") as asker:
             with pytest.raises(ServerRefusesError, match="no such model"):
                 await asker.ask(PLAIN, SamplingParams())
 
 
-async def test_what_one_question_meets_is_its_answer() -> None:
+async def test_an_error_of_one_question_is_stored_as_its_answer() -> None:
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
         return (400, error("too long")) if body["seed"] == 1 else (200, completion("4"))
 
@@ -125,8 +125,8 @@ async def test_what_one_question_meets_is_its_answer() -> None:
         ("<html>", "the answer has no choices"),
     ],
 )
-async def test_an_answer_that_is_none(reply: Any, said: str) -> None:
-    """As gateways give them, with status 200."""
+async def test_an_invalid_response(reply: Any, said: str) -> None:
+    """As gateways send them, with status 200."""
     with stub_server(lambda _: (200, reply)) as server:
         async with Asker(server.url, "m") as asker:
             answer = await asker.ask(PLAIN, SamplingParams())
@@ -144,7 +144,7 @@ async def test_a_password_in_the_url_is_sent_and_not_shown() -> None:
     assert str(raised.value) == f"{server.url}: no"
 
 
-async def test_no_more_at_once_than_allowed() -> None:
+async def test_concurrency_is_limited() -> None:
     lock, running, max_running = threading.Lock(), 0, 0
 
     def reply(_: dict[str, Any]) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""Data sets: what a line may be, and what is said of one that may not."""
+"""Data sets: which lines are valid, and the errors for those that are not."""
 
 from __future__ import annotations
 

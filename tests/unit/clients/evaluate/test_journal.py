@@ -1,4 +1,4 @@
-"""The journal of a run: nothing that was acknowledged is lost, wherever a crash cuts it off."""
+"""The journal of a run: nothing that was acknowledged is lost, at whichever byte a crash cuts it off."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(folder: Path) -> Path:
     return folder / JOURNAL_FILE
 
 
-def test_what_was_written_is_there(tmp_path: Path) -> None:
+def test_written_answers_are_read_back(tmp_path: Path) -> None:
     path = write(tmp_path / "new" / "folder")
     with Journal(path.parent, CONFIGURATION) as journal:
         assert journal.answers == {unit: answer(str(number)) for number, unit in enumerate(UNITS)}
@@ -38,7 +38,7 @@ def test_what_was_written_is_there(tmp_path: Path) -> None:
 
 
 def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All whole lines hold, and the run can continue.
+    """All complete lines are read, and the run can continue.
 
     (The file is cut off here: flushing to disk is not what is tested.)
     """
@@ -55,7 +55,7 @@ def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert list(read(path)[1]) == [*UNITS[: max(0, whole - 1)], Unit("new", 0, "none")]
 
 
-def test_what_no_encoding_has(tmp_path: Path) -> None:
+def test_an_unpaired_surrogate_is_stored(tmp_path: Path) -> None:
     """A server can cut a text in the middle of a pair of surrogates."""
     with Journal(tmp_path, CONFIGURATION) as journal:
         journal.write(UNITS[0], answer("\ud83d"))

@@ -1,4 +1,4 @@
-"""Scorers: what is right, what is wrong, and what has no score."""
+"""Scorers: which answers are right, which are wrong, and which have no score."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_command_that_fails_marks_the_item(command: str, said: str) -> None:
         scorer(f"command:{command}").score(item("4"), "4")
 
 
-def test_a_puzzle_that_is_none_marks_the_item() -> None:
+def test_an_invalid_puzzle_marks_the_item() -> None:
     with pytest.raises(ScorerError, match="TypeError"):
         scorer("countdown").score(item("17"), "7 * 2 + 3")
 

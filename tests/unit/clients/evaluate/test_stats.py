@@ -35,7 +35,7 @@ def test_a_balanced_mean_is_the_t_interval_of_the_clusters_means() -> None:
 
 
 def test_clusters_count_once() -> None:
-    """The same answer many times is one answer."""
+    """The same answer many times counts as one."""
     values = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
     alone = mean(values, np.arange(6))
     copied = mean(np.repeat(values, 10), np.repeat(np.arange(6), 10))
@@ -49,7 +49,7 @@ def test_few_clusters() -> None:
         mean([], [])
 
 
-def test_where_all_are_the_same_the_interval_says_what_can_have_been_missed() -> None:
+def test_the_interval_of_constant_values_allows_for_unseen_ones() -> None:
     same = mean(np.zeros(100), np.arange(100), bound=1.0)
     share = scipy_stats.binomtest(0, 100, alternative="less").proportion_ci(0.95).high
     assert (same.low, same.high, same.p) == pytest.approx((-share, share, 1.0))
@@ -60,7 +60,7 @@ def test_where_all_are_the_same_the_interval_says_what_can_have_been_missed() ->
     assert (mean(np.zeros(9), np.arange(9)).low, mean(np.zeros(9), np.arange(9)).high) == (0.0, 0.0)
 
 
-def test_where_all_clusters_have_the_same_mean_the_interval_says_the_same() -> None:
+def test_the_interval_of_equal_cluster_means_is_that_of_constant_values() -> None:
     """One better and one equal answer per question: a sandwich interval of no width is chance, not certainty."""
     same = mean(np.tile([1.0, 0.0], 12), np.repeat(np.arange(12), 2), bound=1.0)
     alike = mean(np.full(12, 0.5), np.arange(12), bound=1.0)
@@ -111,10 +111,9 @@ def test_intervals_hold_what_they_promise() -> None:
 @pytest.mark.parametrize(("agree", "alpha"), [(0.9, 0.05), (0.9, 0.05 / 6), (0.98, 0.05), (0.5, 0.025)])
 @pytest.mark.parametrize("count", [10, 24, 50, 100])
 def test_intervals_hold_where_arms_differ_in_few_questions(count: int, agree: float, alpha: float) -> None:
-    """All that differs goes one way: the worst case, in which Student's interval holds the truth in 87 % instead of 95
-    %.
+    """With all differences of one sign, the worst case, Student's interval covers the truth in 87 % instead of 95 %.
 
-    What so many pairs can come to is enumerated, so that the share is exact.
+    All outcomes of this many pairs are enumerated, so that the share is exact.
     """
     chances = scipy_stats.binom(count, 1 - agree).pmf(np.arange(count + 1))
     differing = np.flatnonzero(chances > 1e-6)
@@ -127,7 +126,7 @@ def test_intervals_hold_where_arms_differ_in_few_questions(count: int, agree: fl
     assert held > 1 - 1.4 * alpha  # shares of so few are steps
     for one in found:
         assert -1 <= one.low <= one.value <= one.high <= 1
-        assert (one.p < 0.9 * alpha) <= one.excludes_zero  # where a test says so, the interval does
+        assert (one.p < 0.9 * alpha) <= one.excludes_zero  # the interval excludes zero where the test rejects it
 
 
 def test_five_pairs_that_all_fell_out_one_way_are_not_certain() -> None:
@@ -198,7 +197,7 @@ def test_equal_mean_finds_the_cap_by_hand() -> None:
 
 
 def test_the_bootstrap_agrees_with_the_formula_where_there_is_one() -> None:
-    """Equal lengths everywhere: nothing is cut, so that it is the plain paired difference."""
+    """All lengths are equal: nothing is cut, so the result is the plain paired difference."""
     random = np.random.default_rng(4)
     questions = np.repeat(np.arange(120), 2)
     tokens = np.full(240, 100.0)

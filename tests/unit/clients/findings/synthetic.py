@@ -34,7 +34,7 @@ def scored(right: float, tokens: int = 100, effect: float = 1.0, **summary: Any)
 
 
 def answers_with(share: float, tokens: float = 100, seed: int = 0, **summary: Any) -> Answers:
-    """Answers of which about so many are right, at random by question."""
+    """Answers of which about this share is right, at random by question."""
     random = np.random.default_rng(seed)
     right = random.random(QUESTIONS) < share
     return {
@@ -52,7 +52,7 @@ BESIDE = (1, -1, 0, 0, -1, 1)
 
 
 def entropies(a: float, b: float, spread: float) -> dict[float, Answers]:
-    """Runs that follow R = -a exp(H) + b, with H from 0.1 to 0.6, whichever temperature; `spread` beside it."""
+    """Runs that follow R = -a exp(H) + b, with H from 0.1 to 0.6 at any temperature, up to `spread`."""
     found = {}
     for number, at in enumerate(entropy_law.TEMPERATURES):
         nats = 0.1 * (number + 1)
@@ -73,7 +73,7 @@ def trace(
 
 
 def texts(sparse: bool, seed: int) -> list[EntropyTrace]:
-    """Texts with a connector at every tenth token; either all entropy is there, or everywhere alike."""
+    """Texts with a connector at every tenth token; the entropy is all there, or the same everywhere."""
     random = np.random.default_rng(seed)
     found = []
     for number in range(40):
@@ -89,7 +89,7 @@ def texts(sparse: bool, seed: int) -> list[EntropyTrace]:
 
 
 def choices(right: Sequence[bool], tokens: int) -> ScoredChoices:
-    """One request; every wrong answer says something else."""
+    """One request; each wrong answer is different."""
     said = tuple(Choice("right" if one else f"wrong {n}", "", "stop") for n, one in enumerate(right))
     return ScoredChoices(Answer(said, tokens), tuple(map(float, right)))
 

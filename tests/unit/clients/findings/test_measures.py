@@ -1,4 +1,4 @@
-"""Bootstrap intervals cover the truth, with few questions too."""
+"""Bootstrap intervals cover the truth even with few questions."""
 
 from __future__ import annotations
 

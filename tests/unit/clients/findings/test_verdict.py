@@ -1,4 +1,4 @@
-"""Verdicts are no surer than their intervals."""
+"""Verdicts follow from intervals."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def test_a_verdict_follows_from_its_interval(one: Criterion, word: str) -> None:
     assert one.verdict.word == word
 
 
-def test_what_is_undecided_says_how_many_questions_would_decide_it() -> None:
+def test_an_undecided_verdict_reports_the_needed_number_of_questions() -> None:
     near, far = part(-0.09, 0.11).verdict, part(-0.02, 0.18).verdict
     assert near.needed is not None
     assert far.needed is not None
-    assert near.needed > far.needed > 100  # of a smaller difference more; and never as few as there were
+    assert near.needed > far.needed > 100  # more for a smaller difference, and always more than there were
     # 0.01 from zero with an error of 0.2 / 3.92: 100 * ((1.96 + 0.84) * 0.051 / 0.01)**2
     assert near.needed == pytest.approx(20_430, rel=0.01)
     assert "n needed: 20," in str(near)
     assert str(part(math.nan, math.nan, value=0.0).verdict) == "undecided"
-    assert part(-0.1, 0.1).verdict.needed is None  # no number of questions tells zero from zero
+    assert part(-0.1, 0.1).verdict.needed is None  # no number of questions can exclude zero
 
 
 def test_needed_questions_include_those_that_are_not_verified() -> None:
-    """Of which the figure may be of every fifth only."""
+    """The figure may be that of every fifth question only."""
     every, fifth = part(-0.02, 0.18), replace(part(-0.02, 0.18), each=5.0)
     assert every.verdict.needed is not None
     assert fifth.verdict.needed == 5 * every.verdict.needed

@@ -17,7 +17,7 @@ def printed(window: ScrapeWindow, page: MetricsPage, seconds: float, width: int 
     return output.getvalue()
 
 
-def test_all_is_shown() -> None:
+def test_the_whole_screen() -> None:
     page, window = MetricsPage(), ScrapeWindow(30)
     printed(window, page, 0.0)
     page.requests.labels("nowait", "", "stop").inc(40)
@@ -48,7 +48,7 @@ def test_a_terminal_of_80_columns_breaks_no_name_and_no_figure() -> None:
     assert ["branch", "4938.0", "0", "12345", "12345", "12345", "12345"] in lines
 
 
-def test_the_names_of_policies_are_no_markup() -> None:
+def test_policy_names_are_not_read_as_markup() -> None:
     page, window = MetricsPage(), ScrapeWindow(30)
     page.requests.labels("[red]calm", "", "stop").inc()
     assert "[red]calm" in printed(window, page, 0.0)

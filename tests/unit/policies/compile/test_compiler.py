@@ -30,13 +30,13 @@ FULL = policy(
 
 
 def texts(program: Program, number: int, state: int) -> set[bytes]:
-    """What the tokens of a rule's target write, of those that count in just this state."""
+    """The texts of those tokens in a rule's target that count in exactly this state."""
     target = program.rules[number].target
     return {VOCABULARY.tokens[one] for one, wanted in zip(target.tokens, target.states, strict=True) if wanted == state}
 
 
 def test_rules_are_in_the_order_in_which_they_are_applied() -> None:
-    """By action, and within an action as the policy has them."""
+    """By action, and within an action in the policy's order."""
     program = compiled(FULL)
     assert [one.action for one in program.rules] == [
         Action.OBSERVE,

@@ -30,7 +30,7 @@ def test_other_characters_bound_words(character: str) -> None:
         ("é è".encode(), [2, 3]),
         ("等等".encode(), [3]),
         ("a等b".encode(), [1, 4]),
-        # A piece of a character may be part of a letter: it bounds no letter, but it cannot bind what is none.
+        # A piece of a character may be part of a letter: it is not separated from letters, only from others.
         (b" \xc3", [1]),
         (b"a\xc3", []),
         (b"\xa9 x", [1, 2]),

@@ -34,7 +34,7 @@ def program_of(*words: str) -> Program:
 
 
 def completed(program: Program, stream: list[int], words: tuple[str, ...]) -> list[set[str]]:
-    """The words that each token of a stream completes, by the program of these words."""
+    """The words that each token of a stream completes according to the program of these words."""
     state, flags = FREE, []
     for one in stream:
         flags.append(
@@ -128,7 +128,7 @@ MADE_UP = st.text(st.sampled_from("aAb'- 。é"), min_size=1, max_size=12)
     random=st.randoms(use_true_random=False),
 )
 @settings(max_examples=400)
-def test_also_for_made_up_words_that_overlap(words: list[str], text: str, random: Random) -> None:
+def test_made_up_overlapping_words_are_flagged_just_as_by_search(words: list[str], text: str, random: Random) -> None:
     check_against_search(tuple(words), tokenise(text, random))
 
 
@@ -178,7 +178,7 @@ def test_spellings_of_a_word(written: str | bytes, word: str) -> None:
         ("double|check", "double-check"),
     ],
 )  # fmt: skip
-def test_what_is_not_the_word(written: str | bytes, word: str) -> None:
+def test_other_texts_are_not_flagged(written: str | bytes, word: str) -> None:
     found = flagged(written, word)
     assert found == [set()] * len(found)
 

@@ -143,7 +143,7 @@ def test_more_logits_than_the_tokenizer_has_tokens() -> None:
     assert after.tolist() == [FREE, INSIDE]
 
 
-def test_what_belongs_in_a_state() -> None:
+def test_membership_of_tokens_by_state() -> None:
     states = torch.tensor([[ANY_STATE, FREE, 5, NEVER], [ANY_STATE, FREE, 5, NEVER], [ANY_STATE, FREE, 5, NEVER]])
     assert belongs(states, torch.tensor([FREE, INSIDE, 5])).tolist() == [
         [True, True, False, False],

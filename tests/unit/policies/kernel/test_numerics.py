@@ -1,4 +1,4 @@
-"""Chance and curves: against the same thing written plainly."""
+"""Random numbers and curves, against plain implementations."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def tensors(state: State) -> list[torch.Tensor]:
 
 
 def used(count: int, depth: int) -> Slots:
-    """Slots in which every cell's every entry was written, differently."""
+    """Slots in which each entry of each cell was written with a different value."""
     slots = Slots(count, depth, CPU)
     for tensor in tensors(slots.state):
         cells = torch.arange(1, count * depth + 2).view(-1, *[1] * (tensor.dim() - 1))

@@ -1,4 +1,4 @@
-"""A branch takes over the state of its path: from any position on it does what the answer itself would have done."""
+"""A branch takes over the state of its path: from any position on it acts as the answer itself would have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of the kernel: exact logits, what is recorded, and when rules fire."""
+"""One step of the kernel: exact logits, the records, and when rules fire."""
 
 from __future__ import annotations
 
@@ -142,9 +142,9 @@ def test_a_request_goes_on_in_the_middle_of_a_word() -> None:
     assert torch.isneginf(changed[token("it")])
 
 
-LATER = {"after_token": 0}  # other conditions than those of a rule without any, though they always hold
+LATER = {"after_token": 0}  # conditions that always hold, but differ from having none
 
-# What masks may not do, and what grammars have done.
+# Limits of masks, and tokens that a grammar forbids.
 
 
 def test_a_row_is_left_alone_where_masks_would_leave_no_token() -> None:
@@ -167,7 +167,7 @@ def test_of_two_masks_the_one_that_would_take_the_last_token_does_nothing() -> N
     assert effects(record) == [pytest.approx(float64_reference.distribution(logits.numpy())[70], rel=1e-5), 0.0, 0.0]
 
 
-def test_a_row_is_not_left_alone_without_need() -> None:
+def test_a_row_is_left_alone_only_if_necessary() -> None:
     _, record = apply(policy(rule(suppress=ids(3))), random_logits(SIZE))
     assert not int(record.flags[0]) & LEFT_ALONE
 
@@ -192,7 +192,7 @@ def test_what_a_grammar_forbids_stays_forbidden(temperature: float) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
 def test_a_row_without_any_possible_token(temperature: float) -> None:
-    """vLLM samples from it as it will; we neither fail nor invent a number."""
+    """vLLM decides how to sample from it; we neither fail nor invent a number."""
     logits = torch.full((SIZE,), -torch.inf)
     written = policy(
         rule(suppress=ids(3)), rule(amplify=ids(4, bias=2.0)), rule(temperature=2.0), rule(suppress=ids(5, bias=-1.0))
@@ -225,7 +225,7 @@ def test_the_effect_is_the_total_variation_at_the_requests_temperature(do: Json,
     assert effects(record) == [pytest.approx(float64_reference.distance(before, after), rel=1e-4, abs=1e-6)]
 
 
-def test_each_rule_has_the_effect_that_it_adds() -> None:
+def test_the_effect_of_a_rule_is_what_it_adds() -> None:
     logits = random_logits(SIZE, seed=6, scale=1.0)
     likely = logits.topk(3).indices.tolist()
     suppress, amplify = ids(*likely[:2]), ids(likely[2], bias=3.0)
@@ -292,7 +292,7 @@ def test_big_biases_do_not_overflow_the_effect(biases: tuple[float, ...], temper
     assert all(0 <= effect <= 1 for effect in effects(record))
 
 
-def test_where_a_bias_has_taken_all_no_other_has_an_effect() -> None:
+def test_a_bias_has_no_effect_after_another_took_all_the_probability() -> None:
     logits = random_logits(SIZE)
     written = policy(
         rule(amplify=ids(3, bias=1000.0)), rule(amplify=ids(3, bias=1000.0)), rule(suppress=ids(4, bias=-1000.0))
@@ -508,7 +508,7 @@ def test_a_signal_that_another_request_bounds_changes_nothing_here() -> None:
 
 
 def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
-    """Such a position counts with what is left, and the ones after it as ever."""
+    """Such a position counts with the tokens that are left, and later ones count as usual."""
     program = compiled(policy(rule({"confidence_below": 50.0, "confidence_window": 2}, observe={})))
     few = torch.full_like(SPREAD, -torch.inf)
     few[:5] = 0.0
@@ -540,7 +540,7 @@ def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize("first", [{"truncate": {"top_k": 1}}, {"temperature": 0}, {"temperature": 0.02}])
-def test_what_is_shut_out_leaves_a_token(first: Json) -> None:
+def test_a_row_is_never_left_without_a_token(first: Json) -> None:
     """If only a rule's own tokens are left, the rule does not prevent them from being sampled."""
     target = int(SPREAD.argmax())
     written = policy({"when": {}, "do": first}, rule(force={"text": "so", "instead_of": ids(target)}))
@@ -564,7 +564,7 @@ def test_the_smallest_temperatures(factor: float) -> None:
 
 def test_rules_that_replace_tokens_act_as_often_as_these_are_sampled() -> None:
     """Each of two rules does, the second as well although the first is evaluated before it."""
-    logits = torch.full((SIZE,), -30.0)  # a text of which a token is forbidden would not be written
+    logits = torch.full((SIZE,), -30.0)  # not -inf: a text with a forbidden token is not written
     logits[[7, 8, 9]] = torch.tensor([0.5, 0.3, 0.2]).log()
     two = policy(*(rule(force={"text": text, "instead_of": ids(one)}) for text, one in (("so", 7), ("wait", 8))))
     record = Run(*(Request(compiled(two), seed=seed) for seed in range(4000))).step(logits.repeat(4000, 1), [[]] * 4000)

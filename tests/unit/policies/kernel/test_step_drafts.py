@@ -39,7 +39,7 @@ def logits_after(prefix: list[int], seed: int) -> Tensor:
 
 
 def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
-    """What each position of a text gets without speculation."""
+    """The logits and the record of each position of a text without speculation."""
     slots = RequestSlots(1, SIZE, CPU)
     row = slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
     found = []
@@ -52,7 +52,7 @@ def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Ten
 
 
 @pytest.mark.parametrize("program", range(len(PROGRAMS)))
-def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) -> None:
+def test_any_drafts_and_any_acceptance_give_the_result_of_single_steps(program: int) -> None:
     random, seed = np.random.default_rng(program), program
     likely = [token(one) for one in ("so", " so", "wait", " wait", "\n\n", "x", " but", "Wait", ".")]
     stream = [int(random.choice(likely)) for _ in range(24)]
@@ -62,7 +62,7 @@ def test_any_drafts_and_any_acceptance_give_what_one_by_one_gives(program: int) 
     committed = 0
     while committed <= len(stream) - DEPTH:
         drafts = int(random.integers(0, DEPTH))
-        right = int(random.integers(0, drafts + 1))  # of the drafts, so many are what the text goes on with
+        right = int(random.integers(0, drafts + 1))  # the number of drafts that the text continues with
         text = stream[: committed + right] + [token("y")] * (drafts - right)
         rows = [assignment.at(offset, offset) for offset in range(drafts + 1)]
         layout, _ = slots.layout(rows, drafts + 1)

@@ -44,7 +44,7 @@ def bounds(name: str, below: float, above: float) -> st.SearchStrategy[Json]:
 
 @st.composite
 def rules(draw: st.DrawFn) -> Json:
-    """A rule that fires now and then."""
+    """A rule that fires occasionally."""
     when: Json = {}
     for name, low, high in (("entropy", 0.1, 6.0), ("varentropy", 0.1, 4.0), ("top_probability", 0.02, 0.9)):
         when |= draw(bounds(name, low, high))
@@ -107,7 +107,7 @@ def richer_rules(draw: st.DrawFn) -> Json:
 
 
 def possible(written: Json, target: ServedModel) -> bool:
-    """Not refused for contradicting itself."""
+    """Whether the policy is accepted: its rules do not contradict each other."""
     try:
         compiled(written, target)
     except InputError:
@@ -144,7 +144,7 @@ def test_a_step_is_that_of_the_float64_reference(written: list[Json], temperatur
 
 
 def some_tokens(random: np.random.Generator, count: int) -> list[int]:
-    """Mostly the vocabulary's merges, among which words come about, and the markers."""
+    """Mostly the vocabulary's merges, which form words, and the markers."""
     return [int(one) for one in random.integers(256, SIZE, count)]
 
 
@@ -172,7 +172,9 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
 
 @given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60)
-def test_a_row_gets_bit_for_bit_what_it_gets_alone(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+def test_a_row_in_a_batch_is_bit_for_bit_what_it_is_alone(
+    mixture: tuple[int, list[Request], list[int]], seed: int
+) -> None:
     size, requests, starts = mixture
     random = np.random.default_rng(seed)
     together = Run(*requests, vocabulary=size)
@@ -227,7 +229,7 @@ def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> 
     assert torch.equal(one.in_reasoning[slot], other.in_reasoning[0])
     assert torch.equal(one.fired[slot, :rules], other.fired[0, :rules])
     assert torch.equal(one.pending[slot, :rules], other.pending[0, :rules])
-    if program.word_free:  # without words no one looks at it
+    if program.word_free:  # without words the word state is unused
         assert torch.equal(one.word_state[slot], other.word_state[0])
 
 

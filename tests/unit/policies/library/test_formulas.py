@@ -1,4 +1,4 @@
-"""What each policy of the library does to hand-made logits, against the formula that was published."""
+"""Each policy of the library on hand-made logits, against its published formula."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nats(logits: Tensor) -> float:
 
 
 def completing(*words: str) -> list[int]:
-    """The tokens that are these words, alone or after a space."""
+    """The tokens that write these words, alone or after a space."""
     return [token(form) for word in words for form in (word, " " + word)]
 
 

@@ -1,4 +1,4 @@
-"""The named policies: each is one that a user could have written, and runs on any vocabulary with the letters."""
+"""The named policies: a user could have written each of them, and each runs on any vocabulary with the letters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_user_could_have_written_it(entry: Entry) -> None:
 
 
 @ENTRIES
-def test_it_has_a_description_and_a_caution(entry: Entry) -> None:
+def test_each_entry_has_a_description_and_a_caution(entry: Entry) -> None:
     assert entry.policy.description == entry.description
     assert entry.description
     assert entry.caution
@@ -41,7 +41,7 @@ def test_it_has_a_description_and_a_caution(entry: Entry) -> None:
 
 
 @ENTRIES
-def test_it_can_be_compiled(entry: Entry) -> None:
+def test_each_entry_compiles(entry: Entry) -> None:
     program = compile_policy(entry.policy, TARGET).program
     assert len(program.rules) == len(entry.policy.rules)
 

@@ -1,4 +1,4 @@
-"""The policies that take several requests of the engine do what was published, with the published constants."""
+"""Policies that run several engine requests follow their publications, with the published constants."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_thinking_again_until_4096_tokens() -> None:
 @pytest.mark.parametrize("exits_at", [20, 50])
 @pytest.mark.parametrize("marker", [[END_THINK, A], []])
 def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, marker: list[int]) -> None:
-    """Anywhere in the reasoning, of which it waits for the end: one that ends soon after does not pull the mean down."""
+    """It exits anywhere in the reasoning, and waits for its end: an early end of the text does not lower the mean."""
     policy = placebo_of(in_full("deer"), "positions")
     ends = []
     for seed in range(200):

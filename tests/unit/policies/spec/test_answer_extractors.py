@@ -1,4 +1,4 @@
-"""What two answers say is compared in one spelling."""
+"""Extracted answers are compared in one normal form."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("name", "text", "found"), FOUND)
-def test_what_is_found(name: str, text: str, found: str | None) -> None:
+def test_the_extracted_answer(name: str, text: str, found: str | None) -> None:
     assert extractor(name)(text) == found
 
 
 @pytest.mark.parametrize("name", ["guess", "", "json_field:", "BOXED"])
-def test_a_name_that_is_none(name: str) -> None:
+def test_an_unknown_extractor_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match=r"there are boxed, last_line, last_number, text and json_field:NAME"):
         extractor(name)
 

@@ -1,4 +1,4 @@
-"""The policy language: what is read, what is refused and how that is said, and digests."""
+"""The policy language: valid policies, rejected ones with their errors, and digests."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_right_input(data: Json) -> None:
     assert parse_policy(written).digest == read.digest
 
 
-def test_what_is_read() -> None:
+def test_the_fields_of_a_parsed_policy() -> None:
     read = parse_policy(CALM)
     first, second, third = read.rules
     assert (read.name, read.shadow, len(read.rules)) == ("calm", False, 3)
@@ -221,7 +221,7 @@ def test_digests_are_stable() -> None:
 
 
 def test_a_digest_is_of_what_is_meant() -> None:
-    """Neither the order of fields, nor a default written out, nor an integer for a number changes it."""
+    """The order of fields, explicit defaults, and integers for floats do not change it."""
     reordered = json.loads(json.dumps(CALM, sort_keys=True))
     reordered["shadow"] = False
     reordered["rules"][0]["do"]["suppress"]["bias"] = -8

@@ -18,11 +18,11 @@ from tests.unit.policies.hostile import policies
 from tests.unit.policies.vocabularies import MERGES, TARGET, byte_vocabulary
 
 SECONDS = 10.0
-"""Ample for a busy machine; what was not bounded took minutes."""
+"""Ample for a busy machine; before the limits existed, these took minutes."""
 
 
 def tried(data: Any, target: ServedModel = TARGET) -> str | None:
-    """What is wrong with it, if anything."""
+    """The error of invalid data, or None."""
     began, said = time.process_time(), None
     try:
         compile_policy(parse_policy(data), target).program.pack()
@@ -61,7 +61,7 @@ def suppress(**tokens: Any) -> dict[str, Any]:
         ({"rules": [{"do": {"observe": [[1] * 4000] * 4000}}]}, "policy", "too large"),
     ],
 )
-def test_what_is_too_large_is_not_read(data: Any, field: str, said: str) -> None:
+def test_oversized_policies_are_rejected_quickly(data: Any, field: str, said: str) -> None:
     began = time.process_time()
     with pytest.raises(InputError, match=said) as caught:
         parse_policy(data)
@@ -69,14 +69,14 @@ def test_what_is_too_large_is_not_read(data: Any, field: str, said: str) -> None
     assert time.process_time() - began < 1
 
 
-def test_what_is_too_deep_is_not_read() -> None:
+def test_policies_that_nest_too_deeply_are_rejected() -> None:
     data: Any = {"observe": {}}
     for _ in range(100_000):
         data = {"control": {"like": {"do": data}}}
     with pytest.raises(InputError, match=f"nested too deeply; at most {MAX_DEPTH}") as caught:
         parse_policy({"rules": [{"do": data}]})
     assert caught.value.field.startswith("policy.rules[0].do.control.like.do")
-    while isinstance(data, dict) and data:  # taken apart: Python's own way recurses
+    while isinstance(data, dict) and data:  # taken apart by hand: Python's own deallocation recurses
         data = next(iter(data.values()))
 
 
@@ -105,7 +105,7 @@ ADVERSARIAL = {
 
 @pytest.mark.parametrize("words", ADVERSARIAL.values(), ids=ADVERSARIAL)
 def test_words_that_are_chosen_to_take_long(words: list[str]) -> None:
-    """They are raised, for which the beginnings of words are looked for too."""
+    """They are amplified, for which the first tokens of words are searched as well."""
     data = {
         "rules": [{"do": {"amplify": {"words": words[at : at + 256], "bias": 1.0}}} for at in range(0, len(words), 256)]
     }

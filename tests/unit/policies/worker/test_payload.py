@@ -1,4 +1,4 @@
-"""What travels to the worker under the reserved key, and what a client cannot put there."""
+"""The payload under the reserved key, which no client can write."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PAYLOAD = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5,
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"kv": 1}])
-def test_it_arrives_as_it_was_sent(extra: dict[str, Any] | None) -> None:
+def test_a_payload_arrives_as_it_was_sent(extra: dict[str, Any] | None) -> None:
     sent = PAYLOAD.into(extra)
     assert PolicyPayload.of(sent) == PAYLOAD
     assert {key: value for key, value in sent.items() if key != RESERVED_KEY} == (extra or {})
     assert isinstance(sent[RESERVED_KEY], bytes), "vLLM's own encoding carries bytes as they are"
 
 
-def test_it_replaces_what_a_client_wrote() -> None:
+def test_a_payload_replaces_a_clients_value_under_its_key() -> None:
     theirs = {RESERVED_KEY: {"address": "tcp://example.org:1"}, "other": 1}
     assert PolicyPayload.of(PAYLOAD.into(theirs)) == PAYLOAD
     assert theirs[RESERVED_KEY] == {"address": "tcp://example.org:1"}, "the client's own arguments are not changed"
@@ -28,7 +28,7 @@ def test_it_replaces_what_a_client_wrote() -> None:
 @pytest.mark.parametrize(
     "extra", [None, {}, {"kv": 1}, {RESERVED_KEY: None}, {RESERVED_KEY: {"handle": 1}}, {RESERVED_KEY: "text"}]
 )
-def test_without_one_there_is_none(extra: dict[str, Any] | None) -> None:
+def test_a_request_without_a_payload_has_none(extra: dict[str, Any] | None) -> None:
     """JSON has no bytes, so no value that a client can write under the key is a payload."""
     assert PolicyPayload.of(extra) is None
 

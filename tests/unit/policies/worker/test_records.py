@@ -1,4 +1,4 @@
-"""The wire format of the records: where each column lies, and what a message holds."""
+"""The wire format of the records: the position of each column, and the contents of a message."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_decoding_returns_what_was_encoded(
     assert batch.seconds == seconds
 
 
-def test_frames_that_are_no_message_raise_an_error() -> None:
+def test_invalid_frames_raise_an_error() -> None:
     frames = encode(np.zeros((2, num_columns(row_type(0))), np.int32), np.zeros((0, 1), np.int32), 0, 0.5)
     for wrong in ([], frames[:2], [*frames, b""]):
         with pytest.raises(ValueError, match="3 frames"):

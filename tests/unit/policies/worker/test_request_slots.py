@@ -30,7 +30,7 @@ def evaluate(slots: RequestSlots, rows: list[SlotRow], generated: list[list[int]
 
 
 def numbered(number: int) -> Program:
-    """One of many programs that differ."""
+    """One of many different programs."""
     return compiled(policy(rule(suppress={"token_ids": [number]})))
 
 
@@ -101,7 +101,7 @@ def plain_layout(**request: float) -> Layout:
     return slots.layout([assignment.at(0)], 1)[0]
 
 
-def test_what_a_batch_does_not_need_is_not_done() -> None:
+def test_a_layout_has_only_the_parts_that_its_batch_needs() -> None:
     layout = plain_layout()
     assert (layout.rows, layout.moves, layout.marks, layout.shadow, layout.greedy, layout.detailed) == (None,) * 6
     assert (layout.tempered, layout.windowed, layout.forcing) == (None,) * 3
@@ -147,7 +147,7 @@ def test_programs_in_use_are_retained_however_many_others_come_and_go() -> None:
         slots.remove(1)
 
 
-def test_a_program_comes_back_after_it_was_let_go_of() -> None:
+def test_an_evicted_program_is_loaded_again() -> None:
     slots = RequestSlots(2, SIZE, CPU)
     for number in [*range(2 * MAX_TABLES), 0]:
         assignment = slots.add(0, Request(numbered(number), handle=number).payload(), 1.0, [])

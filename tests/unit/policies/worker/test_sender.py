@@ -1,4 +1,4 @@
-"""The records' way to the server, over real sockets: what arrives, and what happens when no one is there."""
+"""Sending records to the server over real sockets, with and without a receiver."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
 
 
 def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
-    """As much as the queues hold waits for it; the rest is lost, and counted."""
+    """The queues hold a limited number of messages for it; the rest is lost and counted."""
     address, steps, rows = f"ipc://{tmp_path}/nobody", MAX_MESSAGES_WAITING + 500, 2
     sender, record, destinations = Sender(), record_of(rows), to({address: [0, 1]}, rows=rows)
     longest = 0.0
@@ -151,7 +151,7 @@ def test_a_receiver_that_comes_late_gets_what_waited(tmp_path: Path) -> None:
             assert receive(socket).seconds == 1.5
 
 
-def test_an_absent_receiver_does_not_keep_records_from_others(tmp_path: Path) -> None:
+def test_an_absent_receiver_does_not_delay_records_for_others(tmp_path: Path) -> None:
     gone, here = f"ipc://{tmp_path}/gone", f"ipc://{tmp_path}/here"
     with receiving(here) as socket, sending() as sender:
         for _ in range(50):
@@ -159,7 +159,7 @@ def test_an_absent_receiver_does_not_keep_records_from_others(tmp_path: Path) ->
         assert [receive(socket).rows.handle.tolist() for _ in range(50)] == [[501]] * 50
 
 
-def test_an_address_that_is_none_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_address_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     address = f"ipc://{tmp_path}/t"
     with caplog.at_level(logging.ERROR), receiving(address) as socket, sending() as sender:
         sender.report(record_of(3), to({"nonsense": [0, 1, 2]}, rows=3), seconds=0.0)

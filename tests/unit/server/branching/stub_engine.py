@@ -1,4 +1,4 @@
-"""A tree whose requests run in no engine: they write the tokens and report the records that a test says."""
+"""A tree whose requests run without an engine: a test chooses their tokens and records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Play = Callable[[ChildStart], Sequence[int] | Exception]
 def record(
     position: int, entropy: float, top: float, fired: int, rules: int, draft: int | None = None
 ) -> tuple[int, int, bytes]:
-    """As the worker sends it; `fired` has a bit per rule, `draft` is the token before the position if it is a draft."""
+    """A worker's record; `fired` has a bit per rule, `draft` is the token before the position if it is a draft."""
     numbers = np.zeros(4 + rules + 1 + 2 * rules, np.float32)
     numbers[0], numbers[2] = entropy, top
     flags = IN_REASONING | fired << RULES_SHIFT | (0 if draft is None else DRAFT)
@@ -54,7 +54,7 @@ class StubTree:
     seed: int = 5
     started: list[ChildStart] = field(default_factory=list)
     running: int = 0
-    lost: int | None = None  # a position whose record never comes
+    lost: int | None = None  # a position whose record is lost
     drafts: dict[int, int] = field(default_factory=dict)  # the draft tokens before positions
     entropy: Callable[[ChildStart, int], float] = lambda start, position: 1.0
     top: float = 0.5

@@ -1,4 +1,4 @@
-"""Group confidence is the same whether it is computed of a whole answer or token by token."""
+"""Group confidence is the same whether it is computed on a whole answer or token by token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree branches as its policy says and while there is room, however its requests end. They run in a stub."""
+"""A tree branches by its policy within the engine's capacity, however its requests end. A stub runs them."""
 
 from __future__ import annotations
 
@@ -92,20 +92,20 @@ def test_a_branch_that_fails_ends_alone() -> None:
     assert reasons == {0: "stop", 1: "abort", 2: "stop", 3: "stop"}
 
 
-def test_the_first_ones_failure_is_the_requests() -> None:
+def test_a_failure_of_the_first_answer_fails_the_request() -> None:
     tree = StubTree({"branch": {}}, lambda start: rest(start) if start.tokens else RuntimeError("no"))
     with pytest.raises(RuntimeError, match="no"):
         tree.run()
 
 
-def test_without_room_there_are_fewer_branches() -> None:
+def test_a_full_engine_runs_fewer_branches() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, max_running=2)
     nodes = tree.run()
     assert 1 < len(nodes) < 6
     assert tree.runner.tree.num_refused > 0
 
 
-def test_a_lost_record_costs_the_branches_behind_it() -> None:
+def test_no_branch_starts_after_a_lost_record() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, lost=2)
     nodes = tree.run()
     assert [node.position for node in nodes[1:]] == [0, 1]
@@ -149,7 +149,7 @@ def test_missing_choices_are_sampled() -> None:
 
 
 def number(start: ChildStart) -> list[int]:
-    """Says "so" behind B, else "but"."""
+    """Writes "so" after B, else "but"."""
     return [*rest(start)[:-1], END_THINK, A if B in start.tokens else C, END]
 
 

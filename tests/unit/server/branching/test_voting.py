@@ -13,7 +13,7 @@ from forkpoint_server.branching.voting import Candidate, choose, count_votes, de
 
 
 def candidates(*answers: str | None, **options: Any) -> list[Candidate]:
-    """Answers that ended in this order; None still runs."""
+    """Answers that ended in this order; None for one that still runs."""
     return [
         Candidate(number, answer, None if answer is None else number, **options)
         for number, answer in enumerate(answers)
@@ -80,7 +80,7 @@ def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, sha
     st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=9),
     st.lists(st.sampled_from(["a", "b"]), min_size=9, max_size=9),
 )
-def test_what_was_decided_stays_so(now: list[str | None], later: list[str]) -> None:
+def test_a_decided_vote_stays_decided(now: list[str | None], later: list[str]) -> None:
     """The same answer wins for every outcome of the answers that are still running."""
     some = candidates(*now)
     if not decided(some, "majority", None):

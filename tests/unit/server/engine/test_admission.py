@@ -52,7 +52,7 @@ async def test_two_jobs_share_the_half_and_each_has_at_least_one() -> None:
     assert capacity.has_background_room()
 
 
-async def test_a_full_engine_lets_one_wait_until_another_leaves() -> None:
+async def test_work_waits_for_capacity_when_the_engine_is_full() -> None:
     capacity = EngineCapacity(max_branches=100, max_num_seqs=2)
     capacity.add_request()
     capacity.add_request()

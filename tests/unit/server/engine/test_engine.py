@@ -22,8 +22,8 @@ MAX_NUM_SEQS = 8  # requests that each rank runs
         ({"data_parallel_size": 4, "data_parallel_size_local": 1, "data_parallel_external_lb": True}, 1),
     ],
 )
-def test_trees_take_turns_on_the_ranks_that_this_server_has(options: dict[str, Any], ranks: int) -> None:
-    """Where something else balances the load, vLLM's server reaches only its own ranks, and counts these from 0."""
+def test_trees_rotate_over_the_ranks_of_this_server(options: dict[str, Any], ranks: int) -> None:
+    """With an external load balancer vLLM's server reaches only its own ranks, numbered from 0."""
     scheduler = SimpleNamespace(max_num_seqs=MAX_NUM_SEQS)
     config = SimpleNamespace(parallel_config=ParallelConfig(**options), scheduler_config=scheduler)
     engine: Any = InterveningEngine(SimpleNamespace(vllm_config=config), BranchLimits(16, 1000))  # type: ignore[arg-type]

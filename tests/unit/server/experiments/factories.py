@@ -34,7 +34,7 @@ def define(number: int = 1, **fields: Any) -> StoredExperiment:
 
 
 def changed(stored: StoredExperiment, **fields: Any) -> StoredExperiment:
-    """The same after a change. Raises InputError or ApiError."""
+    """The experiment after a change. Raises InputError or ApiError."""
     status, arms = next_epoch(stored, parse_body(Change, fields))
     epochs = stored.epochs if arms is None else (*stored.epochs, Epoch(stored.now.number + 1, arms, 0.0))
     return StoredExperiment(stored.id, stored.name, stored.definition, status, stored.created, epochs)
@@ -68,7 +68,7 @@ async def running(*stored: StoredExperiment, database: Engine | None = None) -> 
 
 
 def three(**policies: Any) -> list[dict[str, Any]]:
-    """Arms of a fifth of the units each."""
+    """Arms with a fifth of the units each."""
     return [{"name": name, "policy": policy, "weight": 0.2} for name, policy in policies.items()]
 
 

@@ -1,4 +1,4 @@
-"""Assignment: published vectors, and what always holds of a hash space that arms own parts of."""
+"""Assignment: published vectors, and the invariants of a hash space divided among arms."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_arms_get_their_weights(wanted: dict[str, float]) -> None:
 
 @given(ramps(), st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20))
 def test_a_raise_only_adds(steps: list[dict[str, float]], points: list[float]) -> None:
-    """A unit with an arm keeps it, with the epoch in which the arm received it; and no two arms own the same point."""
+    """A unit stays in its arm and in the epoch in which it entered; no two arms own the same point."""
     space = lay_out(steps[0], epoch=1)
     for epoch, step in enumerate(steps[1:], start=2):
         before = [find(space, point) for point in points]
@@ -121,7 +121,7 @@ def check_space(space: Space) -> None:
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(intervals))
 
 
-def test_what_does_not_fit() -> None:
+def test_weights_that_do_not_fit_are_rejected() -> None:
     lay_out({"a": 0.1, "b": 0.2, "c": 0.7})
     lay_out({f"arm{number}": 0.1 for number in range(10)})
     for arms in (3, 6, 7, 9, 11, 13):

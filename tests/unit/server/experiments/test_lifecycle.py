@@ -1,4 +1,4 @@
-"""Changes of experiments: which are possible, and what a wrong one raises."""
+"""Changes of experiments: which are allowed, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from forkpoint_server.experiments.report import arm_weight
 from .factories import changed, define
 
 
-def test_what_can_be_changed() -> None:
+def test_allowed_changes_of_an_experiment() -> None:
     stored = define(arms=[{"name": "a", "weight": 0.1}, {"name": "b", "weight": 0.1}])
     raised = changed(stored, arms=[{"name": "a", "weight": 0.3}, {"name": "b", "weight": 0.3}])
     assert [arm_weight(raised, name) for name in "ab"] == [0.3, 0.3]
     assert raised.now.arms["a"].intervals == ((0.0, 0.1, 0), (0.2, 0.4, 1))
     paused = changed(raised, arms=[{"name": "b", "status": "paused"}])
     assert paused.now.arms["b"] == raised.now.arms["b"].model_copy(update={"status": "paused"})
-    assert changed(paused, status="paused").now == paused.now  # nothing of it changes how arms are shared out
+    assert changed(paused, status="paused").now == paused.now  # this does not change the allocation of arms
     assert changed(changed(stored, status="paused"), status="running").status == "running"
     with pytest.raises(ApiError, match="is stopped, which is for good"):
         changed(changed(stored, status="stopped"), status="running")

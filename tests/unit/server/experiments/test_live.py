@@ -62,7 +62,7 @@ async def test_units(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/v1/responses", {"background": True}),
     ],
 )
-async def test_a_request_that_some_arm_could_not_have_is_in_none(path: str, body: dict[str, Any]) -> None:
+async def test_a_request_that_some_arm_cannot_apply_to_is_in_no_arm(path: str, body: dict[str, Any]) -> None:
     """Regardless of the arm that it would have been in; a paused arm does not matter."""
     arms = [{"name": "control", "weight": 0.5}, {"name": "branching", "policy": BRANCH, "weight": 0.5}]
     branching = await running(define(arms=arms))
@@ -94,6 +94,6 @@ async def test_arms_without_policies() -> None:
     assert found.arms[0].detectors[0].triggered([fired()]) == 0
 
 
-async def test_what_is_wrong_with_a_policy_is_said_when_it_is_compiled() -> None:
+async def test_an_arms_policy_that_cannot_be_compiled_is_rejected() -> None:
     with pytest.raises(InputError, match="there is no token"):
         await live(define(arms=three(a=None, b={"rules": [{"do": {"suppress": {"token_ids": [10**6]}}}]})))

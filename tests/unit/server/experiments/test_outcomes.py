@@ -109,10 +109,10 @@ async def test_an_outcome_that_comes_before_its_request_is_written_waits(
     assert sample >= 2
 
 
-async def test_outcomes_that_wait_for_a_request_keep_no_others_waiting(
+async def test_outcomes_that_wait_for_a_request_do_not_delay_others(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More of them than the store has threads."""
+    """There are more of them than the store has threads."""
     stored, clock = store(database), Clock(monkeypatch)
     add_assignments(database, [row(stored.id, "here")])
     clock.let_go.clear()
@@ -126,7 +126,7 @@ async def test_outcomes_that_wait_for_a_request_keep_no_others_waiting(
 
 
 async def test_outcomes_are_written_by_a_recorder_that_runs(database: Engine) -> None:
-    """On the real clock: a request that was put just now is found."""
+    """On the real clock: a request that was queued just now is found."""
     stored = store(database)
     recorder = Recorder(database, 90)
     recorder.start()

@@ -105,8 +105,8 @@ def live_through(
     return steps()[-1], units_by_epoch(database, experiment.id, 1e12)
 
 
-def test_raises_and_pauses_are_no_mismatch(database: Engine) -> None:
-    """Counting all units of an epoch together would find one: most users of the old part were seen before the raise."""
+def test_raises_and_pauses_cause_no_mismatch(database: Engine) -> None:
+    """Pooling all units of an epoch would show one: most users of the old part were seen before the raise."""
     random = np.random.default_rng(7)
     weights = 1 / (1 + np.arange(USERS))
     users = random.choice(USERS, 5 * REQUESTS + 1, p=weights / weights.sum())
@@ -126,11 +126,11 @@ def test_lost_units_are_a_mismatch(database: Engine) -> None:
 
 
 def test_naive_counting_would_be_one(database: Engine) -> None:
-    """What the strata are for: users who return, and the weights of the epoch in which they were first seen."""
+    """The reason for strata: returning users have the weights of the epoch in which they were first seen."""
     random = np.random.default_rng(9)
     regulars = random.integers(300, size=5 * REQUESTS + 1)
     stored, units = live_through(database, lambda number: f"user-{regulars[number]}")
     first_two = {key: counts for key, counts in units.items() if key[1] == 1}
     total = {arm: sum(counts.get(arm, 0) for counts in first_two.values()) for arm in "ab"}
-    assert total["b"] > 20 * max(total["a"], 1)  # where the weights of the epoch say 5
+    assert total["b"] > 20 * max(total["a"], 1)  # the weights of the epoch predict a factor of 5
     assert srm_test(["a", "b"], strata_of(stored, units))["passed"]

@@ -37,7 +37,7 @@ async def test_precedence_and_layers() -> None:
     assert set(await shares(overlapping, define(5, name="later", unit="user"))) == {"late"}
 
 
-async def test_a_paused_arm_gets_nothing_and_its_units_stay_its_own() -> None:
+async def test_a_paused_arm_gets_no_requests_and_retains_its_units() -> None:
     first, second = define(1, unit="user"), define(2, name="two", unit="user")
     users = [f"user-{number}" for number in range(200)]
     before = await running(first, second)

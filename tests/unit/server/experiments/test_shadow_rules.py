@@ -1,4 +1,4 @@
-"""Which rules a request evaluates for the triggered analysis, and what their firing says."""
+"""Which rules a request evaluates for the triggered analysis, and which arms they trigger."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def test_the_control_arm_evaluates_what_the_others_would_do() -> None:
     assert found.untriggered == {}
 
 
-async def test_rules_that_would_hide_each_other_take_turns() -> None:
-    """Where a text is forced nothing else fires; and sixteen rules fit into one program."""
+async def test_rules_that_would_mask_each_other_alternate() -> None:
+    """No other rule fires while a text is forced, and a program holds only sixteen rules."""
     many = {"rules": [{"when": {"after_token": number}, "do": {"temperature": 0.5}} for number in range(16)]}
     for other in (FORCE, many):
         found = await live(define(arms=three(control=None, mask=MASK, other=other)))
@@ -53,7 +53,7 @@ async def test_rules_that_would_hide_each_other_take_turns() -> None:
     assert combine_in_shadow(two_trees) is None
 
 
-async def test_what_acts_always_is_always_triggered() -> None:
+async def test_a_policy_that_always_acts_is_always_triggered() -> None:
     found = await live(define(arms=three(control=None, again=AGAIN)))
     assert found.arms[0].detectors[0].triggered([fired(False)]) == 0b10
     assert found.arms[1].detectors[0].triggered([]) == 0b10

@@ -46,7 +46,7 @@ async def running(database: Engine, *stored: StoredExperiment) -> Experiments:
     return experiments
 
 
-async def test_it_is_exported_while_it_runs(database: Engine) -> None:
+async def test_the_sample_ratio_is_exported_while_an_experiment_runs(database: Engine) -> None:
     even, skewed = store(database, name="even"), store(database, name="skewed", salt="t")
     for stored, shares in ((even, (60, 60)), (skewed, (90, 30))):
         for arm, units in zip(("control", "calm"), shares, strict=True):

@@ -1,4 +1,4 @@
-"""Segments cover the text, are no more than allowed, and start where the prefix cache ends."""
+"""Segments cover the text, are within their maximum number, and start where the prefix cache ends."""
 
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ def test_segments_partition_the_text_at_block_boundaries(seed: int) -> None:
     assert all((prompt + one.begin - 1) % block == 0 for one in found[1:])
 
 
-def test_they_are_as_long_as_each_other() -> None:
+def test_segments_are_of_equal_length() -> None:
     found = split(1000, 25, 32, 8)
     assert {one.end - one.begin for one in found[1:-1]} == {160}
     assert all(one.end - one.begin <= 160 for one in found)

@@ -56,7 +56,7 @@ class Reader:
 
 
 async def limited(app: Reader, receive: Receive, scope: Scope, max_bytes: int = MAX) -> list[Message]:
-    """What the client is sent."""
+    """The messages that the client receives."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -66,7 +66,7 @@ async def limited(app: Reader, receive: Receive, scope: Scope, max_bytes: int = 
     return sent
 
 
-async def test_what_fits_is_passed_on() -> None:
+async def test_a_body_within_the_limit_is_passed_on() -> None:
     app = Reader(3)
     receive, _ = client(b"x" * (MAX - 1), b"y")
     sent = await limited(app, receive, scope((b"content-length", str(MAX).encode())))
@@ -77,8 +77,8 @@ async def test_what_fits_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("hides_errors", [False, True])
-async def test_the_part_that_is_too_much_is_the_last_that_is_read(hides_errors: bool) -> None:
-    """The answer is 413, and one answer, even where a handler makes something else of the error."""
+async def test_reading_stops_at_the_part_that_exceeds_the_limit(hides_errors: bool) -> None:
+    """The client gets one response, a 413, even if a handler converts the error."""
     app = Reader(3)
     app.hides_errors = hides_errors
     receive, left = client(b"x" * MAX, b"y", b"z")
@@ -92,7 +92,7 @@ async def test_the_part_that_is_too_much_is_the_last_that_is_read(hides_errors: 
     assert error["param"] == "body"
 
 
-async def test_nothing_is_read_of_what_says_that_it_is_too_much() -> None:
+async def test_a_body_whose_declared_length_is_over_the_limit_is_not_read() -> None:
     app = Reader(1)
     receive, left = client(b"x")
     sent = await limited(app, receive, scope((b"content-length", str(MAX + 1).encode())))
@@ -101,7 +101,7 @@ async def test_nothing_is_read_of_what_says_that_it_is_too_much() -> None:
 
 
 @pytest.mark.parametrize("stated", [b"", b"x", b"-1", b"1e9"])
-async def test_a_length_that_is_none_says_nothing(stated: bytes) -> None:
+async def test_an_invalid_content_length_is_ignored(stated: bytes) -> None:
     app = Reader(1)
     await limited(app, client(b"x")[0], scope((b"content-length", stated)))
     assert app.received[0]["body"] == b"x"
@@ -197,5 +197,5 @@ def start(status: int) -> Message:
         ((REQUEST,), False),
     ],
 )
-async def test_answered(messages: tuple[Message, ...], is_answered: bool) -> None:
+async def test_whether_a_request_was_answered(messages: tuple[Message, ...], is_answered: bool) -> None:
     assert (await tracked(*messages)).is_answered is is_answered

@@ -12,7 +12,7 @@ from forkpoint_server.http.health import WARNING, HealthWarnings
 
 
 async def answer(warnings: list[str], status: int = 200, path: str = "/health", query: bytes = b"") -> list[Message]:
-    """What the client is sent by a server with these warnings."""
+    """The messages that the client receives from a server with these warnings."""
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

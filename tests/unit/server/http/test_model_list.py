@@ -16,7 +16,7 @@ MODELS = {"object": "list", "data": [{"id": "m", "root": "m", "permission": [{"i
 
 
 async def answer(method: str = "GET", path: str = "/v1/models", status: int = 200) -> list[Message]:
-    """What the client is sent, by an app that sends its body in two parts."""
+    """The messages that the client receives from an app that sends its body in two parts."""
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +51,7 @@ async def test_each_policy_of_each_model_is_listed_after_the_models() -> None:
     ("method", "path", "status"),
     [("GET", "/v1/models", 401), ("POST", "/v1/models", 200), ("GET", "/v1/models/m", 200)],
 )
-async def test_all_else_is_passed_on(method: str, path: str, status: int) -> None:
+async def test_other_routes_are_passed_on(method: str, path: str, status: int) -> None:
     start, *parts = await answer(method, path, status)
     assert start["status"] == status
     assert json.loads(b"".join(part["body"] for part in parts)) == MODELS

@@ -1,4 +1,4 @@
-"""Compiled policies: each once, in a bounded memory, and a failure is not stored."""
+"""Compiled policies: each is compiled once and cached in bounded memory; failures are not cached."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_policy_has_the_label_that_it_was_requested_by() -> None:
         assert compiled.is_named is (labeled.label != "none")
 
 
-def test_what_is_compiled_is_packed() -> None:
+def test_a_compiled_policy_is_already_packed() -> None:
     compiled = compile_labeled(policy_of(1), TARGET)
     assert {"packed", "key"} <= vars(compiled).keys(), "it would be packed on the event loop"
     assert (compiled.packed, compiled.digest) == (compiled.program.pack(), compiled.policy.digest)
@@ -74,11 +74,11 @@ async def test_the_least_recently_used_are_evicted_first(packed: bytes, stored: 
     assert len(compiler.compiled) == stored + 1
     await compiler.cache.get(policy_of(0))
     assert len(compiler.compiled) == stored + 1
-    await compiler.cache.get(policy_of(1))  # which was evicted
+    await compiler.cache.get(policy_of(1))  # it was evicted
     assert len(compiler.compiled) == stored + 2
 
 
-async def test_a_failure_is_not_stored_and_may_go_unseen(caplog: Any) -> None:
+async def test_a_failure_is_not_cached_and_may_go_unobserved(caplog: Any) -> None:
     compiler = StubCompiler(b"")
     for _ in range(2):
         with pytest.raises(InputError):

@@ -92,7 +92,7 @@ def test_forks_do_not_work_with_beam_search() -> None:
     [{"presence_penalty": 1.0}, {"frequency_penalty": 1.0}, {"repetition_penalty": 1.1}, {"bad_words": ["no"]}],
     ids=lambda params: next(iter(params)),
 )
-def test_what_counts_a_requests_own_tokens_does_not_branch(params: dict[str, Any]) -> None:
+def test_parameters_that_depend_on_a_requests_own_tokens_reject_branches(params: dict[str, Any]) -> None:
     prompt = {"prompt_token_ids": [1]}
     check_branches(SamplingParams(), prompt)
     with pytest.raises(VLLMValidationError, match=next(iter(params))):

@@ -1,4 +1,4 @@
-"""A policy file holds a policy, or it is an error that names the file."""
+"""Policy files: an invalid one raises an error that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which policy a request gets, and what metrics call it."""
+"""Which policy a request gets, and its label in metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resolved(policy: Any = None, default: str | None = None, **more: Any) -> Res
     ],
 )
 def test_metrics_label_a_policy_with_the_requested_name(policy: Any, label: str) -> None:
-    """An inline policy is counted as `inline`, by any name; a shadow does nothing and is counted apart."""
+    """An inline policy is counted as `inline` regardless of its name; a shadow policy is counted separately."""
     labeled = resolved(policy).policy
     assert labeled is not None
     assert labeled.label == label
@@ -60,7 +60,7 @@ def test_none_disables_every_policy() -> None:
 
 
 def test_stored_policies_come_and_go() -> None:
-    """A name that the server was started with stays what it is."""
+    """A stored policy cannot replace one that the server was started with."""
     registry = Registry({"own": OWN})
     mine = parse_policy({"name": "mine", "rules": [{"when": {"entropy_above": 1.0}, "do": {"temperature": 0.5}}]})
     registry.replace_stored({"mine": mine, "own": mine.model_copy(update={"name": "own"})})

@@ -53,7 +53,7 @@ def test_a_trace_that_got_longer_after_it_was_stored_frees_the_size_it_was_count
 
 
 @pytest.mark.parametrize(("max_tokens", "is_shown"), [(30, True), (0, False)])
-def test_where_none_are_stored_none_of_those_that_run_is_found(max_tokens: int, is_shown: bool) -> None:
+def test_running_traces_are_found_only_if_traces_are_stored(max_tokens: int, is_shown: bool) -> None:
     recent, running = RecentTraces(max_tokens), context_of("running")
     with recent.track(running):
         assert (recent.find_running("running") is running) == is_shown

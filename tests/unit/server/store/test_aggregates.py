@@ -66,7 +66,7 @@ def test_sums_are_of_units(database: Engine) -> None:
 
 
 def test_controls_are_filtered_by_the_arm_they_were_observed_for(database: Engine) -> None:
-    """Where control requests alternate, those that show the triggers of another arm say nothing about this one."""
+    """If control requests alternate, those that observe another arm say nothing about this one."""
     stored = store(database)
     add_assignments(
         database, [row(stored.id, f"r{number}", unit=number, watched=1 << number % 3) for number in range(9)]

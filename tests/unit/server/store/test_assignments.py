@@ -28,8 +28,8 @@ def test_a_row_is_written_once(database: Engine) -> None:
     assert num_rows(database) == 701
 
 
-def test_an_experiment_that_is_long_over_goes_with_its_outcomes(database: Engine) -> None:
-    """All of it or nothing: what is valid of all requests is not of those of the last days."""
+def test_an_old_experiment_is_deleted_with_its_outcomes(database: Engine) -> None:
+    """All or nothing: results that are valid for all requests are not for those of the last days."""
     stored, now = store(database), time.time()
     add_assignments(database, [row(stored.id, f"old{number}", created=now - 100) for number in range(5000)])
     add_outcomes(database, stored.id, [Outcome("old7", "correct", 1.0)], 32)

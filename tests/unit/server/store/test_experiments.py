@@ -55,10 +55,10 @@ def test_definitions_are_seen_by_others(database: Engine, database_url: str) -> 
     other.dispose()
 
 
-def test_an_experiment_goes_with_all_that_was_recorded(database: Engine) -> None:
+def test_an_experiment_is_deleted_with_its_records(database: Engine) -> None:
     stored = store(database)
     add_assignments(database, [row(stored.id, "a")])
     add_outcomes(database, stored.id, [Outcome("a", "correct", 1.0)], 32)
     remove_experiment(database, "one", lambda one: None)
     assert (num_rows(database), num_rows(database, OUTCOMES)) == (0, 0)
-    assert store(database).id != stored.id  # an outcome that is late is not taken for one of its successor's
+    assert store(database).id != stored.id  # so a late outcome is not counted for the successor

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what was acknowledged is there, and the next process goes on with the same database."""
+"""kill -9 at any moment: acknowledged writes survive, and the next process continues with the same database."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def recording_to(database: Engine, max_waiting: int = 1000) -> Iterator[Recorder
 
 
 def test_a_clock_that_is_set_ahead_makes_nothing_old(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the server is started again, with a clock that one may believe."""
+    """Until the server is restarted with a trustworthy clock."""
     stored, really = store(database), time.time
     add_assignments(database, [row(stored.id, "recent", created=really())])
     change_experiment(database, "one", lambda _: ("stopped", None))
@@ -83,8 +83,8 @@ def test_rows_of_a_deleted_experiment_do_not_hold_up_the_others(database: Engine
     assert dropped("refused") - before == 5
 
 
-def test_a_store_that_fails_blocks_nobody_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store whose transactions fail, as those of a full disk do; then it works again."""
+def test_a_failing_store_blocks_nothing_and_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose transactions fail, as on a full disk, and that then works again."""
     monkeypatch.setattr(recording, "BACKOFF_SECONDS", (0.01, 0.05))
     database = open_database(f"sqlite:///{tmp_path / 'x.sqlite3'}")
     stored, before = store(database), dropped("full")

@@ -1,4 +1,4 @@
-"""Where reasoning stands, by the model's two markers."""
+"""Where the reasoning is, according to the model's two markers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server keeps of each choice: records in any order and width."""
+"""The trace of a choice: records may arrive in any order and width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trace_of(tokens: int, *rows: tuple[int, int, bytes]) -> Trace:
 
 
 def test_a_profile_is_in_order_of_position_and_the_last_record_of_a_position_counts() -> None:
-    """Of batches of other widths too: a batch's longest policy sets how many rules a record has room for."""
+    """Records may come from batches of other widths: a batch's longest policy sets the number of rules in a record."""
     trace = trace_of(
         3, row(1, 0.1), row(0, 0.5, rules=3), row(1, 0.2, IN_REASONING | 1 << RULES_SHIFT + 2, rules=3), row(2, 0.3)
     )
@@ -39,7 +39,7 @@ def test_a_profile_is_in_order_of_position_and_the_last_record_of_a_position_cou
     assert trace.num_missing == 0
 
 
-def test_what_was_evaluated_beyond_the_tokens_is_left_out_and_what_never_came_is_missing() -> None:
+def test_records_beyond_the_tokens_are_left_out_and_lost_ones_are_counted_as_missing() -> None:
     trace = trace_of(4, row(0, 0.1), row(2, 0.2, FORCED), row(4, 0.9), row(5, 0.9))
     assert trace.profile().position.tolist() == [0, 2]
     assert trace.profile().forced.tolist() == [False, True]
@@ -61,7 +61,7 @@ def test_alternatives_are_stored_at_reported_positions_and_cut_to_the_requested_
     assert trace.alternatives(1) is None, "the last record of a position counts"
 
 
-def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() -> None:
+def test_records_after_draft_tokens_count_once_the_drafts_are_accepted() -> None:
     """A step evaluates one position after what is committed, and further ones after drafts, which may be rejected."""
     trace = trace_of(1, row(0, 0.1), row(1, 0.2, DRAFT, after=5), row(2, 0.3, DRAFT, after=6))
     assert not trace.is_valid(1), "the token at 0 is another one"
@@ -78,8 +78,8 @@ def test_what_followed_draft_tokens_counts_once_they_are_known_to_be_accepted() 
     assert (trace.num_missing, trace.profile().entropy.tolist()[3:]) == (0, [np.float32(0.8)])
 
 
-def test_a_draft_that_is_right_behind_one_that_is_wrong_does_not_count() -> None:
-    """However many steps the engine gives at once."""
+def test_a_right_draft_after_a_wrong_one_does_not_count() -> None:
+    """Regardless of how many steps the engine returns at once."""
     trace = trace_of(0, row(0, 0.1), row(1, 0.2, DRAFT, after=8), row(2, 0.3, DRAFT, after=1))
     trace.tokens += [0, 1, 2]
     assert [trace.is_valid(position) for position in range(3)] == [True, False, False]

@@ -28,7 +28,7 @@ def test_branching_finds_what_is_planted() -> None:
 
 
 def test_independent_samples_are_counted_as_many_as_cost_the_same() -> None:
-    """A tree that costs as much as two samples is beside two: of (1, 0, 0, 0) right, two have it half of the time."""
+    """A tree that costs two samples is compared with two: of (1, 0, 0, 0), two hold the right one in half of cases."""
     alone = {(f"q{n}", k): choices([k == 0], 100) for n in range(4) for k in range(4)}
     tree = {(f"q{n}", 0): choices([True, False], 200) for n in range(4)}
     found = branching.conclude(alone, {"branch": tree, "branch.placebo": tree}, 4, "text")
@@ -50,7 +50,7 @@ def test_an_answer_without_a_score_is_not_a_wrong_one() -> None:
 
 
 def test_intervals_allow_for_costs_that_are_estimated() -> None:
-    """Trees of very different cost, on a steep curve: most uncertainty is in the number of samples of equal cost."""
+    """With trees of very different cost on a steep curve, most uncertainty is in the number of samples."""
     alone = {(f"q{n}", k): choices([k == n % 4], 100) for n in range(20) for k in range(4)}
     same = {(f"q{n}", 0): choices([n % 2 == 0], 250) for n in range(20)}
     unlike = {(f"q{n}", 0): choices([n % 2 == 0], 490 if n < 10 else 10) for n in range(20)}

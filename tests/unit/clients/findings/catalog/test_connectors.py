@@ -1,4 +1,4 @@
-"""`connectors` finds planted effects, and none where there is none."""
+"""`connectors` finds planted effects, and only those."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_connectors_finds_what_is_planted() -> None:
     assert words(connectors.conclude(dict(zip(names, harmless, strict=True)))) == ["not reproduced", "not reproduced"]
     same = [answers_with(0.5, seed=n) for n in range(7)]
     found = connectors.conclude(dict(zip(names, same, strict=True)))
-    assert words(found) == ["undecided", "not reproduced"]  # as long as without a policy is certainly not shorter
+    assert words(found) == ["undecided", "not reproduced"]  # traces of equal length are certainly not shorter
     assert found.claims[1].parts[0].estimate.value == pytest.approx(0.0, abs=0.05)

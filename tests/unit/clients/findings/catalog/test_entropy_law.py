@@ -1,4 +1,4 @@
-"""`entropy-law` finds planted constants, and none where there is no law."""
+"""`entropy-law` finds planted constants, and no law in data without one."""
 
 from __future__ import annotations
 

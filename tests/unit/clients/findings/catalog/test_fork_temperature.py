@@ -1,4 +1,4 @@
-"""`fork-temperature` finds planted effects, and none where there is none."""
+"""`fork-temperature` finds planted effects, and only those."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_fork_temperature_finds_what_is_planted() -> None:
     assert "3 (forks), 3 (random positions), 3 (as many execution tokens)" in dose.notes[0]
 
 
-def test_as_many_execution_tokens_are_heated_as_there_are_forks() -> None:
+def test_as_many_other_tokens_are_heated_as_there_are_forks() -> None:
     texts = [trace(f"q{n}", [" a"] * 100, [1.0] * 30 + [0.1] * 50 + [1.0] * 20, reasoning=80) for n in range(3)]
     assert fork_temperature.share_of(texts) == (0.375, 0.6)
     policy = fork_temperature.treatments(0.6)[3].policy

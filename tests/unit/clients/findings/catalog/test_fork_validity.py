@@ -1,4 +1,4 @@
-"""`fork-validity`: which positions it tests, and planted forks."""
+"""`fork-validity` tests the right positions, and finds planted forks."""
 
 from __future__ import annotations
 

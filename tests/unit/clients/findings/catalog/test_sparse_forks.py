@@ -1,4 +1,4 @@
-"""`sparse-forks` finds planted entropies, and none where there are none."""
+"""`sparse-forks` finds planted entropies, and only those."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_only_the_forced_token_is_left_at_each_position(shared: int, temperature
         assert torch.equal(changed[1], logits[1]), "another request of the batch"
 
 
-def test_what_the_model_said_is_recorded() -> None:
+def test_the_record_shows_the_models_distribution_before_forcing() -> None:
     logits = random_logits(1, SIZE)
     forced = Run(Request(OBSERVED, alternatives=4, forced_tokens=TEXT)).step(logits.clone(), [[]])
     free = Run(Request(OBSERVED, alternatives=4)).step(logits.clone(), [[]])

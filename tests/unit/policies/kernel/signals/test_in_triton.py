@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: what they compute, in Triton's interpreter, and that they compile for one."""
+"""The Triton kernels without a GPU: their results in Triton's interpreter, and that they compile for a GPU."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ both = pytest.mark.parametrize("by", [in_numba, in_torch], ids=["numba", "torch"
 
 
 def rows_of_logits(rows: int, vocabulary: int, seed: int, scale: float = 4.0, impossible: float = 0.1) -> Tensor:
-    """Random logits of which a part is -inf; the first of each row is not."""
+    """Random logits of which some are -inf, but never the first of a row."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, vocabulary, generator=generator) * scale
     holes = torch.rand(rows, vocabulary, generator=generator) < impossible
@@ -116,7 +116,7 @@ def test_a_row_without_a_possible_token_is_certain(by: signals.Implementation) -
 @both
 @pytest.mark.parametrize("vocabulary", [700, 5 * CHUNK])
 def test_impossible_tokens_add_nothing(by: signals.Implementation, vocabulary: int) -> None:
-    """The same bits as with the impossible ones so low that they cannot count."""
+    """The result has the same bits as with very low logits for the impossible tokens."""
     logits = rows_of_logits(4, vocabulary, seed=8, impossible=0.5)
     assert_same_bits(by.measure(logits), by.measure(logits.nan_to_num(neginf=-1e9)), slice(None))
 
@@ -225,7 +225,7 @@ def test_weights_at_a_temperature_are_those_of_float64(
 
 @both
 def test_weights_beside_another_peak(by: signals.Implementation) -> None:
-    """The peak may be that of a row before tokens were masked or lifted."""
+    """The peak may be that of the row before tokens were masked or raised."""
     logits = torch.tensor([[0.0, 1.0], [0.0, 1.0], [-torch.inf, -torch.inf]])
     found = by.weight_at(logits, torch.tensor([30.0, -30.0, 0.0]), torch.ones(3))
     exact = np.exp([-30.0, -29.0]).sum(), np.exp([30.0, 31.0]).sum(), 0.0

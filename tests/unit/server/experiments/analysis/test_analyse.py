@@ -1,4 +1,4 @@
-"""The analysis as a whole: verdicts, guardrails, what withholds them, and valid JSON for any values."""
+"""The whole analysis: verdicts, guardrails, reasons to withhold them, and valid JSON for any values."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_more_requests_until_an_effect_shows() -> None:
 
 
 def test_the_more_requests_are_enough() -> None:
-    """An experiment that goes on for as long as was said finds the effect, four times of five."""
+    """An experiment that runs for the reported number of requests finds the effect in four cases of five."""
     found = []
     for seed in range(40):
         arms = [arm("none", seed, 1000), arm("calm", 1000 + seed, 1000, correct=0.42)]

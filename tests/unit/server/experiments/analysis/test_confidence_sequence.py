@@ -68,7 +68,7 @@ def test_the_scale_does_not_matter(requests: float, z: float, one_sided: bool, f
 
 
 def test_where_the_intervals_are_narrowest() -> None:
-    """What the module says of how wide they are before and after."""
+    """The module's docstring states how wide they are before and after that point."""
 
     def beside_fixed(requests: float) -> float:
         return radius(1.0, requests, confidence_sequence.TUNED_ALPHA)

@@ -41,7 +41,7 @@ def test_an_effect_is_found() -> None:
 def test_a_raised_share_does_not_mislead_an_analysis_by_period() -> None:
     raised = World(new_units_per_day=150, days=12, raise_after=6, drift=0.25)
     with_periods, without_periods = (
-        [run(replace(raised, tell_periods=with_period), number) for number in range(8)] for with_period in (True, False)
+        [run(replace(raised, with_periods=by_period), number) for number in range(8)] for by_period in (True, False)
     )
     assert sum(one.decided for one in with_periods) == 0
     assert sum(one.decided for one in without_periods) >= 3

@@ -181,14 +181,14 @@ def test_an_arm_without_a_rare_event_does_not_look_certain() -> None:
         ([1e308, -1e308] * 100, "the values are too large to compute with"),
     ],
 )
-def test_where_nothing_is_certain_of_a_mean(arm: list[float], reason: str) -> None:
+def test_a_mean_without_an_interval_gives_the_reason(arm: list[float], reason: str) -> None:
     estimate = estimate_mean(one_each(arm))
     assert estimate.reason == reason
     assert (estimate.value is None) == (not arm)
 
 
 def test_arms_of_equal_values_differ_with_certainty() -> None:
-    """Each has no variance of its own; together they have."""
+    """Neither arm has a variance, but the pooled values have one."""
     estimate = estimate_difference(one_each([0.1] * 200), one_each([0.2] * 200))
     assert estimate.reason is None
     assert estimate.value == pytest.approx(-0.1)
@@ -202,7 +202,7 @@ def test_one_huge_unit_decides_nothing() -> None:
     assert (estimate_difference(arm, control).reason or "").startswith("a few units decide")
 
 
-def test_numbers_that_are_none_are_left_out_and_counted() -> None:
+def test_invalid_sums_are_left_out_and_counted() -> None:
     good = clusters(13)
     bad = Sums(np.append(good.requests, [1, 0, 2, -1, 0]), np.append(good.sums, [np.nan, 5, np.inf, 1, 0]))
     assert (estimate_mean(bad), bad.broken) == (estimate_mean(good), 4)

@@ -12,14 +12,14 @@ from forkpoint_server.experiments.analysis.multiple_testing import holm
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])  # not more: statsmodels collects garbage at each call
-def test_it_is_statsmodels(count: int) -> None:
+def test_holm_agrees_with_statsmodels(count: int) -> None:
     p_values = (np.random.default_rng(count).random(count) ** 4).tolist()
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.999))
-def test_it_steps_down(p_values: list[float], alpha: float) -> None:
-    """The smallest is compared with alpha / count, the next with alpha / (count - 1), until one is not small enough."""
+def test_holm_steps_down(p_values: list[float], alpha: float) -> None:
+    """The smallest is compared with alpha / count, the next with alpha / (count - 1), until one is too large."""
     left = sorted(range(len(p_values)), key=p_values.__getitem__)
     rejected = set()
     while left and p_values[left[0]] * len(left) <= alpha:

@@ -50,7 +50,7 @@ def test_a_smaller_effect_and_a_stricter_alpha_take_longer(effect: float, alpha:
     assert stricter >= usual
 
 
-def test_what_cannot_be_said() -> None:
+def test_the_factor_is_none_or_bounded_in_degenerate_cases() -> None:
     assert times_more(Estimate(1.0, 4.0, 50.0, "needs 100 units"), 0.5, 0.05) is None
     for effect in (0.0, -1.0, math.nan, math.inf):
         assert times_more(SO_FAR, effect, 0.05) is None

@@ -37,7 +37,7 @@ def test_the_evidence_is_one_on_average() -> None:
     assert multinomial.pmf(outcomes, 9, shares) @ np.exp(log_e_values(outcomes, shares)) == pytest.approx(1)
 
 
-def test_daily_looks_raise_no_false_alarm() -> None:
+def test_daily_looks_cause_no_false_alarm() -> None:
     random = np.random.default_rng(1)
     counts = random.multinomial(500, [0.2, 0.3, 0.5], (1000, 28)).cumsum(axis=1)
     alarms = (log_e_values(counts, [0.2, 0.3, 0.5]) >= -math.log(ALPHA)).any(axis=1)
@@ -54,7 +54,7 @@ def test_lost_units_are_found(units: int, share: float) -> None:
 
 
 def test_each_epoch_has_its_own_weights() -> None:
-    """Together the counts look wrong by any weights, and each is right by its own."""
+    """The total counts fit no weights, but those of each epoch fit its own."""
     ramped = [Stratum({"a": 0.5, "b": 0.05}, {"a": 5000, "b": 510}), Stratum({"b": 0.45}, {"b": 4600})]
     result = srm_test(["a", "b"], ramped)
     assert result["passed"]

@@ -53,8 +53,8 @@ def test_arms_that_are_not_triggered_alike_are_not_compared(numbered: bool) -> N
     assert found["arm"]["mean"] == pytest.approx(104, abs=1)
 
 
-def test_a_control_whose_requests_take_turns() -> None:
-    """Each shows one of two arms' triggers: only those that show this arm's count as triggered or not."""
+def test_a_control_whose_requests_alternate() -> None:
+    """Each control request observes the triggers of one of two arms; only those that observe this arm count here."""
     control, arm = arms((0.8, 0.8), 0.0, numbered=True)
     half = np.arange(4000) % 2 == 0
     everything, some = control.metrics["tokens"], arm.control_triggered["tokens"]
@@ -84,7 +84,7 @@ def test_units_are_matched_by_number_and_period() -> None:
     assert found["alike"]["shares"] == pytest.approx([3 / 9, 3 / 9])
 
 
-def test_where_units_cannot_be_matched_nothing_is_tested() -> None:
+def test_unmatched_units_are_not_tested() -> None:
     everything, triggered = Sums(np.full(200, 2.0), np.linspace(0, 1, 200)), Sums(np.ones(150), np.linspace(0, 1, 150))
     control = Arm("none", {"tokens": everything}, {}, {})
     found = describe_triggered(
