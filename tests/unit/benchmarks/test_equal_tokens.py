@@ -26,7 +26,7 @@ def test_of_samples_is_exact_for_the_share_that_pass() -> None:
     outcome = Outcome((True, False, False, False), ("a", "b", "b", None), 400)
     passed, voted = of_samples(outcome, 2, np.random.default_rng(0))
     assert passed == pytest.approx(0.5)
-    assert 0.2 < voted < 0.5, "a tie is shared, an answer that is none has no vote"
+    assert 0.2 < voted < 0.5, "a tie is shared, and an invalid answer has no vote"
     assert majority((True, False), ("a", "b")) == 0.5
     assert majority((False,), (None,)) == 0.0
 

@@ -26,7 +26,7 @@ def written(*answers: tuple[int, list[float]]) -> list[MeasuredAnswer]:
     return [MeasuredAnswer(prompt, np.array(entropies), len(entropies)) for prompt, entropies in answers]
 
 
-def test_the_80th_percentile_and_what_goes_with_it() -> None:
+def test_the_80th_percentile_with_its_interval_and_counts() -> None:
     found = summarise(written((0, [0.0, 0.001, 0.2, 0.3]), (1, [0.005, 0.1, 0.4, 0.5, 0.6, 0.7])))
     assert found.fork_threshold == 0.5
     assert found.share_below_0_01 == pytest.approx(0.3)
@@ -46,7 +46,7 @@ def test_the_threshold_is_numpys_percentile() -> None:
 def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike() -> None:
     """Each prompt has a scale of its own.
 
-    An interval over tokens would be a third as wide, and hold it half of the time.
+    An interval over tokens would be a third as wide, and cover it half of the time.
     """
     random, covered, runs = np.random.default_rng(0), 0, 80
 
@@ -61,7 +61,7 @@ def test_the_interval_holds_the_true_value_though_tokens_of_a_prompt_are_alike()
     assert covered / runs > 0.88
 
 
-def test_stored_values_are_what_the_server_takes() -> None:
+def test_stored_values_are_accepted_by_the_server() -> None:
     body = summarise(written((0, [0.1234567, 0.2, 0.3, 0.4]))).to_dict("m", "ab")
     low, high = body["interval"]
     assert low <= body["fork_threshold"] <= high

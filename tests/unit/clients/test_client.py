@@ -180,7 +180,7 @@ def test_each_method_is_its_route() -> None:
     assert requests == EXPECTED
 
 
-async def test_the_asynchronous_ones_do_the_same() -> None:
+async def test_asynchronous_methods_send_the_same_requests() -> None:
     requests: Requests = []
     async with AsyncForkpoint(http_client=httpx2.AsyncClient(transport=transport(requests)), max_retries=0) as own:
         assert [policy.name async for policy in own.policies.list()] == ["calm"]
@@ -209,7 +209,7 @@ async def test_the_asynchronous_ones_do_the_same() -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(400, openai.BadRequestError), (404, openai.NotFoundError), (409, openai.ConflictError)]
 )
-def test_errors_are_the_sdks(status: int, error: type[openai.APIStatusError]) -> None:
+def test_errors_are_those_of_the_sdk(status: int, error: type[openai.APIStatusError]) -> None:
     with client([], status) as own, pytest.raises(error, match=r"arms\[1\].weight: must be larger"):
         own.experiments.update("try", {"arms": []})
 

@@ -15,9 +15,9 @@ def test_a_value(tmp_path: Path) -> None:
 
 
 INVALID = {
-    "no YAML": b"rules: [",
-    "no text": b"\xff\xfe\xff",
-    "no such date": b"2001-99-99: 1",
+    "not YAML": b"rules: [",
+    "not text": b"\xff\xfe\xff",
+    "an invalid date": b"2001-99-99: 1",
     "too deep": b"[" * 5_000,
     "code": b"!!python/object/apply:os.system [echo]",
 }

@@ -1,4 +1,4 @@
-"""Batches of requests with policies, stepped as the adapters do it: through RequestSlots, with logits that the test
+"""Batches of requests with policies, stepped as by the adapters: through RequestSlots, with logits that the test
 chooses."""
 
 from __future__ import annotations

@@ -60,13 +60,13 @@ def test_bounds_are_bounds(name: str) -> None:
 
 WRONG: dict[str, tuple[str, Json, str, str]] = {
     "unknown": ("switch-penalty", {"gamma": 1}, "policy.with.gamma", "its parameters: alpha, beta"),
-    "none to give": ("nowait", {"alpha": 1}, "policy.with.alpha", "it has none"),
+    "no parameters": ("nowait", {"alpha": 1}, "policy.with.alpha", "it has none"),
     "too small": ("switch-penalty", {"alpha": 0}, "policy.with.alpha", "a number from 0.01 to 100, not 0"),
     "not whole": ("switch-penalty", {"beta": 1.5}, "policy.with.beta", "must be a whole number"),
     "text": ("switch-penalty", {"beta": "6"}, "policy.with.beta", "must be a whole number from 1 to"),
     "boolean": ("dual-temperature", {"high": True}, "policy.with.high", "must be a number"),
     "another word": ("dual-temperature", {"threshold": "forks"}, "policy.with.threshold", "or 'fork'"),
-    "no text": ("budget-force", {"text": ""}, "policy.with.text", "a text of 1 to 256 characters"),
+    "an empty text": ("budget-force", {"text": ""}, "policy.with.text", "a text of 1 to 256 characters"),
     "too long a text": ("budget-force", {"text": "x" * 300}, "policy.with.text", "a text of 1 to 256 characters"),
     "not together": (
         "alpha-one",
@@ -92,7 +92,7 @@ def test_wrong_parameters(name: str, values: Json, field: str, right: str) -> No
     assert caught.value.field == field
 
 
-def test_a_policy_of_ones_own_has_a_placebo_too() -> None:
+def test_a_users_policy_has_a_placebo_too() -> None:
     calm = parse_policy({"name": "calm", **policy(rule({"entropy_above": 1.0}, temperature=0.5))})
     assert Named(calm).parameters == {}
     assert Named(calm).use({}) == calm

@@ -117,7 +117,7 @@ def test_a_forced_text_is_replaced_by_one_of_as_many_tokens_as_frequent_as_its_o
         placebo_of(parse_policy({"name": "it", **policy(rule(force={"text": "Wait"}))}), "frequency"), never
     )
     assert all(300 <= one < 310 for seed in range(5) for one in made.placebo_tokens(seed)[0]), (
-        "of a text that the model never wrote, too"
+        "also for a text that the model never wrote"
     )
 
 
@@ -153,7 +153,7 @@ def test_as_many_positions_at_random() -> None:
     for position in range(length):
         record = run.step((high if position % 3 == 0 else low).repeat(count, 1), [[token("x")] * position] * count)
         both = [fired(record, row) for row in range(count)]
-        assert all(len(one) == 1 for one in both), "rules that exclude each other still do"
+        assert all(len(one) == 1 for one in both), "rules that exclude each other still exclude each other"
         acted[:, position] = [one == [0] for one in both]
     assert acted[:, 15:].mean() == pytest.approx(1 / 3, abs=0.04)
     assert acted[:, 15::3].mean() == pytest.approx(acted[:, 16::3].mean(), abs=0.12), "not where the entropy is high"
@@ -188,7 +188,7 @@ def test_a_temperature_by_entropy_gets_one_of_the_past() -> None:
         run.step(after, [[token("x")] * position] * 200)
         if position >= 20:
             factors += (logits[7] / after[:, 7]).tolist()
-    assert len({round(factor, 2) for factor in factors}) == 2, "that of either entropy"
+    assert len({round(factor, 2) for factor in factors}) == 2, "one temperature per entropy"
     assert np.mean(np.array(factors) > np.median([min(factors), max(factors)])) == pytest.approx(0.5, abs=0.06)
 
 
@@ -214,7 +214,7 @@ WRONG: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize(("like", "right"), WRONG.values(), ids=WRONG.keys())
-def test_kinds_that_mean_nothing(like: Json, right: str) -> None:
+def test_meaningless_kinds_of_match_are_rejected(like: Json, right: str) -> None:
     written = policy(rule(control={"like": like, "match": "count"}))
     with pytest.raises(InputError, match=right) as caught:
         compile_policy(parse_policy(written), TARGET)

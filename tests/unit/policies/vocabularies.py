@@ -65,6 +65,6 @@ def tokens(written: str | bytes) -> list[int]:
 
 
 def padded(size: int) -> Vocabulary:
-    """The same vocabulary with tokens that write nothing up to a size, as where a model has more logits than its
+    """The vocabulary padded to a size with tokens that write nothing, like a model with more logits than its
     tokenizer ids."""
     return Vocabulary((*VOCABULARY.tokens, *[b""] * (size - SIZE)), VOCABULARY.specials)

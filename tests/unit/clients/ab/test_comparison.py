@@ -123,7 +123,7 @@ def test_trees_are_not_cut_off_at_caps() -> None:
     assert compare(answers, arms, 480, multi_request_arms=arms).caps == []
 
 
-def test_scorers_that_throw_mark_their_answers() -> None:
+def test_scorers_that_raise_mark_their_answers() -> None:
     def throws(item: Item, text: str) -> float:
         if item.id == "q1":
             raise ZeroDivisionError

@@ -80,7 +80,7 @@ def test_the_page_needs_nothing_else(page: str) -> None:
     assert reader.open == []
     assert all(reference.startswith("#") for reference in reader.references)
     assert not re.search(r"url\((?!#)|@import|<script|<link", page)
-    assert len(reader.ids) == len(set(reader.ids)), "parts of one plot are not taken for those of another"
+    assert len(reader.ids) == len(set(reader.ids)), "ids of different plots do not collide"
 
 
 def test_nothing_is_taken_as_html(page: str) -> None:

@@ -36,9 +36,11 @@ def test_arms_are_interleaved_in_random_order() -> None:
         "a question under all arms at once"
     )
     first = Counter(block[0].arm for block in blocks)
-    assert min(first.values()) >= 4, "none of the arms is always first"
+    assert min(first.values()) >= 4, "no arm is always first"
     assert [block[0].sample for block in blocks] == [sample for sample in range(3) for _ in range(12)]
-    assert [block[0].question for block in blocks[:12]] != [item.id for item in ITEMS], "no order of the data set's own"
+    assert [block[0].question for block in blocks[:12]] != [item.id for item in ITEMS], (
+        "not in the order of the data set"
+    )
     assert units == made_run().units() != made_run(seed=1).units()
 
 
@@ -80,7 +82,7 @@ async def test_nothing_is_requested_twice(tmp_path: Path) -> None:
     """The server dies after every 10 replies; in the end each question has an answer of each arm, all with the same
     seed.
 
-    A reply that is on its way when another request fails may not arrive, so how many rounds it takes is left to chance:
+    A reply in flight when another request fails may not arrive, so the number of rounds is random:
     with 4 requests at a time at least 7 of 10 replies arrive.
     """
     replied: list[tuple[str, int]] = []

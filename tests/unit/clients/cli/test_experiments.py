@@ -105,7 +105,7 @@ def test_show_says_why_the_sample_ratio_is_wrong(
     assert "nothing is decided yet" not in said
 
 
-def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai._base_client, "DEFAULT_MAX_RETRIES", 0)
     assert experiments.main(["list", "--server", "http://127.0.0.1:9/v1"]) == 1
     assert "forkpoint experiments: Connection error" in capsys.readouterr().err

@@ -28,10 +28,10 @@ def test_lines(tmp_path: Path) -> None:
 
 WRONG = {
     "not JSON": ('{"question": "a"}\n{"question"', r"line 2: is not JSON"),
-    "no object": ("[1]", r"line 1: must be an object with `question` or `messages`, not \[1\]"),
+    "not an object": ("[1]", r"line 1: must be an object with `question` or `messages`, not \[1\]"),
     "neither": ('{"prompt": "a"}', "line 1: needs one of `question` and `messages`, and has neither"),
     "both": ('{"question": "a", "messages": []}', "line 1: needs one of .*, and has both"),
-    "no text": ('{"question": 3}', "line 1: `question` must be a text, not 3"),
+    "not a text": ('{"question": 3}', "line 1: `question` must be a text, not 3"),
     "empty": ('{"question": " "}', "line 1: `question` must be a text"),
     "no messages": ('{"messages": []}', r"line 1: `messages` must be a list of messages, not \[\]"),
     "no role": ('{"messages": [{"content": "a"}]}', r"line 1: `messages\[0\]` must be an object with `role`"),
@@ -71,7 +71,7 @@ def test_puzzles_are_the_same_every_time() -> None:
     assert len(items[0].answer["numbers"]) == 3
 
 
-def test_the_digest_is_of_everything() -> None:
+def test_the_digest_depends_on_every_item_and_their_order() -> None:
     items = read("countdown:easy", 3)
     assert digest(items) == digest(list(items))
     assert len({digest(items), digest(items[:2]), digest(items[::-1])}) == 3

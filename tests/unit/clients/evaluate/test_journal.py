@@ -40,7 +40,7 @@ def test_written_answers_are_read_back(tmp_path: Path) -> None:
 def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All complete lines are read, and the run can continue.
 
-    (The file is cut off here: flushing to disk is not what is tested.)
+    (The test truncates the file itself; it does not cover flushing to disk.)
     """
     monkeypatch.setattr(os, "fsync", lambda file: None)
     path = write(tmp_path)

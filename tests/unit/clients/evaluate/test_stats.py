@@ -184,7 +184,7 @@ def test_equal_mean_of_an_arm_with_itself_shows_no_difference() -> None:
 
 
 def test_equal_mean_finds_the_cap_by_hand() -> None:
-    """Means 20 and 10: the longer is cut at 15, where min(10, 15), min(15, 15) … have the mean 10 when half are of 5
+    """Means 20 and 10: the longer is cut at 15, where min(10, 15), min(15, 15) … have the mean 10 if half of them are 5
     tokens.
     """
     longer = ScoredLengths(np.array([1.0, 1.0, 1.0, 1.0]), np.array([5.0, 5.0, 15.0, 55.0]))

@@ -8,7 +8,7 @@ from forkpoint_clients.watch.counters import ScrapeWindow, read
 from tests.unit.clients.watch.metrics_page import MetricsPage
 
 
-def test_figures_are_of_what_happened_in_between() -> None:
+def test_rates_and_means_are_of_the_time_between_scrapes() -> None:
     page, window = MetricsPage(), ScrapeWindow(30)
     page.tokens.labels("nowait", "planning").inc(1000)
     window.add(read(page.text(), 100.0))
@@ -28,7 +28,7 @@ def test_figures_are_of_what_happened_in_between() -> None:
     assert delta.current("forkpoint_tokens_total", role="planning") == 1020
 
 
-def test_a_window_forgets_what_is_old_and_what_was_before_a_restart() -> None:
+def test_a_window_drops_old_scrapes_and_those_before_a_restart() -> None:
     page, window = MetricsPage(), ScrapeWindow(10)
     for second in range(20):
         page.requests.labels("none", "", "stop").inc()

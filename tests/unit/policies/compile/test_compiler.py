@@ -98,7 +98,7 @@ def test_a_word_of_several_tokens_is_amplified_at_its_first_token() -> None:
     written = policy(rule(amplify={"words": ["however", "wait"], "bias": 2.0}))
     program = compiled(written)
     assert texts(program, 0, FREE) >= {b"h", b"H", b"wait", b"Wait"}
-    assert b"w" not in texts(program, 0, FREE), "of a word that is one token, the pieces stay as they are"
+    assert b"w" not in texts(program, 0, FREE), "the pieces of a word that is one token are unchanged"
     assert warnings(written) == (
         "policy.rules[0].do.amplify: 'however' is several tokens for this model; the tokens that begin it are raised too",
     )
@@ -201,7 +201,7 @@ def test_too_many_words(written: Json, field: str) -> None:
     assert caught.value.field == field
 
 
-def test_many_words_are_compiled_soon() -> None:
+def test_many_words_are_compiled_quickly() -> None:
     program = compiled(
         policy(*(rule(suppress={"words": [word * 3 for word in WORDS[start : start + 256]]}) for start in (0, 256)))
     )
@@ -218,7 +218,7 @@ def test_a_program_arrives_as_it_was_sent(written: Json) -> None:
     assert Program.unpack(program.pack()) == program
 
 
-def test_the_key_of_a_program_is_of_all_that_it_does() -> None:
+def test_the_key_of_a_program_depends_on_all_its_behaviour() -> None:
     again = compile_policy(parse_policy(FULL), TARGET).program
     assert key_of(again.pack()) == key_of(compiled(FULL).pack())
     others: list[tuple[Json, ServedModel]] = [
@@ -230,7 +230,7 @@ def test_the_key_of_a_program_is_of_all_that_it_does() -> None:
     )
 
 
-def test_a_name_does_not_make_another_program() -> None:
+def test_a_name_does_not_change_the_program() -> None:
     assert key_of(compiled({**FULL, "name": "other", "description": "x"}).pack()) == key_of(compiled(FULL).pack())
 
 
@@ -238,7 +238,7 @@ def test_a_name_does_not_make_another_program() -> None:
 
 
 @given(stream=st.lists(st.integers(0, SIZE - 1), max_size=20), cut=st.integers(0, 20))
-def test_following_can_be_taken_up_anywhere(stream: list[int], cut: int) -> None:
+def test_following_can_resume_at_any_token(stream: list[int], cut: int) -> None:
     program = compiled(FULL)
     assert program.follow(stream[cut:], *program.follow(stream[:cut])) == program.follow(stream)
 

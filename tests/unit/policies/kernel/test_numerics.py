@@ -22,13 +22,13 @@ def plainly(seed: int, position: int, salt: int) -> float:
 
 
 @given(seed=st.integers(-(2**63), 2**63 - 1), position=st.integers(0, 10**7), salt=st.integers(0, 2**25))
-def test_chance_is_the_seeds(seed: int, position: int, salt: int) -> None:
+def test_a_random_number_depends_on_seed_position_and_salt_only(seed: int, position: int, salt: int) -> None:
     found = uniform(torch.tensor([seed]), torch.tensor([position]), salt)
     assert found.item() == plainly(seed, position, salt)
     assert 0 <= found.item() < 1
 
 
-def test_chance_is_even_and_independent_of_neighbours() -> None:
+def test_random_numbers_are_uniform_and_independent_of_their_neighbours() -> None:
     seeds, positions = torch.arange(200)[:, None], torch.arange(500)[None]
     values = uniform(seeds, positions, 3).numpy()
     assert abs(values.mean() - 0.5) < 0.005

@@ -50,7 +50,7 @@ def used(count: int, depth: int) -> Slots:
     return slots
 
 
-def test_a_slot_starts_with_nothing_of_the_last_request() -> None:
+def test_a_slot_starts_without_state_of_its_last_request() -> None:
     slots, fresh = used(3, 2), Slots(3, 2, CPU)
     before = [tensor.clone() for tensor in tensors(slots.state)]
     slots.start(1, position=4, word_state=9, in_reasoning=True)

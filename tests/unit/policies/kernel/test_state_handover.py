@@ -116,7 +116,7 @@ def test_a_branch_continues_exactly_like_the_answer_it_forked_from(name: str, se
 
 
 def test_a_branch_of_a_branch_inherits_from_both() -> None:
-    """Records of the trunk and of the first branch, one after the other, are those of one answer: nothing else is
+    """The records of the trunk followed by those of the first branch are the records of one answer: nothing else is
     needed."""
     program = compiled(policy(rule({"at_most": 3}, temperature=0.5), BRANCH))
     slots, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)

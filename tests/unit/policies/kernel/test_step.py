@@ -202,7 +202,7 @@ def test_a_row_without_any_possible_token(temperature: float) -> None:
     assert torch.isfinite(record.numbers).all()
     assert record.numbers[0, 0] == 0
     assert effects(record) == [0.0] * 4
-    assert not int(record.flags[0]) & LEFT_ALONE, "no mask has left it without one"
+    assert not int(record.flags[0]) & LEFT_ALONE, "no mask removed its last token"
     assert record.probabilities is not None
     assert record.probabilities.tolist() == [[0.0] * 3]
 
@@ -430,7 +430,7 @@ def test_at_most_counts_the_last_evaluation_of_a_position() -> None:
     flat, sharp = SPREAD[None], SPREAD[None] * 100
     assert fired(run.step(flat.clone(), [[]])) == [0]
     assert fired(run.step(sharp.clone(), [[]])) == []
-    assert fired(run.step(flat.clone(), [generated[:1]])) == [0], "at position 0 it had not held in the end"
+    assert fired(run.step(flat.clone(), [generated[:1]])) == [0], "its last evaluation at position 0 did not fire"
     assert fired(run.step(flat.clone(), [generated])) == []
 
 
@@ -519,7 +519,7 @@ def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
     assert seen == [[], *[[0]] * 7]
 
 
-def test_the_pieces_of_a_prompt_that_is_computed_again_decide_nothing() -> None:
+def test_pieces_of_a_recomputed_prompt_count_for_no_rule() -> None:
     """After a preemption V2 computes what a request had generated like a prompt, in pieces that end before it."""
     slots = RequestSlots(1, SIZE, CPU)
     generated = tokens("x|y|x")
@@ -573,7 +573,7 @@ def test_rules_that_replace_tokens_act_as_often_as_these_are_sampled() -> None:
 
 
 @pytest.mark.parametrize(("bias", "others"), [(-45.0, 387), (-30.0, 387), (-12.0, 3)])
-def test_the_effect_of_taking_nearly_all(bias: float, others: int) -> None:
+def test_the_effect_of_taking_nearly_all_the_probability(bias: float, others: int) -> None:
     logits = torch.full((SIZE,), -torch.inf)
     logits[: others + 1] = 0.0
     logits[3] = 40.0

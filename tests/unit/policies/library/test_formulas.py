@@ -153,7 +153,7 @@ def test_budget_force_replaces_as_often_as_the_end_would_be_sampled(temperature:
     record = run.step(after, [[]] * count)
     forced = (record.flags & FORCED > 0).numpy()
     assert abs(forced.mean() - share) < 4 * math.sqrt(share * (1 - share) / count)
-    assert torch.isneginf(after[:, END_THINK]).all(), "where it was decided not to end, the end cannot be sampled"
+    assert torch.isneginf(after[:, END_THINK]).all(), "rows that do not end here cannot sample the end"
     plain = after[torch.from_numpy(~forced)][0]
     others = torch.arange(SIZE) != END_THINK
     assert torch.equal(plain[others], logits[others])

@@ -26,7 +26,7 @@ def test_every_file_of_the_folder_is_in_the_library() -> None:
 
 
 @ENTRIES
-def test_a_user_could_have_written_it(entry: Entry) -> None:
+def test_each_entry_is_read_from_its_own_json(entry: Entry) -> None:
     written = json.loads(entry.policy.model_dump_json(exclude_unset=True))
     assert parse_policy(written) == entry.policy
     assert parse_policy(written).digest == entry.policy.digest

@@ -192,7 +192,7 @@ def test_right_input(data: Json) -> None:
     read = parse_policy(data)
     assert len(read.rules) == len(data["rules"])
     written = json.loads(read.model_dump_json(exclude_unset=True))
-    assert parse_policy(written) == read, "what is written out can be read again"
+    assert parse_policy(written) == read, "a serialised policy can be parsed again"
     assert parse_policy(written).digest == read.digest
 
 
@@ -220,7 +220,7 @@ def test_digests_are_stable() -> None:
     assert parse_policy(CALM).digest == "42961a59"
 
 
-def test_a_digest_is_of_what_is_meant() -> None:
+def test_equivalent_policies_have_the_same_digest() -> None:
     """The order of fields, explicit defaults, and integers for floats do not change it."""
     reordered = json.loads(json.dumps(CALM, sort_keys=True))
     reordered["shadow"] = False

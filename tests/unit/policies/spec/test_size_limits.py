@@ -35,14 +35,14 @@ def tried(data: Any, target: ServedModel = TARGET) -> str | None:
 
 @given(policies)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
-def test_anything_is_a_policy_or_a_policy_error(data: Any) -> None:
+def test_any_data_is_a_policy_or_an_input_error(data: Any) -> None:
     tried(data)
 
 
 @pytest.mark.soak
 @given(policies)
 @settings(max_examples=20_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
-def test_anything_is_a_policy_or_a_policy_error_at_length(data: Any) -> None:
+def test_any_data_is_a_policy_or_an_input_error_at_length(data: Any) -> None:
     tried(data)
 
 

@@ -36,7 +36,7 @@ def test_a_stop_string_across_the_seam(include: bool) -> None:
     branch.add(delta("c", [3]), params)
     first = branch.delta(params)
     assert first is not None
-    assert first.text == "x", "the rest may yet be the beginning of the stop string"
+    assert first.text == "x", "the rest may still be the start of the stop string"
     branch.add(delta("dzz", [4, 5]), params)
     last = branch.delta(params)
     assert last is not None

@@ -15,7 +15,7 @@ from tests.unit.policies.vocabularies import END, END_THINK, TARGET
 from .stub_engine import A, B, C, StubTree, rest
 
 
-def test_children_share_what_came_before_their_fork() -> None:
+def test_branches_share_the_tokens_before_their_fork() -> None:
     tree = StubTree({"branch": {"depth": 1}}, rest, answers=3)
     nodes = tree.run()
     assert [(node.parent and node.parent.number, node.position, node.forced_tokens) for node in nodes] == [
@@ -48,7 +48,7 @@ def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> No
         assert found == positions
 
 
-def test_a_tree_that_has_cost_its_tokens_ends_but_for_its_trunk() -> None:
+def test_a_tree_out_of_tokens_ends_except_for_its_trunk() -> None:
     def long(start: ChildStart) -> list[int]:
         return [A] * (20 if start.first else 40) + [END]
 
@@ -120,7 +120,7 @@ def test_no_branch_starts_where_a_rejected_draft_was_evaluated(draft: int, posit
     assert [node.position for node in nodes[1:]] == positions
 
 
-def test_a_client_that_leaves_ends_them_all() -> None:
+def test_a_client_that_disconnects_ends_every_request_of_its_tree() -> None:
     tree = StubTree({"branch": {}}, lambda start: [A] * 30)
 
     async def leave() -> None:
@@ -159,7 +159,7 @@ def test_a_majority_is_returned_and_stops_the_rest() -> None:
     assert len(tree.outputs_sent) == 1
     chosen = [node for node in nodes if node.chosen]
     assert len(chosen) == 1
-    assert chosen[0].parent is not None, "the trunk says something else than the others"
+    assert chosen[0].parent is not None, "the trunk's answer differs from the others"
     assert tree.outputs_sent[0].outputs[0].index == 0
     assert {node.ended for node in nodes} <= {"stop", "outvoted"}
 
@@ -175,7 +175,7 @@ def test_the_first_to_end_stops_the_rest() -> None:
     assert [node.chosen for node in nodes] == [False, False, True]
 
 
-def test_probes_end_the_reasoning_at_the_first_that_says_so() -> None:
+def test_the_first_certain_probe_ends_the_reasoning() -> None:
     """Even if the trunk ends first; the answer is tried instead of the connector, one token before the position."""
     probing = {"probe": {"tokens": 3, "probability_above": 0.4}}
     tree = StubTree(probing, rest, forks=lambda start, position: not start.tokens and position in (2, 4))
@@ -195,7 +195,7 @@ def test_probes_that_are_never_sure_change_nothing() -> None:
     assert tree.texts() == {0: "so" * 6}
 
 
-def test_going_on_after_the_answer() -> None:
+def test_continuing_after_the_answer() -> None:
     tree = StubTree({"resume": {"text": "but", "budget_tokens": 12}}, lambda start: [A, A, END])
     nodes = tree.run()
     assert [(node.position, node.forced_tokens) for node in nodes[1:]] == [(2, (B,)), (5, (B,)), (8, (B,))]

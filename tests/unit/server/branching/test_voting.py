@@ -39,7 +39,7 @@ def test_a_truncated_answer_has_no_vote_and_is_chosen_only_if_it_is_the_only_one
     assert count_votes(some, "majority") == {"5": 1.0}
 
 
-def test_votes_weigh_as_much_as_they_are_confident() -> None:
+def test_votes_are_weighted_by_confidence() -> None:
     some = [
         Candidate(0, "4", 0, confidence=1.0),
         Candidate(1, "4", 1, confidence=1.0),
@@ -72,7 +72,9 @@ def test_the_widest_margin() -> None:
         (("4", "5"), "likelihood", None, True),
     ],
 )
-def test_when_it_is_decided(answers: tuple[str | None, ...], select: Select, share: float | None, over: bool) -> None:
+def test_when_a_vote_is_decided(
+    answers: tuple[str | None, ...], select: Select, share: float | None, over: bool
+) -> None:
     assert decided(candidates(*answers), select, share) is over
 
 

@@ -59,4 +59,4 @@ def test_a_calibration_is_stored_under_the_model_and_not_its_alias(database: Eng
     }  # fmt: skip
     another = Threshold(database, "org/other", lambda: ["m"])
     another.read()
-    assert another.nats == DEFAULT_FORK_THRESHOLD_NATS, "of the same served name, but another model"
+    assert another.nats == DEFAULT_FORK_THRESHOLD_NATS, "another model with the same served name"

@@ -68,7 +68,7 @@ async def test_work_waits_for_capacity_when_the_engine_is_full() -> None:
     held = asyncio.create_task(work("held"))
     waiting = asyncio.create_task(work("waiting"))
     await settle()
-    assert got == ["held"], "it always has one running, however full the engine is"
+    assert got == ["held"], "a job always has one request running, however full the engine is"
     held.cancel()
     await settle()
     assert got == ["held", "waiting"]

@@ -125,7 +125,7 @@ def test_lost_units_are_a_mismatch(database: Engine) -> None:
     assert srm_test(["a", "b"], strata_of(stored, units))["p_value"] < 0.01
 
 
-def test_naive_counting_would_be_one(database: Engine) -> None:
+def test_pooled_counts_would_show_a_mismatch(database: Engine) -> None:
     """The reason for strata: returning users have the weights of the epoch in which they were first seen."""
     random = np.random.default_rng(9)
     regulars = random.integers(300, size=5 * REQUESTS + 1)

@@ -67,7 +67,7 @@ async def test_the_sample_ratio_is_exported_while_an_experiment_runs(database: E
     assert await srm_monitor.export_srm(database, experiments, set(exported())) == set(exported()) == {"even"}
 
 
-async def test_a_look_that_fails_is_not_the_last(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_monitoring_continues_after_an_error(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(srm_monitor, "INTERVAL_SECONDS", 0.01)
     stored = store(database, name="later")
     experiments = await running(database, stored)

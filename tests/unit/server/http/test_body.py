@@ -125,7 +125,7 @@ async def test_an_error_of_another_kind_is_not_ours() -> None:
 @pytest.mark.parametrize(
     ("raw", "data"),
     [(b'{"a": 1}', {"a": 1}), (b"[1]", None), (b"{", None), (b"\xff", None), (b"[" * 100_000, None), (b"", None)],
-    ids=["object", "list", "no JSON", "no text", "too deep", "nothing"],
+    ids=["object", "list", "not JSON", "not text", "too deep", "nothing"],
 )
 async def test_a_body_is_parsed_if_it_is_an_object(raw: bytes, data: Any) -> None:
     body = await read_body(client(raw[:1], raw[1:])[0])

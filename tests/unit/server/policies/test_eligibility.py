@@ -50,7 +50,7 @@ def test_a_policy_in_shadow_runs_no_further_requests() -> None:
     ],
 )
 @pytest.mark.parametrize("by_default", [False, True])
-def test_a_policy_that_can_apply(policy: Any, path: str, body: dict[str, Any], by_default: bool) -> None:
+def test_a_policy_that_can_apply_is_eligible(policy: Any, path: str, body: dict[str, Any], by_default: bool) -> None:
     assert eligible_policy(path, request(policy, by_default, **body), MAX_BRANCHES) is policy
 
 
@@ -65,7 +65,7 @@ def test_a_policy_that_can_apply(policy: Any, path: str, body: dict[str, Any], b
         (ONE, CHAT, {"n": 2}, "n"),
     ],
 )
-def test_one_that_cannot_is_an_error_unless_it_is_the_default(
+def test_a_policy_that_cannot_apply_is_an_error_unless_it_is_the_default(
     policy: LabeledPolicy, path: str, body: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InputError) as caught:

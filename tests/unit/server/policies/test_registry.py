@@ -10,9 +10,9 @@ from forkpoint_policies.spec import InputError
 from forkpoint_server.policies.registry import read_policies, read_policy
 
 WRONG = {
-    "no YAML": (b"rules: [", "cannot be read as YAML"),
-    "no text": (b"\xff\xfe\xff", "cannot be read as YAML"),
-    "a date that is none": (b"2001-99-99: 1", "cannot be read as YAML"),
+    "not YAML": (b"rules: [", "cannot be read as YAML"),
+    "not text": (b"\xff\xfe\xff", "cannot be read as YAML"),
+    "an invalid date": (b"2001-99-99: 1", "cannot be read as YAML"),
     "too deep": (b"[" * 100_000, "cannot be read as YAML"),
     "code": (b"!!python/object/apply:os.system [echo]", "cannot be read as YAML"),
     "aliases that expand": (

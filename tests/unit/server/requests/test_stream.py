@@ -38,7 +38,9 @@ def test_only_certain_records_are_sent_and_the_rest_is_not_forgotten() -> None:
         read.last_token[:] = 5
         trace.add(columns, rules, draft.tobytes())
     trace.tokens += [8, 9]
-    assert entropies(trace, after)[0] == {}, "the step evaluated a position that is not reached yet, and is read whole"
+    assert entropies(trace, after)[0] == {}, (
+        "the step evaluated a position that is not reached yet, and steps are read whole"
+    )
     trace.add(*record(2, 0.75, 0.9, 0, 2))  # of another width: the batch has other policies
     trace.tokens.append(9)
     found, after = entropies(trace, after)

@@ -19,7 +19,7 @@ D3 = {
 """SHA-256 of the files `dist/d3.min.js` and `LICENSE` of the npm package d3 7.9.0."""
 
 
-def test_d3_is_as_it_was_published() -> None:
+def test_d3_is_the_published_release() -> None:
     assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (PAGE / "d3-7.9.0").iterdir()} == D3
 
 

@@ -25,7 +25,7 @@ from tests.unit.server.experiments.factories import num_rows, store
 from tests.unit.server.store.rows import row
 
 
-def test_definitions_are_seen_by_others(database: Engine, database_url: str) -> None:
+def test_other_servers_see_changed_definitions(database: Engine, database_url: str) -> None:
     """Through another connection, as another server would; and each change is one that the others notice."""
     other = open_database(database_url)
     numbers = [read_number(other)]

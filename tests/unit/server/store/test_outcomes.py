@@ -49,7 +49,7 @@ def test_a_list_is_stored_as_a_whole_or_not_at_all(database: Engine) -> None:
     assert num_rows(database, OUTCOMES) == 1
 
 
-def test_the_same_outcomes_from_many_at_once(database: Engine) -> None:
+def test_outcomes_posted_concurrently_count_once(database: Engine) -> None:
     stored = store(database)
     add_assignments(database, [row(stored.id, f"r{number}") for number in range(200)])
     posted = [Outcome(f"r{number}", "correct", float(number % 2)) for number in range(200)]

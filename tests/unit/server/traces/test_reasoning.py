@@ -18,7 +18,7 @@ def test_the_last_marker_counts(tokens: list[int], expected: bool | None) -> Non
     assert ends_in_reasoning(tokens, START, END) is expected
 
 
-def test_one_marker_for_both_or_none_says_nothing() -> None:
+def test_one_marker_for_both_or_none_leaves_it_unknown() -> None:
     assert ends_in_reasoning([1, START], START, START) is None
     assert ends_in_reasoning([1, START], NO_TOKEN, NO_TOKEN) is None
 

@@ -31,7 +31,7 @@ def test_fork_temperature_finds_what_is_planted() -> None:
     )
     assert found(*(answers_with(0.5, seed=n) for n in range(5))).verdict.word == "undecided"
     dose = found(answers_with(0.9), answers_with(0.9), answers_with(0.9), answers_with(0.3), answers_with(0.1))
-    assert dose.verdict.word != "reproduced", "where random positions lose no more, it is not their being forks"
+    assert dose.verdict.word != "reproduced", "if random positions lose as much, the effect is not due to forks"
     assert sum(part.alpha for part in dose.claims[0].parts) == pytest.approx(0.05)
     assert "3 (forks), 3 (random positions), 3 (as many execution tokens)" in dose.notes[0]
 

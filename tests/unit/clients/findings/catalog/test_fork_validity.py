@@ -58,7 +58,7 @@ def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
     assert positions != fork_validity.choose_positions(found, seed=2)[0]
 
 
-def test_a_position_that_was_read_otherwise_is_left_out() -> None:
+def test_a_position_with_another_token_is_left_out() -> None:
     one = {
         "index": 1,
         "token": " b",

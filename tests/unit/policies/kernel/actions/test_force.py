@@ -46,7 +46,7 @@ def test_the_record_shows_the_models_distribution_before_forcing() -> None:
     assert torch.equal(forced.flags, free.flags), "no rule forced anything"
 
 
-def test_beyond_its_end_nothing_is_written() -> None:
+def test_nothing_is_forced_after_the_end_of_the_text() -> None:
     logits = random_logits(1, SIZE)
     changed = logits.clone()
     Run(Request(OBSERVED, forced_tokens=TEXT)).step(changed, [TEXT])
@@ -65,7 +65,7 @@ def test_texts_of_different_lengths_in_one_batch() -> None:
     assert only(second[1]) == TEXT[1:2]
 
 
-def test_after_a_preemption_it_goes_on_where_it_was() -> None:
+def test_a_preempted_request_resumes_its_forced_text() -> None:
     slots = RequestSlots(2, SIZE, CPU)
     resumed = slots.add(1, Request(OBSERVED, forced_tokens=TEXT, num_shared_tokens=3).payload(), 0.0, TEXT[:2])
     layout, _ = slots.layout([resumed.at(0)], 1)

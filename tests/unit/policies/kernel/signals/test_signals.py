@@ -284,7 +284,7 @@ def test_numba_measures_on_a_cpu(afresh: None, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize(("device", "module", "said"), [("cpu", "in_numba", "numba"), ("cuda", "in_triton", "Triton")])
-def test_torch_measures_without_them_and_that_is_said(
+def test_torch_measures_without_them_and_a_warning_is_logged(
     device: str, module: str, said: str, afresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(signals, module, raising=False)

@@ -209,7 +209,7 @@ def test_invalid_sums_are_left_out_and_counted() -> None:
     assert estimate_difference(bad, good).value == pytest.approx(0)
 
 
-def test_the_columns_are_as_long_as_each_other() -> None:
+def test_columns_must_be_of_equal_length() -> None:
     with pytest.raises(ValueError, match="of equal length"):
         Sums(np.ones(3), np.ones(2))
     with pytest.raises(ValueError, match="of equal length"):

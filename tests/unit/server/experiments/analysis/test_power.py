@@ -18,7 +18,7 @@ SO_FAR = Estimate(0.0, 4.0, 1000.0)
 
 
 @given(effect=st.floats(0.01, 10), alpha=st.floats(1e-5, 0.3), one_sided=st.booleans())
-def test_then_the_interval_leaves_room_for_the_error(effect: float, alpha: float, one_sided: bool) -> None:
+def test_the_interval_at_that_size_leaves_room_for_the_error(effect: float, alpha: float, one_sided: bool) -> None:
     times = times_more(SO_FAR, effect, alpha, one_sided)
     assert times is not None
     variance = SO_FAR.variance / times
@@ -27,7 +27,7 @@ def test_then_the_interval_leaves_room_for_the_error(effect: float, alpha: float
 
 
 @pytest.mark.parametrize("one_sided", [False, True])
-def test_four_of_five_experiments_then_show_it(one_sided: bool) -> None:
+def test_four_of_five_experiments_of_that_size_show_the_effect(one_sided: bool) -> None:
     times = times_more(SO_FAR, 0.5, 0.05, one_sided)
     assert times is not None
     variance = SO_FAR.variance / times
