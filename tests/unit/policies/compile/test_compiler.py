@@ -260,5 +260,5 @@ def test_following_the_reasoning(stream: list[int], reasoning: bool) -> None:
     assert compiled(FULL, UNMARKED).follow(stream)[1] is True
 
 
-def test_following_without_words_keeps_the_state() -> None:
+def test_following_without_words_leaves_the_state_unchanged() -> None:
     assert compiled(policy(rule(temperature=2.0))).follow(tokens("W|ait")) == (FREE, True)

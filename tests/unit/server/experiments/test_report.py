@@ -26,7 +26,7 @@ USERS = 3000
 RULES = [{"do": {"temperature": 0.5}}]
 
 
-def test_arms_keep_their_policies() -> None:
+def test_arms_are_shown_with_the_policies_of_their_definition() -> None:
     arms = [
         {"name": "a", "weight": 0.2, "policy": "none"},
         {"name": "b", "weight": 0.2, "policy": "nowait", "shadow": True},

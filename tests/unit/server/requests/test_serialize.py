@@ -68,7 +68,7 @@ def test_a_choice_has_the_tokens_that_were_not_sent_yet() -> None:
     assert (choice["index"], choice["prompt"], choice["begun"], choice["told"]) == (0, 0, 0, 1)
     assert choice["token_ids"] == [PART, END]
     assert choice["token_bytes"] == {1: b"\xa9g".hex()}, (
-        "a token that is no whole character, by its index in the choice"
+        "a token that is not a whole character, by its index in the choice"
     )
     assert choice["positions"] == [0, 1, 2]
     assert choice["entropies"] == [1.0, 0.25, 0.125]

@@ -112,7 +112,7 @@ def test_order_scale_and_a_common_shift_do_not_matter(seed: int, factor: float, 
     assert turned.variance == pytest.approx(expected.variance)
 
 
-def test_periods_keep_drift_out() -> None:
+def test_periods_remove_drift() -> None:
     """An arm that was raised late has more of the late requests, which were longer for all."""
     random = np.random.default_rng(7)
 
