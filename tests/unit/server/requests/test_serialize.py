@@ -21,10 +21,12 @@ from forkpoint_server.requests.serialize import (
 )
 from forkpoint_server.requests.tree import Tree
 from forkpoint_server.traces.trace import Trace
+from tests.unit.policies.factories import Json
 from tests.unit.policies.vocabularies import END, VOCABULARY, token, tokens
 from tests.unit.server.requests.recorded import add_record, context_of
 
-OBSERVE, COOL = {"observe": {}}, {"temperature": 0.5}
+OBSERVE: Json = {"observe": {}}
+COOL: Json = {"temperature": 0.5}
 WAIT, SO, LET = tokens("Wait|so|let")
 PART = token(b"\xa9g")
 PROMPT = [LET, SO]
