@@ -122,7 +122,7 @@ def test_a_circle_is_found() -> None:
         ("import vllm.config as c", ["vllm.config"]),
         ("from vllm import LLM, config", ["vllm.LLM", "vllm.config"]),
         ("def f():\n    import torch", ["torch"]),
-        ("from .corpus import Trace", ["forkpoint_server.demo.corpus.Trace"]),
+        ("from .corpus import ExampleTrace", ["forkpoint_server.demo.corpus.ExampleTrace"]),
         ("from .. import engine", ["forkpoint_server.engine"]),
     ],
 )

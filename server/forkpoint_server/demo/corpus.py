@@ -62,7 +62,7 @@ class Step:
 
 
 @dataclass
-class Trace:
+class ExampleTrace:
     """Pieces of text; a piece with `learn` False is a slip, which must be seen and not imitated."""
 
     pieces: list[tuple[str, bool]] = field(default_factory=list)
@@ -102,7 +102,7 @@ def _weight(after: tuple[Term, ...], target: int) -> float:
     return (1.5 if hits else 1.0) * (0.4 + 0.6 * math.exp(-distance / 12))
 
 
-def _carry_out(trace: Trace, opener: str, step: Step, target: int, last: bool, draw: random.Random) -> bool:
+def _carry_out(trace: ExampleTrace, opener: str, step: Step, target: int, last: bool, draw: random.Random) -> bool:
     """Write one step; a slip is written wrong first and then corrected. True when the target is reached."""
     trace.say(f"{opener} {step.equation}")
     if draw.random() < SLIP:
@@ -119,7 +119,7 @@ def _carry_out(trace: Trace, opener: str, step: Step, target: int, last: bool, d
     return hit
 
 
-def _last_step(trace: Trace, terms: tuple[Term, ...], target: int, draw: random.Random) -> Term | None:
+def _last_step(trace: ExampleTrace, terms: tuple[Term, ...], target: int, draw: random.Random) -> Term | None:
     """Try operations on the last two values until one hits or the reasoner turns away; the solution, or None."""
     choices = sorted(steps(terms), key=lambda choice: abs(choice[0].value - target))
     first = True
@@ -138,7 +138,7 @@ def _last_step(trace: Trace, terms: tuple[Term, ...], target: int, draw: random.
     return None
 
 
-def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
+def _search(trace: ExampleTrace, puzzle: Puzzle, draw: random.Random) -> Term | None:
     table = tuple(Term(number, str(number)) for number in puzzle.numbers)
     tried: set[tuple[tuple[int, str, int], ...]] = set()
     misses = 0
@@ -183,9 +183,9 @@ def _search(trace: Trace, puzzle: Puzzle, draw: random.Random) -> Term | None:
         opener = draw.choices((" Wait, try", " Alternatively,", " Let's try"), (0.50, 0.44, 0.06))[0]
 
 
-def draw_trace(puzzle: Puzzle, draw: random.Random) -> Trace:
+def draw_trace(puzzle: Puzzle, draw: random.Random) -> ExampleTrace:
     """One way to reason about a solvable puzzle, ending in `Therefore EXPR works.` and the answer."""
-    trace = Trace()
+    trace = ExampleTrace()
     found = _search(trace, puzzle, draw)
     if found is None:
         term = Term(puzzle.numbers[0], str(puzzle.numbers[0]))
