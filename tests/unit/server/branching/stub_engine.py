@@ -23,7 +23,7 @@ from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.tree import Node
 from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace, confidence_of
-from tests.unit.policies.vocabularies import END, TARGET, tokens
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 
 A, B, C = tokens("so|but|let")
 TRUNK = [A] * 6 + [END]
@@ -132,3 +132,8 @@ class StubTree:
 def rest(start: ChildStart) -> list[int]:
     """Continues with A to the length of the trunk."""
     return [A] * max(0, 6 - len(start.tokens)) + [END]
+
+
+def number(start: ChildStart) -> list[int]:
+    """Writes "so" after B, else "but"."""
+    return [*rest(start)[:-1], END_THINK, A if B in start.tokens else C, END]

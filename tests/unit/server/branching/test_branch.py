@@ -1,0 +1,89 @@
+"""Branches start at forks, within the shape that the policy sets, and their answers are selected from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forkpoint_server.policies.connector_tokens import find_connectors
+from tests.unit.policies.vocabularies import END, TARGET
+
+from .stub_engine import A, B, C, StubTree, number, rest
+
+
+def test_branches_share_the_tokens_before_their_fork() -> None:
+    tree = StubTree({"branch": {"depth": 1}}, rest, answers=3)
+    nodes = tree.run()
+    assert [(node.parent and node.parent.number, node.position, node.forced_tokens) for node in nodes] == [
+        (None, 0, ()), (0, 0, (B,)), (0, 1, (B,)),
+    ]  # fmt: skip
+    assert tree.texts() == {0: "so" * 6, 1: "but" + "so" * 5, 2: "so" + "but" + "so" * 4}
+    assert [start.tokens for start in tree.started] == [[], [B], [A, B]]
+    assert tree.outputs_sent[-1].finished
+    assert not any(output.finished for output in tree.outputs_sent[:-1])
+    assert (tree.runner.tree.num_generated_tokens, tree.runner.tree.num_shared_tokens) == (7 + 7 + 6, 0 + 1)
+    assert len({start.seed for start in tree.started}) == 3
+
+
+@pytest.mark.parametrize(
+    ("branch", "positions"),
+    [
+        ({"width": 2, "depth": 1}, [0, 0, 1, 1, 2]),
+        ({"min_gap": 3, "depth": 1}, [0, 3, 6]),
+        ({"max_branches": 2, "depth": 1}, [0]),
+        ({"depth": 1, "budget_tokens": 8}, [0, 1]),
+    ],
+)
+def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> None:
+    answers = branch.get("max_branches", 6)
+    nodes = StubTree({"branch": branch}, rest, answers=answers).run()
+    found = [node.position for node in nodes[1:]]
+    if "budget_tokens" in branch:
+        assert 1 <= len(found) < 5
+    else:
+        assert found == positions
+
+
+def test_only_connectors_of_a_family() -> None:
+    family = find_connectors(TARGET.vocabulary).family(A)
+    tree = StubTree({"branch": {"alternatives": {"connectors": [family]}}}, lambda start: [C, C, END])
+    assert {node.forced_tokens for node in tree.run()[1:]} == {(A,)}
+
+
+def test_no_answer_starts_beyond_the_maximum_depth() -> None:
+    nodes = StubTree({"branch": {"depth": 2}}, rest, answers=9).run()
+    assert max(node.depth for node in nodes) == 2
+
+
+def test_missing_choices_are_sampled() -> None:
+    tree = StubTree(
+        {"branch": {"fill": "sample", "depth": 1}},
+        rest,
+        forks=lambda start, position: not start.tokens and position == 2,
+    )
+    nodes = tree.run()
+    assert [node.parent and node.parent.number for node in nodes] == [None, 0, None, None]
+    assert sorted(tree.texts()) == [0, 1, 2, 3]
+
+
+def test_a_majority_is_returned_and_stops_the_rest() -> None:
+    tree = StubTree({"branch": {"select": "majority", "extract": "text", "depth": 1}}, number, answers=5)
+    nodes = tree.run()
+    assert len(tree.outputs_sent) == 1
+    chosen = [node for node in nodes if node.chosen]
+    assert len(chosen) == 1
+    assert chosen[0].parent is not None, "the trunk's answer differs from the others"
+    assert tree.outputs_sent[0].outputs[0].index == 0
+    assert {node.ended for node in nodes} <= {"stop", "outvoted"}
+
+
+def test_the_first_to_end_stops_the_rest() -> None:
+    tree = StubTree(
+        {"branch": {"select": "first", "depth": 1}},
+        lambda start: [END] if start.tokens == [A, B] else [A] * 20,
+        answers=3,
+    )
+    nodes = tree.run()
+    assert [node.ended for node in nodes] == ["outvoted", "outvoted", "stop"]
+    assert [node.chosen for node in nodes] == [False, False, True]
