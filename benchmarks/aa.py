@@ -130,8 +130,10 @@ def _ratios(count: int) -> Listing:
     for lost in LOST:
         cells = []
         for units in TRAFFIC:
-            kept = random.poisson(np.array([units / 2, units / 2 * (1 - lost)]), (count, DAYS, 2)).cumsum(axis=1)
-            cells.append(rate((log_e_values(kept, [0.5, 0.5]) >= -np.log(RATIO_ALPHA)).any(axis=1)))
+            observed_counts = random.poisson(np.array([units / 2, units / 2 * (1 - lost)]), (count, DAYS, 2)).cumsum(
+                axis=1
+            )
+            cells.append(rate((log_e_values(observed_counts, [0.5, 0.5]) >= -np.log(RATIO_ALPHA)).any(axis=1)))
         rows.append((f"{lost:.0%}" if lost else "none", *cells))
     heads = ("units that one of two arms loses", *(f"{units:,} units a day" for units in TRAFFIC))
     notes = (f"The share of {count} experiments in which the test fails at any of {DAYS} daily looks.",)
@@ -139,8 +141,8 @@ def _ratios(count: int) -> Listing:
 
 
 def _worst_coverage(looks: Sequence[Looks], metric: str | None = None) -> str:
-    asked = [one for one in COMPARISONS if metric in (None, one[1])]
-    return rate(min(([look.covered[one] for look in looks] for one in asked), key=sum))
+    compared = [one for one in COMPARISONS if metric in (None, one[1])]
+    return rate(min(([look.covered[one] for look in looks] for one in compared), key=sum))
 
 
 def rate(happened: Iterable[bool]) -> str:

@@ -170,8 +170,8 @@ def _tokens(requests: Counts, level: Values, random: np.random.Generator) -> Val
     owner = np.repeat(np.arange(requests.size), requests.ravel())
     units = random.normal(5.8, 0.5, (requests.shape[0],))
     each = np.exp(units[owner // requests.shape[1]] + random.normal(0, 0.8, owner.size))
-    drawn = np.bincount(owner, np.ceil(each), requests.size).reshape(requests.shape)
-    return np.asarray(drawn * level, np.float64)
+    counts = np.bincount(owner, np.ceil(each), requests.size).reshape(requests.shape)
+    return np.asarray(counts * level, np.float64)
 
 
 def _before(by_day: NDArray[Any]) -> NDArray[Any]:

@@ -128,6 +128,6 @@ def _compare(size: int, target: ServedModel, rounds: int) -> list[Row]:
 
 
 def _timed(arm: Processor, logits: Tensor) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     arm(logits)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started

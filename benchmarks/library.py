@@ -49,7 +49,7 @@ class Answer:
     capped: bool
 
 
-async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -> Answer:
+async def generate(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -> Answer:
     """One answer under an arm: a policy's name, or NO_POLICY."""
     policy = {"use": arm, "with": FITTED.get(arm.removesuffix(PLACEBO), {})} if arm != NO_POLICY else "observe"
     response = await client.chat.completions.create(
@@ -60,26 +60,26 @@ async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -
         seed=seed,
         extra_body={"policy": policy},
     )
-    told: dict[str, Any] = (response.model_extra or {})["forkpoint"]
-    acted = list(told["interventions"].values())
+    summary: dict[str, Any] = (response.model_extra or {})["forkpoint"]
+    acted = list(summary["interventions"].values())
     return Answer(
         is_correct(puzzle, response.choices[0].message.content),
-        told["reasoning_tokens"],
-        told["tokens"],
+        summary["reasoning_tokens"],
+        summary["tokens"],
         sum(one["fired"] for one in acted),
         sum(one["effect"] for one in acted),
         response.choices[0].finish_reason == "length",
     )
 
 
-async def ask_all(url: str, arm: str, puzzles: Sequence[Puzzle]) -> list[Answer]:
+async def generate_all(url: str, arm: str, puzzles: Sequence[Puzzle]) -> list[Answer]:
     """Every puzzle under an arm."""
     free = asyncio.Semaphore(AT_ONCE)
     async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
 
         async def one(number: int) -> Answer:
             async with free:
-                return await ask(client, puzzles[number], arm, seed=number)
+                return await generate(client, puzzles[number], arm, seed=number)
 
         return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
 
@@ -122,10 +122,10 @@ def main() -> None:
             puzzles = held_out_puzzles(difficulty, args.puzzles)
             print(f"\n{difficulty}: {args.puzzles} held-out puzzles, at most {CAP_TOKENS} tokens\n")
             print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
-            plain = asyncio.run(ask_all(server.api, NO_POLICY, puzzles))
+            plain = asyncio.run(generate_all(server.api, NO_POLICY, puzzles))
             print(row(NO_POLICY, plain, plain), flush=True)
             for arm in arms:
-                print(row(arm, asyncio.run(ask_all(server.api, arm, puzzles)), plain), flush=True)
+                print(row(arm, asyncio.run(generate_all(server.api, arm, puzzles)), plain), flush=True)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def main() -> None:
     if unknown := set(args.names) - set(POLICIES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(POLICIES)}")
     puzzles = held_out_puzzles("hard", args.puzzles)
-    kept: dict[str, Arm] = {}
+    by_arm: dict[str, Arm] = {}
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), environment=RESETTABLE) as server:
         independent = run(server, None, SAMPLES, puzzles, AT_ONCE)
         alone = np.array([np.mean(outcome.correct) for outcome in independent.outcomes])
@@ -103,13 +103,13 @@ def main() -> None:
         print(f"| none | {alone.mean():.1%} | {independent.tokens.mean() / SAMPLES:.0f} | | | | | |", flush=True)
         for name in args.names or POLICIES:
             own, placebo = (run(server, policy, 1, puzzles, AT_ONCE) for policy in POLICIES[name])
-            kept |= {name: own, f"{name}.placebo": placebo}
+            by_arm |= {name: own, f"{name}.placebo": placebo}
             cells = (f"{right(own).mean():.1%}", f"{own.tokens.mean():.0f}", points(right(own) - right(placebo)))
             beside = simpler(server, own, independent, puzzles)
             print(f"| `{name}` | " + " | ".join((*cells, f"{placebo.tokens.mean():.0f}", *beside)) + " |", flush=True)
             if args.json:
                 args.json.write_text(
-                    json.dumps({arm: [right(one).tolist(), one.tokens.tolist()] for arm, one in kept.items()})
+                    json.dumps({arm: [right(one).tolist(), one.tokens.tolist()] for arm, one in by_arm.items()})
                 )
 
 

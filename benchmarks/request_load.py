@@ -52,18 +52,18 @@ async def _measure(url: str, bodies: Sequence[Json], concurrency: int) -> Speed:
 
     async def client() -> None:
         for body in waiting:
-            answers.append(await _ask(url, body))  # noqa: PERF401  # the clients share one list and one iterator
+            answers.append(await _send(url, body))  # noqa: PERF401  # the clients share one list and one iterator
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
             group.create_task(client())
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     gaps = [answer.between_tokens for answer in answers if answer.between_tokens is not None]
     return Speed(seconds, sum(answer.tokens for answer in answers), statistics.median(gaps) if gaps else None)
 
 
-async def _ask(url: str, body: Json) -> _Answer:
+async def _send(url: str, body: Json) -> _Answer:
     address = urlsplit(url)
     content = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(address.hostname, address.port)

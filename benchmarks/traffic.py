@@ -45,16 +45,16 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        given = [_size(tensor) for tensor in _tensors((*args, *(kwargs or {}).values()))]
+        sizes = [_size(tensor) for tensor in _tensors((*args, *(kwargs or {}).values()))]
         made = sum(_size(tensor) for tensor in _tensors(result))
         if name in LOOK_UPS:
-            self.bytes += sum(given[1:]) + 2 * made
+            self.bytes += sum(sizes[1:]) + 2 * made
         elif name in SCATTERS:  # as many elements are written as come, and of the rest nothing is touched
-            self.bytes += sum(given[1:]) + given[-1]
+            self.bytes += sum(sizes[1:]) + sizes[-1]
         elif name in FILLS:
             self.bytes += made
         elif name not in VIEWS:
-            self.bytes += sum(given) + made
+            self.bytes += sum(sizes) + made
         return result
 
     def _counted(self, sweep: Any, passes: int) -> Any:

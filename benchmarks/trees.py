@@ -108,7 +108,7 @@ class Arm:
         return np.array([outcome.tokens for outcome in self.outcomes], float) + self.prompt_tokens
 
 
-async def ask(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answers: int, seed: int) -> Outcome:
+async def generate(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answers: int, seed: int) -> Outcome:
     """One puzzle, so many answers."""
     response = await client.chat.completions.create(
         model="countdown",
@@ -133,18 +133,18 @@ def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at
     """An arm, so many puzzles at once, with nothing in the prefix cache at first."""
     httpx.post(f"{server.url}/reset_prefix_cache").raise_for_status()
     before = prompt_tokens(server)
-    outcomes = asyncio.run(ask_all(server.api, policy, answers, puzzles, at_once))
+    outcomes = asyncio.run(generate_all(server.api, policy, answers, puzzles, at_once))
     return Arm(tuple(outcomes), (prompt_tokens(server) - before) / len(puzzles))
 
 
-async def ask_all(url: str, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int) -> list[Outcome]:
+async def generate_all(url: str, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int) -> list[Outcome]:
     """Every puzzle under a policy."""
     free = asyncio.Semaphore(at_once)
     async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
 
         async def one(number: int) -> Outcome:
             async with free:
-                return await ask(client, puzzles[number], policy, answers, seed=number)
+                return await generate(client, puzzles[number], policy, answers, seed=number)
 
         return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
 
@@ -162,9 +162,9 @@ def prompt_tokens(server: Server) -> float:
 def of_samples(outcome: Outcome, count: int, random: np.random.Generator) -> tuple[float, float]:
     """The mean over choices of `count` independent answers: pass@count, and the majority's answer."""
     total, right = len(outcome.correct), sum(outcome.correct)
-    wrong_only = np.prod([(total - right - drawn) / (total - drawn) for drawn in range(count)])
-    drawn = [random.permutation(total)[:count] for _ in range(SUBSETS)]
-    voted = [majority([outcome.correct[one] for one in some], [outcome.said[one] for one in some]) for some in drawn]
+    wrong_only = np.prod([(total - right - num_sampled) / (total - num_sampled) for num_sampled in range(count)])
+    subsets = [random.permutation(total)[:count] for _ in range(SUBSETS)]
+    voted = [majority([outcome.correct[one] for one in some], [outcome.said[one] for one in some]) for some in subsets]
     return float(1 - wrong_only), float(np.mean(voted))
 
 
@@ -187,12 +187,12 @@ def line(name: str, tree: Arm, samples: NDArray[np.float64], sample_tokens: NDAr
     return f"| {name} | {leaves:.1f} | {tree.tokens.mean():.0f} | {counts[0]:.2f} | " + " | ".join(cells) + " |"
 
 
-def beside_placebo(name: str, kept: Mapping[str, Arm]) -> str | None:
+def beside_placebo(name: str, by_arm: Mapping[str, Arm]) -> str | None:
     """How far an arm is from the same trees elsewhere, paired by puzzle; None where that was not run."""
-    placebo = next((kept[other] for other in (f"{name}.placebo", f"{name}, placebo") if other in kept), None)
+    placebo = next((by_arm[other] for other in (f"{name}.placebo", f"{name}, placebo") if other in by_arm), None)
     if placebo is None:
         return None
-    own, elsewhere = (np.array([(one.passed, one.majority) for one in arm.outcomes]) for arm in (kept[name], placebo))
+    own, elsewhere = (np.array([(one.passed, one.majority) for one in arm.outcomes]) for arm in (by_arm[name], placebo))
     passed, voted = (points(column) for column in (own - elsewhere).T)
     return f"{name} less its placebo, points: one of them right {passed}, majority {voted}"
 
@@ -246,18 +246,18 @@ def main() -> None:
                 f"| independent | {count} | {each.mean() * count:.0f} | {count} | {passed:.1%} | | {voted:.1%} | |",
                 flush=True,
             )
-        kept = {"independent": independent}
+        by_arm = {"independent": independent}
         for name in args.arms or [name for name in ARMS if not name.endswith(", placebo")]:
-            kept[name] = run(server, ARMS[name], LEAVES, puzzles)
-            print(line(name, kept[name], samples, each), flush=True)
+            by_arm[name] = run(server, ARMS[name], LEAVES, puzzles)
+            print(line(name, by_arm[name], samples, each), flush=True)
             if args.json:
                 written = {
                     arm: [[one.correct, one.said, one.tokens + some.prompt_tokens] for one in some.outcomes]
-                    for arm, some in kept.items()
+                    for arm, some in by_arm.items()
                 }
                 args.json.write_text(json.dumps(written))
-        for name in kept:
-            if (beside := beside_placebo(name, kept)) is not None:
+        for name in by_arm:
+            if (beside := beside_placebo(name, by_arm)) is not None:
                 print(beside)
 
 

@@ -36,7 +36,7 @@ def make() -> str:
     for question, panels in QUESTIONS.items():
         board.with_row(Row(question))
         for panel in panels:
-            board.with_panel(_drawn(panel))
+            board.with_panel(_rendered(panel))
     return JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n"
 
 
@@ -53,7 +53,7 @@ def _variable(name: str, query: str) -> QueryVariable:
     )
 
 
-def _drawn(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel:
+def _rendered(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | heatmap.Panel:
     legend = (
         common.VizLegendOptions()
         .show_legend(True)

@@ -52,7 +52,7 @@ class Block:
     file: str
     text: str
 
-    def begins(self, beginnings: Iterable[str]) -> bool:
+    def starts_with(self, beginnings: Iterable[str]) -> bool:
         return self.text.startswith(tuple(beginnings))
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.integration.e2e.viewer_page import ask, run_of, settled, visit
+from tests.integration.e2e.viewer_page import run_of, settled, submit, visit
 from tests.processes.chromium import chromium
 from tests.processes.forkpoint_server import Server, serving
 
@@ -21,26 +21,26 @@ HARD = "Use 3, 7, 2, 5 to make 24."
 
 
 def one_run(page: Page) -> None:
-    ask(page, HARD, "nowait")
+    submit(page, HARD, "nowait")
     settled(page)
     run_of(page).locator(".text .token.acted").nth(3).hover()
 
 
 def two_policies(page: Page) -> None:
-    ask(page, HARD, "none", "nowait")
+    submit(page, HARD, "none", "nowait")
     settled(page)
     page.mouse.move(2, 2)
 
 
 def tree(page: Page) -> None:
-    ask(page, HARD, "branch", answers="6", most="400")
+    submit(page, HARD, "branch", answers="6", most="400")
     settled(page)
     run_of(page).locator(".tree [role=treeitem] .reach").nth(2).click()
     page.mouse.move(2, 2)
 
 
 def narrow(page: Page) -> None:
-    ask(page, HARD, "nowait")
+    submit(page, HARD, "nowait")
     settled(page)
     run_of(page).locator(".text .token.fork").nth(4).click()
 

@@ -48,7 +48,7 @@ OURS = ("policy", "forks")
 
 
 @dataclass(frozen=True)
-class Asked:
+class LoadRequest:
     """One request: its route, and after how many parts of the answer its client leaves, if it does."""
 
     kind: Kind
@@ -70,7 +70,7 @@ class Bodies:
         default_factory=lambda: (*held_out_puzzles("easy", 300), *held_out_puzzles("hard", 300)), repr=False
     )
 
-    def __getitem__(self, number: int) -> Asked:
+    def __getitem__(self, number: int) -> LoadRequest:
         kind, extra = MIX[number % len(MIX)]
         chance = random.Random(number)
         body: Json = {
@@ -80,8 +80,10 @@ class Bodies:
         prompt = chance.choice(self.puzzles).prompt
         leaves = chance.randrange(1, MAX_TOKENS // 2) if chance.randrange(LEAVES_EVERY) == 0 else None
         if chance.randrange(4) == 0:
-            return Asked(kind, "/v1/completions", {**body, "prompt": prompt}, leaves)
-        return Asked(kind, "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": prompt}]}, leaves)
+            return LoadRequest(kind, "/v1/completions", {**body, "prompt": prompt}, leaves)
+        return LoadRequest(
+            kind, "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": prompt}]}, leaves
+        )
 
 
 def _wanted(extra: Mapping[str, Any], plain: bool, number: int) -> Json:

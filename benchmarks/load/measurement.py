@@ -16,7 +16,7 @@ from benchmarks.servers import ServerProcess, both
 from forkpoint_server.cli import DEMO_ARGUMENTS
 
 from .bodies import EXPERIMENT, Bodies
-from .memory import Memory, watched
+from .memory import Memory, sampled_memory
 from .streams import Stream, load
 
 TRACE_TOKENS = 20_000
@@ -63,7 +63,7 @@ def measure(plan: Plan) -> Measured:
         httpx.post(f"{ours.api}/experiments", json=EXPERIMENT, timeout=60).raise_for_status()
         for server in (stock, ours):  # what is compiled, cached or read at first
             load(server.url, Bodies(plain=server is stock), plan.concurrency, 1)
-        with watched(ours.process.pid) as memory:
+        with sampled_memory(ours.process.pid) as memory:
             streams = load(ours.url, Bodies(plain=False), plan.concurrency, plan.seconds)
         at_rest = _at_rest(ours)
         branches = {

@@ -34,7 +34,7 @@ class Memory:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[dict[int, Memory]]:
+def sampled_memory(pid: int) -> Iterator[dict[int, Memory]]:
     """Sample a process and all below it, until the block ends; by their ids."""
     found: dict[int, Memory] = {}
     ending = threading.Event()

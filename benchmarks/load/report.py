@@ -30,11 +30,11 @@ def problems(measured: Measured) -> list[str]:
         *(stream for rounds in measured.blocks.values() for block in rounds for stream in block),
     ]
     wrong = [stream.wrong for stream in everyone if stream.wrong is not None]
-    grown = [one for one in measured.memory if not is_flat(one, measured.plan)]
+    not_flat = [one for one in measured.memory if not is_flat(one, measured.plan)]
     return [
         *wrong,
         *(f"{name} is {value:g} when nothing runs" for name, value in measured.at_rest.items()),
-        *(f"{one.name} grows by {one.slope_mib_per_minute():.2f} MiB a minute" for one in grown),
+        *(f"{one.name} grows by {one.slope_mib_per_minute():.2f} MiB a minute" for one in not_flat),
     ]
 
 
@@ -55,14 +55,14 @@ def tables(measured: Measured) -> list[Listing]:
 def _soak(measured: Measured) -> Listing:
     streams, plan = measured.streams, measured.plan
     kinds = {kind: [stream for stream in streams if stream.kind == kind] for kind in KINDS}
-    begun = sum(value for name, value in measured.branches.items() if '"refused"' not in name)
-    refused = sum(measured.branches.values()) - begun
+    started = sum(value for name, value in measured.branches.items() if '"refused"' not in name)
+    refused = sum(measured.branches.values()) - started
     rows = (
         ("streams", str(len(streams)), ", ".join(f"{len(some)} {kind}" for kind, some in kinds.items())),
         ("tokens", str(sum(stream.tokens for stream in streams)), "of streams that were read to their end"),
         ("errors and stuck streams", str(sum(stream.wrong is not None for stream in streams)), ""),
         ("clients that left", str(sum(stream.left for stream in streams)), "on purpose, in the middle"),
-        ("branches", f"{begun:g}", f"{refused:g} refused for lack of room"),
+        ("branches", f"{started:g}", f"{refused:g} refused for lack of room"),
         ("not 0 at rest", str(len(measured.at_rest)), ", ".join(measured.at_rest)),
     )
     title = f"{plan.concurrency} streams at once for {plan.seconds:g} s, the embedded model"
@@ -99,9 +99,9 @@ def _latency(measured: Measured) -> Listing:
     heads = ("streams", "time", "stock, s", "Forkpoint, no policies, s", "Forkpoint with policies, s")
     medians = "Median and, in brackets, 99th percentile of all rounds; then the medians' ratio to stock's: "
     medians += "of the rounds the median, "
-    asked = "Stock gets the same requests without the policies: for a tree with n leaves it draws n samples; "
-    asked += "a tree with one answer stands "
-    notes = (f"{medians}lowest and highest.", f"{asked}beside one sample.")
+    note = "Stock gets the same requests without the policies: for a tree with n leaves it draws n samples; "
+    note += "a tree with one answer stands "
+    notes = (f"{medians}lowest and highest.", f"{note}beside one sample.")
     return Listing("latency", title, heads, rows, notes)
 
 

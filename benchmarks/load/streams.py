@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.request_load import CHOICE, TOKENS
 
-from .bodies import Asked, Bodies, Kind
+from .bodies import Bodies, Kind, LoadRequest
 
 STUCK_SECONDS = 120.0
 """A stream that gives nothing for so long is stuck."""
@@ -52,32 +52,32 @@ async def _load(url: str, bodies: Bodies, concurrency: int, until: float) -> lis
     return streams
 
 
-async def _stream(url: str, asked: Asked) -> Stream:
+async def _stream(url: str, request: LoadRequest) -> Stream:
     began = time.monotonic()
     try:
-        arrived = await _arrived(url, asked)
+        arrived = await _arrived(url, request)
     except TimeoutError:
-        return Stream(asked.kind, began, wrong=f"nothing came for {STUCK_SECONDS:g} s: {asked.body}")
+        return Stream(request.kind, began, wrong=f"nothing came for {STUCK_SECONDS:g} s: {request.body}")
     except OSError as error:
-        return Stream(asked.kind, began, wrong=f"{type(error).__name__}: {error}: {asked.body}")
+        return Stream(request.kind, began, wrong=f"{type(error).__name__}: {error}: {request.body}")
     whole = b"".join(data for _, data in arrived)
-    wrong = _wrong(asked, whole)
+    wrong = _wrong(request, whole)
     if wrong is not None:
-        return Stream(asked.kind, began, wrong=f"{wrong}: {asked.body}: {whole[:300]!r} … {whole[-600:]!r}")
+        return Stream(request.kind, began, wrong=f"{wrong}: {request.body}: {whole[:300]!r} … {whole[-600:]!r}")
     times = [when for when, data in arrived if CHOICE in data]
-    if asked.leaves_after is not None or not times:
-        return Stream(asked.kind, began, left=True)
+    if request.leaves_after is not None or not times:
+        return Stream(request.kind, began, left=True)
     tokens = int(TOKENS.findall(whole)[-1])
     between = (times[-1] - times[0]) / max(tokens - 1, 1)
-    return Stream(asked.kind, began, times[0] - began, arrived[-1][0] - began, between, tokens)
+    return Stream(request.kind, began, times[0] - began, arrived[-1][0] - began, between, tokens)
 
 
-async def _arrived(url: str, asked: Asked) -> list[tuple[float, bytes]]:
+async def _arrived(url: str, request: LoadRequest) -> list[tuple[float, bytes]]:
     """What came, and when. It is looked at later: the client shares its processor with the servers."""
-    address, content = urlsplit(url), json.dumps(asked.body).encode()
+    address, content = urlsplit(url), json.dumps(request.body).encode()
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = (
-        f"POST {asked.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        f"POST {request.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     )
     arrived: list[tuple[float, bytes]] = []
@@ -85,26 +85,26 @@ async def _arrived(url: str, asked: Asked) -> list[tuple[float, bytes]]:
         writer.write(head.encode() + content)
         while data := await asyncio.wait_for(reader.read(1 << 16), STUCK_SECONDS):
             arrived.append((time.monotonic(), data))
-            if asked.leaves_after is not None and len(arrived) > asked.leaves_after:
+            if request.leaves_after is not None and len(arrived) > request.leaves_after:
                 break
     finally:
         writer.close()
     return arrived
 
 
-def _wrong(asked: Asked, whole: bytes) -> str | None:
+def _wrong(request: LoadRequest, whole: bytes) -> str | None:
     if not whole.startswith(b"HTTP/1.1 200"):
         return "no success"
     if b'"error":' in whole:
         return "an error in the stream"
-    if asked.leaves_after is not None and DONE not in whole:
+    if request.leaves_after is not None and DONE not in whole:
         return None  # by its own will
     if DONE not in whole:
         return "the stream has no end"
-    if asked.kind != "branching" and len(FINISHED.findall(whole)) != asked.choices:
+    if request.kind != "branching" and len(FINISHED.findall(whole)) != request.choices:
         return "not every choice has ended"
-    if "policy" in asked.body and b'"complete":true' not in whole:
+    if "policy" in request.body and b'"complete":true' not in whole:
         return "a record is missing"
-    if asked.kind == "branching" and not FINISHED.search(whole):
+    if request.kind == "branching" and not FINISHED.search(whole):
         return "no choice has ended"
     return None

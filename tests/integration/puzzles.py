@@ -26,7 +26,7 @@ class Attempt:
     puzzle: Puzzle
     reasoning: str
     answer: str | None
-    told: dict[str, Any]
+    summary: dict[str, Any]
     response_id: str
 
     @property
@@ -48,7 +48,7 @@ def attempt(
     )
     message = response.choices[0].message
     extra = message.model_extra or {}
-    return Attempt(puzzle, extra.get("reasoning") or "", message.content, told(response), response.id)
+    return Attempt(puzzle, extra.get("reasoning") or "", message.content, summary_of(response), response.id)
 
 
 def attempts(
@@ -59,8 +59,8 @@ def attempts(
         return list(pool.map(lambda puzzle: attempt(client, puzzle, policy, max_tokens=max_tokens), puzzles))
 
 
-def told(response: Any) -> dict[str, Any]:
+def summary_of(response: Any) -> dict[str, Any]:
     """The `forkpoint` object of any response of an SDK."""
     extra: dict[str, Any] = response.model_extra or {}
-    told: dict[str, Any] = extra["forkpoint"]
-    return told
+    summary: dict[str, Any] = extra["forkpoint"]
+    return summary

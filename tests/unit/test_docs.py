@@ -23,7 +23,7 @@ from tools import architecture, reference
 from tools.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
 
 POLICIES = [block for block in BLOCKS if block.language == "json"]
-NOT_RUN = [block for block in BLOCKS if block.begins(ELSEWHERE)]
+NOT_RUN = [block for block in BLOCKS if block.starts_with(ELSEWHERE)]
 
 
 @pytest.mark.parametrize("block", POLICIES, ids=[block.name for block in POLICIES])
@@ -81,7 +81,7 @@ def test_each_block_is_run_or_listed_with_the_reason() -> None:
     assert {block.language for block in BLOCKS} <= {*RUN, *SHOWN}
     runnable = [block for block in BLOCKS if block.language in RUN]
     for beginning in (*ELSEWHERE, *LONG):
-        assert any(block.begins((beginning,)) for block in runnable), beginning
+        assert any(block.starts_with((beginning,)) for block in runnable), beginning
 
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=[block.name for block in NOT_RUN])

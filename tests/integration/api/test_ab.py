@@ -63,11 +63,13 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == -signal.SIGKILL, said.decode()
     there = lines(folder)
     assert there < 1 + TOTAL
-    kept = (folder / JOURNAL_FILE).read_bytes()
+    stored = (folder / JOURNAL_FILE).read_bytes()
     done = subprocess.run(command(server.api, folder), capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert f"{there - 1} of {TOTAL} answers are there already" in done.stdout
-    assert (folder / JOURNAL_FILE).read_bytes().startswith(kept[: kept.rindex(b"\n") + 1]), "what was there is there"
+    assert (folder / JOURNAL_FILE).read_bytes().startswith(stored[: stored.rindex(b"\n") + 1]), (
+        "what was there is there"
+    )
     assert generated(server) - before <= TOTAL + 2, "asked again is at most what was under way"
     return folder
 
@@ -85,8 +87,10 @@ def test_every_question_has_one_answer_under_each_arm(out: Path) -> None:
             assert answer.forkpoint is not None
             assert answer.forkpoint["policy"] == unit.arm
     digests = {arm["name"]: arm["digest"] for arm in configuration["arms"]}
-    told = {unit.arm: answer.forkpoint["digest"] for unit, answer in answers.items() if answer.forkpoint is not None}
-    assert {**told, "none": None} == digests
+    reported = {
+        unit.arm: answer.forkpoint["digest"] for unit, answer in answers.items() if answer.forkpoint is not None
+    }
+    assert {**reported, "none": None} == digests
 
 
 def test_the_figures_are_the_journals(out: Path) -> None:
@@ -100,23 +104,25 @@ def test_the_figures_are_the_journals(out: Path) -> None:
     of: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     for unit, answer in answers.items():
         of[unit.arm][unit.question] = (is_correct(puzzles[unit.question], answer.text), answer)
-    for told in results["arms"]:
-        mine = of[told["arm"]].values()
-        assert told["correct"]["value"] == pytest.approx(np.mean([right for right, _ in mine]))
-        assert told["tokens"]["value"] == pytest.approx(np.mean([answer.tokens for _, answer in mine]))
-        assert told["reasoning_tokens"]["value"] == pytest.approx(
+    for reported in results["arms"]:
+        mine = of[reported["arm"]].values()
+        assert reported["correct"]["value"] == pytest.approx(np.mean([right for right, _ in mine]))
+        assert reported["tokens"]["value"] == pytest.approx(np.mean([answer.tokens for _, answer in mine]))
+        assert reported["reasoning_tokens"]["value"] == pytest.approx(
             np.mean([answer.reasoning_tokens for _, answer in mine])
         )
-        assert told["truncated"]["value"] == pytest.approx(
+        assert reported["truncated"]["value"] == pytest.approx(
             np.mean([answer.finish_reason == "length" for _, answer in mine])
         )
     effects = [answer.forkpoint["interventions"]["suppress"]["effect"] for _, answer in of["nowait"].values()]
     assert results["arms"][1]["effect"] == pytest.approx(np.mean(effects))
-    for told in results["differences"]:
-        longer = [answer.tokens - of["none"][question][1].tokens for question, (_, answer) in of[told["arm"]].items()]
+    for reported in results["differences"]:
+        longer = [
+            answer.tokens - of["none"][question][1].tokens for question, (_, answer) in of[reported["arm"]].items()
+        ]
         interval = stats.ttest_1samp(longer, 0).confidence_interval()
-        assert told["tokens"]["value"] == pytest.approx(np.mean(longer))
-        assert (told["tokens"]["low"], told["tokens"]["high"]) == pytest.approx((interval.low, interval.high))
+        assert reported["tokens"]["value"] == pytest.approx(np.mean(longer))
+        assert (reported["tokens"]["low"], reported["tokens"]["high"]) == pytest.approx((interval.low, interval.high))
     page = (out / "report.html").read_text()
     assert f"{results['arms'][1]['tokens']['value']:.0f} [" in page
     assert "27 to 51 % shorter traces are claimed" in page
@@ -141,7 +147,7 @@ def test_another_configuration_is_refused(server: Server, out: Path) -> None:
     assert "seed was 0, is 5" in done.stderr
 
 
-def test_a_wrong_policy_is_said_before_anything_is_asked(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_policy_is_rejected_before_any_request(server: Server, tmp_path: Path) -> None:
     before = generated(server)
     done = subprocess.run(command(server.api, tmp_path, "--arm", "nowiat"), capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -36,12 +36,12 @@ def own(server: Server) -> Iterator[Forkpoint]:
 
 def test_policies(own: Forkpoint) -> None:
     assert "nowait" in {policy.name for policy in own.policies.list()}
-    kept = own.policies.put("client-calm", CALM)
-    assert own.policies.get("client-calm").digest == kept.digest
+    registered = own.policies.put("client-calm", CALM)
+    assert own.policies.get("client-calm").digest == registered.digest
     answer = Forkpoint(base_url=str(own.base_url), policy="client-calm").chat.completions.create(
         model="countdown", messages=MESSAGES, max_tokens=20
     )
-    assert (answer.model_extra or {})["forkpoint"]["digest"] == kept.digest
+    assert (answer.model_extra or {})["forkpoint"]["digest"] == registered.digest
     with pytest.raises(openai.BadRequestError, match="rules"):
         own.policies.put("client-calm", {"rules": [{"do": {"suppres": {}}}]})
     assert own.policies.validate("nowait").valid
@@ -67,8 +67,8 @@ def test_an_experiment_from_a_file_to_its_end(
         )
         for number in range(6)
     ]
-    told = [(answer.model_extra or {}).get("forkpoint") for answer in answers]
-    assigned = [answer.id for answer, one in zip(answers, told, strict=True) if one and one["experiment"] == NAME]
+    reported = [(answer.model_extra or {}).get("forkpoint") for answer in answers]
+    assigned = [answer.id for answer, one in zip(answers, reported, strict=True) if one and one["experiment"] == NAME]
     assert assigned
     recorded = own.experiments.record(NAME, [{"request_id": one, "metrics": {"correct": 1}} for one in assigned])
     assert (recorded.stored, recorded.duplicates) == (len(assigned), 0)
@@ -98,17 +98,17 @@ def test_forks_of_an_answer_and_of_a_text(own: Forkpoint) -> None:
     )
     trace = own.forks.get(answer.id)
     assert len(trace.choices[0].tokens) == answer.usage.completion_tokens  # type: ignore[union-attr]
-    heard: list[Progress] = []
+    updates: list[Progress] = []
     text: dict[str, Any] = {
         "prompt": "Use 3, 7, 2 to make 17.",
         "completion": "".join(trace.choices[0].tokens),
         "max_tokens": 20,
         "most_forks": 1,
     }
-    found = own.forks.find(model="countdown", progress=heard.append, verify=4, extract="last_number", **text)
+    found = own.forks.find(model="countdown", progress=updates.append, verify=4, extract="last_number", **text)
     assert found.cost is not None
     assert found.cost["requests"] > 0
-    assert heard[-1].done == heard[-1].total
+    assert updates[-1].done == updates[-1].total
     assert "title=" in found._repr_html_()
     with pytest.raises(openai.BadRequestError, match="extract"):
         own.forks.find(model="countdown", verify=4, extract="first_line", **text)
@@ -118,8 +118,8 @@ async def test_the_asynchronous_client(server: Server) -> None:
     async with AsyncForkpoint(base_url=server.api) as own:
         names = [policy.name async for policy in own.policies.list()]
         assert (await own.policies.get(names[0])).name == names[0]
-        heard: list[Progress] = []
-        found = await own.forks.find(model="countdown", prompt="Use 3", completion=", 7", progress=heard.append)
+        updates: list[Progress] = []
+        found = await own.forks.find(model="countdown", prompt="Use 3", completion=", 7", progress=updates.append)
         assert found.choices[0].tokens
 
 
@@ -131,8 +131,8 @@ def test_commands_that_look_at_a_server(
     assert "nowait" in capsys.readouterr().out
     own.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, extra_body={"policy": "observe"})
     assert watch.main(["--once", "--every", "0.2", "--server", server.api]) == 0
-    told = capsys.readouterr().out
-    assert "observe" in told
-    assert "running" in told
+    reported = capsys.readouterr().out
+    assert "observe" in reported
+    assert "running" in reported
     assert watch.main(["--once", "--server", "http://127.0.0.1:9/v1"]) == 1
     assert "http://127.0.0.1:9/metrics" in capsys.readouterr().err

@@ -73,10 +73,10 @@ STAGES: dict[str, tuple[Stage, dict[str, Any]]] = {
 @pytest.mark.parametrize("when", STAGES)
 def test_a_client_that_leaves(server: Server, when: str) -> None:
     until(lambda: not running(server))
-    stage, asked = STAGES[when]
+    stage, options = STAGES[when]
     name = f"leaves-{when.replace(' ', '-')}"
     messages = [{"role": "user", "content": "Use 8, 1, 9, 25 to make 66."}]
-    content = json.dumps({"model": "countdown", "messages": messages, "stream": True, "seed": 2, **asked}).encode()
+    content = json.dumps({"model": "countdown", "messages": messages, "stream": True, "seed": 2, **options}).encode()
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port or 80), timeout=60) as client:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Request-Id: {name}\r\n"
@@ -88,7 +88,7 @@ def test_a_client_that_leaves(server: Server, when: str) -> None:
         assert httpx.get(f"{server.api}/forks/chatcmpl-{name}").status_code == 404
 
 
-def test_room_for_branches_is_given_back(server: Server) -> None:
+def test_room_for_branches_is_released(server: Server) -> None:
     """After all that: a tree gets as many answers as ever."""
     body = {
         "model": "countdown",

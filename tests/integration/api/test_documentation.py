@@ -16,10 +16,12 @@ from tests.processes.forkpoint_server import Server, serving
 from tools.documented import BLOCKS, ELSEWHERE, LONG, RUN, Block
 
 BY_PAGE = {
-    page: [block for block in BLOCKS if block.page == page and not block.begins(ELSEWHERE)]
-    for page in dict.fromkeys(block.page for block in BLOCKS if block.language in RUN and not block.begins(ELSEWHERE))
+    page: [block for block in BLOCKS if block.page == page and not block.starts_with(ELSEWHERE)]
+    for page in dict.fromkeys(
+        block.page for block in BLOCKS if block.language in RUN and not block.starts_with(ELSEWHERE)
+    )
 }
-LONG_PAGES = [page for page, found in BY_PAGE.items() if any(block.begins(LONG) for block in found)]
+LONG_PAGES = [page for page, found in BY_PAGE.items() if any(block.starts_with(LONG) for block in found)]
 MAX_SECONDS = 1200
 
 
@@ -40,7 +42,7 @@ def traces_gone(server: Server) -> Iterator[None]:
 @pytest.mark.parametrize("page", BY_PAGE)
 def test_a_page(server: Server, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_all(server, [block for block in BY_PAGE[page] if not block.begins(LONG)])
+    run_all(server, [block for block in BY_PAGE[page] if not block.starts_with(LONG)])
 
 
 @pytest.mark.soak

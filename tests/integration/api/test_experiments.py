@@ -70,12 +70,12 @@ def unit_in(experiment: str, low: float, high: float) -> str:
     return next(name for name in names if low <= point_of(hash_of(salt_of(experiment, "s"), name)) < high)
 
 
-def ask(http: httpx.Client, unit: str | None, path: str = "/chat/completions", **body: Any) -> httpx.Response:
+def send(http: httpx.Client, unit: str | None, path: str = "/chat/completions", **body: Any) -> httpx.Response:
     headers = {} if unit is None else {UNIT: unit}
-    asked = {"model": "countdown", "max_tokens": 60, "seed": 1, **body}
-    if "prompt" not in asked and "input" not in asked:
-        asked["messages"] = MESSAGES
-    return http.post(path, headers=headers, json=asked)
+    request_body = {"model": "countdown", "max_tokens": 60, "seed": 1, **body}
+    if "prompt" not in request_body and "input" not in request_body:
+        request_body["messages"] = MESSAGES
+    return http.post(path, headers=headers, json=request_body)
 
 
 def recorded(database: Engine, name: str) -> list[Any]:
@@ -98,27 +98,32 @@ def waited(http: httpx.Client, name: str, requests: int) -> dict[str, Any]:
     raise AssertionError(f"{requests} requests never came: {shown['figures']}")
 
 
-def test_arms_are_sticky_told_and_recorded(http: httpx.Client, define: Define, database: Engine) -> None:
+def test_arms_are_sticky_reported_and_recorded(http: httpx.Client, define: Define, database: Engine) -> None:
     define("told")
     control, calm = unit_in("told", 0, 0.5), unit_in("told", 0.5, 1)
-    stock = ask(http, None, forks=False).json()
+    stock = send(http, None, forks=False).json()
     for _ in range(2):
-        response = ask(http, control)
+        response = send(http, control)
         assert (response.headers["X-Forkpoint-Arm"], response.headers.get("X-Forkpoint-Policy")) == (
             "told/control",
             None,
         )
-        told = response.json()["forkpoint"]
-        assert (told["experiment"], told["arm"], told["policy"], told["shadow"]) == ("told", "control", None, False)
+        summary = response.json()["forkpoint"]
+        assert (summary["experiment"], summary["arm"], summary["policy"], summary["shadow"]) == (
+            "told",
+            "control",
+            None,
+            False,
+        )
         assert response.json()["choices"] == stock["choices"]  # the others' rules are evaluated, and nothing is changed
-        response = ask(http, calm)
+        response = send(http, calm)
         assert (response.headers["X-Forkpoint-Arm"], response.headers["X-Forkpoint-Policy"]) == ("told/calm", "nowait")
         assert response.json()["forkpoint"]["arm"] == "calm"
-    named = ask(http, calm, policy="observe")
-    none = ask(http, calm, policy="none")
+    named = send(http, calm, policy="observe")
+    none = send(http, calm, policy="none")
     assert "X-Forkpoint-Arm" not in named.headers
     assert "forkpoint" not in none.json()
-    assert "X-Forkpoint-Arm" not in ask(http, None).headers
+    assert "X-Forkpoint-Arm" not in send(http, None).headers
     shown = waited(http, "told", 4)
     assert [(arm["arm"], arm["requests"], arm["units"]) for arm in shown["figures"]] == [
         ("control", 2, 1),
@@ -151,9 +156,9 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
         model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True}
     )
     answer = client.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=20)
-    message = ask(http, calm, "/messages").json()
+    message = send(http, calm, "/messages").json()
     assert message["forkpoint"]["arm"] == "calm"
-    wrong = ask(http, calm, max_tokens=-5)
+    wrong = send(http, calm, max_tokens=-5)
     assert (wrong.status_code, wrong.headers["X-Forkpoint-Arm"]) == (400, "endings/calm")
     with http.stream(
         "POST", "/chat/completions", headers={UNIT: calm},
@@ -189,18 +194,18 @@ def test_a_request_that_an_arm_could_not_have_is_in_no_arm(http: httpx.Client, s
             {"presence_penalty": 0.5},
             {"n": 99, "max_tokens": 1},
         ):
-            response = ask(http, unit, **body)
+            response = send(http, unit, **body)
             assert response.status_code == 200, response.text
             assert "X-Forkpoint-Arm" not in response.headers
             assert "forkpoint" not in response.json()
-        forks = ask(http, unit, presence_penalty=0.5, forks=True)
+        forks = send(http, unit, presence_penalty=0.5, forks=True)
         assert "X-Forkpoint-Arm" not in forks.headers
         assert (forks.json()["forkpoint"]["arm"], forks.json()["forkpoint"]["policy"]) == (None, None)
         assert "fork_points" in forks.json()["forkpoint"]
     assert server.metrics()[name] == before + 8
-    grown = ask(http, unit_in("grown", 0.5, 1), n=3, max_tokens=100)
-    assert grown.headers["X-Forkpoint-Arm"] == "grown/grown"
-    assert 1 <= len(grown.json()["choices"]) <= 3
+    branched = send(http, unit_in("grown", 0.5, 1), n=3, max_tokens=100)
+    assert branched.headers["X-Forkpoint-Arm"] == "grown/grown"
+    assert 1 <= len(branched.json()["choices"]) <= 3
     assert [arm["requests"] for arm in waited(http, "grown", 1)["figures"]] == [0, 1]
 
 
@@ -211,7 +216,7 @@ def test_triggers_are_the_same_requests_in_both_arms(http: httpx.Client, define:
     units = unit_in("rare", 0, 0.5), unit_in("rare", 0.5, 1)
     jobs = [(unit, seed) for seed in range(24) for unit in units]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda job: ask(http, job[0], seed=job[1], max_tokens=40).json(), jobs))
+        answers = list(pool.map(lambda job: send(http, job[0], seed=job[1], max_tokens=40).json(), jobs))
     waited(http, "rare", len(jobs))
     triggered = {one.request_id: one.triggered for one in recorded(database, "rare")}
     found = [triggered[answer["id"]] for answer in answers]
@@ -226,7 +231,7 @@ def test_triggers_are_the_same_requests_in_both_arms(http: httpx.Client, define:
 def test_outcomes(http: httpx.Client, server: Server, define: Define, database: Engine) -> None:
     define("graded", metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
     calm = unit_in("graded", 0.5, 1)
-    ids = [ask(http, calm, max_tokens=3).json()["id"] for _ in range(3)]
+    ids = [send(http, calm, max_tokens=3).json()["id"] for _ in range(3)]
     route = "/experiments/graded/outcomes"
     posted = http.post(route, json=[{"request_id": one, "metrics": {"correct": True, "stars": 3}} for one in ids])
     assert posted.json() == {"stored": 6, "duplicates": 0}
@@ -269,19 +274,19 @@ def test_changes_while_it_runs(http: httpx.Client, define: Define) -> None:
     arms = [{**arm, "weight": 0.1} for arm in ARMS]
     define("ramped", arms=arms, description="slowly")
     inside, later = unit_in("ramped", 0.1, 0.2), unit_in("ramped", 0.2, 0.5)
-    assert "X-Forkpoint-Arm" not in ask(http, later, max_tokens=1).headers
+    assert "X-Forkpoint-Arm" not in send(http, later, max_tokens=1).headers
     raised = http.patch("/experiments/ramped", json={"arms": [{"name": "control", "weight": 0.4}]})
     assert [arm["weight"] for arm in raised.json()["arms"]] == [0.4, 0.1]
-    assert ask(http, later, max_tokens=1).headers["X-Forkpoint-Arm"] == "ramped/control"
-    assert ask(http, inside, max_tokens=1).headers["X-Forkpoint-Arm"] == "ramped/calm"
+    assert send(http, later, max_tokens=1).headers["X-Forkpoint-Arm"] == "ramped/control"
+    assert send(http, inside, max_tokens=1).headers["X-Forkpoint-Arm"] == "ramped/calm"
     lower = http.patch("/experiments/ramped", json={"arms": [{"name": "calm", "weight": 0.05}]})
     assert (lower.status_code, lower.json()["error"]["param"]) == (400, "arms[0].weight")
     http.patch("/experiments/ramped", json={"arms": [{"name": "calm", "status": "paused"}]}).raise_for_status()
-    assert "X-Forkpoint-Arm" not in ask(http, inside, max_tokens=1).headers
+    assert "X-Forkpoint-Arm" not in send(http, inside, max_tokens=1).headers
     assert http.delete("/experiments/ramped").status_code == 409
     assert http.patch("/experiments/nope", json={"status": "paused"}).status_code == 404
     http.patch("/experiments/ramped", json={"status": "stopped"}).raise_for_status()
-    assert "X-Forkpoint-Arm" not in ask(http, later, max_tokens=1).headers
+    assert "X-Forkpoint-Arm" not in send(http, later, max_tokens=1).headers
     assert http.patch("/experiments/ramped", json={"status": "running"}).status_code == 409
     listed = http.get("/experiments").json()
     assert listed["object"] == "list"
@@ -314,14 +319,14 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
     assert (made.status_code, made.json()["builtin"]) == (201, False)
     assert http.get("/policies/mine").json() == made.json()
     assert "countdown:mine" in [model["id"] for model in http.get("/models").json()["data"]]
-    assert ask(http, None, policy="mine.placebo", max_tokens=1).json()["forkpoint"]["policy"] == "mine.placebo"
+    assert send(http, None, policy="mine.placebo", max_tokens=1).json()["forkpoint"]["policy"] == "mine.placebo"
     experiment = define("keeps", arms=[ARMS[0], {"name": "mine", "policy": "mine", "weight": 0.5}])
     held = http.delete("/policies/mine")
     assert (held.status_code, "running experiment: keeps" in held.json()["error"]["message"]) == (409, True)
     changed = http.put("/policies/mine", json={"use": "switch-penalty", "with": {"alpha": 5}})
     assert changed.status_code == 200
-    kept = ask(http, unit_in("keeps", 0.5, 1), max_tokens=1).json()["forkpoint"]["digest"]
-    assert kept == experiment["arms"][1]["digest"] == made.json()["digest"] != changed.json()["digest"]
+    pinned = send(http, unit_in("keeps", 0.5, 1), max_tokens=1).json()["forkpoint"]["digest"]
+    assert pinned == experiment["arms"][1]["digest"] == made.json()["digest"] != changed.json()["digest"]
     http.patch("/experiments/keeps", json={"status": "paused"}).raise_for_status()
     assert http.delete("/policies/mine").json()["deleted"]
     assert http.get("/policies/mine").status_code == http.delete("/policies/mine").status_code == 404
@@ -403,7 +408,7 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
         time.sleep(3)  # until both assign; a request that looks whether they do would be counted
         ids = []
         for unit in map(str, range(12)):
-            answers = [ask(client, unit, max_tokens=3) for client in (here, there)]
+            answers = [send(client, unit, max_tokens=3) for client in (here, there)]
             assert answers[0].headers["X-Forkpoint-Arm"] == answers[1].headers["X-Forkpoint-Arm"]
             ids += [answer.json()["id"] for answer in answers]
         outcomes = [{"request_id": one, "metrics": {"correct": 1}} for one in ids]
@@ -414,7 +419,7 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
         ]
         there.patch("/experiments/both", json={"arms": [{"name": "calm", "status": "paused"}]}).raise_for_status()
         unit = unit_in("both", 0.5, 1)
-        until(lambda: "X-Forkpoint-Arm" not in ask(here, unit, max_tokens=1).headers)
+        until(lambda: "X-Forkpoint-Arm" not in send(here, unit, max_tokens=1).headers)
 
 
 @pytest.mark.soak
@@ -427,7 +432,7 @@ def test_kill_9_of_a_server_loses_no_outcome(tmp_path: Path) -> None:
         with httpx.Client(base_url=api, timeout=60) as client:
             for number in range(1000):
                 try:
-                    answer = ask(client, f"{worker}-{number}", max_tokens=2).json()
+                    answer = send(client, f"{worker}-{number}", max_tokens=2).json()
                     outcome = {"request_id": answer["id"], "metrics": {"number": number}}
                     client.post("/experiments/kept/outcomes", json=outcome).raise_for_status()
                 except (httpx.TransportError, ValueError):  # killed

@@ -22,8 +22,18 @@ WORDS = {"reproduced", "not reproduced", "undecided"}
 
 
 def command(url: str, out: Path, *more: str) -> list[str]:
-    asked = ["--data", "countdown:easy", "--questions", QUESTIONS, "--max-tokens", "250", "--quick", "--out", str(out)]
-    return [str(COMMAND), "findings", "--server", url, *asked, *more]
+    options = [
+        "--data",
+        "countdown:easy",
+        "--questions",
+        QUESTIONS,
+        "--max-tokens",
+        "250",
+        "--quick",
+        "--out",
+        str(out),
+    ]
+    return [str(COMMAND), "findings", "--server", url, *options, *more]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +48,14 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(out: Path) -> dict[str, Any]:
+def results_of(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "results.json").read_text())
     return found
 
 
 @pytest.mark.timeout(SECONDS + 300)
 def test_all_findings_come_to_a_verdict(out: Path) -> None:
-    found = told(out)
+    found = results_of(out)
     assert [one["name"] for one in found["findings"]] == list(FINDINGS)
     for one in found["findings"]:
         assert one["cannot"] is None, one["name"]
@@ -66,12 +76,12 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
     assert (out / "page.md").read_text().count(".svg)") == len(list((out / "page").iterdir()))
 
 
-def test_what_was_asked_is_not_asked_again(server: Server, out: Path) -> None:
-    before, lines = told(out), (out / "journal.jsonl").read_bytes()
+def test_finished_requests_are_not_sent_again(server: Server, out: Path) -> None:
+    before, lines = results_of(out), (out / "journal.jsonl").read_bytes()
     subprocess.run(
         command(server.api, out, "connectors", "dynamics"), check=True, timeout=SECONDS, stdout=subprocess.DEVNULL
     )
-    again = told(out)
+    again = results_of(out)
     assert (out / "journal.jsonl").read_bytes() == lines
     assert again["cost"]["requests"] == 0
     assert again["findings"] == [one for one in before["findings"] if one["name"] in ("connectors", "dynamics")]
@@ -102,12 +112,12 @@ def no_forkpoint() -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_is_no_forkpoint_is_told_of(no_forkpoint: str, tmp_path: Path) -> None:
+def test_a_server_other_than_forkpoint_is_reported(no_forkpoint: str, tmp_path: Path) -> None:
     assert (
         main(["dynamics", "--server", no_forkpoint, "--model", "other", "--questions", "2", "--out", str(tmp_path)])
         == 0
     )
-    (one,) = told(tmp_path)["findings"]
+    (one,) = results_of(tmp_path)["findings"]
     assert one["verdict"] == "undecided"
     assert "needs a Forkpoint" in one["cannot"]
 
@@ -122,7 +132,7 @@ def test_a_server_that_is_no_forkpoint_is_told_of(no_forkpoint: str, tmp_path: P
         (["--server", "http://127.0.0.1:9/v1", "--retries", "0"], "does not answer"),
     ],
 )
-def test_wrong_arguments_are_told(
+def test_wrong_arguments_are_rejected(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path)]) in (1, 3)

@@ -23,7 +23,7 @@ from tests.unit.policies.hostile import policies
 SECONDS = 60
 """Of one answer; ample for a busy machine, and no answer here takes more than a moment on an idle one."""
 HALF = "\ud800"  # half of a character: JSON can bring it, UTF-8 cannot write it
-ASKING = {
+BODIES = {
     "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 2},
     "/v1/completions": {"prompt": "Use 3", "max_tokens": 2},
     "/v1/responses": {"input": "Use 3", "max_output_tokens": 2},
@@ -71,13 +71,13 @@ def test_any_inline_policy_gets_an_answer(http: httpx.Client, policy: Any) -> No
 
 
 @pytest.mark.soak
-@given(policies, st.sampled_from(sorted(ASKING)))
+@given(policies, st.sampled_from(sorted(BODIES)))
 @settings(max_examples=2000, suppress_health_check=list(HealthCheck), deadline=None)
 def test_any_inline_policy_gets_an_answer_at_length(http: httpx.Client, policy: Any, path: str) -> None:
-    post(http, path, {"model": "countdown", **ASKING[path], "policy": policy})
+    post(http, path, {"model": "countdown", **BODIES[path], "policy": policy})
 
 
-@pytest.mark.parametrize("path", ASKING)
+@pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize(
     "policy",
     [
@@ -87,7 +87,7 @@ def test_any_inline_policy_gets_an_answer_at_length(http: httpx.Client, policy: 
     ],
 )  # fmt: skip
 def test_halves_of_characters(http: httpx.Client, path: str, policy: Any) -> None:
-    error = refused(http, path, {"model": "countdown", **ASKING[path], "policy": policy})
+    error = refused(http, path, {"model": "countdown", **BODIES[path], "policy": policy})
     assert error["param"].startswith("policy")
 
 
@@ -133,7 +133,7 @@ def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server,
     """With and without a policy, on every route that takes extra arguments: nothing is applied, nothing is reported."""
     value = value.decode() if isinstance(value, bytes) else value
     bodies = [
-        (path, {"model": "countdown", "vllm_xargs": {RESERVED_KEY: value}, **body}) for path, body in ASKING.items()
+        (path, {"model": "countdown", "vllm_xargs": {RESERVED_KEY: value}, **body}) for path, body in BODIES.items()
     ]
     conversations = {
         "model": "countdown",
@@ -155,9 +155,9 @@ def test_the_reserved_key_cannot_be_smuggled(http: httpx.Client, server: Server,
             response.text,
         )  # 403: without --enable-scale-out there is none
         assert '"forkpoint"' not in response.text or response.status_code != 200, path
-    told = post(http, "/v1/completions", {**dict(bodies)["/v1/completions"], "policy": "nowait"})
-    if told.status_code == 200:
-        assert told.json()["forkpoint"]["policy"] == "nowait"
+    answer = post(http, "/v1/completions", {**dict(bodies)["/v1/completions"], "policy": "nowait"})
+    if answer.status_code == 200:
+        assert answer.json()["forkpoint"]["policy"] == "nowait"
     assert server.metrics().get("forkpoint_telemetry_dropped_total", 0.0) == before
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.integration.puzzles import MESSAGES, told
+from tests.integration.puzzles import MESSAGES, summary_of
 
 NEVER = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"suppress": {"connectors": ["reflection"]}}}]}
 
@@ -17,8 +17,8 @@ MAX_TOKENS = 200  # a greedy answer goes round in circles for thousands
 
 def texts(client: openai.OpenAI, policy: Any, **options: Any) -> list[tuple[str | None, str | None]]:
     extra = {"policy": policy} if policy is not None else {}
-    asked = {"model": "countdown", "messages": MESSAGES, "max_tokens": MAX_TOKENS, **options}
-    response = client.chat.completions.create(**asked, extra_body=extra)
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": MAX_TOKENS, **options}
+    response = client.chat.completions.create(**body, extra_body=extra)
     return [((choice.message.model_extra or {})["reasoning"], choice.message.content) for choice in response.choices]
 
 
@@ -48,20 +48,20 @@ def test_several_choices_with_a_stream_are_those_without(client: openai.OpenAI) 
     assert [tuple(one) for one in found] == [(reasoning, content or "") for reasoning, content in whole]
 
 
-def test_many_at_once_are_all_told_of(client: openai.OpenAI) -> None:
-    def ask(seed: int) -> dict[str, Any]:
+def test_many_at_once_are_all_reported(client: openai.OpenAI) -> None:
+    def generate(seed: int) -> dict[str, Any]:
         policy = ("nowait", "observe", "amplify-conclusion")[seed % 3]
         response = client.chat.completions.create(
             model=f"countdown:{policy}", messages=MESSAGES, temperature=1, seed=seed, max_tokens=200
         )
         assert response.usage is not None
-        seen = told(response)
+        seen = summary_of(response)
         assert seen["tokens"] == response.usage.completion_tokens
         assert seen["policy"] == policy
         return seen
 
     with ThreadPoolExecutor(48) as pool:
-        assert all(seen["complete"] for seen in pool.map(ask, range(96)))
+        assert all(seen["complete"] for seen in pool.map(generate, range(96)))
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(client: openai.OpenAI, server: Any) -> None:

@@ -40,7 +40,7 @@ def routes(server: Server) -> dict[tuple[str, str], dict[str, Any]]:
     return {(method, path): one for path, methods in document["paths"].items() for method, one in methods.items()}
 
 
-def asked(server: Server, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+def call(server: Server, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     url = server.url + re.sub(r"\{\w+(:path)?\}", "x", path)
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     return httpx.request(
@@ -55,7 +55,7 @@ def test_every_route_of_ours_wants_a_key(other_server: Server, headers: dict[str
     assert set(ours) >= CHANGING
     for method, path in ours:
         assert GUARDED.match(path), path
-        assert asked(other_server, method, path, headers).status_code == 401, (method, path)
+        assert call(other_server, method, path, headers).status_code == 401, (method, path)
 
 
 def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
@@ -71,7 +71,7 @@ def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
     open_ones = {
         path
         for method, path in {*routes(other_server), *hidden}
-        if asked(other_server, method, path, {}).status_code != 401
+        if call(other_server, method, path, {}).status_code != 401
     }
     documented = set(re.findall(r"^\| `(/[^`]*)` \|", SECURITY, re.MULTILINE))
     assert {path.replace("main.js", "{file}") for path in open_ones} == documented
@@ -79,16 +79,16 @@ def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
 
 @pytest.mark.parametrize(("method", "path"), sorted(CHANGING))
 def test_what_changes_things_wants_the_admins_key(other_server: Server, method: str, path: str) -> None:
-    refused = asked(other_server, method, path, {"Authorization": f"Bearer {API_KEY}"})
+    refused = call(other_server, method, path, {"Authorization": f"Bearer {API_KEY}"})
     assert refused.status_code == 401
     assert "--admin-api-key" in refused.json()["error"]["message"]
     assert refused.headers["www-authenticate"] == "Bearer"
-    allowed = asked(other_server, method, path, {"Authorization": f"Bearer {ADMIN_KEY}"})
+    allowed = call(other_server, method, path, {"Authorization": f"Bearer {ADMIN_KEY}"})
     assert allowed.status_code in (400, 404), allowed.text
 
 
 def test_the_admins_key_is_good_for_the_others(other_server: Server) -> None:
-    assert asked(other_server, "get", "/v1/policies", {"Authorization": f"Bearer {ADMIN_KEY}"}).status_code == 200
+    assert call(other_server, "get", "/v1/policies", {"Authorization": f"Bearer {ADMIN_KEY}"}).status_code == 200
 
 
 @pytest.mark.parametrize(

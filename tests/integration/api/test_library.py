@@ -14,7 +14,7 @@ from forkpoint_policies.catalog import library
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-from tests.integration.puzzles import MESSAGES, attempt, told
+from tests.integration.puzzles import MESSAGES, attempt, summary_of
 from tests.processes.forkpoint_server import Server
 
 NAMES = [named.policy.name for named in library()]
@@ -27,10 +27,10 @@ def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
             zip(NAMES, pool.map(lambda name: attempt(client, PUZZLE, name, seed=3, max_tokens=400), NAMES), strict=True)
         )
     for name, one in found.items():
-        assert one.told["policy"] == name
-        assert one.told["complete"], name
+        assert one.summary["policy"] == name
+        assert one.summary["complete"], name
         actions = {rule.do.action for named in library() if named.policy.name == name for rule in named.policy.rules}
-        assert set(one.told["interventions"]) == actions
+        assert set(one.summary["interventions"]) == actions
     plain = found["observe"].reasoning
     changed = [name for name, one in found.items() if one.reasoning != plain]
     assert len(changed) > len(NAMES) / 3
@@ -41,8 +41,8 @@ def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
 
 def test_every_way_of_matching(client: openai.OpenAI) -> None:
     """Also by frequency: the embedded model's own text was measured."""
-    asked = [(name, match) for name in LIBRARY for match in matches_of(LIBRARY[name].policy)]
-    for name, match in asked:
+    matches = [(name, match) for name in LIBRARY for match in matches_of(LIBRARY[name].policy)]
+    for name, match in matches:
         response = client.chat.completions.create(
             model="countdown",
             messages=MESSAGES,
@@ -50,17 +50,17 @@ def test_every_way_of_matching(client: openai.OpenAI) -> None:
             seed=1,
             extra_body={"policy": {"use": f"{name}.placebo", "with": {"match": match}}},
         )
-        assert told(response)["policy"] == f"{name}.placebo"
-    assert {match for _, match in asked} == {"probability", "count", "frequency", "positions"}
+        assert summary_of(response)["policy"] == f"{name}.placebo"
+    assert {match for _, match in matches} == {"probability", "count", "frequency", "positions"}
 
 
 def test_parameters_reach_the_model(client: openai.OpenAI) -> None:
     def fired(times: int) -> int:
         policy = {"use": "budget-force", "with": {"times": times, "text": " Wait, try"}}
         one = attempt(client, PUZZLE, policy, seed=3)
-        assert one.told["forced"] >= one.told["interventions"]["force"]["fired"] * 2, "a text of several tokens"
-        assert one.reasoning.count("Wait, try") >= one.told["interventions"]["force"]["fired"]
-        return int(one.told["interventions"]["force"]["fired"])
+        assert one.summary["forced"] >= one.summary["interventions"]["force"]["fired"] * 2, "a text of several tokens"
+        assert one.reasoning.count("Wait, try") >= one.summary["interventions"]["force"]["fired"]
+        return int(one.summary["interventions"]["force"]["fired"])
 
     assert fired(1) == 1
     assert 1 < fired(3) <= 3
@@ -74,7 +74,7 @@ def test_stop_and_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
     assert response.usage.completion_tokens == 6
     end = {"rules": [{"when": {"region": "reasoning", "after_token": 4}, "do": {"end_reasoning": {}}}]}
     answered = client.chat.completions.create(model="countdown", messages=MESSAGES, seed=1, extra_body={"policy": end})
-    assert told(answered)["reasoning_tokens"] == 4
+    assert summary_of(answered)["reasoning_tokens"] == 4
 
 
 FORCING: dict[str, Any] = {"rules": [{"when": {"probability": 0.3}, "do": {"force": {"text": "Wait, no"}}}]}
@@ -105,7 +105,7 @@ def test_structured_output_is_never_broken(client: openai.OpenAI, policy: Any) -
             assert set(json.loads(written)) == {"x", "ok"}
         assert "Wait" not in written
     if policy is FORCING:
-        assert told(response)["refused"] > 0
+        assert summary_of(response)["refused"] > 0
 
 
 WRONG: dict[str, tuple[Any, str, str]] = {
@@ -132,7 +132,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize(("policy", "field", "right"), WRONG.values(), ids=WRONG.keys())
-def test_wrong_policies_are_told_what_would_be_right(server: Server, policy: Any, field: str, right: str) -> None:
+def test_errors_for_wrong_policies_say_what_would_be_right(server: Server, policy: Any, field: str, right: str) -> None:
     body = {"model": "countdown", "messages": MESSAGES, "policy": policy}
     answer = httpx.post(f"{server.api}/chat/completions", json=body)
     assert answer.status_code == 400

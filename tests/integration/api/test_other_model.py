@@ -10,7 +10,7 @@ import pytest
 
 from forkpoint_clients.cli.calibrate import main as calibrate
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
-from tests.integration.puzzles import told
+from tests.integration.puzzles import summary_of
 from tests.processes.forkpoint_server import API_KEY, Server
 
 
@@ -28,12 +28,15 @@ def test_serves_that_model_with_vllms_arguments(other: openai.OpenAI) -> None:
 
 def test_the_servers_default_policy(other: openai.OpenAI) -> None:
     response = other.completions.create(model="random", prompt="Use 3", max_tokens=16, extra_body={"ignore_eos": True})
-    assert told(response)["policy"] == "calm"
-    assert told(response)["forks"] == 16  # random weights: every position is uncertain
+    assert summary_of(response)["policy"] == "calm"
+    assert summary_of(response)["forks"] == 16  # random weights: every position is uncertain
     assert (
-        told(response)["interventions"]["suppress"]["fired"] == 16
+        summary_of(response)["interventions"]["suppress"]["fired"] == 16
     )  # without a reasoning parser all counts as reasoning
-    assert told(other.completions.create(model="random:observe", prompt="Use 3", max_tokens=4))["policy"] == "observe"
+    assert (
+        summary_of(other.completions.create(model="random:observe", prompt="Use 3", max_tokens=4))["policy"]
+        == "observe"
+    )
 
 
 def test_the_default_gives_way(other: openai.OpenAI) -> None:
@@ -46,7 +49,7 @@ def test_the_default_gives_way(other: openai.OpenAI) -> None:
         assert response.choices
 
 
-def test_it_warns_that_there_is_no_reasoning_parser(other: openai.OpenAI) -> None:
+def test_it_warns_of_a_missing_reasoning_parser(other: openai.OpenAI) -> None:
     said: Any = other.post("/policies/validate", body={"policy": "calm"}, cast_to=dict)
     assert any("--reasoning-parser" in warning for warning in said["warnings"])
 
@@ -54,13 +57,13 @@ def test_it_warns_that_there_is_no_reasoning_parser(other: openai.OpenAI) -> Non
 def test_a_text_that_its_tokenizer_does_not_keep_cannot_be_forced(other: openai.OpenAI) -> None:
     """This model's tokenizer writes lower case only."""
 
-    def ask(text: str) -> Any:
+    def generate(text: str) -> Any:
         policy = {"rules": [{"when": {"before_token": 1}, "do": {"force": {"text": text}}}]}
         return other.completions.create(model="random", prompt="Use 3", max_tokens=4, extra_body={"policy": policy})
 
     with pytest.raises(openai.BadRequestError, match=r"'Wait' does not come back .* it comes back as 'wait'"):
-        ask("Wait")
-    assert ask("wait").choices[0].text.startswith("wait")
+        generate("Wait")
+    assert generate("wait").choices[0].text.startswith("wait")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_the_key_guards_our_routes(other_server: Server, path: str) -> None:
     assert allowed.status_code in (200, 404)
 
 
-def test_the_key_is_asked_for_before_the_policy_is_read(other_server: Server) -> None:
+def test_the_key_is_checked_before_the_policy_is_read(other_server: Server) -> None:
     assert httpx.post(f"{other_server.api}/completions", json={"model": "random", "policy": "nope"}).status_code == 401
     assert httpx.post(f"{other_server.api}/policies/validate", json={}).status_code == 401
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-from tests.integration.puzzles import BANNED, MESSAGES, attempts, told
+from tests.integration.puzzles import BANNED, MESSAGES, attempts, summary_of
 from tests.processes.forkpoint_server import Server
 
 PROMPT = "<|im_start|>user\nUse 3, 7, 2 to make 17.<|im_end|>\n<|im_start|>assistant\n<think>"
@@ -40,21 +40,21 @@ def test_chat(client: openai.OpenAI, way: str) -> None:
     assert raw.headers["x-forkpoint-policy"] == "nowait"
     assert response.model == "countdown"
     assert response.usage is not None
-    check(told(response), response.usage.completion_tokens)
+    check(summary_of(response), response.usage.completion_tokens)
     assert not BANNED.search((response.choices[0].message.model_extra or {})["reasoning"])
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_chat_in_a_stream(client: openai.OpenAI, way: str) -> None:
     options: Any = {"include_usage": True}
-    asked = client.chat.completions.create(
+    chunk_stream = client.chat.completions.create(
         messages=MESSAGES, seed=3, temperature=1, stream=True, stream_options=options, **WAYS[way]
     )
-    chunks = list(asked)
+    chunks = list(chunk_stream)
     assert [chunk for chunk in chunks if "forkpoint" in (chunk.model_extra or {})] == [chunks[-1]]
     assert chunks[-1].choices == []
     usage = next(chunk.usage for chunk in chunks if chunk.usage is not None)
-    check(told(chunks[-1]), usage.completion_tokens)
+    check(summary_of(chunks[-1]), usage.completion_tokens)
     deltas = [(chunk.choices[0].delta.model_extra or {}).get("reasoning") or "" for chunk in chunks if chunk.choices]
     assert "".join(deltas)
     assert not BANNED.search("".join(deltas))
@@ -63,7 +63,7 @@ def test_chat_in_a_stream(client: openai.OpenAI, way: str) -> None:
 def test_streaming_gives_the_same_as_not_streaming(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(messages=MESSAGES, seed=9, temperature=1, **WAYS["body"])
     chunks = list(client.chat.completions.create(messages=MESSAGES, seed=9, temperature=1, stream=True, **WAYS["body"]))
-    assert told(whole) == told(chunks[-1])
+    assert summary_of(whole) == summary_of(chunks[-1])
     assert (
         "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         == whole.choices[0].message.content
@@ -74,12 +74,12 @@ def test_streaming_gives_the_same_as_not_streaming(client: openai.OpenAI) -> Non
 def test_completions(client: openai.OpenAI, way: str) -> None:
     response = client.completions.create(prompt=PROMPT, max_tokens=60, seed=3, temperature=1, **WAYS[way])
     assert response.usage is not None
-    check(told(response), response.usage.completion_tokens)
+    check(summary_of(response), response.usage.completion_tokens)
     assert not BANNED.search(response.choices[0].text.partition("</think>")[0])
     chunks = list(
         client.completions.create(prompt=PROMPT, max_tokens=60, seed=3, temperature=1, stream=True, **WAYS[way])
     )
-    assert told(chunks[-1]) == told(response)
+    assert summary_of(chunks[-1]) == summary_of(response)
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == response.choices[0].text
 
 
@@ -103,19 +103,19 @@ def test_several_prompts_and_choices_are_numbered_as_the_response_numbers_them(c
 @pytest.mark.parametrize("way", WAYS)
 def test_responses(client: openai.OpenAI, way: str) -> None:
     response = client.responses.create(input="Use 3, 7, 2 to make 17.", temperature=1, **WAYS[way])
-    check(told(response))
+    check(summary_of(response))
     events = list(client.responses.create(input="Use 3, 7, 2 to make 17.", temperature=1, stream=True, **WAYS[way]))
     assert events[-1].type == "response.completed"
-    check(told(events[-1].response))
+    check(summary_of(events[-1].response))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_messages(claude: anthropic.Anthropic, way: str) -> None:
     response = claude.messages.create(messages=MESSAGES, max_tokens=300, **WAYS[way])
-    check(told(response))
+    check(summary_of(response))
     events = list(claude.messages.create(messages=MESSAGES, max_tokens=300, stream=True, **WAYS[way]))
     assert events[-1].type == "message_stop"
-    check(told(events[-1]))
+    check(summary_of(events[-1]))
 
 
 def test_no_reflection_word_in_any_spelling(client: openai.OpenAI) -> None:
@@ -143,7 +143,7 @@ def test_an_inline_policy_of_several_rules(client: openai.OpenAI) -> None:
     response = client.chat.completions.create(
         model="countdown", messages=MESSAGES, temperature=1, seed=2, extra_body={"policy": policy, "forks": True}
     )
-    seen = told(response)
+    seen = summary_of(response)
     assert seen["policy"] == "mine"
     assert set(seen["interventions"]) == {"temperature", "amplify", "suppress", "observe"}
     assert seen["interventions"]["amplify"]["fired"] <= 2
@@ -164,19 +164,19 @@ def test_forks_without_a_policy(client: openai.OpenAI) -> None:
     )
     assert "forkpoint" not in (plain.model_extra or {})
     assert response.choices[0].message == plain.choices[0].message
-    assert told(response)["policy"] is None
-    assert told(response)["fork_points"]
+    assert summary_of(response)["policy"] is None
+    assert summary_of(response)["fork_points"]
 
 
-def test_shadow_changes_nothing_and_tells_what_it_would_have_done(client: openai.OpenAI) -> None:
+def test_shadow_changes_nothing_and_reports_what_it_would_have_done(client: openai.OpenAI) -> None:
     plain = client.chat.completions.create(model="countdown", messages=MESSAGES, temperature=1, seed=5)
     policy = {"use": "nowait", "shadow": True}
     response = client.chat.completions.create(
         model="countdown", messages=MESSAGES, temperature=1, seed=5, extra_body={"policy": policy}
     )
     assert response.choices[0].message == plain.choices[0].message
-    assert told(response)["shadow"]
-    assert told(response)["interventions"]["suppress"]["fired"] > 0
+    assert summary_of(response)["shadow"]
+    assert summary_of(response)["interventions"]["suppress"]["fired"] > 0
 
 
 def test_a_reserved_key_of_the_client_is_dropped(client: openai.OpenAI) -> None:
@@ -189,7 +189,7 @@ def test_a_reserved_key_of_the_client_is_dropped(client: openai.OpenAI) -> None:
     response = client.chat.completions.create(
         model="countdown", messages=MESSAGES, temperature=1, seed=6, extra_body={**smuggled, "policy": "nowait"}
     )
-    check(told(response))
+    check(summary_of(response))
 
 
 @pytest.mark.parametrize("seed", [2**63 - 1, -(2**63)])
@@ -199,13 +199,13 @@ def test_the_largest_seeds(client: openai.OpenAI, seed: int) -> None:
         model="countdown", messages=MESSAGES, n=2, seed=seed, max_tokens=4, extra_body={"policy": "nowait.placebo"}
     )
     assert [choice.index for choice in response.choices] == [0, 1]
-    assert told(response)["complete"]
+    assert summary_of(response)["complete"]
 
 
 def test_an_id_that_two_requests_chose(client: openai.OpenAI) -> None:
     """Clients may name their requests, and two at once may have the same name."""
 
-    def ask(seed: int) -> Any:
+    def generate(seed: int) -> Any:
         return client.chat.completions.create(
             model="countdown",
             messages=MESSAGES,
@@ -217,8 +217,8 @@ def test_an_id_that_two_requests_chose(client: openai.OpenAI) -> None:
         )
 
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(ask, range(6)))
-    assert all(len(one.choices) == 2 and told(one)["tokens"] == one.usage.completion_tokens for one in answers)
+        answers = list(pool.map(generate, range(6)))
+    assert all(len(one.choices) == 2 and summary_of(one)["tokens"] == one.usage.completion_tokens for one in answers)
     assert len({one.choices[0].message.reasoning for one in answers}) > 1
     trace = client.get(f"/forks/{answers[0].id}", cast_to=dict)
     assert len(trace["choices"]) == 2

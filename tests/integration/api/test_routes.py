@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from forkpoint_clients import AsyncForkpoint, Forkpoint
-from tests.integration.puzzles import MESSAGES, told
+from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server
 
 
@@ -75,7 +75,7 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
     def moved(name: str) -> float:
         return after.get(name, 0.0) - before.get(name, 0.0)
 
-    seen = told(response)
+    seen = summary_of(response)
     assert moved('forkpoint_requests_total{arm="",finish_reason="stop",policy="nowait"}') == 1
     assert moved('forkpoint_tokens_total{policy="nowait",role="planning"}') == seen["forks"]
     assert moved('forkpoint_tokens_total{policy="nowait",role="execution"}') == seen["tokens"] - seen["forks"]
@@ -98,16 +98,16 @@ def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai
 
 
 @pytest.mark.parametrize(
-    ("asked", "label"),
+    ("labels", "label"),
     [({}, "none"), ({"forks": True}, "none"), ({"policy": {"use": "nowait", "shadow": True}}, "nowait (shadow)")],
     ids=["nothing", "forks", "shadow"],
 )
 def test_what_has_no_policy_is_not_counted_as_one(
-    server: Server, client: openai.OpenAI, asked: dict[str, Any], label: str
+    server: Server, client: openai.OpenAI, labels: dict[str, Any], label: str
 ) -> None:
     name = f'forkpoint_requests_total{{arm="",finish_reason="length",policy="{label}"}}'
     before = server.metrics().get(name, 0.0)
-    client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body={"ignore_eos": True, **asked})
+    client.completions.create(model="countdown", prompt="x", max_tokens=1, extra_body={"ignore_eos": True, **labels})
     assert server.metrics()[name] == before + 1
 
 
@@ -118,14 +118,14 @@ def test_a_trace_by_its_response(client: openai.OpenAI) -> None:
     trace = client.get(f"/forks/{response.id}", cast_to=dict)
     assert response.usage is not None
     assert len(trace["choices"][0]["entropies"]) == response.usage.completion_tokens
-    assert trace["forkpoint"]["mean_entropy"] == told(response)["mean_entropy"]
+    assert trace["forkpoint"]["mean_entropy"] == summary_of(response)["mean_entropy"]
     with pytest.raises(openai.NotFoundError, match="there is no trace"):
         client.get("/forks/nope", cast_to=dict)
 
 
 async def test_our_clients(server: Server) -> None:
     client = Forkpoint(base_url=server.api, policy="nowait")
-    assert told(client.chat.completions.create(model="countdown", messages=MESSAGES))["policy"] == "nowait"
+    assert summary_of(client.chat.completions.create(model="countdown", messages=MESSAGES))["policy"] == "nowait"
     assert "nowait" in [policy.name for policy in client.policies.list()]
     assert client.policies.get("nowait").placebo == "nowait.placebo"
     assert client.policies.validate("nowait").valid

@@ -19,14 +19,14 @@ UNAVAILABLE = 503
 """The server lacks something for now, such as a text's last records; not a failure of the server."""
 
 
-def drawn(server: Server, cases: int) -> int:
+def num_requests_sent(server: Server, cases: int) -> int:
     """Ask each operation of ours so many times in either way; how many requests it were."""
     ours = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(tag="forkpoint")
-    asked = 0
+    num_sent = 0
 
-    def ask(case: schemathesis.Case[Any]) -> None:
-        nonlocal asked
-        asked += 1
+    def send(case: schemathesis.Case[Any]) -> None:
+        nonlocal num_sent
+        num_sent += 1
         response = case.call(base_url=server.url, timeout=120)
         if response.status_code != UNAVAILABLE:
             case.validate_response(response, checks=[not_a_server_error])
@@ -36,14 +36,14 @@ def drawn(server: Server, cases: int) -> int:
         assert isinstance(found, Ok), found
         for mode in GenerationMode:
             with suppress(Unsatisfiable):  # what takes nothing cannot be asked otherwise
-                few(given(found.ok().as_strategy(generation_mode=mode))(ask))()
-    return asked
+                few(given(found.ok().as_strategy(generation_mode=mode))(send))()
+    return num_sent
 
 
 def test_no_request_makes_the_server_fail(server: Server) -> None:
-    assert drawn(server, 3) >= 50
+    assert num_requests_sent(server, 3) >= 50
 
 
 @pytest.mark.soak
 def test_no_request_of_many_makes_the_server_fail(server: Server) -> None:
-    assert drawn(server, 250) >= 5000
+    assert num_requests_sent(server, 250) >= 5000

@@ -11,7 +11,7 @@ import pytest
 
 from forkpoint_policies.spec.connectors import FAMILIES
 from forkpoint_policies.tasks.countdown import held_out_puzzles
-from tests.integration.puzzles import MESSAGES, told
+from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server
 
 PUZZLE: list[Any] = [{"role": "user", "content": held_out_puzzles("hard", 4)[2].prompt}]
@@ -20,9 +20,16 @@ SHALLOW: dict[str, Any] = {  # only the trunk is left, so that the tree does not
 }
 
 
-def ask(client: openai.OpenAI, policy: Any, extra: dict[str, Any] | None = None, **options: Any) -> Any:
-    given = {"model": "countdown", "messages": PUZZLE, "max_tokens": 300, "temperature": 1.0, "seed": 5, **options}
-    return client.chat.completions.create(**given, extra_body={"policy": policy, "forks": True, **(extra or {})})
+def generate(client: openai.OpenAI, policy: Any, extra: dict[str, Any] | None = None, **options: Any) -> Any:
+    request_body = {
+        "model": "countdown",
+        "messages": PUZZLE,
+        "max_tokens": 300,
+        "temperature": 1.0,
+        "seed": 5,
+        **options,
+    }
+    return client.chat.completions.create(**request_body, extra_body={"policy": policy, "forks": True, **(extra or {})})
 
 
 def tree(client: openai.OpenAI, response: Any) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def text(choice: Any) -> str:
 
 
 def test_choices_are_the_answers_of_one_tree(client: openai.OpenAI) -> None:
-    response = ask(client, SHALLOW, n=4)
+    response = generate(client, SHALLOW, n=4)
     found = tree(client, response)
     assert [choice.index for choice in response.choices] == [0, 1, 2, 3]
     nodes, whole = found["tree"]["nodes"], found["choices"]
@@ -48,15 +55,15 @@ def test_choices_are_the_answers_of_one_tree(client: openai.OpenAI) -> None:
         assert choice["positions"] == list(range(node["position"] + 1, node["position"] + 1 + len(choice["token_ids"])))
         assert text(response.choices[node["index"]])[:20] == text(response.choices[0])[:20] or node["position"] < 12
     generated = len(trunk) + sum(len(choice["token_ids"]) + 1 for choice in whole[1:])
-    assert response.usage.completion_tokens == generated == found["tree"]["generated"] == told(response)["tokens"]
-    assert told(response)["branches"] == 3
-    assert told(response)["tokens_shared"] == sum(node["position"] for node in nodes[1:])
-    assert told(response)["complete"]
+    assert response.usage.completion_tokens == generated == found["tree"]["generated"] == summary_of(response)["tokens"]
+    assert summary_of(response)["branches"] == 3
+    assert summary_of(response)["tokens_shared"] == sum(node["position"] for node in nodes[1:])
+    assert summary_of(response)["complete"]
 
 
 def test_a_branch_is_what_a_fresh_request_would_write_from_there(client: openai.OpenAI, server: Server) -> None:
     """Greedy: a completion of the prompt, the shared tokens and the branch's first token gives the branch's tokens."""
-    response = ask(client, SHALLOW, {"top_k": 1}, n=4)
+    response = generate(client, SHALLOW, {"top_k": 1}, n=4)
     found = tree(client, response)
     rendered = (
         httpx.post(f"{server.url}/tokenize", json={"model": "countdown", "messages": PUZZLE})
@@ -79,10 +86,10 @@ def test_a_branch_is_what_a_fresh_request_would_write_from_there(client: openai.
 
 
 def test_a_stream_gives_the_same(client: openai.OpenAI) -> None:
-    whole = ask(client, SHALLOW, n=3)
+    whole = generate(client, SHALLOW, n=3)
     pieces: dict[int, str] = {}
     usage, last = None, None
-    for chunk in ask(client, SHALLOW, n=3, stream=True, stream_options={"include_usage": True}):
+    for chunk in generate(client, SHALLOW, n=3, stream=True, stream_options={"include_usage": True}):
         for choice in chunk.choices:
             delta = choice.delta
             pieces[choice.index] = (
@@ -102,7 +109,7 @@ def test_a_stream_gives_the_same(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("select", ["majority", "likelihood", "first"])
 def test_one_of_the_answers(client: openai.OpenAI, select: str) -> None:
     rule = {"when": {"entropy_above": 0.3}, "do": {"branch": {"select": select, "max_branches": 6, "min_gap": 4}}}
-    response = ask(client, {"rules": [rule]}, max_tokens=600)
+    response = generate(client, {"rules": [rule]}, max_tokens=600)
     found = tree(client, response)["tree"]
     assert len(response.choices) == 1
     chosen = [node for node in found["nodes"] if node["chosen"]]
@@ -164,9 +171,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("route", "asked", "field", "right"), WRONG.values(), ids=WRONG.keys())
-def test_wrong_input(server: Server, route: str, asked: dict[str, Any], field: str, right: str) -> None:
-    body = {"model": "countdown", "messages": MESSAGES, **asked}
+@pytest.mark.parametrize(("route", "fields", "field", "right"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_input(server: Server, route: str, fields: dict[str, Any], field: str, right: str) -> None:
+    body = {"model": "countdown", "messages": MESSAGES, **fields}
     answer = httpx.post(f"{server.api}/{route}", json=body)
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -180,7 +187,7 @@ def reasoning(response: Any) -> str:
 
 def test_the_reasoning_ends_at_the_first_answer_that_is_sure_enough(client: openai.OpenAI) -> None:
     """Any answer is sure enough, or none: the first connector ends the reasoning, or nothing does."""
-    always = ask(client, {"use": "deer", "with": {"probability": 0.0}}, max_tokens=600)
+    always = generate(client, {"use": "deer", "with": {"probability": 0.0}}, max_tokens=600)
     found = tree(client, always)
     trunk, probe, *others = found["tree"]["nodes"]
     followed = next(node for node in others if node["kind"] == "answer")
@@ -196,8 +203,8 @@ def test_the_reasoning_ends_at_the_first_answer_that_is_sure_enough(client: open
         == sum(node["tokens_generated"] for node in found["tree"]["nodes"])
     )
 
-    never = ask(client, {"use": "deer", "with": {"probability": 1.0}}, max_tokens=600)
-    plain = ask(client, "observe", max_tokens=600)
+    never = generate(client, {"use": "deer", "with": {"probability": 1.0}}, max_tokens=600)
+    plain = generate(client, "observe", max_tokens=600)
     assert text(never.choices[0]) == text(plain.choices[0])
     assert {node["kind"] for node in tree(client, never)["tree"]["nodes"][1:]} == {"probe"}
 
@@ -217,7 +224,7 @@ def test_probes_that_must_agree(client: openai.OpenAI, policy: dict[str, Any], p
                 {"when": rules["eat"], "do": {"probe": {"tokens": 1, "variance_below": policy["with"]["variance"]}}}
             ]
         }
-    response = ask(client, policy, max_tokens=600)
+    response = generate(client, policy, max_tokens=600)
     nodes = tree(client, response)["tree"]["nodes"]
     tried = [node for node in nodes if node["kind"] == "probe"]
     followed = [node for node in nodes if node["kind"] == "answer" and node["parent"] is not None]
@@ -235,7 +242,7 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
     control = {"rules": [{"do": {"control": {"like": rule, "match": "positions"}}}]}
     ends = []
     for seed in range(12):
-        nodes = tree(client, ask(client, control, seed=seed, max_tokens=60))["tree"]["nodes"]
+        nodes = tree(client, generate(client, control, seed=seed, max_tokens=60))["tree"]["nodes"]
         ends += [node["position"] for node in nodes if node["kind"] == "answer" and node["parent"] is not None]
     assert len(set(ends)) > 6
     assert 0 < min(ends) < 24 < max(ends) <= 48
@@ -252,8 +259,8 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
 )
 def test_what_is_certain_streams_before_the_end(client: openai.OpenAI, policy: dict[str, Any]) -> None:
     """Up to the first undecided probe; the stream adds up to the whole response."""
-    whole = ask(client, policy, n=1)
-    chunks = list(ask(client, policy, n=1, stream=True, stream_options={"include_usage": True}))
+    whole = generate(client, policy, n=1)
+    chunks = list(generate(client, policy, n=1, stream=True, stream_options={"include_usage": True}))
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     said = [f"{(delta.model_extra or {}).get('reasoning') or ''}{delta.content or ''}" for delta in deltas]
     assert "".join(said) == text(whole.choices[0])
@@ -265,7 +272,7 @@ def test_what_is_certain_streams_before_the_end(client: openai.OpenAI, policy: d
 
 def test_unsure_samples_are_stopped_and_the_others_vote(client: openai.OpenAI) -> None:
     sampled = {"answers": 8, "warm_up": 4, "window": 16, "keep_percent": 50.0, "decided_at": 1.0, "extract": "text"}
-    response = ask(client, {"rules": [{"do": {"sample": sampled}}]}, max_tokens=600)
+    response = generate(client, {"rules": [{"do": {"sample": sampled}}]}, max_tokens=600)
     found = tree(client, response)["tree"]["nodes"]
     assert [node["parent"] for node in found] == [None] * len(found)
     assert 4 <= len(found) <= 8
@@ -277,20 +284,22 @@ def test_unsure_samples_are_stopped_and_the_others_vote(client: openai.OpenAI) -
 
 def test_thinking_again(client: openai.OpenAI) -> None:
     budget = 700
-    response = ask(client, {"use": "think-again", "with": {"text": " Wait", "budget_tokens": budget}}, max_tokens=1000)
-    plain = ask(client, "observe", max_tokens=1000)
+    response = generate(
+        client, {"use": "think-again", "with": {"text": " Wait", "budget_tokens": budget}}, max_tokens=1000
+    )
+    plain = generate(client, "observe", max_tokens=1000)
     found = tree(client, response)["tree"]
     assert [node["parent"] for node in found["nodes"]] == [None, *range(len(found["nodes"]) - 1)]
     assert len(found["nodes"]) > 1
     assert all(node["token"] == " Wait" for node in found["nodes"][1:])
     whole = text(response.choices[0])
     assert whole.startswith(text(plain.choices[0]).strip()[:40])
-    assert found["nodes"][1]["tokens_shared"] == told(plain)["tokens"] - 1  # in place of the token that ended it
+    assert found["nodes"][1]["tokens_shared"] == summary_of(plain)["tokens"] - 1  # in place of the token that ended it
     assert all(node["tokens_shared"] + 1 < budget for node in found["nodes"][1:])
 
 
 def test_the_surest_of_the_likeliest_beginnings(client: openai.OpenAI) -> None:
-    response = ask(client, {"use": "cot-branch", "with": {"answers": 4}}, temperature=0.0, max_tokens=600)
+    response = generate(client, {"use": "cot-branch", "with": {"answers": 4}}, temperature=0.0, max_tokens=600)
     nodes = tree(client, response)["tree"]["nodes"]
     assert [(node["parent"], node["position"]) for node in nodes] == [(None, None), (0, 0), (0, 0), (0, 0)]
     assert len({node["token"] for node in nodes}) == 4
@@ -301,10 +310,10 @@ def test_the_placebo_of_the_likeliest_beginnings_leaves_the_answer_elsewhere(cli
     """Also where the policy would leave only the likeliest token."""
     places = set()
     for seed in range(3):
-        told = tree(
-            client, ask(client, {"use": "cot-branch.placebo", "with": {"answers": 4}}, seed=seed, max_tokens=100)
+        placebo = tree(
+            client, generate(client, {"use": "cot-branch.placebo", "with": {"answers": 4}}, seed=seed, max_tokens=100)
         )
-        branches = [node for node in told["tree"]["nodes"] if node["parent"] is not None]
+        branches = [node for node in placebo["tree"]["nodes"] if node["parent"] is not None]
         assert len(branches) == 3
         (place,) = {node["position"] for node in branches}
         places.add(place)
@@ -313,23 +322,23 @@ def test_the_placebo_of_the_likeliest_beginnings_leaves_the_answer_elsewhere(cli
 
 
 def test_log_probabilities_of_what_is_shared_are_the_trunks(client: openai.OpenAI) -> None:
-    response = ask(client, SHALLOW, n=3, max_tokens=120, logprobs=True, top_logprobs=2)
+    response = generate(client, SHALLOW, n=3, max_tokens=120, logprobs=True, top_logprobs=2)
     found = tree(client, response)
-    told_of = [choice.logprobs.content for choice in response.choices]
-    for node, choice, own in zip(found["tree"]["nodes"], found["choices"], told_of, strict=True):
+    contents = [choice.logprobs.content for choice in response.choices]
+    for node, choice, own in zip(found["tree"]["nodes"], found["choices"], contents, strict=True):
         assert len(own) == node["tokens_shared"] + node["tokens_generated"]
         assert [one.token for one in own[node["tokens_shared"] + (node["parent"] is not None) :]] == choice["tokens"]
-        for mine, theirs in zip(own[: node["tokens_shared"]], told_of[0], strict=False):
+        for mine, theirs in zip(own[: node["tokens_shared"]], contents[0], strict=False):
             assert (mine.token, mine.logprob) == (theirs.token, theirs.logprob)
         if node["parent"] is not None:
-            begins = own[node["position"]]
-            assert begins.token == node["token"]
+            opening = own[node["position"]]
+            assert opening.token == node["token"]
             probability = next(one["probability"] for one in node["alternatives"] if one["token"] == node["token"])
-            assert math.exp(begins.logprob) == pytest.approx(probability, rel=0.05, abs=1e-3)
+            assert math.exp(opening.logprob) == pytest.approx(probability, rel=0.05, abs=1e-3)
 
 
 def test_stop_strings_end_each_answer(client: openai.OpenAI) -> None:
-    response = ask(client, SHALLOW, n=4, stop=["Wait", "Therefore"])
+    response = generate(client, SHALLOW, n=4, stop=["Wait", "Therefore"])
     assert {choice.finish_reason for choice in response.choices} == {"stop"}
     assert not any("Wait" in text(choice) or "Therefore" in text(choice) for choice in response.choices)
 
@@ -371,13 +380,13 @@ def test_several_prompts_are_refused(client: openai.OpenAI) -> None:
 
 
 def test_a_shadow_only_marks_where_it_would_branch(client: openai.OpenAI) -> None:
-    shadow = ask(client, {**SHALLOW, "shadow": True}, max_tokens=80)
-    assert told(shadow)["branches"] == 0
-    assert told(shadow)["interventions"]["branch"]["fired"] > 0
-    assert text(shadow.choices[0]) == text(ask(client, "observe", max_tokens=80).choices[0])
+    shadow = generate(client, {**SHALLOW, "shadow": True}, max_tokens=80)
+    assert summary_of(shadow)["branches"] == 0
+    assert summary_of(shadow)["interventions"]["branch"]["fired"] > 0
+    assert text(shadow.choices[0]) == text(generate(client, "observe", max_tokens=80).choices[0])
 
 
-def test_validation_shows_what_it_begins_with(client: openai.OpenAI) -> None:
+def test_validation_shows_the_opening_rule(client: openai.OpenAI) -> None:
     shown: Any = client.post("/policies/validate", body={"policy": "deer.placebo"}, cast_to=dict)
     (rule,) = shown["rules"]
     assert (rule["action"], rule["control"], rule["text"]) == ("probe", "positions", ["</think>"])
@@ -400,8 +409,8 @@ def test_the_servers_default_gives_way_where_it_cannot_be(server: Server, route:
     assert "x-forkpoint-policy" not in response.headers
     assert response.json().get("forkpoint", {}).get("policy") is None
     assert len(response.json().get("choices", [1])) == extra.get("n", 1)
-    asked = httpx.post(f"{server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
-    assert asked.status_code == 400
+    named = httpx.post(f"{server.api}/{route}", json={**body, "policy": "branch"}, timeout=60)
+    assert named.status_code == 400
 
 
 def test_the_servers_default_branches_where_it_can(server: Server) -> None:

@@ -35,7 +35,7 @@ def put(server: Server, body: Any, key: str = ADMIN_KEY) -> httpx.Response:
 
 def marked(server: Server) -> dict[str, Any]:
     """The `forkpoint` object of a request in which a rule fires at forks."""
-    asked = {
+    request_body = {
         "model": "countdown",
         "messages": MESSAGES,
         "temperature": 1,
@@ -43,10 +43,10 @@ def marked(server: Server) -> dict[str, Any]:
         "max_tokens": 300,
         "policy": MARKS,
     }
-    answer = httpx.post(f"{server.api}/chat/completions", json=asked, timeout=60).raise_for_status().json()
-    told: dict[str, Any] = answer["forkpoint"]
-    assert told["interventions"]["observe"]["fired"] == told["forks"]
-    return told
+    answer = httpx.post(f"{server.api}/chat/completions", json=request_body, timeout=60).raise_for_status().json()
+    summary: dict[str, Any] = answer["forkpoint"]
+    assert summary["interventions"]["observe"]["fired"] == summary["forks"]
+    return summary
 
 
 def test_without_one_the_server_warns(server: Server) -> None:
@@ -56,8 +56,8 @@ def test_without_one_the_server_warns(server: Server) -> None:
     detailed = httpx.get(f"{server.url}/health?details").json()
     assert detailed == {"status": "healthy", "warnings": [health.headers["X-Forkpoint-Warning"]]}
     assert "not calibrated; 0.672 nats is used" in server.log.read_text()
-    told = httpx.get(f"{server.api}/calibration").json()
-    assert (told["calibrated"], told["fork_threshold"]) == (False, DEFAULT_FORK_THRESHOLD_NATS)
+    summary = httpx.get(f"{server.api}/calibration").json()
+    assert (summary["calibrated"], summary["fork_threshold"]) == (False, DEFAULT_FORK_THRESHOLD_NATS)
     assert marked(server)["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
 
 

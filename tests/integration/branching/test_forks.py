@@ -79,8 +79,8 @@ def test_a_text_has_the_entropies_that_it_had_when_it_was_generated(
 
 def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, puzzle: Answer) -> None:
     message, trace = puzzle
-    asked = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
-    prompt = httpx.post(f"{server.url}/tokenize", json=asked).raise_for_status().json()["tokens"]
+    chat = {"messages": [{"role": "user", "content": PUZZLES[0]}]}
+    prompt = httpx.post(f"{server.url}/tokenize", json=chat).raise_for_status().json()["tokens"]
     same(measured(server, {"prompt": prompt, "completion": trace["choices"][0]["token_ids"]}), trace)
     text = f"<|im_start|>user\n{PUZZLES[0]}<|im_end|>\n<|im_start|>assistant\n<think>"
     completion = f"{message['reasoning']}</think>{message['content']}<|im_end|>"

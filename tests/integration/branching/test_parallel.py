@@ -32,7 +32,7 @@ def parallel_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
         yield running
 
 
-def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel_server: Server, client: openai.OpenAI) -> None:
+def test_the_tokens_are_those_of_one_rank_and_are_counted_once(parallel_server: Server, client: openai.OpenAI) -> None:
     """The same seeds and policies, one request at a time; then a batch, of which every token's record arrives."""
     other = openai.OpenAI(base_url=parallel_server.api, api_key="none", max_retries=0)
     puzzles = held_out_puzzles("easy", 4)
@@ -41,24 +41,24 @@ def test_the_tokens_are_those_of_one_rank_and_are_told_once(parallel_server: Ser
     for policy, puzzle in zip(POLICIES, puzzles, strict=True):
         here, there = (attempt(one, puzzle, policy, seed=5, max_tokens=300) for one in (client, other))
         assert (there.reasoning, there.answer) == (here.reasoning, here.answer), policy
-        assert set(there.told["interventions"]) == set(here.told["interventions"])
-        for action, found in there.told["interventions"].items():
-            assert found == pytest.approx(here.told["interventions"][action], rel=0.01, abs=0.001), action
-        assert there.told["complete"]
-        tokens += there.told["tokens"]
+        assert set(there.summary["interventions"]) == set(here.summary["interventions"])
+        for action, found in there.summary["interventions"].items():
+            assert found == pytest.approx(here.summary["interventions"][action], rel=0.01, abs=0.001), action
+        assert there.summary["complete"]
+        tokens += there.summary["tokens"]
     # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much
     assert tokens <= parallel_server.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
     before = parallel_server.metrics()
     many = attempts(other, held_out_puzzles("easy", 24), "nowait")
-    assert all(one.told["complete"] for one in many)
+    assert all(one.summary["complete"] for one in many)
     after = parallel_server.metrics()
 
     def moved(name: str) -> float:
         return sum(value - before.get(key, 0.0) for key, value in after.items() if key.startswith(f"{name}{{"))
 
-    told = sum(one.told["tokens"] for one in many)
-    assert moved("forkpoint_tokens_total") == moved("vllm:generation_tokens_total") == told
-    assert moved("forkpoint_token_entropy_nats_count") == told
+    num_tokens = sum(one.summary["tokens"] for one in many)
+    assert moved("forkpoint_tokens_total") == moved("vllm:generation_tokens_total") == num_tokens
+    assert moved("forkpoint_token_entropy_nats_count") == num_tokens
     assert moved("forkpoint_requests_total") == moved("forkpoint_request_seconds_count") == 24
     other.close()
 

@@ -8,25 +8,25 @@ from typing import Any
 import openai
 import pytest
 
-from tests.integration.puzzles import MESSAGES, told
+from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.span_collector import Collector
 
 CALM: dict[str, Any] = {"name": "mine", "rules": [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]}
 TREE: dict[str, Any] = {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {"depth": 1, "min_gap": 4}}}]}
 
 
-def ask(client: openai.OpenAI, policy: Any, **options: Any) -> tuple[str, Any]:
+def generate(client: openai.OpenAI, policy: Any, **options: Any) -> tuple[str, Any]:
     """The trace's id, and the answer of a request within that trace."""
     trace_id = secrets.token_hex(16)
     headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
-    given = {"model": "countdown", "messages": MESSAGES, "max_tokens": 60, "seed": 5, **options}
-    return trace_id, client.chat.completions.create(**given, extra_body={"policy": policy}, extra_headers=headers)
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 60, "seed": 5, **options}
+    return trace_id, client.chat.completions.create(**body, extra_body={"policy": policy}, extra_headers=headers)
 
 
 def test_a_span_says_all_of_the_forkpoint_object(client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(client, CALM)
+    trace_id, response = generate(client, CALM)
     (span,) = collector.of_trace(trace_id, 1)
-    expected = told(response)
+    expected = summary_of(response)
     assert span.name == "llm_request"
     assert span.parent_id
     assert span.attributes["gen_ai.request.id"] in response.id
@@ -45,7 +45,7 @@ def test_a_span_says_all_of_the_forkpoint_object(client: openai.OpenAI, collecto
 
 
 def test_a_stream_has_its_span_too(client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, stream = ask(client, CALM, stream=True)
+    trace_id, stream = generate(client, CALM, stream=True)
     last = [chunk for chunk in stream if "forkpoint" in (chunk.model_extra or {})][-1]
     (span,) = collector.of_trace(trace_id, 1)
     assert span.attributes["gen_ai.response.id"] == last.id
@@ -53,11 +53,11 @@ def test_a_stream_has_its_span_too(client: openai.OpenAI, collector: Collector) 
 
 
 def test_branches_say_whose_they_are(client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(client, TREE, n=3)
+    trace_id, response = generate(client, TREE, n=3)
     spans = collector.of_trace(trace_id, 3)
     assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1, 2]
     assert {span.attributes["gen_ai.response.id"] for span in spans} == {response.id}
-    assert {span.attributes["forkpoint.digest"] for span in spans} == {told(response)["digest"]}
+    assert {span.attributes["forkpoint.digest"] for span in spans} == {summary_of(response)["digest"]}
     assert [
         span.attributes.get("forkpoint.branches") for span in spans if span.attributes["forkpoint.choice"] == 0
     ] == [2]
@@ -65,7 +65,7 @@ def test_branches_say_whose_they_are(client: openai.OpenAI, collector: Collector
 
 
 def test_choices_say_whose_they_are(client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, response = ask(client, CALM, n=2)
+    trace_id, response = generate(client, CALM, n=2)
     spans = collector.of_trace(trace_id, 2)
     assert sorted(span.attributes["forkpoint.choice"] for span in spans) == [0, 1]
     assert sum(span.attributes["gen_ai.usage.completion_tokens"] for span in spans) == response.usage.completion_tokens
@@ -75,6 +75,6 @@ def test_choices_say_whose_they_are(client: openai.OpenAI, collector: Collector)
 
 
 def test_a_request_without_a_policy_has_vllms_span(client: openai.OpenAI, collector: Collector) -> None:
-    trace_id, _ = ask(client, "none")
+    trace_id, _ = generate(client, "none")
     (span,) = collector.of_trace(trace_id, 1)
     assert span.attributes["gen_ai.usage.completion_tokens"] > 0

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
 
-from .test_branching import SHALLOW, ask, text
+from .test_branching import SHALLOW, generate, text
 
 ONE_OF_THREE = {  # only the trunk is left, and all are waited for: which answer is ahead does not matter
     "rules": [
@@ -53,9 +53,9 @@ def test_chat_responses_and_messages_give_the_same_answer_streamed_or_not(
     found["chat, streamed"] = "".join(
         parts(choice.delta) for chunk in client.chat.completions.create(**chat, stream=True) for choice in chunk.choices
     )
-    asked: Any = {**limits, "input": MESSAGES[0]["content"], "max_output_tokens": 200}
-    found["responses"] = written(client.responses.create(**asked))
-    found["responses, streamed"] = written(list(client.responses.create(**asked, stream=True))[-1].response)
+    body: Any = {**limits, "input": MESSAGES[0]["content"], "max_output_tokens": 200}
+    found["responses"] = written(client.responses.create(**body))
+    found["responses, streamed"] = written(list(client.responses.create(**body, stream=True))[-1].response)
     with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         message = claude.messages.create(**chat)
         found["messages"] = "".join(said(block) for block in message.content)
@@ -77,14 +77,14 @@ def written(response: Any) -> str:
 
 
 def test_completions_in_a_stream(client: openai.OpenAI) -> None:
-    asked: Any = {
+    body: Any = {
         "model": "countdown", "prompt": PROMPT, "n": 3, "max_tokens": 60, "seed": 3, "temperature": 1.0, "logprobs": 1,
         "extra_body": {"policy": SHALLOW},
     }  # fmt: skip
-    whole = client.completions.create(**asked)
+    whole = client.completions.create(**body)
     pieces: defaultdict[int, str] = defaultdict(str)
     tokens: defaultdict[int, list[str]] = defaultdict(list)
-    for chunk in client.completions.create(**asked, stream=True):
+    for chunk in client.completions.create(**body, stream=True):
         for choice in chunk.choices:
             pieces[choice.index] += choice.text
             tokens[choice.index] += choice.logprobs.tokens or [] if choice.logprobs else []
@@ -101,21 +101,21 @@ def test_log_probabilities_and_stop_strings_in_a_stream(client: openai.OpenAI) -
         "stop": ["Wait", "Therefore"],
         "max_tokens": 200,
     }
-    whole = ask(client, SHALLOW, **options)
+    whole = generate(client, SHALLOW, **options)
     pieces: defaultdict[int, str] = defaultdict(str)
-    told: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
+    reported: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
     reasons: dict[int, str] = {}
-    for chunk in ask(client, SHALLOW, stream=True, **options):
+    for chunk in generate(client, SHALLOW, stream=True, **options):
         for choice in chunk.choices:
             pieces[choice.index] += parts(choice.delta)
-            told[choice.index] += [
+            reported[choice.index] += [
                 (one.token, one.logprob) for one in (choice.logprobs.content or [] if choice.logprobs else [])
             ]
             reasons[choice.index] = choice.finish_reason or reasons.get(choice.index, "")
     for choice in whole.choices:
         assert pieces[choice.index] == text(choice)
-        assert [token for token, _ in told[choice.index]] == [one.token for one in choice.logprobs.content]
-        assert [nats for _, nats in told[choice.index]] == pytest.approx(
+        assert [token for token, _ in reported[choice.index]] == [one.token for one in choice.logprobs.content]
+        assert [nats for _, nats in reported[choice.index]] == pytest.approx(
             [one.logprob for one in choice.logprobs.content], abs=1e-3
         )
         assert reasons[choice.index] == choice.finish_reason
@@ -124,7 +124,7 @@ def test_log_probabilities_and_stop_strings_in_a_stream(client: openai.OpenAI) -
 
 def test_a_tool_call_in_each_answer(client: openai.OpenAI) -> None:
     options: dict[str, Any] = {"n": 3, "max_tokens": 400, "tools": [ADD], "messages": MESSAGES}
-    whole = ask(client, CALLING, **options)
+    whole = generate(client, CALLING, **options)
     ended = [choice for choice in whole.choices if choice.finish_reason != "length"]
     assert len(ended) > 1
     for choice in ended:
@@ -132,7 +132,7 @@ def test_a_tool_call_in_each_answer(client: openai.OpenAI) -> None:
         assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 3})
         assert choice.finish_reason == "tool_calls"
     called: defaultdict[int, str] = defaultdict(str)
-    for chunk in ask(client, CALLING, stream=True, **options):
+    for chunk in generate(client, CALLING, stream=True, **options):
         for choice in chunk.choices:
             for call in choice.delta.tool_calls or ():
                 called[choice.index] += call.function.arguments or ""
@@ -151,13 +151,13 @@ def test_a_tool_call_in_the_answer_of_responses_and_messages(client: openai.Open
         "extra_body": {"policy": {"rules": [*ENDED, CALLING["rules"][1]]}, "temperature": 0.0},
     }
     function = ADD["function"]
-    asked: Any = {
+    body: Any = {
         **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400,
         "tools": [{"type": "function", **function}],
     }  # fmt: skip
-    whole = client.responses.create(**asked)
+    whole = client.responses.create(**body)
     assert (whole.model_extra or {})["forkpoint"]["branches"] == 2
-    streamed = list(client.responses.create(**asked, stream=True))[-1]
+    streamed = list(client.responses.create(**body, stream=True))[-1]
     assert streamed.type == "response.completed"
     for response in (whole, streamed.response):
         (call,) = [item for item in response.output if item.type == "function_call"]
@@ -175,12 +175,12 @@ def test_a_tool_call_in_the_answer_of_responses_and_messages(client: openai.Open
 
 def test_log_probabilities_on_responses_and_stop_strings_on_messages(client: openai.OpenAI, server: Server) -> None:
     limits: dict[str, Any] = {"model": "countdown", "extra_body": {"policy": {"rules": ENDED}, "temperature": 0.0}}
-    asked: Any = {
+    body: Any = {
         **limits, "input": MESSAGES[0]["content"], "max_output_tokens": 400,
         "include": ["message.output_text.logprobs"], "top_logprobs": 2,
     }  # fmt: skip
-    whole = client.responses.create(**asked)
-    streamed = list(client.responses.create(**asked, stream=True))[-1].response
+    whole = client.responses.create(**body)
+    streamed = list(client.responses.create(**body, stream=True))[-1].response
     for response in (whole, streamed):
         assert (response.model_extra or {})["forkpoint"]["branches"] == 2
         (message,) = [item for item in response.output if item.type == "message"]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.processes.forkpoint_server import Server
 
-from .test_branching import PUZZLE, SHALLOW, ask
+from .test_branching import PUZZLE, SHALLOW, generate
 
 AT_ONCE = 8  # the branching server's --max-live-branches
 GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
@@ -42,15 +42,15 @@ def nothing_else_runs(server: Server) -> None:
 def test_a_client_whose_deadline_passes_ends_every_branch(server: Server) -> None:
     """It waits for a whole answer, and hangs up."""
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=3.0) as client:
-        asked: Future[Any] = pool.submit(client.post, f"{server.api}/chat/completions", json=LONG)
+        pending: Future[Any] = pool.submit(client.post, f"{server.api}/chat/completions", json=LONG)
         wait_until(server, 2, 6)
         with pytest.raises(httpx.ReadTimeout):
-            asked.result()
+            pending.result()
     wait_until(server, 0, 0)
 
 
 def test_a_stream_that_is_left_ends_every_branch(client: openai.OpenAI, server: Server) -> None:
-    stream = ask(client, SHALLOW, {"ignore_eos": True}, n=6, stream=True, max_tokens=1500)
+    stream = generate(client, SHALLOW, {"ignore_eos": True}, n=6, stream=True, max_tokens=1500)
     seen: set[int] = set()
     for chunk in stream:
         seen |= {choice.index for choice in chunk.choices}
@@ -67,12 +67,12 @@ def test_the_engines_abort_of_a_request_ends_every_branch(server: Server, stream
     name = f"aborted-{stream}"
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=120) as client:
         headers = {"X-Request-Id": name}
-        asked: Future[Any] = pool.submit(
+        pending: Future[Any] = pool.submit(
             client.post, f"{server.api}/chat/completions", json={**LONG, "stream": stream}, headers=headers
         )
         wait_until(server, 4, 6)
         abort(server, [f"chatcmpl-{name}"])
-        answer = asked.result().raise_for_status()
+        answer = pending.result().raise_for_status()
     wait_until(server, 0, 0)
     nodes = httpx.get(f"{server.api}/forks/chatcmpl-{name}").raise_for_status().json()["tree"]["nodes"]
     assert {node["ended"] for node in nodes} == {"abort"}
@@ -85,12 +85,12 @@ def test_branches_that_the_engine_ends_do_not_end_the_request(server: Server) ->
     """All but the trunk are aborted, each by its own name in the engine."""
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=120) as client:
         body = {**LONG, "max_tokens": 600}
-        asked: Future[Any] = pool.submit(
+        pending: Future[Any] = pool.submit(
             client.post, f"{server.api}/chat/completions", json=body, headers={"X-Request-Id": "pruned"}
         )
         wait_until(server, 4, 6)
         abort(server, [f"{handle}_chatcmpl-pruned" for handle in range(20_000)])
-        answer = asked.result().raise_for_status().json()
+        answer = pending.result().raise_for_status().json()
     wait_until(server, 0, 0)
     nodes = httpx.get(f"{server.api}/forks/{answer['id']}").raise_for_status().json()["tree"]["nodes"]
     assert nodes[0]["ended"] == "length"
@@ -105,13 +105,13 @@ def abort(server: Server, names: list[str]) -> None:
 
 
 def test_what_stops_a_tree_early_leaves_none_behind(client: openai.OpenAI, server: Server) -> None:
-    asked: list[tuple[Any, dict[str, Any]]] = [
+    cases: list[tuple[Any, dict[str, Any]]] = [
         (SHALLOW, {"n": 4, "stop": ["Wait", "Therefore"]}),
         ("branch-first", {}),
         ({"use": "deer", "with": {"probability": 0.0}}, {}),
     ]
-    for policy, options in asked:
-        response = ask(client, policy, max_tokens=600, **options)
+    for policy, options in cases:
+        response = generate(client, policy, max_tokens=600, **options)
         assert response.choices[0].finish_reason in ("stop", "length")
         wait_until(server, 0, 0)
 
@@ -121,14 +121,15 @@ def test_under_load_trees_stay_smaller_and_nothing_queues(client: openai.OpenAI,
     trees = 24
     before, most = server.metrics(), 0.0
     with ThreadPoolExecutor(trees) as pool:
-        asked = [
-            pool.submit(ask, client, "branch", n=8, seed=seed, max_tokens=200, timeout=300) for seed in range(trees)
+        pending = [
+            pool.submit(generate, client, "branch", n=8, seed=seed, max_tokens=200, timeout=300)
+            for seed in range(trees)
         ]
-        while not all(one.done() for one in asked):
+        while not all(one.done() for one in pending):
             most = max(most, inside(server))
             time.sleep(0.05)
     assert AT_ONCE < most <= trees + AT_ONCE
-    responses = [one.result() for one in asked]
+    responses = [one.result() for one in pending]
     assert all(1 <= len(response.choices) <= 8 for response in responses)
     assert all(response.model_extra["forkpoint"]["branches"] == len(response.choices) - 1 for response in responses)
     refused = 0

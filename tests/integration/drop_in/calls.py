@@ -11,7 +11,7 @@ from forkpoint_policies.tasks.countdown import held_out_puzzles
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 GENERATING = (CHAT, COMPLETIONS, RESPONSES, MESSAGES)
 PUZZLE = held_out_puzzles("hard", 3)[2].prompt
-ASKED: list[Any] = [{"role": "user", "content": PUZZLE}]
+QUERY: list[Any] = [{"role": "user", "content": PUZZLE}]
 TOOLS: list[Any] = [
     {
         "type": "function",
@@ -71,7 +71,7 @@ class Call:
 
 
 def chat(name: str, **options: Any) -> Call:
-    return Call(f"chat, {name}", CHAT, {"model": "countdown", "messages": ASKED, "max_tokens": 80, **GREEDY, **options})
+    return Call(f"chat, {name}", CHAT, {"model": "countdown", "messages": QUERY, "max_tokens": 80, **GREEDY, **options})
 
 
 def completion(name: str, **options: Any) -> Call:
@@ -92,7 +92,7 @@ def response(name: str, **options: Any) -> Call:
 
 def message(name: str, **options: Any) -> Call:
     return Call(
-        f"messages, {name}", MESSAGES, {"model": "countdown", "messages": ASKED, "max_tokens": 80, **GREEDY, **options}
+        f"messages, {name}", MESSAGES, {"model": "countdown", "messages": QUERY, "max_tokens": 80, **GREEDY, **options}
     )
 
 
@@ -165,9 +165,9 @@ CALLS: tuple[Call, ...] = (
     chat("logprobs", logprobs=True, top_logprobs=5),
     chat("logprobs, in a stream", logprobs=True, top_logprobs=3, **STREAM),
     chat("usage in every chunk", **EACH),
-    chat("a system's message", messages=[{"role": "system", "content": "Be brief."}, *ASKED]),
-    chat("a dialogue", messages=[*ASKED, {"role": "assistant", "content": "17"}, {"role": "user", "content": "Why?"}]),
-    chat("going on with a message", messages=[*ASKED, {"role": "assistant", "content": "The"}],
+    chat("a system's message", messages=[{"role": "system", "content": "Be brief."}, *QUERY]),
+    chat("a dialogue", messages=[*QUERY, {"role": "assistant", "content": "17"}, {"role": "user", "content": "Why?"}]),
+    chat("going on with a message", messages=[*QUERY, {"role": "assistant", "content": "The"}],
          add_generation_prompt=False, continue_final_message=True),
     chat("echo", echo=True, max_tokens=10),
     chat("parts", messages=[{"role": "user", "content": [{"type": "text", "text": PUZZLE}]}]),
@@ -198,7 +198,7 @@ CALLS: tuple[Call, ...] = (
     chat("tools, not parallel", tools=TOOLS, tool_choice="required", parallel_tool_calls=False, **AT_ONCE),
     chat("tools, none", tools=TOOLS, tool_choice="none"),
     chat("a result of a tool", messages=[
-        *ASKED,
+        *QUERY,
         {"role": "assistant", "tool_calls": [
             {"id": "call_1", "type": "function", "function": {"name": "solve", "arguments": '{"goal": 17}'}}]},
         {"role": "tool", "tool_call_id": "call_1", "content": "3 * 7"},
@@ -213,7 +213,7 @@ CALLS: tuple[Call, ...] = (
     completion("suffix", suffix="end"),
     response("greedy"),
     response("seeded", temperature=1.0, seed=7),
-    response("messages", input=ASKED),
+    response("messages", input=QUERY),
     response("instructions", instructions="Be brief."),
     response("in a stream", stream=True),
     response("kept", store=True),
@@ -240,33 +240,33 @@ CALLS: tuple[Call, ...] = (
     message("a tool, named", messages=EASY, tools=CLAUDE_TOOLS, tool_choice={"type": "tool", "name": "solve"},
             max_tokens=400),
     message("a result of a tool", tools=CLAUDE_TOOLS, messages=[
-        *ASKED,
+        *QUERY,
         {"role": "assistant",
          "content": [{"type": "tool_use", "id": "toolu_1", "name": "solve", "input": {"goal": 17}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "3 * 7"}]},
     ]),
     message("no messages", messages=[]),
     message("another model", model="claude"),
-    Call("messages, counted", "/v1/messages/count_tokens", {"model": "countdown", "messages": ASKED}),
+    Call("messages, counted", "/v1/messages/count_tokens", {"model": "countdown", "messages": QUERY}),
     Call("tokenize a prompt", "/tokenize", {"model": "countdown", "prompt": PUZZLE, "return_token_strs": True}),
-    Call("tokenize messages", "/tokenize", {"model": "countdown", "messages": ASKED}),
+    Call("tokenize messages", "/tokenize", {"model": "countdown", "messages": QUERY}),
     Call("detokenize", "/detokenize", {"model": "countdown", "tokens": [5, 6, 7]}),
-    Call("render chat", "/v1/chat/completions/render", {"model": "countdown", "messages": ASKED}),
+    Call("render chat", "/v1/chat/completions/render", {"model": "countdown", "messages": QUERY}),
     Call("render a completion", "/v1/completions/render", {"model": "countdown", "prompt": PUZZLE}),
     Call("tokenize what is nothing", "/tokenize", {"model": "countdown"}),
     Call("detokenize what is no token", "/detokenize", {"model": "countdown", "tokens": [10**9]}),
     Call("about the tokenizer", "/tokenizer_info", method="GET"),
     Call("render responses", "/v1/responses/render", {"model": "countdown", "input": PUZZLE}),
     Call("several chats", f"{CHAT}/batch",
-         {"model": "countdown", "messages": [ASKED, ASKED], "max_tokens": 20, **GREEDY}),
+         {"model": "countdown", "messages": [QUERY, QUERY], "max_tokens": 20, **GREEDY}),
     Call("tokens in, tokens out", "/inference/v1/generate",
          {"model": "countdown", "token_ids": [5, 6, 7], "sampling_params": {"max_tokens": 8, "temperature": 0}}),
-    Call("as SageMaker asks", "/invocations", {"model": "countdown", "messages": ASKED, "max_tokens": 20, **GREEDY}),
-    Call("a name for the answer", CHAT, {"model": "countdown", "messages": ASKED, "max_tokens": 5, **GREEDY},
+    Call("as SageMaker asks", "/invocations", {"model": "countdown", "messages": QUERY, "max_tokens": 20, **GREEDY}),
+    Call("a name for the answer", CHAT, {"model": "countdown", "messages": QUERY, "max_tokens": 5, **GREEDY},
          headers=(("x-request-id", "it"),)),
     Call("what a page of another site asks first", CHAT, method="OPTIONS",
          headers=(("origin", "http://example.org"), ("access-control-request-method", "POST"))),
-    Call("what a page of another site asks", CHAT, {"model": "countdown", "messages": ASKED, "max_tokens": 5, **GREEDY},
+    Call("what a page of another site asks", CHAT, {"model": "countdown", "messages": QUERY, "max_tokens": 5, **GREEDY},
          headers=(("origin", "http://example.org"),)),
     Call("models", "/v1/models", method="GET"),
     Call("one model", "/v1/models/countdown", method="GET"),
@@ -284,7 +284,7 @@ CALLS: tuple[Call, ...] = (
     Call("no JSON", CHAT, b"{", headers=(("content-type", "application/json"),)),
     Call("no object", CHAT, b"[1]", headers=(("content-type", "application/json"),)),
     Call("no body", CHAT, b"", headers=(("content-type", "application/json"),)),
-    Call("text", CHAT, json.dumps({"model": "countdown", "messages": ASKED}).encode(),
+    Call("text", CHAT, json.dumps({"model": "countdown", "messages": QUERY}).encode(),
          headers=(("content-type", "text/plain"),)),
     chat("another model", model="gpt-5"),
     chat("no model", model=None, max_tokens=5),

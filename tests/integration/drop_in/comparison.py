@@ -34,13 +34,13 @@ SECONDS = 300
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as far as it is compared; `told` says whether it has our object."""
+    """An answer as far as it is compared; `has_forkpoint` says whether it has our object."""
 
     status: int
     kind: str
     headers: dict[str, Any]
     body: Any
-    told: bool = field(compare=False)
+    has_forkpoint: bool = field(compare=False)
 
 
 @dataclass
@@ -55,16 +55,16 @@ class Names:
         return f"{re.sub('[0-9a-zA-Z]', 'x', name)}#{number}"
 
 
-def ask(url: str, call: Call, policy: str | None = None) -> Answered:
+def send(url: str, call: Call, policy: str | None = None) -> Answered:
     """Send a call. With a policy, which only Forkpoint knows, its report is left out of what is compared."""
     body = call.body
     if policy is not None:
         assert isinstance(body, dict)
         body = {**body, "policy": policy}
     content = body if isinstance(body, bytes) else None
-    given = {} if content is not None or body is None else {"json": body}
+    keywords = {} if content is not None or body is None else {"json": body}
     sent = dict(call.headers)
-    answer = httpx.request(call.method, url + call.path, content=content, headers=sent, timeout=SECONDS, **given)  # type: ignore[arg-type]
+    answer = httpx.request(call.method, url + call.path, content=content, headers=sent, timeout=SECONDS, **keywords)  # type: ignore[arg-type]
     names, observed = Names(), policy is not None
     headers = {
         name: _plain(value, names, observed, name)
@@ -72,12 +72,12 @@ def ask(url: str, call: Call, policy: str | None = None) -> Answered:
         if name not in (*PASSING, WARNING) and not (observed and name.startswith(OUR_HEADERS))
     }
     kind = answer.headers.get("content-type", "").partition(";")[0]
-    told = f'"{OURS}"' in answer.text
+    has_forkpoint = f'"{OURS}"' in answer.text
     if kind == "text/event-stream":
-        return Answered(answer.status_code, kind, headers, streamed(answer.text, names, observed), told)
+        return Answered(answer.status_code, kind, headers, streamed(answer.text, names, observed), has_forkpoint)
     if kind == "application/json" and answer.content:
-        return Answered(answer.status_code, kind, headers, _plain(answer.json(), names, observed), told)
-    return Answered(answer.status_code, kind, headers, answer.text, told)
+        return Answered(answer.status_code, kind, headers, _plain(answer.json(), names, observed), has_forkpoint)
+    return Answered(answer.status_code, kind, headers, answer.text, has_forkpoint)
 
 
 def streamed(text: str, names: Names, observed: bool = False) -> dict[str, Any]:

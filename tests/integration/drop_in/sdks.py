@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from pydantic import BaseModel
 
-from .calls import ANSWER, ASKED, CALLED, EASIER, EASY, PUZZLE, TOOLS
+from .calls import ANSWER, CALLED, EASIER, EASY, PUZZLE, QUERY, TOOLS
 
 MODEL = "countdown"
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 400}
@@ -31,7 +31,7 @@ def said(message: Any) -> dict[str, Any]:
     return {"content": message.content, "reasoning": getattr(message, "reasoning", None), "calls": calls}
 
 
-def told(answer: Any) -> dict[str, Any]:
+def whole_answer(answer: Any) -> dict[str, Any]:
     """A whole answer to a chat."""
     return {
         "choices": [{**said(choice.message), "finish_reason": choice.finish_reason} for choice in answer.choices],
@@ -58,7 +58,7 @@ STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": Tr
 
 
 def openai_chat(url: str) -> Any:
-    return told(_openai(url).chat.completions.create(messages=EASY, **GREEDY))
+    return whole_answer(_openai(url).chat.completions.create(messages=EASY, **GREEDY))
 
 
 def openai_stream(url: str) -> Any:
@@ -66,25 +66,27 @@ def openai_stream(url: str) -> Any:
 
 
 def openai_async(url: str) -> Any:
-    async def ask() -> list[dict[str, Any]]:
+    async def gather_answers() -> list[dict[str, Any]]:
         made: Any = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         async with made as client:
             answers = (client.chat.completions.create(messages=messages, **GREEDY) for messages in (EASY, EASIER))
             chunks = [chunk async for chunk in await client.chat.completions.create(messages=EASY, **GREEDY, **STREAM)]
-            return [*(told(answer) for answer in await asyncio.gather(*answers)), gathered(chunks)]
+            return [*(whole_answer(answer) for answer in await asyncio.gather(*answers)), gathered(chunks)]
 
-    return asyncio.run(ask())
+    return asyncio.run(gather_answers())
 
 
 def openai_tools(url: str) -> Any:
-    found = told(_openai(url).chat.completions.create(messages=ASKED, tools=TOOLS, tool_choice="required", **AT_ONCE))
+    found = whole_answer(
+        _openai(url).chat.completions.create(messages=QUERY, tools=TOOLS, tool_choice="required", **AT_ONCE)
+    )
     assert found["choices"][0]["calls"]
     return found
 
 
 def openai_tools_in_a_stream(url: str) -> Any:
     chunks = _openai(url).chat.completions.create(
-        messages=ASKED, tools=TOOLS, extra_body={"structured_outputs": {"regex": CALLED}}, **AT_ONCE, **STREAM
+        messages=QUERY, tools=TOOLS, extra_body={"structured_outputs": {"regex": CALLED}}, **AT_ONCE, **STREAM
     )
     found = gathered(list(chunks))
     assert found["names"] == ["solve"]
@@ -92,14 +94,14 @@ def openai_tools_in_a_stream(url: str) -> Any:
 
 
 def openai_parsed(url: str) -> Any:
-    (choice,) = _openai(url).chat.completions.parse(messages=ASKED, response_format=Pair, **AT_ONCE).choices
+    (choice,) = _openai(url).chat.completions.parse(messages=QUERY, response_format=Pair, **AT_ONCE).choices
     assert isinstance(choice.message.parsed, Pair)
     return choice.message.parsed.model_dump(), choice.finish_reason
 
 
 def openai_events(url: str) -> Any:
     """The SDK's own accumulation of a stream."""
-    with _openai(url).chat.completions.stream(messages=ASKED, response_format=Pair, **AT_ONCE) as stream:
+    with _openai(url).chat.completions.stream(messages=QUERY, response_format=Pair, **AT_ONCE) as stream:
         kinds = list(dict.fromkeys(event.type for event in stream))
         parsed = stream.get_final_completion().choices[0].message.parsed
     assert isinstance(parsed, Pair)
@@ -121,7 +123,7 @@ def openai_errors(url: str) -> Any:
     found = []
     for options in ({"model": "gpt-5"}, {"top_p": 2}, {"n": 0}):
         try:
-            _openai(url).chat.completions.create(messages=ASKED, **{**GREEDY, **options})
+            _openai(url).chat.completions.create(messages=QUERY, **{**GREEDY, **options})
         except openai.APIStatusError as error:
             found.append((type(error).__name__, error.status_code, error.code, error.param, error.message))
     assert len(found) == 3
@@ -137,7 +139,7 @@ def _openai(url: str) -> Any:
 
 
 def litellm_chat(url: str) -> Any:
-    return told(_litellm().completion(messages=EASY, **_at(url, GREEDY)))
+    return whole_answer(_litellm().completion(messages=EASY, **_at(url, GREEDY)))
 
 
 def litellm_stream(url: str) -> Any:
@@ -145,23 +147,25 @@ def litellm_stream(url: str) -> Any:
 
 
 def litellm_async(url: str) -> Any:
-    async def ask() -> list[dict[str, Any]]:
+    async def gather_answers() -> list[dict[str, Any]]:
         answers = (_litellm().acompletion(messages=messages, **_at(url, GREEDY)) for messages in (EASY, EASIER))
-        whole = [told(answer) for answer in await asyncio.gather(*answers)]
+        whole = [whole_answer(answer) for answer in await asyncio.gather(*answers)]
         chunks = [chunk async for chunk in await _litellm().acompletion(messages=EASY, **_at(url, GREEDY), **STREAM)]
         return [*whole, gathered(chunks)]
 
-    return asyncio.run(ask())
+    return asyncio.run(gather_answers())
 
 
 def litellm_tools(url: str) -> Any:
-    found = told(_litellm().completion(messages=ASKED, tools=TOOLS, tool_choice="required", **_at(url, AT_ONCE)))
+    found = whole_answer(
+        _litellm().completion(messages=QUERY, tools=TOOLS, tool_choice="required", **_at(url, AT_ONCE))
+    )
     assert found["choices"][0]["calls"]
     return found
 
 
 def litellm_parsed(url: str) -> Any:
-    answer = _litellm().completion(messages=ASKED, response_format=Pair, **_at(url, AT_ONCE))
+    answer = _litellm().completion(messages=QUERY, response_format=Pair, **_at(url, AT_ONCE))
     return Pair.model_validate_json(answer.choices[0].message.content).model_dump()
 
 
@@ -172,7 +176,7 @@ def litellm_text(url: str) -> Any:
 
 def litellm_error(url: str) -> Any:
     try:
-        _litellm().completion(messages=ASKED, **{**_at(url, GREEDY), "model": "openai/nothing"})
+        _litellm().completion(messages=QUERY, **{**_at(url, GREEDY), "model": "openai/nothing"})
     except openai.APIStatusError as error:
         return type(error).__name__, error.status_code, str(error)
     raise AssertionError("a model that is not there was answered")

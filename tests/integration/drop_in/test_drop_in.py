@@ -14,7 +14,7 @@ from forkpoint_server.cli import DEMO_ARGUMENTS
 
 from . import sdks
 from .calls import CALLS, Call
-from .comparison import Names, ask, streamed
+from .comparison import Names, send, streamed
 
 ARGUMENTS = (
     "--model", *DEMO_ARGUMENTS, "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
@@ -35,9 +35,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
 @pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
 def test_without_a_policy(servers: tuple[str, str], call: Call) -> None:
     stock, own = servers
-    answered = ask(own, call)
-    assert answered == ask(stock, call)
-    assert not answered.told
+    answered = send(own, call)
+    assert answered == send(stock, call)
+    assert not answered.has_forkpoint
 
 
 OBSERVED = [call for call in CALLS if call.takes_policy]
@@ -47,9 +47,9 @@ OBSERVED = [call for call in CALLS if call.takes_policy]
 @pytest.mark.parametrize("call", OBSERVED, ids=[call.name for call in OBSERVED])
 def test_with_observe(servers: tuple[str, str], call: Call) -> None:
     stock, own = servers
-    answered = ask(own, call, "observe")
-    assert answered == ask(stock, call)
-    assert answered.told == (answered.status == 200)
+    answered = send(own, call, "observe")
+    assert answered == send(stock, call)
+    assert answered.has_forkpoint == (answered.status == 200)
 
 
 @pytest.mark.soak
@@ -118,7 +118,7 @@ SHOWS: Mapping[str, Callable[[Any], object]] = {
 def test_what_a_call_is_there_for(servers: tuple[str, str], name: str) -> None:
     """Of Forkpoint's answer; that stock vLLM's is the same is tested above."""
     (call,) = (call for call in CALLS if call.name == name)
-    answered = ask(servers[1], call)
+    answered = send(servers[1], call)
     assert answered.status == 200
     assert SHOWS[name](answered.body)
 

@@ -17,7 +17,7 @@ NOT_LOADED = "Failed to load resource"
 
 
 @dataclass
-class Watched:
+class PageLog:
     """What a page asked for and complained of; `refused` are the statuses that were no success."""
 
     origin: str
@@ -45,23 +45,23 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def watched(server: Server) -> Watched:
-    return Watched(server.url)
+def page_log(server: Server) -> PageLog:
+    return PageLog(server.url)
 
 
 @pytest.fixture
-def page(browser: Browser, watched: Watched) -> Iterator[Page]:
+def page(browser: Browser, page_log: PageLog) -> Iterator[Page]:
     """An empty page, in a browser that knows nothing of those before."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     opened = context.new_page()
     opened.set_default_timeout(1000 * SECONDS)
-    opened.on("request", watched.request)
-    opened.on("response", watched.response)
-    opened.on("console", watched.console)
-    opened.on("pageerror", lambda error: watched.complaints.append(str(error)))
+    opened.on("request", page_log.request)
+    opened.on("response", page_log.response)
+    opened.on("console", page_log.console)
+    opened.on("pageerror", lambda error: page_log.complaints.append(str(error)))
     try:
         yield opened
     finally:
         context.close()
-    assert watched.elsewhere == []
-    assert watched.complaints == []
+    assert page_log.elsewhere == []
+    assert page_log.complaints == []

@@ -11,8 +11,20 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.processes.forkpoint_server import API_KEY, Server
 
-from .conftest import Watched
-from .viewer_page import LIVE, ask, body_of, check_shows, families, ids_shown, run_of, settled, shown, trace_of, visit
+from .conftest import PageLog
+from .viewer_page import (
+    LIVE,
+    body_of,
+    check_shows,
+    families,
+    ids_shown,
+    run_of,
+    settled,
+    shown,
+    submit,
+    trace_of,
+    visit,
+)
 
 EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
 LONG = "4"
@@ -21,9 +33,9 @@ WRONG = {"rules": [{"when": {"entropy": 1}, "do": {"stop": {}}}]}
 HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", "\ufffd", "\ufffd", "\u2066"]
 
 
-def test_tokens_come_coloured_and_stay_what_the_api_tells(page: Page, server: Server) -> None:
+def test_tokens_come_coloured_and_stay_what_the_api_reports(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, HARD, "nowait", seed=LONG)
+    submit(page, HARD, "nowait", seed=LONG)
     page.wait_for_function(LIVE, arg=5)
     settled(page)
     (response_id,) = ids_shown(page)
@@ -47,7 +59,7 @@ def test_tokens_come_coloured_and_stay_what_the_api_tells(page: Page, server: Se
 
 def test_a_fork_shows_its_alternatives_and_a_click_goes_on_with_one(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, EASY)
+    submit(page, EASY)
     settled(page)
     trace = trace_of(server, ids_shown(page)[0])
     point = trace["fork_points"][1]
@@ -63,9 +75,9 @@ def test_a_fork_shows_its_alternatives_and_a_click_goes_on_with_one(page: Page, 
 
     other = next(one for one in point["alternatives"] if one["token"] != point["token"])
     before = trace["choices"][0]["token_ids"][: point["index"]]
-    with page.expect_request("**/v1/completions") as asked, page.expect_request("**/v1/forks/cmpl-*") as followed:
+    with page.expect_request("**/v1/completions") as sent, page.expect_request("**/v1/forks/cmpl-*") as followed:
         page.locator(f"#card [data-id='{other['token_id']}']").click()
-    assert body_of(asked.value.post_data)["prompt"] == [*trace["prompts"][0]["token_ids"], *before, other["token_id"]]
+    assert body_of(sent.value.post_data)["prompt"] == [*trace["prompts"][0]["token_ids"], *before, other["token_id"]]
     settled(page)
     written = trace_of(server, followed.value.url.rpartition("/")[2].partition("?")[0])["choices"][0]
     tokens = shown(page)
@@ -81,7 +93,7 @@ def test_a_fork_shows_its_alternatives_and_a_click_goes_on_with_one(page: Page, 
 
 def test_pointing_at_the_plot_points_at_the_text(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, EASY)
+    submit(page, EASY)
     settled(page)
     plot = run_of(page).locator(".plot")
     box = plot.bounding_box()
@@ -95,7 +107,7 @@ def test_pointing_at_the_plot_points_at_the_text(page: Page, server: Server) -> 
 
 def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, HARD, "none", "nowait", seed="1")
+    submit(page, HARD, "none", "nowait", seed="1")
     settled(page)
     one, other = (trace_of(server, response_id) for response_id in ids_shown(page))
     check_shows(shown(page, "A"), one)
@@ -111,7 +123,7 @@ def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, s
 
 def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Server) -> None:
     visit(page, server)
-    ask(page, EASY, "branch", answers="4", most="300")
+    submit(page, EASY, "branch", answers="4", most="300")
     settled(page)
     trace = trace_of(server, ids_shown(page)[0])
     nodes, choices = trace["tree"]["nodes"], trace["choices"]
@@ -133,7 +145,7 @@ def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Se
     assert sorted(seen) == sorted(path(number) for number in range(len(nodes)))
 
 
-def test_a_refused_policy_is_told_of_in_the_servers_words(page: Page, server: Server, watched: Watched) -> None:
+def test_a_refused_policy_shows_the_servers_message(page: Page, server: Server, page_log: PageLog) -> None:
     visit(page, server)
     page.select_option("#policy-a", "(inline)")
     page.fill("#policy-a-inline", json.dumps(WRONG))
@@ -141,18 +153,18 @@ def test_a_refused_policy_is_told_of_in_the_servers_words(page: Page, server: Se
     page.click("#run")
     settled(page)
     messages = [{"role": "user", "content": "x"}]
-    told = httpx.post(
+    response = httpx.post(
         f"{server.api}/chat/completions", json={"messages": messages, "policy": WRONG, "model": "countdown"}
     ).json()
-    expect(run_of(page, "A").get_by_role("alert")).to_have_text(told["error"]["message"])
+    expect(run_of(page, "A").get_by_role("alert")).to_have_text(response["error"]["message"])
     assert shown(page, "B")  # the other run goes its way
-    assert watched.refused == [400]
+    assert page_log.refused == [400]
     page.fill("#policy-a-inline", "{")
     page.click("#run")
     expect(page.locator("#problem")).to_contain_text("not JSON")
 
 
-def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Server, watched: Watched) -> None:
+def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Server, page_log: PageLog) -> None:
     body = {
         "model": "countdown",
         "messages": [{"role": "user", "content": EASY}],
@@ -168,7 +180,7 @@ def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Serv
     page.fill("#open-id", "chatcmpl-unheard-of")
     page.click("#open .primary")
     expect(run_of(page).get_by_role("alert")).to_contain_text("there is no trace of 'chatcmpl-unheard-of'")
-    assert watched.refused == [404]
+    assert page_log.refused == [404]
 
 
 def test_a_pasted_text_and_a_saved_trace(page: Page, server: Server) -> None:
@@ -304,7 +316,7 @@ def test_narrow_light_and_dark(page: Page, server: Server, scheme: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     visit(page, server)
-    ask(page, EASY, "none", "nowait")
+    submit(page, EASY, "none", "nowait")
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.locator(".text .token.fork").first.click()
@@ -323,7 +335,7 @@ def test_a_touched_token_stays_in_view(browser: Browser, server: Server) -> None
     with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
         page = context.new_page()
         visit(page, server)
-        ask(page, EASY)
+        submit(page, EASY)
         settled(page)
         token = page.locator(".text .token.fork").last
         token.evaluate("one => scrollBy(0, one.getBoundingClientRect().bottom - innerHeight + 20)")
@@ -336,17 +348,17 @@ def test_a_touched_token_stays_in_view(browser: Browser, server: Server) -> None
         assert 0 <= token.evaluate(below) <= 300
 
 
-def test_a_guarded_server_lets_the_page_ask_for_its_key(page: Page, other_server: Server, watched: Watched) -> None:
-    watched.origin = other_server.url
+def test_a_guarded_server_lets_the_page_request_its_key(page: Page, other_server: Server, page_log: PageLog) -> None:
+    page_log.origin = other_server.url
     page.goto(f"{other_server.url}/forkpoint")
     page.fill("#key-value", "not the key")
     page.press("#key-value", "Enter")
     page.wait_for_function("() => sessionStorage.length === 1 && !document.querySelector('#key').hidden")
-    assert set(watched.refused) == {401}
+    assert set(page_log.refused) == {401}
     page.fill("#key-value", API_KEY)
     page.press("#key-value", "Enter")
     expect(page.locator("#served")).to_have_text("random")
-    ask(page, "hello", most="20")
+    submit(page, "hello", most="20")
     page.wait_for_selector(".text .token[data-nats]")
     settled(page)
     assert page.evaluate("JSON.stringify(localStorage) + document.cookie + location.href").count(API_KEY) == 0

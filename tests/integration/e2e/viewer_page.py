@@ -26,7 +26,7 @@ def visit(page: Page, server: Server, hash: str = "") -> None:  # noqa: A002  # 
     expect(page.locator("#served")).not_to_be_empty()
 
 
-def ask(page: Page, prompt: str, policy: str = "none", beside: str | None = None, **fields: str) -> None:
+def submit(page: Page, prompt: str, policy: str = "none", beside: str | None = None, **fields: str) -> None:
     """Fill in the form and run it, without waiting for what comes."""
     page.fill("#prompt", prompt)
     page.select_option("#policy-a", policy)
@@ -69,10 +69,10 @@ def families(server: Server) -> dict[int, str]:
 
 def check_shows(tokens: list[dict[str, Any]], trace: dict[str, Any], choice: int = 0) -> None:
     """The page shows this choice of a trace: tokens, entropies, forks and what the policy did."""
-    told = trace["choices"][choice]
-    assert [one["id"] for one in tokens] == told["token_ids"]
-    assert [one["nats"] for one in tokens] == told["entropies"]
-    assert [one["share"] for one in tokens] == [min(nats, 2.5) / 2.5 for nats in told["entropies"]]
+    expected = trace["choices"][choice]
+    assert [one["id"] for one in tokens] == expected["token_ids"]
+    assert [one["nats"] for one in tokens] == expected["entropies"]
+    assert [one["share"] for one in tokens] == [min(nats, 2.5) / 2.5 for nats in expected["entropies"]]
     for kind, points in (("fork", trace["fork_points"]), ("acted", trace["intervention_points"])):
         assert [place for place, one in enumerate(tokens) if one[kind]] == [
             point["index"] for point in points if point["choice"] == choice

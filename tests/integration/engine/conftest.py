@@ -84,7 +84,7 @@ def instruct(target: ServedModel) -> Instruct:
         if policy is not None:
             compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
             packed, seed = compiled.program.pack(), params.seed or 0
-            drawn = compiled.placebo_tokens(seed)
+            sampled_tokens = compiled.placebo_tokens(seed)
             instruction = PolicyPayload(
                 packed,
                 key_of(packed),
@@ -93,7 +93,7 @@ def instruct(target: ServedModel) -> Instruct:
                 0,
                 True,
                 seed=seed,
-                sampled=drawn,
+                sampled=sampled_tokens,
                 num_shared_tokens=num_shared_tokens,
                 forced_tokens=list(forced_tokens),
             )
@@ -108,12 +108,14 @@ class Telemetry:
 
     def __init__(self, folder: Path) -> None:
         self._address = f"ipc://{folder / 'telemetry'}"
-        self._asked = 0
+        self._num_addresses = 0
 
-    def read(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
-        """What `ask` returns for the address to report to; and each request's entropies in nats, by position."""
+    def read(
+        self, generate: Callable[[str], list[tuple[int, ...]]]
+    ) -> tuple[list[tuple[int, ...]], list[dict[int, float]]]:
+        """What `generate` returns for the address to report to; and each request's entropies in nats, by position."""
         found: dict[int, dict[int, float]] = {}
-        answer, reported = self._listen(ask)
+        answer, reported = self._listen(generate)
         for rows in reported:
             for handle, position, entropy in zip(
                 rows.handle.tolist(), rows.position.tolist(), rows.entropy.tolist(), strict=True
@@ -123,12 +125,12 @@ class Telemetry:
                 )
         return answer, [found[handle] for handle in sorted(found)]
 
-    def traces(self, ask: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
-        """What the server would keep of each request that `ask` makes, given where to report to, in their order."""
+    def traces(self, generate: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
+        """What the server would keep of each request that `generate` makes, given where to report to, in their order."""
         from forkpoint_server.traces.trace import Trace
 
         found: dict[int, Trace] = {}
-        answer, reported = self._listen(ask)
+        answer, reported = self._listen(generate)
         for rows in reported:
             for handle, row in zip(rows.handle.tolist(), rows.values, strict=True):
                 found.setdefault(handle, Trace(handle, 0)).add(rows.values.shape[1], rows.rules, row.tobytes())
@@ -136,16 +138,18 @@ class Telemetry:
             found[handle].tokens.extend(tokens)
         return [found[handle] for handle in sorted(found)]
 
-    def _listen(self, ask: Callable[[str], list[tuple[int, ...]]]) -> tuple[list[tuple[int, ...]], list[RecordRows]]:
+    def _listen(
+        self, generate: Callable[[str], list[tuple[int, ...]]]
+    ) -> tuple[list[tuple[int, ...]], list[RecordRows]]:
         import zmq
 
         from forkpoint_policies.worker.records import decode
 
-        self._asked += 1
-        address, patience, reported = f"{self._address}{self._asked}", FIRST_RECORD_MILLISECONDS, []
+        self._num_addresses += 1
+        address, patience, reported = f"{self._address}{self._num_addresses}", FIRST_RECORD_MILLISECONDS, []
         with zmq.Context() as context, context.socket(zmq.PULL) as socket:
             socket.bind(address)
-            answer = ask(address)
+            answer = generate(address)
             while socket.poll(patience):
                 reported.append(decode(socket.recv_multipart()).rows)
                 patience = NEXT_RECORD_MILLISECONDS

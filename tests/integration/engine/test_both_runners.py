@@ -52,12 +52,12 @@ def test_greedy_tokens_are_the_same(
     """Every policy and every placebo; all run together, so that batches mix all of them."""
     chosen = [prompts[number % len(prompts)] for number in range(len(POLICIES))]
 
-    def ask(one: Runner) -> list[tuple[int, ...]]:
+    def generate(one: Runner) -> list[tuple[int, ...]]:
         return one.generate(chosen, [instruct(policy, **GREEDY) for policy in POLICIES])
 
-    expected = ask(runners["V1"])
+    expected = generate(runners["V1"])
     for name in ("V2", "V2 with a draft"):
-        found = ask(runners[name])
+        found = generate(runners[name])
         different = {POLICIES[number].name for number, tokens in enumerate(found) if tokens != expected[number]}
         assert different == set(), name
     assert ACCEPTED[0] < runners["V2 with a draft"].acceptance < ACCEPTED[1]
@@ -69,7 +69,7 @@ def test_the_second_runner_leaves_the_state_right_too(
     """Prompts in pieces, and requests that are preempted and resumed, on V2 as on V1 without."""
     few = prompts[: len(STATEFUL)]
 
-    def ask(one: Runner) -> list[tuple[int, ...]]:
+    def generate(one: Runner) -> list[tuple[int, ...]]:
         return one.generate(few, [instruct(policy, temperature=0.0, max_tokens=64) for policy in STATEFUL])
 
     small: dict[str, Any] = {
@@ -80,16 +80,16 @@ def test_the_second_runner_leaves_the_state_right_too(
         "enable_prefix_caching": False,
     }
     with runner(tmp_path / "log", v2=True, logits_processors=[PROCESSORS[True]], **small) as cramped:
-        found = ask(cramped)
+        found = generate(cramped)
         assert cramped.counters["vllm:num_preemptions"] > 0
-    assert found == ask(runners["V1"])
+    assert found == generate(runners["V1"])
 
 
-BEGUN = 7
-GIVEN_TOLERANCE_NATS = 0.05  # between runners and batches in bfloat16; a wrong prefix is off by nats
+NUM_SHARED_TOKENS = 7
+FORCED_TOLERANCE_NATS = 0.05  # between runners and batches in bfloat16; a wrong prefix is off by nats
 
 
-def test_a_given_text_is_written_and_measured(
+def test_a_forced_text_is_written_and_measured(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
 ) -> None:
     """Whole, and from the middle on: the tokens are the forced ones, the entropies those of the generation."""
@@ -99,40 +99,46 @@ def test_a_given_text_is_written_and_measured(
         options = [instruct(observe, address, temperature=1.0, seed=number, max_tokens=60) for number in range(4)]
         return runners["V1"].generate(prompts[:4], options)
 
-    free, told = telemetry.read(write_freely)
-    assert all(len(told[number]) == len(tokens) for number, tokens in enumerate(free))
+    free, entropies = telemetry.read(write_freely)
+    assert all(len(entropies[number]) == len(tokens) for number, tokens in enumerate(free))
     whole = [(prompt, list(tokens), 0) for prompt, tokens in zip(prompts, free, strict=False)]
     rest: list[tuple[TokensPrompt, list[int], int]] = [
-        (TokensPrompt(prompt_token_ids=[*prompt["prompt_token_ids"], *tokens[:BEGUN]]), tokens[BEGUN:], BEGUN)
+        (
+            TokensPrompt(prompt_token_ids=[*prompt["prompt_token_ids"], *tokens[:NUM_SHARED_TOKENS]]),
+            tokens[NUM_SHARED_TOKENS:],
+            NUM_SHARED_TOKENS,
+        )
         for prompt, tokens, _ in whole
     ]
-    asked = [*whole, *rest]
+    texts = [*whole, *rest]
 
-    def write_given(one: Runner, address: str) -> list[tuple[int, ...]]:
+    def write_forced(one: Runner, address: str) -> list[tuple[int, ...]]:
         options = [
             instruct(
                 observe,
                 address,
-                num_shared_tokens=begun,
+                num_shared_tokens=num_shared,
                 forced_tokens=tokens,
                 temperature=0.0,
                 max_tokens=len(tokens),
                 ignore_eos=True,
             )
-            for _, tokens, begun in asked
+            for _, tokens, num_shared in texts
         ]
-        return one.generate([prompt for prompt, _, _ in asked], options)
+        return one.generate([prompt for prompt, _, _ in texts], options)
 
     for name, one in runners.items():
-        found, measured = telemetry.read(partial(write_given, one))
-        assert [list(tokens) for tokens in found] == [tokens for _, tokens, _ in asked], name
-        for number, (_, tokens, begun) in enumerate(asked):
-            own = {position: nats for position, nats in measured[number].items() if position < begun + len(tokens)}
-            expected = {position: nats for position, nats in told[number % len(whole)].items() if position >= begun}
-            assert own == pytest.approx(expected, abs=GIVEN_TOLERANCE_NATS), name
+        found, measured = telemetry.read(partial(write_forced, one))
+        assert [list(tokens) for tokens in found] == [tokens for _, tokens, _ in texts], name
+        for number, (_, tokens, num_shared) in enumerate(texts):
+            own = {position: nats for position, nats in measured[number].items() if position < num_shared + len(tokens)}
+            expected = {
+                position: nats for position, nats in entropies[number % len(whole)].items() if position >= num_shared
+            }
+            assert own == pytest.approx(expected, abs=FORCED_TOLERANCE_NATS), name
 
 
-def test_records_after_rejected_drafts_are_told_from_those_that_count(
+def test_records_after_rejected_drafts_are_distinguished_from_those_that_count(
     runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
 ) -> None:
     """What is left are those of an engine that drafts nothing."""
@@ -146,7 +152,7 @@ def test_records_after_rejected_drafts_are_told_from_those_that_count(
     for own, other in zip(found, expected, strict=True):
         assert own.tokens == other.tokens
         assert (own.num_missing, own.profile().position.tolist()) == (0, list(range(len(own.tokens))))
-        assert own.profile().entropy == pytest.approx(other.profile().entropy, abs=GIVEN_TOLERANCE_NATS)
+        assert own.profile().entropy == pytest.approx(other.profile().entropy, abs=FORCED_TOLERANCE_NATS)
         assert all(own.is_valid(position) for position in range(len(own.tokens)))
 
 
@@ -162,11 +168,11 @@ def test_sampled_tokens_have_the_same_distribution(
     """The first tokens of one puzzle's answer over many seeds. At 1 in 1,000 per comparison, 1 run in 150 fails."""
     policy = next(policy for policy in POLICIES if policy.name == name)
 
-    def ask(one: Runner) -> list[tuple[int, ...]]:
+    def generate(one: Runner) -> list[tuple[int, ...]]:
         params = [instruct(policy, temperature=1.0, seed=seed, max_tokens=5) for seed in range(SEEDS)]
         return one.generate([prompts[3]] * SEEDS, params)
 
-    found = {kind: ask(one) for kind, one in runners.items()}
+    found = {kind: generate(one) for kind, one in runners.items()}
     assert len(set(found["V1"])) > SEEDS / 20, "there is a distribution to compare"
     for kind in ("V2", "V2 with a draft"):
         assert chance_of(found["V1"], found[kind]) > 0.001, kind

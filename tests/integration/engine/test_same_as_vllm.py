@@ -56,10 +56,10 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
 ) -> None:
     """16 requests under five policies and none: where stock answers alike alone and batched, so do we."""
     plain = [instruct(None, **options, **SHORT) for _ in prompts]
-    kept = [
+    unchanged = [
         one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)
     ]
-    assert sum(kept) >= 12, "stock vLLM itself depends on the batch: this machine cannot tell"
+    assert sum(unchanged) >= 12, "stock vLLM itself depends on the batch: this machine cannot tell"
     policies = [None, NOWAIT, TEMPER, OBSERVE, ONCE, SHADOW]
 
     def mixed() -> list[SamplingParams]:
@@ -67,7 +67,9 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
 
     together, single = generate(intervening, prompts, mixed()), alone(intervening, prompts, mixed())
     same = [one == many for one, many in zip(single, together, strict=True)]
-    assert [number for number, (ours, theirs) in enumerate(zip(same, kept, strict=True)) if theirs and not ours] == []
+    assert [
+        number for number, (ours, theirs) in enumerate(zip(same, unchanged, strict=True)) if theirs and not ours
+    ] == []
 
 
 def test_a_suppressed_word_never_comes(
@@ -89,8 +91,8 @@ def test_slots_are_used_again_and_hold_nothing_of_the_last_request(
 ) -> None:
     """320 requests through 256 slots; the same request before and after them."""
     first = generate(intervening, prompts[:1], [instruct(ONCE, **SAMPLED)])
-    for begin in range(0, 320, 64):
-        many = [prompts[number % len(prompts)] for number in range(begin, begin + 64)]
+    for start in range(0, 320, 64):
+        many = [prompts[number % len(prompts)] for number in range(start, start + 64)]
         params = [instruct(NOWAIT if number % 2 else ONCE, **SAMPLED) for number in range(64)]
         for one in params:
             one.max_tokens = 3
@@ -130,17 +132,17 @@ def test_an_aborted_request_leaves_nothing_behind(
 ) -> None:
     """Requests are aborted in the middle of forced texts and windows; those that get their slots are as before."""
 
-    def ask() -> list[tuple[int, ...]]:
+    def write() -> list[tuple[int, ...]]:
         return generate(intervening, prompts[:6], [instruct(policy, **SAMPLED) for policy in STATEFUL[:6]])
 
-    expected, engine = ask(), intervening.llm_engine
+    expected, engine = write(), intervening.llm_engine
     names = [f"aborted-{number}" for number in range(32)]
     for number, name in enumerate(names):
         engine.add_request(name, prompts[number % 16], instruct(STATEFUL[number % len(STATEFUL)], **SAMPLED))
     for _ in range(20):
         engine.step()
     engine.abort_request(names)
-    assert ask() == expected
+    assert write() == expected
 
 
 def counter(llm: LLM, name: str) -> float:

@@ -28,7 +28,7 @@ class Experiment:
     def start(self) -> None:
         httpx.post(f"{self.server.api}/experiments", json=EXPERIMENT, timeout=60).raise_for_status()
 
-    def ask(self, **more: Any) -> str:
+    def generate(self, **more: Any) -> str:
         """One request, by a user of its own; the id of its response."""
         body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 20, "user": f"u{len(self.answered)}", **more}
         answer = httpx.post(f"{self.server.api}/chat/completions", json=body, timeout=120).raise_for_status()
@@ -46,7 +46,7 @@ class Experiment:
 
     def check(self) -> None:
         """All requests are recorded, and all outcomes that were acknowledged, and no others."""
-        told = httpx.get(f"{self.server.api}/experiments/kept", timeout=120).raise_for_status().json()
-        arms = told["figures"]
+        experiment = httpx.get(f"{self.server.api}/experiments/kept", timeout=120).raise_for_status().json()
+        arms = experiment["figures"]
         assert sum(arm["requests"] for arm in arms) == len(self.answered), arms
         assert sum(arm["metrics"].get("correct", {}).get("requests", 0) for arm in arms) == len(self.acknowledged), arms

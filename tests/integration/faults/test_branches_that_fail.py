@@ -18,7 +18,7 @@ pytestmark = pytest.mark.soak
 TREE: dict[str, Any] = {
     "rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {"width": 2, "depth": 1, "min_gap": 4}}}]
 }
-ASKED: dict[str, Any] = {
+BODY: dict[str, Any] = {
     "model": "countdown", "messages": [{"role": "user", "content": "Use 8, 1, 9, 25 to make 66."}], "policy": TREE,
     "n": 6, "max_tokens": 400, "ignore_eos": True, "seed": 2,
 }  # fmt: skip
@@ -34,9 +34,9 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running_server
 
 
-def ask(server: Server, name: str, **options: Any) -> httpx.Response:
+def send(server: Server, name: str, **options: Any) -> httpx.Response:
     answer = httpx.post(
-        f"{server.api}/chat/completions", json={**ASKED, **options}, headers={"X-Request-Id": name}, timeout=300
+        f"{server.api}/chat/completions", json={**BODY, **options}, headers={"X-Request-Id": name}, timeout=300
     )
     until(lambda: not running(server))
     return answer
@@ -48,7 +48,7 @@ def nodes(server: Server, name: str) -> list[dict[str, Any]]:
 
 
 def test_every_second_branch_fails(failing: Server) -> None:
-    answer = ask(failing, "some-fails-branches").raise_for_status().json()
+    answer = send(failing, "some-fails-branches").raise_for_status().json()
     found = nodes(failing, "some-fails-branches")
     assert len(found) == len(answer["choices"]) == 6
     ended = [node["ended"] for node in found]
@@ -67,8 +67,8 @@ def test_every_second_branch_fails(failing: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_first_answer_fails(failing: Server, stream: bool) -> None:
     """As a request without a tree does: with an error, in its stream if that has started."""
-    plain = ask(failing, f"plain-{stream}-fails-trunk", policy="observe", n=1, stream=stream)
-    tree = ask(failing, f"tree-{stream}-fails-trunk", stream=stream)
+    plain = send(failing, f"plain-{stream}-fails-trunk", policy="observe", n=1, stream=stream)
+    tree = send(failing, f"tree-{stream}-fails-trunk", stream=stream)
     assert tree.status_code == plain.status_code == (200 if stream else 500)
     for answer in (plain, tree):
         assert "made to fail" in answer.text
@@ -77,5 +77,5 @@ def test_the_first_answer_fails(failing: Server, stream: bool) -> None:
 
 
 def test_later_trees_have_all_their_branches(failing: Server) -> None:
-    ask(failing, "well").raise_for_status()
+    send(failing, "well").raise_for_status()
     assert [node["ended"] for node in nodes(failing, "well")] == ["length"] * 6

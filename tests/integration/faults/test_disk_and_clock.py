@@ -86,17 +86,17 @@ def created(experiment: Experiment) -> int:
 
 def test_a_clock_that_jumps(experiment: Experiment, folder: Path) -> None:
     """By days back and forth during generation: answers are as long as before, and their records are complete."""
-    first = experiment.ask()
+    first = experiment.generate()
     before = created(experiment)
     for offset in ("+3d", "-2d", "+0"):
         with ThreadPoolExecutor(1) as pool:
-            writing = pool.submit(experiment.ask, max_tokens=400, ignore_eos=True)
+            writing = pool.submit(experiment.generate, max_tokens=400, ignore_eos=True)
             until(lambda: experiment.server.metrics()["forkpoint_choices_running"])
             set_clock(folder, offset)
             writing.result()
         if offset != "+0":
             assert abs(created(experiment) - before) > 86_000  # the clock did jump
-        assert experiment.post(experiment.ask()) == 200
+        assert experiment.post(experiment.generate()) == 200
         assert health(experiment.server) == (200, "")
         experiment.check()
     assert experiment.post(first) == 200
@@ -111,7 +111,7 @@ def test_a_clock_that_jumps(experiment: Experiment, folder: Path) -> None:
 
 def test_a_disk_that_is_full(experiment: Experiment, folder: Path) -> None:
     api, stored = experiment.server.api, list[int]()
-    assert experiment.post(experiment.ask()) == 200
+    assert experiment.post(experiment.generate()) == 200
     fill(folder / "disk" / "filling")
     for number in range(MAX_POLICIES):
         policy = {"description": "x" * 2000, "rules": [{"do": {"temperature": 1.1}}]}
@@ -123,19 +123,19 @@ def test_a_disk_that_is_full(experiment: Experiment, folder: Path) -> None:
         stored.append(number)
     else:
         pytest.fail("the disk was never full")
-    asked = [experiment.ask() for _ in range(5)]
+    ids = [experiment.generate() for _ in range(5)]
     until(lambda: "does not take what is recorded" in health(experiment.server)[1])
     assert health(experiment.server)[0] == 200
-    assert experiment.post(asked[-1]) == 503
+    assert experiment.post(ids[-1]) == 503
     assert experiment.server.metrics()["forkpoint_records_waiting"] > 0
     (folder / "disk" / "filling").unlink()
     until(lambda: health(experiment.server)[1] == "")
-    assert experiment.post(asked[-1]) == 200
+    assert experiment.post(ids[-1]) == 200
     assert experiment.server.metrics()["forkpoint_records_waiting"] == 0
     experiment.check()
-    kept = {one["name"] for one in httpx.get(f"{api}/policies", timeout=60).json()["data"]}
-    assert {f"full-{number}" for number in stored} == {name for name in kept if name.startswith("full-")} - {
-        name for name in kept if name.endswith(".placebo")
+    listed = {one["name"] for one in httpx.get(f"{api}/policies", timeout=60).json()["data"]}
+    assert {f"full-{number}" for number in stored} == {name for name in listed if name.startswith("full-")} - {
+        name for name in listed if name.endswith(".placebo")
     }
     assert not [
         value for name, value in experiment.server.metrics().items() if "records_dropped_total" in name and value

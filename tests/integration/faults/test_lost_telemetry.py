@@ -10,7 +10,7 @@ import openai
 import psutil
 import pytest
 
-from tests.integration.puzzles import told
+from tests.integration.puzzles import summary_of
 from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving, write_random_model
 
 TO_THE_CAP = {"ignore_eos": True}  # random weights may end at any token
@@ -30,14 +30,18 @@ def test_a_socket_that_is_gone(tmp_path_factory: pytest.TempPathFactory, monkeyp
             model="random:observe", prompt="Use 3", max_tokens=7, extra_body=TO_THE_CAP
         )
         assert response.choices[0].finish_reason == "length"
-        assert (told(response)["complete"], told(response)["tokens"], told(response)["forks"]) == (False, 7, 0)
+        assert (summary_of(response)["complete"], summary_of(response)["tokens"], summary_of(response)["forks"]) == (
+            False,
+            7,
+            0,
+        )
         assert server.metrics()["forkpoint_telemetry_dropped_total"] == 7
         streamed = list(
             client.completions.create(
                 model="random:observe", prompt="Use 3", max_tokens=7, stream=True, extra_body=TO_THE_CAP
             )
         )
-        assert told(streamed[-1])["complete"] is False
+        assert summary_of(streamed[-1])["complete"] is False
         health = httpx.get(f"{server.url}/health")
         assert health.status_code == 200
         assert any("no records of tokens arrive" in one for one in health.headers.get_list("X-Forkpoint-Warning"))

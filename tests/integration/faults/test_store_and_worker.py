@@ -48,19 +48,19 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
 
 def test_postgresql_goes_away_and_comes_back(faulty: Faulty) -> None:
     experiment = faulty.experiment
-    assert experiment.post(experiment.ask()) == 200
+    assert experiment.post(experiment.generate()) == 200
     faulty.postgresql.close()
-    asked = [experiment.ask() for _ in range(5)]
+    ids = [experiment.generate() for _ in range(5)]
     until(
         lambda: "does not answer" in (said := health(experiment.server)[1]) and "does not take what is recorded" in said
     )
     assert health(experiment.server)[0] == 200
-    assert experiment.post(asked[0]) == 503
+    assert experiment.post(ids[0]) == 503
     policy = {"rules": [{"do": {"temperature": 1.1}}]}
     assert httpx.put(f"{experiment.server.api}/policies/own", json=policy, timeout=60).status_code == 503
     faulty.postgresql.enter_context(postgresql(faulty.folder / "data"))
     until(lambda: health(experiment.server)[1] == "")
-    for one in asked:
+    for one in ids:
         assert experiment.post(one) == 200
     experiment.check()
     assert httpx.get(f"{experiment.server.api}/policies/own", timeout=60).status_code == 404
@@ -79,7 +79,7 @@ def test_a_socket_that_is_deleted_while_it_is_used(faulty: Faulty) -> None:
 def test_a_worker_dies(faulty: Faulty) -> None:
     """One of two ranks: the engine ends, running requests fail and are recorded so, and outcomes are still accepted."""
     experiment = faulty.experiment
-    last = experiment.ask()
+    last = experiment.generate()
     with ThreadPoolExecutor(1) as pool:
         body = {"model": "countdown", "messages": MESSAGES, "user": "late", "max_tokens": 2000, "ignore_eos": True}
         cut = pool.submit(httpx.post, f"{experiment.server.api}/chat/completions", json=body, timeout=120)

@@ -65,9 +65,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tupl
     """The status and the words with which the command ends, by its arguments."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "bad.yaml").write_text("name: bad\nrules:\n  - do: {temperature: hot}\n")
-    asked = [sys.executable, "-c", EACH, json.dumps(list(WRONG))]
+    command = [sys.executable, "-c", EACH, json.dumps(list(WRONG))]
     ended = subprocess.run(
-        asked, capture_output=True, text=True, timeout=200, cwd=folder, env=environment(folder), check=False
+        command, capture_output=True, text=True, timeout=200, cwd=folder, env=environment(folder), check=False
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     return dict(zip(WRONG, json.loads(ended.stdout.splitlines()[-1]), strict=True))

@@ -30,7 +30,7 @@ CLIENTS = 6
 PATIENCE_SECONDS = 90
 
 BRANCHING: dict[str, Any] = {"rules": [{"when": {"entropy_above": "fork"}, "do": {"branch": {}}}]}
-ASKED: tuple[dict[str, Any], ...] = (
+BODIES: tuple[dict[str, Any], ...] = (
     {"policy": "nowait"}, {"policy": "nowait.placebo"}, {"policy": "budget-force"}, {"policy": "branch", "n": 3},
     {"policy": BRANCHING, "n": 2}, {"policy": {"use": "nowait", "shadow": True}},
     {"policy": "switch-penalty", "stream": True}, {"policy": "none"}, {"forks": True}, {"user": "a"}, {"user": "b"},
@@ -63,9 +63,15 @@ def prometheus(stack_server: Server, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
-def ask(server: Server, number: int) -> None:
+def send(server: Server, number: int) -> None:
     """One request, and what became of it."""
-    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 120, "seed": number, **ASKED[number % len(ASKED)]}
+    body = {
+        "model": "countdown",
+        "messages": MESSAGES,
+        "max_tokens": 120,
+        "seed": number,
+        **BODIES[number % len(BODIES)],
+    }
     answer = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
     if "X-Forkpoint-Arm" in answer.headers and answer.status_code == 200:
         outcome = {"request_id": answer.json()["id"], "metrics": {"correct": number % 2}}
@@ -79,7 +85,7 @@ def load(server: Server) -> Iterator[None]:
 
     def client() -> None:
         while not ending.is_set():
-            ask(server, next(numbers))
+            send(server, next(numbers))
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(client) for _ in range(CLIENTS)]
@@ -115,14 +121,14 @@ def in_grafana(expression: str) -> str:
 
 
 def test_each_expression_finds_data(stack_server: Server, prometheus: Prometheus) -> None:
-    asked = expressions()
-    assert len(asked) > 40
-    missing = set(asked)
+    queries = expressions()
+    assert len(queries) > 40
+    missing = set(queries)
     deadline = time.monotonic() + PATIENCE_SECONDS
     with load(stack_server):
         while missing and time.monotonic() < deadline:
             time.sleep(1)
-            missing = {one for one in missing if not any(map(math.isfinite, prometheus.values(asked[one]).values()))}
+            missing = {one for one in missing if not any(map(math.isfinite, prometheus.values(queries[one]).values()))}
     assert not missing
     for group in prometheus.get("rules")["groups"]:
         for rule in group["rules"]:
