@@ -38,6 +38,16 @@ def rule(when: Json | None = None, **do: Any) -> Json:
     return {"when": when or {}, "do": do}
 
 
+FULL = policy(
+    rule({"entropy_above": "fork", "region": "reasoning", "at_most": 3}, temperature=1.25),
+    rule({"connectors": ["conclusion"], "connector_probability_above": 0.25}, amplify={"words": ["so"], "bias": 2.0}),
+    rule({"after_token": 4, "before_token": 9, "varentropy_below": 2.0, "top_probability_above": 0.5}, observe={}),
+    rule(suppress={"connectors": ["reflection"], "token_ids": [7]}),
+    rule({"entropy_below": 1.5, "region": "answer"}, suppress={"words": ["wait"], "bias": -3.0}),
+)
+"""A policy whose rules have conditions and actions of several kinds."""
+
+
 def random_logits(*shape: int, seed: int = 0, scale: float = 3.0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
 
