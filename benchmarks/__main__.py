@@ -21,7 +21,7 @@ PLAN = Plan(rounds=5, seconds=8.0)
 
 
 def main() -> None:
-    """Measure the tables that were asked for, and print each as soon as it is done."""
+    """Measure the requested tables, and print each as soon as it is done."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
         "tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all of them when none is named"

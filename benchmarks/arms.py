@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked: `bodies(n)` are n requests, the same for each arm and round."""
+    """The requests: `bodies(n)` are n requests, the same for each arm and round."""
 
     what: str
     concurrency: int
@@ -74,7 +74,7 @@ def arms_of(
 
 def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
     """Put each arm under the load, round by round, and compare it with the first (mostly stock) in the same round."""
-    for arm in arms:  # whatever is compiled, cached or read at a first request
+    for arm in arms:  # everything compiled, cached or read at a first request
         warm = _run(load, arm, 1)  # the last one, the first's second time, sets the length
     waves = min(MAX_WAVES, max(MIN_WAVES, round(plan.seconds / warm.speed.seconds)))
     costs: dict[str, list[Cost]] = {arm.name: [] for arm in arms}

@@ -53,7 +53,7 @@ def branching(rounds: int, leaves: Sequence[int]) -> Table:
         delays = _delays(server)
     beyond = sum(delay > MAX_DELAY_STEPS for delay in delays)
     computed = (
-        f"Leaves of {LEAF_TOKENS} tokens; the branches begin at one position, a share of that. Computed are generated "
+        f"Leaves of {LEAF_TOKENS} tokens; the branches start at one position, a share of that. Computed are generated "
         "tokens, and "
         f"prompt tokens that were not in the prefix cache (blocks of {BLOCK_TOKENS})."
     )
@@ -87,14 +87,14 @@ def _row(server: Server, count: int, position: int, rounds: int) -> Row:
 
 
 def _computed(server: Server, body: dict[str, Any]) -> Computed:
-    """Ask with nothing in the cache, and read off what it took."""
+    """Send a request with an empty cache, and return what it took."""
     httpx.post(f"{server.url}/reset_prefix_cache").raise_for_status()
     before = server.metrics()
     fixed = {"model": SERVED_NAME, "temperature": 1.0, "max_tokens": LEAF_TOKENS, "ignore_eos": True}
     answer = httpx.post(f"{server.api}/chat/completions", json={**fixed, **body}, timeout=600).raise_for_status().json()
     if len(answer["choices"]) != body["n"]:
         raise RuntimeError(
-            f"{body['n']} leaves were asked for, {len(answer['choices'])} came: {answer.get('forkpoint')}"
+            f"{body['n']} leaves were requested, {len(answer['choices'])} came: {answer.get('forkpoint')}"
         )
     after = server.metrics()
 

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.library", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="POLICY", help="these and their placebos; all when none is named")
     parser.add_argument("--puzzles", type=int, default=300)
-    parser.add_argument("--set", choices=("easy", "hard"), action="append", help="both when not given")
+    parser.add_argument("--set", choices=("easy", "hard"), action="append", help="both by default")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), "--max-num-seqs", "256") as server:
         listed = openai.OpenAI(base_url=server.api, api_key="none").get("/policies", cast_to=dict[str, Any])["data"]

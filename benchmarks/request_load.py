@@ -42,7 +42,7 @@ class _Answer:
 
 
 def measure(url: str, bodies: Sequence[Json], concurrency: int) -> Speed:
-    """Ask for all of these chats, so many at a time."""
+    """Send all of these chats, so many at a time."""
     return asyncio.run(_measure(url, bodies, concurrency))
 
 

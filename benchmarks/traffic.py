@@ -17,7 +17,7 @@ VIEWS = {
     "unflatten",
     "alias", "detach", "as_strided", "split", "unbind", "_reshape_alias", "empty", "empty_like", "new_empty",
 }  # fmt: skip
-FILLS = {"new_zeros", "new_full", "zeros_like", "ones_like", "full_like"}  # take only the shape of what they are given
+FILLS = {"new_zeros", "new_full", "zeros_like", "ones_like", "full_like"}  # take only the shape of their argument
 LOOK_UPS = {"take", "index", "gather", "index_select"}  # read as much as they give back
 SCATTERS = {"scatter_add_", "scatter_add", "scatter_", "scatter", "index_copy_", "index_put_", "index_add_"}
 SWEEPS = {"measure": 1, "weight_at": 1, "total_variation": 4}

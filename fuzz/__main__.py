@@ -1,6 +1,6 @@
 """Atheris on what reads a policy: YAML and JSON bytes, through the parser and the compiler. `make fuzz` runs it.
 
-Atheris mutates towards branches that no input reached before. Whatever is raised but a InputError ends the run, and its
+Atheris mutates towards branches that no input reached before. Any exception but an InputError ends the run, and its
 input is left in a file `crash-…`. It has wheels for fewer Pythons than Forkpoint runs on, so it is not in the lock.
 """
 

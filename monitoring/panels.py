@@ -1,4 +1,4 @@
-"""What the dashboard shows: a row asks a question, and its panels answer it."""
+"""What the dashboard shows: each row is a question, and its panels answer it."""
 
 from __future__ import annotations
 

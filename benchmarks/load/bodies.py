@@ -1,4 +1,4 @@
-"""What the load asks for: puzzles under policies of every kind, a quarter of them branching, all streamed."""
+"""The load's requests: puzzles under policies of every kind, a quarter of them branching, all streamed."""
 
 from __future__ import annotations
 

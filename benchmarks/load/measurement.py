@@ -20,9 +20,9 @@ from .memory import Memory, sampled_memory
 from .streams import Stream, load
 
 TRACE_TOKENS = 20_000
-"""A hundredth of what is kept by default, so that it is full within seconds: what grows after that is no trace."""
+"""A hundredth of the default, so that it fills within seconds: growth after that is not due to traces."""
 REST_SECONDS = 60.0
-"""How long the engine may take after the last answer to say that nothing runs: it tells of itself once in a while."""
+"""How long the engine may take after the last answer to say that nothing runs: it reports only now and then."""
 AT_REST = (
     "vllm:num_requests_running", "vllm:num_requests_waiting", "forkpoint_choices_running", "forkpoint_records_waiting",
     "forkpoint_telemetry_dropped_total", "forkpoint_records_dropped_total",

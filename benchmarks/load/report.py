@@ -39,7 +39,7 @@ def problems(measured: Measured) -> list[str]:
 
 
 def is_flat(memory: Memory, plan: Plan) -> bool:
-    """Whether a process's memory stayed as it was, as far as so long a run can tell."""
+    """Whether a process's memory stayed as it was, as far as a run of this length shows."""
     return memory.slope_mib_per_minute() <= bound_mib_per_minute(plan)
 
 

@@ -70,7 +70,7 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (folder / JOURNAL_FILE).read_bytes().startswith(stored[: stored.rindex(b"\n") + 1]), (
         "what was there is there"
     )
-    assert generated(server) - before <= TOTAL + 2, "asked again is at most what was under way"
+    assert generated(server) - before <= TOTAL + 2, "only requests under way are sent again"
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A client that goes away, at every stage of its answer: nothing of its request goes on, nor is anything kept of it."""
+"""A client that disconnects, at every stage of its answer: nothing of its request goes on or is retained."""
 
 from __future__ import annotations
 

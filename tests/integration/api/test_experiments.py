@@ -140,7 +140,7 @@ def test_arms_are_sticky_reported_and_recorded(http: httpx.Client, define: Defin
     assert rows[-1].reasoning_tokens == last["forkpoint"]["reasoning_tokens"]
     assert 0 < rows[-1].latency_seconds < 60
     assert rows[-1].unit == hash_of(salt_of("told", "s"), calm) - 2**63
-    assert calm not in map(str, rows[-1])  # the unit itself is not kept
+    assert calm not in map(str, rows[-1])  # the unit itself is not stored
     assert shown["analysis"]["sample_ratio"]["units"] == {"control": 1, "calm": 1}
 
 
@@ -366,7 +366,7 @@ def test_what_another_server_defines_and_records(http: httpx.Client, define: Def
 
 
 def test_the_admin_key_guards_what_changes_things(other_server: Server) -> None:
-    """The plain key asks, and posts outcomes; the admin key does that and changes things."""
+    """The plain key generates, and posts outcomes; the admin key does that and changes things."""
     policy: dict[str, Any] = {"rules": []}
     experiment = {"name": "guarded", "arms": [{"name": "a", "weight": 0.5}, {"name": "b", "weight": 0.5}], "unit": UNIT}
     changes: list[tuple[str, str, Any]] = [

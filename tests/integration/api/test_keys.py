@@ -13,7 +13,7 @@ from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, Server
 
 SECURITY = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
 GUARDED = re.compile(r"/(v1|v2|inference|cohere)\b")
-"""What vLLM asks a key for, by how the path begins; all of ours but the page begin so."""
+"""The path prefixes for which vLLM requires a key; all of our paths but the page's have one."""
 CHANGING = {
     ("put", "/v1/policies/{name}"),
     ("delete", "/v1/policies/{name}"),

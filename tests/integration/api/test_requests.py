@@ -1,4 +1,4 @@
-"""The four ways to generate, streaming and not, under a policy asked for in each of the three places."""
+"""The four ways to generate, streaming and not, under a policy requested in each of the three ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our routes under requests drawn from their own OpenAPI document, as it says and otherwise: never a 5xx."""
+"""Our routes under requests sampled from their own OpenAPI document, as it says and otherwise: never a 5xx."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNAVAILABLE = 503
 
 
 def num_requests_sent(server: Server, cases: int) -> int:
-    """Ask each operation of ours so many times in either way; how many requests it were."""
+    """Call each of our operations so many times in either mode; return the number of requests."""
     ours = schemathesis.openapi.from_url(f"{server.url}/openapi.json").include(tag="forkpoint")
     num_sent = 0
 
@@ -35,7 +35,7 @@ def num_requests_sent(server: Server, cases: int) -> int:
     for found in ours.get_all_operations():
         assert isinstance(found, Ok), found
         for mode in GenerationMode:
-            with suppress(Unsatisfiable):  # what takes nothing cannot be asked otherwise
+            with suppress(Unsatisfiable):  # an operation without parameters has no invalid request
                 few(given(found.ok().as_strategy(generation_mode=mode))(send))()
     return num_sent
 

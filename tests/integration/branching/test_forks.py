@@ -88,7 +88,7 @@ def test_prompt_and_completion_as_texts_and_as_tokens(server: Server, puzzle: An
 
 
 def test_the_generation_prompt_is_not_doubled(server: Server, puzzle: Answer) -> None:
-    """The embedded model's ends in the marker that the content may begin with."""
+    """The embedded model's ends in the marker that the content may start with."""
     message, trace = puzzle
     written = f"{message['reasoning']}</think>{message['content']}"
     for content in (f"<think>{written}", written, [{"type": "text", "text": f"<think>{written}"}]):

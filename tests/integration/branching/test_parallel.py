@@ -46,7 +46,7 @@ def test_the_tokens_are_those_of_one_rank_and_are_counted_once(parallel_server: 
             assert found == pytest.approx(here.summary["interventions"][action], rel=0.01, abs=0.001), action
         assert there.summary["complete"]
         tokens += there.summary["tokens"]
-    # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would tell twice as much
+    # a prompt may be evaluated once more than it has tokens to draw; two reporting ranks would report twice as much
     assert tokens <= parallel_server.metrics()["forkpoint_step_seconds_count"] - steps < 1.5 * tokens
     before = parallel_server.metrics()
     many = attempts(other, held_out_puzzles("easy", 24), "nowait")

@@ -1,4 +1,4 @@
-"""Trees on each route, streamed and not, with what a request may ask for beside them: the same answers each time."""
+"""Trees on each route, streamed and not, with the options that combine with them: the same answers each time."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_log_probabilities_on_responses_and_stop_strings_on_messages(client: ope
         assert (response.model_extra or {})["forkpoint"]["branches"] == 2
         (message,) = [item for item in response.output if item.type == "message"]
         (part,) = message.content
-        assert part.text in "".join(one.token for one in part.logprobs)  # vLLM tells the reasoning's as well
+        assert part.text in "".join(one.token for one in part.logprobs)  # vLLM reports the reasoning's as well
         assert all(len(one.top_logprobs) >= 2 for one in part.logprobs)
     with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as claude:
         message = claude.messages.create(

@@ -36,7 +36,7 @@ LOOSE_TOOLS: list[Any] = [
     {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
     for tool in TOOLS
 ]
-"""Of strict tools vLLM lets one be called, whatever else is asked of the text."""
+"""With strict tools vLLM lets one be called, regardless of other constraints on the text."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"left": {"type": "integer", "minimum": 0, "maximum": 99}, "right": {"enum": [1, 2]}},
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def takes_policy(self) -> bool:
-        """Whether it may ask for a policy: beam search and background responses may not, and are told so."""
+        """Whether it may name a policy: beam search and background responses may not, and get an error."""
         alone = isinstance(self.body, dict) and (self.body.get("use_beam_search") or self.body.get("background"))
         return self.path in GENERATING and isinstance(self.body, dict) and not alone
 
@@ -114,7 +114,7 @@ CLAUDE_TOOLS = [
 EASY: list[Any]
 EASIER: list[Any]
 EASY, EASIER = ([{"role": "user", "content": puzzle.prompt}] for puzzle in held_out_puzzles("easy", 2))
-"""Of which the reasoning ends by itself, soon."""
+"""Chats whose reasoning soon ends without being cut off."""
 
 SAMPLING: dict[str, dict[str, Any]] = {
     "greedy": {},

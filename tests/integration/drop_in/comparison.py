@@ -24,7 +24,7 @@ OURS, OUR_HEADERS, WARNING = "forkpoint", "x-forkpoint-", "x-forkpoint-warning"
 
 PIECES = ("content", "reasoning", "text", "delta", "arguments", "partial_json", "thinking", "token_ids")
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-"""What a stream tells of piece by piece; how many tokens a piece has is a matter of time."""
+"""What a stream reports piece by piece; how many tokens a piece has is a matter of time."""
 PLACES = ("index", "output_index", "content_index", "item_id")
 """The fields that say to what a piece belongs."""
 SO_FAR = ("completion_tokens", "total_tokens")
@@ -131,7 +131,7 @@ def _parts(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _first(event: dict[str, Any]) -> dict[str, Any]:
-    """The one choice of which a chunk tells; empty at the end of a stream, and in streams without choices."""
+    """A chunk's one choice; empty at the end of a stream, and in streams without choices."""
     choices = event["data"].get("choices") if isinstance(event["data"], dict) else None
     first: dict[str, Any] = choices[0] if choices else {}
     return first

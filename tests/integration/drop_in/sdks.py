@@ -184,7 +184,7 @@ def litellm_error(url: str) -> Any:
 
 def _litellm() -> Any:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = (
-        "True"  # otherwise importing it asks the network for the prices of models
+        "True"  # otherwise importing it fetches the prices of models from the network
     )
     import litellm
 

@@ -77,7 +77,7 @@ def called(answer: Any) -> list[str]:
 
 
 def pairs(answer: Any) -> bool:
-    """Whether each choice holds what the schema asks for."""
+    """Whether each choice matches the schema."""
     found = [json.loads(choice["message"]["content"]) for choice in answer["choices"]]
     return bool(found) and all({type(one["left"]), type(one["right"])} == {int} and len(one) == 2 for one in found)
 

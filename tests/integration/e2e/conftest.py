@@ -1,4 +1,4 @@
-"""A page of the viewer in a real browser, which must ask no other server and complain of nothing."""
+"""A page of the viewer in a real browser, which must contact no other server and log no error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.processes.forkpoint_server import Server
 
 SECONDS = 60
 NOT_LOADED = "Failed to load resource"
-"""What the browser says of a refusal, whatever the page makes of it; these are counted by their status instead."""
+"""What the browser logs for a refusal, however the page handles it; these are counted by their status instead."""
 
 
 @dataclass
 class PageLog:
-    """What a page asked for and complained of; `refused` are the statuses that were no success."""
+    """What a page requested and complained of; `refused` are the statuses that were no success."""
 
     origin: str
     elsewhere: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The viewer in a real browser, on a real server: what it shows is what the API tells."""
+"""The viewer in a real browser, on a real server: what it shows is what the API reports."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_narrow_light_and_dark(page: Page, server: Server, scheme: Any) -> None:
     steps = page.evaluate(CONTRAST)
     assert min(step["contrast"] for step in steps) >= 4.5
     brightness = [step["back"] for step in steps]
-    assert brightness == sorted(brightness, reverse=scheme == "light")  # told apart without seeing hues
+    assert brightness == sorted(brightness, reverse=scheme == "light")  # distinguishable without seeing hues
     assert page.evaluate("getComputedStyle(document.querySelector('.token')).animationName") == "none"
 
 

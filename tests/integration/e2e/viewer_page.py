@@ -46,7 +46,7 @@ def run_of(page: Page, name: str = "A") -> Locator:
 
 
 def shown(page: Page, name: str = "A") -> list[dict[str, Any]]:
-    """The tokens of the text as they are drawn."""
+    """The tokens of the text as they are rendered."""
     found: list[dict[str, Any]] = run_of(page, name).locator(".text").evaluate(SHOWN)
     return found
 

@@ -126,7 +126,7 @@ class Telemetry:
         return answer, [found[handle] for handle in sorted(found)]
 
     def traces(self, generate: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
-        """What the server would keep of each request that `generate` makes, given where to report to, in their order."""
+        """The trace the server would store of each request that `generate` sends, in their order."""
         from forkpoint_server.traces.trace import Trace
 
         found: dict[int, Trace] = {}

@@ -59,7 +59,7 @@ def test_alone_and_in_a_mixed_batch_as_far_as_vllm(
     unchanged = [
         one == many for one, many in zip(alone(stock, prompts, plain), generate(stock, prompts, plain), strict=True)
     ]
-    assert sum(unchanged) >= 12, "stock vLLM itself depends on the batch: this machine cannot tell"
+    assert sum(unchanged) >= 12, "stock vLLM itself depends on the batch: this machine cannot decide"
     policies = [None, NOWAIT, TEMPER, OBSERVE, ONCE, SHADOW]
 
     def mixed() -> list[SamplingParams]:

@@ -80,7 +80,7 @@ def send(server: Server, number: int) -> None:
 
 @contextmanager
 def load(server: Server) -> Iterator[None]:
-    """Clients that ask one thing after the other, until the block ends."""
+    """Clients that send one request after the other, until the block ends."""
     numbers, ending = itertools.count(), threading.Event()
 
     def client() -> None:
@@ -112,7 +112,7 @@ def expressions() -> dict[str, str]:
 
 
 def in_grafana(expression: str) -> str:
-    """What Grafana asks for, with `All` chosen in each variable."""
+    """What Grafana queries, with `All` chosen in each variable."""
     whole = expression.replace("$__rate_interval", WINDOW)
     for variable in BOARD["templating"]["list"]:
         whole = whole.replace(f"${variable['name']}", variable.get("allValue", ""))

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Driver:
-    """What is asked of a driver where no kernel is ever compiled: interpreted ones touch no device."""
+    """What is called on a driver where no kernel is ever compiled: interpreted ones touch no device."""
 
     @staticmethod
     def is_active() -> bool:
