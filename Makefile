@@ -25,9 +25,9 @@ test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 r
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) $(ARGS)
 
-test-fast: setup ## Run the unit tests; ARGS goes to pytest
+test-fast: setup ## Run the unit tests without the slow ones, in under 90 seconds; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)
-	$(PYTEST) tests/unit $(ARGS)
+	$(PYTEST) -m 'not soak and not slow' tests/unit $(ARGS)
 
 soak: setup ## Run the tests that take long; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)

@@ -69,6 +69,7 @@ def test_promtool_takes_the_configuration() -> None:
     assert "SUCCESS" in said
 
 
+@pytest.mark.slow
 def test_the_rules_do_what_their_tests_say() -> None:
     assert "SUCCESS" in run(program("promtool"), "test", "rules", "monitoring/rules_test.yml")
 

@@ -63,7 +63,10 @@ def test_a_stream_that_is_left_ends_every_branch(client: openai.OpenAI, server: 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_engines_abort_of_a_request_ends_every_branch(server: Server, stream: bool) -> None:
-    """By the name that its client gave it; what was written so far is the answer."""
+    """By the name that its client gave it; what was written so far is the answer.
+
+    An answer may have all its tokens before the abort arrives.
+    """
     name = f"aborted-{stream}"
     with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=120) as client:
         headers = {"X-Request-Id": name}
@@ -75,10 +78,12 @@ def test_the_engines_abort_of_a_request_ends_every_branch(server: Server, stream
         answer = pending.result().raise_for_status()
     wait_until(server, 0, 0)
     nodes = httpx.get(f"{server.api}/forks/chatcmpl-{name}").raise_for_status().json()["tree"]["nodes"]
-    assert {node["ended"] for node in nodes} == {"abort"}
+    complete = [node for node in nodes if node["tokens_shared"] + node["tokens_generated"] == LONG["max_tokens"]]
+    assert {node["ended"] for node in nodes if node not in complete} == {"abort"}
     assert len(nodes) > 3
     if not stream:
-        assert {choice["finish_reason"] for choice in answer.json()["choices"]} == {"abort"}
+        reasons = {choice["finish_reason"] for choice in answer.json()["choices"]}
+        assert reasons == ({"abort", "length"} if complete else {"abort"})
 
 
 def test_branches_that_the_engine_ends_do_not_end_the_request(server: Server) -> None:

@@ -47,6 +47,7 @@ print(json.dumps({
 """What vLLM's /metrics shows: of all processes that write to PROMETHEUS_MULTIPROC_DIR."""
 
 
+@pytest.mark.slow
 def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     processes = [

@@ -24,6 +24,7 @@ def lines(tmp_path: Path) -> list[str]:
     return ["--data", str(file), "--arm", "none", "--arm", "again=none", "--scorer", "number", "--model", "m"]
 
 
+@pytest.mark.slow
 def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Results and page are those of the journal; no request has fields that only Forkpoint knows."""
     with stub_server(lambda body: (200, completion(str(body["seed"] % 5), tokens=body["seed"] % 90))) as server:

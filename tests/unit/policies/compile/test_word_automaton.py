@@ -108,6 +108,7 @@ def check_against_search(words: tuple[str, ...], stream: list[int]) -> None:
         assert found == expected, [VOCABULARY.tokens[one] for one in stream[: position + 1]]
 
 
+@pytest.mark.slow
 @given(
     text=st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join),
     random=st.randoms(use_true_random=False),
@@ -120,6 +121,7 @@ def test_a_token_is_flagged_just_when_a_whole_word_stands(text: str, random: Ran
 MADE_UP = st.text(st.sampled_from("aAb'- 。é"), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(
     words=st.lists(
         MADE_UP.map(lambda text: text[:4].strip().lower()).filter(bool), min_size=1, max_size=4, unique=True

@@ -120,6 +120,7 @@ def target_of(size: int) -> ServedModel:
     return replace(TARGET, vocabulary=padded(size))
 
 
+@pytest.mark.slow
 @given(
     written=st.lists(rules(), max_size=5),
     temperature=st.sampled_from([0.0, 0.5, 1.0, 1.5]),
@@ -170,6 +171,7 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
     return size, requests, [draw(st.integers(0, 2)) for _ in requests]
 
 
+@pytest.mark.slow
 @given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60)
 def test_a_row_in_a_batch_is_bit_for_bit_what_it_is_alone(

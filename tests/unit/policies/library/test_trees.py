@@ -210,6 +210,7 @@ def test_thinking_again_until_4096_tokens() -> None:
     assert all(len(one) == len(tokens("Wait")) and one != tuple(tokens("Wait")) for one in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exits_at", [20, 50])
 @pytest.mark.parametrize("marker", [[END_THINK, A], []])
 def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, marker: list[int]) -> None:

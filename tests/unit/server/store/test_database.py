@@ -23,6 +23,7 @@ def test_the_migrations_make_the_tables(database: Engine) -> None:
         assert compare_metadata(context, METADATA) == []
 
 
+@pytest.mark.slow
 def test_servers_that_start_together(database_url: str) -> None:
     opening = [subprocess.Popen([sys.executable, "-c", OPEN, database_url], stderr=subprocess.PIPE) for _ in range(3)]
     assert [(process.communicate()[1], process.returncode) for process in opening] == [(b"", 0)] * 3

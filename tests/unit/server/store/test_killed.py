@@ -11,6 +11,7 @@ from tests.processes.kill import killed
 from tests.unit.server.experiments.factories import store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])])
 def test_nothing_that_was_acknowledged_is_lost(runs: int, database_url: str) -> None:
     database = open_database(database_url)

@@ -92,10 +92,12 @@ def run(script: str, cache: Path, *, interpret: bool) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_kernels_compute_what_torch_does(tmp_path: Path) -> None:
     run(SAME_AS_TORCH, tmp_path, interpret=True)
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_a_gpu_to_wide_loads_without_atomics(tmp_path: Path) -> None:
     """Each thread takes its 16 logits in four loads."""
     assert run(COMPILES, tmp_path, interpret=False).splitlines() == [
@@ -108,6 +110,7 @@ def test_the_kernels_compile_for_a_gpu_to_wide_loads_without_atomics(tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_the_check_runs_without_a_gpu(tmp_path: Path) -> None:
     code = "import sys; sys.argv[1:] = []; from forkpoint_policies.kernel.signals import check; sys.exit(check.main())"
     said = run(f"import torch; torch.cuda.is_available = lambda: False\n{code}", tmp_path, interpret=True)

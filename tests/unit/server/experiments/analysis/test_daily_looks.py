@@ -18,6 +18,7 @@ from benchmarks.days import COMPARISONS, Looks, World
 SMALL = World(new_units_per_day=60, days=10)
 
 
+@pytest.mark.slow
 def test_peeking_is_safe_and_at_z_tests_it_is_not() -> None:
     looks = [run(SMALL, number) for number in range(100)]
     assert sum(one.decided for one in looks) <= 5
