@@ -58,7 +58,7 @@ def branching(rounds: int, leaves: Sequence[int]) -> Table:
         f"prompt tokens that were not in the prefix cache (blocks of {BLOCK_TOKENS})."
     )
     latency = (
-        "From a fork to its branch's first token the parent goes on by "
+        "From a fork to its branch's first token the parent advances by "
         f"{statistics.median(delays):g} tokens in the median (goal: "
         f"at most {MAX_DELAY_STEPS}), {max(delays)} at most, in {len(delays)} branches of 32 trees at once; by more "
         f"than {MAX_DELAY_STEPS} in {beyond / len(delays):.1%}."
@@ -106,7 +106,7 @@ def _computed(server: Server, body: dict[str, Any]) -> Computed:
 
 
 def _delays(server: Server) -> list[int]:
-    """How far the parents went on until their branches' first tokens, in trees that grow 32 at once."""
+    """How far the parents advanced until their branches' first tokens, with 32 trees at once."""
 
     def grow(number: int) -> list[int]:
         messages = [{"role": "user", "content": held_out_puzzles("hard", 300)[number].prompt}]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.processes.forkpoint_server import COMMAND, Server, free_port
+from tests.processes.forkpoint_server import COMMAND, Server, running
 
 START_SECONDS = 900  # vLLM may compile the model first
 STOCK = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
@@ -66,33 +63,7 @@ def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, Se
 def _running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    port = free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=output, stderr=subprocess.STDOUT, cwd=log.parent,
-            env={**os.environ, **(environment or {})},
-        )  # fmt: skip
-    server = ServerProcess(f"http://127.0.0.1:{port}", log, process)
-    try:
-        _wait_until_healthy(process, server)
-        yield server
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], server: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{server.url}/health", timeout=2).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise RuntimeError(
-        f"the server ended, or was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}"
-    )
+    on_loopback = [*command, "--host", "127.0.0.1"]
+    # a server that does not end in time was killed, which is no reason to lose a measurement
+    with suppress(subprocess.TimeoutExpired), running(on_loopback, log, environment or {}, START_SECONDS) as server:
+        yield ServerProcess(server.url, server.log, server.process)

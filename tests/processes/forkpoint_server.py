@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,19 +62,32 @@ def serving(
 
     Its database is in the folder, which holds its user's data.
     """
+    start = [str(command), "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments]
+    added = {"XDG_DATA_HOME": str(folder), **KEEP_ALIVE, **(environment or {})}
+    with running(start, folder / "server.log", added) as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], start_seconds: float = START_SECONDS
+) -> Iterator[Server]:
+    """The server that a command starts, on a free port and in its log's folder, until the block ends.
+
+    `environment` is added to ours. Raises RuntimeError if the server does not become healthy.
+    """
     port = free_port()
-    log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [command, "serve", "--kv-cache-memory-bytes", str(CACHE_BYTES), *arguments, "--port", str(port)],
+            [*command, "--port", str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=folder,
-            env={**os.environ, "XDG_DATA_HOME": str(folder), **KEEP_ALIVE, **(environment or {})},
+            cwd=log.parent,
+            env={**os.environ, **environment},
         )
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
-        _wait_until_healthy(process, server)
+        _wait_until_healthy(server, start_seconds)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
@@ -85,17 +98,18 @@ def serving(
             raise
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], server: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait_until_healthy(server: Server, start_seconds: float) -> None:
+    deadline = time.monotonic() + start_seconds
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}:\n{server.log.read_text()[-4000:]}")
+        if server.process.poll() is not None:
+            ended = server.process.returncode
+            raise RuntimeError(f"the server ended with {ended}:\n{server.log.read_text()[-4000:]}")
         try:
             if httpx.get(f"{server.url}/health", timeout=2).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.2)
-    raise RuntimeError(f"the server was not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
+    raise RuntimeError(f"the server was not healthy after {start_seconds} s:\n{server.log.read_text()[-4000:]}")
 
 
 def free_port() -> int:

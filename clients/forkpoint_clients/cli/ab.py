@@ -112,7 +112,7 @@ def compare_arms(
         raise fail("ab", error) from None
     except ServerLostError as error:
         so_far = (
-            f"\nThe answers so far are in {out}; the same command goes on from there."
+            f"\nThe answers so far are in {out}; the same command continues from there."
             if (out / JOURNAL_FILE).exists()
             else ""
         )
@@ -121,7 +121,7 @@ def compare_arms(
         raise fail("ab", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail(
-            "ab", f"stopped; the answers so far are in {out}, and the same command goes on from there", INTERRUPTED
+            "ab", f"stopped; the answers so far are in {out}, and the same command continues from there", INTERRUPTED
         ) from None
 
 
@@ -129,7 +129,7 @@ def unwritable(error: OSError, out: Path) -> str:
     """The message for a folder or disk that cannot be written."""
     return (
         f"cannot write: {error}\nThe answers so far are in {out}; "
-        "once it can be written, the same command goes on from there."
+        "once it can be written, the same command continues from there."
     )
 
 

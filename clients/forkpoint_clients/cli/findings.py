@@ -95,7 +95,7 @@ def findings(
     api_key: ApiKey = "none",
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
 ) -> None:
-    """Test published findings again: each with its protocol, intervals and a verdict that is no surer than they are.
+    """Test published findings again: each with its protocol, intervals and a verdict that is no more certain than they are.
 
     If it is stopped, the same command resumes it and requests nothing twice, also with more findings or questions.
     """
@@ -131,14 +131,14 @@ def findings(
     except ServerLostError as error:
         hints = [START] if server == DEFAULT_URL else []
         if (out / JOURNAL_FILE).exists():
-            hints.insert(0, f"the answers so far are in {out}; the same command goes on from there")
+            hints.insert(0, f"the answers so far are in {out}; the same command continues from there")
         raise fail("findings", "\n".join([str(error), *hints]), RESUMABLE) from None
     except OSError as error:
         raise fail("findings", unwritable(error, out), RESUMABLE) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise fail(
             "findings",
-            f"stopped; the answers so far are in {out}, and the same command goes on from there",
+            f"stopped; the answers so far are in {out}, and the same command continues from there",
             INTERRUPTED,
         ) from None
 

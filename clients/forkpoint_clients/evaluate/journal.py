@@ -77,7 +77,7 @@ class Journal:
         if differing := list(_differences(stored, configuration)):
             raise JournalError(
                 f"{self.path.parent} holds a run of another configuration: {'; '.join(differing)}. "
-                "Give another folder, or the same configuration to go on with it"
+                "Give another folder, or the same configuration to continue it"
             )
         os.ftruncate(self._file, whole)
         return answers

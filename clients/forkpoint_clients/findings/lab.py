@@ -222,7 +222,7 @@ class Lab:
                     raise JournalError(
                         f"{self.journal.path.parent} holds answers under another policy: the digest of "
                         f"{treatment.name!r} was {stored}, is {digest} at {self.asker.url}. Give another folder, or a "
-                        "server with the same policies to go on with it"
+                        "server with the same policies to continue it"
                     )
             self._valid.add(treatment.key)
 

@@ -208,7 +208,7 @@ def test_a_server_that_is_lost(server: Server, tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == RESUMABLE, said
     assert "does not answer, after 2 tries" in said
-    assert "the same command goes on from there" in said
+    assert "the same command continues from there" in said
     _, answers, _ = read(tmp_path / JOURNAL_FILE)
     assert 2 <= len(answers) < TOTAL
     assert all(answer.error is None for answer in answers.values())

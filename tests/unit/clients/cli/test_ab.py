@@ -73,7 +73,7 @@ def test_a_run_whose_server_dies_can_be_continued(tmp_path: Path, capsys: pytest
         assert main(command) == RESUMABLE
         printed, said = capsys.readouterr()
         assert "does not answer" in said
-        assert "the same command goes on from there" in said
+        assert "the same command continues from there" in said
         assert "warning: The run is not complete" in printed
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         assert 0 < results["answered"] < results["asked"] == 80
@@ -105,7 +105,7 @@ def test_a_run_whose_output_cannot_be_written_can_be_continued(
         assert main([*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / out)]) == RESUMABLE
     said = capsys.readouterr().err
     assert said.startswith("forkpoint ab: cannot write: [Errno ")
-    assert "the same command goes on from there" in said
+    assert "the same command continues from there" in said
 
 
 def test_texts_that_no_encoding_has(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_lost_server_is_reported_with_the_stored_answers(
         monkeypatch.setattr(findings, "DEFAULT_URL", server.url)
         assert findings.main(command(data, tmp_path, server.url)) == RESUMABLE
     said = capsys.readouterr().err
-    assert f"the answers so far are in {tmp_path}; the same command goes on from there" in said
+    assert f"the answers so far are in {tmp_path}; the same command continues from there" in said
     assert "start one with `forkpoint serve`" in said
 
 
