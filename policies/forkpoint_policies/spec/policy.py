@@ -132,7 +132,7 @@ class Policy(Strict):
         numbers = [number for number, rule in enumerate(self.rules) if rule.tree_action is not None]
         if len(numbers) > 1:
             raise ValueError(
-                f"rules {numbers} take several requests; one tree grows of a request, so only one rule of a policy can"
+                f"rules {numbers} take several requests; a request has one tree, so only one rule of a policy can"
             )
         return self
 

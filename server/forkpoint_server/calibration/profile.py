@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forkpoint_policies.spec import InputError
+from forkpoint_policies.spec.errors import explain
 
 Nats = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,14 +51,6 @@ def parse_profile(body: Any) -> EntropyProfile:
     try:
         return EntropyProfile.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        said = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:
-            field, colon, message = said.partition(": ")
-            raise (InputError(field, message) if colon else InputError("body", said)) from None
-        field = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            said = f"is not part of a calibration; one can write {', '.join(EntropyProfile.model_fields)}"
-        raise InputError(
-            field, "is missing" if first["type"] == "missing" and len(first["loc"]) == 1 else said
-        ) from None
+        explained = explain(error, EntropyProfile, noun="a calibration")
+        field, bracket, index = explained.field.partition("[")  # an interval is one field
+        raise InputError(field, f"{bracket}{index} {explained.message}".lstrip()) from None

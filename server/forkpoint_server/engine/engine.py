@@ -186,9 +186,7 @@ class InterveningEngine:
                 f"n: is {num_choices}; under this policy it is at most {limit} here", parameter="n"
             )
         if request.context.tree is not None:
-            raise VLLMValidationError(
-                "prompt: a policy that grows a tree takes one prompt a request", parameter="prompt"
-            )
+            raise VLLMValidationError("prompt: a policy that branches takes one prompt per request", parameter="prompt")
 
     async def _observed(
         self,

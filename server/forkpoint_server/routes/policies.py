@@ -155,14 +155,14 @@ def _validated(service: Service, body: Any) -> dict[str, Any]:
 
 
 def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int, ...]) -> dict[str, Any]:
-    grows = source.tree_action is not None
+    branches = source.tree_action is not None
     pairs = list(zip(rule.target.tokens, rule.target.states, strict=True))
     return {
         "rule": rule.number,
-        "action": source.original.do.action if grows else Action(rule.action).name.lower(),
+        "action": source.original.do.action if branches else Action(rule.action).name.lower(),
         "strength": _number(rule.strength),
         "control": source.do.control.match if source.do.control is not None else None,
-        "text": [_text(service, token) for token in (written if grows else rule.text)],
+        "text": [_text(service, token) for token in (written if branches else rule.text)],
         "token_ids": sorted({token for token, _ in pairs}),
         "tokens": [
             {"id": token, "token": _text(service, token), "in_every_context": state < 0}

@@ -23,7 +23,7 @@ PROFILE: dict[str, Any] = {
         ({"fork_threshold": -0.1}, "fork_threshold", "greater than or equal to 0"),
         ({"fork_threshold": float("nan")}, "fork_threshold", "finite"),
         ({"fork_threshold": 0.7}, "interval", r"\[0.4, 0.6\] must hold the fork_threshold 0.7"),
-        ({"interval": [0.4]}, "interval", "Field required"),
+        ({"interval": [0.4]}, "interval", r"\[1\] is missing"),
         ({"share_below_0_01": 70}, "share_below_0_01", "less than or equal to 1"),
         ({"tokens": 0}, "tokens", "greater than or equal to 1"),
         ({"created": "2026-01-01"}, "created", "datetime|timezone"),
