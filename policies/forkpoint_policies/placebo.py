@@ -20,15 +20,15 @@ _ALIKE = 20  # tokens of about the same frequency, to draw from
 _RAREST = 1e-9
 
 _SIGNALS = (
-    "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below", "top_probability_above",
-    "top_probability_below", "connector_probability_above", "confidence_below", "since_connector_below", "previous",
-    "end_of_reasoning_within",
+    "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below",
+    "top_probability_above", "top_probability_below", "connector_probability_above", "confidence_below",
+    "since_connector_below", "previous", "end_of_reasoning_within",
 )  # fmt: skip
 """Conditions that choose positions by what the model does there; `positions` replaces them by chance."""
 
 
 def kinds_of(rule: Rule) -> tuple[Match, ...]:
-    """The ways in which a rule's placebo can be matched, the fairest first; none for a rule that acts everywhere alike."""
+    """The ways to match a rule's placebo, the fairest first; none for a rule that acts everywhere alike."""
     do = rule.do
     kinds: list[Match] = []
     if do.suppress is not None or do.amplify is not None:
@@ -66,7 +66,9 @@ def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy"
         )
     return Policy(
         name=policy.name + PLACEBO,
-        description=f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random.",
+        description=(
+            f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random."
+        ),
         source=policy.source,
         shadow=policy.shadow,
         rules=tuple(_control(rule, match) for rule in policy.rules),

@@ -1,4 +1,4 @@
-"""How the property tests of this folder run: the same examples every time, and no limit on a single one's time. And databases."""
+"""Settings of the property tests in this folder (the same examples every time, without a time limit), and databases."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def findings(
     api_key: ApiKey = "none",
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
 ) -> None:
-    """Test published findings again: each with its protocol, intervals and a verdict that is no more certain than they are.
+    """Test published findings again: each with its protocol, intervals and a verdict no more certain than they are.
 
     If it is stopped, the same command resumes it and requests nothing twice, also with more findings or questions.
     """

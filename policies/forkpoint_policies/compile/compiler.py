@@ -122,8 +122,8 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     _check_overlaps(rules, path)
     if target.reasoning_end == NO_TOKEN and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
-            "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so all "
-            "generated text counts as reasoning"
+            "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so "
+            "all generated text counts as reasoning"
         )
     ordered = sorted(
         rules, key=lambda rule: _ORDER.get(Action(rule.action), 0)
@@ -162,7 +162,8 @@ def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) 
             if same and banned >= set(zip(raising.target.tokens, raising.target.states, strict=True)):
                 raise InputError(
                     f"{path}.rules[{raising.number}].do.amplify",
-                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be sampled",
+                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be "
+                    "sampled",
                 )
 
 
@@ -280,8 +281,8 @@ class _Build:
         if isinstance(action, Probe):
             if not action.text and action.variance_below is None:
                 self.warnings.append(
-                    f"{field}.text is empty, so that what the model says first after its reasoning is tried, its result or not; a "
-                    "text that requests the result is surer"
+                    f"{field}.text is empty, so that what the model says first after its reasoning is tried, its "
+                    "result or not; a text that requests the result is surer"
                 )
             return [
                 self._need_reasoning_end(field),
@@ -316,8 +317,8 @@ class _Build:
         if self.target.reasoning_end == NO_TOKEN:
             raise InputError(
                 field,
-                "needs to know the token that ends the reasoning: start the server with a --reasoning-parser whose markers are "
-                "single tokens",
+                "needs to know the token that ends the reasoning: start the server with a --reasoning-parser whose "
+                "markers are single tokens",
             )
         return self.target.reasoning_end
 

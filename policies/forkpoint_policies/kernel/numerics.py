@@ -31,7 +31,7 @@ def _right(values: Tensor, bits: int) -> Tensor:
 
 
 def evaluate(curve: Tensor, position: Tensor, entropy: Tensor) -> Tensor:
-    """The value of each curve [..., 4] (a program.Curve) at a position and an entropy in nats that broadcast to [...]."""
+    """Each curve [..., 4] (a program.Curve) evaluated at a position and an entropy in nats that broadcast to [...]."""
     shape, a, b, c = curve.unbind(-1)
     at = position.float()
     linear = a + (b - a) * (at / c).clamp(max=1.0)

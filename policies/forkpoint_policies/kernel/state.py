@@ -137,7 +137,7 @@ class History:
 
 @dataclass(frozen=True)
 class Window:
-    """Running sums of the request's confidences, in nats: the sum before position p stands at p modulo MOST_WINDOW + 1."""
+    """Running sums of the request's confidences, in nats: the sum before position p is at p modulo MOST_WINDOW + 1."""
 
     sums: Tensor  # [S, MOST_WINDOW + 1] float64
     pending: Tensor  # [S] float64

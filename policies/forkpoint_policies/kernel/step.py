@@ -25,7 +25,7 @@ NO_POSITION = -1
 
 @dataclass(frozen=True)
 class Rows:
-    """One step: for each row of the layout, how many tokens were generated and the last of them (any id at position 0)."""
+    """One step: for each row of the layout, the number of generated tokens and the last one (any id at position 0)."""
 
     layout: Layout
     position: Tensor  # [n] int64

@@ -5,11 +5,14 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="alpha-one",
     description=(
-        'Until the moment t_m = alpha * thinking_tokens, writes "Wait" after a paragraph with probability 1 - t / t_m; after it, '
-        'a drawn "Wait" becomes the end of the reasoning.'
+        'Until the moment t_m = alpha * thinking_tokens, writes "Wait" after a paragraph with probability 1 - t / t_m; '
+        'after it, a drawn "Wait" becomes the end of the reasoning.'
     ),
     source="arXiv:2505.24863",
-    caution="thinking_tokens is the served model's mean reasoning length: without a calibration the default is only a guess.",
+    caution=(
+        "thinking_tokens is the served model's mean reasoning length: without a calibration the default is only a "
+        "guess."
+    ),
     parameters={
         "alpha": Number(1.4, 0.01, 100, "the moment, in mean reasoning lengths"),
         "thinking_tokens": Number(

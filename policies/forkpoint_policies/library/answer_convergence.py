@@ -7,9 +7,9 @@ ENTRY = Entry(
     description="Every 64 tokens of the reasoning, tries an answer; ends the reasoning after 10 equal ones in a row.",
     source="arXiv:2506.02536",
     caution=(
-        "The number of equal answers could not be confirmed from the paper, which tries an answer after each sentence. Compare "
-        "with reasoning-cap; the tried answers cost tokens, which `usage` counts. Give a `text` that requests the result where the "
-        "model does not begin with it: else the words before it are compared."
+        "The number of equal answers could not be confirmed from the paper, which tries an answer after each sentence. "
+        "Compare with reasoning-cap; the tried answers cost tokens, which `usage` counts. Give a `text` that requests "
+        "the result where the model does not begin with it: else the words before it are compared."
     ),
     rules=[
         {

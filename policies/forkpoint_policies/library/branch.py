@@ -4,11 +4,13 @@ from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="branch",
-    description="Where the entropy is high, goes on with another likely token as well, until the request has its `n` answers.",
+    description=(
+        "Where the entropy is high, goes on with another likely token as well, until the request has its `n` answers."
+    ),
     source="arXiv:2510.11170",
     caution=(
-        "64 % fewer tokens and 12 % more pass@k are claimed. Branches of one tree are alike: compare with independent samples of "
-        "as many tokens, and with branches at random positions (branch.placebo)."
+        "64 % fewer tokens and 12 % more pass@k are claimed. Branches of one tree are alike: compare with independent "
+        "samples of as many tokens, and with branches at random positions (branch.placebo)."
     ),
     rules=[
         {

@@ -4,7 +4,9 @@ from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="branch-first",
-    description="Branches where the entropy is high, and returns the answer that is finished first; the others are stopped.",
+    description=(
+        "Branches where the entropy is high, and returns the answer that is finished first; the others are stopped."
+    ),
     source="arXiv:2511.00640",
     caution="The first answer to be finished is the shortest one: compare with a plain cap at the same mean length.",
     rules=[

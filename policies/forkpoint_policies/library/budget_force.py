@@ -6,7 +6,9 @@ ENTRY = Entry(
     name="budget-force",
     description="Where the end of the reasoning would be drawn, writes a text instead, at most `times` times.",
     source="arXiv:2501.19393",
-    caution="Longer does not mean better: compare at equal length. The cap on the length is vLLM's own thinking budget.",
+    caution=(
+        "Longer does not mean better: compare at equal length. The cap on the length is vLLM's own thinking budget."
+    ),
     parameters={
         "times": Number(1, 1, 1000, "how often the end is put off", whole=True),
         "text": Text("Wait", "what is written instead"),

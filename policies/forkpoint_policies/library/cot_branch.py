@@ -5,13 +5,13 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="cot-branch",
     description=(
-        "Begins with each of the 10 likeliest first tokens, goes on with the likeliest token each time, and returns the answer in "
-        "which the likeliest token leads the second by most, where the result is written."
+        "Begins with each of the 10 likeliest first tokens, goes on with the likeliest token each time, and returns "
+        "the answer in which the likeliest token leads the second by most, where the result is written."
     ),
     source="arXiv:2402.10200",
     caution=(
-        "Found on models that were not trained to reason. The first answer's own first token is sampled as the request says: "
-        "temperature 0 gives the paper's ten. What is written after the reasoning counts as the result."
+        "Found on models that were not trained to reason. The first answer's own first token is sampled as the request "
+        "says: temperature 0 gives the paper's ten. What is written after the reasoning counts as the result."
     ),
     rules=[
         {

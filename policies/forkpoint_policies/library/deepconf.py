@@ -5,13 +5,15 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="deepconf",
     description=(
-        "Samples independent answers. The first 16 set a threshold for the lowest group confidence (over 2048 tokens) that the "
-        "best 10 % of them reach; later answers below it are stopped. Votes count by confidence, and all stop at a share of 0.95."
+        "Samples independent answers. The first 16 set a threshold for the lowest group confidence (over 2048 tokens) "
+        "that the best 10 % of them reach; later answers below it are stopped. Votes count by confidence, and all stop "
+        "at a share of 0.95."
     ),
     source="arXiv:2508.15260",
     caution=(
-        "The server's --max-branches bounds the answers, 16 by default: more than the first 16 need it raised. 10 and 90 % are the "
-        "paper's; with 10 the vote rests on few answers, and confident wrong ones win. Compare with deepconf.placebo."
+        "The server's --max-branches bounds the answers, 16 by default: more than the first 16 need it raised. 10 and "
+        "90 % are the paper's; with 10 the vote rests on few answers, and confident wrong ones win. Compare with "
+        "deepconf.placebo."
     ),
     rules=[
         {

@@ -5,15 +5,15 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="deer",
     description=(
-        "At each reflection word in the reasoning, tries an answer of at most 20 tokens; ends the reasoning there when their mean "
-        "probability is above 0.95."
+        "At each reflection word in the reasoning, tries an answer of at most 20 tokens; ends the reasoning there when "
+        "their mean probability is above 0.95."
     ),
     source="arXiv:2504.15895",
     caution=(
-        "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The tried "
-        "answers cost tokens, which `usage` counts. The paper prompts for them before the end of the reasoning, with the `text` "
-        "'\\n**Final Answer**\\n\\\\boxed'; here they come after it; without a `text`, what the model says first is tried, "
-        "its result or not."
+        "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The "
+        "tried answers cost tokens, which `usage` counts. The paper prompts for them before the end of the reasoning, "
+        "with the `text` '\\n**Final Answer**\\n\\\\boxed'; here they come after it; without a `text`, what the model "
+        "says first is tried, its result or not."
     ),
     rules=[
         {

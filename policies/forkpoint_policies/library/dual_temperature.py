@@ -7,8 +7,9 @@ ENTRY = Entry(
     description="Inside the reasoning, multiplies the temperature by `high` at forks and by `low` everywhere else.",
     source="arXiv:2506.01939",
     caution=(
-        "The paper's base is 1 and 1, which changes nothing; it tries high 0, 1.5 and 2 (2 is harmless: 71.67 -> 72.22) and finds "
-        "low 3 fatal (20.14). The default here cools what is not a fork to 0.6, the cooling that it tries."
+        "The paper's base is 1 and 1, which changes nothing; it tries high 0, 1.5 and 2 (2 is harmless: 71.67 -> "
+        "72.22) and finds low 3 fatal (20.14). The default here cools what is not a fork to 0.6, the cooling that it "
+        "tries."
     ),
     parameters={
         "high": Number(1.0, 0, 10, "the factor where the entropy is above the threshold; 0 takes the likeliest token"),

@@ -5,13 +5,14 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="eat",
     description=(
-        "At each line end of the reasoning, takes the entropy of the token that would come after the end of the reasoning; ends it "
-        "when the exponential moving variance of these entropies is below a bound, after 25 lines at the earliest."
+        "At each line end of the reasoning, takes the entropy of the token that would come after the end of the "
+        "reasoning; ends it when the exponential moving variance of these entropies is below a bound, after 25 lines "
+        "at the earliest."
     ),
     source="arXiv:2509.26522",
     caution=(
-        "The bound depends on the model and on the text after the marker, where the authors tried none and 'Final answer: ': sweep "
-        "it, and compare with reasoning-cap. A model that writes no lines is never ended."
+        "The bound depends on the model and on the text after the marker, where the authors tried none and 'Final "
+        "answer: ': sweep it, and compare with reasoning-cap. A model that writes no lines is never ended."
     ),
     rules=[
         {

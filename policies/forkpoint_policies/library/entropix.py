@@ -5,13 +5,13 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="entropix",
     description=(
-        "By entropy H and varentropy V: both low, the likeliest token; H high and V low, reflection words raised; H low and V "
-        "high, a little hotter; both high, much hotter."
+        "By entropy H and varentropy V: both low, the likeliest token; H high and V low, reflection words raised; H "
+        "low and V high, a little hotter; both high, much hotter."
     ),
     source="public code, no peer review",
     caution=(
-        "A folk baseline: no controlled result is known. The original writes a pause token where H is high and V low, and branches "
-        "where V alone is high; here reflection words are raised, and the temperature."
+        "A folk baseline: no controlled result is known. The original writes a pause token where H is high and V low, "
+        "and branches where V alone is high; here reflection words are raised, and the temperature."
     ),
     parameters={
         "low_entropy": Number(0.3, 0, 50, "in nats"),

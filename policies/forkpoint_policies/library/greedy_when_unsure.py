@@ -6,7 +6,9 @@ ENTRY = Entry(
     name="greedy-when-unsure",
     description="Takes the likeliest token where its probability is small.",
     source="arXiv:2510.05987",
-    caution="The opposite of what heats forks, and both are published. 0.3 could not be confirmed; sweep 0.2, 0.3, 0.5.",
+    caution=(
+        "The opposite of what heats forks, and both are published. 0.3 could not be confirmed; sweep 0.2, 0.3, 0.5."
+    ),
     parameters={"below": Number(0.3, 0, 1, "the top probability below which the likeliest token is taken")},
     rules=[{"when": {"top_probability_below": param("below")}, "do": {"temperature": 0}}],
 )

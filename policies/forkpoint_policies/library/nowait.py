@@ -9,8 +9,8 @@ ENTRY = Entry(
     description="Never draws one of 17 reflection words inside the reasoning, in any spelling.",
     source="arXiv:2506.08343",
     caution=(
-        "27 to 51 % shorter traces are claimed, 13 to 16 % were found on Qwen3-32B. The paper bans substrings, which also hits "
-        "'know', 'company' and 'button'; here whole words are banned. On the embedded model accuracy falls."
+        "27 to 51 % shorter traces are claimed, 13 to 16 % were found on Qwen3-32B. The paper bans substrings, which "
+        "also hits 'know', 'company' and 'button'; here whole words are banned. On the embedded model accuracy falls."
     ),
     rules=[{"when": {"region": "reasoning"}, "do": {"suppress": {"words": NOWAIT_WORDS}}}],
 )

@@ -7,8 +7,8 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="switch-penalty",
     description=(
-        "Lowers the logits of words that switch to another thought by `alpha`, for the first `beta` tokens of each thought; a "
-        "thought begins with the reasoning, and at each such word."
+        "Lowers the logits of words that switch to another thought by `alpha`, for the first `beta` tokens of each "
+        "thought; a thought begins with the reasoning, and at each such word."
     ),
     source="arXiv:2501.18585",
     caution="The paper's list of words could not be confirmed.",

@@ -4,7 +4,9 @@ from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="think-again",
-    description="Puts a thinking word in the place of the answer's end and lets the model go on, until 4096 tokens are spent.",
+    description=(
+        "Puts a thinking word in the place of the answer's end and lets the model go on, until 4096 tokens are spent."
+    ),
     source="arXiv:2506.02867",
     caution="Longer does not mean better: compare at equal length, and with a random word (think-again.placebo).",
     rules=[{"do": {"resume": {"text": param("text"), "budget_tokens": param("budget_tokens")}}}],

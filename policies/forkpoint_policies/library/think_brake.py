@@ -4,7 +4,9 @@ from ._entry import Entry, Number, param
 
 ENTRY = Entry(
     name="think-brake",
-    description="At the end of a sentence, ends the reasoning if that is at most `within` nats less likely than any token.",
+    description=(
+        "At the end of a sentence, ends the reasoning if that is at most `within` nats less likely than any token."
+    ),
     source="arXiv:2510.00546",
     caution="Ends early by design: compare with a plain cap at the same mean length. Sweep 0.1 to 2.",
     parameters={"within": Number(0.5, 0, 50, "ln p_max - ln p(end of reasoning), in nats")},

@@ -9,8 +9,8 @@ ENTRY = Entry(
     description="Never draws one of the words at which hidden states say most about the answer, inside the reasoning.",
     source="arXiv:2506.02867",
     caution=(
-        "MATH500 fell from 78 to 48 while random words left it flat; but random words take away almost no probability, so compare "
-        "with the placebo matched by probability. 15 of the paper's 17 words are known here."
+        "MATH500 fell from 78 to 48 while random words left it flat; but random words take away almost no probability, "
+        "so compare with the placebo matched by probability. 15 of the paper's 17 words are known here."
     ),
     parameters={
         "words": Number(

@@ -73,8 +73,8 @@ class When(Strict):
             raise ValueError("connector_probability_above needs `connectors` or `words`, whose probability is summed")
         if named and self.connector_probability_above is None and self.since_connector_below is None:
             raise ValueError(
-                "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, or put "
-                "them into `previous`"
+                "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, "
+                "or put them into `previous`"
             )
         if "confidence_window" in self.model_fields_set and self.confidence_below is None:
             raise ValueError("confidence_window says nothing alone; add confidence_below")

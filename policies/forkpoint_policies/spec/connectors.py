@@ -8,10 +8,12 @@ from types import MappingProxyType
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "reflection": (
-            "wait", "hmm", "but", "however", "actually", "check", "double-check", "recheck", "verify", "again", "oh", "maybe",
-            "alternatively", "alternative", "another", "instead",
+            "wait", "hmm", "but", "however", "actually", "check", "double-check", "recheck", "verify", "again", "oh",
+            "maybe", "alternatively", "alternative", "another", "instead",
         ),
-        "alternative": ("alternatively", "alternative", "another", "instead", "otherwise", "either", "or", "perhaps", "maybe"),
+        "alternative": (
+            "alternatively", "alternative", "another", "instead", "otherwise", "either", "or", "perhaps", "maybe",
+        ),
         "conclusion": ("therefore", "thus", "hence", "so", "finally", "overall", "consequently", "in conclusion"),
         "execution": ("then", "now", "next", "first", "second", "since", "because", "if", "let", "let's", "given"),
         "uncertainty": ("maybe", "perhaps", "possibly", "probably", "might", "unsure"),
@@ -21,8 +23,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """
 
 NOWAIT_WORDS = (
-    "wait", "alternatively", "hmm", "but", "however", "alternative", "another", "check", "double-check", "oh", "maybe", "verify",
-    "other", "again", "now", "ah", "any",
+    "wait", "alternatively", "hmm", "but", "however", "alternative", "another", "check", "double-check", "oh", "maybe",
+    "verify", "other", "again", "now", "ah", "any",
 )  # fmt: skip
 """The 17 words of NoWait (arXiv:2506.08343)."""
 

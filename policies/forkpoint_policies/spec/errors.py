@@ -66,7 +66,7 @@ def _path(error: ErrorDetails, model: type[BaseModel], path: str) -> str:
 
 
 def _walk(error: ErrorDetails, model: type[BaseModel]) -> list[tuple[str, tuple[type[BaseModel], ...]]]:
-    """The parts of an error's path, each with the models that can stand there; an unknown field has those of its owner."""
+    """The parts of an error's path, each with the models that can be there; an unknown field has those of its owner."""
     location = error["loc"]
     models: tuple[type[BaseModel], ...] = (model,)
     parts: list[tuple[str, tuple[type[BaseModel], ...]]] = []

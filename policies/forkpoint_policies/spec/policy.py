@@ -155,8 +155,9 @@ class Policy(Strict):
 
 
 _MESSAGES = {
-    "string_pattern_mismatch": "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter "
-    "or digit"
+    "string_pattern_mismatch": (
+        "must be lower-case letters, digits, '.', '_' or '-', at most 64 of them, and begin with a letter or digit"
+    ),
 }
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from forkpoint_policies.kernel.record_flags import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 
 __all__ = [
-    "DRAFT", "FORCED", "HEAD", "IN_REASONING", "LEFT_ALONE", "MAX_MESSAGES_WAITING", "REFUSED", "RULES_SHIFT", "Batch", "Header",
-    "RecordRows", "alternatives_type", "decode", "encode", "num_columns", "row_type",
+    "DRAFT", "FORCED", "HEAD", "IN_REASONING", "LEFT_ALONE", "MAX_MESSAGES_WAITING", "REFUSED", "RULES_SHIFT", "Batch",
+    "Header", "RecordRows", "alternatives_type", "decode", "encode", "num_columns", "row_type",
 ]  # fmt: skip
 
 MAX_MESSAGES_WAITING = 10_000

@@ -13,10 +13,12 @@ from forkpoint_policies.spec.connectors import FAMILIES
 ODD_TEXTS = (
     "", " ", "\0", "\ud800", "wait\u200b", "\uff57\uff41\uff49\uff54", "w\u0430it",
     "\u202etiaw", "İ" * 64, "ß" * 64, "ΐ" * 64, "a" * 65, "a" * 10_000,
-    "e\u0301" * 30, "\n", "\r\nX-Evil: 1", "../../etc/passwd", "%2e%2e%2f", "\U0001f600", "\ufeff", "等" * 64, "{}", "'\"`$(id)",
+    "e\u0301" * 30, "\n", "\r\nX-Evil: 1", "../../etc/passwd", "%2e%2e%2f", "\U0001f600", "\ufeff", "等" * 64, "{}",
+    "'\"`$(id)",
 )  # fmt: skip
 ODD_NUMBERS = (
-    -1, 0, 2**31, 2**63, 10**30, -(10**30), True, 1.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"), 10**4000,
+    -1, 0, 2**31, 2**63, 10**30, -(10**30), True, 1.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"),
+    10**4000,
 )  # fmt: skip
 SHORT_ACTIONS: tuple[dict[str, Any], ...] = (
     {"observe": {}},

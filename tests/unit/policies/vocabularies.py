@@ -6,14 +6,15 @@ from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.vocabulary import Vocabulary
 
 MERGES = (
-    "Wa", "it", "ai", "ait", " w", " W", "Wait", " Wait", "wait", " wait", "WAIT", " wai", "\nWait", "\n\nwait", '"Wait', "(wait)",
-    "...wait...", "...wa", ", wait", " waiting", "wait but", "wa", " wa", "ing", "Waiting", "so", "So", " so", ", so", ", so,",
-    " so so", "now", " now", "know", " know", "kn", "ow", "snow", "now-", "other", " other", "another", " another", "an", " an",
-    "ano", "ther", "the", "but", "But", " but", "button", "butt", "double", " double", "double-", "dou", "ble-ch", "-check", "-ch",
-    "check", " check", "eck", "e-c", "double-check", " double-check", "recheck", "in", " in", "In", "in con", " con", " conclusion",
-    "conclusion", "clusion", "in conclusion", " in conclusion,", "n c", "let", "let's", "'s", "t'", " let", "等", "等等", " 等",
-    "等。", "。", "、", "、等", "x等", "é", "É", " é", "ég", "gal", "gale", "ment", "également", " également", "Également",
-    "tement", "caf", "café", "—", "“", "”", "…", "“Wait", "?!", "??", "  ", "\n\n", ".\n", ", ", ". ", "wait_", "wait3", "é w",
+    "Wa", "it", "ai", "ait", " w", " W", "Wait", " Wait", "wait", " wait", "WAIT", " wai", "\nWait", "\n\nwait",
+    '"Wait', "(wait)", "...wait...", "...wa", ", wait", " waiting", "wait but", "wa", " wa", "ing", "Waiting", "so",
+    "So", " so", ", so", ", so,", " so so", "now", " now", "know", " know", "kn", "ow", "snow", "now-", "other",
+    " other", "another", " another", "an", " an", "ano", "ther", "the", "but", "But", " but", "button", "butt",
+    "double", " double", "double-", "dou", "ble-ch", "-check", "-ch", "check", " check", "eck", "e-c", "double-check",
+    " double-check", "recheck", "in", " in", "In", "in con", " con", " conclusion", "conclusion", "clusion",
+    "in conclusion", " in conclusion,", "n c", "let", "let's", "'s", "t'", " let", "等", "等等", " 等", "等。", "。",
+    "、", "、等", "x等", "é", "É", " é", "ég", "gal", "gale", "ment", "également", " également", "Également", "tement",
+    "caf", "café", "—", "“", "”", "…", "“Wait", "?!", "??", "  ", "\n\n", ".\n", ", ", ". ", "wait_", "wait3", "é w",
     # pieces of characters
     b" \xc3", b"\xa9g", b"\xa9 ", b"\xa9galement", b"\xe7\xad", b" \xe7", b"\x89\xe7\xad\x89", b"\x89\xe7", b"\xad\x89",
     b"\x89wait",

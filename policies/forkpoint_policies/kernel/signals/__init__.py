@@ -1,10 +1,10 @@
 """The signals of every row of logits, measured in one of three ways that agree to rounding.
 
-| module      | used for                                       | how                                                        |
-|-------------|------------------------------------------------|------------------------------------------------------------|
-| `in_triton` | CUDA tensors, where Triton can be imported     | one read of the logits, by programs that share a row       |
-| `in_numba`  | CPU tensors, where numba can be imported       | one fused sweep per row, in machine code; rows on threads  |
-| `in_torch`  | everything else                                | a sweep per operation, over blocks of rows                 |
+| module      | used for                                   | how                                                       |
+|-------------|--------------------------------------------|-----------------------------------------------------------|
+| `in_triton` | CUDA tensors, where Triton can be imported | one read of the logits, by programs that share a row      |
+| `in_numba`  | CPU tensors, where numba can be imported   | one fused sweep per row, in machine code; rows on threads |
+| `in_torch`  | everything else                            | a sweep per operation, over blocks of rows                |
 
 Neither Triton nor numba is required; vLLM brings both. Which module is used is decided once per kind of device, and
 logged. `definition` says what is measured, and `python -m forkpoint_policies.kernel.signals.check` how exact and how

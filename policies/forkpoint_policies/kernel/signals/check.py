@@ -101,7 +101,8 @@ def on_gpu() -> list[str]:
     from . import in_triton
 
     print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}; {VOCABULARY:,} logits per row, float32; the GPU's own times,"
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}; {VOCABULARY:,} logits per row, float32; "
+        "the GPU's own times,"
     )
     print(f"medians of {REPEATS}; host: to enqueue a call. Few rows stay in the GPU's cache; 256 and more do not.")
     lines, failures = [], []

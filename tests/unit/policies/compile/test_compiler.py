@@ -91,7 +91,10 @@ def test_a_word_of_several_tokens_is_amplified_at_its_first_token() -> None:
     assert texts(program, 0, FREE) >= {b"h", b"H", b"wait", b"Wait"}
     assert b"w" not in texts(program, 0, FREE), "the pieces of a word that is one token are unchanged"
     assert warnings(written) == (
-        "policy.rules[0].do.amplify: 'however' is several tokens for this model; the tokens that begin it are raised too",
+        (
+            "policy.rules[0].do.amplify: 'however' is several tokens for this model; "
+            "the tokens that begin it are raised too"
+        ),
     )
     suppressed = policy(rule(suppress={"words": ["however"]}))
     assert b"h" not in texts(compiled(suppressed), 0, FREE)

@@ -214,8 +214,8 @@ def test_a_row_without_any_possible_token(temperature: float) -> None:
 @pytest.mark.parametrize(
     "do",
     [
-        {"suppress": ids(3, 70)}, {"suppress": ids(3, 70, bias=-2.0)}, {"amplify": ids(3, 70, bias=2.0)}, {"temperature": 1.3},
-        {"observe": {}},
+        {"suppress": ids(3, 70)}, {"suppress": ids(3, 70, bias=-2.0)}, {"amplify": ids(3, 70, bias=2.0)},
+        {"temperature": 1.3}, {"observe": {}},
     ],
 )  # fmt: skip
 def test_the_effect_is_the_total_variation_at_the_requests_temperature(do: Json, temperature: float) -> None:

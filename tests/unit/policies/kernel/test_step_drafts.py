@@ -26,7 +26,9 @@ EVERYTHING = compiled(
     )
 )
 PROGRAMS = [EVERYTHING, compiled(policy(rule({"at_most": 2}, observe={}))), *(
-    compiled(named.policy.model_dump(mode="json", exclude_unset=True)) for named in library() if "count" not in named.match[:1]
+    compiled(named.policy.model_dump(mode="json", exclude_unset=True))
+    for named in library()
+    if "count" not in named.match[:1]
 )]  # fmt: skip
 
 

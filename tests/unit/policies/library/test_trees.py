@@ -90,7 +90,7 @@ def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(pr
 
 @pytest.mark.parametrize("fewest", [1, 25])
 def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> None:
-    """An exponential moving mean and variance, with the weight 0.2 of the latest; the authors' code waits for 25 lines."""
+    """An exponential moving mean and variance; the latest weighs 0.2, and the authors' code waits for 25 lines."""
     entropies = [2.0, 1.0, 1.5, *[0.4, 0.42] * 12]
     mean, variance, ends = entropies[0], 0.0, None
     for number, one in enumerate(entropies[1:], 1):
@@ -118,7 +118,8 @@ def test_answers_converge_after_ten_equal_ones() -> None:
     assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
     tried = iter([A, B, A, *[B] * 30])
     tree = StubTree(
-        in_full("answer-convergence"), lambda start: [next(tried), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
+        in_full("answer-convergence"),
+        lambda start: [next(tried), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
         forks=lambda start, position: not start.tokens and position < 20, answers=40,
     )  # fmt: skip
     nodes = tree.run()

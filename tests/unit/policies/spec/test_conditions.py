@@ -12,33 +12,56 @@ from .wrong_input import Wrong, check_rejected, when
 NAN, INFINITY = math.nan, math.inf
 
 WRONG: Wrong = {
-    "unknown condition": (when(entropy=1), "policy.rules[0].when.entropy", "here one can write entropy_above, entropy_below"),
+    "unknown condition": (
+        when(entropy=1), "policy.rules[0].when.entropy", "here one can write entropy_above, entropy_below",
+    ),
     "when as a list": ({"rules": [{"when": [], "do": {"observe": {}}}]}, "policy.rules[0].when", "must be an object"),
-    "negative entropy": (when(entropy_above=-1), "policy.rules[0].when.entropy_above", "greater than or equal to 0 or 'fork'"),
+    "negative entropy": (
+        when(entropy_above=-1), "policy.rules[0].when.entropy_above", "greater than or equal to 0 or 'fork'",
+    ),
     "NaN entropy": (when(entropy_above=NAN), "policy.rules[0].when.entropy_above", "finite number or 'fork'"),
     "infinite entropy": (when(entropy_below=INFINITY), "policy.rules[0].when.entropy_below", "finite number or 'fork'"),
     "entropy as a word": (when(entropy_above="high"), "policy.rules[0].when.entropy_above", "valid number or 'fork'"),
     "entropy as true": (when(entropy_above=True), "policy.rules[0].when.entropy_above", "valid number or 'fork'"),
-    "negative varentropy": (when(varentropy_above=-0.5), "policy.rules[0].when.varentropy_above", "greater than or equal to 0"),
+    "negative varentropy": (
+        when(varentropy_above=-0.5), "policy.rules[0].when.varentropy_above", "greater than or equal to 0",
+    ),
     "NaN varentropy": (when(varentropy_below=NAN), "policy.rules[0].when.varentropy_below", "finite number"),
-    "a probability above 1": (when(top_probability_above=1.5), "policy.rules[0].when.top_probability_above", "or equal to 1"),
-    "a negative probability": (when(top_probability_below=-0.1), "policy.rules[0].when.top_probability_below", "or equal to 0"),
+    "a probability above 1": (
+        when(top_probability_above=1.5), "policy.rules[0].when.top_probability_above", "or equal to 1",
+    ),
+    "a negative probability": (
+        when(top_probability_below=-0.1), "policy.rules[0].when.top_probability_below", "or equal to 0",
+    ),
     "connector mass of nothing": (when(connector_probability_above=0.1), "policy.rules[0].when", "needs `connectors`"),
     "connectors alone": (when(connectors=["reflection"]), "policy.rules[0].when", "add connector_probability_above"),
-    "mass of a wrong family": (when(connectors=["x"], connector_probability_above=0), "policy.rules[0].when", "there are refl"),
+    "mass of a wrong family": (
+        when(connectors=["x"], connector_probability_above=0), "policy.rules[0].when", "there are refl",
+    ),
     "an unknown region": (when(region="thinking"), "policy.rules[0].when.region", "'reasoning', 'answer' or 'any'"),
     "a negative position": (when(after_token=-1), "policy.rules[0].when.after_token", "greater than or equal to 0"),
     "a position in quotes": (when(after_token="3"), "policy.rules[0].when.after_token", "valid integer"),
     "a fraction as position": (when(before_token=1.5), "policy.rules[0].when.before_token", "valid integer"),
     "at most never": (when(at_most=0), "policy.rules[0].when.at_most", "greater than or equal to 1"),
-    "no position between": (when(after_token=5, before_token=5), "policy.rules[0].when", "both after_token 5 and before_token 5"),
-    "no entropy between": (when(entropy_above=2, entropy_below=1), "policy.rules[0].when", "the first must be the smaller one"),
-    "no entropy between forks": (when(entropy_above="fork", entropy_below="fork"), "policy.rules[0].when", "the smaller one"),
-    "no varentropy between": (when(varentropy_above=1, varentropy_below=1), "policy.rules[0].when", "has varentropy_above 1"),
-    "no probability between": (when(top_probability_above=0.6, top_probability_below=0.5), "policy.rules[0].when", "no position"),
+    "no position between": (
+        when(after_token=5, before_token=5), "policy.rules[0].when", "both after_token 5 and before_token 5",
+    ),
+    "no entropy between": (
+        when(entropy_above=2, entropy_below=1), "policy.rules[0].when", "the first must be the smaller one",
+    ),
+    "no entropy between forks": (
+        when(entropy_above="fork", entropy_below="fork"), "policy.rules[0].when", "the smaller one",
+    ),
+    "no varentropy between": (
+        when(varentropy_above=1, varentropy_below=1), "policy.rules[0].when", "has varentropy_above 1",
+    ),
+    "no probability between": (
+        when(top_probability_above=0.6, top_probability_below=0.5), "policy.rules[0].when", "no position",
+    ),
     "a window alone": (when(confidence_window=5), "policy.rules[0].when", "add confidence_below"),
     "a window too wide": (
-        when(confidence_below=1.0, confidence_window=5000), "policy.rules[0].when.confidence_window", "less than or equal to 2048",
+        when(confidence_below=1.0, confidence_window=5000),
+        "policy.rules[0].when.confidence_window", "less than or equal to 2048",
     ),
     "a blank word before": (when(previous={"words": [" "]}), "policy.rules[0].when.previous", "visible character"),
 }  # fmt: skip

@@ -44,7 +44,10 @@ def explained(data: Any, path: str = "", **options: Any) -> InputError:
         ({"parts": 1}, "parts", "must be a list"),
         ({"parts": [1]}, "parts[0]", "must be an object"),
         ({"parts": [{}]}, "parts[0].name", "is missing"),
-        ({"parts": [{"name": "a", "colour": 1}]}, "parts[0].colour", "is not a field here; here one can write name, size"),
+        (
+            {"parts": [{"name": "a", "colour": 1}]},
+            "parts[0].colour", "is not a field here; here one can write name, size",
+        ),
         ({"parts": [], "x": 1}, "x", "is not a field here; here one can write parts, either, low"),
         ({"parts": [], "either": "x"}, "either", "Input should be a valid integer"),
         ({"parts": [], "low": -1}, "low", "must not be negative"),

@@ -20,15 +20,23 @@ WRONG: Wrong = {
     "empty connectors": (suppress(connectors=[]), "policy.rules[0].do.suppress", "non-empty list"),
     "empty words": (suppress(words=[]), "policy.rules[0].do.suppress", "non-empty list"),
     "empty token_ids": (amplify(token_ids=[], bias=1), "policy.rules[0].do.amplify", "non-empty list"),
-    "an unknown family": (suppress(connectors=["doubt"]), "policy.rules[0].do.suppress", "family 'doubt'; there are reflection,"),
-    "a family as a string": (suppress(connectors="reflection"), "policy.rules[0].do.suppress.connectors", "must be a list"),
+    "an unknown family": (
+        suppress(connectors=["doubt"]), "policy.rules[0].do.suppress", "family 'doubt'; there are reflection,",
+    ),
+    "a family as a string": (
+        suppress(connectors="reflection"), "policy.rules[0].do.suppress.connectors", "must be a list",
+    ),
     "words as a string": (suppress(words="wait"), "policy.rules[0].do.suppress.words", "must be a list"),
     "a number as a word": (suppress(words=["wait", 3]), "policy.rules[0].do.suppress.words[1]", "string"),
     "an empty word": (suppress(words=["wait", ""]), "policy.rules[0].do.suppress.words[1]", "at least 1 character"),
-    "a blank word": (suppress(words=[" \n"]), "policy.rules[0].do.suppress", "is blank; a word has at least one visible character"),
+    "a blank word": (
+        suppress(words=[" \n"]), "policy.rules[0].do.suppress", "is blank; a word has at least one visible character",
+    ),
     "a long word": (suppress(words=["a" * 65]), "policy.rules[0].do.suppress.words[0]", "at most 64"),
     "an unpaired surrogate": (suppress(words=["\ud800"]), "policy.rules[0].do.suppress.words[0]", "valid string"),
-    "a negative token id": (suppress(token_ids=[1, -1]), "policy.rules[0].do.suppress.token_ids[1]", "greater than or equal to 0"),
+    "a negative token id": (
+        suppress(token_ids=[1, -1]), "policy.rules[0].do.suppress.token_ids[1]", "greater than or equal to 0",
+    ),
     "a fraction as token id": (suppress(token_ids=[1.5]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "a string as token id": (suppress(token_ids=["7"]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "true as token id": (suppress(token_ids=[True]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
@@ -43,9 +51,12 @@ WRONG: Wrong = {
         do(amplify={"words": ["a"], "bias": {"shape": "linear", "start": 1.0}}),
         "policy.rules[0].do.amplify.bias", "start, end, over",
     ),
-    "another shape": (do(suppress={"words": ["a"], "bias": {"shape": "sine"}}), "policy.rules[0].do.suppress.bias.shape", "linear"),
+    "another shape": (
+        do(suppress={"words": ["a"], "bias": {"shape": "sine"}}), "policy.rules[0].do.suppress.bias.shape", "linear",
+    ),
     "a chance above 1": (
-        when(probability={"shape": "linear", "start": 2.0, "end": 0.0, "over": 5}), "policy.rules[0].when", "from 0 to 2",
+        when(probability={"shape": "linear", "start": 2.0, "end": 0.0, "over": 5}),
+        "policy.rules[0].when", "from 0 to 2",
     ),
 }  # fmt: skip
 

@@ -49,16 +49,24 @@ WRONG: Wrong = {
     "shadow as a number": (policy(shadow=1), "policy.shadow", "boolean"),
     # unknown fields, at each level
     "unknown field": (policy(rulez=[]), "policy.rulez", "here one can write name, description, source, shadow, rules"),
-    "unknown field of a rule": ({"rules": [{"if": {}, "do": {"observe": {}}}]}, "policy.rules[0].if", "one can write when, do"),
-    "unknown action": (do(jump={}), "policy.rules[0].do.jump", "one can write suppress, amplify, temperature, truncate, force"),
+    "unknown field of a rule": (
+        {"rules": [{"if": {}, "do": {"observe": {}}}]}, "policy.rules[0].if", "one can write when, do",
+    ),
+    "unknown action": (
+        do(jump={}), "policy.rules[0].do.jump", "one can write suppress, amplify, temperature, truncate, force",
+    ),
     # actions
     "no do": ({"rules": [{"when": {}}]}, "policy.rules[0].do", "is missing"),
     "no action": (do(), "policy.rules[0].do", "exactly one action of suppress, amplify, .*, observe; it holds none"),
-    "two actions": (do(temperature=1.0, observe={}), "policy.rules[0].do", "exactly one action .* it holds observe, temperature"),
+    "two actions": (
+        do(temperature=1.0, observe={}), "policy.rules[0].do", "exactly one action .* it holds observe, temperature",
+    ),
     "a null action": (do(suppress=None), "policy.rules[0].do", "exactly one action"),
     "an action and a null": (do(temperature=1.0, suppress=None), "policy.rules[0].do", "exactly one action"),
     "do as a list": ({"rules": [{"do": []}]}, "policy.rules[0].do", "must be an object"),
-    "in a later rule": (policy(rule(observe={}), rule(temperature="x")), "policy.rules[1].do.temperature", "valid number"),
+    "in a later rule": (
+        policy(rule(observe={}), rule(temperature="x")), "policy.rules[1].do.temperature", "valid number",
+    ),
     # rules whose parts contradict each other
     "reasoning that is over": (
         {"rules": [{"when": {"region": "answer"}, "do": {"end_reasoning": {}}}]}, "policy.rules[0]", "already ended",
@@ -68,7 +76,8 @@ WRONG: Wrong = {
         "policy.rules[0]", "do.control.like.when",
     ),
     "inside a control": (
-        do(control={"like": {"do": {"jump": {}}}, "match": "count"}), "policy.rules[0].do.control.like.do.jump", "one can write",
+        do(control={"like": {"do": {"jump": {}}}, "match": "count"}),
+        "policy.rules[0].do.control.like.do.jump", "one can write",
     ),
 }  # fmt: skip
 
@@ -145,13 +154,14 @@ def test_equivalent_policies_have_the_same_digest() -> None:
 
 
 CHANGES: list[tuple[str, Any]] = [
-    ("name", "calmer"), ("description", ""), ("source", "arXiv:2501.18585"), ("shadow", True), ("rules", CALM["rules"][:2]),
-    ("rules", CALM["rules"][::-1]), ("rules.0.when", {}), ("rules.0.when.entropy_above", 0.6721),
-    ("rules.0.when.entropy_above", "fork"), ("rules.0.when.entropy_below", 5), ("rules.0.when.region", "answer"),
-    ("rules.0.when.at_most", 4), ("rules.0.do.suppress.connectors", ["conclusion"]), ("rules.0.do.suppress.words", ["hold"]),
-    ("rules.0.do.suppress.token_ids", [9, 7]), ("rules.0.do.suppress.bias", None), ("rules.0.do.suppress.bias", -8.5),
-    ("rules.1.do", {"observe": {}}), ("rules.1.do.temperature", 1.1), ("rules.1.when.after_token", 3),
-    ("rules.1.when.before_token", 91), ("rules.1.when.top_probability_below", 0.4), ("rules.1.when.top_probability_above", 0.1),
+    ("name", "calmer"), ("description", ""), ("source", "arXiv:2501.18585"), ("shadow", True),
+    ("rules", CALM["rules"][:2]), ("rules", CALM["rules"][::-1]), ("rules.0.when", {}),
+    ("rules.0.when.entropy_above", 0.6721), ("rules.0.when.entropy_above", "fork"), ("rules.0.when.entropy_below", 5),
+    ("rules.0.when.region", "answer"), ("rules.0.when.at_most", 4), ("rules.0.do.suppress.connectors", ["conclusion"]),
+    ("rules.0.do.suppress.words", ["hold"]), ("rules.0.do.suppress.token_ids", [9, 7]),
+    ("rules.0.do.suppress.bias", None), ("rules.0.do.suppress.bias", -8.5), ("rules.1.do", {"observe": {}}),
+    ("rules.1.do.temperature", 1.1), ("rules.1.when.after_token", 3), ("rules.1.when.before_token", 91),
+    ("rules.1.when.top_probability_below", 0.4), ("rules.1.when.top_probability_above", 0.1),
     ("rules.2.when", {"varentropy_above": 0}), ("rules.2.when", {"varentropy_below": 0.1}),
     ("rules.2.when", {"connectors": ["execution"], "connector_probability_above": 0.1}),
 ]  # fmt: skip

@@ -36,8 +36,8 @@ def test_a_request_without_a_payload_has_none(extra: dict[str, Any] | None) -> N
 @pytest.mark.parametrize(
     ("extra", "left"),
     [
-        (None, None), ({}, {}), ({"a": 1}, {"a": 1}), ({RESERVED_KEY: b"x"}, None), ({RESERVED_KEY: {"a": 2}, "a": 1}, {"a": 1}),
-        ({RESERVED_KEY: None, "a": 1}, {"a": 1}),
+        (None, None), ({}, {}), ({"a": 1}, {"a": 1}), ({RESERVED_KEY: b"x"}, None),
+        ({RESERVED_KEY: {"a": 2}, "a": 1}, {"a": 1}), ({RESERVED_KEY: None, "a": 1}, {"a": 1}),
     ],
 )  # fmt: skip
 def test_the_reserved_key_is_dropped(extra: dict[str, Any] | None, left: dict[str, Any] | None) -> None:

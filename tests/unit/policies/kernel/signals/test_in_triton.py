@@ -71,7 +71,11 @@ for kernel in ("_measure_parts", "_join_parts", "_weigh_parts", "_vary_parts", "
     function = getattr(in_triton, kernel)
     names = function.arg_names
     types = {name: "i32" if name in NUMBERS else "constexpr" if name == "SIZE" else "*fp32" for name in names}
-    whole = {(at,): [["tt.divisibility", 16]] for at, name in enumerate(names) if types[name] == "*fp32" or name in NUMBERS[:2]}
+    whole = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(names)
+        if types[name] == "*fp32" or name in NUMBERS[:2]
+    }
     size, warps = (in_triton.PART, in_triton.WARPS) if "logits" in names else (64, 1)
     source = ASTSource(fn=function, signature=types, constexprs={(names.index("SIZE"),): size}, attrs=whole)
     options = {"num_warps": warps, "enable_fp_fusion": True}
