@@ -17,6 +17,7 @@ from forkpoint_server.policies.compiled import CompiledPolicyCache, LabeledPolic
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.traces.receiver import Receiver
@@ -88,7 +89,7 @@ class Service:
     async def open_context(
         self,
         policy: LabeledPolicy | None,
-        forks: bool,
+        options: RequestOptions,
         is_default: bool = False,
         enrolment: Enrolment | None = None,
     ) -> RequestContext | None:
@@ -97,7 +98,7 @@ class Service:
         `is_default`: the policy is the server's default, which the request did not name.
         """
         observe = LabeledPolicy(self.registry.get("observe").policy)
-        observed = await self.compiled_policies.get(observe) if forks else None
+        observed = await self.compiled_policies.get(observe) if options.forks else None
         plain = await self.compiled_policies.get(policy) if policy is not None else observed
         compiled = enrolment.detector.compiled if enrolment is not None else plain
         if compiled is None:
@@ -108,7 +109,7 @@ class Service:
             self.config.receiver,
             self.connectors,
             self.model.fork_threshold,
-            forks=forks,
+            options=options,
             stop_tokens=self.config.stop_tokens,
             spans=self.config.spans,
             enrolment=enrolment,

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from forkpoint_server.engine.engine import InterveningEngine
+from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import random_uuid
 
@@ -41,7 +42,7 @@ class Job:
     async def run(self) -> ForkAnalysis:
         """Run the analysis. Raises ApiError (503) if there is no exact answer."""
         request = self.request
-        context = await self.service.open_context(None, forks=True)
+        context = await self.service.open_context(None, RequestOptions(forks=True))
         assert context is not None
         progress = self._progress("measuring", len(self.text.tokens))
         cost = await measure(

@@ -17,6 +17,7 @@ from forkpoint_server.errors import error_response
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.context import RequestContext, current
+from forkpoint_server.requests.options import RequestOptions, read_options
 from forkpoint_server.requests.recording import ExperimentRecording
 from forkpoint_server.requests.serialize import summary_to_dict
 from forkpoint_server.requests.summary import count_in_metrics, num_generated_tokens, release_spans
@@ -81,7 +82,7 @@ class PolicyMiddleware:
         resolved = resolve(data, headers.get(HEADER), models, service.registry, config.default_policy)
         policy = eligible_policy(path, resolved, config.max_branches)
         enrolment = None if resolved.by_request else service.experiments.enrol(path, resolved.body, headers)
-        return resolved, await service.open_context(policy, resolved.forks, resolved.by_default, enrolment)
+        return resolved, await service.open_context(policy, resolved.options, resolved.by_default, enrolment)
 
     async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
         """Handle a request under its context: add the summary to the response; record it if it is in an experiment."""
@@ -137,7 +138,7 @@ def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Colle
     refused = {"policy": data.get("policy") is not None}
     if path in WITHOUT_POLICIES:
         refused |= {
-            "forks": bool(data.get("forks")),
+            **dict.fromkeys(read_options(data).names_set, True),
             "model": alias is not None,
             HEADER: HEADER in Headers(scope=scope),
         }
@@ -147,4 +148,4 @@ def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Colle
         if is_set:
             raise InputError(field, f"is not supported on {path}; policies work on {', '.join(GENERATING)}")
     body = data if alias is None else {**data, "model": model}
-    return ResolvedRequest(None, False, body, changed=alias is not None)
+    return ResolvedRequest(None, RequestOptions(), body, changed=alias is not None)

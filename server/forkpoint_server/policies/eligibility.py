@@ -24,7 +24,7 @@ def eligible_policy(path: str, resolved: ResolvedRequest, max_branches: int) -> 
     """
     policy, option = resolved.policy, incompatible_option(resolved.body)
     if option is not None:
-        if resolved.forks or (policy is not None and not resolved.by_default):
+        if resolved.options.forks or (policy is not None and not resolved.by_default):
             raise InputError("policy", f"does not work with {option}; leave one of the two out")
         return None
     action = None if policy is None else tree_action_of(policy.policy)

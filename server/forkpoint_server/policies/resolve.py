@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_policies.spec import InputError, Policy, parse_policy
+from forkpoint_server.requests.options import OPTIONS, RequestOptions, read_options
 
 from .compiled import LabeledPolicy
 from .registry import Registry
 
 HEADER = "x-forkpoint-policy"
-FIELDS = ("policy", "forks")
+FIELDS = ("policy", *OPTIONS)
 NONE = "none"
 """Names no policy, where the server has a default."""
 
@@ -25,7 +26,7 @@ class ResolvedRequest:
     """
 
     policy: LabeledPolicy | None
-    forks: bool
+    options: RequestOptions
     body: dict[str, Any]
     changed: bool  # the body
     by_default: bool = False
@@ -49,11 +50,7 @@ def resolve(
         said = ", ".join(f"{source} says {one.policy.name if one else NONE!r}" for source, one in named.items())
         raise InputError("policy", f"{said}; name one policy, in one place")
 
-    forks = body.get("forks", False)
-    if forks is None:
-        forks = False
-    if not isinstance(forks, bool):
-        raise InputError("forks", f"must be true or false, not {forks!r}")
+    options = read_options(body)
 
     # the body for vLLM
     plain = {key: value for key, value in body.items() if key not in FIELDS}
@@ -61,7 +58,7 @@ def resolve(
         plain["model"] = model
     return ResolvedRequest(
         policy=next(iter(named.values())) if named else _by_name(default or NONE, registry, "--policy"),
-        forks=forks,
+        options=options,
         body=plain,
         changed=alias is not None or len(plain) != len(body),
         by_default=not named and default is not None,

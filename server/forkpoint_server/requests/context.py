@@ -15,6 +15,7 @@ from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.tracing import RequestSpans
 
+from .options import RequestOptions
 from .tree import Tree
 
 current: ContextVar[RequestContext | None] = ContextVar("forkpoint_request", default=None)
@@ -35,7 +36,7 @@ class RequestContext:
     receiver: Receiver
     connectors: ConnectorIds
     fork_threshold: float  # nats
-    forks: bool = False  # the request set `forks`
+    options: RequestOptions = field(default_factory=RequestOptions)
     stop_tokens: frozenset[int] = frozenset()  # the tokens that end an answer
     spans: RequestSpans | None = None  # where vLLM's spans go, if they are exported
 

@@ -37,7 +37,7 @@ def num_alternatives(context: RequestContext) -> int:
     """How many of the likeliest tokens the worker reports at each position."""
     rule = context.tree_rule
     if rule is None:
-        return ALTERNATIVES if context.forks else 0
+        return ALTERNATIVES if context.options.forks else 0
     return ALTERNATIVES if isinstance(rule.tree_action, Probe | Resume) else BRANCH_ALTERNATIVES
 
 

@@ -39,7 +39,7 @@ def trace_to_dict(context: RequestContext) -> dict[str, Any]:
 def summary_to_dict(context: RequestContext) -> dict[str, Any]:
     """The `forkpoint` object of the response."""
     figures = summary(context)
-    if context.forks:
+    if context.options.forks:
         figures["fork_points"] = _all_fork_points(context, [trace.profile() for trace in context.traces])
     return figures
 

@@ -10,6 +10,7 @@ from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.eligibility import check_branches, eligible_policy, tree_action_of
 from forkpoint_server.policies.resolve import ResolvedRequest, label_policy
+from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -29,7 +30,9 @@ IN_SHADOW = policy_of({"branch": {"select": "all"}}, shadow=True)
 def request(
     policy: LabeledPolicy | None, by_default: bool = False, forks: bool = False, **body: Any
 ) -> ResolvedRequest:
-    return ResolvedRequest(policy, forks, body, False, by_default=by_default, by_request=not by_default)
+    return ResolvedRequest(
+        policy, RequestOptions(forks=forks), body, False, by_default=by_default, by_request=not by_default
+    )
 
 
 def test_a_policy_in_shadow_runs_no_further_requests() -> None:

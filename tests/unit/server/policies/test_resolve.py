@@ -9,6 +9,7 @@ import pytest
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import ResolvedRequest, resolve
+from forkpoint_server.requests.options import RequestOptions
 
 OWN = parse_policy({"name": "own", "rules": [{"do": {"temperature": 0.5}}]})
 REGISTRY = Registry({"own": OWN})
@@ -70,3 +71,11 @@ def test_stored_policies_come_and_go() -> None:
     assert (registry.is_fixed("own"), registry.is_fixed("nowait"), registry.is_fixed("mine")) == (True, True, False)
     registry.replace_stored({})
     assert "mine" not in registry
+
+
+def test_options_are_removed_from_the_body() -> None:
+    """vLLM would ignore or refuse fields that it does not know."""
+    one = resolved(forks=True, policy_logprobs=False, stop_in="answer", seed=1)
+    assert one.options == RequestOptions(forks=True, stop_in="answer")
+    assert (one.body, one.changed) == ({"model": "m", "seed": 1}, True)
+    assert not resolved(seed=1).changed

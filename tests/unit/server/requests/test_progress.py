@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.progress import (
     ALTERNATIVES,
     BRANCH_ALTERNATIVES,
@@ -70,12 +71,12 @@ def test_a_default_that_cannot_apply_is_dropped(has_fallback: bool) -> None:
     ],
 )
 def test_how_many_alternatives_the_worker_reports(do: dict[str, Any], forks: bool, expected: int) -> None:
-    assert num_alternatives(context_of(do, forks=forks)) == expected
+    assert num_alternatives(context_of(do, options=RequestOptions(forks=forks))) == expected
 
 
 @pytest.mark.parametrize(("do", "stored"), [(COOL, ALTERNATIVES), (BRANCH, BRANCH_ALTERNATIVES)])
 def test_traces_are_numbered_in_the_order_of_the_choices(do: dict[str, Any], stored: int, receiver: Receiver) -> None:
-    context = context_of(do, forks=True, receiver=receiver, prompt=[1, 2])
+    context = context_of(do, options=RequestOptions(forks=True), receiver=receiver, prompt=[1, 2])
     opened = open_traces(context, 2)
     context.prompt = [3]
     opened += open_traces(context, 1, num_shared_tokens=5)

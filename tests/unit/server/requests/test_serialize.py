@@ -9,6 +9,7 @@ import numpy as np
 
 from forkpoint_policies.worker.records import IN_REASONING, RULES_SHIFT
 from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.serialize import (
     choice_to_dict,
     fork_points,
@@ -38,7 +39,14 @@ def text(one: int) -> str:
 
 def answered(label: str = "it", forks: bool = False) -> RequestContext:
     """Two choices of one prompt: the first forks at 0, and the policy has an effect at 1."""
-    context = context_of(OBSERVE, COOL, label=label, forks=forks, response_id="cmpl-1", stop_tokens=frozenset({END, 3}))
+    context = context_of(
+        OBSERVE,
+        COOL,
+        label=label,
+        options=RequestOptions(forks=forks),
+        response_id="cmpl-1",
+        stop_tokens=frozenset({END, 3}),
+    )
     first = Trace(1, 0, tokens=[WAIT, PART, END], prompt=PROMPT, threshold=0.672, max_alternatives=2)
     second = Trace(2, 1, tokens=[SO], prompt=PROMPT)
     assert context.compiled.actions == ("observe", "temperature")
