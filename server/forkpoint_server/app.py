@@ -97,12 +97,12 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     service = await _make_service(app, engine, started)
     app.add_exception_handler(ApiError, handle_error)
     app.add_exception_handler(InputError, handle_error)
-    _add_middlewares(app, service, args.max_body_mib << 20)
+    intervening = InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))
+    _add_middlewares(app, service, intervening, args.max_body_mib << 20)
     _add_routes(app, service, args.admin_api_key)
 
     # the engine, decorated, for vLLM's handlers
-    limits = BranchLimits(args.max_branches, args.max_live_branches)
-    await init_app_state(cast(EngineClient, InterveningEngine(engine, limits)), app.state, args, tasks)
+    await init_app_state(cast(EngineClient, intervening), app.state, args, tasks)
 
     # start
     metrics.BUILD.labels(__version__, VLLM_VERSION, _base_models(app)[0]).set(1)
@@ -140,11 +140,11 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     return Service(config, model)
 
 
-def _add_middlewares(app: FastAPI, service: Service, max_body_bytes: int) -> None:
+def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, max_body_bytes: int) -> None:
     """Add our middlewares as the innermost: behind vLLM's authentication."""
     app.user_middleware += [
         Middleware(BodyLimit, max_bytes=max_body_bytes),
-        Middleware(HealthWarnings, warnings=service.warnings),
+        Middleware(HealthWarnings, warnings=service.warnings, failure=engine.failure),
         Middleware(ModelAliases, registry=service.registry),
         Middleware(PolicyMiddleware, service=service),
     ]

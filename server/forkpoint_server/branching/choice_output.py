@@ -105,7 +105,7 @@ class ChoiceOutput:
     def _completion(
         self, text: str, tokens: Sequence[int], logprobs: list[TokenLogprobs], params: SamplingParams
     ) -> CompletionOutput:
-        requested = params.logprobs is not None
+        requested = params.num_logprobs is not None
         return CompletionOutput(
             index=self.index,
             text=text,

@@ -35,6 +35,8 @@ from forkpoint_server.vllm_seam import (
 )
 
 from .admission import BackgroundBudget, EngineCapacity
+from .derived_params import bounded_params, derived_params
+from .monitor import EngineMonitor
 from .parallel_sampling import merge_choices
 from .payload import choice_params, initial_state, prompt_tokens_of, signed_seed
 from .request import ChildRequests, EngineRequest
@@ -62,6 +64,7 @@ class InterveningEngine:
         )
         max_num_seqs = engine.vllm_config.scheduler_config.max_num_seqs * self._num_ranks
         self._capacity = EngineCapacity(limits.max_live_branches, max_num_seqs)
+        self._monitor = EngineMonitor(engine.is_sleeping)
         self._next_rank = itertools.count()
         self._children = ChildRequests()
 
@@ -102,13 +105,16 @@ class InterveningEngine:
         self, prompt: Any, params: SamplingParams, request_id: str, payload: PolicyPayload | None = None, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run a request of a background job, in a slot of its budget."""
-        own = params.clone()
-        own.extra_args = None if payload is None else payload.into(None)
+        own = derived_params(params, extra_args=None if payload is None else payload.into(None))
         return self._engine.generate(prompt, own, request_id, **options)
 
     def background_budget(self) -> BackgroundBudget:
         """The budget of one more background job."""
         return BackgroundBudget(self._capacity)
+
+    def failure(self) -> str | None:
+        """What is wrong with the engine, if it takes requests and answers nothing; None otherwise."""
+        return self._monitor.failure()
 
     def rank_options(self) -> dict[str, Any]:
         """The option that keeps requests with a common prefix on one data-parallel rank, where it is cached."""
@@ -153,14 +159,16 @@ class InterveningEngine:
 
     def _run_tree(self, request: EngineRequest, rule: Rule) -> AsyncGenerator[RequestOutput, None]:
         """Run a request that branches. Raises VLLMValidationError for what a branch could not continue."""
-        action, params, context = rule.tree_action, request.params, request.context
+        action, context = rule.tree_action, request.context
         assert action is not None
         self._check_tree(request, action)
+        prompt_tokens = prompt_tokens_of(request.prompt)
+        params = bounded_params(request.params, self._engine.model_config.max_model_len - len(prompt_tokens))
+        request = replace(request, params=params)
         if request.options.get("data_parallel_rank") is None:
             request = replace(request, options={**request.options, **self.rank_options()})
         requests = TreeRequests(
             request=request,
-            max_model_len=self._engine.model_config.max_model_len,
             needs_logprobs=isinstance(action, Branch) and action.select == "likelihood",
             children=self._children,
             generate_first=self._generate_counted,
@@ -171,7 +179,7 @@ class InterveningEngine:
             context=context,
             params=params,
             request_id=request.request_id,
-            origin=initial_state(context.compiled.program, prompt_tokens_of(request.prompt), seed),
+            origin=initial_state(context.compiled.program, prompt_tokens, seed),
             max_answers=max_answers(action, params.n, self._limits.max_branches),
             capacity=self._capacity,
             start_request=requests.start,
@@ -227,12 +235,15 @@ class InterveningEngine:
     async def _counted(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
         """Count a client's request for as long as the engine has it."""
         self._capacity.add_request()
+        self._monitor.add_request()
         try:
             async with aclosing(outputs):
                 async for output in outputs:
+                    self._monitor.note_output()
                     yield output
         finally:
             self._capacity.remove_request()
+            self._monitor.remove_request()
 
 
 def _count_finished(context: RequestContext | None, reason: str) -> None:

@@ -16,6 +16,8 @@ from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import SamplingParams
 
+from .derived_params import derived_params
+
 PROMPT_TAIL = 32
 """How many of the prompt's last tokens are read to see whether it ends inside a word."""
 
@@ -66,11 +68,9 @@ def choice_params(
     """The parameters of one choice: its payload and, with several choices, its own seed, derived as vLLM does."""
     seed = None if params.seed is None else signed_seed(params.seed + number)
     own_start = replace(start, seed=secrets.randbits(62) if seed is None else seed)
-    own = params.clone()
-    own.extra_args = payload_of(context, trace, own_start, num_alternatives(context)).into(params.extra_args)
-    if params.n > 1:
-        own.n, own.seed = 1, seed
-    return own
+    changes = {"n": 1, "seed": seed} if params.n > 1 else {}
+    payload = payload_of(context, trace, own_start, num_alternatives(context))
+    return derived_params(params, extra_args=payload.into(params.extra_args), **changes)
 
 
 def signed_seed(seed: int) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.progress import num_alternatives, start_engine_request
 from forkpoint_server.traces.trace import Trace
-from forkpoint_server.vllm_seam import RequestOutput, RequestOutputKind, SamplingParams
+from forkpoint_server.vllm_seam import RequestOutput, SamplingParams
 
+from .derived_params import child_params
 from .payload import payload_of
 from .request import ChildRequests, EngineRequest
 
@@ -21,10 +22,9 @@ Generate = Callable[..., AsyncGenerator[RequestOutput, None]]
 
 @dataclass(frozen=True)
 class TreeRequests:
-    """Runs the requests of a tree. The prompt and what is generated have `max_model_len` tokens at most."""
+    """Runs the requests of a tree."""
 
-    request: EngineRequest
-    max_model_len: int
+    request: EngineRequest  # whose parameters are bounded
     needs_logprobs: bool  # of the sampled tokens, by the policy
     children: ChildRequests
     generate_first: Generate  # the client's request itself
@@ -46,28 +46,9 @@ class TreeRequests:
                     yield output
 
     def _params(self, trace: Trace, start: ChildStart) -> SamplingParams:
-        """The client's parameters, less what the shared tokens have used of them."""
         params, context = self.request.params, self.request.context
-        own = params.clone()
-        own.n, own.output_kind = 1, RequestOutputKind.DELTA
-        own.seed = start.seed if params.seed is not None else None
-        own.extra_args = payload_of(context, trace, start, num_alternatives(context)).into(params.extra_args)
-
-        # lengths
-        num_shared = len(start.tokens)
-        longest = self.max_model_len - len(self.request.prompt["prompt_token_ids"])
-        left = (longest if params.max_tokens is None else params.max_tokens) - num_shared
-        own.max_tokens = left if start.max_tokens is None else min(left, start.max_tokens)
-        own.min_tokens = max(0, params.min_tokens - num_shared)
-
-        # sampling and log-probabilities
-        if start.greedy:
-            own.temperature, own.top_p, own.top_k, own.min_p = 0.0, 1.0, 0, 0.0
-        if self.needs_logprobs and params.logprobs is None:
-            own.logprobs = 0
-        if not start.first:
-            own.prompt_logprobs = None
-        return own
+        payload = payload_of(context, trace, start, num_alternatives(context))
+        return child_params(params, start, payload.into(params.extra_args), self.needs_logprobs)
 
 
 async def store_tokens(

@@ -1,12 +1,16 @@
-"""Warnings on vLLM's `/health`: headers beside its empty 200; `/health?details` has them in a JSON body too."""
+"""Warnings on vLLM's `/health`: headers beside its empty 200; `/health?details` has them in a JSON body too.
+
+An engine that takes requests and answers none is a failure: 503, where vLLM would see only that its process lives.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .paths import HEALTH, path_of
@@ -15,17 +19,20 @@ WARNING = "X-Forkpoint-Warning"
 
 
 class HealthWarnings:
-    """Adds the server's `warnings`, one header each. The status stays vLLM's: no warning makes a server unhealthy."""
+    """Adds the server's `warnings`, one header each. No warning makes a server unhealthy; its `failure` does."""
 
-    def __init__(self, app: ASGIApp, warnings: Callable[[], list[str]]) -> None:
+    def __init__(self, app: ASGIApp, warnings: Callable[[], list[str]], failure: Callable[[], str | None]) -> None:
         self._app = app
         self._warnings = warnings
+        self._failure = failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if path_of(scope) != HEALTH:
             await self._app(scope, receive, send)
             return
-        warnings = self._warnings()
+        failure = self._failure()
+        app = self._app if failure is None else Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        warnings = [*([] if failure is None else [failure]), *self._warnings()]
         detailed = "details" in parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
         body = b""
 
@@ -42,7 +49,7 @@ class HealthWarnings:
                 message = {**message, "body": body}
             await send(message)
 
-        await self._app(scope, receive, send_with_warnings)
+        await app(scope, receive, send_with_warnings)
 
 
 def _details(status: int, warnings: list[str]) -> bytes:

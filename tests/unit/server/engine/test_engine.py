@@ -26,7 +26,7 @@ def test_trees_rotate_over_the_ranks_of_this_server(options: dict[str, Any], ran
     """With an external load balancer vLLM's server reaches only its own ranks, numbered from 0."""
     scheduler = SimpleNamespace(max_num_seqs=MAX_NUM_SEQS)
     config = SimpleNamespace(parallel_config=ParallelConfig(**options), scheduler_config=scheduler)
-    engine: Any = InterveningEngine(SimpleNamespace(vllm_config=config), BranchLimits(16, 1000))  # type: ignore[arg-type]
+    engine: Any = InterveningEngine(SimpleNamespace(vllm_config=config, is_sleeping=None), BranchLimits(16, 1000))  # type: ignore[arg-type]
     found = [engine.rank_options().get("data_parallel_rank") for _ in range(2 * ranks)]
     assert found == ([None] * 2 if ranks == 1 else list(range(ranks)) * 2)
     assert engine.background_budget().max_running == ranks * MAX_NUM_SEQS // 2

@@ -11,7 +11,9 @@ from starlette.types import Message, Receive, Scope, Send
 from forkpoint_server.http.health import WARNING, HealthWarnings
 
 
-async def answer(warnings: list[str], status: int = 200, path: str = "/health", query: bytes = b"") -> list[Message]:
+async def answer(
+    warnings: list[str], status: int = 200, path: str = "/health", query: bytes = b"", failure: str | None = None
+) -> list[Message]:
     """The messages that the client receives from a server with these warnings."""
     sent: list[Message] = []
 
@@ -25,7 +27,7 @@ async def answer(warnings: list[str], status: int = 200, path: str = "/health", 
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "headers": []}
-    await HealthWarnings(app, lambda: warnings)(scope, receive, send)
+    await HealthWarnings(app, lambda: warnings, lambda: failure)(scope, receive, send)
     return sent
 
 
@@ -54,3 +56,11 @@ async def test_details_are_a_body(status: int, said: str, query: bytes) -> None:
 async def test_other_routes_have_no_warnings() -> None:
     start, _ = await answer(["one"], path="/ping")
     assert warnings_of(start) == []
+
+
+async def test_a_failure_is_unhealthy_where_vllm_sees_none() -> None:
+    start, body = await answer(["one"], query=b"details", failure="stalled")
+    assert start["status"] == 503
+    assert warnings_of(start) == ["stalled", "one"]
+    assert json.loads(body["body"]) == {"status": "unhealthy", "warnings": ["stalled", "one"]}
+    assert (await answer([], path="/v1/models", failure="stalled"))[0]["status"] == 200

@@ -1,0 +1,49 @@
+"""Every sampling parameter with every kind of tree: the engine takes what a tree makes of it, and serves on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.processes.forkpoint_server import Server
+
+from .test_branching import PUZZLE
+
+TREES: dict[str, Any] = {
+    "branch": {"branch": {"min_gap": 4, "select": "majority"}},
+    "probe": {"probe": {"tokens": 5, "agreement": 2}},
+    "sample": {"sample": {"answers": 4, "warm_up": 2}},
+    "resume": {"resume": {"budget_tokens": 40}},
+}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "more tokens than a probe has": {"min_tokens": 60, "max_tokens": 80},
+    "as many as there may be": {"min_tokens": 40, "max_tokens": 40},
+    "stop strings": {"stop": ["3", "Wait"], "min_tokens": 10},
+    "log probabilities": {"logprobs": True, "top_logprobs": 3, "min_tokens": 10},
+    "log probabilities of the prompt": {"prompt_logprobs": 2},
+    "no end": {"ignore_eos": True, "min_tokens": 39, "seed": -1},
+    "stop tokens": {"stop_token_ids": [5, 6], "min_tokens": 3, "include_stop_str_in_output": True},
+    "a bias": {"logit_bias": {"5": -100}, "allowed_token_ids": list(range(500)), "top_k": 5, "min_p": 0.1},
+    "greedy": {"temperature": 0.0, "min_tokens": 20},
+}
+
+
+def is_served(server: Server) -> bool:
+    """Whether a request without a policy gets an answer."""
+    body = {"model": "countdown", "prompt": "Use 3", "max_tokens": 1, "policy": "none"}
+    return httpx.post(f"{server.api}/completions", json=body, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("action", TREES)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_tree_takes_its_clients_parameters(server: Server, action: str, name: str) -> None:
+    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 40, "seed": 1, **PARAMETERS[name]}
+    answer = httpx.post(
+        f"{server.api}/chat/completions", json={**body, "policy": {"rules": [{"do": TREES[action]}]}}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    assert is_served(server)
+    if "min_tokens" in body and "stop" not in body and "stop_token_ids" not in body:
+        assert answer.json()["usage"]["completion_tokens"] >= body["min_tokens"]
