@@ -95,7 +95,7 @@ class Forks:
         self._client = client
 
     def get(self, response_id: str) -> Trace:
-        """The trace of a recent request.
+        """The trace of a recent request, by its response's id or by the `X-Request-Id` that it was sent with.
 
         Raises openai.NotFoundError if the request had neither a policy nor `forks`, or is no longer stored.
         """

@@ -140,7 +140,7 @@ def own_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     own.add_argument(
         "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TOKENS,
-        help="how many tokens of recent requests are stored for GET /v1/forks/ID, each some hundred bytes; with 0, "
+        help="the memory for the traces of recent requests (GET /v1/forks/ID), in tokens of 100 bytes; with 0, "
         "none are stored, and running requests are not shown (%(default)s)",
     )  # fmt: skip
     own.add_argument(

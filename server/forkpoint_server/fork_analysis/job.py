@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from forkpoint_server.engine.engine import InterveningEngine
+from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import random_uuid
@@ -33,6 +34,7 @@ class Job:
     text: Text
     max_tokens: int
     session: EngineSession
+    client_id: str | None = None
     on_progress: OnProgress = lambda _: None
 
     @property
@@ -48,7 +50,7 @@ class Job:
         cost = await measure(
             self.session, context, self.text, request.alternatives, progress, everywhere=request.positions is not None
         )
-        context.response_id = self.name
+        context.response_id, context.client_id = self.name, self.client_id
         verification = None
         if request.verify is not None:
             forks, num_above = select_forks(context, request)
@@ -57,8 +59,9 @@ class Job:
             verification = await verify(
                 self.session, context, self.text, request, forks, num_above, seed, self.max_tokens, progress
             )
-        analysis = ForkAnalysis(context, len(self.text.prompt), cost, verification)
-        self.service.recent.store(self.name, context.traces, analysis.to_dict)
+        analysis = ForkAnalysis(context.finished(), len(self.text.prompt), cost, verification)
+        num_bytes = 0 if verification is None else verification.num_bytes
+        self.service.recent.store(analysis.request, analysis.to_dict, num_bytes)
         return analysis
 
     def _progress(self, phase: str, total: int) -> Callable[[int], None]:
@@ -87,4 +90,4 @@ async def prepare(service: Service, body: Any, raw_request: Request) -> Job:
     session = EngineSession(
         engine, engine.background_budget(), f"forks-{random_uuid()}", lora, engine.rank_options(), stops
     )
-    return Job(service, request, text, max_tokens, session)
+    return Job(service, request, text, max_tokens, session, client_id(raw_request.headers, {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from forkpoint_server.requests.context import RequestContext
+from forkpoint_server.requests.finished import FinishedRequest
 from forkpoint_server.requests.serialize import trace_to_dict
 
 from .measure import Cost
@@ -17,14 +17,14 @@ from .verify import NO_ANSWER, TRUNCATED, Alternative, Fork, Verification
 class ForkAnalysis:
     """A text's trace, its cost and, if requested, which of its forks are verified."""
 
-    context: RequestContext
+    request: FinishedRequest
     prompt_tokens: int
     cost: Cost
     verification: Verification | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The trace in the format of a generated text's, with verdicts in its fork points, and costs."""
-        trace = trace_to_dict(self.context)
+        trace = trace_to_dict(self.request)
         verification = self.verification
         cost = self.cost if verification is None else self.cost + verification.cost
         trace["prompt_tokens"] = self.prompt_tokens
@@ -45,8 +45,8 @@ class ForkAnalysis:
 
     def _position(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
         """A requested position, above the threshold or not."""
-        trace = self.context.traces[0]
-        profile, vocabulary = trace.profile(), self.context.model.vocabulary
+        trace = self.request.traces[0]
+        profile, vocabulary = trace.profile(), self.request.vocabulary
         alternatives = profile.alternatives[index]
         return {
             "index": index,
@@ -70,7 +70,7 @@ class ForkAnalysis:
     def _outcomes(self, alternative: Alternative) -> dict[str, Any]:
         answers = {answer: count for answer, count in alternative.outcomes.most_common() if isinstance(answer, str)}
         return {
-            "token": self.context.model.vocabulary.tokens[alternative.token].decode(errors="replace"),
+            "token": self.request.vocabulary.tokens[alternative.token].decode(errors="replace"),
             "token_id": alternative.token,
             "answers": answers,
             "truncated": alternative.outcomes[TRUNCATED],

@@ -53,7 +53,12 @@ class ForksRequest(BaseModel):
         """An upper limit on the positions that are continued."""
         return self.most_forks if self.positions is None else len(self.positions)
 
+    def without_text(self) -> ForksRequest:
+        """The settings alone."""
+        return self.model_copy(update=dict.fromkeys(_TEXT_FIELDS))
 
+
+_TEXT_FIELDS = ("messages", "tools", "chat_template_kwargs", "prompt", "completion")
 _VERIFY_FIELDS = ("alternatives", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr")
 
 

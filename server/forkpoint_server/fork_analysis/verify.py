@@ -28,6 +28,9 @@ TRUNCATED, NO_ANSWER = 0, 1
 
 Outcome = str | int
 
+VERIFICATION_BYTES, FORK_BYTES, OUTCOME_BYTES = 40_000, 2_000, 300
+"""Of a verification: its settings with up to 1,024 positions, a fork with its alternatives, a different outcome."""
+
 
 @dataclass
 class Alternative:
@@ -54,7 +57,10 @@ class Fork:
 
 @dataclass(frozen=True)
 class Verification:
-    """The continued forks with their verdicts; `num_above` is the number of positions above the threshold."""
+    """The continued forks with their verdicts; `num_above` is the number of positions above the threshold.
+
+    It is stored with the text's trace, so `request` is without its text.
+    """
 
     request: ForksRequest
     seed: int
@@ -63,6 +69,13 @@ class Verification:
     forks: tuple[Fork, ...]
     verdicts: tuple[Verdict, ...]
     cost: Cost
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that it takes, rounded up."""
+        outcomes = [outcome for fork in self.forks for one in fork.alternatives for outcome in one.outcomes]
+        texts = sum(len(outcome) for outcome in outcomes if isinstance(outcome, str))
+        return VERIFICATION_BYTES + FORK_BYTES * len(self.forks) + OUTCOME_BYTES * len(outcomes) + 4 * texts
 
 
 def select_forks(context: RequestContext, request: ForksRequest) -> tuple[tuple[Fork, ...], int]:
@@ -105,7 +118,8 @@ async def verify(
         for _ in range(session.max_concurrent(len(text.prompt) + len(text.tokens))):
             group.create_task(work())
     verdicts = await asyncio.to_thread(_verdicts, forks, request.fdr, seed)
-    return Verification(request, seed, max_tokens, num_above, tuple(forks), tuple(verdicts), Cost(requests, tokens))
+    cost, settings = Cost(requests, tokens), request.without_text()
+    return Verification(settings, seed, max_tokens, num_above, tuple(forks), tuple(verdicts), cost)
 
 
 def _verdicts(forks: Sequence[Fork], fdr: float, seed: int) -> list[Verdict]:

@@ -16,6 +16,7 @@ from forkpoint_server import metrics
 from forkpoint_server.errors import error_response
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
+from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.options import RequestOptions, read_options
 from forkpoint_server.requests.recording import ExperimentRecording
@@ -82,7 +83,10 @@ class PolicyMiddleware:
         resolved = resolve(data, headers.get(HEADER), models, service.registry, config.default_policy)
         policy = eligible_policy(path, resolved, config.max_branches)
         enrolment = None if resolved.by_request else service.experiments.enrol(path, resolved.body, headers)
-        return resolved, await service.open_context(policy, resolved.options, resolved.by_default, enrolment)
+        context = await service.open_context(policy, resolved.options, resolved.by_default, enrolment)
+        if context is not None:
+            context.client_id = client_id(headers, data)
+        return resolved, context
 
     async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
         """Handle a request under its context: add the summary to the response; record it if it is in an experiment."""

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
+from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.spec import Rule
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.policies.connector_tokens import ConnectorIds
@@ -15,6 +16,7 @@ from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.tracing import RequestSpans
 
+from .finished import AppliedPolicy, FinishedRequest, applied_policy
 from .options import RequestOptions
 from .tree import Tree
 
@@ -48,6 +50,7 @@ class RequestContext:
     inactive: bool = False
 
     # what was generated
+    client_id: str | None = None  # the id that the client chose, in the header X-Request-Id or in the body
     engine_id: str | None = None  # the response's id as the engine knows it before there is a response
     response_id: str | None = None
     prompt: Sequence[int] = ()  # of the traces that are opened next
@@ -68,3 +71,42 @@ class RequestContext:
     def arm(self) -> str:
         """`EXPERIMENT/ARM`; empty outside of experiments."""
         return "" if self.enrolment is None else self.enrolment.label
+
+    @property
+    def experiment(self) -> str | None:
+        return None if self.enrolment is None else self.enrolment.live.stored.name
+
+    @property
+    def arm_name(self) -> str | None:
+        return None if self.enrolment is None else self.enrolment.arm.name
+
+    @property
+    def applied(self) -> AppliedPolicy:
+        """What reports say about the policy."""
+        return applied_policy(self.compiled)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.model.vocabulary
+
+    def finished(self) -> FinishedRequest:
+        """What is stored of this request once it has ended."""
+        return FinishedRequest(
+            response_id=self.response_id,
+            engine_id=self.engine_id,
+            client_id=self.client_id,
+            applied=self.applied,
+            experiment=self.experiment,
+            arm_name=self.arm_name,
+            options=self.options,
+            fork_threshold=self.fork_threshold,
+            stop_tokens=self.stop_tokens,
+            vocabulary=self.vocabulary,
+            connectors=self.connectors,
+            traces=tuple(self.traces),
+            tree=self.tree,
+        )
+
+
+Reported = RequestContext | FinishedRequest
+"""A request that is reported on, while it runs or after its end."""

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from forkpoint_server.traces.trace import Trace
+from urllib.parse import unquote
 
 from .context import RequestContext
+from .finished import FinishedRequest
 from .serialize import trace_to_dict
 
 MAX_TOKENS = 2_000_000
-"""Of all stored traces, each stored alternative counting as one token: some hundred bytes."""
+TOKEN_BYTES = 100
+"""The memory for traces is stated in tokens: one without alternatives takes about as much, an alternative too."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class StoredTrace:
-    """A finished request. `to_dict` makes what `GET /v1/forks/{request_id}` returns."""
+    """A finished request. `to_dict` makes what `GET /v1/forks/{id}` returns."""
 
+    ids: tuple[str, ...]
     num_tokens: int
     to_dict: Callable[[], dict[str, Any]]
 
 
 class RecentTraces:
-    """Requests by the id of their response. With `max_tokens` 0 none are stored, and running ones cannot be found."""
+    """Requests by the ids of their response, of the engine and of their client (X-Request-Id).
+
+    Clients may use an id twice: it then names the last request. With `max_tokens` 0 none are stored, and running ones
+    cannot be found.
+    """
 
     def __init__(self, max_tokens: int = MAX_TOKENS) -> None:
-        self._stored: OrderedDict[str, StoredTrace] = OrderedDict()
         self._max_tokens = max_tokens
+        self._stored: OrderedDict[int, StoredTrace] = OrderedDict()  # by a number of ours, the oldest first
+        self._by_id: dict[str, int] = {}
+        self._numbers = itertools.count()
         self._num_tokens = 0
         self._running: list[RequestContext] = []
 
@@ -43,31 +55,58 @@ class RecentTraces:
         finally:
             self._running = [running for running in self._running if running is not context]
             if context.response_id is not None:  # its client was there to the end
-                self.store(context.response_id, context.traces, lambda: trace_to_dict(context))
+                finished = context.finished()
+                self.store(finished, lambda: trace_to_dict(finished))
 
-    def find_running(self, response_id: str) -> RequestContext | None:
-        """The request of this id that runs in the engine; of several, the last."""
+    def find_running(self, request_id: str) -> RequestContext | None:
+        """The last request with this id that runs in the engine."""
         if not self._max_tokens:
             return None
-        found = (context for context in reversed(self._running) if context.engine_id == response_id)
-        return next((context for context in found if not context.inactive), None)
+        key = canonical(request_id)
+        for context in reversed(self._running):
+            ids = [canonical(one) for one in (context.engine_id, context.client_id) if one]
+            if key in ids and not context.inactive:
+                return context
+        return None
 
     def is_running(self, context: RequestContext) -> bool:
         return any(running is context for running in self._running)
 
-    def store(self, response_id: str, traces: Sequence[Trace], to_dict: Callable[[], dict[str, Any]]) -> None:
-        """Store a finished request's traces; `to_dict` makes the answer to `GET /v1/forks/{response_id}`.
+    def store(self, finished: FinishedRequest, to_dict: Callable[[], dict[str, Any]], num_more_bytes: int = 0) -> None:
+        """Store a finished request; `to_dict` makes the answer to `GET /v1/forks/{id}`.
 
-        Clients may choose ids (X-Request-Id): of several requests with the same one, the last is stored.
+        `num_more_bytes`: the memory of what `to_dict` holds besides the request.
         """
-        if response_id in self._stored:
-            self._num_tokens -= self._stored.pop(response_id).num_tokens
-        prompts = {id(trace.prompt): len(trace.prompt) for trace in traces}
-        num_tokens = 1 + sum(trace.size for trace in traces) + sum(prompts.values())
-        self._stored[response_id] = StoredTrace(num_tokens, to_dict)
+        number = next(self._numbers)
+        num_tokens = -(-(finished.num_bytes + num_more_bytes) // TOKEN_BYTES)
+        stored = StoredTrace(tuple(dict.fromkeys(map(canonical, finished.ids))), num_tokens, to_dict)
+        for key in stored.ids:
+            self._take_over(key, number)
+        self._stored[number] = stored
         self._num_tokens += num_tokens
         while self._num_tokens > self._max_tokens and self._stored:
-            self._num_tokens -= self._stored.popitem(last=False)[1].num_tokens
+            self._evict(next(iter(self._stored)))
 
-    def get(self, response_id: str) -> StoredTrace | None:
-        return self._stored.get(response_id)
+    def get(self, request_id: str) -> StoredTrace | None:
+        """The last stored request with this id."""
+        number = self._by_id.get(canonical(request_id))
+        return None if number is None else self._stored[number]
+
+    def _take_over(self, key: str, number: int) -> None:
+        """Let an id name this request; the one that it named is evicted if no other id is left to find it by."""
+        before = self._by_id.get(key)
+        self._by_id[key] = number
+        if before is not None and all(self._by_id.get(one) != before for one in self._stored[before].ids):
+            self._evict(before)
+
+    def _evict(self, number: int) -> None:
+        evicted = self._stored.pop(number)
+        self._num_tokens -= evicted.num_tokens
+        for key in evicted.ids:
+            if self._by_id.get(key) == number:
+                del self._by_id[key]
+
+
+def canonical(request_id: str) -> str:
+    """An id as gateways pass it on: percent-decoded, with UUIDs in lower case."""
+    return _UUID.sub(lambda found: found[0].lower(), unquote(request_id))

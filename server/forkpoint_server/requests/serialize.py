@@ -8,17 +8,17 @@ from typing import Any
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
-from .context import RequestContext
+from .context import Reported
 from .summary import summary
 from .tree import Node, Tree
 
 OBSERVE = "observe"
 
 
-def trace_to_dict(context: RequestContext) -> dict[str, Any]:
+def trace_to_dict(context: Reported) -> dict[str, Any]:
     """The whole trace, as `GET /v1/forks/{request_id}` returns it."""
     profiles = [trace.profile() for trace in context.traces]
-    texts = Detokenizer(context.model.vocabulary)
+    texts = Detokenizer(context.vocabulary)
     return {
         **heading_to_dict(context),
         "object": "trace",
@@ -36,7 +36,7 @@ def trace_to_dict(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def summary_to_dict(context: RequestContext) -> dict[str, Any]:
+def summary_to_dict(context: Reported) -> dict[str, Any]:
     """The `forkpoint` object of the response."""
     figures = summary(context)
     if context.options.forks:
@@ -44,15 +44,15 @@ def summary_to_dict(context: RequestContext) -> dict[str, Any]:
     return figures
 
 
-def heading_to_dict(context: RequestContext) -> dict[str, Any]:
+def heading_to_dict(context: Reported) -> dict[str, Any]:
     """What is known from the start: the first event of a trace's stream."""
-    compiled, texts = context.compiled, Detokenizer(context.model.vocabulary)
+    applied, texts = context.applied, Detokenizer(context.vocabulary)
     return {
         "id": context.response_id or context.engine_id,
         "object": "trace.begun",
-        "policy": compiled.policy.name if compiled.is_named else None,
-        "digest": compiled.digest if compiled.is_named else None,
-        "shadow": compiled.is_named and compiled.policy.shadow,
+        "policy": applied.name,
+        "digest": applied.digest,
+        "shadow": applied.shadow,
         "threshold": context.fork_threshold,
         "prompts": [
             {"token_ids": list(prompt), "text": texts.text(prompt)} for prompt in _distinct_prompts(context.traces)
@@ -61,9 +61,9 @@ def heading_to_dict(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def choice_to_dict(context: RequestContext, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
+def choice_to_dict(context: Reported, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
     """A choice's tokens after the first `num_sent`, and the records of `profile`."""
-    tokens, texts = trace.tokens[num_sent:], Detokenizer(context.model.vocabulary)
+    tokens, texts = trace.tokens[num_sent:], Detokenizer(context.vocabulary)
     return {
         "index": trace.choice,
         "prompt": [id(prompt) for prompt in _distinct_prompts(context.traces)].index(id(trace.prompt)),
@@ -79,15 +79,15 @@ def choice_to_dict(context: RequestContext, trace: Trace, profile: Profile, num_
     }
 
 
-def fork_points(context: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def fork_points(context: Reported, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     """The tokens above the fork threshold."""
     rows = (profile.entropy > context.fork_threshold).nonzero()[0]
     return _points(context, trace, profile, rows.tolist())
 
 
-def intervention_points(context: RequestContext, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
+def intervention_points(context: Reported, trace: Trace, profile: Profile) -> list[dict[str, Any]]:
     """The tokens at which the policy had an effect."""
-    if not context.compiled.is_named:
+    if not context.applied.is_named:
         return []
     rows = (profile.effect.max(axis=1, initial=0.0) >= MIN_EFFECT).nonzero()[0]
     return _points(context, trace, profile, rows.tolist())
@@ -148,7 +148,7 @@ def alternatives_to_dicts(found: Alternatives | None, text: Callable[[int], str]
     ]
 
 
-def _all_fork_points(context: RequestContext, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
+def _all_fork_points(context: Reported, profiles: Iterable[Profile]) -> list[dict[str, Any]]:
     return [
         point
         for trace, profile in zip(context.traces, profiles, strict=True)
@@ -156,13 +156,13 @@ def _all_fork_points(context: RequestContext, profiles: Iterable[Profile]) -> li
     ]
 
 
-def _points(context: RequestContext, trace: Trace, profile: Profile, rows: Iterable[int]) -> list[dict[str, Any]]:
+def _points(context: Reported, trace: Trace, profile: Profile, rows: Iterable[int]) -> list[dict[str, Any]]:
     """Tokens with their alternatives and what the policy did to them; `rows` are indices into the profile."""
-    texts, points, actions = Detokenizer(context.model.vocabulary), [], _fired_actions(context, profile)
+    texts, points, actions = Detokenizer(context.vocabulary), [], _fired_actions(context, profile)
     for row in rows:
         index = int(profile.position[row])
         token, fired = trace.tokens[index - trace.first_position], actions[row]
-        effect = float(profile.effect[row].max(initial=0.0)) if context.compiled.is_named else 0.0
+        effect = float(profile.effect[row].max(initial=0.0)) if context.applied.is_named else 0.0
         points.append(
             {
                 "choice": trace.choice,
@@ -178,12 +178,13 @@ def _points(context: RequestContext, trace: Trace, profile: Profile, rows: Itera
     return points
 
 
-def _fired_actions(context: RequestContext, profile: Profile) -> list[list[str]]:
+def _fired_actions(context: Reported, profile: Profile) -> list[list[str]]:
     """The actions that fired at each row of the profile; none when the request is only observed."""
     found: list[list[str]] = [[] for _ in profile.position]
-    if context.compiled.is_named:
+    actions = context.applied.actions
+    if actions:
         for row, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
-            found[row].append(context.compiled.actions[rule])
+            found[row].append(actions[rule])
     return found
 
 

@@ -15,22 +15,22 @@ from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
 from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
-from .context import RequestContext
+from .context import Reported, RequestContext
 from .tree import Node
 
 
-def summary(context: RequestContext) -> dict[str, Any]:
+def summary(context: Reported) -> dict[str, Any]:
     """The figures of the response's `forkpoint` object."""
-    compiled, tree = context.compiled, context.tree
+    applied, tree = context.applied, context.tree
     profiles = [trace.profile() for trace in context.traces]
     entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
     planning = entropy > context.fork_threshold
     return {
-        "policy": compiled.policy.name if compiled.is_named else None,
-        "digest": compiled.digest if compiled.is_named else None,
-        "shadow": compiled.is_named and compiled.policy.shadow,
-        "experiment": None if context.enrolment is None else context.enrolment.live.stored.name,
-        "arm": None if context.enrolment is None else context.enrolment.arm.name,
+        "policy": applied.name,
+        "digest": applied.digest,
+        "shadow": applied.shadow,
+        "experiment": context.experiment,
+        "arm": context.arm_name,
         "tokens": sum(len(trace.tokens) for trace in context.traces) if tree is None else tree.num_generated_tokens,
         "forks": int(planning.sum()),
         "mean_entropy": _mean(entropy),
@@ -41,7 +41,7 @@ def summary(context: RequestContext) -> dict[str, Any]:
             _num_reasoning_tokens(context, trace, profile)
             for trace, profile in zip(context.traces, profiles, strict=True)
         ),
-        "interventions": _interventions(compiled.actions, profiles) if compiled.is_named else {},
+        "interventions": _interventions(applied.actions, profiles),
         "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
         "forced": sum(int(profile.forced.sum()) for profile in profiles),
         "refused": sum(int(profile.refused.sum()) for profile in profiles),
@@ -131,10 +131,10 @@ def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[
     }
 
 
-def _num_reasoning_tokens(context: RequestContext, trace: Trace, profile: Profile) -> int:
+def _num_reasoning_tokens(context: Reported, trace: Trace, profile: Profile) -> int:
     """As vLLM counts them: without the marker that ends the reasoning."""
     tokens = np.array(trace.tokens, np.int64)[profile.position - trace.first_position]
-    return int((profile.in_reasoning & (tokens != context.compiled.program.reasoning_end)).sum())
+    return int((profile.in_reasoning & (tokens != context.applied.reasoning_end)).sum())
 
 
 def _num_reasoning_tokens_of_answer(context: RequestContext, node: Node) -> int:

@@ -32,11 +32,13 @@ def forks_router(service: Service) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
 
-    @router.get("/v1/forks/{request_id}")
+    @router.get("/v1/forks/{request_id:path}")
     async def show_trace(request_id: str, stream: bool = False) -> Any:
-        """The trace of a recent request by its response's id: tokens, entropies, forks, interventions.
+        """The trace of a recent request: tokens, entropies, forks, interventions.
 
-        Requests with a policy or with `forks` are stored until memory is needed, alternatives only with `forks`.
+        Its id is the response's, the engine's, or the one that its client sent (`X-Request-Id`); of several requests
+        with one id, the last is found. Requests with a policy or with `forks` are stored until memory is needed,
+        alternatives only with `forks`.
         With `stream=true`, a running request is reported as server-sent events, the last of which is the trace.
         """
         running = service.recent.find_running(request_id) if stream else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ from forkpoint_policies.worker.records import (
 
 MIN_EFFECT = 0.01
 """From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
+
+TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_100, 42, 200, 160, 80
+"""What CPython takes for a trace without its contents, for a token, for records of one width without the records, and
+for the alternatives of a position without and for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,19 @@ class Trace:
     )  # before a position, where they may have been rejected
     _last_drafts: tuple[int, ...] = ()  # those before the position that was added last
     _arrived: asyncio.Event | None = None
-    _profile: tuple[tuple[int, int], Profile] | None = None
+    _profile: tuple[tuple[int, int], Callable[[], Profile | None]] | None = None
+    _finished: bool = False
 
     @property
-    def size(self) -> int:
-        """The number of tokens and alternatives stored."""
-        return len(self.tokens) + sum(len(one.tokens) for one in self._alternatives.values())
+    def num_bytes(self) -> int:
+        """The memory that it takes after its end, as CPython's objects do, rounded up; without its prompt."""
+        return (
+            TRACE_BYTES
+            + TOKEN_BYTES * len(self.tokens)
+            + sum(CHUNK_BYTES + len(rows) + len(rows) // 8 for _, _, rows in self._chunks)  # it has room to grow
+            + CHUNK_BYTES * len(self._drafts)
+            + sum(ALTERNATIVES_BYTES + ALTERNATIVE_BYTES * len(one.tokens) for one in self._alternatives.values())
+        )
 
     def add(self, columns: int, rules: int, row: bytes) -> None:
         """Store a record. A position may come again, as with a prompt computed in chunks; the last record counts."""
@@ -152,14 +164,18 @@ class Trace:
     def finish(self) -> None:
         """Release what is not needed after the choice has ended."""
         self.on_records = self._profile = None  # the callback would keep the whole tree alive
-        self.confidence, self.margin = {}, {}
+        self.forks, self.new_forks, self.confidence, self.margin = {}, [], {}, {}
+        self._finished = True
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; not those evaluated beyond them (a stop string's tail)."""
         amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
-        if self._profile is None or self._profile[0] != amount:
-            self._profile = amount, self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
-        return self._profile[1]
+        if self._profile is not None and self._profile[0] == amount and (read := self._profile[1]()) is not None:
+            return read
+        profile = self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
+        # a finished trace may be stored for long, and a profile is as large as its records
+        self._profile = amount, weakref.ref(profile) if self._finished else lambda: profile
+        return profile
 
     def records_since(self, cursor: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
         """The records of committed tokens from a cursor on, (0, 0) at first; and the next cursor."""
