@@ -27,12 +27,18 @@ MAX_MESSAGE_CHARACTERS = 4000
 
 
 class ApiError(Exception):
-    """A request that is rejected with this status; `field` is the part of the request at fault."""
+    """A request that is rejected with this status; `field` is the part of the request at fault.
 
-    def __init__(self, status: HTTPStatus, message: str, field: str | None = None) -> None:
+    `retry_seconds`: when it may succeed, for the header Retry-After.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, message: str, field: str | None = None, retry_seconds: int | None = None
+    ) -> None:
         self.status = status
         self.message = message
         self.field = field
+        self.retry_seconds = retry_seconds
         super().__init__(message)
 
 
@@ -63,7 +69,9 @@ def error_object(error: BaseException) -> dict[str, Any]:
 def error_response(error: ApiError | InputError) -> JSONResponse:
     """The response to an error, for code outside of a route; inside, raise it."""
     status = error.status if isinstance(error, ApiError) else HTTPStatus.BAD_REQUEST
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if isinstance(error, ApiError) and error.retry_seconds is not None:
+        headers["Retry-After"] = str(error.retry_seconds)
     return JSONResponse(error_object(error), status, headers)
 
 

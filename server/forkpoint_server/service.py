@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from forkpoint_policies.compile.compiler import ServedModel
+from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
@@ -50,7 +50,8 @@ class Service:
         self.registry = config.registry
         self.database = config.database
         self.threshold = config.threshold
-        self.compiled_policies = CompiledPolicyCache(model)
+        self.compiled_policies = CompiledPolicyCache(model)  # of the registry and of experiments
+        self.inline_policies = CompiledPolicyCache(model)  # clients' own, which neither delay nor evict the others
         self.recorder = Recorder(config.database, config.retention_days)
         self.experiments = Experiments(
             config.database, config.registry, self.compiled_policies.get, config.max_branches
@@ -65,7 +66,8 @@ class Service:
 
     def recalibrate(self) -> None:
         """Use the threshold as it is now: policies are compiled anew, with what `fork` now means."""
-        self.compiled_policies.use_model(replace(self.model, fork_threshold=self.threshold.nats))
+        for cache in (self.compiled_policies, self.inline_policies):
+            cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats))
 
     def warnings(self) -> list[str]:
         """What an operator should know now, one line each."""
@@ -86,6 +88,11 @@ class Service:
         await self.experiments.stop()
         await asyncio.to_thread(self.recorder.stop)
 
+    async def compile(self, labeled: LabeledPolicy) -> CompiledPolicy:
+        """A request's policy, compiled. Raises InputError, and ApiError (503) where too many new policies wait."""
+        cache = self.compiled_policies if self.registry.holds(labeled.policy) else self.inline_policies
+        return await cache.get(labeled)
+
     async def open_context(
         self,
         policy: LabeledPolicy | None,
@@ -99,7 +106,7 @@ class Service:
         """
         observe = LabeledPolicy(self.registry.get("observe").policy)
         observed = await self.compiled_policies.get(observe) if options.forks else None
-        plain = await self.compiled_policies.get(policy) if policy is not None else observed
+        plain = await self.compile(policy) if policy is not None else observed
         compiled = enrolment.detector.compiled if enrolment is not None else plain
         if compiled is None:
             return None

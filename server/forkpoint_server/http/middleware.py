@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
-from forkpoint_server.errors import error_response
+from forkpoint_server.errors import ApiError, error_response
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.client_id import client_id
@@ -61,7 +61,7 @@ class PolicyMiddleware:
                 resolved, context = await self._resolve(path, Headers(scope=scope), body.data)
             else:
                 resolved, context = _without_policy(path, scope, body.data, self._service.config.served_models()), None
-        except InputError as error:
+        except (InputError, ApiError) as error:
             await error_response(error)(scope, body.receive, tracker.send)
             return
         if resolved.changed:

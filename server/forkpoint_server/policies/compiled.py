@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import NamedTuple
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.spec import Policy
+from forkpoint_server.errors import ApiError
 
 MAX_POLICIES = 512
 MAX_PACKED_BYTES = 1 << 24
 """Of all programs as they are sent; in the server's memory a program takes about fifteen times as much."""
-
-_THREAD = ThreadPoolExecutor(1, "forkpoint-compile")
-"""A thread for compilation alone: a client that sends many large policies delays only new policies."""
+MAX_WAITING = 64
+"""Policies that wait for the thread that compiles them; one more is refused."""
+RETRY_SECONDS = 5
 
 
 class LabeledPolicy(NamedTuple):
@@ -33,19 +35,39 @@ class LabeledPolicy(NamedTuple):
 def compile_labeled(labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
     """Compile and pack a policy. Raises InputError where the served model's tokenizer cannot express it."""
     compiled = replace(compile_policy(labeled.policy, model), label=labeled.label)
-    _ = compiled.packed, compiled.key  # computed here, off the event loop
+    _ = compiled.packed, compiled.key, compiled.digest, compiled.actions  # computed here, off the event loop
     return compiled
 
 
+@dataclass(eq=False)
+class _Compilation:
+    """One policy's compilation: `task` is the thread's, `result` the event loop's view of it."""
+
+    task: Future[CompiledPolicy]
+    result: asyncio.Future[CompiledPolicy]
+    num_requests: int = 0  # that wait for it
+    num_bytes: int = 0  # that it is counted with, once it is stored
+
+
 class CompiledPolicyCache:
-    """Compiles policies for `model`, each once. `compile_one` takes up to a second and raises InputError."""
+    """Compiles policies for `model`, each once, in a thread of its own.
+
+    `compile_one` takes up to a second and raises InputError. What all of its requests have left before it started is
+    not compiled.
+    """
 
     def __init__(
-        self, model: ServedModel, compile_one: Callable[[LabeledPolicy, ServedModel], CompiledPolicy] = compile_labeled
+        self,
+        model: ServedModel,
+        compile_one: Callable[[LabeledPolicy, ServedModel], CompiledPolicy] = compile_labeled,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._model = model
         self._compile_one = compile_one
-        self._tasks: OrderedDict[LabeledPolicy, asyncio.Task[CompiledPolicy]] = OrderedDict()
+        self._max_waiting = max_waiting
+        self._thread = ThreadPoolExecutor(1, "forkpoint-compile")
+        self._compilations: OrderedDict[LabeledPolicy, _Compilation] = OrderedDict()
+        self._unfinished: set[_Compilation] = set()  # the one that runs, and those that wait
         self._bytes = 0
 
     @property
@@ -55,32 +77,56 @@ class CompiledPolicyCache:
     def use_model(self, model: ServedModel) -> None:
         """Compile for this model from now on, and forget what was compiled for the previous one."""
         self._model = model
-        self._tasks.clear()
+        self._compilations.clear()
         self._bytes = 0
 
     async def get(self, labeled: LabeledPolicy) -> CompiledPolicy:
-        """The compiled policy. Requests for a new one share one compilation, in a thread. Raises InputError."""
-        task = self._tasks.get(labeled)
-        if task is None:
-            task = self._tasks[labeled] = asyncio.create_task(self._compile(labeled))
-            task.add_done_callback(lambda done: self._store(labeled, done))
-        self._tasks.move_to_end(labeled)
-        return await asyncio.shield(task)  # others may wait for it when this request's client disconnects
+        """The compiled policy. Requests for a new one share one compilation.
 
-    async def _compile(self, labeled: LabeledPolicy) -> CompiledPolicy:
-        return await asyncio.get_running_loop().run_in_executor(_THREAD, self._compile_one, labeled, self._model)
+        Raises InputError, and ApiError (503) where too many policies wait.
+        """
+        compilation = self._compilations.get(labeled)
+        if compilation is None:
+            compilation = self._start(labeled)
+        self._compilations.move_to_end(labeled)
+        compilation.num_requests += 1
+        try:
+            return await asyncio.shield(compilation.result)  # others may wait for it when this client has left
+        finally:
+            compilation.num_requests -= 1
+            if not compilation.num_requests and compilation.task.cancel():  # it has not started, nor ended
+                self._forget(labeled, compilation)
 
-    def _store(self, labeled: LabeledPolicy, task: asyncio.Task[CompiledPolicy]) -> None:
-        if self._tasks.get(labeled) is not task:
+    def _start(self, labeled: LabeledPolicy) -> _Compilation:
+        if len(self._unfinished) > self._max_waiting:
+            raise ApiError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "policy: too many new policies wait to be compiled; send the request again later",
+                "policy",
+                retry_seconds=RETRY_SECONDS,
+            )
+        task = self._thread.submit(self._compile_one, labeled, self._model)
+        compilation = self._compilations[labeled] = _Compilation(task, asyncio.wrap_future(task))
+        self._unfinished.add(compilation)
+        compilation.result.add_done_callback(lambda _: self._store(labeled, compilation))
+        return compilation
+
+    def _store(self, labeled: LabeledPolicy, compilation: _Compilation) -> None:
+        self._unfinished.discard(compilation)
+        failed = compilation.result.cancelled() or compilation.result.exception() is not None
+        if self._compilations.get(labeled) is not compilation:
             return
-        if task.cancelled() or task.exception() is not None:
-            del self._tasks[labeled]
+        if failed:
+            self._forget(labeled, compilation)
             return
-        self._bytes += len(task.result().packed)
-        while len(self._tasks) > MAX_POLICIES or (self._bytes > MAX_PACKED_BYTES and len(self._tasks) > 1):
-            self._bytes -= _counted_bytes(self._tasks.popitem(last=False)[1])
+        compilation.num_bytes = len(compilation.result.result().packed)
+        self._bytes += compilation.num_bytes
+        while len(self._compilations) > MAX_POLICIES or (
+            self._bytes > MAX_PACKED_BYTES and len(self._compilations) > 1
+        ):
+            self._bytes -= self._compilations.popitem(last=False)[1].num_bytes
 
-
-def _counted_bytes(task: asyncio.Task[CompiledPolicy]) -> int:
-    """The bytes that an entry was counted with; an unfinished one was not counted."""
-    return len(task.result().packed) if task.done() and not task.cancelled() and task.exception() is None else 0
+    def _forget(self, labeled: LabeledPolicy, compilation: _Compilation) -> None:
+        self._unfinished.discard(compilation)
+        if self._compilations.get(labeled) is compilation:
+            del self._compilations[labeled]

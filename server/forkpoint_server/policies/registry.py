@@ -32,6 +32,11 @@ class Registry:
         """Whether the name is the library's or the operator's, so that it cannot be changed."""
         return name in self._fixed
 
+    def holds(self, policy: Policy) -> bool:
+        """Whether this very policy is registered: not one that merely has the name, or other parameters."""
+        named = self._named.get(policy.name)
+        return named is not None and named.policy is policy
+
     def __iter__(self) -> Iterator[Named]:
         return iter(self._named.values())
 

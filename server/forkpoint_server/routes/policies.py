@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse
 
-from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
 from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.live import named_policies
+from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import label_policy, read_policy_field
 from forkpoint_server.service import Service
@@ -72,7 +73,9 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
 
         The body is a request's `policy` field: an object with `rules`, or `{"policy": …}` around a name or object.
         """
-        return await asyncio.to_thread(_validated, service, body)  # many words take a while
+        labeled = await asyncio.to_thread(_policy_to_validate, service, body)  # many words take a while
+        compiled = await service.compile(labeled)
+        return await asyncio.to_thread(_validation, service, compiled)
 
     @router.put(
         "/v1/policies/{name}",
@@ -134,15 +137,18 @@ def _check_changeable(service: Service, name: str) -> None:
         raise ApiError(HTTPStatus.CONFLICT, f"{name!r} is {kind} and cannot be changed; choose another name", "name")
 
 
-def _validated(service: Service, body: Any) -> dict[str, Any]:
+def _policy_to_validate(service: Service, body: Any) -> LabeledPolicy:
     field = body["policy"] if isinstance(body, dict) and "policy" in body else body
     if field is None:
         raise InputError("policy", "is missing; give a name or an object with `rules`")
     resolved = read_policy_field(field, service.registry)
     if resolved is None:
         raise InputError("policy", "is `none`: there is nothing to validate")
-    policy = resolved.policy
-    compiled = compile_policy(policy, service.model)
+    return resolved
+
+
+def _validation(service: Service, compiled: CompiledPolicy) -> dict[str, Any]:
+    policy = compiled.policy
     return {
         "object": "policy.validation",
         "valid": True,

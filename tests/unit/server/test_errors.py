@@ -45,3 +45,8 @@ def test_what_utf8_cannot_encode_is_escaped_and_long_messages_are_shortened() ->
     assert error["param"] == "\\ud800"
     assert len(error["message"]) < MAX_MESSAGE_CHARACTERS
     json.dumps(error, ensure_ascii=False).encode()
+
+
+def test_what_may_succeed_later_says_when() -> None:
+    response = error_response(ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "busy", retry_seconds=5))
+    assert response.headers["Retry-After"] == "5"

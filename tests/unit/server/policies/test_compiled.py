@@ -1,10 +1,11 @@
-"""Compiled policies: each is compiled once and cached in bounded memory; failures are not cached."""
+"""Compiled policies: each is compiled once and cached in bounded memory; a bounded number of them waits."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pytest
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
 from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_server.errors import ApiError
 from forkpoint_server.policies.compiled import (
     MAX_PACKED_BYTES,
     MAX_POLICIES,
@@ -59,7 +61,7 @@ async def test_a_policy_has_the_label_that_it_was_requested_by() -> None:
 
 def test_a_compiled_policy_is_already_packed() -> None:
     compiled = compile_labeled(policy_of(1), TARGET)
-    assert {"packed", "key"} <= vars(compiled).keys(), "it would be packed on the event loop"
+    assert {"packed", "key", "digest", "actions"} <= vars(compiled).keys(), "it would be packed on the event loop"
     assert (compiled.packed, compiled.digest) == (compiled.program.pack(), compiled.policy.digest)
     assert compiled.actions == ("observe",)
 
@@ -92,6 +94,98 @@ async def test_a_failure_is_not_cached_and_may_go_unobserved(caplog: Any) -> Non
     assert len(compiler.compiled) == 3
     gc.collect()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+class HeldCompiler(StubCompiler):
+    """Compiles one policy per `release`."""
+
+    def __init__(self, max_waiting: int) -> None:
+        super().__init__()
+        self.cache = CompiledPolicyCache(TARGET, self, max_waiting)
+        self._released, self._occupied = threading.Semaphore(0), threading.Event()
+
+    def __call__(self, labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
+        compiled = super().__call__(labeled, model)
+        self._occupied.set()
+        assert self._released.acquire(timeout=60)
+        return compiled
+
+    async def request(self, number: int) -> asyncio.Task[CompiledPolicy]:
+        """A request that has asked for a policy."""
+        task = asyncio.create_task(self.cache.get(policy_of(number)))
+        await asyncio.sleep(0)
+        return task
+
+    async def first(self) -> asyncio.Task[CompiledPolicy]:
+        """The request whose policy occupies the thread."""
+        task = await self.request(0)
+        assert await asyncio.to_thread(self._occupied.wait, 60)
+        return task
+
+    def release(self, number: int) -> None:
+        self._released.release(number)
+
+
+async def test_what_all_requests_have_left_is_not_compiled() -> None:
+    compiler = HeldCompiler(max_waiting=8)
+    first = await compiler.first()
+    leaving = [await compiler.request(number) for number in (1, 2, 2, 3)]
+    staying = await compiler.request(3)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    compiler.release(2)
+    await asyncio.gather(first, staying)
+    assert compiler.compiled == [policy_of(0), policy_of(3)]
+    compiler.release(1)
+    await compiler.cache.get(policy_of(1))  # it can be requested again
+    assert compiler.compiled == [policy_of(0), policy_of(3), policy_of(1)]
+
+
+async def test_a_policy_is_requested_again_while_the_one_that_was_left_is_being_cancelled() -> None:
+    compiler = HeldCompiler(max_waiting=8)
+    first, leaving = await compiler.first(), await compiler.request(1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    again = await compiler.request(1)
+    compiler.release(2)
+    await asyncio.gather(first, again)
+    assert compiler.compiled == [policy_of(0), policy_of(1)]
+
+
+async def test_what_is_being_compiled_is_stored_although_its_request_has_left() -> None:
+    compiler = HeldCompiler(max_waiting=8)
+    first = await compiler.first()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    compiler.release(1)
+    await compiler.cache.get(policy_of(0))
+    assert compiler.compiled == [policy_of(0)]
+
+
+async def test_so_many_policies_may_wait_and_no_more() -> None:
+    compiler = HeldCompiler(max_waiting=3)
+    waiting = [await compiler.first(), *[await compiler.request(number) for number in (1, 2, 3)]]
+    with pytest.raises(ApiError, match="wait to be compiled") as refused:
+        await compiler.cache.get(policy_of(4))
+    assert refused.value.status == 503
+    assert refused.value.retry_seconds
+    waiting.append(await compiler.request(3))  # one that waits already takes no more room
+    waiting[1].cancel()
+    await asyncio.sleep(0)
+    waiting.append(await compiler.request(5))  # there is room again
+    compiler.release(4)
+    await asyncio.gather(*(task for task in waiting if task is not waiting[1]))
+    assert compiler.compiled == [policy_of(number) for number in (0, 2, 3, 5)]
+
+
+async def test_caches_do_not_wait_for_each_other() -> None:
+    held, other = HeldCompiler(max_waiting=3), StubCompiler()
+    first = await held.first()
+    await other.cache.get(policy_of(7))
+    assert not first.done()
+    held.release(1)
+    await first
 
 
 async def test_for_another_model_policies_are_compiled_anew() -> None:

@@ -1,4 +1,4 @@
-"""Policy files: an invalid one raises an error that names the file."""
+"""Policy files: an invalid one raises an error that names the file. And which policies are registered."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forkpoint_policies.spec import InputError
-from forkpoint_server.policies.registry import read_policies, read_policy
+from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_server.policies.registry import Registry, read_policies, read_policy
 
 WRONG = {
     "not YAML": (b"rules: [", "cannot be read as YAML"),
@@ -38,3 +38,12 @@ def test_a_name_that_a_file_may_not_take(name: str, tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(f"name: {name}\nrules:\n  - do: {{temperature: 1.2}}\n")
     with pytest.raises(InputError, match=r"taken|names that end|must be lower-case"):
         read_policies(tmp_path)
+
+
+def test_only_a_registered_policy_itself_is_held() -> None:
+    """What merely has a registered name, or other parameters, is one of any number that clients may send."""
+    registry = Registry({"own": parse_policy({"name": "own", "rules": [{"do": {"temperature": 1.2}}]})})
+    for named in registry:
+        assert registry.holds(named.policy)
+        assert not registry.holds(named.policy.model_copy())
+    assert not registry.holds(registry.get("alpha-one").use({"alpha": 2.0}))
