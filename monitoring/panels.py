@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-HERE = 'instance=~"$instance"'
+HERE = 'instance=~"$instance",model_name=~"$model"'
 POLICY = f'{HERE},policy=~"$policy"'
 PLANNING = f'{POLICY},role="planning"'
 ARM = f'{HERE},experiment=~"$experiment"'
@@ -230,9 +230,12 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
     ),
 }  # fmt: skip
 
+MODELS = '__name__=~"forkpoint_build_info|forkpoint_requests_total"'
+"""What knows each served model, and each adapter that was asked."""
+
 VARIABLES = {
-    "model": "label_values(forkpoint_build_info, model_name)",
-    "instance": 'label_values(forkpoint_build_info{model_name=~"$model"}, instance)',
+    "model": f"label_values({{{MODELS}}}, model_name)",
+    "instance": f'label_values({{{MODELS},model_name=~"$model"}}, instance)',
     "policy": f"label_values(forkpoint_requests_total{{{HERE}}}, policy)",
     "experiment": f"label_values(forkpoint_experiment_requests_total{{{HERE}}}, experiment)",
 }

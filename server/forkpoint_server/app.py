@@ -90,6 +90,10 @@ async def serve(args: Namespace, registry: Registry, default_policy: str | None,
 async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncExitStack) -> Any:
     """Assemble the app and serve it; the result waits for the shutdown."""
     args = started.args
+    metrics.use_model(engine.model_config.served_model_name)
+    for histogram, bounds in ((metrics.REASONING, args.token_buckets), (metrics.REQUEST_SECONDS, args.seconds_buckets)):
+        if bounds is not None:
+            metrics.use_buckets(histogram, bounds)
 
     # vLLM's app, with our state, middlewares and routes
     tasks = await engine.get_supported_tasks()
@@ -105,7 +109,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     await init_app_state(cast(EngineClient, intervening), app.state, args, tasks)
 
     # start
-    metrics.BUILD.labels(__version__, VLLM_VERSION, _base_models(app)[0]).set(1)
+    metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     for warning in service.threshold.warnings():
         logger.warning(warning)
     logger.info("serving on %s with %d named policies", started.address, len(list(started.registry)))
@@ -129,6 +133,7 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
         receiver=started.receiver,
         spans=started.spans,
         served_models=lambda: {*_base_models(app), *app.state.openai_serving_models.lora_requests},
+        model_label=lambda model: model if _is_adapter(app, model) else metrics.served_model(),
         stop_tokens=stop_tokens(engine, model),
         max_branches=args.max_branches,
         max_trace_tokens=args.trace_tokens,
@@ -162,6 +167,11 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
 def _base_models(app: FastAPI) -> list[str]:
     """The names under which the model is served, without its adapters."""
     return [model.name for model in app.state.openai_serving_models.base_model_paths]
+
+
+def _is_adapter(app: FastAPI, model: Any) -> bool:
+    """Whether a request's `model` is a LoRA adapter. Adapters can come and go while the server runs."""
+    return isinstance(model, str) and model in app.state.openai_serving_models.lora_requests
 
 
 def _http_options(args: Namespace) -> dict[str, Any]:

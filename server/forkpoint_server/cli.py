@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 from forkpoint_policies.spec import InputError
@@ -31,6 +33,10 @@ PROCESSORS = {
     True: "forkpoint_policies.worker.vllm_v2:PolicyProcessorV2",
 }
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
+
+
+MAX_BUCKETS = 64
+"""Of a histogram: each is one more series for every policy and model."""
 
 
 def main(arguments: list[str]) -> int:
@@ -147,6 +153,15 @@ def own_arguments(parser: ArgumentParser) -> None:
         "--max-body-mib", metavar="N", type=_positive, default=64,
         help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
     )  # fmt: skip
+    own.add_argument(
+        "--token-buckets", metavar="N,N,…", type=_buckets,
+        help="the upper bounds of the buckets of forkpoint_reasoning_tokens, rising; by default powers of two from 8 "
+        "to 131072",
+    )  # fmt: skip
+    own.add_argument(
+        "--seconds-buckets", metavar="S,S,…", type=_buckets,
+        help="the upper bounds of the buckets of forkpoint_request_seconds, rising; by default from 0.1 to 3600",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 
 
@@ -169,6 +184,20 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def _buckets(text: str) -> tuple[float, ...]:
+    """Upper bounds as in 1,10,100: rising numbers above 0."""
+    try:
+        bounds = tuple(float(bound) for bound in text.split(","))
+    except ValueError:
+        bounds = ()
+    rising = all(low < high for low, high in pairwise(bounds))
+    if not 1 <= len(bounds) <= MAX_BUCKETS or not rising or not 0 < bounds[0] <= bounds[-1] < inf:
+        raise ArgumentTypeError(
+            f"must be up to {MAX_BUCKETS} rising numbers above 0, separated by commas, as in 1,10,100; not {text!r}"
+        )
+    return bounds
 
 
 def _choose_processor(args: Namespace) -> None:

@@ -2,85 +2,160 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client.metrics import MetricWrapperBase
 
 ENTROPY_BUCKETS_NATS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.672, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-LENGTH_BUCKETS_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+LENGTH_BUCKETS_TOKENS = tuple(float(1 << power) for power in range(3, 18))  # up to 131,072
 STEP_BUCKETS_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-REQUEST_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
+REQUEST_BUCKETS_SECONDS = (
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
+)  # fmt: skip
 
-REQUESTS = Counter("forkpoint_requests", "Finished choices.", ["policy", "arm", "finish_reason"])
+MODEL = "model_name"
+"""vLLM's label of the served model. Metrics of requests have the adapter's name where a request runs on one."""
+
+REQUESTS = Counter("forkpoint_requests", "Finished choices.", [MODEL, "policy", "arm", "finish_reason"])
 REQUEST_SECONDS = Histogram(
     "forkpoint_request_seconds",
     "From a request's arrival to the end of its answer, of those that were answered.",
-    ["policy"],
+    [MODEL, "policy"],
     buckets=REQUEST_BUCKETS_SECONDS,
 )
-TOKENS = Counter("forkpoint_tokens", "Generated tokens by role: planning above the fork threshold.", ["policy", "role"])
+TOKENS = Counter(
+    "forkpoint_tokens", "Generated tokens by role: planning above the fork threshold.", [MODEL, "policy", "role"]
+)
 ENTROPY = Histogram(
-    "forkpoint_token_entropy_nats", "Entropy of each generated token's distribution, in nats.", ["policy", "role"],
+    "forkpoint_token_entropy_nats",
+    "Entropy of each generated token's distribution, in nats.",
+    [MODEL, "policy", "role"],
     buckets=ENTROPY_BUCKETS_NATS,
-)  # fmt: skip
+)
 INTERVENTIONS = Counter(
-    "forkpoint_interventions", "Rules that fired, at committed tokens.", ["policy", "action", "family"]
+    "forkpoint_interventions", "Rules that fired, at committed tokens.", [MODEL, "policy", "action", "family"]
 )
 EFFECT = Counter(
-    "forkpoint_intervention_effect", "Summed total variation distance of what rules did: expected changed tokens.",
-    ["policy", "action"],
-)  # fmt: skip
-CONNECTORS = Counter("forkpoint_connectors", "Generated connector words, by family.", ["policy", "family"])
+    "forkpoint_intervention_effect",
+    "Summed total variation distance of what rules did: expected changed tokens.",
+    [MODEL, "policy", "action"],
+)
+CONNECTORS = Counter("forkpoint_connectors", "Generated connector words, by family.", [MODEL, "policy", "family"])
 BRANCHES = Counter(
     "forkpoint_branches",
     "Branches that ended, by how: stop, length, abort, error, outvoted, unsure, exit; refused for lack of room.",
-    ["policy", "outcome"],
+    [MODEL, "policy", "outcome"],
 )
-SHARED = Counter("forkpoint_branch_shared_tokens", "Tokens that branches did not have to generate again.", ["policy"])
+SHARED = Counter(
+    "forkpoint_branch_shared_tokens", "Tokens that branches did not have to generate again.", [MODEL, "policy"]
+)
 REASONING = Histogram(
-    "forkpoint_reasoning_tokens", "Reasoning tokens of a finished choice.", ["policy"], buckets=LENGTH_BUCKETS_TOKENS
+    "forkpoint_reasoning_tokens",
+    "Reasoning tokens of a finished choice.",
+    [MODEL, "policy"],
+    buckets=LENGTH_BUCKETS_TOKENS,
 )
-DROPPED = Counter("forkpoint_telemetry_dropped", "Records of generated tokens that never arrived.")
+DROPPED = Counter("forkpoint_telemetry_dropped", "Records of generated tokens that never arrived.", [MODEL])
 STEP = Histogram(
-    "forkpoint_step_seconds", "The kernel's own cost per step, on the worker's host.", buckets=STEP_BUCKETS_SECONDS
+    "forkpoint_step_seconds",
+    "The kernel's own cost per step, on the worker's host.",
+    [MODEL],
+    buckets=STEP_BUCKETS_SECONDS,
 )
-ASSIGNED = Counter("forkpoint_experiment_requests", "Requests that were assigned to an arm.", ["experiment", "arm"])
+ASSIGNED = Counter(
+    "forkpoint_experiment_requests", "Requests that were assigned to an arm.", [MODEL, "experiment", "arm"]
+)
 FAILED = Counter(
     "forkpoint_experiment_errors",
-    "Requests of an arm that were answered with an error, or not at all.",
-    ["experiment", "arm"],
+    "Requests of an arm that ended in a server error, or without an answer.",
+    [MODEL, "experiment", "arm"],
 )
 INELIGIBLE = Counter(
     "forkpoint_experiment_ineligible",
     "Requests that are not in an experiment: without its unit, or such that some arm's policy could not apply.",
-    ["experiment", "reason"],
+    [MODEL, "experiment", "reason"],
 )
 OUTCOME = Summary(
-    "forkpoint_experiment_outcome", "Outcomes that were posted here and are new.", ["experiment", "arm", "metric"]
+    "forkpoint_experiment_outcome",
+    "Outcomes that were posted here and are new.",
+    [MODEL, "experiment", "arm", "metric"],
 )
 SAMPLE_RATIO = Gauge(
     "forkpoint_experiment_sample_ratio_p_value",
     "Of a running experiment, whether its arms have as many units as they should; below 0.01 they do not. "
     "Valid at any time.",
-    ["experiment"],
+    [MODEL, "experiment"],
     multiprocess_mode="livemin",
 )
 RECORDS_WAITING = Gauge(
-    "forkpoint_records_waiting", "Requests of experiments that are not written yet.", multiprocess_mode="livesum"
+    "forkpoint_records_waiting",
+    "Requests of experiments that are not written yet.",
+    [MODEL],
+    multiprocess_mode="livesum",
 )
 RECORDS_DROPPED = Counter(
     "forkpoint_records_dropped",
     "Requests of experiments that were not recorded, by why: full, duplicate, refused, stopped.",
-    ["reason"],
+    [MODEL, "reason"],
 )
-for _reason in ("full", "duplicate", "refused", "stopped"):
-    RECORDS_DROPPED.labels(_reason)  # a counter that starts at 0 shows its first increase
 RUNNING = Gauge(
     "forkpoint_choices_running",
     "Choices under a policy or `forks` that run, branches among them.",
+    [MODEL],
     multiprocess_mode="livesum",
 )
 BUILD = Gauge(
     "forkpoint_build_info",
     "Always 1; the versions and the served model are in the labels.",
-    ["version", "vllm", "model_name"],
+    ["version", "vllm", MODEL],
     multiprocess_mode="livemax",
 )
+
+ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, MetricWrapperBase))
+
+SHADOW = " (shadow)"
+"""Appended to the label of a policy that does not act."""
+
+_SERVER = {MODEL: ""}
+
+
+def use_model(name: str) -> None:
+    """Set the name under which this process serves its model: the label of what does not belong to one request."""
+    _SERVER[MODEL] = name
+    for reason in ("full", "duplicate", "refused", "stopped"):
+        RECORDS_DROPPED.labels(name, reason)  # a counter that starts at 0 shows its first increase
+    for gauge in (RECORDS_WAITING, RUNNING):
+        gauge.labels(name)
+    DROPPED.labels(name)
+
+
+def served_model() -> str:
+    """The name that `use_model` has set; empty before."""
+    return _SERVER[MODEL]
+
+
+def use_buckets(histogram: Histogram, upper_bounds: Sequence[float]) -> None:
+    """Replace the buckets of a histogram that has observed nothing. Raises ValueError for bounds that do not rise."""
+    histogram._prepare_buckets(upper_bounds)
+    histogram._kwargs["buckets"] = upper_bounds
+
+
+def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]]) -> None:
+    """Remove the series of all other policies and experiments. `arms`: the arms of each experiment that is shown.
+
+    With several processes prometheus_client cannot remove what is in its files; they are emptied at a restart.
+    """
+    labels = {f"{experiment}/{arm}" for experiment, names in arms.items() for arm in names} | {""}
+    for metric in ALL:
+        names = metric._labelnames
+        for values in list(metric._metrics):
+            series = dict(zip(names, values, strict=True))
+            of_experiment = "experiment" in series
+            if (
+                ("policy" in series and series["policy"].removesuffix(SHADOW) not in policies)
+                or (of_experiment and series["experiment"] not in arms)
+                or (of_experiment and "arm" in series and series["arm"] not in arms[series["experiment"]])
+                or (not of_experiment and "arm" in series and series["arm"] not in labels)
+            ):
+                metric.remove(*values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -36,6 +37,7 @@ class ServerConfig:
     receiver: Receiver
     spans: RequestSpans | None
     served_models: Callable[[], Collection[str]]
+    model_label: Callable[[Any], str]  # from a request's `model` to its `model_name` in the metrics
     stop_tokens: frozenset[int]  # with which the model ends its answers
     max_branches: int
     max_trace_tokens: int
@@ -99,6 +101,7 @@ class Service:
         options: RequestOptions,
         is_default: bool = False,
         enrolment: Enrolment | None = None,
+        model_name: str = "",
     ) -> RequestContext | None:
         """The context of a request, None for one without a policy, `forks` or an experiment. Raises InputError.
 
@@ -116,6 +119,7 @@ class Service:
             self.config.receiver,
             self.connectors,
             self.model.fork_threshold,
+            model_name,
             options=options,
             stop_tokens=self.config.stop_tokens,
             spans=self.config.spans,

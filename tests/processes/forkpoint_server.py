@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -45,12 +46,17 @@ class Server:
         return f"{self.url}/v1"
 
     def metrics(self) -> dict[str, float]:
-        """The samples of /metrics by name and labels: `forkpoint_tokens_total{policy="nowait",role="planning"}`."""
-        samples = {}
+        """The samples of /metrics by name and labels: `forkpoint_tokens_total{policy="nowait",role="planning"}`.
+
+        Of ours, the label `model_name` is left out.
+        """
+        samples: dict[str, float] = {}
         for line in httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
-                samples[name] = float(value)
+                if name.startswith("forkpoint_") and not name.startswith("forkpoint_build_info"):
+                    name = re.sub(r'model_name="[^"]*",?', "", name).replace(",}", "}").removesuffix("{}")
+                samples[name] = samples.get(name, 0.0) + float(value)
         return samples
 
 

@@ -160,7 +160,7 @@ class TreeRunner:
             child.number, parent.output, position, tokens, probability, self.request.vocabulary, self.params
         )
         if kind == "answer":
-            metrics.SHARED.labels(self.context.compiled.label).inc(position)
+            metrics.SHARED.labels(self.context.model_name, self.context.compiled.label).inc(position)
         seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" else -1)
         choice = Choice(child, output, seed, replaces_parent)
         if output.finish_reason is not None:  # the tokens that it starts with complete a stop string
@@ -349,5 +349,7 @@ class TreeRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for node in self.tree.nodes[1:]:
-            metrics.BRANCHES.labels(self.context.compiled.label, node.ended or "abort").inc()
-        metrics.BRANCHES.labels(self.context.compiled.label, "refused").inc(self.tree.num_refused)
+            metrics.BRANCHES.labels(self.context.model_name, self.context.compiled.label, node.ended or "abort").inc()
+        metrics.BRANCHES.labels(self.context.model_name, self.context.compiled.label, "refused").inc(
+            self.tree.num_refused
+        )

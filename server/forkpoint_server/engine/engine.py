@@ -83,7 +83,8 @@ class InterveningEngine:
         if context is not None:
             self._check_eligibility(context, params, prompt)
         if context is None or context.inactive:
-            return self._observed(self._engine.generate(prompt, params, request_id, **options), num_choices=params.n)
+            outputs = self._engine.generate(prompt, params, request_id, **options)
+            return self._observed(outputs, num_choices=params.n, adapter=options.get("lora_request"))
         prompt_tokens = prompt_tokens_of(prompt)
         context.engine_id = context.engine_id or _response_id(request_id)
         context.prompt = prompt_tokens
@@ -203,6 +204,7 @@ class InterveningEngine:
         trace: Trace | None = None,
         cumulative: bool = False,
         num_choices: int = 1,
+        adapter: Any = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Pass on what the engine returns, store its tokens in the trace, and count how each choice finishes.
 
@@ -216,15 +218,15 @@ class InterveningEngine:
                     for choice in output.outputs:
                         if choice.finish_reason is not None:
                             num_running -= 1
-                            _count_finished(context, choice.finish_reason)
+                            _count_finished(context, adapter, choice.finish_reason)
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
             for _ in range(num_running):
-                _count_finished(context, "abort")
+                _count_finished(context, adapter, "abort")
             raise
         except VLLMServerError:
             for _ in range(num_running):
-                _count_finished(context, "error")
+                _count_finished(context, adapter, "error")
             raise
 
     def _generate_counted(
@@ -246,9 +248,11 @@ class InterveningEngine:
             self._monitor.remove_request()
 
 
-def _count_finished(context: RequestContext | None, reason: str) -> None:
+def _count_finished(context: RequestContext | None, adapter: Any, reason: str) -> None:
+    """Count a finished choice; `adapter` is vLLM's LoRARequest of one without a context, if it runs on one."""
     if context is None:
-        metrics.REQUESTS.labels("none", "", reason).inc()
+        model_name = metrics.served_model() if adapter is None else adapter.lora_name
+        metrics.REQUESTS.labels(model_name, "none", "", reason).inc()
     else:
         finish_choice(context, reason)
 

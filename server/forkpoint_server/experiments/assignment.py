@@ -7,10 +7,7 @@ and divided by 2 ** 64. docs/experiments.md publishes test vectors.
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from forkpoint_server.store.definitions import Interval
 
@@ -39,11 +36,6 @@ def point_of(hashed: int) -> float:
 def salt_of(experiment: str, salt: str) -> str:
     """The salt of an experiment's hash. A layer's name has no colon, so its hash is never an experiment's."""
     return f"{experiment}:{salt}"
-
-
-def slice_of(seconds: float, slice_seconds: float) -> str:
-    """The unit of an experiment that switches all traffic back and forth: the number of the time slice since 1970."""
-    return str(int(seconds // slice_seconds))
 
 
 def weight_of(intervals: Iterable[Interval]) -> float:
@@ -108,20 +100,3 @@ def inside(traffic: Sequence[float], layer: str, unit: str) -> bool:
     """Whether a unit lies in this range of its layer's hash. The whole range needs no hash."""
     low, high = traffic
     return (low <= 0 and high >= 1) or low <= point_of(hash_of(layer, unit)) < high
-
-
-def unit_of(unit: str, slice_seconds: float | None, body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
-    """The unit of a request, or None when the request does not name it.
-
-    `unit` is "request" (a fresh unit each time), "slice" (the current time slice), "user" (the body's `user`, or
-    `metadata.user_id` of Anthropic's messages), or the name of a header.
-    """
-    if unit == "request":
-        return secrets.token_hex(16)
-    if unit == "slice":
-        return slice_of(time.time(), slice_seconds or 1.0)
-    if unit == "user":
-        metadata = body.get("metadata")
-        user = body.get("user") or (metadata.get("user_id") if isinstance(metadata, Mapping) else None)
-        return user if isinstance(user, str) and user else None
-    return headers.get(unit.lower()) or None

@@ -15,6 +15,8 @@ from forkpoint_policies.spec.errors import explain
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import label_policy
 
+from .units import unit_problem
+
 MESSAGES = {
     "string_pattern_mismatch": (
         "must be letters, digits, '.', '_' or '-', at most 64 of them; experiments and arms in lower case"
@@ -25,8 +27,6 @@ MESSAGES = {
 
 MAX_ARMS = 16
 MAX_METRICS = 32
-UNITS = ("request", "user", "slice")
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 
 Status = Literal["running", "paused", "stopped"]
 ArmStatus = Literal["running", "paused"]
@@ -85,8 +85,8 @@ class Definition(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Definition:
-        if self.unit not in UNITS and not HEADER_NAME.fullmatch(self.unit):
-            raise ValueError(f"unit: {self.unit!r} is neither {', '.join(UNITS)} nor the name of a header")
+        if (problem := unit_problem(self.unit)) is not None:
+            raise ValueError(f"unit: {problem}")
         if (self.unit == "slice") != (self.slice_seconds is not None):
             raise ValueError(
                 "slice_seconds: is required with the unit `slice`, and allowed only with it: the length of a time slice"

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
+
+from starlette.datastructures import Headers
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import InputError, Policy, parse_policy
-from forkpoint_server import metrics
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.eligibility import can_branch, incompatible_option, tree_action_of
 from forkpoint_server.store.definitions import StoredArm
 from forkpoint_server.store.experiments import StoredExperiment
 
-from .assignment import Space, find, hash_of, inside, point_of, salt_of, unit_of
+from .assignment import Space, find, hash_of, inside, point_of, salt_of
 from .lifecycle import space_of
 from .shadow_rules import TriggerDetector, combine_in_shadow, detect_combined, detect_own
+from .units import unit_of
 
 CompileOne = Callable[[LabeledPolicy], Awaitable[CompiledPolicy]]
 
@@ -59,6 +61,8 @@ class NotEnrolled(Enum):
     """Why a request has no arm in an experiment."""
 
     OUTSIDE = "outside"  # not part of the experiment: the next one may enrol it
+    WITHOUT_UNIT = "unit"  # likewise: it does not name the unit
+    INAPPLICABLE = "policy"  # likewise: some running arm's policy cannot apply to it
     PAUSED = "paused"  # its unit belongs to a paused arm: no experiment may enrol it
 
 
@@ -73,22 +77,24 @@ class LiveExperiment:
     tree_actions: tuple[Any, ...] = ()  # of the arms that run
     by_name: Mapping[str, LiveArm] = field(default_factory=dict)
 
-    def enrol(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], max_branches: int
-    ) -> Enrolment | NotEnrolled:
-        """A request's arm in this experiment. Requests that some running arm's policy cannot apply to are outside."""
+    def changed_to(self, stored: StoredExperiment) -> LiveExperiment:
+        """The experiment after a change of statuses or weights. Its policies never change: nothing is compiled."""
+        statuses = stored.now.arms
+        arms = tuple(replace(arm, paused=statuses[arm.name].status == "paused") for arm in self.arms)
+        return _with_arms(stored, arms, self.untriggered)
+
+    def enrol(self, path: str, body: Mapping[str, Any], headers: Headers, max_branches: int) -> Enrolment | NotEnrolled:
+        """A request's arm in this experiment. Raises InputError for a unit that cannot be read."""
         definition = self.stored.definition
         unit = unit_of(definition.unit, definition.slice_seconds, body, headers)
         if unit is None:
-            metrics.INELIGIBLE.labels(self.stored.name, "unit").inc()
-            return NotEnrolled.OUTSIDE
+            return NotEnrolled.WITHOUT_UNIT
         if not inside(definition.traffic, definition.layer or "", unit):
             return NotEnrolled.OUTSIDE
         if incompatible_option(body) or not all(
             can_branch(path, body, action, max_branches) for action in self.tree_actions
         ):
-            metrics.INELIGIBLE.labels(self.stored.name, "policy").inc()
-            return NotEnrolled.OUTSIDE
+            return NotEnrolled.INAPPLICABLE
         hashed = hash_of(salt_of(self.stored.name, definition.salt), unit)
         owner = find(self.space, point_of(hashed))
         if owner is None:
@@ -137,11 +143,19 @@ async def make_live(stored: StoredExperiment, compile_one: CompileOne) -> LiveEx
         if number != control and not any(number in detector.rules for detector in arms[control].detectors)
     }
 
-    tree_actions = [tree_action_of(policy) for number, policy in policies.items() if not paused[number]]
+    return _with_arms(stored, tuple(arms), untriggered)
+
+
+def _with_arms(stored: StoredExperiment, arms: tuple[LiveArm, ...], untriggered: Mapping[str, str]) -> LiveExperiment:
+    actions = [tree_action_of(arm.labeled.policy) for arm in arms if arm.labeled is not None and not arm.paused]
     return LiveExperiment(
-        stored, tuple(arms), space_of(stored), untriggered,
-        tuple(action for action in tree_actions if action is not None), {arm.name: arm for arm in arms},
-    )  # fmt: skip
+        stored,
+        arms,
+        space_of(stored),
+        untriggered,
+        tuple(action for action in actions if action is not None),
+        {arm.name: arm for arm in arms},
+    )
 
 
 def _own_detector(

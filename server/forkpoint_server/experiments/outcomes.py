@@ -59,8 +59,8 @@ async def record_outcomes(
             raise ApiError(HTTPStatus.CONFLICT, f"{error}; nothing of this was stored", "metrics") from None
         except TooManyMetricsError:
             raise InputError("metrics", f"would be more than {MAX_METRICS} different ones in {stored.name!r}") from None
-    for arm, outcome in added.new:
-        metrics.OUTCOME.labels(stored.name, arm, outcome.metric).observe(outcome.value)
+    for arm, outcome in added.new if stored.status != "stopped" else ():  # whose series are gone
+        metrics.OUTCOME.labels(metrics.served_model(), stored.name, arm, outcome.metric).observe(outcome.value)
     return added
 
 

@@ -42,9 +42,9 @@ async def export_srm(database: Engine, experiments: Experiments, exported: set[s
     running = [stored for name in experiments.running if (stored := experiments.stored(name)) is not None]
     for name in exported - {stored.name for stored in running}:
         # With several processes, prometheus_client keeps removed labels in its files: NaN hides the last value.
-        metrics.SAMPLE_RATIO.labels(name).set(math.nan)
-        metrics.SAMPLE_RATIO.remove(name)
+        metrics.SAMPLE_RATIO.labels(metrics.served_model(), name).set(math.nan)
+        metrics.SAMPLE_RATIO.remove(metrics.served_model(), name)
     for stored in running:
         p_value = await in_thread(srm_p_value, database, stored, experiments.oldest_start(stored.name), SERVER)
-        metrics.SAMPLE_RATIO.labels(stored.name).set(p_value)
+        metrics.SAMPLE_RATIO.labels(metrics.served_model(), stored.name).set(p_value)
     return {stored.name for stored in running}

@@ -72,7 +72,8 @@ class PolicyMiddleware:
             await self._run(scope, body, tracker, context)
         if tracker.is_answered and path in GENERATING:
             label = "none" if context is None or context.inactive else context.compiled.label
-            metrics.REQUEST_SECONDS.labels(label).observe(time.monotonic() - received_at)
+            model_name = self._service.config.model_label(resolved.body.get("model"))
+            metrics.REQUEST_SECONDS.labels(model_name, label).observe(time.monotonic() - received_at)
 
     async def _resolve(
         self, path: str, headers: Headers, data: dict[str, Any]
@@ -82,10 +83,13 @@ class PolicyMiddleware:
         models = config.served_models()
         resolved = resolve(data, headers.get(HEADER), models, service.registry, config.default_policy)
         policy = eligible_policy(path, resolved, config.max_branches)
-        enrolment = None if resolved.by_request else service.experiments.enrol(path, resolved.body, headers)
-        context = await service.open_context(policy, resolved.options, resolved.by_default, enrolment)
+        model_name, chosen_id = config.model_label(resolved.body.get("model")), client_id(headers, data)
+        enrolment = None
+        if not resolved.by_request:
+            enrolment = service.experiments.enrol(path, resolved.body, headers, model_name)
+        context = await service.open_context(policy, resolved.options, resolved.by_default, enrolment, model_name)
         if context is not None:
-            context.client_id = client_id(headers, data)
+            context.client_id = chosen_id
         return resolved, context
 
     async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
@@ -121,8 +125,9 @@ class PolicyMiddleware:
             if context.spans is not None:
                 release_spans(context, context.spans)
             if recording is not None:
-                failed |= (injection.status or 0) >= HTTPStatus.BAD_REQUEST and not tracker.disconnected
-                recording.end(failed, tracker.disconnected, injection.streamed_id)
+                failed |= (injection.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR and not tracker.disconnected
+                refused = HTTPStatus.BAD_REQUEST <= (injection.status or 0) < HTTPStatus.INTERNAL_SERVER_ERROR
+                recording.end(failed, refused, tracker.disconnected, injection.streamed_id)
 
 
 def _headers(context: RequestContext) -> dict[str, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -23,9 +23,9 @@ class Registry:
         self._fixed = {named.policy.name: named for named in fixed}
         self._named = self._fixed
 
-    def replace_stored(self, stored: Mapping[str, Policy]) -> None:
-        """Replace all stored policies by these. A fixed name keeps its policy."""
-        added = {named.policy.name: named for policy in stored.values() for named in with_placebo(policy)}
+    def replace_stored(self, stored: Iterable[Named]) -> None:
+        """Replace all stored policies by these, placebos among them. A fixed name keeps its policy."""
+        added = {named.policy.name: named for named in stored}
         self._named = {**added, **self._fixed} if added else self._fixed
 
     def is_fixed(self, name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_policies.spec import InputError, Policy, parse_policy
+from forkpoint_server.metrics import SHADOW
 from forkpoint_server.requests.options import OPTIONS, RequestOptions, read_options
 
 from .compiled import LabeledPolicy
@@ -79,7 +80,7 @@ def read_policy_field(value: Any, registry: Registry) -> LabeledPolicy | None:
 
 def label_policy(name: str, policy: Policy) -> LabeledPolicy:
     """Label a policy by its registered name; one in shadow does nothing, so it is counted apart."""
-    return LabeledPolicy(policy, f"{name} (shadow)" if policy.shadow else name)
+    return LabeledPolicy(policy, f"{name}{SHADOW}" if policy.shadow else name)
 
 
 def split_model(model: Any, models: Collection[str]) -> tuple[Any, str | None]:

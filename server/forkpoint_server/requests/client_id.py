@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from forkpoint_policies.spec import InputError
+
 HEADER = "x-request-id"
 FIELD = "request_id"
+MAX_LENGTH = 256
 
 
 def client_id(headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-    """The header X-Request-Id, which vLLM prefers, or the body's `request_id`; None without either."""
-    chosen = headers.get(HEADER) or body.get(FIELD)
+    """The header X-Request-Id, which vLLM prefers, or the body's `request_id`; None without either.
+
+    Raises InputError for one that is too long: it is stored with the request's trace and in the experiment's database.
+    """
+    in_header, in_body = headers.get(HEADER), body.get(FIELD)
+    for field, chosen in (("X-Request-Id", in_header), (FIELD, in_body)):
+        if isinstance(chosen, str) and len(chosen) > MAX_LENGTH:
+            raise InputError(field, f"has {len(chosen)} characters; an id has at most {MAX_LENGTH}")
+    chosen = in_header or in_body
     return chosen if isinstance(chosen, str) and chosen else None

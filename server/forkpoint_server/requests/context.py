@@ -38,6 +38,7 @@ class RequestContext:
     receiver: Receiver
     connectors: ConnectorIds
     fork_threshold: float  # nats
+    model_name: str = ""  # in the metrics: of the served model, or of the adapter that the request names
     options: RequestOptions = field(default_factory=RequestOptions)
     stop_tokens: frozenset[int] = frozenset()  # the tokens that end an answer
     spans: RequestSpans | None = None  # where vLLM's spans go, if they are exported

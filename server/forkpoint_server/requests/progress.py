@@ -17,7 +17,7 @@ BRANCH_ALTERNATIVES = 20
 def leave_experiment(context: RequestContext) -> None:
     """Continue without the experiment, before anything was generated."""
     assert context.enrolment is not None
-    metrics.INELIGIBLE.labels(context.enrolment.live.stored.name, "policy").inc()
+    metrics.INELIGIBLE.labels(context.model_name, context.enrolment.live.stored.name, "policy").inc()
     context.enrolment = None
     if context.without_experiment is None:
         context.inactive = True
@@ -67,4 +67,4 @@ def start_engine_request(context: RequestContext, request_id: str, trace: Trace)
 def finish_choice(context: RequestContext, reason: str) -> None:
     """Count a choice that has ended."""
     context.finish_reasons.append(reason)
-    metrics.REQUESTS.labels(context.compiled.label, context.arm, reason).inc()
+    metrics.REQUESTS.labels(context.model_name, context.compiled.label, context.arm, reason).inc()

@@ -13,6 +13,9 @@ from forkpoint_server.store.recorder import SERVER, Recorder
 from .context import RequestContext
 from .summary import experiment_record
 
+REFUSED = "refused"
+"""How a request has ended that the server answered with a 4xx."""
+
 
 class ExperimentRecording:
     """One request of an experiment, from its assignment to its end."""
@@ -24,19 +27,23 @@ class ExperimentRecording:
         assert context.enrolment is not None
         self._ticket = experiments.start_request(context.enrolment)
 
-    def end(self, failed: bool, disconnected: bool, streamed_id: str | None) -> None:
+    def end(self, failed: bool, refused: bool, disconnected: bool, streamed_id: str | None) -> None:
         """Record the request however it ended, unless the engine has taken it out of the experiment.
 
-        `disconnected`: the client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
+        `failed`: the server's fault. `refused`: the client's, a 4xx, which is no error of the arm. `disconnected`: the
+        client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
         """
         self._experiments.end_request(self._ticket)
         context = self._context
         if context.enrolment is None:
             return
-        ending = "error" if failed else worst_of([*context.finish_reasons, *(["abort"] if disconnected else [])])
+        if failed or refused:
+            ending = "error" if failed else REFUSED
+        else:
+            ending = worst_of([*context.finish_reasons, *(["abort"] if disconnected else [])])
         stored, arm = context.enrolment.live.stored, context.enrolment.arm
-        metrics.ASSIGNED.labels(stored.name, arm.name).inc()
-        metrics.FAILED.labels(stored.name, arm.name).inc(int(ending == "error"))
+        metrics.ASSIGNED.labels(context.model_name, stored.name, arm.name).inc()
+        metrics.FAILED.labels(context.model_name, stored.name, arm.name).inc(int(ending == "error"))
         self._recorder.put(
             {
                 "experiment": stored.id,

@@ -70,12 +70,12 @@ def experiment_record(context: RequestContext) -> dict[str, Any]:
 
 def count_in_metrics(context: RequestContext) -> None:
     """Add a finished request to the metrics, once."""
-    label, tree = context.compiled.label, context.tree
+    labels, tree = (context.model_name, context.compiled.label), context.tree
     for trace in context.traces:
         _count_trace(context, trace)
     for node in tree.nodes if tree is not None else ():
         if node.kind == "answer" and node.ended in ("stop", "length"):
-            metrics.REASONING.labels(label).observe(_num_reasoning_tokens_of_answer(context, node))
+            metrics.REASONING.labels(*labels).observe(_num_reasoning_tokens_of_answer(context, node))
 
 
 def release_spans(context: RequestContext, spans: RequestSpans) -> None:
@@ -95,28 +95,29 @@ def release_spans(context: RequestContext, spans: RequestSpans) -> None:
 
 def _count_trace(context: RequestContext, trace: Trace) -> None:
     compiled, profile = context.compiled, trace.profile()
+    labels = context.model_name, compiled.label
     if trace.ended:  # after a client has disconnected, the last records are not waited for
-        metrics.DROPPED.inc(trace.num_missing)
+        metrics.DROPPED.labels(context.model_name).inc(trace.num_missing)
 
     # tokens and entropy, by role
     planning = profile.entropy > context.fork_threshold
     for role, chosen in (("planning", planning), ("execution", ~planning)):
-        metrics.TOKENS.labels(compiled.label, role).inc(int(chosen.sum()))
-        histogram = metrics.ENTROPY.labels(compiled.label, role)
+        metrics.TOKENS.labels(*labels, role).inc(int(chosen.sum()))
+        histogram = metrics.ENTROPY.labels(*labels, role)
         for nats in profile.entropy[chosen].tolist():
             histogram.observe(nats)
 
     # connectors and reasoning
     for family, times in context.connectors.count(trace.tokens).items():
-        metrics.CONNECTORS.labels(compiled.label, family).inc(times)
+        metrics.CONNECTORS.labels(*labels, family).inc(times)
     if context.tree is None and trace.ended:
-        metrics.REASONING.labels(compiled.label).observe(_num_reasoning_tokens(context, trace, profile))
+        metrics.REASONING.labels(*labels).observe(_num_reasoning_tokens(context, trace, profile))
 
     # interventions, by rule
     for rule, action in enumerate(compiled.actions[: profile.fired.shape[1]] if compiled.is_named else []):
         families = _connector_families(compiled.policy, compiled.program.rules[rule].number)
-        metrics.INTERVENTIONS.labels(compiled.label, action, families).inc(int(profile.fired[:, rule].sum()))
-        metrics.EFFECT.labels(compiled.label, action).inc(float(profile.effect[:, rule].sum()))
+        metrics.INTERVENTIONS.labels(*labels, action, families).inc(int(profile.fired[:, rule].sum()))
+        metrics.EFFECT.labels(*labels, action).inc(float(profile.effect[:, rule].sum()))
 
 
 def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:

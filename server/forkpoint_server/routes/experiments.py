@@ -98,6 +98,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
                 HTTPStatus.CONFLICT, f"there are {MAX_EXPERIMENTS} experiments; delete one", "name"
             ) from None
         await service.experiments.follow()
+        await service.experiments.compiled(made.id)
         return _to_dict(service, made)
 
     @router.get("/v1/experiments/{name}")

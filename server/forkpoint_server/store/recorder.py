@@ -75,8 +75,8 @@ class Recorder:
         try:
             self._queue.put_nowait(row)
         except queue.Full:
-            metrics.RECORDS_DROPPED.labels("full").inc()
-        metrics.RECORDS_WAITING.set(self._num_unwritten)
+            metrics.RECORDS_DROPPED.labels(metrics.served_model(), "full").inc()
+        metrics.RECORDS_WAITING.labels(metrics.served_model()).set(self._num_unwritten)
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything put so far is written; returns whether it is. Blocks: not for the event loop."""
@@ -94,7 +94,7 @@ class Recorder:
             self._num_writing = sum(isinstance(item, dict) for item in batch)
             self._write(batch)
             self._num_writing = 0
-            metrics.RECORDS_WAITING.set(self._num_unwritten)
+            metrics.RECORDS_WAITING.labels(metrics.served_model()).set(self._num_unwritten)
             if time.monotonic() - purged_at > PURGE_SECONDS or not purged_at:
                 purged_at = time.monotonic()
                 self._purge()
@@ -122,7 +122,7 @@ class Recorder:
                 rows = self._split(rows, error)
             except Exception as error:  # noqa: BLE001  # recording resumes when the failure has passed, whichever it is
                 if self._stopping.is_set():
-                    metrics.RECORDS_DROPPED.labels("stopped").inc(len(rows))
+                    metrics.RECORDS_DROPPED.labels(metrics.served_model(), "stopped").inc(len(rows))
                     logger.warning("%d requests of experiments were not recorded (%s)", len(rows), type(error).__name__)
                     break
                 self._failure = type(error).__name__
@@ -131,7 +131,7 @@ class Recorder:
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
             else:
                 self._failure = None
-                metrics.RECORDS_DROPPED.labels("duplicate").inc(len(rows) - written)
+                metrics.RECORDS_DROPPED.labels(metrics.served_model(), "duplicate").inc(len(rows) - written)
                 break
         for item in batch:
             if isinstance(item, threading.Event):
@@ -145,7 +145,7 @@ class Recorder:
         if len(rows) > 1:
             self._write(list(rows[: len(rows) // 2]))
             return rows[len(rows) // 2 :]
-        metrics.RECORDS_DROPPED.labels("refused").inc()
+        metrics.RECORDS_DROPPED.labels(metrics.served_model(), "refused").inc()
         logger.info("a request of an experiment was not recorded (%s)", type(error).__name__)
         return []
 

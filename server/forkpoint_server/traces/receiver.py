@@ -87,7 +87,7 @@ class Receiver:
             max_alternatives=max_alternatives,
         )
         self._traces[trace.handle] = trace
-        metrics.RUNNING.set(len(self._traces))
+        metrics.RUNNING.labels(metrics.served_model()).set(len(self._traces))
         return trace
 
     async def settle(self, traces: Iterable[Trace]) -> None:
@@ -103,7 +103,7 @@ class Receiver:
         for trace in traces:
             self._traces.pop(trace.handle, None)
             trace.finish()
-        metrics.RUNNING.set(len(self._traces))
+        metrics.RUNNING.labels(metrics.served_model()).set(len(self._traces))
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
         while True:
@@ -119,7 +119,7 @@ class Receiver:
             logger.exception("a telemetry message could not be read")
 
     def _add_batch(self, batch: Batch) -> None:
-        metrics.STEP.observe(batch.seconds)
+        metrics.STEP.labels(metrics.served_model()).observe(batch.seconds)
         self._num_batches, self.silent = self._num_batches + 1, False
         columns, rules, whole = batch.rows.values.shape[1], batch.rows.rules, batch.rows.values.tobytes()
         stride = columns * batch.rows.values.itemsize

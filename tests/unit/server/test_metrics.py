@@ -89,6 +89,7 @@ def test_metric_names_follow_the_conventions() -> None:
             "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason",
             "version", "vllm", "model_name",
         }, family.name  # fmt: skip
+        assert "model_name" in metric._labelnames, family.name
     assert {type(metric) for metric in ALL.values()} == {Counter, Gauge, Histogram, Summary}
 
 
@@ -102,12 +103,63 @@ def test_the_buckets_fit_entropies() -> None:
 @pytest.mark.parametrize("metric", [metrics.ENTROPY, metrics.TOKENS], ids=["histogram", "counter"])
 def test_no_exemplars(metric: Histogram | Counter) -> None:
     """They would put request ids on the page."""
-    child = metric.labels("none", "planning")
+    child = metric.labels("other", "none", "planning")
     child.observe(1.0) if isinstance(child, Histogram) else child.inc()
     assert b"# {" not in generate_latest(metric)  # type: ignore[no-untyped-call]
 
 
 def test_counters_are_exported_as_zero_before_the_first_event() -> None:
     """Prometheus misses the first increase of a series that starts with it."""
-    reasons = {sample.labels["reason"] for family in metrics.RECORDS_DROPPED.collect() for sample in family.samples}
-    assert reasons == {"full", "duplicate", "refused", "stopped"}
+    metrics.use_model("served")
+    try:
+        assert metrics.served_model() == "served"
+        samples = [sample for family in metrics.RECORDS_DROPPED.collect() for sample in family.samples]
+        reasons = {sample.labels["reason"] for sample in samples if sample.labels["model_name"] == "served"}
+        assert reasons == {"full", "duplicate", "refused", "stopped"}
+    finally:
+        metrics.use_model("")
+
+
+def test_the_buckets_reach_long_answers_and_can_be_replaced() -> None:
+    assert metrics.LENGTH_BUCKETS_TOKENS[-1] == 131_072
+    assert metrics.REQUEST_BUCKETS_SECONDS[-1] == 3600
+    histogram = Histogram("test_buckets", "A test.", ["policy"], registry=None)
+    metrics.use_buckets(histogram, (10.0, 100.0))
+    histogram.labels("x").observe(50)
+    (family,) = histogram.collect()
+    buckets = {sample.labels["le"]: sample.value for sample in family.samples if sample.name.endswith("_bucket")}
+    assert buckets == {"10.0": 0, "100.0": 1, "+Inf": 1}
+    with pytest.raises(ValueError, match="sorted"):
+        metrics.use_buckets(histogram, (100.0, 10.0))
+
+
+def test_series_of_what_is_gone_are_removed() -> None:
+    for policy, arm in (
+        ("kept", ""),
+        ("kept (shadow)", "here/a"),
+        ("gone", ""),
+        ("none", "over/a"),
+        ("none", "here/old"),
+    ):
+        metrics.REQUESTS.labels("m", policy, arm, "stop").inc()
+    for policy in ("kept", "gone (shadow)"):
+        metrics.ENTROPY.labels("m", policy, "planning").observe(1.0)
+    for experiment, arm in (("here", "a"), ("here", "old"), ("over", "a")):
+        metrics.ASSIGNED.labels("m", experiment, arm).inc()
+        metrics.INELIGIBLE.labels("m", experiment, "unit").inc()
+        metrics.OUTCOME.labels("m", experiment, arm, "x").observe(1)
+    metrics.remove_series({"kept", "none"}, {"here": ["a"]})
+    assert left(metrics.REQUESTS) == {("m", "kept", "", "stop"), ("m", "kept (shadow)", "here/a", "stop")}
+    assert left(metrics.ENTROPY) == {("m", "kept", "planning")}
+    assert left(metrics.ASSIGNED) == {("m", "here", "a")}
+    assert left(metrics.INELIGIBLE) == {("m", "here", "unit")}
+    assert left(metrics.OUTCOME) == {("m", "here", "a", "x")}
+    assert metrics.BUILD not in {metric for metric in metrics.ALL if "policy" in metric._labelnames}
+
+
+def left(metric: MetricWrapperBase) -> set[tuple[str, ...]]:
+    """The label values of a metric's series of the model `m`."""
+    (family,) = metric.collect()
+    names = metric._labelnames
+    found = {tuple(sample.labels[name] for name in names) for sample in family.samples}
+    return {values for values in found if values[0] == "m"}

@@ -63,8 +63,14 @@ def num_rows(database: Engine, table: Table = ASSIGNMENTS) -> int:
 async def running(*stored: StoredExperiment, database: Engine | None = None) -> Experiments:
     """What a server runs when these experiments are stored."""
     found = Experiments(database or create_engine("sqlite://"), REGISTRY, compile_one, 16)
-    await found._update(Definitions(1, stored, {}))
+    await apply(found, *stored)
     return found
+
+
+async def apply(experiments: Experiments, *stored: StoredExperiment, **policies: Any) -> None:
+    """Let a server run these experiments, and no others."""
+    await experiments.apply(Definitions(1, stored, policies))
+    await experiments.all_compiled()
 
 
 def three(**policies: Any) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ from forkpoint_server.experiments.assignment import (
     point_of,
     raised,
     salt_of,
-    slice_of,
     weight_of,
 )
+from forkpoint_server.experiments.units import slice_of
 
 GUIDE = Path(__file__).parents[4] / "docs" / "experiments.md"
 UNITS = [f"user-{number}" for number in range(20_000)]

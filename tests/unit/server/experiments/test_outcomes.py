@@ -103,7 +103,8 @@ async def test_an_outcome_that_comes_before_its_request_is_written_waits(
         await record_outcomes(database, 90, stored, [Outcome("never", "correct", 1.0)])
     assert outcomes.WAIT_SECONDS <= clock.now - before < outcomes.WAIT_SECONDS + 4
     sample = REGISTRY.get_sample_value(
-        "forkpoint_experiment_outcome_count", {"experiment": "one", "arm": "control", "metric": "correct"}
+        "forkpoint_experiment_outcome_count",
+        {"model_name": "", "experiment": "one", "arm": "control", "metric": "correct"},
     )
     assert sample is not None
     assert sample >= 2

@@ -14,11 +14,11 @@ from forkpoint_server.experiments import srm_monitor
 from forkpoint_server.experiments.report import analyse_experiment
 from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.store.assignments import add_assignments
-from forkpoint_server.store.experiments import Definitions, StoredExperiment
+from forkpoint_server.store.experiments import StoredExperiment
 from forkpoint_server.store.recorder import SERVER
 from tests.unit.server.store.rows import row
 
-from .factories import REGISTRY, changed, compile_one, store
+from .factories import REGISTRY, apply, changed, compile_one, store
 
 
 def exported() -> dict[str, float]:
@@ -42,7 +42,7 @@ def forgotten() -> Iterator[None]:
 
 async def running(database: Engine, *stored: StoredExperiment) -> Experiments:
     experiments = Experiments(database, REGISTRY, compile_one, 16)
-    await experiments._update(Definitions(1, stored, {}))
+    await apply(experiments, *stored)
     return experiments
 
 
@@ -63,7 +63,7 @@ async def test_the_sample_ratio_is_exported_while_an_experiment_runs(database: E
         )
     assert exported()["even"] > 0.5
     assert exported()["skewed"] < 0.01
-    await experiments._update(Definitions(2, (even, changed(skewed, status="stopped")), {}))
+    await apply(experiments, even, changed(skewed, status="stopped"))
     assert await srm_monitor.export_srm(database, experiments, set(exported())) == set(exported()) == {"even"}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from forkpoint_policies.catalog import with_placebo
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import ResolvedRequest, resolve
@@ -64,12 +65,12 @@ def test_stored_policies_come_and_go() -> None:
     """A stored policy cannot replace one that the server was started with."""
     registry = Registry({"own": OWN})
     mine = parse_policy({"name": "mine", "rules": [{"when": {"entropy_above": 1.0}, "do": {"temperature": 0.5}}]})
-    registry.replace_stored({"mine": mine, "own": mine.model_copy(update={"name": "own"})})
+    registry.replace_stored([*with_placebo(mine), *with_placebo(mine.model_copy(update={"name": "own"}))])
     assert registry.get("mine").policy == mine
     assert "mine.placebo" in registry
     assert registry.get("own").policy == OWN
     assert (registry.is_fixed("own"), registry.is_fixed("nowait"), registry.is_fixed("mine")) == (True, True, False)
-    registry.replace_stored({})
+    registry.replace_stored([])
     assert "mine" not in registry
 
 

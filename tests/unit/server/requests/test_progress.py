@@ -41,8 +41,8 @@ def receiver() -> Iterator[Receiver]:
 def test_a_request_leaves_its_experiment_for_what_applies_without_it(has_other_policy: bool) -> None:
     other = context_of(label="other").compiled if has_other_policy else None
     enrolment: Any = SimpleNamespace(live=SimpleNamespace(stored=SimpleNamespace(name="test_progress")))
-    context = context_of(COOL, enrolment=enrolment, without_experiment=other)
-    labels = {"experiment": "test_progress", "reason": "policy"}
+    context = context_of(COOL, enrolment=enrolment, without_experiment=other, model_name="m")
+    labels = {"model_name": "m", "experiment": "test_progress", "reason": "policy"}
     before = REGISTRY.get_sample_value("forkpoint_experiment_ineligible_total", labels) or 0
     leave_experiment(context)
     assert context.enrolment is None
@@ -99,7 +99,7 @@ def test_engine_requests_are_expected_only_where_spans_are_exported() -> None:
 
 
 def test_a_finished_choice_is_counted_by_its_reason() -> None:
-    context, labels = context_of(COOL, label="test_progress"), {"policy": "test_progress", "arm": ""}
+    context, labels = context_of(COOL, label="test_progress"), {"model_name": "", "policy": "test_progress", "arm": ""}
     for reason in ("stop", "length", "stop"):
         finish_choice(context, reason)
     assert context.finish_reasons == ["stop", "length", "stop"]

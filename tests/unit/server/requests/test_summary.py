@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,9 +115,9 @@ def test_a_finished_request_is_added_to_the_metrics() -> None:
     label = "test_summary"
 
     def value(name: str, **labels: str) -> float:
-        return REGISTRY.get_sample_value(name, {"policy": label, **labels}) or 0.0
+        return REGISTRY.get_sample_value(name, {"model_name": "m", "policy": label, **labels}) or 0.0
 
-    count_in_metrics(answered(label=label))
+    count_in_metrics(replace(answered(label=label), model_name="m"))
     assert value("forkpoint_tokens_total", role="planning") == 2
     assert value("forkpoint_tokens_total", role="execution") == 2
     assert value("forkpoint_connectors_total", family="reflection") == 1

@@ -31,7 +31,7 @@ from tests.unit.server.store.rows import row
 
 
 def dropped(reason: str) -> float:
-    return REGISTRY.get_sample_value("forkpoint_records_dropped_total", {"reason": reason}) or 0.0
+    return REGISTRY.get_sample_value("forkpoint_records_dropped_total", {"model_name": "", "reason": reason}) or 0.0
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def test_the_recorder_writes_all_rows(database: Engine) -> None:
         assert num_rows(database) == 1200
         recorder.put(row(stored.id, "last"))
     assert num_rows(database) == 1201  # what waits is written at the end
-    assert REGISTRY.get_sample_value("forkpoint_records_waiting") == 0
+    assert REGISTRY.get_sample_value("forkpoint_records_waiting", {"model_name": ""}) == 0
 
 
 def test_rows_of_a_deleted_experiment_do_not_hold_up_the_others(database: Engine) -> None:
