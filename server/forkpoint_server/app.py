@@ -90,7 +90,7 @@ async def serve(args: Namespace, registry: Registry, default_policy: str | None,
 async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncExitStack) -> Any:
     """Assemble the app and serve it; the result waits for the shutdown."""
     args = started.args
-    metrics.use_model(engine.model_config.served_model_name)
+    metrics.use_model(cast(str, engine.model_config.served_model_name))  # vLLM has taken the first of several
     for histogram, bounds in ((metrics.REASONING, args.token_buckets), (metrics.REQUEST_SECONDS, args.seconds_buckets)):
         if bounds is not None:
             metrics.use_buckets(histogram, bounds)

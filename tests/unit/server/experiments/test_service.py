@@ -11,6 +11,7 @@ from sqlalchemy import create_engine
 from starlette.datastructures import Headers
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
+from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_server import metrics
 from forkpoint_server.experiments import service
 from forkpoint_server.experiments.service import UNREACHABLE, Experiments
@@ -96,24 +97,24 @@ async def test_what_is_paused_or_stopped_leaves_the_traffic_while_the_compiler_i
     experiments = Experiments(create_engine("sqlite://"), REGISTRY, compile_slowly, 16)
     first, second = define(1, unit="user"), define(2, name="two", unit="user")
     await apply(experiments, first, second)
-    assert experiments.running == ("one", "two")
+    assert running_in(experiments) == ["one", "two"]
     let_go.clear()
     third = define(3, name="three", unit="user", priority=1)
     await experiments.apply(Definitions(2, (changed(first, status="paused"), second, third), {}))
-    assert experiments.running == ("two",)
+    assert running_in(experiments) == ["two"]
     calm = changed(second, arms=[{"name": "calm", "status": "paused"}])
     await experiments.apply(Definitions(3, (changed(first, status="running"), calm, third), {}))
-    assert experiments.running == ("one", "two")
+    assert running_in(experiments) == ["one", "two"]
     enrolments = [experiments.enrol(CHAT, {"user": str(number)}, Headers()) for number in range(50)]
     assert {one.live.stored.name for one in enrolments if one is not None} == {"one"}
     await experiments.apply(Definitions(4, (calm, changed(third, status="paused")), {}))
-    assert experiments.running == ("two",)
+    assert running_in(experiments) == ["two"]
     assert {one.paused for one in experiments._running[0].arms} == {True, False}
     let_go.set()
     await experiments.compiled(3)
-    assert experiments.running == ("two",), "it was paused while it was compiled"
+    assert running_in(experiments) == ["two"], "it was paused while it was compiled"
     await experiments.apply(Definitions(5, (calm, third), {}))
-    assert experiments.running == ("three", "two")
+    assert running_in(experiments) == ["three", "two"]
     await experiments.stop()
 
 
@@ -127,13 +128,17 @@ async def test_an_experiment_that_is_deleted_while_it_is_compiled_never_runs() -
     (task,) = experiments._compiling.values()
     await experiments.apply(Definitions(2, (), {}))
     await asyncio.wait([task])
-    assert (task.cancelled(), experiments.running, experiments._compiling) == (True, (), {})
+    assert (task.cancelled(), running_in(experiments), experiments._compiling) == (True, [], {})
 
 
 async def test_only_stored_policies_that_changed_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[Any] = []
-    parse = service.parse_policy
-    monkeypatch.setattr(service, "parse_policy", lambda policy: parsed.append(policy) or parse(policy))
+
+    def parse(policy: Any) -> Policy:
+        parsed.append(policy)
+        return parse_policy(policy)
+
+    monkeypatch.setattr(service, "parse_policy", parse)
     experiments = await running()
     first, second = ({"name": name, "rules": [{"do": {"temperature": 0.5}}]} for name in ("first", "second"))
     await apply(experiments, first=first, second=second)
@@ -158,6 +163,10 @@ async def test_series_of_deleted_policies_and_stopped_experiments_disappear() ->
     assert _shown("m") == {"none", "nowait", "one", "one/control", "one/calm"}
     await apply(experiments, changed(stored, status="stopped"))
     assert _shown("m") == set()
+
+
+def running_in(experiments: Experiments) -> list[str]:
+    return list(experiments.running)
 
 
 def _shown(model_name: str) -> set[str]:
