@@ -31,7 +31,7 @@ from vllm.inputs import TokensPrompt, tokens_input
 from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.utils import random_uuid
 
 # Errors: raised so that vLLM's handlers answer, and the OpenAI-shaped object that ours return.
@@ -44,6 +44,9 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, Tokeni
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.reasoning import ReasoningParserManager
+
+# Structured outputs: how vLLM's xgrammar back end reads a grammar, from which banned words are dropped.
+from vllm.v1.structured_output.utils import compile_regex_with_timeout, grammar_is_likely_lark
 
 # Tracing: the attribute that names a span's request, and the exporter that vLLM would use.
 from vllm.tracing import SpanAttributes

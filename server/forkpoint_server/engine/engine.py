@@ -24,6 +24,7 @@ from forkpoint_server.requests.progress import (
     open_traces,
     start_engine_request,
 )
+from forkpoint_server.structured_outputs.request import ban_words
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import (
     EngineClient,
@@ -95,6 +96,8 @@ class InterveningEngine:
             return self._run_tree(request, context.tree_rule)
 
         # one choice, or several
+        by_request = not context.is_default and context.enrolment is None
+        ban_words(params, context.compiled.policy, context.model, self._engine, by_request)
         traces = open_traces(context, params.n)
         start = initial_state(context.compiled.program, prompt_tokens)
         own_params = [choice_params(params, context, trace, number, start) for number, trace in enumerate(traces)]
