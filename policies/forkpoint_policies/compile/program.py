@@ -172,12 +172,13 @@ class Walk:
         )
 
     def step(self, token: int, word_state: int, in_reasoning: bool) -> tuple[int, bool]:
-        """The automaton's state, and whether the reasoning goes on, after one more token."""
+        """The automaton's state, and whether the reasoning goes on, after one more token; one that the vocabulary lacks
+        changes nothing."""
         if token == self._program.reasoning_start:
             in_reasoning = True
         elif token == self._program.reasoning_end:
             in_reasoning = False
-        if self._free is not None:
+        if self._free is not None and 0 <= token < len(self._free):  # a client's prompt may hold any id
             default = self._tails.get(token, FREE if self._free[token] else INSIDE)
             word_state = self._moves.get((word_state, token), default)
         return word_state, in_reasoning

@@ -31,4 +31,4 @@ class Detokenizer:
         return found
 
     def _written(self, token: int) -> bytes:
-        return self._vocabulary.tokens[token] if token < self._vocabulary.size else b""
+        return self._vocabulary.tokens[token] if 0 <= token < self._vocabulary.size else b""

@@ -139,3 +139,19 @@ def test_what_is_not_ours_to_judge_is_left_to_vllm(server: Server) -> None:
         httpx.post(f"{server.api}/chat/completions", json={"model": "other:nowait", "messages": MESSAGES}).status_code
         == 404
     )
+
+
+@pytest.mark.parametrize("token", [576, -1, 2**31, 2**63, 10**30, -(10**30)])
+def test_a_prompt_token_that_the_model_lacks(server: Server, token: int) -> None:
+    """As stock vLLM answers, with a policy that follows words, and with one that branches; its trace can be read."""
+    plain = httpx.post(f"{server.api}/completions", json={"model": "countdown", "prompt": [4, token]})
+    assert plain.status_code == 400
+    for policy in ("nowait", "branch"):
+        identity = f"lacking-{policy}-{token}"
+        body = {"model": "countdown", "prompt": [4, token], "policy": policy, "request_id": identity}
+        answer = httpx.post(f"{server.api}/completions", json=body)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (400, plain.json()["error"]["message"])
+        assert httpx.get(f"{server.api}/forks/{identity}").status_code in (200, 404)
+    forks = {"model": "countdown", "prompt": [4, token], "completion": "x"}
+    assert httpx.post(f"{server.api}/forks", json=forks).status_code == 400
+    assert httpx.post(f"{server.api}/forks", json={**forks, "prompt": "x", "completion": [token]}).status_code == 400
