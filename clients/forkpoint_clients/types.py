@@ -99,6 +99,11 @@ class Alternative(openai.BaseModel):
 
     token: str
     probability: float
+    token_id: int | None = None
+    bytes: list[int] | None = None
+    """Exact where the token alone is no valid UTF-8."""
+    possible: bool = True
+    """False if the policy removed it."""
 
 
 class Outcome(openai.BaseModel):
@@ -107,6 +112,7 @@ class Outcome(openai.BaseModel):
     token: str
     answers: dict[str, int] = Field(default_factory=dict)
     token_id: int | None = None
+    bytes: list[int] | None = None
     truncated: int = 0
     """Continuations that reached their length limit."""
     unanswered: int = 0
@@ -129,6 +135,8 @@ class ForkPoint(openai.BaseModel):
     index: int
     token: str
     entropy: float
+    token_id: int | None = None
+    bytes: list[int] | None = None
     connector: str | None = None
     alternatives: list[Alternative] = Field(default_factory=list)
     action: str | None = None
@@ -148,6 +156,13 @@ class TraceChoice(openai.BaseModel):
     token_ids: list[int] = Field(default_factory=list)
     in_reasoning: list[bool] = Field(default_factory=list)
     actions: list[list[str]] = Field(default_factory=list)
+    policy_logprobs: list[float | None] | None = None
+    """Of each token, in nats, in the distribution that it was sampled from; for requests with `policy_logprobs`."""
+    logprobs: list[float | None] | None = None
+    """Of each token, in nats, in the model's own distribution at temperature 1, if the request wanted log
+    probabilities."""
+    written: list[int] = Field(default_factory=list)
+    """Indices in `token_ids` of the tokens that the policy wrote, so that none was sampled."""
 
 
 class Trace(openai.BaseModel):

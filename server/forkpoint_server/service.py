@@ -103,12 +103,12 @@ class Service:
         enrolment: Enrolment | None = None,
         model_name: str = "",
     ) -> RequestContext | None:
-        """The context of a request, None for one without a policy, `forks` or an experiment. Raises InputError.
+        """The context of a request; None without a policy, an option about tokens or an experiment. Raises InputError.
 
         `is_default`: the policy is the server's default, which the request did not name.
         """
         observe = LabeledPolicy(self.registry.get("observe").policy)
-        observed = await self.compiled_policies.get(observe) if options.forks else None
+        observed = await self.compiled_policies.get(observe) if options.forks or options.policy_logprobs else None
         plain = await self.compile(policy) if policy is not None else observed
         compiled = enrolment.detector.compiled if enrolment is not None else plain
         if compiled is None:

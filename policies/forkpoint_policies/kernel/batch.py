@@ -12,6 +12,7 @@ from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Progra
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
 from .device_tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
+from .sampling_limits import SamplingLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class SlotRow:
     `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens
     that replace a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as
     generated; `forced_tokens`, if any, are written after them. Records of the row go to `address` (none if it is empty)
-    under `handle`, with so many alternatives.
+    under `handle`, with so many alternatives and, if it has `limits`, the log probability of its last token.
 
     `row` is the row of the logits, and `offset` how many draft tokens it comes after.
     """
@@ -38,6 +39,7 @@ class SlotRow:
     handle: int = 0
     address: str = ""
     alternatives: int = 0
+    limits: SamplingLimits | None = None
     row: int = 0
     offset: int = 0
 

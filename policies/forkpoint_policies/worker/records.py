@@ -1,7 +1,8 @@
 """The wire format of what the worker measures for each token: columns and flags, declared once. numpy only.
 
 A message has three frames: a Header, the rows of `row_type` and the alternatives of `alternatives_type`. Both travel as
-int32 [n, columns]; floats are their bits.
+int32 [n, columns]; floats are their bits. For requests that want log probabilities there are two more kinds: of one
+frame, the rows of LOGPROB_TYPE, and of two frames, a whole Distribution.
 """
 
 from __future__ import annotations
@@ -19,8 +20,29 @@ from numpy.typing import NDArray
 from forkpoint_policies.kernel.record_flags import DRAFT, FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 
 __all__ = [
-    "DRAFT", "FORCED", "HEAD", "IN_REASONING", "LEFT_ALONE", "MAX_MESSAGES_WAITING", "REFUSED", "RULES_SHIFT", "Batch",
-    "Header", "RecordRows", "alternatives_type", "decode", "encode", "num_columns", "row_type",
+    "DRAFT",
+    "FORCED",
+    "HEAD",
+    "IN_REASONING",
+    "LEFT_ALONE",
+    "LOGPROB_TYPE",
+    "MAX_MESSAGES_WAITING",
+    "REFUSED",
+    "RULES_SHIFT",
+    "Batch",
+    "Distribution",
+    "Header",
+    "LogprobRow",
+    "RecordRows",
+    "alternatives_type",
+    "decode",
+    "decode_distribution",
+    "decode_logprobs",
+    "encode",
+    "encode_distribution",
+    "encode_logprobs",
+    "num_columns",
+    "row_type",
 ]  # fmt: skip
 
 MAX_MESSAGES_WAITING = 10_000
@@ -170,3 +192,46 @@ def decode(frames: Sequence[bytes]) -> Batch:
         probabilities=details[:, second:].view(np.float32),
         seconds=header.seconds,
     )
+
+
+LOGPROB_TYPE = np.dtype([("handle", np.int32), ("position", np.int32), ("token", np.int32), ("logprob", np.float32)])
+"""The log probability of a token in the distribution that the token at its position is sampled from."""
+
+LogprobRow = tuple[int, int, int, float]
+"""A row of LOGPROB_TYPE."""
+
+_DISTRIBUTION = Struct("=ii")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution that a request's token at a position is sampled from, as log probabilities, [vocabulary]."""
+
+    handle: int
+    position: int
+    logprobs: NDArray[np.float32]
+
+
+def encode_logprobs(rows: NDArray[np.void]) -> list[bytes]:
+    """The frame of a message with rows of LOGPROB_TYPE."""
+    return [rows.tobytes()]
+
+
+def decode_logprobs(frames: Sequence[bytes]) -> list[LogprobRow]:
+    """Read the rows of such a message. Raises ValueError when it is not one."""
+    rows: list[LogprobRow] = np.frombuffer(frames[0], LOGPROB_TYPE).tolist()
+    return rows
+
+
+def encode_distribution(distribution: Distribution) -> list[bytes]:
+    """The frames of a message with a whole distribution."""
+    head = _DISTRIBUTION.pack(distribution.handle, distribution.position)
+    return [head, distribution.logprobs.astype(np.float32, copy=False).tobytes()]
+
+
+def decode_distribution(frames: Sequence[bytes]) -> Distribution:
+    """Read such a message. Raises ValueError when it is not one."""
+    if len(frames[0]) != _DISTRIBUTION.size:
+        raise ValueError("not a distribution")
+    handle, position = _DISTRIBUTION.unpack(frames[0])
+    return Distribution(handle, position, np.frombuffer(frames[1], np.float32))

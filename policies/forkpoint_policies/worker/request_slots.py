@@ -64,6 +64,7 @@ class RequestSlots:
             handle=payload.handle,
             address=payload.address,
             alternatives=payload.alternatives,
+            limits=payload.limits,
         )
         self._in_use[slot] = request
         return request
@@ -90,7 +91,7 @@ class RequestSlots:
         keys = tuple(sorted(programs))
         tables = self._tables_of(keys, programs)
         layout = build_layout(rows, total_rows, tables, keys, self.slots.depth, self._vocabulary)
-        return layout, Destinations.of(rows)
+        return layout, Destinations.of(rows, self._vocabulary, self._device)
 
     def _program(self, payload: PolicyPayload) -> tuple[Program, Uses]:
         """The program of a request and the parts of the language that it uses, cached by key."""

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,17 @@ from torch import Tensor
 from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.step import Record
 
-from .records import DRAFT, MAX_MESSAGES_WAITING, RecordRows, encode
+from .records import (
+    DRAFT,
+    LOGPROB_TYPE,
+    MAX_MESSAGES_WAITING,
+    Distribution,
+    RecordRows,
+    encode,
+    encode_distribution,
+    encode_logprobs,
+)
+from .sampled_from import LastDistributions, SampledTokens, ScoredRows, Truncate, WholeRows
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +42,17 @@ LOOK_EVERY_SECONDS = 0.004
 
 @dataclass(frozen=True)
 class Destinations:
-    """Where the rows of a layout report to: a handle per row, and the rows that belong to each address."""
+    """Where the rows of a layout report to: a handle per row, the rows that belong to each address, and those that want
+    log probabilities."""
 
     handles: Tensor  # [n] int32, on the host
     drafts: NDArray[np.int32]  # [n], DRAFT for each row after draft tokens, else 0
     rows_of: dict[str, NDArray[np.int64]]
     detailed: NDArray[np.int32]  # [m]
+    scored: ScoredRows | None = None
 
     @staticmethod
-    def of(rows: Sequence[SlotRow]) -> Destinations:
+    def of(rows: Sequence[SlotRow], vocabulary: int, device: torch.device) -> Destinations:
         """Where these rows of a layout report to."""
         rows_of: dict[str, list[int]] = {}
         for number, row in enumerate(rows):
@@ -50,7 +63,17 @@ class Destinations:
             drafts=np.where(np.array([row.offset for row in rows]) > 0, DRAFT, 0).astype(np.int32),
             rows_of={address: np.array(own) for address, own in rows_of.items()},
             detailed=np.array([number for number, row in enumerate(rows) if row.alternatives > 0], np.int32),
+            scored=ScoredRows.of(rows, vocabulary, device),
         )
+
+
+@dataclass(frozen=True)
+class _Logprobs:
+    """SampledTokens on the host, [k, 4] int32: position, position of the step that showed it, token, float bits."""
+
+    tokens: SampledTokens
+    values: Tensor
+    ready: torch.cuda.Event | None
 
 
 @dataclass(frozen=True)
@@ -71,14 +94,15 @@ class Sender:
     Python's lock in the middle of one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, truncate: Truncate) -> None:
         self.lost = 0
-        self._waiting: deque[_Step] = deque()
+        self._waiting: deque[_Step | _Logprobs | WholeRows] = deque()
+        self._last = LastDistributions(truncate)
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def report(self, record: Record, destinations: Destinations, seconds: float) -> None:
-        """Copy a record to the host without waiting for it, and queue it."""
+    def report(self, record: Record, destinations: Destinations, seconds: float, logits: Tensor) -> None:
+        """Copy a record to the host without waiting for it, and queue it. `logits` are those of the batch, changed."""
         if self._thread is None:  # started late: a processor may be made before its process forks
             self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
             self._thread.start()
@@ -99,6 +123,8 @@ class Sender:
             self._waiting.append(_Step(rows, record.num_rules, details, ready, destinations, seconds))
         else:
             self.lost += len(rows)
+        for found in self._last.advance(record, logits, destinations.scored):
+            self._waiting.append(found if isinstance(found, WholeRows) else _to_host(found))
 
     def close(self) -> None:
         """Send what is waiting, then stop."""
@@ -120,12 +146,20 @@ class Sender:
             context.destroy(linger=200)
 
     def _send_waiting(self, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]) -> None:
+        idle = self._last.idle()
+        if idle is not None:
+            self._waiting.append(idle)
         while self._waiting:
             step = self._waiting.popleft()
             try:
-                self._send(step, context, sockets)
+                if isinstance(step, _Step):
+                    self._send(step, context, sockets)
+                elif isinstance(step, _Logprobs):
+                    self._send_logprobs(step, context, sockets)
+                else:
+                    self._send_whole(step, context, sockets)
             except Exception:  # telemetry must never take the worker down
-                self.lost += len(step.rows)
+                self.lost += len(step.rows) if isinstance(step, _Step) else 0
                 logger.exception("forkpoint: a telemetry record could not be sent")
 
     def _send(
@@ -138,16 +172,67 @@ class Sender:
         flags = RecordRows(rows, step.rules).flags
         flags |= step.destinations.drafts
         for address, own in step.destinations.rows_of.items():
-            if address not in sockets:
-                sockets[address] = socket = context.socket(zmq.PUSH)
-                socket.setsockopt(zmq.SNDHWM, MAX_MESSAGES_WAITING)
-                socket.setsockopt(zmq.LINGER, 200)
-                socket.connect(address)
             details = _details_of(step, own)
             try:
-                sockets[address].send_multipart(encode(rows[own], details, step.rules, step.seconds), zmq.NOBLOCK)
+                socket = _socket(address, context, sockets)
+                socket.send_multipart(encode(rows[own], details, step.rules, step.seconds), zmq.NOBLOCK)
             except zmq.Again:
                 self.lost += len(own)
+
+    def _send_logprobs(
+        self, step: _Logprobs, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
+    ) -> None:
+        if step.ready is not None:
+            step.ready.synchronize()
+        values = step.values.numpy()
+        rows = np.zeros(len(values), LOGPROB_TYPE)
+        rows["handle"], rows["position"], rows["token"] = step.tokens.handles, values[:, 0], values[:, 2]
+        rows["logprob"] = np.ascontiguousarray(values[:, 3]).view(np.float32)
+        sampled = (values[:, 0] >= 0) & (values[:, 1] == values[:, 0] + 1)
+        addresses = np.array(step.tokens.addresses)
+        for address in set(step.tokens.addresses):
+            with suppress(zmq.Again):
+                own = rows[sampled & (addresses == address)]
+                _socket(address, context, sockets).send_multipart(encode_logprobs(own), zmq.NOBLOCK)
+
+    def _send_whole(
+        self, step: WholeRows, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
+    ) -> None:
+        held = step.held
+        if held.ready is not None:
+            held.ready.synchronize()
+        position = held.position.tolist()
+        for row in step.rows:
+            if position[row] < 0:
+                continue
+            frames = encode_distribution(
+                Distribution(held.scored.handles[row], position[row], held.logprobs[row].cpu().numpy())
+            )
+            with suppress(zmq.Again):
+                _socket(held.scored.addresses[row], context, sockets).send_multipart(frames, zmq.NOBLOCK)
+
+
+def _socket(
+    address: str, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
+) -> zmq.Socket[bytes]:
+    """The socket to an address, connected at its first use."""
+    if address not in sockets:
+        sockets[address] = socket = context.socket(zmq.PUSH)
+        socket.setsockopt(zmq.SNDHWM, MAX_MESSAGES_WAITING)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.connect(address)
+    return sockets[address]
+
+
+def _to_host(tokens: SampledTokens) -> _Logprobs:
+    """Copy to the host without waiting for it."""
+    numbers = torch.stack((tokens.position, tokens.known_at, tokens.token), dim=1).int()
+    values, ready = torch.cat((numbers, tokens.logprob.view(torch.int32)[:, None]), dim=1), None
+    if values.is_cuda:
+        values = values.to("cpu", non_blocking=True)
+        ready = torch.cuda.Event()
+        ready.record()
+    return _Logprobs(tokens, values, ready)
 
 
 def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:

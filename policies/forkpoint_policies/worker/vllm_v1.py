@@ -10,6 +10,7 @@ from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_initialized
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
+from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
 from forkpoint_policies.kernel.batch import Layout, SlotRow
 from forkpoint_policies.kernel.signals import warm_up
@@ -30,7 +31,7 @@ class PolicyProcessorV1(LogitsProcessor):
         self._free = list(range(slots))
         self._at: dict[int, tuple[SlotRow, list[int]]] = {}  # batch index -> request and its tokens so far
         self._batch: tuple[Layout, Destinations, list[list[int]]] | None = None
-        self._sender = Sender()
+        self._sender = Sender(apply_top_k_top_p)
         warm_up(device.type)
         # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
@@ -70,7 +71,7 @@ class PolicyProcessorV1(LogitsProcessor):
         position = torch.tensor([len(tokens) for tokens in generated], device=self._device)
         record = step(self._slots.slots, Rows(layout, position, last), logits)
         if self._reports and destinations.rows_of:
-            self._sender.report(record, destinations, time.perf_counter() - started)
+            self._sender.report(record, destinations, time.perf_counter() - started, logits)
         return logits
 
     def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_initialized
 from vllm.sampling_params import SamplingParams
+from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcessor, LogitsProcRequestState
 
 from forkpoint_policies.kernel.batch import Layout
@@ -32,7 +33,7 @@ class PolicyProcessorV2(LogitsProcessor):
         self._slots = RequestSlots(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
         self._arrived: dict[int, tuple[PolicyPayload, float]] = {}  # slot -> payload and temperature
         self._batch: tuple[tuple[bytes, tuple[int, ...]], Layout, Destinations] | None = None
-        self._sender = Sender()
+        self._sender = Sender(apply_top_k_top_p)
         # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
         warm_up(req_states.device.type)
@@ -64,7 +65,7 @@ class PolicyProcessorV2(LogitsProcessor):
         generated = position.long() + 1 - self._states.prompt_len.gpu[layout.slot].long()
         record = step(self._slots.slots, Rows(layout, generated, last.long()), logits)
         if self._reports and destinations.rows_of:
-            self._sender.report(record, destinations, time.perf_counter() - started)
+            self._sender.report(record, destinations, time.perf_counter() - started, logits)
         return logits
 
     def _generated(self, slot: int) -> Sequence[int]:

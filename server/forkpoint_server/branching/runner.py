@@ -296,7 +296,7 @@ class TreeRunner:
             return None
         if choice.running:
             output.finish_reason = None  # sent after the answer's last forks were reported
-        choice.finish_sent = not choice.running
+        choice.finish_sent, choice.node.choice = not choice.running, output.index
         return self._request_output([output], finished=not self.running)
 
     def _settled_update(self, controller: Controller) -> RequestOutput | None:
@@ -324,6 +324,7 @@ class TreeRunner:
             completion = output.delta(self.params) if sends_rest else output.whole(self.params)
             assert completion is not None
             completion.index, completion.finish_reason = index, completion.finish_reason or "abort"
+            choice.node.choice = index
             completions.append(completion)
         return self._request_output(completions, finished=True)
 

@@ -15,7 +15,7 @@ from forkpoint_policies.worker.payload import PolicyPayload, without_payload
 from forkpoint_server import metrics
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import TreeRunner
-from forkpoint_server.policies.eligibility import check_branches
+from forkpoint_server.policies.eligibility import check_branches, check_policy_logprobs
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.progress import (
     drop_default_policy,
@@ -86,6 +86,8 @@ class InterveningEngine:
         if context is None or context.inactive:
             outputs = self._engine.generate(prompt, params, request_id, **options)
             return self._observed(outputs, num_choices=params.n, adapter=options.get("lora_request"))
+        if context.options.policy_logprobs:
+            check_policy_logprobs(params, speculative=self._engine.vllm_config.speculative_config is not None)
         prompt_tokens = prompt_tokens_of(prompt)
         context.engine_id = context.engine_id or _response_id(request_id)
         context.prompt = prompt_tokens

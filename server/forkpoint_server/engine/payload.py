@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from forkpoint_policies.compile.program import Program
+from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.context import RequestContext
@@ -39,11 +40,13 @@ def starts_in_reasoning(program: Program, prompt_tokens: Sequence[int]) -> bool:
 
 
 def payload_of(
-    context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, forced_tokens: Sequence[int] = ()
-) -> PolicyPayload:
+    context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, *,
+    forced_tokens: Sequence[int] = (), limits: SamplingLimits | None = None,
+) -> PolicyPayload:  # fmt: skip
     """The payload of an engine request that starts so and reports to a trace.
 
-    With `forced_tokens`, the request writes these instead of what the model would sample.
+    With `forced_tokens`, the request writes these instead of what the model would sample. With `limits`, the log
+    probabilities of its tokens are reported.
     """
     compiled = context.compiled
     return PolicyPayload(
@@ -59,7 +62,18 @@ def payload_of(
         num_shared_tokens=trace.first_position,
         inherited=start.inherited,
         forced_tokens=list(forced_tokens),
+        limits=limits,
     )
+
+
+def limits_of(context: RequestContext, params: SamplingParams, greedy: bool = False) -> SamplingLimits | None:
+    """The limits of an engine request's sampling, if the log probabilities of its tokens are to be reported.
+
+    `greedy`: a probe's, which takes the likeliest tokens whatever the client's parameters.
+    """
+    if not context.options.policy_logprobs:
+        return None
+    return SamplingLimits() if greedy else SamplingLimits(params.top_k, params.top_p, params.min_p)
 
 
 def choice_params(
@@ -68,8 +82,10 @@ def choice_params(
     """The parameters of one choice: its payload and, with several choices, its own seed, derived as vLLM does."""
     seed = None if params.seed is None else signed_seed(params.seed + number)
     own_start = replace(start, seed=secrets.randbits(62) if seed is None else seed)
-    changes = {"n": 1, "seed": seed} if params.n > 1 else {}
-    payload = payload_of(context, trace, own_start, num_alternatives(context))
+    changes: dict[str, Any] = {"n": 1, "seed": seed} if params.n > 1 else {}
+    if context.options.policy_logprobs and params.num_logprobs is None:
+        changes["logprobs"] = 0  # those of the model's own distribution, reported beside
+    payload = payload_of(context, trace, own_start, num_alternatives(context), limits=limits_of(context, params))
     return derived_params(params, extra_args=payload.into(params.extra_args), **changes)
 
 

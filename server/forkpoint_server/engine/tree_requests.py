@@ -13,7 +13,7 @@ from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import RequestOutput, SamplingParams
 
 from .derived_params import child_params
-from .payload import payload_of
+from .payload import limits_of, payload_of
 from .request import ChildRequests, EngineRequest
 
 Generate = Callable[..., AsyncGenerator[RequestOutput, None]]
@@ -47,8 +47,10 @@ class TreeRequests:
 
     def _params(self, trace: Trace, start: ChildStart) -> SamplingParams:
         params, context = self.request.params, self.request.context
-        payload = payload_of(context, trace, start, num_alternatives(context))
-        return child_params(params, start, payload.into(params.extra_args), self.needs_logprobs)
+        limits = limits_of(context, params, start.greedy)
+        payload = payload_of(context, trace, start, num_alternatives(context), limits=limits)
+        needs_logprobs = self.needs_logprobs or context.options.policy_logprobs
+        return child_params(params, start, payload.into(params.extra_args), needs_logprobs)
 
 
 async def store_tokens(
@@ -60,6 +62,12 @@ async def store_tokens(
             for choice in output.outputs:
                 if cumulative:
                     trace.tokens.clear()
+                    del trace.raw_logprobs[:]
                 trace.tokens.extend(choice.token_ids)
+                if choice.logprobs is not None:
+                    logprobs: Any = choice.logprobs  # a list, or vLLM's flat equivalent
+                    trace.raw_logprobs.extend(
+                        step[token].logprob for step, token in zip(logprobs, choice.token_ids, strict=False)
+                    )
                 trace.ended |= choice.finish_reason is not None
             yield output

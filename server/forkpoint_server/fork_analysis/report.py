@@ -7,6 +7,7 @@ from typing import Any
 
 from forkpoint_server.requests.finished import FinishedRequest
 from forkpoint_server.requests.serialize import trace_to_dict
+from forkpoint_server.traces.detokenize import Detokenizer
 
 from .measure import Cost
 from .significance import Verdict
@@ -46,14 +47,14 @@ class ForkAnalysis:
     def _position(self, index: int, verdict: dict[str, Any]) -> dict[str, Any]:
         """A requested position, above the threshold or not."""
         trace = self.request.traces[0]
-        profile, vocabulary = trace.profile(), self.request.vocabulary
+        profile, texts = trace.profile(), Detokenizer(self.request.vocabulary)
         alternatives = profile.alternatives[index]
         return {
             "index": index,
-            "token": vocabulary.tokens[trace.tokens[index]].decode(errors="replace"),
+            **texts.to_dict(trace.tokens[index]),
             "entropy": round(float(profile.entropy[profile.position == index][0]), 4),
             "alternatives": [
-                {"token": vocabulary.tokens[token].decode(errors="replace"), "probability": round(probability, 6)}
+                {**texts.to_dict(token), "probability": round(probability, 6)}
                 for token, probability in zip(alternatives.tokens, alternatives.probabilities, strict=True)
             ],
             "verified": verdict,
@@ -70,8 +71,7 @@ class ForkAnalysis:
     def _outcomes(self, alternative: Alternative) -> dict[str, Any]:
         answers = {answer: count for answer, count in alternative.outcomes.most_common() if isinstance(answer, str)}
         return {
-            "token": self.request.vocabulary.tokens[alternative.token].decode(errors="replace"),
-            "token_id": alternative.token,
+            **Detokenizer(self.request.vocabulary).to_dict(alternative.token),
             "answers": answers,
             "truncated": alternative.outcomes[TRUNCATED],
             "unanswered": alternative.outcomes[NO_ANSWER],

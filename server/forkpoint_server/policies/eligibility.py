@@ -24,7 +24,11 @@ def eligible_policy(path: str, resolved: ResolvedRequest, max_branches: int) -> 
     """
     policy, option = resolved.policy, incompatible_option(resolved.body)
     if option is not None:
-        if resolved.options.forks or (policy is not None and not resolved.by_default):
+        if (
+            resolved.options.forks
+            or resolved.options.policy_logprobs
+            or (policy is not None and not resolved.by_default)
+        ):
             raise InputError("policy", f"does not work with {option}; leave one of the two out")
         return None
     action = None if policy is None else tree_action_of(policy.policy)
@@ -75,6 +79,30 @@ def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branc
     has_several_prompts = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
     may_run_tools = path == "/v1/responses" and bool(body.get("tools"))  # the server then queries the engine again
     return not has_several_prompts and not may_run_tools
+
+
+def check_policy_logprobs(params: SamplingParams, speculative: bool) -> None:
+    """Reject what changes the distribution after the policy: its log probabilities would be wrong.
+
+    Raises VLLMValidationError.
+    """
+    changed_later = {
+        "presence_penalty": params.presence_penalty != 0,
+        "frequency_penalty": params.frequency_penalty != 0,
+        "repetition_penalty": params.repetition_penalty != 1,
+        "thinking_token_budget": params.thinking_token_budget is not None,
+    }
+    for name, is_set in changed_later.items():
+        if is_set:
+            raise VLLMValidationError(
+                f"policy_logprobs: not available with {name}, which the request or the model's generation config sets; "
+                "leave one of the two out",
+                parameter="policy_logprobs",
+            )
+    if speculative:
+        raise VLLMValidationError(
+            "policy_logprobs: not available on this server, which decodes speculatively", parameter="policy_logprobs"
+        )
 
 
 def check_branches(params: SamplingParams, prompt: Any) -> None:

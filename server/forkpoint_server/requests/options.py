@@ -21,7 +21,7 @@ class RequestOptions:
     """Each attribute is a field of the body by the same name, which is removed before vLLM reads the body."""
 
     forks: bool = _one_of(False, True)  # the response lists the fork points
-    policy_logprobs: bool = _one_of(False, True)  # `logprobs` are of the distribution that the policy left
+    policy_logprobs: bool = _one_of(False, True)  # the response has log probabilities of the distribution sampled from
     stop_in: Literal["anywhere", "answer"] = _one_of("anywhere", "answer")  # where `stop` strings stop
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forkpoint_policies.spec import Branch, Probe, Resume
 from forkpoint_server import metrics
+from forkpoint_server.traces.logprobs import PolicyLogprobs
 from forkpoint_server.traces.trace import Trace
 
 from .context import RequestContext
@@ -53,6 +54,7 @@ def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: in
     ]
     for trace in opened:
         trace.prompt = context.prompt
+        trace.logprobs = PolicyLogprobs() if context.options.policy_logprobs else None
     context.traces += opened
     return opened
 

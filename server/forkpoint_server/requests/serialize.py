@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import Reported
+from .sampled_logprobs import choices_to_dicts, trace_to_logprobs
 from .summary import summary
 from .tree import Node, Tree
 
@@ -23,7 +24,8 @@ def trace_to_dict(context: Reported) -> dict[str, Any]:
         **heading_to_dict(context),
         "object": "trace",
         "choices": [
-            choice_to_dict(context, trace, profile, 0) for trace, profile in zip(context.traces, profiles, strict=True)
+            {**choice_to_dict(context, trace, profile, 0), **trace_to_logprobs(trace)}
+            for trace, profile in zip(context.traces, profiles, strict=True)
         ],
         "fork_points": _all_fork_points(context, profiles),
         "intervention_points": [
@@ -31,7 +33,7 @@ def trace_to_dict(context: Reported) -> dict[str, Any]:
             for trace, profile in zip(context.traces, profiles, strict=True)
             for point in intervention_points(context, trace, profile)
         ],
-        "tree": None if context.tree is None else tree_to_dict(context.tree, texts.token),
+        "tree": None if context.tree is None else tree_to_dict(context.tree, texts),
         "forkpoint": summary_to_dict(context),
     }
 
@@ -41,6 +43,8 @@ def summary_to_dict(context: Reported) -> dict[str, Any]:
     figures = summary(context)
     if context.options.forks:
         figures["fork_points"] = _all_fork_points(context, [trace.profile() for trace in context.traces])
+    if context.options.policy_logprobs:
+        figures["choices"] = choices_to_dicts(context)
     return figures
 
 
@@ -93,10 +97,10 @@ def intervention_points(context: Reported, trace: Trace, profile: Profile) -> li
     return _points(context, trace, profile, rows.tolist())
 
 
-def tree_to_dict(tree: Tree, text: Callable[[int], str]) -> dict[str, Any]:
-    """A tree as `GET /v1/forks/{request_id}` returns it. `text` decodes one token."""
+def tree_to_dict(tree: Tree, texts: Detokenizer) -> dict[str, Any]:
+    """A tree as `GET /v1/forks/{request_id}` returns it."""
     return {
-        "nodes": [node_to_dict(node, text) for node in tree.nodes],
+        "nodes": [node_to_dict(node, texts) for node in tree.nodes],
         "generated": tree.num_generated_tokens,
         "shared": tree.num_shared_tokens,
         "stopped": tree.num_stopped,
@@ -104,9 +108,9 @@ def tree_to_dict(tree: Tree, text: Callable[[int], str]) -> dict[str, Any]:
     }
 
 
-def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
-    """A node of a tree. `text` decodes one token."""
-    parent = node.parent
+def node_to_dict(node: Node, texts: Detokenizer) -> dict[str, Any]:
+    """A node of a tree."""
+    parent, text = node.parent, texts.token
     replaced = parent is not None and node.position < parent.length
     return {
         "index": node.number,
@@ -119,7 +123,7 @@ def node_to_dict(node: Node, text: Callable[[int], str]) -> dict[str, Any]:
         "instead_of": text(parent.token_at(node.position)) if parent is not None and replaced else None,
         "entropy": None if node.entropy is None else round(node.entropy, 4),
         "alternatives": alternatives_to_dicts(
-            None if parent is None else parent.trace.alternatives(node.position), text
+            None if parent is None else parent.trace.alternatives(node.position), texts
         ),
         "depth": node.depth,
         "tokens_shared": node.position,
@@ -138,12 +142,12 @@ def node_state(node: Node) -> tuple[Any, ...]:
     return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, replaced
 
 
-def alternatives_to_dicts(found: Alternatives | None, text: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The likeliest tokens; those that the policy removed are not `possible`. `text` decodes one token."""
+def alternatives_to_dicts(found: Alternatives | None, texts: Detokenizer) -> list[dict[str, Any]]:
+    """The likeliest tokens; those that the policy removed are not `possible`."""
     if found is None:
         return []
     return [
-        {"token": text(token), "token_id": token, "probability": round(abs(signed), 4), "possible": signed > 0}
+        {**texts.to_dict(token), "probability": round(abs(signed), 4), "possible": signed > 0}
         for token, signed in zip(found.tokens, found.signed, strict=True)
     ]
 
@@ -167,10 +171,10 @@ def _points(context: Reported, trace: Trace, profile: Profile, rows: Iterable[in
             {
                 "choice": trace.choice,
                 "index": index,
-                "token": texts.token(token),
+                **texts.to_dict(token),
                 "entropy": round(float(profile.entropy[row]), 4),
                 "connector": context.connectors.family(token),
-                "alternatives": alternatives_to_dicts(profile.alternatives.get(index), texts.token),
+                "alternatives": alternatives_to_dicts(profile.alternatives.get(index), texts),
                 "action": next((action for action in fired if action != OBSERVE), fired[0] if fired else None),
                 "effect": round(effect, 4),
             }

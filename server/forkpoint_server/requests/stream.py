@@ -64,12 +64,12 @@ class TraceStream:
     def _changed_nodes(self) -> list[dict[str, Any]]:
         """The nodes that have started, ended or received tokens since the last poll."""
         tree, changed = self._context.tree, []
-        text = Detokenizer(self._context.model.vocabulary).token
+        texts = Detokenizer(self._context.model.vocabulary)
         for node in tree.nodes if tree is not None else ():
             state = node_state(node)
             if self._nodes.get(node.number) != state:
                 self._nodes[node.number] = state
-                changed.append(node_to_dict(node, text))
+                changed.append(node_to_dict(node, texts))
         return changed
 
 

@@ -35,6 +35,7 @@ class Node:
     ended: Ending | None = None
     end_order: int | None = None  # 0 for the first node of the tree to end
     chosen: bool = False
+    choice: int | None = None  # its index among the choices of the response
     checked_until: int = 0  # positions before this one were checked for forks
     delay: int | None = None  # tokens that the parent sampled between the fork and this node's first token
 

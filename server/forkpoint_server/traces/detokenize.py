@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
 
@@ -15,6 +16,10 @@ class Detokenizer:
 
     def token(self, token: int) -> str:
         return self._written(token).decode(errors="replace")
+
+    def to_dict(self, token: int) -> dict[str, Any]:
+        """The token as text, by its id and as bytes: the text of one that is no whole character is not exact."""
+        return {"token": self.token(token), "token_id": token, "bytes": list(self._written(token))}
 
     def text(self, tokens: Iterable[int]) -> str:
         return b"".join(map(self._written, tokens)).decode(errors="replace")

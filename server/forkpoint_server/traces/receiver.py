@@ -16,7 +16,13 @@ import zmq
 import zmq.asyncio
 
 from forkpoint_policies.spec import CONFIDENCE_TOKENS
-from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, Batch, decode
+from forkpoint_policies.worker.records import (
+    MAX_MESSAGES_WAITING,
+    Batch,
+    decode,
+    decode_distribution,
+    decode_logprobs,
+)
 from forkpoint_server import metrics
 
 from .trace import Trace, confidence_of, margin_of
@@ -114,7 +120,12 @@ class Receiver:
 
     def _read(self, frames: list[bytes]) -> None:
         try:
-            self._add_batch(decode(frames))
+            if len(frames) == 1:
+                self._add_logprobs(frames)
+            elif len(frames) == 2:
+                self._add_distribution(frames)
+            else:
+                self._add_batch(decode(frames))
         except Exception:  # one bad message must not end the telemetry of all requests
             logger.exception("a telemetry message could not be read")
 
@@ -133,6 +144,16 @@ class Receiver:
             self._add_alternatives(batch)
         for on_records in callbacks.values():
             on_records()
+
+    def _add_logprobs(self, frames: list[bytes]) -> None:
+        for handle, position, token, nats in decode_logprobs(frames):
+            if trace := self._traces.get(handle):
+                trace.add_logprob(position, token, nats)
+
+    def _add_distribution(self, frames: list[bytes]) -> None:
+        distribution = decode_distribution(frames)
+        if trace := self._traces.get(distribution.handle):
+            trace.add_distribution(distribution.position, distribution.logprobs)
 
     def _add_alternatives(self, batch: Batch) -> None:
         rows, likeliest = batch.detailed, np.abs(batch.probabilities)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from forkpoint_policies.worker.records import (
     num_columns,
     row_type,
 )
+
+from .logprobs import PolicyLogprobs
 
 MIN_EFFECT = 0.01
 """From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
@@ -74,6 +77,8 @@ class Trace:
     on_records: Callable[[], None] | None = None  # called when records arrived
     confidence: dict[int, float] = field(default_factory=dict)  # position -> nats
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
+    logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
+    raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
     _chunks: list[tuple[int, int, bytearray]] = field(
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
@@ -95,6 +100,8 @@ class Trace:
             + sum(CHUNK_BYTES + len(rows) + len(rows) // 8 for _, _, rows in self._chunks)  # it has room to grow
             + CHUNK_BYTES * len(self._drafts)
             + sum(ALTERNATIVES_BYTES + ALTERNATIVE_BYTES * len(one.tokens) for one in self._alternatives.values())
+            + self.raw_logprobs.itemsize * len(self.raw_logprobs) * 9 // 8
+            + (0 if self.logprobs is None else self.logprobs.num_bytes)
         )
 
     def add(self, columns: int, rules: int, row: bytes) -> None:
@@ -131,6 +138,28 @@ class Trace:
     def add_confidence(self, position: int, confidence: float, margin: float) -> None:
         self.confidence[position], self.margin[position] = confidence, margin
 
+    def add_logprob(self, position: int, token: int, nats: float) -> None:
+        """Store a token's log probability in the distribution that was sampled from."""
+        if self.logprobs is not None:
+            self.logprobs.add(position, token, nats)
+            self.logprobs.resolve(self.tokens, self.first_position)
+            if self._arrived is not None:
+                self._arrived.set()
+
+    def add_distribution(self, position: int, nats: NDArray[np.float32]) -> None:
+        """Store the distribution, [vocabulary] log probabilities, that the token at a position is sampled from."""
+        if self.logprobs is not None:
+            self.logprobs.add_distribution(position, nats)
+            self.logprobs.resolve(self.tokens, self.first_position)
+            if self._arrived is not None:
+                self._arrived.set()
+
+    def policy_logprobs(self) -> list[float | None]:
+        """Of each token; None where it was lost, or was not requested."""
+        if self.logprobs is None:
+            return [None] * len(self.tokens)
+        return self.logprobs.of_all(self.tokens, self.first_position)
+
     def alternatives(self, position: int) -> Alternatives | None:
         return self._alternatives.get(position)
 
@@ -155,14 +184,19 @@ class Trace:
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
-        while self.num_missing and (left := deadline - time.monotonic()) > 0:
+        while self._is_incomplete() and (left := deadline - time.monotonic()) > 0:
             self._arrived = asyncio.Event()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)
         self._arrived = None
 
+    def _is_incomplete(self) -> bool:
+        return bool(self.num_missing) or (self.logprobs is not None and None in self.policy_logprobs())
+
     def finish(self) -> None:
         """Release what is not needed after the choice has ended."""
+        if self.logprobs is not None:
+            self.logprobs.finish(self.tokens, self.first_position, self.forks)
         self.on_records = self._profile = None  # the callback would keep the whole tree alive
         self.forks, self.new_forks, self.confidence, self.margin = {}, [], {}, {}
         self._finished = True

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,25 @@ import pytest
 import torch
 import zmq
 
+from forkpoint_policies.kernel.batch import SlotRow
+from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.kernel.step import Record
-from forkpoint_policies.worker.records import MAX_MESSAGES_WAITING, Batch, RecordRows, decode
+from forkpoint_policies.worker.records import (
+    MAX_MESSAGES_WAITING,
+    Batch,
+    RecordRows,
+    decode,
+    decode_distribution,
+    decode_logprobs,
+)
 from forkpoint_policies.worker.sender import Destinations, Sender
+from tests.unit.policies.factories import compiled, policy, rule
 
 PATIENCE_MS = 10_000
+NO_LOGITS = torch.zeros(0, 0)
+PROGRAM = compiled(policy(rule(observe={})))
+USES = Uses.of([PROGRAM])
 
 
 @contextmanager
@@ -65,9 +80,16 @@ def to(rows_of: dict[str, list[int]], rows: int, detailed: list[int] | None = No
     )
 
 
+def untruncated(logits: torch.Tensor, top_k: torch.Tensor | None, top_p: torch.Tensor | None) -> torch.Tensor:
+    """For requests without a top-k or top-p."""
+    assert top_k is None
+    assert top_p is None
+    return logits
+
+
 @contextmanager
 def sending() -> Iterator[Sender]:
-    sender = Sender()
+    sender = Sender(untruncated)
     try:
         yield sender
     finally:
@@ -77,7 +99,7 @@ def sending() -> Iterator[Sender]:
 def test_a_record_arrives(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket, sending() as sender:
-        sender.report(record_of(3), to({address: [0, 1, 2]}, rows=3), seconds=0.25)
+        sender.report(record_of(3), to({address: [0, 1, 2]}, rows=3), seconds=0.25, logits=NO_LOGITS)
         batch = receive(socket)
     assert batch.rows.handle.tolist() == [500, 501, 502]
     assert batch.rows.position.tolist() == [1000, 1001, 1002]
@@ -92,14 +114,14 @@ def test_records_arrive_in_order(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket, sending() as sender:
         for number in range(200):
-            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=float(number))
+            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=float(number), logits=NO_LOGITS)
         assert [receive(socket).seconds for _ in range(200)] == list(range(200))
 
 
 def test_each_address_gets_its_own_rows(tmp_path: Path) -> None:
     one, other = f"ipc://{tmp_path}/one", f"ipc://{tmp_path}/other"
     with receiving(one) as first, receiving(other) as second, sending() as sender:
-        sender.report(record_of(5), to({one: [0, 3], other: [1, 4]}, rows=5), seconds=0.0)
+        sender.report(record_of(5), to({one: [0, 3], other: [1, 4]}, rows=5), seconds=0.0, logits=NO_LOGITS)
         here, there = receive(first), receive(second)
     assert (here.rows.handle.tolist(), there.rows.handle.tolist()) == ([500, 503], [501, 504])
     assert here.rows.entropy.tolist() == [0.0, 3.0]
@@ -111,7 +133,7 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
     one, other, third = (f"ipc://{tmp_path}/{name}" for name in ("one", "other", "third"))
     with receiving(one) as first, receiving(other) as second, receiving(third) as last, sending() as sender:
         destinations = to({one: [0, 4, 1], other: [2], third: [3]}, rows=5, detailed=[1, 2, 4])
-        sender.report(record_of(5, detailed=3), destinations, seconds=0.0)
+        sender.report(record_of(5, detailed=3), destinations, seconds=0.0, logits=NO_LOGITS)
         batches = [receive(first), receive(second), receive(last)]
     reported = [
         {
@@ -128,11 +150,11 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
 def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
     """The queues hold a limited number of messages for it; the rest is lost and counted."""
     address, steps, rows = f"ipc://{tmp_path}/nobody", MAX_MESSAGES_WAITING + 500, 2
-    sender, record, destinations = Sender(), record_of(rows), to({address: [0, 1]}, rows=rows)
+    sender, record, destinations = Sender(untruncated), record_of(rows), to({address: [0, 1]}, rows=rows)
     longest = 0.0
     for _ in range(steps):
         started = time.perf_counter()
-        sender.report(record, destinations, seconds=0.0)
+        sender.report(record, destinations, seconds=0.0, logits=NO_LOGITS)
         longest = max(longest, time.perf_counter() - started)
     started = time.perf_counter()
     sender.close()
@@ -145,7 +167,7 @@ def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
 def test_a_receiver_that_comes_late_gets_what_waited(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/late"
     with sending() as sender:
-        sender.report(record_of(1), to({address: [0]}, rows=1), seconds=1.5)
+        sender.report(record_of(1), to({address: [0]}, rows=1), seconds=1.5, logits=NO_LOGITS)
         time.sleep(0.05)
         with receiving(address) as socket:
             assert receive(socket).seconds == 1.5
@@ -155,30 +177,49 @@ def test_an_absent_receiver_does_not_delay_records_for_others(tmp_path: Path) ->
     gone, here = f"ipc://{tmp_path}/gone", f"ipc://{tmp_path}/here"
     with receiving(here) as socket, sending() as sender:
         for _ in range(50):
-            sender.report(record_of(2), to({gone: [0], here: [1]}, rows=2), seconds=0.0)
+            sender.report(record_of(2), to({gone: [0], here: [1]}, rows=2), seconds=0.0, logits=NO_LOGITS)
         assert [receive(socket).rows.handle.tolist() for _ in range(50)] == [[501]] * 50
 
 
 def test_an_invalid_address_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     address = f"ipc://{tmp_path}/t"
     with caplog.at_level(logging.ERROR), receiving(address) as socket, sending() as sender:
-        sender.report(record_of(3), to({"nonsense": [0, 1, 2]}, rows=3), seconds=0.0)
-        sender.report(record_of(3), to({address: [0]}, rows=3), seconds=0.5)
+        sender.report(record_of(3), to({"nonsense": [0, 1, 2]}, rows=3), seconds=0.0, logits=NO_LOGITS)
+        sender.report(record_of(3), to({address: [0]}, rows=3), seconds=0.5, logits=NO_LOGITS)
         assert receive(socket).seconds == 0.5
     assert sender.lost == 3
     assert "telemetry record could not be sent" in caplog.text
 
 
+def test_log_probabilities_arrive_with_the_next_token_and_the_last_distribution_whole(tmp_path: Path) -> None:
+    """Position 0 samples token 2, position 1 is the last: nothing comes after it."""
+    address, logits = f"ipc://{tmp_path}/t", torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
+    row = SlotRow(0, "key", PROGRAM, USES, 1.0, handle=7, address=address, limits=SamplingLimits())
+    destinations = Destinations.of([row.at(0)], 3, torch.device("cpu"))
+    with receiving(address) as socket, sending() as sender:
+        for position, last in enumerate((0, 2)):
+            record = record_of(1)
+            record = replace(record, position=torch.tensor([position]), last_token=torch.tensor([last]))
+            sender.report(record, destinations, seconds=0.0, logits=logits[position, None])
+        messages = [socket.recv_multipart() for _ in range(4)]
+    (first,) = decode_logprobs(next(one for one in messages if len(one) == 1))
+    assert first[:3] == (7, 0, 2)
+    assert first[3] == pytest.approx(float(logits[0].log_softmax(0)[2]), abs=1e-6)
+    whole = decode_distribution(next(one for one in messages if len(one) == 2))
+    assert (whole.handle, whole.position) == (7, 1)
+    assert whole.logprobs == pytest.approx(logits[1].log_softmax(0).numpy(), abs=1e-6)
+
+
 def test_closing_sends_what_waits(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket:
-        sender = Sender()
+        sender = Sender(untruncated)
         for _ in range(20):
-            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=0.0)
+            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=0.0, logits=NO_LOGITS)
         sender.close()
         sender.close()
         assert len([receive(socket) for _ in range(20)]) == 20
 
 
 def test_closing_a_sender_that_never_sent() -> None:
-    Sender().close()
+    Sender(untruncated).close()

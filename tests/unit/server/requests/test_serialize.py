@@ -21,6 +21,7 @@ from forkpoint_server.requests.serialize import (
     trace_to_dict,
 )
 from forkpoint_server.requests.tree import Tree
+from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import Trace
 from tests.unit.policies.factories import Json
 from tests.unit.policies.vocabularies import END, VOCABULARY, token, tokens
@@ -31,10 +32,7 @@ COOL: Json = {"temperature": 0.5}
 WAIT, SO, LET = tokens("Wait|so|let")
 PART = token(b"\xa9g")
 PROMPT = [LET, SO]
-
-
-def text(one: int) -> str:
-    return VOCABULARY.tokens[one].decode(errors="replace")
+TEXTS = Detokenizer(VOCABULARY)
 
 
 def answered(label: str = "it", forks: bool = False) -> RequestContext:
@@ -93,15 +91,21 @@ def test_forks_have_their_alternatives() -> None:
         "choice": 0,
         "index": 0,
         "token": "Wait",
+        "token_id": WAIT,
+        "bytes": list(b"Wait"),
         "entropy": 1.0,
         "connector": "reflection",
         "alternatives": [
-            {"token": "Wait", "token_id": WAIT, "probability": 0.75, "possible": False},
-            {"token": "so", "token_id": SO, "probability": 0.125, "possible": True},
+            {"token": "Wait", "token_id": WAIT, "bytes": list(b"Wait"), "probability": 0.75, "possible": False},
+            {"token": "so", "token_id": SO, "bytes": list(b"so"), "probability": 0.125, "possible": True},
         ],
         "action": None,
         "effect": 0.0,
     }
+
+
+def test_a_token_that_is_no_whole_character_is_exact_in_bytes() -> None:
+    assert TEXTS.to_dict(PART) == {"token": "\ufffdg", "token_id": PART, "bytes": [0xA9, 0x67]}
 
 
 def test_a_point_of_intervention_names_the_action_and_not_the_observation() -> None:
@@ -133,7 +137,7 @@ def test_a_branch_says_what_it_replaces() -> None:
     trunk.forks[1] = 1.0
     root = tree.add(trunk, None, 0, (), "answer")
     branch = tree.add(Trace(2, 1, tokens=[END]), root, 1, (LET,), "answer")
-    as_root, as_branch = node_to_dict(root, text), node_to_dict(branch, text)
+    as_root, as_branch = node_to_dict(root, TEXTS), node_to_dict(branch, TEXTS)
     assert (as_root["parent"], as_root["position"], as_root["token"], as_root["tokens_generated"]) == (
         None,
         None,
@@ -151,8 +155,8 @@ def test_a_branch_ahead_of_its_parent_changes_once_the_parent_gets_there() -> No
     tree = Tree()
     root = tree.add(Trace(1, 0, tokens=[WAIT]), None, 0, (), "answer")
     branch = tree.add(Trace(2, 1), root, 1, (LET,), "answer")
-    assert node_to_dict(branch, text)["instead_of"] is None
+    assert node_to_dict(branch, TEXTS)["instead_of"] is None
     before = node_state(branch)
     root.trace.tokens.append(SO)
-    assert node_to_dict(branch, text)["instead_of"] == "so"
+    assert node_to_dict(branch, TEXTS)["instead_of"] == "so"
     assert node_state(branch) != before

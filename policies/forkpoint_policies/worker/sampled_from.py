@@ -1,0 +1,192 @@
+"""The distribution that each token is sampled from, for requests that want its log probability.
+
+A logits processor runs before its token is sampled. So a row's distribution is held until the next step shows the
+token. After a request's last token there is no next step: then the whole distribution is sent, and the server, which
+knows the token, looks its log probability up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from forkpoint_policies.kernel.batch import SlotRow
+from forkpoint_policies.kernel.step import Record
+
+Truncate = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+"""vLLM's truncation: logits [m, vocabulary] with top-k [m] or None and top-p [m] or None applied, perhaps in place."""
+
+IDLE_SECONDS = 0.05
+"""After this long without a step, the distributions that are held are sent whole: their requests may have ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """The rows of a layout whose requests want log probabilities, with the parameters that they are sampled with."""
+
+    handles: tuple[int, ...]
+    addresses: tuple[str, ...]
+    places: Tensor  # [m] int64, indices into the layout's rows
+    rows: Tensor  # [m] int64, rows of the logits
+    temperature: Tensor  # [m] float32; 1 for greedy requests, whose log probabilities vLLM too takes there
+    min_p: Tensor | None  # [m] float32
+    top_k: Tensor | None  # [m] int32
+    top_p: Tensor | None  # [m] float32
+    detailed: tuple[tuple[int, int], ...]  # index among these rows, and index among the rows with alternatives
+
+    @staticmethod
+    def of(rows: Sequence[SlotRow], vocabulary: int, device: torch.device) -> ScoredRows | None:
+        """Those of a layout's rows; None if there are none."""
+        chosen = [(place, row) for place, row in enumerate(rows) if row.limits is not None and row.address]
+        if not chosen:
+            return None
+        limits = [row.limits for _, row in chosen if row.limits is not None]
+        detailed = {place: number for number, place in enumerate(p for p, row in enumerate(rows) if row.alternatives)}
+
+        def tensor(values: Sequence[float], dtype: torch.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        top_k = [one.top_k if one.top_k > 0 else vocabulary for one in limits]
+        return ScoredRows(
+            handles=tuple(row.handle for _, row in chosen),
+            addresses=tuple(row.address for _, row in chosen),
+            places=tensor([place for place, _ in chosen], torch.int64),
+            rows=tensor([row.row for _, row in chosen], torch.int64),
+            temperature=tensor([row.temperature or 1.0 for _, row in chosen], torch.float32),
+            min_p=tensor([one.min_p for one in limits], torch.float32) if any(one.min_p for one in limits) else None,
+            top_k=tensor(top_k, torch.int32) if any(one < vocabulary for one in top_k) else None,
+            top_p=tensor([one.top_p for one in limits], torch.float32) if any(o.top_p < 1 for o in limits) else None,
+            detailed=tuple((number, detailed[place]) for number, (place, _) in enumerate(chosen) if place in detailed),
+        )
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """Log probabilities of tokens, [k] each: `position` is the token's, `known_at` that of the step which showed it.
+
+    Only those one position apart are the sampled tokens: a prompt computed in pieces is evaluated several times.
+    """
+
+    handles: tuple[int, ...]
+    addresses: tuple[str, ...]
+    position: Tensor  # [k] int64
+    known_at: Tensor  # [k] int64
+    token: Tensor  # [k] int64
+    logprob: Tensor  # [k] float32
+
+
+@dataclass(eq=False)
+class Held:
+    """The distributions of one step, [m, vocabulary] log probabilities."""
+
+    scored: ScoredRows
+    position: Tensor  # [m] int64
+    logprobs: Tensor  # [m, vocabulary] float32
+    ready: torch.cuda.Event | None
+    since: float = field(default_factory=time.monotonic)
+    sent: bool = False
+
+
+@dataclass(frozen=True)
+class WholeRows:
+    """Distributions of a step, by index, that are sent whole."""
+
+    held: Held
+    rows: tuple[int, ...]
+
+
+class LastDistributions:
+    """The distributions of the last step."""
+
+    def __init__(self, truncate: Truncate) -> None:
+        self._truncate = truncate
+        self._held: Held | None = None
+
+    def advance(self, record: Record, logits: Tensor, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
+        """After a step, whose logits [batch, vocabulary] are those that will be sampled from: what can be sent."""
+        found: list[SampledTokens | WholeRows] = []
+        before, self._held = self._held, None
+        if before is not None:
+            found += _resolved(before, record, scored)
+        if scored is not None:
+            logprobs = distribution(logits.index_select(0, scored.rows), scored, self._truncate)
+            position = record.position.index_select(0, scored.places)
+            if scored.detailed and record.alternatives is not None:
+                found.append(_alternatives(scored, position, logprobs, record.alternatives))
+            ready = None
+            if logprobs.is_cuda:
+                ready = torch.cuda.Event()
+                ready.record()
+            self._held = Held(scored, position, logprobs, ready)
+        return found
+
+    def idle(self) -> WholeRows | None:
+        """The distributions held for IDLE_SECONDS, once. May be called from another thread."""
+        held = self._held
+        if held is None or held.sent or time.monotonic() - held.since < IDLE_SECONDS:
+            return None
+        held.sent = True
+        return WholeRows(held, tuple(range(len(held.scored.handles))))
+
+
+def distribution(logits: Tensor, scored: ScoredRows, truncate: Truncate) -> Tensor:
+    """The log probabilities that vLLM samples these rows with, from their changed logits [m, vocabulary] float32.
+
+    The order is vLLM's: temperature, min-p, then top-k and top-p.
+    """
+    scaled = logits / scored.temperature[:, None]
+    if scored.min_p is not None:
+        shares = scaled.softmax(dim=-1)
+        least = shares.amax(dim=-1) * scored.min_p
+        scaled = scaled.masked_fill_(shares < least[:, None], -torch.inf)
+    if scored.top_k is not None or scored.top_p is not None:
+        scaled = truncate(scaled, scored.top_k, scored.top_p)
+    return scaled.log_softmax(dim=-1)
+
+
+def _resolved(before: Held, record: Record, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
+    """What this step shows of the last one's tokens; the distributions of requests that are not in it, whole."""
+    held, now = before.scored, () if scored is None else scored.handles
+    place_now = {handle: place for place, handle in enumerate(now)}
+    both = [(place, place_now[handle]) for place, handle in enumerate(held.handles) if handle in place_now]
+    found: list[SampledTokens | WholeRows] = []
+    if both and scored is not None:
+        first = torch.tensor([place for place, _ in both], device=before.position.device)
+        second = torch.tensor([place for _, place in both], device=before.position.device)
+        places = scored.places.index_select(0, second)
+        token = record.last_token.index_select(0, places)
+        logprob = before.logprobs[first, token]
+        found.append(
+            SampledTokens(
+                handles=tuple(held.handles[place] for place, _ in both),
+                addresses=tuple(held.addresses[place] for place, _ in both),
+                position=before.position.index_select(0, first),
+                known_at=record.position.index_select(0, places),
+                token=token,
+                logprob=logprob,
+            )
+        )
+    gone = tuple(place for place, handle in enumerate(held.handles) if handle not in place_now)
+    if gone and not before.sent:
+        found.append(WholeRows(before, gone))
+    return found
+
+
+def _alternatives(scored: ScoredRows, position: Tensor, logprobs: Tensor, alternatives: Tensor) -> SampledTokens:
+    """The likeliest tokens, of which a branch may write one."""
+    width, device = alternatives.shape[1], position.device
+    rows = torch.tensor([row for row, _ in scored.detailed], device=device)
+    tokens = alternatives.index_select(0, torch.tensor([number for _, number in scored.detailed], device=device))
+    place = position.index_select(0, rows).repeat_interleave(width)
+    return SampledTokens(
+        handles=tuple(scored.handles[row] for row, _ in scored.detailed for _ in range(width)),
+        addresses=tuple(scored.addresses[row] for row, _ in scored.detailed for _ in range(width)),
+        position=place,
+        known_at=place + 1,
+        token=tokens.flatten(),
+        logprob=logprobs.index_select(0, rows).gather(1, tokens).flatten(),
+    )
