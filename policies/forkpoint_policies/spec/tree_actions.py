@@ -61,8 +61,8 @@ class Branch(Strict):
     end; the trunk continues.
 
     `select` says what is returned: every answer, or one. `extract` names what `majority` and `confidence` compare, and
-    `decided_at` is the share of the votes at which the other answers are stopped. With `fill`, answers sampled from the
-    prompt make up the number of choices that the tree did not reach.
+    `decided_at` is the share of the votes at which the other answers are stopped. By default, and with `fill` `sample`,
+    answers sampled from the prompt make up the number of choices that the tree did not reach.
     """
 
     width: Answers = 1
@@ -76,7 +76,7 @@ class Branch(Strict):
     select: Select = "all"
     extract: Extracted = "last_number"
     decided_at: Share | None = None
-    fill: Literal["none", "sample"] = "none"
+    fill: Literal["none", "sample"] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Branch:
@@ -88,6 +88,11 @@ class Branch(Strict):
                 f"fill says nothing with select {self.select!r}: only with `all` does a request set how many answers"
             )
         return self
+
+    @property
+    def fills(self) -> bool:
+        """Whether the request gets all its choices, sampled ones in place of branches that never started."""
+        return self.select == "all" and self.fill != "none"
 
 
 class Probe(Strict):

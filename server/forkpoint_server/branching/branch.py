@@ -68,9 +68,8 @@ class BranchController:
                 runner.stop(other, "outvoted")
 
         # independent answers in place of branches that never started
-        if self.action.fill == "sample" and not runner.running and not is_spent(self.action, runner.tree):
-            for number in range(runner.tree.num_answers, runner.request.max_answers):
-                runner.start_root(derived_seed(runner.request.seed, -1, number))
+        if self.action.fills and not runner.running and not is_spent(self.action, runner.tree):
+            self._fill()
 
     def settled(self) -> None:
         """The selection is known at the end."""
@@ -80,6 +79,17 @@ class BranchController:
             return self.runner.choices
         number = choose(self._candidates(), self.action.select)
         return [self.runner.choices[number or 0]]
+
+    def _fill(self) -> None:
+        """Sample the choices that branching did not reach: as many as there is room for at once, but at least one."""
+        runner = self.runner
+        if any(node.ended == "abort" for node in runner.tree.nodes if node.parent is None):
+            return  # the request was aborted in the engine
+        first = runner.tree.num_answers
+        for number in range(first, runner.request.max_answers):
+            seed = derived_seed(runner.request.seed, -1, number)
+            if runner.start_root(seed, needs_room=number > first) is None:
+                return  # the next one that ends makes room
 
     def _fork(self, choice: Choice, position: int) -> None:
         """Start further answers at a position, as many as the policy and the limits allow."""

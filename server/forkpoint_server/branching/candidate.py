@@ -34,13 +34,15 @@ def _read(request: TreeRequest, choice: Choice, extract: str, select: Select, wi
     node, output = choice.node, choice.output
     if node.ended not in ("stop", "length"):
         return Candidate(node.number, end_order=node.end_order, truncated=True, failed=True)
-    whole = node.ended == "stop"
+    truncated = node.ended == "length"
+    speaks = not truncated and not choice.cut_in_reasoning
     log_probability = output.log_probability
     return Candidate(
         number=node.number,
-        answer=extractor(extract)(text_after_reasoning(request, choice)) if whole else None,
+        answer=extractor(extract)(text_after_reasoning(request, choice)) if speaks else None,
         end_order=node.end_order,
-        truncated=not whole,
+        truncated=truncated,
+        cut_in_reasoning=choice.cut_in_reasoning,
         mean_log_probability=None if log_probability is None else log_probability / len(output.tokens),
         confidence=lowest_group_confidence(confidences(node), window) if select == "confidence" else None,
         margin=_mean_margin(request, choice) if select == "margin" else None,

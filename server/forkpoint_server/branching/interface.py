@@ -44,7 +44,9 @@ class Choice:
     replaces_parent: bool = False  # the parent was stopped in its favour, so its failure is the request's
     task: asyncio.Task[None] | None = None
     first_output: RequestOutput | None = None
+    last_output: RequestOutput | None = None
     finish_sent: bool = False
+    cut_in_reasoning: bool = False  # it has ended before its answer began
     candidate: Candidate | None = None  # for the vote, read once it has ended
 
     @property
@@ -76,8 +78,8 @@ class TreeControl(Protocol):
     @property
     def running(self) -> list[Choice]: ...
 
-    def start_root(self, seed: int) -> Choice | None:
-        """Start an answer at the end of the prompt; None without room for it."""
+    def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
+        """Start an answer at the end of the prompt; None without room for it, unless it needs none."""
 
     def start_child(
         self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",

@@ -52,9 +52,10 @@ class ResumeController:
         return last, len(last.output.tokens) - 1
 
     def select(self) -> Sequence[Choice]:
-        """The last answer that stopped."""
+        """The last answer that stopped: after its reasoning, if one did."""
         stopped = [choice for choice in self.runner.choices if choice.node.ended == "stop"]
-        return [(stopped or self.runner.choices)[-1]]
+        whole = [choice for choice in stopped if not choice.cut_in_reasoning]
+        return [(whole or stopped or self.runner.choices)[-1]]
 
 
 def _ended_on_its_own(choice: Choice) -> bool:

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.kernel.state_handover import Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
@@ -123,10 +124,10 @@ class TreeRunner:
         finally:
             await self._close(reasons)
 
-    def start_root(self, seed: int) -> Choice | None:
-        """Start an answer at the end of the prompt; None without room for it."""
+    def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
+        """Start an answer at the end of the prompt; None without room for it, unless it needs none."""
         first = not self.choices
-        if not first and not self._has_room():
+        if not first and needs_room and not self._has_room():
             return None
         node = self.tree.add(self._open_trace(0), None, 0, (), "answer")
         start = ChildStart([], seed, self.origin.word_state, self.origin.in_reasoning, first=first)
@@ -248,7 +249,7 @@ class TreeRunner:
             self._end(choice, endings.get(choice.output.finish_reason, "abort"))
 
     def _add_output(self, choice: Choice, output: RequestOutput) -> None:
-        node = choice.node
+        node, choice.last_output = choice.node, output
         if choice.first_output is None:
             choice.first_output = output
             if node.parent is not None and node.parent.ended is None:
@@ -263,7 +264,8 @@ class TreeRunner:
     def _fail(self, choice: Choice, error: BaseException) -> None:
         if choice.node.number == 0 or choice.replaces_parent:
             raise error
-        logger.warning("a branch of %s ended with %s: %s", self.request_id, type(error).__name__, error)
+        # the id is the client's and may hold line breaks
+        logger.warning("a branch of %r ended with %s: %r", self.request_id, type(error).__name__, str(error))
         choice.output.finish_reason = "abort"
         self._end(choice, "error")
         self._events.put_nowait(Event(choice))
@@ -273,6 +275,15 @@ class TreeRunner:
         node.finish_reason = choice.output.finish_reason or "abort"
         node.ended, node.end_order = ending, self._num_ended
         self._num_ended += 1
+        if node.kind == "answer" and ending in ("stop", "length"):
+            choice.cut_in_reasoning = self._ends_in_reasoning(choice.output.tokens)
+
+    def _ends_in_reasoning(self, tokens: Sequence[int]) -> bool:
+        """Whether the reasoning goes on after these tokens of an answer."""
+        program, origin = self.context.compiled.program, self.origin
+        if program.reasoning_end == NO_TOKEN:
+            return False
+        return program.follow(tokens, origin.word_state, origin.in_reasoning)[1]
 
     def _report_forks(self, controller: Controller) -> None:
         """Report to the controller where the rule fired since the last time, each answer's positions in order."""
@@ -329,7 +340,7 @@ class TreeRunner:
         return self._request_output(completions, finished=True)
 
     def _request_output(self, outputs: list[CompletionOutput], finished: bool) -> RequestOutput:
-        first = self.choices[0].first_output
+        first, last = self.choices[0].first_output, self.choices[0].last_output
         return RequestOutput(
             request_id=self.request_id,
             prompt=first.prompt if first is not None else None,
@@ -337,8 +348,13 @@ class TreeRunner:
             prompt_logprobs=first.prompt_logprobs if first is not None else None,
             outputs=outputs,
             finished=finished,
+            metrics=last.metrics if last is not None else None,
             lora_request=first.lora_request if first is not None else None,
             num_cached_tokens=first.num_cached_tokens if first is not None else None,
+            num_cache_creation_tokens=first.num_cache_creation_tokens if first is not None else None,
+            prompt_token_id_logprobs=first.prompt_token_id_logprobs if first is not None else None,
+            kv_transfer_params=last.kv_transfer_params if last is not None else None,
+            ec_transfer_params=last.ec_transfer_params if last is not None else None,
         )
 
     async def _close(self, reasons: Sequence[str | None]) -> None:

@@ -131,9 +131,10 @@ class SampleController:
         if self.threshold is None:
             return candidates
         if self.by_chance:
-            return [candidate for candidate in candidates if candidate.number not in self._without_vote]
-        sure = [one for one in candidates if one.end_order is None or (one.confidence or 0.0) >= self.threshold]
-        return sure if any(candidate.end_order is not None for candidate in sure) else candidates
+            voters = [candidate for candidate in candidates if candidate.number not in self._without_vote]
+        else:
+            voters = [one for one in candidates if one.end_order is None or (one.confidence or 0.0) >= self.threshold]
+        return voters if any(candidate.is_whole for candidate in voters) else candidates
 
     def _candidate(self, choice: Choice) -> Candidate:
         return candidate_of(self.runner.request, choice, self.action.extract, "confidence", self.action.window)

@@ -18,7 +18,7 @@ class Candidate:
 
     `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean
     lead of the likeliest token over the second after the reasoning; each is None if unknown. `end_order` is how many
-    answers had ended before.
+    answers had ended before. One that was cut inside its reasoning is not an answer yet.
     """
 
     number: int
@@ -26,16 +26,26 @@ class Candidate:
     end_order: int | None = None
     truncated: bool = False
     failed: bool = False
+    cut_in_reasoning: bool = False
     mean_log_probability: float | None = None
     confidence: float | None = None
     margin: float | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has ended with an answer, so that it can have a vote."""
+        return self.end_order is not None and not self.truncated and not self.cut_in_reasoning
+
 
 def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
-    """The number of the answer to return; None if none has ended. Whole answers go before truncated ones."""
+    """The number of the answer to return; None if none has ended.
+
+    Whole answers go before truncated ones, and those before answers that were cut inside their reasoning.
+    """
     ended = [candidate for candidate in candidates if candidate.end_order is not None]
     possible = (
-        [candidate for candidate in ended if not candidate.truncated]
+        [candidate for candidate in ended if candidate.is_whole]
+        or [candidate for candidate in ended if not candidate.failed and not candidate.cut_in_reasoning]
         or [candidate for candidate in ended if not candidate.failed]
         or ended
     )
@@ -65,7 +75,7 @@ def count_votes(candidates: Sequence[Candidate], select: Select) -> dict[str, fl
     """The votes for each answer by those that have ended whole; with `confidence`, weighted by their confidence."""
     votes: defaultdict[str, float] = defaultdict(float)
     for candidate in candidates:
-        if candidate.answer is not None and candidate.end_order is not None and not candidate.truncated:
+        if candidate.answer is not None and candidate.is_whole:
             votes[candidate.answer] += _weight(candidate, select)
     return dict(votes)
 
@@ -77,7 +87,7 @@ def decided(candidates: Sequence[Candidate], select: Select, share: float | None
     """
     running = [candidate for candidate in candidates if candidate.end_order is None]
     if select == "first":
-        return any(candidate.end_order is not None and not candidate.truncated for candidate in candidates)
+        return any(candidate.is_whole for candidate in candidates)
     if select not in ("majority", "confidence"):
         return not running
     votes = count_votes(candidates, select)
@@ -94,10 +104,7 @@ def decided(candidates: Sequence[Candidate], select: Select, share: float | None
 def agreed(candidates: Sequence[Candidate], select: Select, share: float) -> bool:
     """Whether one answer has this share of the votes so far."""
     votes = count_votes(candidates, select)
-    voted = sum(
-        candidate.answer is not None and candidate.end_order is not None and not candidate.truncated
-        for candidate in candidates
-    )
+    voted = sum(candidate.answer is not None and candidate.is_whole for candidate in candidates)
     return voted >= MIN_VOTES and max(votes.values()) >= share * sum(votes.values())
 
 

@@ -15,7 +15,7 @@ from forkpoint_policies.worker.payload import PolicyPayload, without_payload
 from forkpoint_server import metrics
 from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.runner import TreeRunner
-from forkpoint_server.policies.eligibility import check_branches, check_policy_logprobs
+from forkpoint_server.policies.eligibility import check_branches, check_policy_logprobs, limit_warnings
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.progress import (
     drop_default_policy,
@@ -190,6 +190,8 @@ class InterveningEngine:
             capacity=self._capacity,
             start_request=requests.start,
         )
+        runner.tree.num_requested = params.n if returns_several(action) else None
+        context.warnings = limit_warnings(context.compiled.policy, self._limits.max_branches)
         return runner.outputs(controller_of(runner, rule))
 
     def _check_tree(self, request: EngineRequest, action: TreeAction) -> None:

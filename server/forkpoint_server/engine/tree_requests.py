@@ -20,6 +20,10 @@ Generate = Callable[..., AsyncGenerator[RequestOutput, None]]
 """As `EngineClient.generate`."""
 
 
+OF_THE_FIRST = ("kv_transfer_params", "ec_transfer_params")
+"""Extra arguments that fetch what another engine computed of the prompt. The other requests find it in the cache."""
+
+
 @dataclass(frozen=True)
 class TreeRequests:
     """Runs the requests of a tree."""
@@ -50,7 +54,10 @@ class TreeRequests:
         limits = limits_of(context, params, start.greedy)
         payload = payload_of(context, trace, start, num_alternatives(context), limits=limits)
         needs_logprobs = self.needs_logprobs or context.options.policy_logprobs
-        return child_params(params, start, payload.into(params.extra_args), needs_logprobs)
+        passed = {
+            name: value for name, value in (params.extra_args or {}).items() if start.first or name not in OF_THE_FIRST
+        }
+        return child_params(params, start, payload.into(passed), needs_logprobs)
 
 
 async def store_tokens(

@@ -135,7 +135,12 @@ def _headers(context: RequestContext) -> dict[str, str] | None:
     if context.inactive:
         return None
     policy = {"X-Forkpoint-Policy": context.compiled.policy.name} if context.compiled.is_named else {}
-    return {**policy, **({"X-Forkpoint-Arm": context.arm} if context.arm else {})}
+    missing = context.missing_choices
+    return {
+        **policy,
+        **({"X-Forkpoint-Arm": context.arm} if context.arm else {}),
+        **({"X-Forkpoint-Choices": missing} if missing is not None else {}),
+    }
 
 
 def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Collection[str]) -> ResolvedRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forkpoint_policies.spec import InputError, Policy, TreeAction, returns_several
+from forkpoint_policies.spec import Branch, InputError, Policy, Sample, TreeAction, returns_several
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 from .compiled import LabeledPolicy
@@ -67,6 +67,17 @@ def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_br
             raise InputError("n", f"is {choices}; a tree has at most {max_branches} answers here (--max-branches)")
     elif choices > 1:
         raise InputError("n", f"is {choices}, but the policy returns one answer; leave n out")
+
+
+def limit_warnings(policy: Policy, max_branches: int) -> tuple[str, ...]:
+    """What a policy cannot do on a server that allows so many answers in a tree."""
+    action = tree_action_of(policy)
+    if isinstance(action, Sample) and action.answers > max_branches:
+        effect = "; all of them set the threshold, so that none is stopped" if max_branches <= action.warm_up else ""
+        return (f"takes {action.answers} answers, and this server allows {max_branches} (--max-branches){effect}",)
+    if isinstance(action, Branch) and (action.max_branches or 0) > max_branches:
+        return (f"takes up to {action.max_branches} answers, and this server allows {max_branches} (--max-branches)",)
+    return ()
 
 
 def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> bool:

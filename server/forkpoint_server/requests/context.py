@@ -59,6 +59,7 @@ class RequestContext:
     traces: list[Trace] = field(default_factory=list)
     traces_by_engine_id: dict[str, Trace] = field(default_factory=dict)  # for the spans
     tree: Tree | None = None
+    warnings: tuple[str, ...] = ()  # what the policy could not do on this server
     finish_reasons: list[str] = field(default_factory=list)
     created: float = field(default_factory=time.time)  # seconds since 1970
     started_at: float = field(default_factory=time.monotonic)
@@ -67,6 +68,14 @@ class RequestContext:
     def tree_rule(self) -> Rule | None:
         """The rule by which the request branches into a tree, if it does."""
         return None if self.compiled.policy.shadow else self.compiled.policy.tree_rule
+
+    @property
+    def missing_choices(self) -> str | None:
+        """`3 of 6` if the policy's tree ended with fewer answers than the request has choices; None otherwise."""
+        tree = self.tree
+        if tree is None or not self.finish_reasons or not tree.has_fewer_choices:
+            return None
+        return f"{tree.num_answers} of {tree.num_requested}"
 
     @property
     def arm(self) -> str:

@@ -80,10 +80,14 @@ class Node:
 
 @dataclass
 class Tree:
-    """The nodes in the order in which they started. `num_refused` counts those that the server had no capacity for."""
+    """The nodes in the order in which they started. `num_refused` counts those that the server had no capacity for.
+
+    `num_requested` is the request's number of choices, where all answers are choices.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     num_refused: int = 0
+    num_requested: int | None = None
 
     @property
     def num_generated_tokens(self) -> int:
@@ -99,6 +103,11 @@ class Tree:
     def num_answers(self) -> int:
         """How many answers have started."""
         return sum(node.kind == "answer" for node in self.nodes)
+
+    @property
+    def has_fewer_choices(self) -> bool:
+        """Whether it has fewer answers than the request has choices."""
+        return self.num_requested is not None and self.num_answers < self.num_requested
 
     @property
     def num_stopped(self) -> int:

@@ -15,6 +15,7 @@ from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, p
 from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.live import named_policies
 from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.policies.eligibility import limit_warnings
 from forkpoint_server.policies.registry import check_name
 from forkpoint_server.policies.resolve import label_policy, read_policy_field
 from forkpoint_server.service import Service
@@ -156,7 +157,7 @@ def _validation(service: Service, compiled: CompiledPolicy) -> dict[str, Any]:
         "digest": policy.digest,
         "shadow": policy.shadow,
         "rules": [_rule(service, rule, policy.rules[rule.number], compiled.written) for rule in compiled.program.rules],
-        "warnings": list(compiled.warnings),
+        "warnings": [*compiled.warnings, *limit_warnings(policy, service.config.max_branches)],
     }
 
 

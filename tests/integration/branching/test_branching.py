@@ -343,6 +343,54 @@ def test_stop_strings_end_each_answer(client: openai.OpenAI) -> None:
     assert not any("Wait" in text(choice) or "Therefore" in text(choice) for choice in response.choices)
 
 
+def test_all_choices_where_the_model_forks_nowhere(client: openai.OpenAI, server: Server) -> None:
+    """The others are sampled from the prompt; only a policy that says so has fewer, and its response says so."""
+    body = {
+        "model": "countdown", "prompt": "Use 3, 7, 2 to make 17.</think>7 * 2 +", "n": 6, "temperature": 0.3,
+        "max_tokens": 3, "seed": 2,
+    }  # fmt: skip
+    fewer = {"rules": [{"when": {"entropy_above": 40.0}, "do": {"branch": {"fill": "none"}}}]}
+    for policy, count in (("branch", 6), (fewer, 1)):
+        answer = httpx.post(f"{server.api}/completions", json={**body, "policy": policy}).raise_for_status()
+        found = answer.json()
+        assert [choice["index"] for choice in found["choices"]] == list(range(count))
+        assert answer.headers.get("X-Forkpoint-Choices") == (None if count == 6 else "1 of 6")
+        assert found["forkpoint"]["warnings"] == ([] if count == 6 else ["returns 1 of 6 choices"])
+        stream = httpx.post(f"{server.api}/completions", json={**body, "policy": policy, "stream": True})
+        assert "X-Forkpoint-Choices" not in stream.headers
+        assert ("1 of 6 choices" in stream.text) == (count == 1)
+        assert {f'"index":{number},' in stream.text for number in range(count)} == {True}
+
+
+def test_a_vote_of_more_answers_than_the_server_allows_says_so(client: openai.OpenAI, server: Server) -> None:
+    said = "takes 32 answers, and this server allows 16 (--max-branches)"
+    validated = httpx.post(f"{server.api}/policies/validate", json={"policy": "deepconf"}).raise_for_status().json()
+    assert any(warning.startswith(said) for warning in validated["warnings"])
+    response = generate(client, "deepconf", max_tokens=20)
+    (warning,) = summary_of(response)["warnings"]
+    assert warning.startswith(said)
+    assert "none is stopped" in warning
+
+
+def test_answers_cut_in_their_reasoning_have_no_vote(client: openai.OpenAI) -> None:
+    """A stop string ends some answers within their reasoning. The one that is returned has an answer if any has."""
+    voting: dict[str, Any] = {"answers": 8, "warm_up": 8, "keep_percent": 100.0, "extract": "last_number"}
+    num_mixed = 0
+    for seed in range(4):
+        response = generate(
+            client, {"rules": [{"do": {"sample": voting}}]}, stop=["Instead"], seed=seed, max_tokens=600
+        )
+        found = tree(client, response)
+        whole = [
+            node["ended"] == "stop" and "</think>" in "".join(choice["tokens"])
+            for node, choice in zip(found["tree"]["nodes"], found["choices"], strict=True)
+        ]
+        num_mixed += any(whole) and not all(whole)
+        chosen = [node["chosen"] for node in found["tree"]["nodes"]].index(True)
+        assert whole[chosen] or not any(whole)
+    assert num_mixed
+
+
 def test_completions(client: openai.OpenAI) -> None:
     prompt = "<|user|>Use 3, 7, 2 to make 17.<|assistant|><think>"
     response: Any = client.completions.create(

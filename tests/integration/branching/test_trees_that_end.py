@@ -135,12 +135,12 @@ def test_under_load_trees_stay_smaller_and_nothing_queues(client: openai.OpenAI,
             time.sleep(0.05)
     assert AT_ONCE < most <= trees + AT_ONCE
     responses = [one.result() for one in pending]
-    assert all(1 <= len(response.choices) <= 8 for response in responses)
+    assert all(len(response.choices) == 8 for response in responses), "those without room were sampled later"
     assert all(response.model_extra["forkpoint"]["branches"] == len(response.choices) - 1 for response in responses)
     refused = 0
     for response in responses:
         tree = client.get(f"/forks/{response.id}", cast_to=dict[str, Any])["tree"]
-        assert tree["refused"] > 0 or len(response.choices) == 8
+        assert response.model_extra["forkpoint"]["warnings"] == []
         refused += tree["refused"]
     wait_until(server, 0, 0)
     counted = 'forkpoint_branches_total{outcome="refused",policy="branch"}'

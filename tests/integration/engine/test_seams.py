@@ -71,7 +71,8 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
     "RequestOutput": {
         "__init__": [
             "request_id", "prompt", "prompt_token_ids", "prompt_logprobs", "outputs", "finished", "lora_request",
-            "num_cached_tokens",
+            "num_cached_tokens", "metrics", "num_cache_creation_tokens", "prompt_token_id_logprobs",
+            "kv_transfer_params", "ec_transfer_params",
         ]
     },
     "RequestOutputKind": {"CUMULATIVE": None, "DELTA": None, "FINAL_ONLY": None},

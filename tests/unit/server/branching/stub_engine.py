@@ -54,6 +54,7 @@ class StubTree:
     seed: int = 5
     started: list[ChildStart] = field(default_factory=list)
     running: int = 0
+    max_running_seen: int = 0
     lost: int | None = None  # a position whose record is lost
     drafts: dict[int, int] = field(default_factory=dict)  # the draft tokens before positions
     entropy: Callable[[ChildStart, int], float] = lambda start, position: 1.0
@@ -69,13 +70,22 @@ class StubTree:
         )
         self.params = SamplingParams(max_tokens=self.longest, output_kind=RequestOutputKind.DELTA)
         self.capacity = EngineCapacity(max_branches=self.max_running - 1, max_num_seqs=1000)
+        origin = ChildStart([], self.seed, 0, True)
         self.runner = TreeRunner(
-            self.context, self.params, "it", ChildStart([], self.seed, 0, True), self.answers, self.capacity, self.start
+            self.context,
+            self.params,
+            "it\nERROR",
+            origin,
+            self.answers,
+            self.capacity,
+            self.start,
         )
+        self.runner.tree.num_requested = self.answers
 
     async def start(self, trace: Trace, start: ChildStart) -> AsyncGenerator[RequestOutput, None]:
         self.started.append(start)
         self.running += 1
+        self.max_running_seen = max(self.max_running_seen, self.running)
         try:
             await asyncio.sleep(0)
             written = self.play(start)
@@ -99,7 +109,8 @@ class StubTree:
                 reason = "stop" if token == END else None
                 text = TARGET.vocabulary.tokens[token].decode()
                 choice = CompletionOutput(0, text, [token], None, None, finish_reason=reason)
-                yield RequestOutput("it", None, None, None, [choice], reason is not None)
+                first: Any = {"metrics": "measured", "kv_transfer_params": {"remote": 1}} if start.first else {}
+                yield RequestOutput("it", None, None, None, [choice], reason is not None, **first)
                 await asyncio.sleep(0)
         finally:
             self.running -= 1

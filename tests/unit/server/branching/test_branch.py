@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.policies.connector_tokens import find_connectors
-from tests.unit.policies.vocabularies import END, TARGET
+from forkpoint_server.requests.summary import summary
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET
 
 from .stub_engine import A, B, C, StubTree, number, rest
 
@@ -37,7 +39,7 @@ def test_branches_share_the_tokens_before_their_fork() -> None:
 )
 def test_the_shape_of_a_tree(branch: dict[str, Any], positions: list[int]) -> None:
     answers = branch.get("max_branches", 6)
-    nodes = StubTree({"branch": branch}, rest, answers=answers).run()
+    nodes = StubTree({"branch": {"fill": "none", **branch}}, rest, answers=answers).run()
     found = [node.position for node in nodes[1:]]
     if "budget_tokens" in branch:
         assert 1 <= len(found) < 5
@@ -56,15 +58,54 @@ def test_no_answer_starts_beyond_the_maximum_depth() -> None:
     assert max(node.depth for node in nodes) == 2
 
 
-def test_missing_choices_are_sampled() -> None:
-    tree = StubTree(
-        {"branch": {"fill": "sample", "depth": 1}},
-        rest,
-        forks=lambda start, position: not start.tokens and position == 2,
-    )
+def forks_once(start: ChildStart, position: int) -> bool:
+    return not start.tokens and position == 2
+
+
+@pytest.mark.parametrize("fill", [{}, {"fill": "sample"}])
+def test_missing_choices_are_sampled(fill: dict[str, Any]) -> None:
+    tree = StubTree({"branch": {**fill, "depth": 1}}, rest, forks=forks_once)
     nodes = tree.run()
     assert [node.parent and node.parent.number for node in nodes] == [None, 0, None, None]
     assert sorted(tree.texts()) == [0, 1, 2, 3]
+    assert len({start.seed for start in tree.started}) == 4
+    assert tree.context.missing_choices is None
+
+
+def test_missing_choices_are_sampled_on_a_full_engine_too() -> None:
+    """One at a time, in the place of the trunk, which has ended."""
+    tree = StubTree({"branch": {"depth": 1}}, rest, forks=forks_once, max_running=1)
+    assert len(tree.run()) == 4
+    assert tree.max_running_seen == 1
+
+
+def test_fewer_choices_where_the_policy_says_so() -> None:
+    tree = StubTree({"branch": {"fill": "none", "depth": 1}}, rest, forks=forks_once)
+    assert len(tree.run()) == 2
+    assert tree.context.missing_choices == "2 of 4"
+    assert summary(tree.context)["warnings"] == ["returns 2 of 4 choices"]
+
+
+def test_an_aborted_request_is_not_filled() -> None:
+    """The engine ends the trunk without a reason of its own."""
+    tree = StubTree({"branch": {"depth": 1}}, lambda start: [A, A], forks=lambda start, position: False)
+    assert [node.ended for node in tree.run()] == ["abort"]
+
+
+@pytest.mark.parametrize("select", ["majority", "likelihood", "confidence", "margin", "first"])
+def test_an_answer_cut_in_its_reasoning_is_not_returned(select: str) -> None:
+    """Two answers are cut at a token that ends them within their reasoning; the third says something."""
+
+    def play(start: ChildStart) -> list[int]:
+        return [*rest(start)[:-1], END_THINK, C, END] if start.tokens == [A, B] else [A] * 3 + [END]
+
+    nodes = StubTree({"branch": {"select": select, "depth": 1}}, play, answers=3).run()
+    assert [node.chosen for node in nodes] == [False, False, True]
+
+
+def test_an_answer_cut_in_its_reasoning_is_better_than_none() -> None:
+    tree = StubTree({"branch": {"select": "majority", "depth": 1}}, rest, answers=3)
+    assert sum(node.chosen for node in tree.run()) == 1
 
 
 def test_a_majority_is_returned_and_stops_the_rest() -> None:
@@ -81,7 +122,7 @@ def test_a_majority_is_returned_and_stops_the_rest() -> None:
 def test_the_first_to_end_stops_the_rest() -> None:
     tree = StubTree(
         {"branch": {"select": "first", "depth": 1}},
-        lambda start: [END] if start.tokens == [A, B] else [A] * 20,
+        lambda start: [END_THINK, END] if start.tokens == [A, B] else [A] * 20,
         answers=3,
     )
     nodes = tree.run()

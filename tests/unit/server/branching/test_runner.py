@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_a_branch_that_fails_ends_alone() -> None:
     assert reasons == {0: "stop", 1: "abort", 2: "stop", 3: "stop"}
 
 
+def test_what_a_failure_logs_stays_on_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The request's id is the client's."""
+    failing = {"branch": {"depth": 1}}
+    StubTree(failing, lambda start: RuntimeError("no\nERROR") if start.tokens == [B] else rest(start)).run()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == r"a branch of 'it\nERROR' ended with RuntimeError: 'no\nERROR'"
+
+
+def test_a_tree_reports_what_the_engine_says_of_its_first_request() -> None:
+    tree = StubTree({"branch": {"select": "majority", "depth": 1}}, rest, answers=3)
+    tree.run()
+    found: Any = tree.outputs_sent[-1]
+    assert (found.metrics, found.kv_transfer_params) == ("measured", {"remote": 1})
+
+
 def test_a_failure_of_the_first_answer_fails_the_request() -> None:
     tree = StubTree({"branch": {}}, lambda start: rest(start) if start.tokens else RuntimeError("no"))
     with pytest.raises(RuntimeError, match="no"):
@@ -53,14 +69,14 @@ def test_a_failure_of_the_first_answer_fails_the_request() -> None:
 
 
 def test_a_full_engine_runs_fewer_branches() -> None:
-    tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, max_running=2)
+    tree = StubTree({"branch": {"fill": "none", "depth": 1}}, rest, answers=6, max_running=2)
     nodes = tree.run()
     assert 1 < len(nodes) < 6
     assert tree.runner.tree.num_refused > 0
 
 
 def test_no_branch_starts_after_a_lost_record() -> None:
-    tree = StubTree({"branch": {"depth": 1}}, rest, answers=6, lost=2)
+    tree = StubTree({"branch": {"fill": "none", "depth": 1}}, rest, answers=6, lost=2)
     nodes = tree.run()
     assert [node.position for node in nodes[1:]] == [0, 1]
     assert tree.runner.tree.num_refused > 0
@@ -69,7 +85,7 @@ def test_no_branch_starts_after_a_lost_record() -> None:
 @pytest.mark.parametrize(("draft", "positions"), [(A, [0, 1, 2, 3]), (B, [0, 1])])
 def test_no_branch_starts_where_a_rejected_draft_was_evaluated(draft: int, positions: list[int]) -> None:
     """Nor after it: the token that was sampled there has no record, so the state of a branch would be unknown."""
-    tree = StubTree({"branch": {"depth": 1}}, rest, answers=5, drafts={2: draft})
+    tree = StubTree({"branch": {"fill": "none", "depth": 1}}, rest, answers=5, drafts={2: draft})
     nodes = tree.run()
     assert [node.position for node in nodes[1:]] == positions
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from forkpoint_policies.spec import Select
 from forkpoint_server.branching.voting import Candidate, choose, count_votes, decided
 
+SELECTS: tuple[Select, ...] = ("majority", "likelihood", "confidence", "margin", "first")
+
 
 def candidates(*answers: str | None, **options: Any) -> list[Candidate]:
     """Answers that ended in this order; None for one that still runs."""
@@ -37,6 +39,18 @@ def test_a_truncated_answer_has_no_vote_and_is_chosen_only_if_it_is_the_only_one
     assert choose(some[:1], "first") == 0
     assert choose([Candidate(0)], "first") is None
     assert count_votes(some, "majority") == {"5": 1.0}
+
+
+def test_an_answer_cut_in_its_reasoning_has_no_vote_and_is_chosen_last() -> None:
+    cut = [Candidate(number, "7", number, cut_in_reasoning=True) for number in range(3)]
+    truncated, whole = Candidate(3, None, 3, truncated=True), Candidate(4, "5", 4)
+    for select in SELECTS:
+        assert choose([*cut, truncated, whole], select) == 4, select
+        assert choose([*cut, truncated], select) == 3, select
+        assert choose(cut, select) in (0, 1, 2), select
+    assert count_votes([*cut, whole], "majority") == {"5": 1.0}
+    assert not decided(cut + candidates(None), "first", None)
+    assert not decided(cut + candidates(None), "majority", 0.5)
 
 
 def test_votes_are_weighted_by_confidence() -> None:

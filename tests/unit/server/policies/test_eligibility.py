@@ -8,7 +8,7 @@ import pytest
 
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.compiled import LabeledPolicy
-from forkpoint_server.policies.eligibility import check_branches, eligible_policy, tree_action_of
+from forkpoint_server.policies.eligibility import check_branches, eligible_policy, limit_warnings, tree_action_of
 from forkpoint_server.policies.resolve import ResolvedRequest, label_policy
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
@@ -106,3 +106,19 @@ def test_parameters_that_depend_on_a_requests_own_tokens_reject_branches(params:
 def test_a_branch_needs_a_prompt_of_tokens(prompt: Any) -> None:
     with pytest.raises(VLLMValidationError, match="prompt of tokens"):
         check_branches(SamplingParams(), prompt)
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ({"sample": {"answers": 5}}, "takes 5 answers, and this server allows 4 (--max-branches); all of them set"),
+        ({"sample": {"answers": 5, "warm_up": 3}}, "takes 5 answers, and this server allows 4 (--max-branches)"),
+        ({"branch": {"max_branches": 5}}, "takes up to 5 answers"),
+    ],
+)
+def test_a_policy_that_the_server_cuts_says_so(do: dict[str, Any], said: str) -> None:
+    (warning,) = limit_warnings(policy_of(do).policy, MAX_BRANCHES)
+    assert warning.startswith(said)
+    assert ("none is stopped" in warning) == ("all of them" in said)
+    assert limit_warnings(policy_of(do).policy, 5) == ()
+    assert limit_warnings(policy_of(do, shadow=True).policy, MAX_BRANCHES) == ()
