@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from enum import IntEnum
 from hashlib import sha256
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +15,7 @@ from .word_automaton import FREE, INSIDE
 
 NO_TOKEN = -1
 UNLIMITED = 2**31 - 1
+MAX_RECENT_WALKS = 8
 
 
 class Action(IntEnum):
@@ -142,7 +145,7 @@ class Program(msgspec.Struct, frozen=True):
 
     def follow(self, tokens: Iterable[int], word_state: int = FREE, in_reasoning: bool = True) -> tuple[int, bool]:
         """The automaton's state and whether the reasoning goes on after these tokens."""
-        walk = Walk(self)
+        walk = Walk.of(self)
         for token in tokens:
             word_state, in_reasoning = walk.step(token, word_state, in_reasoning)
         return word_state, in_reasoning
@@ -162,6 +165,17 @@ class Program(msgspec.Struct, frozen=True):
 
 class Walk:
     """Follows a program's tokens on the host, as the kernel does on the device."""
+
+    _recent: ClassVar[OrderedDict[int, Walk]] = OrderedDict()  # by the id of the program, which each keeps alive
+
+    @staticmethod
+    def of(program: Program) -> Walk:
+        """The walk of a program, stored while it is among the last few: of a large one it takes long to make."""
+        walk = Walk._recent.pop(id(program), None) or Walk(program)
+        Walk._recent[id(program)] = walk
+        if len(Walk._recent) > MAX_RECENT_WALKS:
+            Walk._recent.popitem(last=False)
+        return walk
 
     def __init__(self, program: Program) -> None:
         self._program = program

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import msgspec
@@ -72,9 +73,15 @@ class Path:
         rules = self.program.rules
         self.connector = self.connector or [0] * len(rules)
         self.previous = self.previous or [False] * len(rules)
-        self._walk = Walk(self.program)
+        self._walk = Walk.of(self.program)
         self._since = [_members(rule.since) for rule in rules]
         self._before = [_members(rule.previous) for rule in rules]
+
+    def copy(self) -> Path:
+        """One that goes on from here by itself."""
+        own = copy(self)
+        own.connector = list(self.connector)
+        return own
 
     def follow(self, tokens: Sequence[int]) -> Path:
         """Go on with these tokens."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ class ChoiceOutput:
     sent_characters: int = 0
     sent_tokens: int = 0
     _boundaries: list[tuple[int, int]] = field(default_factory=list)  # tokens and characters after each addition
+    _bytes: bytearray = field(default_factory=bytearray)  # of the first tokens, as many as were needed so far
+    _offsets: list[int] = field(default_factory=lambda: [0])  # where each of these tokens starts
 
     def add(self, delta: CompletionOutput, params: SamplingParams) -> None:
         """Append what the engine returned next; finish if the text around the seam holds a stop string."""
@@ -69,6 +72,13 @@ class ChoiceOutput:
             self.text = self.text[: at + (len(stop) if params.include_stop_str_in_output else 0)]
             self.finish_reason, self.stop_reason = "stop", stop
 
+    def bytes_until(self, position: int, vocabulary: Vocabulary, params: SamplingParams) -> bytes:
+        """The bytes of the tokens before a position."""
+        for token in self.tokens[len(self._offsets) - 1 : position]:
+            self._bytes += bytes_of([token], vocabulary, params)
+            self._offsets.append(len(self._bytes))
+        return bytes(self._bytes[: self._offsets[min(position, len(self._offsets) - 1)]])
+
     def whole(self, params: SamplingParams) -> CompletionOutput:
         """All of it, but for text that is held back."""
         return self._completion(self.text[: self._sendable(params)], self.tokens, self.logprobs, params)
@@ -85,7 +95,8 @@ class ChoiceOutput:
 
     def settled_delta(self, num_settled: int, params: SamplingParams) -> CompletionOutput | None:
         """What is new among the first `num_settled` tokens, the only ones that are certain; None if nothing is."""
-        tokens, characters = max((one for one in self._boundaries if one[0] <= num_settled), default=(0, 0))
+        reached = bisect_right(self._boundaries, num_settled, key=lambda boundary: boundary[0])
+        tokens, characters = self._boundaries[reached - 1] if reached else (0, 0)
         characters = min(characters, len(self.text))  # a stop string may have been cut off
         if tokens <= self.sent_tokens or characters < self.sent_characters:
             return None
@@ -125,12 +136,12 @@ def branch_output(
 
     The first token has this probability at temperature 1; the policy wrote those after it, so that they are certain.
     """
-    shared = parent.tokens[:position]
-    text = text_of([*shared, *tokens], vocabulary, params)
+    shared, shared_bytes = parent.tokens[:position], parent.bytes_until(position, vocabulary, params)
+    text = (shared_bytes + bytes_of(tokens, vocabulary, params)).decode(errors="replace")
     logprobs = parent.logprobs[:position]
     if parent.logprobs:
         logprobs += _branch_logprobs(parent, position, tokens, probability, vocabulary, params)
-    shared_characters = len(text_of(shared, vocabulary, params))
+    shared_characters = len(shared_bytes.decode(errors="replace"))
     output = ChoiceOutput(
         index, text, [*shared, *tokens], logprobs, shared_characters=shared_characters, seam=len(text)
     )
@@ -164,8 +175,13 @@ def _is_top(logprob: Logprob, params: SamplingParams) -> bool:
 
 def text_of(tokens: Sequence[int], vocabulary: Vocabulary, params: SamplingParams) -> str:
     """The text of tokens in the middle of a text."""
+    return bytes_of(tokens, vocabulary, params).decode(errors="replace")
+
+
+def bytes_of(tokens: Iterable[int], vocabulary: Vocabulary, params: SamplingParams) -> bytes:
+    """The bytes of tokens in the middle of a text, which may end within a character."""
     skipped = vocabulary.silent if params.skip_special_tokens else frozenset[int]()
-    return b"".join(vocabulary.tokens[token] for token in tokens if token not in skipped).decode(errors="replace")
+    return b"".join(vocabulary.tokens[token] for token in tokens if token not in skipped)
 
 
 def ends_at_character(tokens: Sequence[int], vocabulary: Vocabulary) -> bool:

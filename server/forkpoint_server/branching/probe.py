@@ -46,7 +46,7 @@ class ProbeController:
         if choice is not self._trunk() or self._exit_position is not None:
             return
         request = self.runner.request
-        if sum(probe.running for probe in self._probes) >= request.max_answers:
+        if sum(other.node.kind == "probe" for other in self.runner.running) >= request.max_answers:
             self.runner.tree.num_refused += 1
             return
         probe = self.runner.start_child(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from forkpoint_policies.compile.program import NO_TOKEN
-from forkpoint_policies.kernel.state_handover import Path
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import finish_choice, open_traces
@@ -22,7 +21,7 @@ from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestO
 from .choice_output import ChoiceOutput, branch_output
 from .interface import ChildStart, Choice, Controller, TreeRequest
 from .seeds import derived_seed
-from .state_handover import past_of
+from .state_handover import StateHandover
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +82,16 @@ class TreeRunner:
         )
         self.tree = self.context.tree = Tree()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._handover = StateHandover(compiled.program, self.origin)
+        self._running: dict[int, Choice] = {}  # by the number of the node
+        self._answers: list[Choice] = []
         self._num_ended = 0
         self._records_pending = False  # an event says that records have arrived
         self._sent = 0, 0  # tokens and characters of the one answer that is returned
 
     @property
     def running(self) -> list[Choice]:
-        return [choice for choice in self.choices if choice.running]
+        return list(self._running.values())
 
     async def outputs(self, controller: Controller) -> AsyncGenerator[RequestOutput, None]:
         """What vLLM's handlers receive: the answers as choices, as they come or together, or the selected one."""
@@ -98,7 +100,7 @@ class TreeRunner:
         reasons: list[str | None] = ["abort"]
         try:
             controller.start()
-            while self.running or not self._events.empty():
+            while self._running or not self._events.empty():
                 event = await self._events.get()
 
                 # record the event, and let the controller start and stop requests
@@ -141,14 +143,14 @@ class TreeRunner:
 
         The first token has this `probability` at temperature 1. One that replaces its parent needs no further room.
         """
-        node, program = parent.node, self.context.compiled.program
+        node = parent.node
 
         # is it possible?
         longest = self.params.max_tokens
         if longest is not None and position + len(tokens) >= longest:
             return None
         shared_tokens = [*node.tokens(position), *tokens]
-        past = past_of(node, position, len(shared_tokens), len(program.rules))
+        past = self._handover.past_of(node, position, len(shared_tokens))
         if past is None:
             self.tree.num_refused += 1  # a record was lost, so the state that the branch would inherit is unknown
             return None
@@ -165,13 +167,13 @@ class TreeRunner:
         seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" else -1)
         choice = Choice(child, output, seed, replaces_parent)
         if output.finish_reason is not None:  # the tokens that it starts with complete a stop string
-            self.choices.append(choice)
+            self._add(choice)
             self._end(choice, "stop")
             self._events.put_nowait(Event(choice))
             return choice
 
         # its request
-        path = Path(program, self.origin.word_state, self.origin.in_reasoning).follow(shared_tokens)
+        path = self._handover.path_of(node, position).follow(tokens)
         start = ChildStart(
             tokens=shared_tokens,
             seed=seed,
@@ -211,12 +213,18 @@ class TreeRunner:
             self._events.put_nowait(Event())
 
     def _run(self, choice: Choice, start: ChildStart) -> Choice:
-        self.choices.append(choice)
+        self._add(choice)
         choice.task = asyncio.create_task(self._run_request(choice, start))
         if not start.first:
             self.capacity.add_branch()
             choice.task.add_done_callback(lambda _: self.capacity.remove_branch())
         return choice
+
+    def _add(self, choice: Choice) -> None:
+        self.choices.append(choice)
+        self._running[choice.node.number] = choice
+        if choice.node.kind == "answer":
+            self._answers.append(choice)
 
     async def _run_request(self, choice: Choice, start: ChildStart) -> None:
         """Turn what one request returns into events."""
@@ -274,6 +282,7 @@ class TreeRunner:
         node = choice.node
         node.finish_reason = choice.output.finish_reason or "abort"
         node.ended, node.end_order = ending, self._num_ended
+        self._running.pop(node.number, None)
         self._num_ended += 1
         if node.kind == "answer" and ending in ("stop", "length"):
             choice.cut_in_reasoning = self._ends_in_reasoning(choice.output.tokens)
@@ -287,10 +296,10 @@ class TreeRunner:
 
     def _report_forks(self, controller: Controller) -> None:
         """Report to the controller where the rule fired since the last time, each answer's positions in order."""
-        for choice in list(self.choices):
+        for choice in list(self._answers):
             node = choice.node
             trace, length = node.trace, len(choice.output.tokens)
-            if not trace.new_forks or node.kind == "probe" or node.ended not in (None, "stop", "length"):
+            if not trace.new_forks or node.ended not in (None, "stop", "length"):
                 continue
             reached = {position for position in trace.new_forks if position < length and trace.is_valid(position)}
             trace.new_forks = [position for position in trace.new_forks if position not in reached]
@@ -308,7 +317,7 @@ class TreeRunner:
         if choice.running:
             output.finish_reason = None  # sent after the answer's last forks were reported
         choice.finish_sent, choice.node.choice = not choice.running, output.index
-        return self._request_output([output], finished=not self.running)
+        return self._request_output([output], finished=not self._running)
 
     def _settled_update(self, controller: Controller) -> RequestOutput | None:
         """What is new of the one answer that will be returned; None if nothing is."""

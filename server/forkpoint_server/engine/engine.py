@@ -39,7 +39,7 @@ from .admission import BackgroundBudget, EngineCapacity
 from .derived_params import bounded_params, derived_params
 from .monitor import EngineMonitor
 from .parallel_sampling import merge_choices
-from .payload import choice_params, initial_state, prompt_tokens_of, signed_seed
+from .payload import choice_params, initial_state, prompt_tokens_of, reserve_programs, signed_seed
 from .request import ChildRequests, EngineRequest
 from .tree_requests import TreeRequests, store_tokens
 
@@ -92,6 +92,7 @@ class InterveningEngine:
         context.engine_id = context.engine_id or _response_id(request_id)
         context.prompt = prompt_tokens
         request = EngineRequest(prompt, params, request_id, options, context)
+        reserve_programs(context, params.n)
 
         # a tree
         if context.tree_rule is not None:

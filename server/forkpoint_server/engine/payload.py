@@ -15,10 +15,12 @@ from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import num_alternatives
 from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.traces.trace import Trace
-from forkpoint_server.vllm_seam import SamplingParams
+from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 from .derived_params import derived_params
 
+MAX_PROGRAM_BYTES = 64 << 20
+"""Of the programs that all choices of a client's request carry, each its own copy, into the engine's process."""
 PROMPT_TAIL = 32
 """How many of the prompt's last tokens are read to see whether it ends inside a word."""
 
@@ -26,6 +28,17 @@ PROMPT_TAIL = 32
 def prompt_tokens_of(prompt: Any) -> Sequence[int]:
     """The tokens of a prompt as vLLM passes it; none where it has only embeddings, say."""
     return prompt.get("prompt_token_ids") or () if isinstance(prompt, dict) else ()
+
+
+def reserve_programs(context: RequestContext, num_choices: int) -> None:
+    """Count the programs of one more prompt's choices. Raises VLLMValidationError where they are too large."""
+    context.num_program_bytes += num_choices * len(context.compiled.packed)
+    if context.num_program_bytes > MAX_PROGRAM_BYTES:
+        raise VLLMValidationError(
+            f"n: the choices of all prompts carry {context.num_program_bytes >> 20} MiB of the policy, at most "
+            f"{MAX_PROGRAM_BYTES >> 20} MiB are allowed; request fewer choices, or name fewer words in the policy",
+            parameter="n",
+        )
 
 
 def initial_state(program: Program, prompt_tokens: Sequence[int], seed: int = 0) -> ChildStart:

@@ -56,6 +56,7 @@ class RequestContext:
     response_id: str | None = None
     prompt: Sequence[int] = ()  # of the traces that are opened next
     num_prompt_tokens: int = 0
+    num_program_bytes: int = 0  # of the policy's program, once per choice
     traces: list[Trace] = field(default_factory=list)
     traces_by_engine_id: dict[str, Trace] = field(default_factory=dict)  # for the spans
     tree: Tree | None = None

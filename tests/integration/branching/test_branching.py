@@ -421,7 +421,7 @@ def test_one_answer_of_several_on_the_other_routes(client: openai.OpenAI, server
 
 
 def test_several_prompts_are_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="one prompt a request"):
+    with pytest.raises(openai.BadRequestError, match="one prompt per request"):
         client.completions.create(
             model="countdown", prompt=["Use 3", "Use 4"], max_tokens=5, extra_body={"policy": "branch"}
         )
