@@ -192,7 +192,7 @@ class InterveningEngine:
             start_request=requests.start,
         )
         runner.tree.num_requested = params.n if returns_several(action) else None
-        context.warnings = limit_warnings(context.compiled.policy, self._limits.max_branches)
+        context.limit_warnings = limit_warnings(context.compiled.policy, self._limits.max_branches)
         return runner.outputs(controller_of(runner, rule))
 
     def _check_tree(self, request: EngineRequest, action: TreeAction) -> None:

@@ -60,7 +60,7 @@ class RequestContext:
     traces: list[Trace] = field(default_factory=list)
     traces_by_engine_id: dict[str, Trace] = field(default_factory=dict)  # for the spans
     tree: Tree | None = None
-    warnings: tuple[str, ...] = ()  # what the policy could not do on this server
+    limit_warnings: tuple[str, ...] = ()  # what the policy could not do for the server's limits
     finish_reasons: list[str] = field(default_factory=list)
     created: float = field(default_factory=time.time)  # seconds since 1970
     started_at: float = field(default_factory=time.monotonic)
@@ -77,6 +77,12 @@ class RequestContext:
         if tree is None or not self.finish_reasons or not tree.has_fewer_choices:
             return None
         return f"{tree.num_answers} of {tree.num_requested}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the policy could not do, for the server's limits or as its author set it."""
+        missing = self.missing_choices
+        return (*self.limit_warnings, *(() if missing is None else (f"returns {missing} choices",)))
 
     @property
     def arm(self) -> str:
@@ -116,6 +122,7 @@ class RequestContext:
             connectors=self.connectors,
             traces=tuple(self.traces),
             tree=self.tree,
+            warnings=self.warnings,
         )
 
 

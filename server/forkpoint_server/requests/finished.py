@@ -63,6 +63,7 @@ class FinishedRequest:
     connectors: ConnectorIds
     traces: tuple[Trace, ...]
     tree: Tree | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ class FinishedRequest:
         """The memory that it takes beside what all requests share."""
         prompts = {id(trace.prompt): len(trace.prompt) for trace in self.traces}
         nodes = () if self.tree is None else self.tree.nodes
-        texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions)
+        texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions, *self.warnings)
         return (
             REQUEST_BYTES
             + 4 * sum(len(text) for text in texts if text is not None)  # the widest strings have four bytes a character

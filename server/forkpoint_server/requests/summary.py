@@ -48,14 +48,8 @@ def summary(context: Reported) -> dict[str, Any]:
         "branches": 0 if tree is None else tree.num_answers - 1,
         "tokens_shared": 0 if tree is None else tree.num_shared_tokens,
         "complete": not any(trace.num_missing for trace in context.traces),
-        "warnings": _warnings(context),
+        "warnings": list(context.warnings),
     }
-
-
-def _warnings(context: RequestContext) -> list[str]:
-    """What the policy could not do, as its author set it or for the server's limits."""
-    missing = context.missing_choices
-    return [*context.warnings, *([] if missing is None else [f"returns {missing} choices"])]
 
 
 def num_generated_tokens(context: RequestContext) -> int | None:
