@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from fuzz.valid_requests import valid_request
 from tests.processes.forkpoint_server import Server
 
 from .test_branching import PUZZLE
@@ -47,3 +50,27 @@ def test_a_tree_takes_its_clients_parameters(server: Server, action: str, name: 
     assert is_served(server)
     if "min_tokens" in body and "stop" not in body and "stop_token_ids" not in body:
         assert answer.json()["usage"]["completion_tokens"] >= body["min_tokens"]
+
+
+@pytest.mark.parametrize(
+    "numbers", [range(300), pytest.param(range(300, 10_300), marks=[pytest.mark.soak, pytest.mark.timeout(7200)])]
+)
+def test_random_valid_requests(server: Server, numbers: range) -> None:
+    """Each is answered, or refused with the field that does not go with another; and then another client is served."""
+    with httpx.Client(base_url=server.url, timeout=120) as client, ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda number: _answer(client, number), numbers))
+    assert statuses.count(200) > len(numbers) / 3
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def _answer(client: httpx.Client, number: int) -> int:
+    """The status of the request of this number, after which a plain request is answered."""
+    request = valid_request(number)
+    said = f"request {number}: {json.dumps(request.body)}"
+    answer = client.post(request.path, json=request.body)
+    assert answer.status_code in (200, 400), f"{said}: {answer.status_code} {answer.text}"
+    if answer.status_code == 200:
+        assert '"error":{"' not in answer.text.replace(" ", ""), f"{said}: {answer.text}"
+    plain = client.post("/v1/completions", json={"model": "countdown", "prompt": "Use 3", "max_tokens": 1})
+    assert plain.status_code == 200, f"after {said}: {plain.text}"
+    return answer.status_code

@@ -194,3 +194,11 @@ def test_a_policy_does_not_change_and_can_be_a_key() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         read.name = "other"
     assert {read: 1}[parse_policy(CALM)] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "digest"), [({}, "4319990c"), ({"fill": "sample"}, "c5b21eda"), ({"fill": "none"}, "fe6d57d3")]
+)
+def test_a_branch_has_the_digest_that_it_had_before_it_filled_by_default(fields: Json, digest: str) -> None:
+    """One that says `none` used to have that of the default."""
+    assert parse_policy({"rules": [{"do": {"branch": {"width": 2, **fields}}}]}).digest == digest
