@@ -32,6 +32,7 @@ from forkpoint_policies.spec import (
     When,
 )
 
+from .deciding_tokens import biased_tokens
 from .policy_words import named_words, policy_automaton, with_families
 from .program import (
     NO_TOKEN,
@@ -118,7 +119,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     """Turn a policy into a program. Raises InputError where the served model cannot express it."""
     build = _Build(target, policy_automaton(policy, target.vocabulary, path))
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
-    _check_contradictions(policy, rules, path)
+    build.check_contradictions(policy, path)
     _check_overlaps(rules, path)
     if target.reasoning_end == NO_TOKEN and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
@@ -151,22 +152,6 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     )
 
 
-def _check_contradictions(policy: Policy, rules: list[CompiledRule], path: str) -> None:
-    """Reject a rule that raises tokens which another rule masks under the same conditions."""
-    for masking in rules:
-        for raising in rules:
-            if masking.action != Action.MASK or policy.rules[raising.number].do.amplify is None:
-                continue
-            same = policy.rules[masking.number].when == policy.rules[raising.number].when
-            banned = set(zip(masking.target.tokens, masking.target.states, strict=True))
-            if same and banned >= set(zip(raising.target.tokens, raising.target.states, strict=True)):
-                raise InputError(
-                    f"{path}.rules[{raising.number}].do.amplify",
-                    f"contradicts rules[{masking.number}], which under the same conditions never lets these tokens be "
-                    "sampled",
-                )
-
-
 def _check_overlaps(rules: list[CompiledRule], path: str) -> None:
     """Reject two rules that replace the same token: it would be undefined which one acts."""
     standing: dict[int, int] = {}
@@ -196,6 +181,30 @@ class _Build:
             like = self._plain(rule.do.control.like, number, f"{path}.do.control.like")
             return self._control(rule.do.control, like, f"{path}.do.control.match")
         return self._plain(rule, number, path)
+
+    def check_contradictions(self, policy: Policy, path: str) -> None:
+        """Reject a rule that raises tokens which another rule masks under the same conditions."""
+        masking = {
+            number: rule
+            for number, rule in enumerate(policy.rules)
+            if rule.do.suppress and rule.do.suppress.bias is None
+        }
+        raising = {number: rule for number, rule in enumerate(policy.rules) if rule.do.amplify}
+        for number, rule in raising.items():
+            for other, mask in masking.items():
+                if rule.when != mask.when or rule.do.amplify is None or mask.do.suppress is None:
+                    continue
+                if self._completing(mask.do.suppress) >= self._completing(rule.do.amplify):
+                    raise InputError(
+                        f"{path}.rules[{number}].do.amplify",
+                        f"contradicts rules[{other}], which under the same conditions never lets these tokens be "
+                        "sampled",
+                    )
+
+    def _completing(self, tokens: Tokens) -> set[Completion]:
+        """The tokens that complete the words of a set, and those that it names by id."""
+        words = (entry for word in named_words(tokens) for entry in self.automaton.completions[word])
+        return {*words, *((ANY_STATE, token) for token in tokens.token_ids)}
 
     def _plain(self, rule: Rule, number: int, path: str) -> CompiledRule:
         when, field = with_families(rule.when), f"{path}.do.{rule.do.action}"
@@ -231,13 +240,13 @@ class _Build:
             return {
                 "action": action,
                 "strength": _curve(do.suppress.bias or 0.0),
-                "target": self._tokens(do.suppress, field),
+                "target": (self._tokens if action == Action.MASK else self._biased)(do.suppress, field),
             }
         if do.amplify is not None:
             return {
                 "action": Action.BIAS,
                 "strength": _curve(do.amplify.bias),
-                "target": self._raised(do.amplify, field),
+                "target": self._biased(do.amplify, field),
             }
         if do.temperature is not None:
             return {
@@ -357,18 +366,18 @@ class _Build:
             entries += [entry for ending in tokens.endings for entry in self.automaton.endings[ending]]
         return _token_set(entries, field)
 
-    def _raised(self, tokens: Tokens, field: str) -> TokenSet:
-        """For words that are never one token, also the tokens that start them: raising only their last piece would do
-        nothing."""
-        chosen = self._tokens(tokens, field)
-        entries = set(zip(chosen.states, chosen.tokens, strict=True))
+    def _biased(self, tokens: Tokens, field: str) -> TokenSet:
+        """As `_tokens`, but a word of several tokens by the one that decides it: at the last, a bias comes too late."""
+        self.target.vocabulary.check_ids(tokens.token_ids, f"{field}.token_ids")
+        entries: list[Completion] = [(ANY_STATE, token) for token in tokens.token_ids]
         for word in named_words(tokens):
-            if any(state in (ANY_STATE, FREE) for state, _ in self.automaton.completions[word]):
-                continue
-            if reached := self.automaton.longest_beginning(word):
-                entries.update(reached)
+            biased = biased_tokens(word, self.automaton, self.target.vocabulary, self.target.encode)
+            entries += biased.entries
+            if biased.beginnings:
+                said = ", ".join(map(repr, biased.beginnings))
                 self.warnings.append(
-                    f"{field}: {word!r} is several tokens for this model; the tokens that begin it are raised too"
+                    f"{field}: {word!r} is several tokens for this model in some spellings; there the bias acts on the "
+                    f"token that decides it: {said}"
                 )
         return _token_set(entries, field)
 

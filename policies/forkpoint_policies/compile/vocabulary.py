@@ -78,6 +78,16 @@ class Vocabulary:
                 raise InputError(f"{path}[{index}]", f"there is no token {token}; ids run from 0 to {self.size - 1}")
 
     @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The words that single tokens write, in lower case and sorted."""
+        found = set()
+        for token, written in enumerate(self.tokens):
+            text = "" if token in self.specials else written.decode(errors="ignore").strip().lower()
+            if text and all(map(is_word_character, text)):
+                found.add(text)
+        return tuple(sorted(found))
+
+    @cached_property
     def index(self) -> Index:
         """The look-up tables of this vocabulary; about a second for 150,000 tokens, so built once."""
         return _build_index(self)

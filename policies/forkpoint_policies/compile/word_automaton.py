@@ -52,23 +52,13 @@ class Automaton:
     prefixes: Mapping[bytes, int] = field(default_factory=dict)
     endings: Mapping[str, tuple[Completion, ...]] = field(default_factory=dict)
 
-    def longest_beginning(self, word: str) -> tuple[Completion, ...]:
-        """The tokens that, where a word may start, write the most of this one."""
-        forms = spellings(word)
-        beginnings = {form[:length] for form in forms for length in range(1, len(form))}
-        states = {self.prefixes[beginning] for beginning in beginnings & self.prefixes.keys()} & self._beginnings.keys()
-        return self._beginnings[max(states)] if states else ()
-
     @cached_property
-    def _beginnings(self) -> dict[int, tuple[Completion, ...]]:
-        """By state, the tokens that lead to it where a word may start; longer prefixes have higher states."""
-        found: dict[int, list[Completion]] = {}
+    def states_before(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
+        """By token and next state, the states in which the token leads there by a move."""
+        found: dict[tuple[int, int], list[int]] = {}
         for (state, token), after in self.moves.items():
-            if state == FREE:
-                found.setdefault(after, []).append((FREE, token))
-        for token, after in self.tails.items():
-            found.setdefault(after, []).append((ANY_STATE, token))
-        return {state: tuple(entries) for state, entries in found.items()}
+            found.setdefault((token, after), []).append(state)
+        return {key: tuple(states) for key, states in found.items()}
 
 
 def spellings(word: str) -> set[bytes]:

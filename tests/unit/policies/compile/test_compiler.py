@@ -84,21 +84,38 @@ def test_a_token_is_listed_once() -> None:
     assert [state for one, state in pairs if one == token("so")] == [ANY_STATE]
 
 
-def test_a_word_of_several_tokens_is_amplified_at_its_first_token() -> None:
-    """Amplifying only its last piece would have no effect. A warning reports it."""
-    written = policy(rule(amplify={"words": ["however", "wait"], "bias": 2.0}))
+@pytest.mark.parametrize("action", [{"amplify": 2.0}, {"suppress": -2.0}])
+def test_a_bias_on_a_word_of_several_tokens_acts_where_the_word_is_decided(action: dict[str, float]) -> None:
+    """At its last piece it would have no effect. A warning reports it."""
+    ((name, bias),) = action.items()
+    written = policy(rule(**{name: {"words": ["however", "wait"], "bias": bias}}))
     program = compiled(written)
     assert texts(program, 0, FREE) >= {b"h", b"H", b"wait", b"Wait"}
     assert b"w" not in texts(program, 0, FREE), "the pieces of a word that is one token are unchanged"
+    almost, _ = program.follow(tokens("h|ow|e|v|e"))
+    assert texts(program, 0, almost) == {b"R"}, "once per word: the spelling that the tokenizer writes is over by then"
     assert warnings(written) == (
         (
-            "policy.rules[0].do.amplify: 'however' is several tokens for this model; "
-            "the tokens that begin it are raised too"
+            f"policy.rules[0].do.{name}: 'however' is several tokens for this model in some spellings; there the bias "
+            "acts on the token that decides it: 'h', 'H'"
         ),
     )
-    suppressed = policy(rule(suppress={"words": ["however"]}))
-    assert b"h" not in texts(compiled(suppressed), 0, FREE)
-    assert warnings(suppressed) == ()
+
+
+def test_a_ban_acts_on_the_last_token_only() -> None:
+    banned = policy(rule(suppress={"words": ["however"]}))
+    program = compiled(banned)
+    assert b"h" not in texts(program, 0, FREE)
+    almost, _ = program.follow(tokens("h|ow|e|v|e"))
+    assert texts(program, 0, almost) == {b"r", b"R"}
+    assert warnings(banned) == ()
+
+
+def test_a_rule_that_raises_a_banned_word_of_several_tokens_is_rejected() -> None:
+    """Though the two act on different tokens."""
+    both = policy(rule(suppress={"words": ["however"]}), rule(amplify={"words": ["however"], "bias": 1.0}))
+    with pytest.raises(InputError, match="contradicts rules\\[0\\]"):
+        compile_policy(parse_policy(both), TARGET)
 
 
 def test_a_probe_without_a_text_that_prompts_for_the_result_warns() -> None:

@@ -15,7 +15,7 @@ from forkpoint_policies.compile.vocabulary import Vocabulary, is_word_character
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, build_automaton
 from forkpoint_policies.spec import InputError
 from tests.unit.policies.factories import compiled
-from tests.unit.policies.vocabularies import VOCABULARY, byte_vocabulary, token, tokens
+from tests.unit.policies.vocabularies import VOCABULARY, token, tokens
 
 WORDS = (
     "wait", "so", "now", "other", "another", "but", "double-check", "check", "in", "in conclusion", "let", "let's",
@@ -229,11 +229,3 @@ def test_a_word_that_is_not_text() -> None:
     with pytest.raises(InputError, match="is not valid text") as caught:
         build_automaton(["ok", "\ud800"], VOCABULARY, "words")
     assert caught.value.field == "words[1]"
-
-
-def test_the_longest_beginning_of_a_word() -> None:
-    """The first token of an amplified word: as much of the word as one token writes where a word may start."""
-    vocabulary = byte_vocabulary("wa", " wa", " w", "it")
-    found = build_automaton(["wait"], vocabulary)
-    starts = {(state, vocabulary.tokens[one]) for state, one in found.longest_beginning("wait")}
-    assert starts == {(FREE, b"wa"), (ANY_STATE, b" wa")}

@@ -1,0 +1,83 @@
+"""Which tokens a bias on a word of several tokens acts on: compared with the tokenizer's spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from forkpoint_policies.compile.deciding_tokens import biased_tokens
+from forkpoint_policies.compile.vocabulary import Vocabulary
+from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, build_automaton
+from tests.unit.policies.vocabularies import VOCABULARY, byte_vocabulary
+
+
+def longest_first(vocabulary: Vocabulary) -> Callable[[str], list[int]]:
+    """A tokenizer that always takes the longest token that fits."""
+    order = sorted(
+        (one for one in range(vocabulary.size) if one not in vocabulary.specials and vocabulary.tokens[one]),
+        key=lambda one: -len(vocabulary.tokens[one]),
+    )
+
+    def encode(text: str) -> list[int]:
+        left, found = text.encode(), list[int]()
+        while left:
+            found.append(next(one for one in order if left.startswith(vocabulary.tokens[one])))
+            left = left[len(vocabulary.tokens[found[-1]]) :]
+        return found
+
+    return encode
+
+
+def acts_on(word: str, vocabulary: Vocabulary, text: str) -> list[bytes]:
+    """The tokens of a text, as the tokenizer writes it, on which a bias on the word acts."""
+    encode = longest_first(vocabulary)
+    automaton = build_automaton([word], vocabulary)
+    entries = set(biased_tokens(word, automaton, vocabulary, encode).entries)
+    state, found = FREE, []
+    for token in encode(text):
+        if (state, token) in entries or (ANY_STATE, token) in entries:
+            found.append(vocabulary.tokens[token])
+        default = FREE if vocabulary.index.ends_word_free[token] else INSIDE
+        state = automaton.moves.get((state, token), automaton.tails.get(token, default))
+    return found
+
+
+LARGE = byte_vocabulary(
+    "Altern", "Alternate", "atively", " Alternatively", " alternatively", "never", " never", "theless",
+    "double", " double", "-check", "in", " in", " conclusion",
+    # after a space, "street" begins with " str" as "strategy" does, and "green" with " gr" as "grammar"
+    " str", "ategy", "street", "strange", "strict", "strong", "strip", " gr", "ammar", "green", "grand",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "tokens"),
+    [
+        ("alternatively", "Alternatively, so", [b"Altern"]),
+        ("alternatively", "so Alternatively", [b" Alternatively"]),
+        ("alternatively", "Alternate", []),
+        ("nevertheless", "so nevertheless, nevertheless", [b" never", b" never"]),
+        ("double-check", "double-check", [b"-check"]),
+        ("double-check", "so double-check it", [b"-check"]),
+        ("in conclusion", "so in conclusion", [b" conclusion"]),
+        ("grammar", "so grammar", [b" gr"]),
+        ("strategy", "so strategy", [b"ategy"]),
+        ("never", "never so never", [b"never", b" never"]),
+    ],
+)
+def test_a_bias_acts_once_and_where_the_word_is_decided(word: str, text: str, tokens: list[bytes]) -> None:
+    assert acts_on(word, LARGE, text) == tokens
+
+
+@pytest.mark.parametrize("word", ["wait", "so", "in", "but"])
+def test_words_of_one_token_are_unchanged(word: str) -> None:
+    automaton = build_automaton([word], VOCABULARY)
+    biased = biased_tokens(word, automaton, VOCABULARY, longest_first(VOCABULARY))
+    assert biased.entries == automaton.completions[word]
+    assert biased.beginnings == ()
+
+
+def test_without_a_tokenizer_a_bias_acts_on_the_last_token() -> None:
+    automaton = build_automaton(["however"], VOCABULARY)
+    assert biased_tokens("however", automaton, VOCABULARY, None).entries == automaton.completions["however"]
