@@ -125,9 +125,8 @@ def use_model(name: str) -> None:
     _SERVER[MODEL] = name
     for reason in ("full", "duplicate", "refused", "stopped"):
         RECORDS_DROPPED.labels(name, reason)  # a counter that starts at 0 shows its first increase
-    for gauge in (RECORDS_WAITING, RUNNING):
-        gauge.labels(name)
-    DROPPED.labels(name)
+    for metric in (RECORDS_WAITING, RUNNING, DROPPED, STEP):
+        metric.labels(name)
 
 
 def served_model() -> str:

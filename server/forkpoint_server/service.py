@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,10 +21,13 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.recent import RecentTraces
+from forkpoint_server.store.database import database_warnings
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.traces.receiver import Receiver
 
 from .tracing import RequestSpans
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Service:
         )
         self.connectors = find_connectors(model.vocabulary)
         self.recent = RecentTraces(config.max_trace_tokens)
+        self._database_warnings = database_warnings(config.database)
         self._srm_monitor: asyncio.Task[None] | None = None
 
     @property
@@ -74,10 +79,12 @@ class Service:
     def warnings(self) -> list[str]:
         """What an operator should know now, one line each."""
         sources = (self.threshold, self.config.receiver, self.experiments, self.recorder)
-        return [warning for source in sources for warning in source.warnings()]
+        return [*self._database_warnings, *(warning for source in sources for warning in source.warnings())]
 
     async def start(self) -> None:
         """Start to record requests, and to follow the experiments in the database."""
+        for warning in self._database_warnings:
+            logger.warning(warning)
         self.recorder.start()
         await self.experiments.start()
         self._srm_monitor = asyncio.create_task(monitor_srm(self.database, self.experiments), name="forkpoint-srm")

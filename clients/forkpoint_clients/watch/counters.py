@@ -111,8 +111,9 @@ class ScrapeWindow:
 
 
 def _restarted(before: Scrape, now: Scrape) -> bool:
+    """Whether a counter has fallen. One that is gone says nothing: the server removes those of deleted policies."""
     return any(
-        sample.cumulative and now.value(name, key) < sample.value
+        sample.cumulative and key in now.samples.get(name, {}) and now.value(name, key) < sample.value
         for name, named in before.samples.items()
         if name.startswith("forkpoint_")
         for key, sample in named.items()

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
 from forkpoint_server.errors import ApiError
+from forkpoint_server.store.assignments import can_be_stored
 from forkpoint_server.store.built_in_metrics import BUILT_IN_NAMES
 from forkpoint_server.store.executor import in_thread
 from forkpoint_server.store.experiments import StoredExperiment
@@ -25,11 +26,11 @@ from forkpoint_server.store.outcomes import (
     UnknownRequestError,
     add_outcomes,
 )
+from forkpoint_server.store.tables import MAX_OUTCOME
 
 from .definition import MAX_METRICS, is_metric_name
 
 MAX_OUTCOMES = 10_000
-MAX_REQUEST_ID_LENGTH = 256
 WAIT_SECONDS = 2.0
 """How long to wait for an unknown request: it may be on its way to the database, from this server or another one."""
 FIRST_RETRY_SECONDS = 0.02
@@ -76,8 +77,10 @@ def read_outcomes(body: Any) -> list[Outcome]:
             if key not in ("request_id", "metrics"):
                 raise InputError(f"{path}.{key}".lstrip("."), "is not a field here; there are request_id and metrics")
         request_id, values = posted.get("request_id"), posted.get("metrics")
-        if not isinstance(request_id, str) or not _is_request_id(request_id):
-            raise InputError(f"{path}.request_id".lstrip("."), "must be the `id` of a response")
+        if not isinstance(request_id, str) or not can_be_stored(request_id):
+            raise InputError(
+                f"{path}.request_id".lstrip("."), "must be the `id` of a response, or the X-Request-Id of its request"
+            )
         if not isinstance(values, dict) or not values:
             raise InputError(
                 f"{path}.metrics".lstrip("."), 'must be an object of numbers by name, as in {"correct": 1}'
@@ -86,13 +89,6 @@ def read_outcomes(body: Any) -> list[Outcome]:
     if len(outcomes) > MAX_OUTCOMES:
         raise InputError("body", f"holds {len(outcomes)} numbers; at most {MAX_OUTCOMES} at once")
     return outcomes
-
-
-def _is_request_id(text: str) -> bool:
-    """Whether a database can look it up: PostgreSQL rejects NUL and what UTF-8 cannot encode."""
-    return 0 < len(text) <= MAX_REQUEST_ID_LENGTH and not any(
-        character == "\0" or "\ud800" <= character <= "\udfff" for character in text
-    )
 
 
 def _number(name: str, value: Any, path: str) -> float:
@@ -110,5 +106,7 @@ def _number(name: str, value: Any, path: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise InputError(field, f"must be a finite number, not {value!r}")
+        raise InputError(field, f"must be a finite number, not {str(value)[:50]!r}")
+    if abs(number) > MAX_OUTCOME:
+        raise InputError(field, f"must be between -{MAX_OUTCOME:g} and {MAX_OUTCOME:g}, not {number:g}")
     return number

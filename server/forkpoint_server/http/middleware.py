@@ -97,7 +97,7 @@ class PolicyMiddleware:
 
         async def summarise(response_id: str | None) -> dict[str, Any]:
             await context.receiver.settle(context.traces)
-            context.response_id = response_id
+            context.settled, context.response_id = True, response_id
             return summary_to_dict(context)
 
         injection = SummaryInjection(

@@ -61,6 +61,7 @@ class RequestContext:
     traces_by_engine_id: dict[str, Trace] = field(default_factory=dict)  # for the spans
     tree: Tree | None = None
     limit_warnings: tuple[str, ...] = ()  # what the policy could not do for the server's limits
+    settled: bool = False  # the records of all its tokens were waited for
     finish_reasons: list[str] = field(default_factory=list)
     created: float = field(default_factory=time.time)  # seconds since 1970
     started_at: float = field(default_factory=time.monotonic)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Sequence
 
 from forkpoint_server import metrics
 from forkpoint_server.experiments.service import Experiments
+from forkpoint_server.store.assignments import can_be_stored
 from forkpoint_server.store.recorder import SERVER, Recorder
+from forkpoint_server.store.tables import MAX_ID_LENGTH, MAX_RESPONSE_ID_LENGTH
 
 from .context import RequestContext
 from .summary import experiment_record
 
+PREFIX = re.compile(r"[a-z]+-")
 REFUSED = "refused"
 """How a request has ended that the server answered with a 4xx."""
 
@@ -41,13 +45,16 @@ class ExperimentRecording:
             ending = "error" if failed else REFUSED
         else:
             ending = worst_of([*context.finish_reasons, *(["abort"] if disconnected else [])])
+        response_id, attempt = _storable(context.response_id or streamed_id), secrets.token_hex(12)
         stored, arm = context.enrolment.live.stored, context.enrolment.arm
         metrics.ASSIGNED.labels(context.model_name, stored.name, arm.name).inc()
         metrics.FAILED.labels(context.model_name, stored.name, arm.name).inc(int(ending == "error"))
         self._recorder.put(
             {
                 "experiment": stored.id,
-                "request_id": context.response_id or streamed_id or f"unanswered-{secrets.token_hex(12)}",
+                "request_id": _storable(context.client_id, MAX_ID_LENGTH) or response_id or f"unanswered-{attempt}",
+                "response_id": response_id,
+                "attempt": attempt,
                 "server": SERVER,
                 "arm": arm.name,
                 "unit": context.enrolment.unit - 2**63,
@@ -61,6 +68,13 @@ class ExperimentRecording:
                 **experiment_record(context),
             }
         )
+
+
+def _storable(request_id: str | None, max_length: int = MAX_RESPONSE_ID_LENGTH) -> str | None:
+    """An id, unless no database can hold it, or it is what vLLM makes of an empty X-Request-Id: not of one request."""
+    if request_id is None or PREFIX.fullmatch(request_id) or not can_be_stored(request_id, max_length):
+        return None
+    return request_id
 
 
 def worst_of(finish_reasons: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def release_spans(context: RequestContext, spans: RequestSpans) -> None:
 def _count_trace(context: RequestContext, trace: Trace) -> None:
     compiled, profile = context.compiled, trace.profile()
     labels = context.model_name, compiled.label
-    if trace.ended:  # after a client has disconnected, the last records are not waited for
+    if trace.ended and context.settled:  # of a request that failed or was left, the last records are not waited for
         metrics.DROPPED.labels(context.model_name).inc(trace.num_missing)
 
     # tokens and entropy, by role

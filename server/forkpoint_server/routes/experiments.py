@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from forkpoint_policies.spec import InputError, is_name
 from forkpoint_server.errors import ApiError, not_found
@@ -27,8 +28,9 @@ from forkpoint_server.store.experiments import (
 )
 from forkpoint_server.store.outcomes import Outcome
 from forkpoint_server.store.recorder import SERVER
+from forkpoint_server.store.tables import MAX_OUTCOME, MAX_RESPONSE_ID_LENGTH
 
-from .admin import admin_only
+from .admin import admin_only, is_admin
 from .bodies import describe_body, parsed_body
 
 MAX_EXPERIMENTS = 128
@@ -39,12 +41,12 @@ _OUTCOME = {
     "required": ["request_id", "metrics"],
     "additionalProperties": False,
     "properties": {
-        "request_id": {"type": "string", "minLength": 1},
+        "request_id": {"type": "string", "minLength": 1, "maxLength": MAX_RESPONSE_ID_LENGTH},
         "metrics": {
             "type": "object",
             "minProperties": 1,
             "propertyNames": {"pattern": METRIC_NAME.pattern},
-            "additionalProperties": {"type": "number"},
+            "additionalProperties": {"type": "number", "minimum": -MAX_OUTCOME, "maximum": MAX_OUTCOME},
         },
     },
 }
@@ -55,12 +57,15 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
     guarded = [Depends(admin_only(admin_key))]
+    one_report = asyncio.Lock()  # of a large experiment each takes seconds, during which completions are slower
 
     @router.get("/v1/experiments")
-    async def list_experiments() -> dict[str, Any]:
+    async def list_experiments(request: Request) -> dict[str, Any]:
         """All experiments, oldest first, without their figures."""
         found = await in_thread(read_definitions, service.database)
-        return {"object": "list", "data": [_to_dict(service, experiment) for experiment in found.experiments]}
+        with_salt = is_admin(request, admin_key)
+        data = [_to_dict(service, experiment, with_salt) for experiment in found.experiments]
+        return {"object": "list", "data": data}
 
     @router.post(
         "/v1/experiments",
@@ -102,16 +107,24 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         return _to_dict(service, made)
 
     @router.get("/v1/experiments/{name}")
-    async def show_experiment(name: str, effect: list[str] = Query(default=[])) -> dict[str, Any]:  # noqa: B008
+    async def show_experiment(
+        request: Request,
+        name: str,
+        effect: list[str] = Query(default=[]),  # noqa: B008
+    ) -> dict[str, Any]:
         """One experiment with its figures and analysis. `effect=METRIC:SIZE`: how many more requests would show it?"""
         effects = effects_of(effect)
         stored = await _stored(service, name)
         oldest_start = service.experiments.oldest_start(name)  # before the flush: it must not miss one that ends now
         await in_thread(service.recorder.flush, FLUSH_SECONDS)
-        figures = await in_thread(arm_figures, service.database, stored)
-        live = service.experiments.live(stored)
-        analysis = await in_thread(analyse_experiment, service.database, stored, live, oldest_start, SERVER, effects)
-        return {**_to_dict(service, stored), "figures": figures, "analysis": analysis}
+        async with one_report:
+            figures = await in_thread(arm_figures, service.database, stored)
+            live = service.experiments.live(stored)
+            analysis = await in_thread(
+                analyse_experiment, service.database, stored, live, oldest_start, SERVER, effects
+            )
+        shown = _to_dict(service, stored, is_admin(request, admin_key))
+        return {**shown, "figures": figures, "analysis": analysis}
 
     @router.patch(
         "/v1/experiments/{name}",
@@ -178,8 +191,12 @@ async def _compile(service: Service, policy: LabeledPolicy, arm: int) -> None:
         raise InputError(f"arms[{arm}].{error.field}", error.message) from None
 
 
-def _to_dict(service: Service, stored: StoredExperiment) -> dict[str, Any]:
-    return experiment_to_dict(stored, service.experiments.problems.get(stored.name))
+def _to_dict(service: Service, stored: StoredExperiment, with_salt: bool = True) -> dict[str, Any]:
+    """An experiment for a client. With the salt it could choose units by their arm, so only admins see it."""
+    shown = experiment_to_dict(stored, service.experiments.problems.get(stored.name))
+    if not with_salt:
+        del shown["salt"]
+    return shown
 
 
 async def _stored(service: Service, name: str) -> StoredExperiment:

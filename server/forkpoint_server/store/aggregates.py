@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Engine, case, func, select
 
 from .built_in_metrics import BUILT_IN_METRICS
-from .tables import ASSIGNMENTS, DAY_SECONDS, OUTCOMES
+from .tables import ASSIGNMENTS, DAY_SECONDS, MAX_OUTCOME, OUTCOMES
 
 COLUMNS = {metric.name: ASSIGNMENTS.c[metric.name] for metric in BUILT_IN_METRICS}
+USABLE = OUTCOMES.c.value.between(-MAX_OUTCOME, MAX_OUTCOME)
+"""Earlier versions stored larger outcomes, whose sums overflow."""
 BY_UNIT = ASSIGNMENTS.c.arm, ASSIGNMENTS.c.unit, ASSIGNMENTS.c.epoch
 
 ROWS_PER_FETCH = 10_000
@@ -74,6 +76,7 @@ def arm_counts(database: Engine, experiment: int) -> Mapping[str, ArmCounts]:
     posted = (
         select(ASSIGNMENTS.c.arm, OUTCOMES.c.metric, func.count(), func.avg(OUTCOMES.c.value))
         .join_from(OUTCOMES, ASSIGNMENTS)
+        .where(USABLE)
         .group_by(ASSIGNMENTS.c.arm, OUTCOMES.c.metric)
     )
     here = ASSIGNMENTS.c.experiment == experiment
@@ -130,7 +133,7 @@ def _built_in(connection: Connection, conditions: Iterable[ColumnElement[bool]])
     ]
     query = select(*BY_UNIT, *columns).where(*conditions).group_by(*BY_UNIT)
     chunks: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
-    for rows in connection.execution_options(yield_per=ROWS_PER_FETCH).execute(query).partitions():
+    for rows in connection.execute(query, execution_options={"yield_per": ROWS_PER_FETCH}).partitions():
         for arm in {row[0] for row in rows}:
             own = [row for row in rows if row[0] == arm]
             keys, values = np.array([row[1:3] for row in own], np.int64), np.array([row[3:] for row in own], np.float64)
@@ -149,7 +152,7 @@ def _posted(connection: Connection, conditions: Iterable[ColumnElement[bool]]) -
     rows = connection.execute(
         select(*BY_UNIT, OUTCOMES.c.metric, func.count(), func.sum(OUTCOMES.c.value))
         .join_from(OUTCOMES, ASSIGNMENTS)
-        .where(*conditions)
+        .where(*conditions, USABLE)
         .group_by(*BY_UNIT, OUTCOMES.c.metric)
     )
     entries: dict[tuple[str, str], list[tuple[int, int, int, float]]] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from .network_file_system import network_file_system
+
 FILE_NAME = "forkpoint.sqlite3"
 MIGRATIONS = Path(__file__).parent / "migrations"
 POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
 BUSY_SECONDS = 10.0
+LIMITS = "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '60s'"
+"""For each transaction in PostgreSQL: SQLite waits for BUSY_SECONDS. As options of the connection, PgBouncer would
+refuse them."""
 START_LOCK = 4_017_206_113  # an arbitrary number, the same for all servers
 WAL_TRIES = 50
 
@@ -31,10 +37,12 @@ class StoreError(RuntimeError):
 
 
 def default_url() -> str:
-    """A file in the user's data folder, which is created if needed. Raises StoreError."""
+    """A file in the user's data folder, which is created if needed, for the user alone. Raises StoreError."""
     folder = Path(platformdirs.user_data_dir("forkpoint", appauthor=False))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(PermissionError):  # another user's folder, that this one may write to
+            folder.chmod(0o700)
     except OSError as error:
         raise StoreError(
             f"no database can be created in {folder} ({error.strerror}); name another with --database-url"
@@ -51,7 +59,7 @@ def open_database(url: str | None = None) -> Engine:
     engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
     shown = parsed.render_as_string(hide_password=True)
     try:
-        with writing(engine) as connection:
+        with writing(engine, is_slow=True) as connection:
             _migrate(connection, shown)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
@@ -62,14 +70,37 @@ def open_database(url: str | None = None) -> Engine:
     return engine
 
 
+def database_warnings(engine: Engine) -> list[str]:
+    """What an operator should know about where the database is, one line each."""
+    if engine.dialect.name != "sqlite":
+        return []
+    file = Path(engine.url.database or "")
+    kind = network_file_system(file)
+    if kind is None:
+        return []
+    problem = f"the database {file} is on a network file system ({kind}), where SQLite can lose or corrupt it"
+    return [f"{problem}: put it on a local disk, or name a PostgreSQL with --database-url"]
+
+
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads everything as of one moment. It waits for no writer, and none waits for it."""
+    with engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine, is_slow: bool = False) -> Iterator[Connection]:
     """A transaction that writes: committed when the block ends, rolled back when it raises.
+
+    In PostgreSQL its statements end with an error after a time, unless it `is_slow`.
 
     SQLite has one writer at a time. Announcing the write at the start makes the others wait; a transaction that starts
     as a reader and then writes would make them fail.
     """
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+    with engine.connect().execution_options(writes=True, is_slow=is_slow) as connection, connection.begin():
         yield connection
 
 
@@ -90,12 +121,22 @@ def _parsed(url: str) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
+    """For a PostgreSQL, or a PgBouncer that gives each transaction another connection: no state outlives one."""
     # a lost server is noticed when a connection leaves the pool, or, during a statement, after half a minute
-    timeouts = {"connect_timeout": 5, "tcp_user_timeout": 30_000, "application_name": "forkpoint"}
-    return create_engine(url, pool_pre_ping=True, connect_args={**timeouts, **url.query})
+    options = {"connect_timeout": 5, "tcp_user_timeout": 30_000, "application_name": "forkpoint"}
+    prepared = {"prepare_threshold": None}  # statements would be prepared on one connection and run on another
+    engine = create_engine(url, pool_pre_ping=True, connect_args={**options, **prepared, **url.query})
+
+    @event.listens_for(engine, "begin")
+    def limit(connection: Connection) -> None:
+        if not connection.get_execution_options().get("is_slow"):
+            connection.exec_driver_sql(LIMITS)
+
+    return engine
 
 
 def _sqlite(url: URL) -> Engine:
+    _create_private(url)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -110,6 +151,13 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
+
+
+def _create_private(url: URL) -> None:
+    """Create a new file for its user alone; SQLite gives those beside it the same permissions."""
+    if url.database is not None and "uri" not in url.query:
+        with suppress(OSError):  # it exists, or SQLite says what is wrong
+            os.close(os.open(url.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from threading import BoundedSemaphore
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from forkpoint_server.errors import ApiError
 
@@ -35,11 +35,17 @@ class UnavailableError(ApiError):
 async def in_thread(
     function: Callable[_Parameters, _Result], *args: _Parameters.args, **options: _Parameters.kwargs
 ) -> _Result:
-    """Call a function that may wait for the database. Raises UnavailableError, and what the function raises."""
+    """Call a function that may wait for the database.
+
+    Raises UnavailableError, ApiError (500) for values that the database rejects, and what the function raises.
+    """
     if not _CALLS.acquire(blocking=False):
         raise UnavailableError("the database has too much to do")
     try:
         return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *args, **options))
+    except DataError as error:
+        message = "the database cannot compute with these values, or cannot store them; nothing of this was stored"
+        raise ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message) from error
     except SQLAlchemyError as error:
         raise UnavailableError("the database does not answer") from error
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from .database import writing
+from .database import reading, writing
 from .definitions import EpochArm, StoredDefinition, epoch_to_dict
 from .tables import CHANGES, EPOCHS, EXPERIMENTS, POLICIES
 
@@ -60,15 +60,14 @@ def read_number(database: Engine) -> int:
 
 def read_definitions(database: Engine) -> Definitions:
     """Everything, as of one moment."""
-    with writing(database) as connection:  # so that PostgreSQL, too, shows one moment to all statements
-        connection.execute(select(CHANGES).with_for_update())
+    with reading(database) as connection:
         return Definitions(_number(connection), _experiments(connection), _policies(connection))
 
 
 @contextmanager
-def changing(database: Engine) -> Iterator[Connection]:
+def changing(database: Engine, is_slow: bool = False) -> Iterator[Connection]:
     """A transaction that changes definitions: others wait for its end, then see a new number of changes."""
-    with writing(database) as connection:
+    with writing(database, is_slow) as connection:
         connection.execute(update(CHANGES).where(CHANGES.c.what == DEFINITIONS).values(number=CHANGES.c.number + 1))
         yield connection
 
@@ -113,7 +112,7 @@ def change_experiment(
 
 def remove_experiment(database: Engine, name: str, check: Callable[[StoredExperiment], None]) -> None:
     """Delete an experiment with everything recorded for it, unless `check` raises. Raises KeyError if unknown."""
-    with changing(database) as connection:
+    with changing(database, is_slow=True) as connection:  # it may have millions of requests
         stored = _one(connection, name)
         check(stored)
         connection.execute(delete(EXPERIMENTS).where(EXPERIMENTS.c.id == stored.id))

@@ -116,7 +116,7 @@ class Recorder:
         backoff = BACKOFF_SECONDS[0]
         while rows:
             try:
-                written = add_assignments(self._database, rows)
+                left_out = add_assignments(self._database, rows)
             except (IntegrityError, DataError) as error:
                 self._failure = None
                 rows = self._split(rows, error)
@@ -131,7 +131,7 @@ class Recorder:
                 backoff = min(2 * backoff, BACKOFF_SECONDS[1])
             else:
                 self._failure = None
-                metrics.RECORDS_DROPPED.labels(metrics.served_model(), "duplicate").inc(len(rows) - written)
+                metrics.RECORDS_DROPPED.labels(metrics.served_model(), "duplicate").inc(left_out)
                 break
         for item in batch:
             if isinstance(item, threading.Event):

@@ -20,6 +20,11 @@ from .built_in_metrics import BUILT_IN_METRICS
 
 METADATA = MetaData()
 DAY_SECONDS = 86_400.0
+MAX_ID_LENGTH = 256
+MAX_RESPONSE_ID_LENGTH = 320
+"""vLLM puts a few characters before and after a client's id."""
+MAX_OUTCOME = 1e100
+"""The largest absolute value of an outcome: the squares of larger ones overflow."""
 
 CHANGES = Table(
     "changes",
@@ -62,7 +67,7 @@ ASSIGNMENTS = Table(
     "assignments",
     METADATA,
     Column("experiment", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
-    Column("request_id", String(256), primary_key=True),
+    Column("request_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("server", String(16), nullable=False),
     Column("arm", String(64), nullable=False),
     Column("unit", BigInteger, nullable=False),
@@ -77,21 +82,43 @@ ASSIGNMENTS = Table(
     Column("forks", Integer),
     Column("triggered", Integer, nullable=False),
     Column("watched", Integer, nullable=False, server_default="-1"),
+    Column("response_id", String(MAX_RESPONSE_ID_LENGTH)),
+    Column("attempt", String(32), nullable=False, server_default=""),
     Index("assignments_by_unit", "experiment", "arm", "unit"),
+    Index("assignments_by_response", "experiment", "response_id"),
     Index("assignments_by_age", "created"),
 )
 """One row for each request of an experiment.
 
+`request_id` is the client's id of the request, else the response's. A gateway that retries keeps its id: of several
+attempts the row is that of the first completed one, or of the first. `attempt` tells them apart.
 `unit` is the start of its salted hash as a signed number. `epoch` is the epoch of the request, `stratum` the one in
 which its arm received the unit's part of the hash space. `triggered` has one bit per arm, in the order of the
 definition: would the arm's policy have acted? `watched` has the bits of the arms for which that was evaluated.
 """
 
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("experiment", Integer, primary_key=True),
+    Column("request_id", String(MAX_ID_LENGTH), primary_key=True),
+    Column("attempt", String(32), primary_key=True),
+    Column("server", String(16), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("latency_seconds", Double, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("finish_reason", String(32), nullable=False),
+    ForeignKeyConstraint(
+        ["experiment", "request_id"], ["assignments.experiment", "assignments.request_id"], ondelete="CASCADE"
+    ),
+)  # fmt: skip
+"""The attempts at a request that do not count: those that were not completed, beside the one in ASSIGNMENTS."""
+
 OUTCOMES = Table(
     "outcomes",
     METADATA,
     Column("experiment", Integer, primary_key=True),
-    Column("request_id", String(256), primary_key=True),
+    Column("request_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("metric", String(64), primary_key=True),
     Column("value", Double, nullable=False),
     Column("created", Double, nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
-from forkpoint_server.store.tables import ASSIGNMENTS, OUTCOMES
+from forkpoint_server.store.tables import ASSIGNMENTS, ATTEMPTS, OUTCOMES
 from tests.integration.polling import until
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, Server, serving
@@ -178,9 +179,9 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     left = [one for one in found.values() if one.finish_reason == "abort"]
     assert [one.request_id in first for one in left] == [True, False]
     assert {(one.error, one.truncated) for one in left} == {(0, 0)}
-    failed = next(one for one in found.values() if one.error)
-    assert (failed.finish_reason, failed.tokens, failed.mean_entropy) == ("error", 0, None)
-    assert failed.request_id.startswith("unanswered-")
+    refused = next(one for one in found.values() if one.finish_reason == "refused")
+    assert (refused.error, refused.tokens, refused.mean_entropy) == (0, 0, None)
+    assert refused.request_id.startswith("unanswered-")
 
 
 def test_a_request_that_an_arm_could_not_have_is_in_no_arm(http: httpx.Client, server: Server, define: Define) -> None:
@@ -268,6 +269,94 @@ def test_outcomes(http: httpx.Client, server: Server, define: Define, database: 
     assert sized["analysis"]["metrics"]["correct"]["arms"]["calm"]["difference"]["more_requests"]["effect"] == 0.1
     for effect in ("correct", "nope:1"):
         assert http.get("/experiments/graded", params={"effect": effect}).json()["error"]["param"] == "effect"
+
+
+def test_of_a_request_that_is_sent_again_the_completed_attempt_counts(
+    http: httpx.Client, server: Server, define: Define, database: Engine
+) -> None:
+    """A gateway keeps the X-Request-Id. Outcomes can name that, or the response."""
+    define("retried")
+    headers = {UNIT: unit_in("retried", 0.5, 1), "X-Request-Id": "mine-1"}
+    before = server.metrics()['forkpoint_records_dropped_total{reason="duplicate"}']
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 900, "min_tokens": 800, "stream": True}
+    with suppress(httpx.HTTPError), http.stream("POST", "/chat/completions", json=body, headers=headers) as first:
+        next(first.iter_lines())
+    until(lambda: recorded(database, "retried"))
+    posted = http.post("/experiments/retried/outcomes", json={"request_id": "mine-1", "metrics": {"early": 1}})
+    assert posted.json() == {"stored": 1, "duplicates": 0}
+    second = http.post(
+        "/chat/completions", json={**body, "stream": False, "min_tokens": 0, "max_tokens": 5}, headers=headers
+    )
+    assert second.json()["id"] == "chatcmpl-mine-1"
+    (kept,) = until(lambda: [one for one in recorded(database, "retried") if one.finish_reason == "length"])
+    assert (kept.request_id, kept.response_id, kept.tokens) == ("mine-1", "chatcmpl-mine-1", 5)
+    with database.connect() as connection:
+        aborted = select(ATTEMPTS).where(ATTEMPTS.c.experiment == kept.experiment)
+        assert [one.finish_reason for one in connection.execute(aborted)] == ["abort"]
+    both = [{"request_id": one, "metrics": {"correct": 1}} for one in ("mine-1", "chatcmpl-mine-1")]
+    assert http.post("/experiments/retried/outcomes", json=both).json() == {"stored": 1, "duplicates": 1}
+    (calm,) = [arm for arm in waited(http, "retried", 1)["figures"] if arm["requests"]]
+    assert {name: calm["metrics"][name]["requests"] for name in ("correct", "early", "tokens")} == {
+        "correct": 1, "early": 1, "tokens": 1,
+    }  # fmt: skip
+    assert server.metrics()['forkpoint_records_dropped_total{reason="duplicate"}'] == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "field"),
+    [
+        ([(UNIT, "a"), (UNIT, "b")], {}, UNIT),
+        ([("X-Request-Id", "x" * 257)], {}, "X-Request-Id"),
+        ([], {"request_id": "x" * 257}, "request_id"),
+    ],
+)
+def test_what_a_request_of_an_experiment_cannot_name(
+    http: httpx.Client, define: Define, headers: list[tuple[str, str]], body: dict[str, Any], field: str
+) -> None:
+    define("named")
+    request = {"model": "countdown", "messages": MESSAGES, "max_tokens": 1, **body}
+    refused = http.post("/chat/completions", headers=headers, json=request)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
+    empty = http.post("/chat/completions", headers=[(UNIT, "")], json={**request, "request_id": "short"})
+    assert empty.status_code == 200
+
+
+def test_a_person_keeps_the_arm_in_every_session(http: httpx.Client, define: Define, database: Engine) -> None:
+    define("people", unit="user")
+    for session in range(6):
+        user = json.dumps({"device_id": "d", "account_uuid": "people-account", "session_id": str(session)})
+        body = {"model": "countdown", "max_tokens": 2, "messages": MESSAGES, "metadata": {"user_id": user}}
+        http.post("/messages", json=body).raise_for_status()
+        http.post("/chat/completions", json={**body, "metadata": None, "user": user}).raise_for_status()
+    send(http, None, safety_identifier="people-account", user="people-other", max_tokens=1).raise_for_status()
+    until(lambda: len(recorded(database, "people")) == 13)
+    assert len({(one.arm, one.unit) for one in recorded(database, "people")}) == 1
+
+
+def test_a_clients_error_is_not_the_arms(http: httpx.Client, server: Server, define: Define, database: Engine) -> None:
+    define("refusing")
+    wrong = send(http, unit_in("refusing", 0.5, 1), temperature=-1)
+    assert wrong.status_code == 400
+    (row,) = until(lambda: recorded(database, "refusing"))
+    assert (row.finish_reason, row.error) == ("refused", 0)
+    assert server.metrics()['forkpoint_experiment_errors_total{arm="calm",experiment="refusing"}'] == 0
+
+
+def test_series_of_what_is_deleted_disappear(http: httpx.Client, server: Server, define: Define) -> None:
+    def series(name: str) -> list[str]:
+        return [one for one in httpx.get(f"{server.url}/metrics").text.splitlines() if name in one]
+
+    http.put("/policies/short-lived", json={"rules": [{"do": {"temperature": 0.5}}]}).raise_for_status()
+    send(http, None, policy="short-lived", max_tokens=2).raise_for_status()
+    assert series('policy="short-lived"')
+    define("short-lived-trial")
+    send(http, unit_in("short-lived-trial", 0.5, 1), max_tokens=2).raise_for_status()
+    until(lambda: series("short-lived-trial"))
+    http.delete("/policies/short-lived").raise_for_status()
+    http.patch("/experiments/short-lived-trial", json={"status": "stopped"}).raise_for_status()
+    until(lambda: not series("short-lived"))
+    samples = [one for one in httpx.get(f"{server.url}/metrics").text.splitlines() if one.startswith("forkpoint_")]
+    assert all('model_name="countdown"' in one for one in samples)
 
 
 def test_changes_while_it_runs(http: httpx.Client, define: Define) -> None:
@@ -388,6 +477,12 @@ def test_the_admin_key_guards_what_changes_things(other_server: Server) -> None:
             == client.get("/experiments", headers=plain).status_code
             == 200
         )
+        client.post("/experiments", json={**experiment, "name": "salted"}, headers=admin).raise_for_status()
+        for path in ("/experiments", "/experiments/salted"):
+            assert '"salt"' in client.get(path, headers=admin).text
+            assert '"salt"' not in client.get(path, headers=plain).text
+        client.patch("/experiments/salted", json={"status": "stopped"}, headers=admin).raise_for_status()
+        client.delete("/experiments/salted", headers=admin).raise_for_status()
         outcome = {"request_id": "nope", "metrics": {"x": 1}}
         assert client.post("/experiments/nope/outcomes", json=outcome, headers=plain).status_code == 404
 

@@ -40,3 +40,14 @@ def test_a_window_drops_old_scrapes_and_those_before_a_restart() -> None:
     restarted.requests.labels("none", "", "stop").inc()
     delta = window.add(read(restarted.text(), 20.0))
     assert (delta.seconds, delta.rate("forkpoint_requests_total")) == (0, 0)
+
+
+def test_a_deleted_policys_series_is_no_restart() -> None:
+    page, window = MetricsPage(), ScrapeWindow(10)
+    for policy in ("mine", "none"):
+        page.requests.labels(policy, "", "stop").inc()
+    window.add(read(page.text(), 0.0))
+    page.requests.remove("mine", "", "stop")
+    page.requests.labels("none", "", "stop").inc(4)
+    delta = window.add(read(page.text(), 2.0))
+    assert (delta.seconds, delta.rate("forkpoint_requests_total")) == (2, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,10 +14,18 @@ from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.experiments.analysis.srm import srm_test
 from forkpoint_server.experiments.assignment import find, hash_of, point_of, salt_of
 from forkpoint_server.experiments.lifecycle import space_of
-from forkpoint_server.experiments.report import analyse_experiment, effects_of, experiment_to_dict, strata_of
+from forkpoint_server.experiments.report import (
+    analyse_experiment,
+    arm_figures,
+    effects_of,
+    experiment_to_dict,
+    strata_of,
+)
 from forkpoint_server.store.aggregates import units_by_epoch
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.experiments import StoredExperiment
+from forkpoint_server.store.outcomes import Outcome, add_outcomes
+from forkpoint_server.store.recorder import SERVER
 from tests.unit.server.store.rows import row
 
 from .factories import changed, define, store
@@ -134,3 +144,20 @@ def test_pooled_counts_would_show_a_mismatch(database: Engine) -> None:
     total = {arm: sum(counts.get(arm, 0) for counts in first_two.values()) for arm in "ab"}
     assert total["b"] > 20 * max(total["a"], 1)  # the weights of the epoch predict a factor of 5
     assert srm_test(["a", "b"], strata_of(stored, units))["passed"]
+
+
+def test_outcomes_that_an_earlier_version_stored_do_not_stop_the_report(database: Engine) -> None:
+    """Their sums would overflow; the largest that are accepted do not."""
+    stored = store(database)
+    arms, created = ("control", "calm"), time.time() - 60
+    rows = [row(stored.id, f"{arm}{number}", arm, created=created) for arm in arms for number in range(30)]
+    add_assignments(database, rows)
+    largest = [Outcome(one["request_id"], "large", 1e100 * (-1) ** number) for number, one in enumerate(rows)]
+    add_outcomes(database, stored.id, largest, 32)
+    add_outcomes(database, stored.id, [Outcome(one["request_id"], "huge", 1.7e308) for one in rows[:50]], 32)
+    figures = arm_figures(database, stored)
+    assert all("huge" not in arm["metrics"] and arm["metrics"]["large"]["requests"] == 30 for arm in figures)
+    analysis = analyse_experiment(database, stored, None, None, SERVER, {})
+    assert "huge" not in analysis["metrics"]
+    assert analysis["metrics"]["large"]["arms"]["calm"]["requests"] == 30
+    json.dumps(analysis["metrics"]["large"], allow_nan=False)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
-from forkpoint_server.store.database import StoreError, open_database
+from forkpoint_server.store import database as database_module
+from forkpoint_server.store.aggregates import unit_sums
+from forkpoint_server.store.assignments import add_assignments
+from forkpoint_server.store.database import LIMITS, StoreError, open_database
+from forkpoint_server.store.experiments import put_policy, read_definitions, read_number
+from forkpoint_server.store.outcomes import Outcome, add_outcomes
 from forkpoint_server.store.tables import METADATA
+from tests.processes.postgresql import PostgreSQL
+from tests.unit.server.experiments.factories import store
+from tests.unit.server.store.rows import row
+
+TIMEOUTS = ("lock_timeout", "statement_timeout")
 
 OPEN = "import sys; from forkpoint_server.store.database import open_database; open_database(sys.argv[1])"
 
@@ -86,3 +100,62 @@ def test_the_default_lies_where_the_users_data_are(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     with pytest.raises(StoreError, match="name another with --database-url"):
         open_database()
+
+
+def test_only_their_user_reads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    folder = tmp_path / "forkpoint"
+    folder.mkdir(mode=0o755)  # as earlier versions made it
+    before = os.umask(0o022)
+    try:
+        databases = [open_database(), open_database(f"sqlite:///{tmp_path / 'named.sqlite3'}")]
+        for database in databases:
+            put_policy(database, "mine", {"rules": []})
+        files = [*folder.iterdir(), *tmp_path.glob("named.sqlite3*")]
+        assert len(files) == 6  # each with its -wal and -shm
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for database in databases:
+            database.dispose()
+    finally:
+        os.umask(before)
+
+
+def test_a_postgresql_that_waits_for_a_lock_gives_up(
+    postgresql_server: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LIMITS", LIMITS.replace("'10s'", "'100ms'"))
+    database = open_database(postgresql_server.new_database())
+    with database.begin() as holder:
+        holder.execute(text("LOCK TABLE changes IN ACCESS EXCLUSIVE MODE"))
+        for call in (read_number, read_definitions, lambda engine: put_policy(engine, "mine", {"rules": []})):
+            with pytest.raises(OperationalError, match="lock timeout"):
+                call(database)
+    assert read_number(database) == 0
+    database.dispose()
+
+
+def test_a_postgresql_session_holds_no_state(postgresql_server: PostgreSQL) -> None:
+    """PgBouncer gives each transaction another connection: prepared statements, settings and locks would be lost."""
+    database = open_database(postgresql_server.new_database())
+    stored = store(database)
+    for number in range(20):  # psycopg prepares what it has executed five times
+        add_assignments(database, [row(stored.id, f"r{number}")])
+        add_outcomes(database, stored.id, [Outcome(f"r{number}", "x", 1.0)], 32)
+        read_definitions(database)
+    assert unit_sums(database, stored.id, time.time() + 1)
+    with database.connect() as connection:
+        limits = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in TIMEOUTS]
+        assert limits == ["10s", "1min"]
+    raw = database.raw_connection()
+    try:
+        cursor = raw.cursor()
+        for query, expected in (
+            ("SELECT count(*) FROM pg_prepared_statements", 0),
+            ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
+            ("SELECT count(*) FROM pg_settings WHERE source = 'session' AND name LIKE '%timeout'", 0),
+        ):
+            assert cursor.execute(query).fetchone() == (expected,), query
+    finally:
+        raw.close()
+        database.dispose()

@@ -7,8 +7,9 @@ import threading
 from http import HTTPStatus
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
+from forkpoint_server.errors import ApiError, error_object
 from forkpoint_server.store import executor
 from forkpoint_server.store.executor import UnavailableError, in_thread
 
@@ -33,3 +34,13 @@ async def test_one_call_too_many_is_a_503(monkeypatch: pytest.MonkeyPatch) -> No
     let_go.set()
     assert await asyncio.gather(*running) == [True, True]
     assert await in_thread(len, "x") == 1
+
+
+async def test_values_that_the_database_rejects_are_not_a_database_that_does_not_answer() -> None:
+    def overflow() -> None:
+        raise DataError("SELECT", None, Exception("value out of range: overflow"))
+
+    with pytest.raises(ApiError) as raised:
+        await in_thread(overflow)
+    assert (raised.value.status, "does not answer" in raised.value.message) == (500, False)
+    assert error_object(raised.value)["error"]["type"] == "InternalServerError"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from forkpoint_server.store.assignments import add_assignments
-from forkpoint_server.store.database import open_database
+from forkpoint_server.store.database import open_database, writing
 from forkpoint_server.store.definitions import EpochArm
 from forkpoint_server.store.experiments import (
     change_experiment,
@@ -20,7 +22,7 @@ from forkpoint_server.store.outcomes import (
     Outcome,
     add_outcomes,
 )
-from forkpoint_server.store.tables import OUTCOMES
+from forkpoint_server.store.tables import CHANGES, OUTCOMES
 from tests.unit.server.experiments.factories import num_rows, store
 from tests.unit.server.store.rows import row
 
@@ -62,3 +64,15 @@ def test_an_experiment_is_deleted_with_its_records(database: Engine) -> None:
     remove_experiment(database, "one", lambda one: None)
     assert (num_rows(database), num_rows(database, OUTCOMES)) == (0, 0)
     assert store(database).id != stored.id  # so a late outcome is not counted for the successor
+
+
+def test_definitions_are_read_while_somebody_writes(database: Engine, database_url: str) -> None:
+    """SQLite has one writer at a time; to read, nobody waits for it."""
+    store(database, name="one")
+    other = open_database(database_url)
+    with writing(other) as connection:
+        connection.execute(update(CHANGES).values(number=CHANGES.c.number + 1))
+        started_at = time.monotonic()
+        assert [one.name for one in read_definitions(database).experiments] == ["one"]
+        assert time.monotonic() - started_at < 5
+    other.dispose()
