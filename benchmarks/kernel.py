@@ -12,6 +12,7 @@ from torch import Tensor
 
 from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import key_of
+from forkpoint_policies.compile.regions import Region, single_token_regions
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.step import Rows, step
 from forkpoint_policies.library import LIBRARY
@@ -70,7 +71,7 @@ def stepper(policy: str, target: ServedModel, rows: int) -> Processor:
     slots = RequestSlots(rows, VOCABULARY, CPU)
     seats = []
     for row in range(rows):
-        payload = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, True, 0, row, {})
+        payload = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, Region.REASONING, 0, row, {})
         seats.append(slots.add(row, payload, 1.0, []).at(row))
     layout, _ = slots.layout(seats, rows)
     generated = itertools.count()
@@ -87,8 +88,7 @@ def _target() -> ServedModel:
     return ServedModel(
         vocabulary=read_vocabulary(tokenizer, VOCABULARY),
         fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
-        reasoning_start=SPECIAL.index("<think>"),
-        reasoning_end=SPECIAL.index("</think>"),
+        regions=single_token_regions(SPECIAL.index("<think>"), SPECIAL.index("</think>")),
     )
 
 

@@ -26,6 +26,7 @@ from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.http.model_list import ModelAliases
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import read_served_model, stop_tokens
+from forkpoint_server.policies.text_regions import ParserNames
 from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
@@ -123,8 +124,9 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     args = started.args
     threshold = Threshold(started.database, engine.model_config.model, lambda: _base_models(app))
     await asyncio.to_thread(threshold.read)
-    parser, calibration = args.structured_outputs_config.reasoning_parser, read_token_frequencies(Path(args.model))
-    model = await asyncio.to_thread(read_served_model, engine, parser, calibration, threshold.nats)
+    parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
+    calibration = read_token_frequencies(Path(args.model))
+    model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
     config = ServerConfig(
         registry=started.registry,
         default_policy=started.default_policy,

@@ -39,11 +39,13 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.exceptions import VLLMServerError, VLLMValidationError
 
-# Prompts: the served model's chat template and tokenizer for `POST /v1/forks`, and the markers of its reasoning.
+# Prompts: the served model's chat template and tokenizer for `POST /v1/forks`, and the markers of its regions.
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.parser.engine.parser_engine_config import ParserState
 from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 
 # Structured outputs: how vLLM's xgrammar back end reads a grammar, from which banned words are dropped.
 from vllm.v1.structured_output.utils import compile_regex_with_timeout, grammar_is_likely_lark

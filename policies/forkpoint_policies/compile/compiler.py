@@ -121,10 +121,9 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     build.check_contradictions(policy, path)
     _check_overlaps(rules, path)
-    if target.reasoning_end == NO_TOKEN and any(rule.original.when.region != "any" for rule in policy.rules):
+    if not target.regions.has_reasoning and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
-            "the server was started without --reasoning-parser (or with one whose markers are not single tokens), so "
-            "all generated text counts as reasoning"
+            "the server was started without --reasoning-parser: all generated text counts as reasoning"
         )
     ordered = sorted(
         rules, key=lambda rule: _ORDER.get(Action(rule.action), 0)
@@ -134,7 +133,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     program = Program(
         rules=ordered,
         shadow=policy.shadow,
-        reasoning_start=target.reasoning_start,
+        regions=list(target.regions.moves),
         reasoning_end=target.reasoning_end,
         moves=[(state, token, after) for (state, token), after in automaton.moves.items()],
         tails=list(automaton.tails.items()),
@@ -208,9 +207,11 @@ class _Build:
 
     def _plain(self, rule: Rule, number: int, path: str) -> CompiledRule:
         when, field = with_families(rule.when), f"{path}.do.{rule.do.action}"
+        if when.region != "any" and self.target.regions.unfollowed:
+            raise InputError(f"{path}.when.region", self.target.regions.unfollowed)
         low, high = self._bounds(when, f"{path}.when")
         if when.end_of_reasoning_within is not None:
-            self._need_reasoning_end(f"{path}.when.end_of_reasoning_within")
+            self._need_end_token(f"{path}.when.end_of_reasoning_within")
         previous = self._tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
             "number": number,
@@ -270,7 +271,7 @@ class _Build:
     def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
         assert action is not None
         if isinstance(action, EndReasoning):
-            text = [self._need_reasoning_end(field)]
+            text = self._need_reasoning_end(field)
         elif isinstance(action, Stop):
             text = [self.target.stop]
             if self.target.stop == NO_TOKEN:
@@ -280,7 +281,7 @@ class _Build:
         if action.instead_of is None:
             return {"text": text}
         if action.instead_of == "end_of_reasoning":
-            end = self._need_reasoning_end(f"{field}.instead_of")
+            end = self._need_end_token(f"{field}.instead_of")
             return {"text": text, "instead": True, "target": TokenSet([end], [ANY_STATE])}
         return {"text": text, "instead": True, "target": self._tokens(action.instead_of, f"{field}.instead_of")}
 
@@ -293,10 +294,8 @@ class _Build:
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its "
                     "result or not; a text that requests the result is surer"
                 )
-            return [
-                self._need_reasoning_end(field),
-                *(self._text(action.text, f"{field}.text") if action.text else []),
-            ]
+            text = self._text(action.text, f"{field}.text") if action.text else []
+            return [*self._need_reasoning_end(field), *text]
         return self._text(action.text, f"{field}.text") if isinstance(action, Resume) else []
 
     def _text(self, text: str, field: str) -> list[int]:
@@ -322,14 +321,20 @@ class _Build:
             )
         return size
 
-    def _need_reasoning_end(self, field: str) -> int:
-        if self.target.reasoning_end == NO_TOKEN:
-            raise InputError(
-                field,
-                "needs to know the token that ends the reasoning: start the server with a --reasoning-parser whose "
-                "markers are single tokens",
-            )
-        return self.target.reasoning_end
+    def _need_reasoning_end(self, field: str) -> list[int]:
+        """The tokens that end the reasoning."""
+        regions = self.target.regions
+        if not regions.reasoning_end:
+            start = "start the server with a --reasoning-parser that names the marker that ends it"
+            raise InputError(field, f"cannot end the reasoning: {regions.unfollowed or start}")
+        return list(regions.reasoning_end)
+
+    def _need_end_token(self, field: str) -> int:
+        """The one token that ends the reasoning."""
+        end = self._need_reasoning_end(field)
+        if len(end) > 1:
+            raise InputError(field, f"needs one token that ends the reasoning; this model writes {len(end)} of them")
+        return end[0]
 
     def _bounds(self, when: When, path: str) -> tuple[list[float], list[float]]:
         low, high = [-math.inf] * len(Signal), [math.inf] * len(Signal)
@@ -403,8 +408,8 @@ class _Build:
             *like.target.tokens,
             *like.text,
             *self.written,
-            self.target.reasoning_start,
-            self.target.reasoning_end,
+            *self.target.regions.reasoning_start,
+            *self.target.regions.reasoning_end,
         }
         frequency, shares = None, None
         if match == "frequency":

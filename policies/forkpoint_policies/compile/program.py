@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
+from .regions import Region, next_state
 from .word_automaton import FREE, INSIDE
 
 NO_TOKEN = -1
@@ -132,23 +133,25 @@ class CompiledRule(msgspec.Struct, frozen=True):
 class Program(msgspec.Struct, frozen=True):
     """A compiled policy.
 
-    `word_free` has a bit per token: may a word start after it; empty when the policy names no words.
+    `regions` are the moves of compile.regions. `reasoning_end` is the token that ends the reasoning, NO_TOKEN where
+    that takes several. `word_free` has a bit per token: may a word start after it; empty when the policy names no
+    words.
     """
 
     rules: list[CompiledRule]
     shadow: bool
-    reasoning_start: int
+    regions: list[tuple[int, int, int]]
     reasoning_end: int
     moves: list[tuple[int, int, int]]
     tails: list[tuple[int, int]]
     word_free: bytes
 
-    def follow(self, tokens: Iterable[int], word_state: int = FREE, in_reasoning: bool = True) -> tuple[int, bool]:
-        """The automaton's state and whether the reasoning goes on after these tokens."""
+    def follow(self, tokens: Iterable[int], word_state: int = FREE, region: int = Region.REASONING) -> tuple[int, int]:
+        """The states of the word automaton and of the regions after these tokens."""
         walk = Walk.of(self)
         for token in tokens:
-            word_state, in_reasoning = walk.step(token, word_state, in_reasoning)
-        return word_state, in_reasoning
+            word_state, region = walk.step(token, word_state, region)
+        return word_state, region
 
     @property
     def tree_rule_index(self) -> int | None:
@@ -178,24 +181,21 @@ class Walk:
         return walk
 
     def __init__(self, program: Program) -> None:
-        self._program = program
+        self._regions = {(state, token): after for state, token, after in program.regions}
         self._moves = {(state, token): after for state, token, after in program.moves}
         self._tails = dict(program.tails)
         self._free = (
             np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little") if program.word_free else None
         )
 
-    def step(self, token: int, word_state: int, in_reasoning: bool) -> tuple[int, bool]:
-        """The automaton's state, and whether the reasoning goes on, after one more token; one that the vocabulary lacks
+    def step(self, token: int, word_state: int, region: int) -> tuple[int, int]:
+        """The states of the word automaton and of the regions after one more token; one that the vocabulary lacks
         changes nothing."""
-        if token == self._program.reasoning_start:
-            in_reasoning = True
-        elif token == self._program.reasoning_end:
-            in_reasoning = False
+        region = next_state(self._regions, region, token)
         if self._free is not None and 0 <= token < len(self._free):  # a client's prompt may hold any id
             default = self._tails.get(token, FREE if self._free[token] else INSIDE)
             word_state = self._moves.get((word_state, token), default)
-        return word_state, in_reasoning
+        return word_state, region
 
 
 def key_of(packed: bytes) -> str:

@@ -1,34 +1,57 @@
-"""The served model as a policy sees it: its vocabulary, its marker tokens and its fork threshold."""
+"""The served model as a policy sees it: its vocabulary, its regions and its fork threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.connectors import FAMILIES
 
 from .program import NO_TOKEN
+from .regions import UNMARKED, Regions
 from .vocabulary import Vocabulary
 from .word_automaton import build_automaton
+
+
+class AnswerStart(NamedTuple):
+    """The state of the regions in which an answer starts, and the one from which vLLM counts its reasoning tokens."""
+
+    region: int
+    counted: int
 
 
 @dataclass(frozen=True)
 class ServedModel:
     """What a policy is compiled for. `fork_threshold` is in nats.
 
+    `start_of` says in which state of the regions an answer to a prompt starts, from the prompt's tokens and what vLLM's
+    handler tells the reasoning parser of the request; and in which state vLLM starts to count reasoning tokens.
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
     calibrated; `connectors` are the tokens of every connector family.
     """
 
     vocabulary: Vocabulary
     fork_threshold: float
-    reasoning_start: int = NO_TOKEN
-    reasoning_end: int = NO_TOKEN
+    regions: Regions = UNMARKED
+    start_of: Callable[[Sequence[int], Mapping[str, Any] | None], AnswerStart] | None = None
     stop: int = NO_TOKEN
     encode: Callable[[str], list[int]] | None = None
     frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def reasoning_end(self) -> int:
+        """The token that ends the reasoning, NO_TOKEN where that takes several."""
+        return self.regions.reasoning_end[0] if len(self.regions.reasoning_end) == 1 else NO_TOKEN
+
+    def answer_start(self, prompt: Sequence[int], parser_options: Mapping[str, Any] | None = None) -> AnswerStart:
+        """Where an answer to this prompt starts; `parser_options` are those of the request's reasoning parser."""
+        if self.start_of is not None:
+            return self.start_of(prompt, parser_options)
+        state = self.regions.follow(prompt, self.regions.start)
+        return AnswerStart(state, state)
 
     @cached_property
     def connectors(self) -> frozenset[int]:

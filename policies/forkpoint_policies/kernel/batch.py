@@ -11,7 +11,7 @@ from torch import Tensor
 from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Program
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
-from .device_tables import NEVER, Acting, Marks, Moves, Rules, Tables, Uses, padded
+from .device_tables import NEVER, Acting, Marks, Moves, RegionMoves, Rules, Tables, Uses, padded
 from .sampling_limits import SamplingLimits
 
 
@@ -90,7 +90,6 @@ class Turn:
     program: Tensor  # [k] int64
     seed: Tensor  # [k] int64
     temperature: Tensor  # [k] float32
-    reasoning_start: Tensor  # [k] int64
     reasoning_end: Tensor  # [k] int64
     rules: Rules  # [k, R, …]
 
@@ -115,6 +114,7 @@ class Layout:
     by_chance: Tensor  # [n, R] bool, as in Rules
     instead: Tensor  # [n, R] bool, the rules that act only where certain tokens would be sampled
     uses: Uses
+    regions: RegionMoves | None
     moves: Moves | None
     marks: Marks | None
     temperature: Tensor  # [n] float32, the request's; 1 for greedy ones
@@ -161,7 +161,6 @@ def build_layout(
         program=program,
         seed=tensor([entry.seed for entry in entries]),
         temperature=tensor([entry.temperature for entry in entries], torch.float32),
-        reasoning_start=tensor([one.reasoning_start for one in own]),
         reasoning_end=tensor([one.reasoning_end for one in own]),
         rules=rules,
     )
@@ -177,6 +176,7 @@ def build_layout(
         by_chance=rules.by_chance,
         instead=rules.instead & ~rules.by_chance,
         uses=tables.uses,
+        regions=tables.regions,
         moves=tables.moves,
         marks=tables.marks,
         temperature=tensor([entry.temperature or 1.0 for entry in entries], torch.float32),

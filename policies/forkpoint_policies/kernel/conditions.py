@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import RegionCode, Signal
+from forkpoint_policies.compile.regions import IN_REASONING, IN_TOOL_CALL
 from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
@@ -64,7 +65,7 @@ class Decision:
     forbids a forced token."""
 
     word_state: Tensor  # [n] int64
-    in_reasoning: Tensor  # [n] bool
+    region: Tensor  # [n] int64, as in Core
     position: Tensor  # [n] int64
     mass: Tensor  # [n, R] float32
     fired: Tensor  # [n, R] bool
@@ -149,10 +150,10 @@ def decide(
             past = _past_entropy(history, uniform(turn.seed, position, _PAST))
     if window is not None and seen.confidence is not None:
         window = Window(window.sums, seen.confidence.double())
-    decision = Decision(core.word_state, core.in_reasoning, position, mass, fired, past, replaced, shut, told=told)
+    decision = Decision(core.word_state, core.region, position, mass, fired, past, replaced, shut, told=told)
     if texts is not None:
         decision, texts = _force(decision, texts, values, turn)
-    core = Core(position, core.word_state, core.in_reasoning, core.fired, _wide(decision.fired))
+    core = Core(position, core.word_state, core.region, core.fired, _wide(decision.fired))
     return decision, State(core, state.marks, texts, chances, history, window)
 
 
@@ -176,9 +177,13 @@ def set_sum(values: Tensor) -> Tensor:
 
 
 def _placed(core: Core, rules: Rules, here: Tensor) -> Tensor:
-    """Where a rule may act at all, regardless of the model: positions, region, and how often it did."""
-    wanted = torch.where(core.in_reasoning[:, None], RegionCode.REASONING.value, RegionCode.ANSWER.value)
-    regional = (rules.region == RegionCode.ANY.value) | (rules.region == wanted)
+    """Where a rule may act at all, regardless of the model: positions, region, and how often it did.
+
+    In a tool call nothing but observation is possible: its arguments are the model's own.
+    """
+    in_reasoning, in_tool_call = ((core.region & bit != 0)[:, None] for bit in (IN_REASONING, IN_TOOL_CALL))
+    wanted = torch.where(in_reasoning, RegionCode.REASONING.value, RegionCode.ANSWER.value)
+    regional = ((rules.region == RegionCode.ANY.value) | (rules.region == wanted)) & (rules.observes | ~in_tool_call)
     left = core.fired[:, : rules.region.shape[1]] < rules.at_most
     placed = (here >= rules.first_position) & (here <= rules.last_position) & (here % rules.every == 0)
     return placed & regional & left

@@ -23,6 +23,7 @@ from forkpoint_policies.compile.program import (
     Signal,
     TokenSet,
 )
+from forkpoint_policies.compile.regions import HOME, MAX_REGION_STATES
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, MAX_STATES
 from forkpoint_policies.spec import MAX_RULES
 
@@ -49,6 +50,7 @@ class Rules:
     needs_previous: Tensor  # [p, R] bool
     by_chance: Tensor  # [p, R] bool, the control that acts at random positions
     forces: Tensor  # [p, R] bool
+    observes: Tensor  # [p, R] bool
     instead: Tensor  # [p, R] bool
     probability: Tensor  # [p, R, 4] float32
     strength: Tensor  # [p, R, 4] float32
@@ -94,8 +96,33 @@ class Moves:
 
     def _look_up(self, program: Tensor, state: Tensor | int, token: Tensor, default: Tensor) -> Tensor:
         key = (program * MAX_STATES + state) * self.vocabulary + token
-        at = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
-        return torch.where(self.keys[at] == key, self.values[at], default)
+        return _look_up(self.keys, self.values, key, default)
+
+
+@dataclass(frozen=True)
+class RegionMoves:
+    """The moves between the regions of all programs: sorted keys of (program, state, token) and the state that
+    follows."""
+
+    keys: Tensor  # [E] int64
+    values: Tensor  # [E] int64
+    vocabulary: int
+    in_markers: bool  # some marker is several tokens, so that a state can be inside of one
+
+    def follow(self, program: Tensor, state: Tensor, token: Tensor) -> Tensor:
+        """The next state of each row, [rows] int64."""
+        home = state & HOME
+        after = self._look_up(program, home, token, home)
+        return self._look_up(program, state, token, after) if self.in_markers else after
+
+    def _look_up(self, program: Tensor, state: Tensor, token: Tensor, default: Tensor) -> Tensor:
+        key = (program * MAX_REGION_STATES + state) * self.vocabulary + token
+        return _look_up(self.keys, self.values, key, default)
+
+
+def _look_up(keys: Tensor, values: Tensor, key: Tensor, default: Tensor) -> Tensor:
+    at = torch.searchsorted(keys, key).clamp_(max=keys.numel() - 1)
+    return torch.where(keys[at] == key, values[at], default)
 
 
 @dataclass(frozen=True)
@@ -205,6 +232,7 @@ class Tables:
     programs: tuple[Program, ...]
     facts: tuple[Facts, ...]
     rules: Rules
+    regions: RegionMoves | None
     moves: Moves | None
     marks: Marks | None
     uses: Uses
@@ -212,7 +240,7 @@ class Tables:
     @cached_property
     def size_bytes(self) -> int:
         """What the tensors take on the device."""
-        parts = [part for part in (self.rules, self.moves, self.marks) if part is not None]
+        parts = [part for part in (self.rules, self.regions, self.moves, self.marks) if part is not None]
         return sum(one.nbytes for part in parts for one in vars(part).values() if isinstance(one, Tensor))
 
 
@@ -222,6 +250,7 @@ def build_tables(programs: Sequence[Program], vocabulary: int, device: torch.dev
         tuple(programs),
         tuple(Facts.of(program) for program in programs),
         _build_rules(programs, device),
+        _build_regions(programs, vocabulary, device),
         _build_moves(programs, vocabulary, device),
         _build_marks(programs, vocabulary, device),
         Uses.of(programs),
@@ -272,6 +301,7 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
         "needs_previous": numbers("needs_previous", np.bool_),
         "by_chance": control == ControlKind.POSITIONS,
         "forces": action == Action.FORCE,
+        "observes": action == Action.OBSERVE,
         "instead": numbers("instead", np.bool_),
         "probability": vectors("probability", 4, 0.0),
         "strength": vectors("strength", 4, 0.0),
@@ -281,6 +311,20 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
     arrays["target_tokens"], arrays["target_states"] = sets("target")
     arrays["mass_tokens"], arrays["mass_states"] = sets("mass")
     return Rules(**{name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()})
+
+
+def _build_regions(programs: Sequence[Program], vocabulary: int, device: torch.device) -> RegionMoves | None:
+    """The moves between the regions of these programs, or None if they have none."""
+    entries = sorted(
+        ((number * MAX_REGION_STATES + state) * vocabulary + token, after)
+        for number, program in enumerate(programs)
+        for state, token, after in program.regions
+    )
+    if not entries:
+        return None
+    keys, values = torch.tensor(entries, device=device).T.contiguous()
+    in_markers = any(state > HOME for program in programs for state, _, _ in program.regions)
+    return RegionMoves(keys, values, vocabulary, in_markers)
 
 
 def _build_moves(programs: Sequence[Program], vocabulary: int, device: torch.device) -> Moves | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
@@ -25,7 +26,7 @@ def advance(
     """
     if turn.offset:
         state = slots.read(turn.first_cell + turn.offset - 1, layout.uses)
-        committed, position, idle = torch.ones_like(state.core.in_reasoning), state.core.position + 1, None
+        committed, position, idle = torch.ones_like(state.core.region, dtype=torch.bool), state.core.position + 1, None
     else:
         evaluated = slots.state.core.position[turn.first_cell]
         idle = position < evaluated  # after a preemption a request's own tokens are computed again like a prompt
@@ -40,7 +41,9 @@ def advance(
 def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
     core, marks, texts, chances, history, window = (getattr(state, one.name) for one in fields(State))
     here, word_state = committed[:, None], core.word_state
-    inside = (core.in_reasoning | (token == turn.reasoning_start)) & (token != turn.reasoning_end)
+    region = core.region
+    if layout.regions is not None:
+        region = torch.where(committed, layout.regions.follow(turn.program, region, token), region)
     if layout.moves is not None:
         word_state = torch.where(committed, layout.moves.follow(turn.program, word_state, token), word_state)
     if marks is not None and layout.marks is not None:
@@ -65,7 +68,7 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
     core = Core(
         position=core.position,
         word_state=word_state,
-        in_reasoning=torch.where(committed, inside, core.in_reasoning),
+        region=region,
         fired=core.fired + (core.pending & here),
         pending=core.pending,
     )
@@ -94,7 +97,7 @@ class Core:
 
     position: Tensor  # [S] int64
     word_state: Tensor  # [S] int64
-    in_reasoning: Tensor  # [S] bool
+    region: Tensor  # [S] int64, a state of compile.regions
     fired: Tensor  # [S, MOST_RULES] int64
     pending: Tensor  # [S, MOST_RULES] bool
 
@@ -169,7 +172,7 @@ class Slots:
             Core(
                 torch.zeros(cells, **integers),
                 torch.zeros(cells, **integers),
-                torch.ones(cells, **flags),
+                torch.full((cells,), Region.REASONING.value, **integers),
                 torch.zeros(cells, MAX_RULES, **integers),
                 torch.zeros(cells, MAX_RULES, **flags),
             ),
@@ -187,7 +190,7 @@ class Slots:
             ),
         )
 
-    def start(self, slot: int, position: int, word_state: int, in_reasoning: bool) -> None:
+    def start(self, slot: int, position: int, word_state: int, region: int) -> None:
         """Begin a request whose first `position` tokens are already reflected in the other arguments."""
         cells = slice(slot * self.depth, (slot + 1) * self.depth)
         for part in (getattr(self.state, one.name) for one in fields(State)):
@@ -195,7 +198,7 @@ class Slots:
                 getattr(part, one.name)[cells] = 0
         self.state.core.position[cells] = position
         self.state.core.word_state[cells] = word_state
-        self.state.core.in_reasoning[cells] = in_reasoning
+        self.state.core.region[cells] = region
         assert self.state.texts is not None
         self.state.texts.rule[cells] = NO_RULE
         self.state.texts.pending[cells] = NO_RULE

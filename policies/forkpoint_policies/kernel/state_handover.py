@@ -59,12 +59,11 @@ class Past:
 
 @dataclass
 class Path:
-    """Where the tokens of an answer have led so far: in the automaton, in or behind the reasoning, and to which
-    connectors."""
+    """Where the tokens of an answer have led so far: in the automata of words and regions, and to which connectors."""
 
     program: Program
     word_state: int
-    in_reasoning: bool
+    region: int
     length: int = 0
     connector: list[int] = field(default_factory=list)
     previous: list[bool] = field(default_factory=list)
@@ -90,7 +89,7 @@ class Path:
                 if _hit(members, self.word_state, token):
                     self.connector[rule] = self.length
             self.previous = [_hit(members, self.word_state, token) for members in self._before]
-            self.word_state, self.in_reasoning = self._walk.step(token, self.word_state, self.in_reasoning)
+            self.word_state, self.region = self._walk.step(token, self.word_state, self.region)
             self.length += 1
         return self
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forkpoint_policies.compile import regions
 from forkpoint_policies.kernel.actions.apply import act
 from forkpoint_policies.kernel.actions.force import write_forced_tokens
 
@@ -131,7 +132,9 @@ def _inherited(seen: Seen, decision: Decision) -> Tensor:
 def _flags(decision: Decision, left_alone: Tensor) -> Tensor:
     places = torch.arange(RULES_SHIFT, RULES_SHIFT + decision.fired.shape[1], device=left_alone.device)
     flags = (
-        (decision.fired.long() << places).sum(dim=-1) + decision.in_reasoning * IN_REASONING + left_alone * LEFT_ALONE
+        (decision.fired.long() << places).sum(dim=-1)
+        + (decision.region & regions.IN_REASONING) * IN_REASONING
+        + left_alone * LEFT_ALONE
     )
     if decision.forced is not None and decision.refused is not None:
         flags += (decision.forced >= 0) * FORCED + decision.refused * REFUSED

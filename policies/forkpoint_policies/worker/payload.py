@@ -15,7 +15,7 @@ RESERVED_KEY = "forkpoint"
 class PolicyPayload(msgspec.Struct, frozen=True):
     """Apply `program` to this request, and report under `handle` to the socket at `address` (empty: report nothing).
 
-    `word_state` and `in_reasoning` are the state at the end of the prompt; `alternatives` is how many likeliest tokens
+    `word_state` and `region` are the states at the end of the prompt; `alternatives` is how many likeliest tokens
     to report. `seed` is the seed of all chance; `sampled` are the tokens that replace a rule's own (by its index in the
     program). The last `num_shared_tokens` tokens of the prompt are the answer that this request continues, and
     `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
@@ -28,7 +28,7 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     handle: int
     address: str
     word_state: int
-    in_reasoning: bool
+    region: int
     alternatives: int = 0
     seed: int = 0
     sampled: dict[int, list[int]] = {}

@@ -42,11 +42,11 @@ class RequestSlots:
             self.remove(stale)
         program, uses = self._program(payload)
         saved = self._removed.pop(payload.handle, None)
-        word_state, in_reasoning = payload.word_state, payload.in_reasoning
+        word_state, region = payload.word_state, payload.region
         if generated:
-            word_state, in_reasoning = program.follow(generated, word_state, in_reasoning)
+            word_state, region = program.follow(generated, word_state, region)
         position = payload.num_shared_tokens + len(generated)
-        self.slots.start(slot, position, word_state, in_reasoning)
+        self.slots.start(slot, position, word_state, region)
         if saved is not None and int(saved.core.position[0]) <= position:
             self.slots.restore(slot, saved)
         elif payload.inherited is not None:

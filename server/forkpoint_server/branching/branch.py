@@ -124,7 +124,7 @@ class BranchController:
         request = self.runner.request
         if token in (request.params.stop_token_ids or ()):
             return False
-        if token in request.vocabulary.silent and token != request.reasoning_end:
+        if token in request.vocabulary.silent and token not in request.regions.reasoning_end:
             return False
         return ends_at_character([*before, token], request.vocabulary)
 

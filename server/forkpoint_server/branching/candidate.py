@@ -6,7 +6,6 @@ import numpy as np
 
 from forkpoint_policies.spec import Select
 from forkpoint_policies.spec.answer_extractors import extractor
-from forkpoint_server.traces.reasoning import after_reasoning
 
 from .choice_output import text_of
 from .confidence import confidences, lowest_group_confidence, margins
@@ -24,10 +23,8 @@ def candidate_of(request: TreeRequest, choice: Choice, extract: str, select: Sel
 def text_after_reasoning(request: TreeRequest, choice: Choice) -> str:
     """The text after the end of the reasoning; all of it without one."""
     output = choice.output
-    tokens = after_reasoning(output.tokens, request.reasoning_end)
-    if len(tokens) == len(output.tokens):
-        return output.text
-    return text_of(tokens, request.vocabulary, request.params)
+    start = request.regions.read(output.tokens, request.region).answer_start
+    return text_of(output.tokens[start:], request.vocabulary, request.params) if start else output.text
 
 
 def _read(request: TreeRequest, choice: Choice, extract: str, select: Select, window: int) -> Candidate:
@@ -51,7 +48,7 @@ def _read(request: TreeRequest, choice: Choice, extract: str, select: Select, wi
 
 def _mean_margin(request: TreeRequest, choice: Choice) -> float | None:
     tokens = choice.output.tokens
-    first = len(tokens) - len(after_reasoning(tokens, request.reasoning_end))
+    first = request.regions.read(tokens, request.region).answer_start
     values = margins(choice.node)[first:]
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from forkpoint_policies.compile.regions import Regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.kernel.state_handover import Inherited
 from forkpoint_server.requests.tree import Ending, Kind, Node, Tree
@@ -27,7 +28,8 @@ class ChildStart:
     tokens: list[int]
     seed: int
     word_state: int
-    in_reasoning: bool
+    region: int  # a state of compile.regions
+    counted: int  # as in AnswerStart
     inherited: Inherited | None = None
     greedy: bool = False
     max_tokens: int | None = None
@@ -62,7 +64,8 @@ class TreeRequest:
     max_answers: int
     params: SamplingParams
     vocabulary: Vocabulary
-    reasoning_end: int  # the token, NO_TOKEN without one
+    regions: Regions
+    region: int  # in which its answers start
     written_tokens: Sequence[int]  # the policy's text with which further requests start
     connector_family: Callable[[int], str | None]  # of a token
 

@@ -61,9 +61,12 @@ class ProbeController:
 
     def on_tokens(self, choice: Choice) -> None:
         """The placebo ends the reasoning once its length is known."""
-        tokens, end = choice.output.tokens, self.runner.request.reasoning_end
-        if self._exit_position is not None and choice is self._trunk() and end in tokens:
-            self._exit_by_chance(choice, self._exit_position, tokens.index(end))
+        if self._exit_position is None or choice is not self._trunk() or self._exited_by_chance:
+            return
+        request = self.runner.request
+        length = request.regions.read(choice.output.tokens, request.region).reasoning_end
+        if length is not None:
+            self._exit_by_chance(choice, self._exit_position, length)
 
     def on_end(self, choice: Choice) -> None:
         """Judge the probes in order of position, even after the trunk has ended; the first to suffice counts."""
@@ -120,8 +123,9 @@ class ProbeController:
     def _exit(self, trunk: Choice, position: int) -> None:
         """Continue from a position with the end of the reasoning, and drop what the trunk wrote after it."""
         request = self.runner.request
-        if request.reasoning_end in trunk.output.tokens[:position]:
-            return  # the reasoning ended before
+        reader = request.regions.read(trunk.output.tokens[:position], request.region)
+        if not reader.ends_in_reasoning or reader.ends_in_tool_call:
+            return  # the reasoning ended before, or a tool call is being written
         successor = self.runner.start_child(trunk, position, request.written_tokens, replaces_parent=True)
         if successor is None:
             return

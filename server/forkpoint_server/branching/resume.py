@@ -33,9 +33,11 @@ class ResumeController:
             return
         request, length = self.runner.request, choice.node.length
         left = self.action.budget_tokens - length - len(request.written_tokens)
+        tokens = choice.output.tokens
         if left <= 0 or len(self.runner.choices) >= request.max_answers:
             return
-        tokens = choice.output.tokens
+        if request.regions.read(tokens, request.region).ends_in_tool_call:
+            return  # its arguments are the model's own
         num_end_tokens = int(bool(tokens) and tokens[-1] in request.vocabulary.silent)  # replaced by the text
         resumed = self.runner.start_child(
             choice,

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from forkpoint_policies.compile.program import NO_TOKEN
+from forkpoint_policies.compile.served_model import AnswerStart
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.progress import finish_choice, open_traces
+from forkpoint_server.requests.progress import StartState, finish_choice, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
@@ -76,7 +76,8 @@ class TreeRunner:
             max_answers=self.max_answers,
             params=self.params,
             vocabulary=self.context.model.vocabulary,
-            reasoning_end=compiled.program.reasoning_end,
+            regions=self.context.model.regions,
+            region=self.origin.region,
             written_tokens=compiled.written_tokens(seed),
             connector_family=self.context.connectors.family,
         )
@@ -131,8 +132,8 @@ class TreeRunner:
         first = not self.choices
         if not first and needs_room and not self._has_room():
             return None
-        node = self.tree.add(self._open_trace(0), None, 0, (), "answer")
-        start = ChildStart([], seed, self.origin.word_state, self.origin.in_reasoning, first=first)
+        start = replace(self.origin, seed=seed, first=first)
+        node = self.tree.add(self._open_trace(0, start), None, 0, (), "answer")
         return self._run(Choice(node, ChoiceOutput(node.number), seed), start)
 
     def start_child(
@@ -158,7 +159,9 @@ class TreeRunner:
             return None
 
         # the new node, and what it shares
-        child = self.tree.add(self._open_trace(len(shared_tokens)), node, position, tuple(tokens), kind)
+        path = self._handover.path_of(node, position).follow(tokens)
+        state = AnswerStart(path.region, path.region)
+        child = self.tree.add(self._open_trace(len(shared_tokens), state), node, position, tuple(tokens), kind)
         output = branch_output(
             child.number, parent.output, position, tokens, probability, self.request.vocabulary, self.params
         )
@@ -173,12 +176,12 @@ class TreeRunner:
             return choice
 
         # its request
-        path = self._handover.path_of(node, position).follow(tokens)
         start = ChildStart(
             tokens=shared_tokens,
             seed=seed,
             word_state=path.word_state,
-            in_reasoning=path.in_reasoning,
+            region=path.region,
+            counted=path.region,
             inherited=path.inherit(past),
             greedy=kind == "probe",
             max_tokens=max_tokens,
@@ -201,8 +204,8 @@ class TreeRunner:
         self.tree.num_refused += 1
         return False
 
-    def _open_trace(self, first_position: int) -> Trace:
-        trace = open_traces(self.context, 1, first_position)[0]
+    def _open_trace(self, first_position: int, start: StartState) -> Trace:
+        trace = open_traces(self.context, 1, start, first_position)[0]
         trace.tree_rule_index = self.context.compiled.program.tree_rule_index
         trace.on_records, trace.stores_all_alternatives = self._on_records, self.stores_all_alternatives
         return trace
@@ -285,14 +288,8 @@ class TreeRunner:
         self._running.pop(node.number, None)
         self._num_ended += 1
         if node.kind == "answer" and ending in ("stop", "length"):
-            choice.cut_in_reasoning = self._ends_in_reasoning(choice.output.tokens)
-
-    def _ends_in_reasoning(self, tokens: Sequence[int]) -> bool:
-        """Whether the reasoning goes on after these tokens of an answer."""
-        program, origin = self.context.compiled.program, self.origin
-        if program.reasoning_end == NO_TOKEN:
-            return False
-        return program.follow(tokens, origin.word_state, origin.in_reasoning)[1]
+            regions = self.request.regions.read(choice.output.tokens, self.request.region)
+            choice.cut_in_reasoning = regions.ends_in_reasoning
 
     def _report_forks(self, controller: Controller) -> None:
         """Report to the controller where the rule fired since the last time, each answer's positions in order."""

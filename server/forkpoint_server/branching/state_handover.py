@@ -72,7 +72,7 @@ class StateHandover:
         path = self._paths.get(node.number)
         if path is None or path.length > position:
             if node.parent is None:
-                path = Path(self._program, self._origin.word_state, self._origin.in_reasoning)
+                path = Path(self._program, self._origin.word_state, self._origin.region)
             else:
                 path = self.path_of(node.parent, min(position, node.position))
         path = path.copy().follow(node.tokens(position)[path.length :])

@@ -101,8 +101,8 @@ class InterveningEngine:
         # one choice, or several
         by_request = not context.is_default and context.enrolment is None
         ban_words(params, context.compiled.policy, context.model, self._engine, by_request)
-        traces = open_traces(context, params.n)
-        start = initial_state(context.compiled.program, prompt_tokens)
+        start = initial_state(context, prompt_tokens, options=options)
+        traces = open_traces(context, params.n, start)
         own_params = [choice_params(params, context, trace, number, start) for number, trace in enumerate(traces)]
         if len(traces) == 1:
             return self._run_choice(request, own_params[0], request_id, traces[0])
@@ -186,7 +186,7 @@ class InterveningEngine:
             context=context,
             params=params,
             request_id=request.request_id,
-            origin=initial_state(context.compiled.program, prompt_tokens, seed),
+            origin=initial_state(context, prompt_tokens, seed, request.options),
             max_answers=max_answers(action, params.n, self._limits.max_branches),
             capacity=self._capacity,
             start_request=requests.start,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import num_alternatives
-from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
@@ -41,15 +39,13 @@ def reserve_programs(context: RequestContext, num_choices: int) -> None:
         )
 
 
-def initial_state(program: Program, prompt_tokens: Sequence[int], seed: int = 0) -> ChildStart:
-    """The state of a request at the end of its prompt."""
-    word_state, _ = program.follow(list(prompt_tokens[-PROMPT_TAIL:]))
-    return ChildStart([], seed, word_state, starts_in_reasoning(program, prompt_tokens))
-
-
-def starts_in_reasoning(program: Program, prompt_tokens: Sequence[int]) -> bool:
-    """Whether the text after the prompt is reasoning: unless the prompt's last marker is the one that ends it."""
-    return ends_in_reasoning(prompt_tokens, program.reasoning_start, program.reasoning_end) is not False
+def initial_state(
+    context: RequestContext, prompt_tokens: Sequence[int], seed: int = 0, options: Mapping[str, Any] | None = None
+) -> ChildStart:
+    """The state of a request at the end of its prompt; `options` are those of `EngineClient.generate`."""
+    word_state, _ = context.compiled.program.follow(list(prompt_tokens[-PROMPT_TAIL:]))
+    start = context.model.answer_start(prompt_tokens, (options or {}).get("reasoning_parser_kwargs"))
+    return ChildStart([], seed, word_state, *start)
 
 
 def payload_of(
@@ -68,7 +64,7 @@ def payload_of(
         handle=trace.handle,
         address=context.receiver.address,
         word_state=start.word_state,
-        in_reasoning=start.in_reasoning,
+        region=start.region,
         alternatives=alternatives,
         seed=start.seed,
         sampled=compiled.placebo_tokens(start.seed),

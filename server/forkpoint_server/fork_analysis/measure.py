@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.engine.admission import BackgroundBudget
 from forkpoint_server.engine.engine import InterveningEngine
-from forkpoint_server.engine.payload import payload_of, starts_in_reasoning
+from forkpoint_server.engine.payload import payload_of
 from forkpoint_server.errors import ApiError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import ALTERNATIVES
@@ -117,6 +118,7 @@ async def measure(
         raise measurement_error(f"the records of {lost} of {len(text.tokens)} tokens were lost; send the request again")
     whole = join_traces(traces)
     whole.prompt = text.prompt
+    whole.start_in(context.model.regions, *context.model.answer_start(text.prompt))
     context.traces = [whole]
     return Cost(len(segments), len(text.tokens))
 
@@ -126,16 +128,17 @@ async def _write(
     prefix_cached: asyncio.Event,
 ) -> None:  # fmt: skip
     """Make the model write one segment; `prefix_cached` is set once the tokens before it are computed."""
-    program = context.compiled.program
-    prompt, forced = [*text.prompt, *text.tokens[: segment.begin]], text.tokens[segment.begin : segment.end]
-    start = ChildStart(text.tokens[: segment.begin], 0, program.follow(())[0], starts_in_reasoning(program, prompt))
+    model = context.model
+    written, forced = text.tokens[: segment.begin], text.tokens[segment.begin : segment.end]
+    region = model.regions.follow(written, model.answer_start(text.prompt).region)
+    start = ChildStart(written, 0, FREE, region, region)
     payload = payload_of(context, trace, start, trace.max_alternatives, forced_tokens=forced)
     params = SamplingParams(
         temperature=0.0, max_tokens=len(forced), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
     )
     name, lora = f"{session.name}-{segment.begin}", session.lora
     outputs = session.engine.generate_background(
-        tokens_input(prompt), params, name, payload, lora_request=lora, **session.rank
+        tokens_input([*text.prompt, *written]), params, name, payload, lora_request=lora, **session.rank
     )
     async with aclosing(outputs):
         async for output in outputs:

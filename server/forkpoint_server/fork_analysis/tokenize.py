@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.spec import InputError
-from forkpoint_server.traces.reasoning import ends_in_reasoning
 from forkpoint_server.vllm_seam import (
     ErrorResponse,
     ServingTokenization,
@@ -155,20 +154,21 @@ class TextReader:
 
     def _put_together(self, prompt: Sequence[int], reasoning: str, content: str) -> str:
         """As the model writes it: reasoning, end marker, answer, stop token. A truncated text gets no end."""
-        start, end = self.model.reasoning_start, self.model.reasoning_end
-        if reasoning and NO_TOKEN in (start, end):
+        regions = self.model.regions
+        start, end = self._decode(regions.reasoning_start), self._decode(regions.reasoning_end)
+        if reasoning and not (start and end):
             raise InputError(
                 "messages",
                 "the last one has a reasoning, but the served model's chat template does not write it, and the "
                 "server was started without --reasoning-parser; put the whole text into `content`",
             )
-        opened = ends_in_reasoning(prompt, start, end) is True
-        marker = self._decode([start]) if start != NO_TOKEN else ""
+        before = self._decode(prompt)
+        opened = bool(start) and before.rfind(start) > before.rfind(end)
         text = content
         if reasoning:
-            text = f"{'' if opened else marker}{reasoning}{self._decode([end]) + content if content else ''}"
-        elif opened and content.startswith(marker):
-            text = content.removeprefix(marker)
+            text = f"{'' if opened else start}{reasoning}{end + content if content else ''}"
+        elif opened and content.startswith(start):
+            text = content.removeprefix(start)
         closing = self._decode([self.model.stop]) if content and self.model.stop != NO_TOKEN else ""
         return text + closing if text else ""
 

@@ -15,7 +15,6 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.seeds import derived_seed
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.traces.reasoning import after_reasoning, ends_in_reasoning
 from forkpoint_server.vllm_seam import RequestOutputKind, SamplingParams, tokens_input
 
 from .measure import Cost, EngineSession, Progress
@@ -166,9 +165,9 @@ class _ContinuationSampler:
 
     def _read(self, tokens: Sequence[int]) -> Outcome:
         model = self.context.model
-        end = model.reasoning_end
-        if ends_in_reasoning([*self.text.prompt, *tokens], model.reasoning_start, end):
-            return NO_ANSWER  # the text ended within the reasoning
-        answer_tokens = after_reasoning(tokens, end)
+        regions = model.regions.read(tokens, model.answer_start(self.text.prompt).region)
+        if regions.ends_in_reasoning:
+            return NO_ANSWER
+        answer_tokens = tokens[regions.answer_start :]
         answer = extractor(self.request.extract)(text_of(answer_tokens, model.vocabulary, SamplingParams()))
         return NO_ANSWER if answer is None else answer

@@ -1,4 +1,4 @@
-"""The served model as the compiler needs it: vocabulary, reasoning markers, stop tokens."""
+"""The served model as the compiler needs it: vocabulary, regions, stop tokens."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.calibration.token_frequencies import Calibration
-from forkpoint_server.vllm_seam import EngineClient, ReasoningParserManager
+from forkpoint_server.vllm_seam import EngineClient
+
+from .text_regions import ParserNames, ParserSetup, read_regions
 
 
 def read_served_model(
-    engine: EngineClient, reasoning_parser: str | None, calibration: Calibration, fork_threshold: float
+    engine: EngineClient, parsers: ParserNames, calibration: Calibration, fork_threshold: float
 ) -> ServedModel:
     """The served model as policies are compiled for it; the threshold in nats."""
     tokenizer: Any = engine.renderer.tokenizer
-    start, end = _reasoning_markers(tokenizer, reasoning_parser)
     vocabulary = read_vocabulary(tokenizer, engine.model_config.get_vocab_size())
+    setup = ParserSetup(tokenizer, engine.model_config, parsers)
+    regions, start_of = read_regions(setup, vocabulary, encoder(tokenizer))
     return ServedModel(
         vocabulary=vocabulary,
         fork_threshold=fork_threshold,
-        reasoning_start=start,
-        reasoning_end=end,
+        regions=regions,
+        start_of=start_of,
         stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
         encode=encoder(tokenizer),
         frequencies=calibration.frequencies,
@@ -49,16 +52,3 @@ def read_vocabulary(tokenizer: Any, size: int) -> Vocabulary:
     info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size)
     specials = {*info.special_token_ids, *tokenizer.all_special_ids}
     return Vocabulary(tuple(info.decoded_vocab), frozenset(specials))
-
-
-def _reasoning_markers(tokenizer: Any, reasoning_parser: str | None) -> tuple[int, int]:
-    """The single tokens that start and end the reasoning, NO_TOKEN where there is none."""
-    if not reasoning_parser:
-        return NO_TOKEN, NO_TOKEN
-    parser = ReasoningParserManager.get_reasoning_parser(reasoning_parser)(tokenizer)
-
-    def single(marker: str | None) -> int:
-        ids = tokenizer.encode(marker.strip(), add_special_tokens=False) if marker else []
-        return ids[0] if len(ids) == 1 else NO_TOKEN
-
-    return single(parser.reasoning_start_str), single(parser.reasoning_end_str)

@@ -26,7 +26,6 @@ class AppliedPolicy:
     digest: str | None
     shadow: bool
     actions: tuple[str, ...]  # of each compiled rule
-    reasoning_end: int
 
     @property
     def is_named(self) -> bool:
@@ -36,10 +35,10 @@ class AppliedPolicy:
 
 def applied_policy(compiled: CompiledPolicy) -> AppliedPolicy:
     """What reports say about this policy."""
-    policy, end = compiled.policy, compiled.program.reasoning_end
+    policy = compiled.policy
     if not compiled.is_named:
-        return AppliedPolicy(None, None, False, (), end)
-    return AppliedPolicy(policy.name, compiled.digest, policy.shadow, compiled.actions, end)
+        return AppliedPolicy(None, None, False, ())
+    return AppliedPolicy(policy.name, compiled.digest, policy.shadow, compiled.actions)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from forkpoint_policies.spec import Branch, Probe, Resume
 from forkpoint_server import metrics
 from forkpoint_server.traces.logprobs import PolicyLogprobs
@@ -42,7 +44,18 @@ def num_alternatives(context: RequestContext) -> int:
     return ALTERNATIVES if isinstance(rule.tree_action, Probe | Resume) else BRANCH_ALTERNATIVES
 
 
-def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: int = 0) -> list[Trace]:
+class StartState(Protocol):
+    """Where a choice starts: states of compile.regions, as in AnswerStart."""
+
+    @property
+    def region(self) -> int: ...
+    @property
+    def counted(self) -> int: ...
+
+
+def open_traces(
+    context: RequestContext, num_choices: int, start: StartState, num_shared_tokens: int = 0
+) -> list[Trace]:
     """Open traces for the choices of one more prompt, or for a branch that shares its first tokens with its parent."""
     rule = context.tree_rule
     branches = rule is not None and isinstance(rule.tree_action, Branch)
@@ -55,6 +68,7 @@ def open_traces(context: RequestContext, num_choices: int, num_shared_tokens: in
     for trace in opened:
         trace.prompt = context.prompt
         trace.logprobs = PolicyLogprobs() if context.options.policy_logprobs else None
+        trace.start_in(context.model.regions, start.region, start.counted)
     context.traces += opened
     return opened
 

@@ -68,6 +68,7 @@ def heading_to_dict(context: Reported) -> dict[str, Any]:
 def choice_to_dict(context: Reported, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
     """A choice's tokens after the first `num_sent`, and the records of `profile`."""
     tokens, texts = trace.tokens[num_sent:], Detokenizer(context.vocabulary)
+    in_reasoning = trace.regions.in_reasoning
     return {
         "index": trace.choice,
         "prompt": [id(prompt) for prompt in _distinct_prompts(context.traces)].index(id(trace.prompt)),
@@ -78,7 +79,7 @@ def choice_to_dict(context: Reported, trace: Trace, profile: Profile, num_sent: 
         "token_bytes": texts.partial_bytes(tokens, num_sent),
         "positions": profile.position.tolist(),
         "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
-        "in_reasoning": profile.in_reasoning.tolist(),
+        "in_reasoning": [bool(in_reasoning[one - trace.first_position]) for one in profile.position.tolist()],
         "actions": _fired_actions(context, profile),
     }
 

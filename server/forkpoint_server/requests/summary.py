@@ -16,7 +16,6 @@ from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
 from .context import Reported, RequestContext
-from .tree import Node
 
 
 def summary(context: Reported) -> dict[str, Any]:
@@ -37,10 +36,7 @@ def summary(context: Reported) -> dict[str, Any]:
         "mean_entropy_forks": _mean(entropy[planning]),
         "mean_entropy_execution": _mean(entropy[~planning]),
         "threshold": context.fork_threshold,
-        "reasoning_tokens": sum(
-            _num_reasoning_tokens(context, trace, profile)
-            for trace, profile in zip(context.traces, profiles, strict=True)
-        ),
+        "reasoning_tokens": sum(trace.num_reasoning_tokens for trace in context.traces),
         "interventions": _interventions(applied.actions, profiles),
         "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
         "forced": sum(int(profile.forced.sum()) for profile in profiles),
@@ -76,7 +72,7 @@ def count_in_metrics(context: RequestContext) -> None:
         _count_trace(context, trace)
     for node in tree.nodes if tree is not None else ():
         if node.kind == "answer" and node.ended in ("stop", "length"):
-            metrics.REASONING.labels(*labels).observe(_num_reasoning_tokens_of_answer(context, node))
+            metrics.REASONING.labels(*labels).observe(node.regions.num_reasoning_tokens)
 
 
 def release_spans(context: RequestContext, spans: RequestSpans) -> None:
@@ -112,7 +108,7 @@ def _count_trace(context: RequestContext, trace: Trace) -> None:
     for family, times in context.connectors.count(trace.tokens).items():
         metrics.CONNECTORS.labels(*labels, family).inc(times)
     if context.tree is None and trace.ended:
-        metrics.REASONING.labels(*labels).observe(_num_reasoning_tokens(context, trace, profile))
+        metrics.REASONING.labels(*labels).observe(trace.num_reasoning_tokens)
 
     # interventions, by rule
     for rule, action in enumerate(compiled.actions[: profile.fired.shape[1]] if compiled.is_named else []):
@@ -131,20 +127,6 @@ def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[
     return {
         action: {"fired": totals["fired"], "effect": round(totals["effect"], 4)} for action, totals in found.items()
     }
-
-
-def _num_reasoning_tokens(context: Reported, trace: Trace, profile: Profile) -> int:
-    """As vLLM counts them: without the marker that ends the reasoning."""
-    tokens = np.array(trace.tokens, np.int64)[profile.position - trace.first_position]
-    return int((profile.in_reasoning & (tokens != context.applied.reasoning_end)).sum())
-
-
-def _num_reasoning_tokens_of_answer(context: RequestContext, node: Node) -> int:
-    """The reasoning tokens of a tree's answer, shared ones included."""
-    tokens, end = node.tokens(), context.compiled.program.reasoning_end
-    if not node.path()[0].trace.profile().in_reasoning[:1].all():
-        return 0
-    return tokens.index(end) if end in tokens else len(tokens)
 
 
 def _connector_families(policy: Policy, rule: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from forkpoint_policies.compile.regions import RegionReader
 from forkpoint_server.traces.trace import Trace
 
 Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit"]
@@ -72,6 +73,12 @@ class Node:
             tokens += node.forced_tokens
             tokens += node.trace.tokens
         return tokens if until is None else tokens[:until]
+
+    @property
+    def regions(self) -> RegionReader:
+        """The regions of the whole answer so far."""
+        root = self.path()[0].trace
+        return root.regions_of(self.tokens())
 
     def last_fork(self) -> int | None:
         """The last position of this answer at which one left another; None if there is none."""

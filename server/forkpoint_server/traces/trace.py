@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forkpoint_policies.compile.regions import Region, RegionReader, Regions
 from forkpoint_policies.worker.records import (
     DRAFT,
     FORCED,
@@ -32,7 +33,7 @@ from .logprobs import PolicyLogprobs
 MIN_EFFECT = 0.01
 """From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
 
-TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_100, 42, 200, 160, 80
+TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_500, 43, 200, 160, 80
 """What CPython takes for a trace without its contents, for a token, for records of one width without the records, and
 for the alternatives of a position without and for each of them."""
 
@@ -79,6 +80,9 @@ class Trace:
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
     logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
     raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
+    _reader: RegionReader = field(default_factory=lambda: RegionReader(Regions(), Region.REASONING))
+    _start: int = Region.REASONING
+    _counter: RegionReader | None = None  # from where vLLM starts to count reasoning tokens, if that is elsewhere
     _chunks: list[tuple[int, int, bytearray]] = field(
         default_factory=list
     )  # columns, rules, rows: a batch's policies set the width
@@ -103,6 +107,30 @@ class Trace:
             + self.raw_logprobs.itemsize * len(self.raw_logprobs) * 9 // 8
             + (0 if self.logprobs is None else self.logprobs.num_bytes)
         )
+
+    def start_in(self, regions: Regions, region: int, counted: int | None = None) -> None:
+        """Say in which state of the served model's regions the choice starts, before any token is there; `counted` is
+        the state from which vLLM counts its reasoning tokens."""
+        self._reader, self._start = RegionReader(regions, region), region
+        self._counter = None if counted in (None, region) else RegionReader(regions, counted or 0)
+
+    @property
+    def regions(self) -> RegionReader:
+        """The regions of the tokens so far."""
+        self._reader.read(self.tokens)
+        return self._reader
+
+    def regions_of(self, tokens: Sequence[int]) -> RegionReader:
+        """The regions of other tokens that start where this choice does."""
+        return self._reader.regions.read(tokens, self._start)
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """The reasoning tokens so far, as vLLM counts them: without markers."""
+        if self._counter is None:
+            return self.regions.num_reasoning_tokens
+        self._counter.read(self.tokens)
+        return self._counter.num_reasoning_tokens
 
     def add(self, columns: int, rules: int, row: bytes) -> None:
         """Store a record. A position may come again, as with a prompt computed in chunks; the last record counts."""

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.parser.engine import adapters, parser_engine, parser_engine_config
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
@@ -94,7 +96,9 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
     },
     "TokenizeCompletionRequest": {"__init__": ["model", "prompt"]},
     "ServingTokenization": {"create_tokenize": ["request", "raw_request"]},
-    "ReasoningParserManager": {"get_reasoning_parser": ["name"]},
+    "ReasoningParserManager": {"get_reasoning_parser": ["name"], "list_registered": []},
+    "ToolParserManager": {"get_tool_parser": ["name"]},
+    "ParserState": {"CONTENT": None, "REASONING": None, "MESSAGE_HEADER": None},
     "SpanAttributes": {"GEN_AI_REQUEST_ID": None},
     "LLM": {"__init__": ["model"], "chat": ["messages", "sampling_params"]},
 }  # fmt: skip
@@ -146,10 +150,38 @@ def test_errors_have_the_openai_shape() -> None:
     assert vllm_seam.VLLMValidationError("no", parameter="n").parameter == "n"
 
 
-def test_reasoning_parsers_name_their_markers() -> None:
-    parser = vllm_seam.ReasoningParserManager.get_reasoning_parser("qwen3")
-    assert has_member(parser, "reasoning_start_str")
-    assert has_member(parser, "reasoning_end_str")
+REASONING_PARSERS = {
+    "cohere_command3", "cohere_command4", "deepseek_r1", "deepseek_v3", "deepseek_v4", "deepseek_v41", "ernie45",
+    "gemma4", "glm45", "glm47", "granite", "granite_thinking_parser", "hf", "holo2", "hunyuan_a13b", "hy_v3", "hy_v4",
+    "inkling", "k2_horizon", "kimi_k2", "kimi_k3", "ling3", "mimo", "minicpmv", "minimax_m2",
+    "minimax_m2_append_think", "minimax_m3", "mistral", "muse_glimmer", "nemotron_v3", "olmo3", "openai_gptoss",
+    "plamo3", "poolside_v1", "qwen3", "seed_oss", "step3", "step3p5",
+}  # fmt: skip
+"""Each is followed, or known not to be, in tests/unit/server/policies/test_text_regions.py."""
+
+
+def test_every_reasoning_parser_is_known() -> None:
+    manager = vllm_seam.ReasoningParserManager
+    assert set(manager.list_registered()) == REASONING_PARSERS
+    for name in REASONING_PARSERS:
+        parser = manager.get_reasoning_parser(name)
+        for member in ("reasoning_start_str", "reasoning_end_str", "is_reasoning_end", "extract_reasoning"):
+            assert has_member(parser, member), f"{name}.{member}"
+
+
+def test_the_grammar_of_a_parser_engine() -> None:
+    config = parser_engine_config.ParserEngineConfig("it")
+    for member in ("initial_state", "transitions", "terminals", "token_id_terminals"):
+        assert has_member(config, member)
+    assert {"next_state", "skip_in_token_id_mode"} <= set(parameters(parser_engine_config.Transition))
+    for adapter in (adapters.ParserEngineReasoningAdapter, adapters.ParserEngineToolAdapter):
+        assert "self._parser_engine =" in inspect.getsource(adapter.__init__)
+    assert "self.parser_engine_config =" in inspect.getsource(parser_engine.ParserEngine.__init__)
+
+
+def test_handlers_pass_the_options_of_the_reasoning_parser() -> None:
+    assert {"reasoning_parser_kwargs"} <= set(parameters(vllm_seam.EngineClient.generate))
+    assert "chat_template_kwargs" in inspect.getsource(OpenAIServingChat._engine_reasoning_kwargs)
 
 
 def test_the_state_of_the_app() -> None:

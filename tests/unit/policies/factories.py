@@ -15,6 +15,7 @@ from torch import Tensor
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
@@ -79,7 +80,7 @@ class Request:
     temperature: float = 1.0
     alternatives: int = 0
     word_state: int = FREE
-    in_reasoning: bool = True
+    region: int = Region.REASONING
     handle: int = 1
     address: str = ""
     seed: int = 0
@@ -90,7 +91,7 @@ class Request:
     def payload(self) -> PolicyPayload:
         assert self.program is not None
         packed, key = _packed(self.program.pack())
-        where = (self.handle, self.address, self.word_state, self.in_reasoning)
+        where = (self.handle, self.address, self.word_state, self.region)
         return PolicyPayload(
             packed,
             key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forkpoint_policies.compile.compiler import ServedModel
+from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
 
 MERGES = (
@@ -50,7 +51,7 @@ def encode(text: str) -> list[int]:
 
 
 TARGET = ServedModel(
-    VOCABULARY, fork_threshold=0.672, reasoning_start=THINK, reasoning_end=END_THINK, stop=END, encode=encode
+    VOCABULARY, fork_threshold=0.672, regions=single_token_regions(THINK, END_THINK), stop=END, encode=encode
 )
 UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 

@@ -26,7 +26,7 @@ from .work import Outcome, Work, acting_rows
 def act(values: Tensor, seen: Seen, decision: Decision, layout: Layout) -> Outcome:
     """Change the [n, vocabulary] logits in place, rule by rule in the order of each program."""
     effects = values.new_zeros(decision.fired.shape)
-    left_alone = torch.zeros_like(decision.in_reasoning)
+    left_alone = torch.zeros_like(decision.region, dtype=torch.bool)
     likeliest = torch.full_like(layout.slot, -1)
     if layout.greedy is not None:
         likeliest[layout.greedy] = values.index_select(0, layout.greedy).argmax(dim=-1)

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import torch
 
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.device_tables import Uses
 from forkpoint_policies.kernel.state import NO_RULE, Slots, State
 
@@ -53,18 +54,18 @@ def used(count: int, depth: int) -> Slots:
 def test_a_slot_starts_without_state_of_its_last_request() -> None:
     slots, fresh = used(3, 2), Slots(3, 2, CPU)
     before = [tensor.clone() for tensor in tensors(slots.state)]
-    slots.start(1, position=4, word_state=9, in_reasoning=True)
-    fresh.start(1, position=4, word_state=9, in_reasoning=True)
+    slots.start(1, position=4, word_state=9, region=Region.REASONING)
+    fresh.start(1, position=4, word_state=9, region=Region.REASONING)
     for now, was, new in zip(tensors(slots.state), before, tensors(fresh.state), strict=True):
         assert torch.equal(now[2:4], new[2:4])
         assert torch.equal(now[:2], was[:2])
         assert torch.equal(now[4:], was[4:])
     core, texts = slots.state.core, slots.state.texts
     assert texts is not None
-    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2]), int(texts.rule[2])) == (
+    assert (int(core.position[2]), int(core.word_state[2]), int(core.region[2]), int(texts.rule[2])) == (
         4,
         9,
-        True,
+        Region.REASONING,
         NO_RULE,
     )
 
@@ -72,7 +73,7 @@ def test_a_slot_starts_without_state_of_its_last_request() -> None:
 def test_a_copied_state_is_restored_completely() -> None:
     slots = used(3, 2)
     saved = slots.copy_of(0, ALL)
-    slots.start(0, position=0, word_state=0, in_reasoning=False)
+    slots.start(0, position=0, word_state=0, region=Region.ANSWER)
     slots.restore(2, saved)
     for now, was in zip(tensors(slots.state), tensors(used(3, 2).state), strict=True):
         assert torch.equal(now[4:6], was[:2])

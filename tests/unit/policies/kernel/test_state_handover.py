@@ -78,12 +78,12 @@ def past_of(records: list[Record], program: Program) -> Past:
 
 def branched(payload: PolicyPayload, program: Program, path: list[int], records: list[Record]) -> PolicyPayload:
     """The payload of a request that goes on after these tokens."""
-    came = Path(program, payload.word_state, payload.in_reasoning).follow(path)
+    came = Path(program, payload.word_state, payload.region).follow(path)
     return msgspec.structs.replace(
         payload,
         handle=payload.handle + 1,
         word_state=came.word_state,
-        in_reasoning=came.in_reasoning,
+        region=came.region,
         num_shared_tokens=len(path),
         inherited=came.inherit(past_of(records, program)),
     )

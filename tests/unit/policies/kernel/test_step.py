@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.record_flags import FORCED, IN_REASONING, LEFT_ALONE
 from forkpoint_policies.kernel.step import NO_POSITION, Record, Rows, step
 from forkpoint_policies.worker.request_slots import RequestSlots
@@ -393,7 +394,7 @@ def test_the_region_changes_at_the_markers() -> None:
         True,
         True,
     ]
-    records = steps(Run(Request(program, in_reasoning=False)), tokens("so"), SPREAD)
+    records = steps(Run(Request(program, region=Region.ANSWER)), tokens("so"), SPREAD)
     assert [fired(record) for record in records] == [[1, 2], [1, 2]], "the prompt had closed the reasoning"
 
 

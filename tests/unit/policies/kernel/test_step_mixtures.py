@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from forkpoint_policies.compile.compiler import ServedModel
@@ -134,7 +134,7 @@ def test_a_step_is_that_of_the_float64_reference(written: list[Json], temperatur
     state, inside = program.follow(some_tokens(random, 4))
     logits = random_logits(SIZE, seed=seed, scale=float(random.uniform(0.5, 2.5)))
     logits[torch.from_numpy(random.random(SIZE) < 0.2)] = -torch.inf
-    changed, record = apply(policy(*written), logits, temperature=temperature, word_state=state, in_reasoning=inside)
+    changed, record = apply(policy(*written), logits, temperature=temperature, word_state=state, region=int(inside))
     situation = float64_reference.Situation(state, inside, temperature=temperature)
     outcome = float64_reference.expected(program, logits.numpy(), situation)
     assert np.array_equal(changed.numpy(), outcome.logits)
@@ -164,7 +164,7 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
         program=st.sampled_from([None, *(compiled(one, target) for one in policies)]),
         temperature=st.sampled_from([0.0, 0.25, 0.7, 1.0, 1.3]),
         alternatives=st.sampled_from([0, 0, 3]),
-        in_reasoning=st.booleans(),
+        region=st.integers(0, 1),
         seed=st.integers(0, 2**62),
     )
     requests = [Request(compiled(policies[0], target)), *draw(st.lists(request, max_size=19))]
@@ -229,7 +229,7 @@ def check_same_record(record: Record, row: int, alone: Record, detailed: list[bo
 def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> None:
     one, other, rules = together.slots.slots.state.core, alone.slots.slots.state.core, len(program.rules)
     assert torch.equal(one.position[slot], other.position[0])
-    assert torch.equal(one.in_reasoning[slot], other.in_reasoning[0])
+    assert torch.equal(one.region[slot], other.region[0])
     assert torch.equal(one.fired[slot, :rules], other.fired[0, :rules])
     assert torch.equal(one.pending[slot, :rules], other.pending[0, :rules])
     if program.word_free:  # without words the word state is unused
@@ -256,6 +256,7 @@ NEVER = st.sampled_from(
 def test_rules_that_never_fire_change_no_logit(
     written: list[Json], temperatures: list[float], size: int, seed: int
 ) -> None:
+    assume(possible(policy(*written), target_of(size)))
     program = compiled(policy(*written), target_of(size))
     requests = [Request(program, temperature, handle=number) for number, temperature in enumerate(temperatures)]
     run = Run(*requests, vocabulary=size)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.record_flags import FORCED
 from forkpoint_policies.kernel.step import Record
 from forkpoint_policies.library import LIBRARY
@@ -26,7 +27,7 @@ SURE[40] = 12.0
 
 def changed(name: str, logits: Tensor, generated: list[int] | None = None, **options: Any) -> tuple[Tensor, Record]:
     """The logits after the last of the steps that a request with these tokens takes, all on the same logits."""
-    request = {key: options.pop(key) for key in ("temperature", "in_reasoning", "seed") if key in options}
+    request = {key: options.pop(key) for key in ("temperature", "region", "seed") if key in options}
     program = compile_policy(LIBRARY[name].use(options), TARGET).program
     run = Run(Request(program, **request))
     generated = generated or []
@@ -56,7 +57,7 @@ def test_observe() -> None:
 def test_dual_temperature(high: float, low: float) -> None:
     assert torch.equal(changed("dual-temperature", UNSURE, high=high, low=low)[0], UNSURE / high)
     assert torch.equal(changed("dual-temperature", SURE, high=high, low=low)[0], SURE / low)
-    assert torch.equal(changed("dual-temperature", SURE, high=high, low=low, in_reasoning=False)[0], SURE)
+    assert torch.equal(changed("dual-temperature", SURE, high=high, low=low, region=Region.ANSWER)[0], SURE)
 
 
 def test_dual_temperature_of_zero_takes_the_likeliest() -> None:
@@ -87,7 +88,7 @@ def test_bans(name: str, banned: tuple[str, ...], unchanged: tuple[str, ...]) ->
     after, _ = changed(name, UNSURE)
     assert all(math.isinf(after[one]) for word in banned for one in completing(word))
     assert all(after[token(word)] == UNSURE[token(word)] for word in unchanged)
-    assert torch.equal(changed(name, UNSURE, in_reasoning=False)[0], UNSURE)
+    assert torch.equal(changed(name, UNSURE, region=Region.ANSWER)[0], UNSURE)
 
 
 def test_the_thinking_ban_of_the_first_words() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from forkpoint_policies.compile.compiler import MAX_ENTRIES, ServedModel, compile_policy
+from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_policies.spec.size_limits import MAX_DEPTH, MAX_FIELDS, MAX_LISTED
@@ -110,14 +111,14 @@ def test_words_that_are_chosen_to_take_long(words: list[str]) -> None:
         "rules": [{"do": {"amplify": {"words": words[at : at + 256], "bias": 1.0}}} for at in range(0, len(words), 256)]
     }
     end = LARGE.size - 1
-    said = tried(data, replace(TARGET, vocabulary=LARGE, reasoning_start=end - 2, reasoning_end=end - 1, stop=end))
+    said = tried(data, replace(TARGET, vocabulary=LARGE, regions=single_token_regions(end - 2, end - 1), stop=end))
     assert said is None or "at most" in said or "ways to write" in said or "cannot write" in said
 
 
 def test_one_set_of_words_stands_for_a_bounded_number_of_tokens() -> None:
     """Every row of a batch has room for the largest set that any policy in it names."""
     end = LARGE.size - 1
-    large = replace(TARGET, vocabulary=LARGE, reasoning_start=end - 2, reasoning_end=end - 1, stop=end)
+    large = replace(TARGET, vocabulary=LARGE, regions=single_token_regions(end - 2, end - 1), stop=end)
     with pytest.raises(InputError, match=f"{MAX_ENTRIES} at most") as caught:
         compile_policy(parse_policy(suppress(words=ADVERSARIAL["signs that are words"])), large)
     assert caught.value.field == "policy.rules[0].do.suppress"

@@ -8,7 +8,7 @@ import pytest
 
 from forkpoint_policies.worker.payload import RESERVED_KEY, PolicyPayload, without_payload
 
-PAYLOAD = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, in_reasoning=False, alternatives=3)
+PAYLOAD = PolicyPayload(b"program\x00\xff", "key", 2**31 - 1, "ipc:///tmp/x", 5, region=0, alternatives=3)
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"kv": 1}])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Program
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.batch import Layout, SlotRow
 from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.worker.request_slots import MAX_TABLES, RequestSlots
@@ -38,8 +39,8 @@ def test_a_request_starts_where_its_prompt_ends() -> None:
     slots = RequestSlots(4, SIZE, CPU)
     state, _ = TWICE.follow(tokens("Wa"))
     core = slots.slots.state.core
-    slots.add(2, Request(TWICE, word_state=state, in_reasoning=False).payload(), 1.0, [])
-    assert (int(core.position[2]), int(core.word_state[2]), bool(core.in_reasoning[2])) == (0, state, False)
+    slots.add(2, Request(TWICE, word_state=state, region=Region.ANSWER).payload(), 1.0, [])
+    assert (int(core.position[2]), int(core.word_state[2]), int(core.region[2])) == (0, state, Region.ANSWER)
 
 
 def test_a_resumed_request_is_where_it_was() -> None:

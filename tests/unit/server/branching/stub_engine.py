@@ -12,6 +12,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.worker.records import DRAFT, IN_REASONING, RULES_SHIFT, num_columns, row_type
 from forkpoint_server.branching.controllers import controller_of
@@ -70,7 +71,7 @@ class StubTree:
         )
         self.params = SamplingParams(max_tokens=self.longest, output_kind=RequestOutputKind.DELTA)
         self.capacity = EngineCapacity(max_branches=self.max_running - 1, max_num_seqs=1000)
-        origin = ChildStart([], self.seed, 0, True)
+        origin = ChildStart([], self.seed, 0, Region.REASONING, Region.REASONING)
         self.runner = TreeRunner(
             self.context,
             self.params,

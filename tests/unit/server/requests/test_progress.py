@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from forkpoint_policies.compile.regions import Region
+from forkpoint_policies.compile.served_model import AnswerStart
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.progress import (
     ALTERNATIVES,
@@ -24,6 +26,8 @@ from forkpoint_server.requests.progress import (
 from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace
 from tests.unit.server.requests.recorded import THRESHOLD, context_of
+
+START = AnswerStart(Region.REASONING, Region.REASONING)
 
 COOL = {"temperature": 0.5}
 BRANCH = {"branch": {"select": "all"}}
@@ -77,9 +81,9 @@ def test_how_many_alternatives_the_worker_reports(do: dict[str, Any], forks: boo
 @pytest.mark.parametrize(("do", "stored"), [(COOL, ALTERNATIVES), (BRANCH, BRANCH_ALTERNATIVES)])
 def test_traces_are_numbered_in_the_order_of_the_choices(do: dict[str, Any], stored: int, receiver: Receiver) -> None:
     context = context_of(do, options=RequestOptions(forks=True), receiver=receiver, prompt=[1, 2])
-    opened = open_traces(context, 2)
+    opened = open_traces(context, 2, START)
     context.prompt = [3]
-    opened += open_traces(context, 1, num_shared_tokens=5)
+    opened += open_traces(context, 1, START, num_shared_tokens=5)
     assert context.traces == opened
     assert [trace.choice for trace in opened] == [0, 1, 2]
     assert [trace.prompt for trace in opened] == [[1, 2], [1, 2], [3]]

@@ -80,7 +80,7 @@ def test_a_choice_has_the_tokens_that_were_not_sent_yet() -> None:
     )
     assert choice["positions"] == [0, 1, 2]
     assert choice["entropies"] == [1.0, 0.25, 0.125]
-    assert choice["in_reasoning"] == [True, True, False]
+    assert choice["in_reasoning"] == [True, True, True]
     assert choice["actions"] == [[], ["observe", "temperature"], ["temperature"]]
 
 

@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from prometheus_client import REGISTRY
 
+from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.worker.records import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
 from forkpoint_server.experiments.shadow_rules import TriggerDetector
 from forkpoint_server.requests.context import RequestContext
@@ -23,7 +24,7 @@ from forkpoint_server.requests.summary import (
 from forkpoint_server.requests.tree import Tree
 from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
 from forkpoint_server.traces.trace import Trace
-from tests.unit.policies.vocabularies import END, END_THINK, tokens
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 from tests.unit.server.requests.recorded import add_record, context_of
 
 SUPPRESS = {"suppress": {"connectors": ["reflection"]}}
@@ -37,6 +38,7 @@ def answered(label: str = "it") -> RequestContext:
     context = context_of(SUPPRESS, COOL, label=label, num_prompt_tokens=7)
     assert context.compiled.actions == ("suppress", "temperature")
     trace = Trace(handle=1, choice=0, tokens=[WAIT, SO, END_THINK, END], ended=True)
+    trace.start_in(TARGET.regions, Region.REASONING)
     add_record(trace, 0, 1.0, IN_REASONING | FIRST, (0.25, 0.0))
     add_record(trace, 1, 0.5, IN_REASONING | LEFT_ALONE | FIRST | SECOND, (0.125, 0.125))
     add_record(trace, 2, 2.0, IN_REASONING)
