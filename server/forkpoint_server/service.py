@@ -118,6 +118,9 @@ class Service:
         observed = await self.compiled_policies.get(observe) if options.forks or options.policy_logprobs else None
         plain = await self.compile(policy) if policy is not None else observed
         compiled = enrolment.detector.compiled if enrolment is not None else plain
+        inactive = compiled is None and options.stop_in == "answer"  # which works without a policy
+        if inactive:
+            compiled = await self.compiled_policies.get(observe)
         if compiled is None:
             return None
         return RequestContext(
@@ -128,6 +131,7 @@ class Service:
             self.model.fork_threshold,
             model_name,
             options=options,
+            inactive=inactive,
             stop_tokens=self.config.stop_tokens,
             spans=self.config.spans,
             enrolment=enrolment,

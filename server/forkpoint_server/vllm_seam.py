@@ -34,6 +34,10 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.utils import random_uuid
 
+# Stop strings: how vLLM detokenizes a request and searches its text, for those that count in the answer only.
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer, check_stop_strings
+
 # Errors: raised so that vLLM's handlers answer, and the OpenAI-shaped object that ours return.
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response

@@ -66,6 +66,7 @@ class Regions:
     reasoning_start: tuple[int, ...] = ()
     reasoning_end: tuple[int, ...] = ()
     unfollowed: str = ""
+    uncounted: frozenset[int] = frozenset()  # tokens that are no reasoning: the model's special ones
     late: frozenset[tuple[int, int]] = frozenset()  # the moves whose token starts before the marker does
 
     @cached_property
@@ -113,7 +114,8 @@ class RegionReader:
     """Reads the tokens of one answer, which may still grow, from the state in which it starts.
 
     `in_reasoning` says of each token whether it was generated as reasoning. The marker of a tool call that ends the
-    reasoning is not: clients receive it with the answer. `num_reasoning_tokens` leaves out all markers, as vLLM does.
+    reasoning is not: clients receive it with the answer. `num_reasoning_tokens` leaves out all markers and special
+    tokens, as vLLM does.
     `reasoning_end` is how many tokens come before the first marker that ends a reasoning, None without one, and
     `answer_start` how many come before the answer, the last such marker included.
     """
@@ -133,7 +135,7 @@ class RegionReader:
             token, state = tokens[position], self.state
             inside = bool(state & IN_REASONING)
             self.in_reasoning.append(inside)
-            self.num_reasoning_tokens += inside
+            self.num_reasoning_tokens += inside and token not in regions.uncounted
             if state <= HOME and token not in regions.moving_tokens:
                 continue
             move = (state, token) if (state, token) in moves else (state & HOME, token)
@@ -141,7 +143,7 @@ class RegionReader:
             if move[0] <= HOME:  # a marker starts here, if any does
                 self._marker_start = position + (move in regions.late)
             if move in regions.completions:
-                self._complete(position, state, self.state)
+                self._complete(tokens[self._marker_start : position + 1], state)
 
     @property
     def ends_in_reasoning(self) -> bool:
@@ -153,16 +155,18 @@ class RegionReader:
         """Whether the tokens end within a tool call."""
         return bool(self.state & IN_TOOL_CALL)
 
-    def _complete(self, position: int, state: int, after: int) -> None:
-        first = self._marker_start
-        if state & IN_REASONING:
-            self.num_reasoning_tokens -= position + 1 - first
-            if not after & IN_REASONING:
-                self.answer_start = position + 1
-                self.reasoning_end = first if self.reasoning_end is None else self.reasoning_end
-            if after & IN_TOOL_CALL and not after & IN_REASONING:
-                self.in_reasoning[first : position + 1] = bytes(position + 1 - first)
-                self.answer_start = first
+    def _complete(self, marker: Sequence[int], before: int) -> None:
+        """A marker that was read from the state `before` is complete."""
+        if not before & IN_REASONING:
+            return
+        first, after = self._marker_start, self.state
+        self.num_reasoning_tokens -= sum(token not in self.regions.uncounted for token in marker)
+        if after & IN_REASONING:
+            return
+        self.reasoning_end = first if self.reasoning_end is None else self.reasoning_end
+        self.answer_start = first if after & IN_TOOL_CALL else first + len(marker)
+        if after & IN_TOOL_CALL:
+            self.in_reasoning[first : first + len(marker)] = bytes(len(marker))
 
 
 def build_regions(
@@ -283,8 +287,12 @@ class _Matcher:
 
 def single_token_regions(start: int, end: int) -> Regions:
     """Reasoning between two tokens that each are a whole marker."""
-    moves = ((Region.REASONING, start, Region.REASONING), (Region.ANSWER, start, Region.REASONING))
-    moves = (*moves, (Region.REASONING, end, Region.ANSWER), (Region.ANSWER, end, Region.ANSWER))
+    moves: tuple[Move, ...] = (
+        (Region.REASONING, start, Region.REASONING),
+        (Region.ANSWER, start, Region.REASONING),
+        (Region.REASONING, end, Region.ANSWER),
+        (Region.ANSWER, end, Region.ANSWER),
+    )
     return Regions(
         moves=moves,
         completions=frozenset((state, token) for state, token, _ in moves),

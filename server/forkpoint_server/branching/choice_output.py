@@ -24,7 +24,7 @@ class ChoiceOutput:
 
     In a branch, the first `shared_characters` are the parent's. Those after them, up to `seam`, are the text of the
     tokens with which the branch starts in place of the parent's next. Text before the seam that may turn out to be part
-    of a stop string is held back.
+    of a stop string is held back. Stop strings count from the character `first_stop` on; with None, nowhere.
     """
 
     index: int
@@ -35,6 +35,7 @@ class ChoiceOutput:
     stop_reason: int | str | None = None
     shared_characters: int = 0
     seam: int = 0
+    first_stop: int | None = 0
     sent_characters: int = 0
     sent_tokens: int = 0
     _boundaries: list[tuple[int, int]] = field(default_factory=list)  # tokens and characters after each addition
@@ -60,11 +61,11 @@ class ChoiceOutput:
 
     def stop_at_seam(self, params: SamplingParams) -> None:
         """Finish at a stop string that starts in the shared text: vLLM searches only what a request generates."""
-        if not self.seam:
+        if not self.seam or self.first_stop is None:
             return
-        found = []
+        found, first = [], self.first_stop
         for stop in _stop_strings(params):  # the shared text alone holds none: the parent would have ended there
-            at = self.text.find(stop, max(0, self.shared_characters - len(stop) + 1), self.seam + len(stop) - 1)
+            at = self.text.find(stop, max(first, self.shared_characters - len(stop) + 1), self.seam + len(stop) - 1)
             if at >= 0:
                 found.append((at, stop))
         if found:
@@ -109,7 +110,8 @@ class ChoiceOutput:
     def _sendable(self, params: SamplingParams) -> int:
         """How many characters cannot become part of a stop string at the seam."""
         longest = max(map(len, _stop_strings(params)), default=0)
-        if self.finish_reason is None and self.seam and longest and len(self.text) - self.seam < longest - 1:
+        held = self.seam and self.first_stop is not None
+        if self.finish_reason is None and held and longest and len(self.text) - self.seam < longest - 1:
             return max(self.sent_characters, self.seam - longest + 1)
         return len(self.text)
 
@@ -130,7 +132,7 @@ class ChoiceOutput:
 
 def branch_output(
     index: int, parent: ChoiceOutput, position: int, tokens: Sequence[int], probability: float, vocabulary: Vocabulary,
-    params: SamplingParams,
+    params: SamplingParams, first_stop: int | None = 0,
 ) -> ChoiceOutput:  # fmt: skip
     """The output of a branch before it generates: what it shares with its parent up to a position, then these tokens.
 
@@ -143,7 +145,13 @@ def branch_output(
         logprobs += _branch_logprobs(parent, position, tokens, probability, vocabulary, params)
     shared_characters = len(shared_bytes.decode(errors="replace"))
     output = ChoiceOutput(
-        index, text, [*shared, *tokens], logprobs, shared_characters=shared_characters, seam=len(text)
+        index,
+        text,
+        [*shared, *tokens],
+        logprobs,
+        shared_characters=shared_characters,
+        seam=len(text),
+        first_stop=first_stop,
     )
     output.stop_at_seam(params)
     return output

@@ -18,7 +18,7 @@ from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
-from .choice_output import ChoiceOutput, branch_output
+from .choice_output import ChoiceOutput, branch_output, text_of
 from .interface import ChildStart, Choice, Controller, TreeRequest
 from .seeds import derived_seed
 from .state_handover import StateHandover
@@ -163,7 +163,14 @@ class TreeRunner:
         state = AnswerStart(path.region, path.region)
         child = self.tree.add(self._open_trace(len(shared_tokens), state), node, position, tuple(tokens), kind)
         output = branch_output(
-            child.number, parent.output, position, tokens, probability, self.request.vocabulary, self.params
+            child.number,
+            parent.output,
+            position,
+            tokens,
+            probability,
+            self.request.vocabulary,
+            self.params,
+            self._first_stop(shared_tokens),
         )
         if kind == "answer":
             metrics.SHARED.labels(self.context.model_name, self.context.compiled.label).inc(position)
@@ -197,6 +204,15 @@ class TreeRunner:
             choice.task.cancel()
         choice.output.finish_reason = "length" if ending == "length" else "abort"
         self._end(choice, ending)
+
+    def _first_stop(self, tokens: Sequence[int]) -> int | None:
+        """From which character on stop strings count in an answer that starts with these tokens; None for nowhere."""
+        if self.context.options.stop_in != "answer":
+            return 0
+        regions = self.request.regions.read(tokens, self.request.region)
+        if regions.ends_in_reasoning:
+            return None
+        return len(text_of(tokens[: regions.answer_start], self.request.vocabulary, self.params))
 
     def _has_room(self) -> bool:
         if self.capacity.has_room():

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any
 
 from forkpoint_policies.compile.regions import IN_REASONING, RegionReader, Regions
-from forkpoint_policies.spec import InputError
 from forkpoint_server.branching.choice_output import ChoiceOutput
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.traces.trace import Trace
@@ -19,6 +18,7 @@ from forkpoint_server.vllm_seam import (
     RequestOutput,
     RequestOutputKind,
     SamplingParams,
+    VLLMValidationError,
     check_stop_strings,
 )
 
@@ -29,18 +29,15 @@ RECORD_SECONDS = 1.0
 
 
 def stops_in_answer(context: RequestContext, params: SamplingParams) -> bool:
-    """Whether the request's stop strings count in its answer only. Raises InputError where that cannot be told."""
+    """Whether the request's stop strings count in its answer only. Raises VLLMValidationError where that cannot be
+    told."""
     if context.options.stop_in != "answer" or not params.stop:
         return False
     if not context.model.regions.has_reasoning:
         why = context.model.regions.unfollowed or "start the server with --reasoning-parser"
-        raise InputError("stop_in", f"cannot be 'answer': reasoning and answer are not told apart: {why}")
+        said = f"stop_in: cannot be 'answer' here, as nothing tells reasoning and answer apart: {why}"
+        raise VLLMValidationError(said, parameter="stop_in")
     return True
-
-
-def without_stops(params: SamplingParams) -> SamplingParams:
-    """The parameters of a request whose stop strings are looked for here: as it generates, so in deltas."""
-    return derived_params(params, stop=[], output_kind=RequestOutputKind.DELTA)
 
 
 class AnswerStops:
@@ -145,7 +142,7 @@ async def cut_at_written_end(
                 first = len(trace.tokens) - len(choice.token_ids)
                 kept = await _num_until_written_end(trace, first, end)
                 if kept is not None:
-                    del trace.tokens[first + kept :]
+                    del trace.tokens[first + kept :], trace.raw_logprobs[first + kept :]
                     trace.ended = output.finished = True
                     choice.token_ids = list(choice.token_ids)[:kept]
                     choice.finish_reason, choice.stop_reason = "stop", None

@@ -37,9 +37,10 @@ from forkpoint_server.vllm_seam import (
 
 from .admission import BackgroundBudget, EngineCapacity
 from .derived_params import bounded_params, derived_params
+from .early_ends import AnswerStops, as_requested, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .monitor import EngineMonitor
 from .parallel_sampling import merge_choices
-from .payload import choice_params, initial_state, prompt_tokens_of, reserve_programs, signed_seed
+from .payload import choice_params, initial_state, plain_params, prompt_tokens_of, reserve_programs, signed_seed
 from .request import ChildRequests, EngineRequest
 from .tree_requests import TreeRequests, store_tokens
 
@@ -83,7 +84,8 @@ class InterveningEngine:
         # does a policy apply?
         if context is not None:
             self._check_eligibility(context, params, prompt)
-        if context is None or context.inactive:
+        in_answer = context is not None and stops_in_answer(context, params)
+        if context is None or (context.inactive and not in_answer):
             outputs = self._engine.generate(prompt, params, request_id, **options)
             return self._observed(outputs, num_choices=params.n, adapter=options.get("lora_request"))
         if context.options.policy_logprobs:
@@ -92,21 +94,28 @@ class InterveningEngine:
         context.engine_id = context.engine_id or _response_id(request_id)
         context.prompt = prompt_tokens
         request = EngineRequest(prompt, params, request_id, options, context)
-        reserve_programs(context, params.n)
+        if not context.inactive:
+            reserve_programs(context, params.n)
 
         # a tree
-        if context.tree_rule is not None:
+        if context.tree_rule is not None and not context.inactive:
             return self._run_tree(request, context.tree_rule)
 
         # one choice, or several
-        by_request = not context.is_default and context.enrolment is None
-        ban_words(params, context.compiled.policy, context.model, self._engine, by_request)
         start = initial_state(context, prompt_tokens, options=options)
-        traces = open_traces(context, params.n, start)
-        own_params = [choice_params(params, context, trace, number, start) for number, trace in enumerate(traces)]
-        if len(traces) == 1:
-            return self._run_choice(request, own_params[0], request_id, traces[0])
-        return self._run_choices(request, own_params, traces)
+        choices: list[tuple[SamplingParams, Trace | None]]
+        if context.inactive:
+            choices = [(plain_params(params, number), None) for number in range(params.n)]
+        else:
+            by_request = not context.is_default and context.enrolment is None
+            ban_words(params, context.compiled.policy, context.model, self._engine, by_request)
+            traces = open_traces(context, params.n, start)
+            choices = [
+                (choice_params(params, context, trace, number, start), trace) for number, trace in enumerate(traces)
+            ]
+        if len(choices) == 1:
+            return self._run_choice(request, *choices[0], request_id, start.region)
+        return self._run_choices(request, choices, start.region)
 
     def generate_background(
         self, prompt: Any, params: SamplingParams, request_id: str, payload: PolicyPayload | None = None, **options: Any
@@ -143,24 +152,39 @@ class InterveningEngine:
             drop_default_policy(context)
 
     def _run_choice(
-        self, request: EngineRequest, params: SamplingParams, request_id: str, trace: Trace
+        self, request: EngineRequest, params: SamplingParams, trace: Trace | None, request_id: str, region: int
     ) -> AsyncGenerator[RequestOutput, None]:
-        start_engine_request(request.context, request_id, trace)
-        outputs = self._engine.generate(request.prompt, params, request_id, **request.options)
-        cumulative = params.output_kind == RequestOutputKind.CUMULATIVE
-        return self._observed(outputs, request.context, trace, cumulative)
+        """Run one choice, which starts in this region; one without a trace is only observed."""
+        context = request.context
+        if trace is not None:
+            start_engine_request(context, request_id, trace)
+        in_answer, ends = stops_in_answer(context, params), trace is not None and writes_end(context, params)
+        if not in_answer and not ends:
+            outputs = self._engine.generate(request.prompt, params, request_id, **request.options)
+            cumulative = params.output_kind == RequestOutputKind.CUMULATIVE
+            return self._observed(outputs, context, trace, cumulative)
+
+        # an end that vLLM does not see: read deltas, whatever the client gets
+        own = derived_params(params, output_kind=RequestOutputKind.DELTA, **({"stop": []} if in_answer else {}))
+        outputs = self._engine.generate(request.prompt, own, request_id, **request.options)
+        if in_answer:
+            tokenizer, prompt_tokens = self._engine.renderer.tokenizer, prompt_tokens_of(request.prompt)
+            outputs = cut_at_stops(
+                outputs, AnswerStops(tokenizer, prompt_tokens, params, context.model.regions, region)
+            )
+        return as_requested(self._observed(outputs, context, trace, end=context.model.stop if ends else None), params)
 
     async def _run_choices(
-        self, request: EngineRequest, params: list[SamplingParams], traces: list[Trace]
+        self, request: EngineRequest, choices: list[tuple[SamplingParams, Trace | None]], region: int
     ) -> AsyncGenerator[RequestOutput, None]:
-        request_ids = [f"{number}_{request.request_id}" for number in range(len(traces))]
-        choices = [
-            self._run_choice(request, own, request_id, trace)
-            for own, request_id, trace in zip(params, request_ids, traces, strict=True)
+        request_ids = [f"{number}_{request.request_id}" for number in range(len(choices))]
+        running = [
+            self._run_choice(request, *choice, request_id, region)
+            for choice, request_id in zip(choices, request_ids, strict=True)
         ]
         final_only = request.params.output_kind == RequestOutputKind.FINAL_ONLY
         with self._children.running(request.request_id, request_ids):
-            async with aclosing(merge_choices(request.request_id, choices, final_only)) as merged:
+            async with aclosing(merge_choices(request.request_id, running, final_only)) as merged:
                 async for output in merged:
                     yield output
 
@@ -178,6 +202,7 @@ class InterveningEngine:
             request=request,
             needs_logprobs=isinstance(action, Branch) and action.select == "likelihood",
             children=self._children,
+            tokenizer=self._engine.renderer.tokenizer,
             generate_first=self._generate_counted,
             generate=self._engine.generate,
         )
@@ -213,15 +238,20 @@ class InterveningEngine:
         cumulative: bool = False,
         num_choices: int = 1,
         adapter: Any = None,
+        end: int | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Pass on what the engine returns, store its tokens in the trace, and count how each choice finishes.
 
         A choice ends in `error` if the engine fails and in `abort` if the client leaves; a rejected request has none.
+        `end` is a token that a rule may write as the end of the answer, and that vLLM does not stop at.
         """
         num_running = num_choices
         try:
             outputs = self._counted(outputs)
-            async with aclosing(outputs if trace is None else store_tokens(outputs, trace, cumulative)) as stored:
+            if trace is not None:
+                outputs = store_tokens(outputs, trace, cumulative)
+                outputs = outputs if end is None else cut_at_written_end(outputs, trace, end)
+            async with aclosing(outputs) as stored:
                 async for output in stored:
                     for choice in output.outputs:
                         if choice.finish_reason is not None:

@@ -98,6 +98,13 @@ def choice_params(
     return derived_params(params, extra_args=payload.into(params.extra_args), **changes)
 
 
+def plain_params(params: SamplingParams, number: int) -> SamplingParams:
+    """The parameters of one choice without a policy, as vLLM derives them."""
+    if params.n == 1:
+        return params
+    return derived_params(params, n=1, seed=None if params.seed is None else signed_seed(params.seed + number))
+
+
 def signed_seed(seed: int) -> int:
     """A seed as a signed 64-bit number: vLLM accepts up to the largest one, and the next choice's is one more."""
     return (seed + 2**63) % 2**64 - 2**63

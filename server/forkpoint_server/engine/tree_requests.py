@@ -12,7 +12,8 @@ from forkpoint_server.requests.progress import num_alternatives, start_engine_re
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import RequestOutput, SamplingParams
 
-from .derived_params import child_params
+from .derived_params import child_params, derived_params
+from .early_ends import AnswerStops, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .payload import limits_of, payload_of
 from .request import ChildRequests, EngineRequest
 
@@ -31,6 +32,7 @@ class TreeRequests:
     request: EngineRequest  # whose parameters are bounded
     needs_logprobs: bool  # of the sampled tokens, by the policy
     children: ChildRequests
+    tokenizer: Any
     generate_first: Generate  # the client's request itself
     generate: Generate
 
@@ -43,9 +45,18 @@ class TreeRequests:
         prompt: Any = {**request.prompt, "prompt_token_ids": tokens}
         prompt.pop("prompt", None)
         generate = self.generate_first if start.first else self.generate
-        outputs = generate(prompt, self._params(trace, start), request_id, **request.options)
+        params, context = self._params(trace, start), request.context
+        in_answer = stops_in_answer(context, params)
+        own = derived_params(params, stop=[]) if in_answer else params
+        outputs = generate(prompt, own, request_id, **request.options)
+        if in_answer:
+            regions = context.model.regions
+            outputs = cut_at_stops(outputs, AnswerStops(self.tokenizer, tokens, params, regions, start.region))
+        outputs = store_tokens(outputs, trace)
+        if writes_end(context, params):
+            outputs = cut_at_written_end(outputs, trace, context.model.stop)
         with self.children.running(request.request_id, [] if start.first else [request_id]):
-            async with aclosing(store_tokens(outputs, trace)) as stored:
+            async with aclosing(outputs) as stored:
                 async for output in stored:
                     yield output
 

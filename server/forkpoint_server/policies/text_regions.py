@@ -174,6 +174,7 @@ def read_regions(
         reasoning_start=written(grammar.start),
         reasoning_end=written(grammar.end),
         unfollowed=grammar.unfollowed,
+        uncounted=vocabulary.specials,
     )
     return regions, AnswerStarts(setup, regions, homes)
 
@@ -186,7 +187,7 @@ def engine_config(parser: Any) -> Any:
 
 def _reasoning_grammar(setup: ParserSetup, homes: dict[ParserState, int]) -> Grammar:
     """The grammar of the reasoning parser; `homes` receives the home states of a parser engine's states."""
-    name, vocab = setup.names.reasoning, setup.tokenizer.get_vocab()
+    name, vocab = setup.names.reasoning or "", setup.tokenizer.get_vocab()
     if name in NAMED_MARKERS:
         starts, ends = NAMED_MARKERS[name]
         single = {text: vocab[text] for text in (*starts, *ends) if text in vocab}
@@ -219,7 +220,7 @@ def _assumes_reasoning(parser: Any) -> bool:
         reasoning, _ = parser.extract_reasoning("x", None)
     except Exception:  # noqa: BLE001  # some parsers only find boundaries, and raise
         return False
-    return reasoning == "x"
+    return bool(reasoning == "x")
 
 
 def _engine_grammar(config: Any, parser: Any, vocab: Mapping[str, int], homes: dict[ParserState, int]) -> Grammar:

@@ -44,6 +44,8 @@ PARAMETERS: dict[str, list[str]] = {
     "tokens_input": ["prompt_token_ids", "prompt", "cache_salt"],
     "Logprob": ["logprob", "rank", "decoded_token"],
     "random_uuid": [],
+    # stop strings
+    "check_stop_strings": ["output_text", "new_char_count", "stop", "include_in_output"],
     # errors
     "create_error_response": ["message", "err_type", "status_code", "param"],
     "VLLMValidationError": ["message", "parameter", "value"],
@@ -97,6 +99,16 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
     "TokenizeCompletionRequest": {"__init__": ["model", "prompt"]},
     "ServingTokenization": {"create_tokenize": ["request", "raw_request"]},
     "ReasoningParserManager": {"get_reasoning_parser": ["name"], "list_registered": []},
+    "IncrementalDetokenizer": {
+        "from_new_request": ["tokenizer", "request"],
+        "update": ["new_token_ids", "stop_terminated"],
+    },
+    "EngineCoreRequest": {
+        "__init__": [
+            "request_id", "prompt_token_ids", "mm_features", "sampling_params", "pooling_params", "arrival_time",
+            "lora_request", "cache_salt", "data_parallel_rank",
+        ],
+    },
     "ToolParserManager": {"get_tool_parser": ["name"]},
     "ParserState": {"CONTENT": None, "REASONING": None, "MESSAGE_HEADER": None},
     "SpanAttributes": {"GEN_AI_REQUEST_ID": None},

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program, key_of
+from forkpoint_policies.compile.regions import Region, single_token_regions
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.spec import parse_policy
 from tests.unit.policies.factories import FULL, Json, compiled, policy, rule
@@ -27,7 +28,7 @@ def test_the_key_of_a_program_depends_on_all_its_behaviour() -> None:
     assert key_of(again.pack()) == key_of(compiled(FULL).pack())
     others: list[tuple[Json, ServedModel]] = [
         ({**FULL, "shadow": True}, TARGET), ({**FULL, "rules": FULL["rules"][:4]}, TARGET), (FULL, UNMARKED),
-        (FULL, ServedModel(VOCABULARY, 0.5, THINK, END_THINK)),
+        (FULL, ServedModel(VOCABULARY, 0.5, single_token_regions(THINK, END_THINK))),
     ]  # fmt: skip
     assert len({key_of(compiled(written, target).pack()) for written, target in [(FULL, TARGET), *others]}) == 1 + len(
         others
@@ -61,7 +62,7 @@ def test_following_can_resume_at_any_token(stream: list[int], cut: int) -> None:
 def test_following_the_reasoning(stream: list[int], reasoning: bool) -> None:
     assert compiled(FULL).follow(stream)[1] == reasoning
     assert compiled(policy()).follow(stream)[1] == reasoning, "also without words"
-    assert compiled(FULL, UNMARKED).follow(stream)[1] is True
+    assert compiled(FULL, UNMARKED).follow(stream)[1] == Region.REASONING
 
 
 def test_following_without_words_leaves_the_state_unchanged() -> None:

@@ -20,7 +20,7 @@ from forkpoint_policies.compile.regions import (
     single_token_regions,
 )
 from tests.unit.policies.factories import compiled, policy, rule
-from tests.unit.policies.vocabularies import END_THINK, TARGET, THINK, byte_vocabulary, encode
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET, THINK, byte_vocabulary, encode
 
 SPELLED = byte_vocabulary("</", "think", ">\n", ".</", "x<", ">7", "tool", "<tool>", "</tool>", "</think>", "ab")
 REASONING, ANSWER, TOOL_CALL = Region.REASONING, Region.ANSWER, Region.TOOL_CALL
@@ -119,6 +119,12 @@ def test_single_tokens_open_and_close_the_reasoning() -> None:
     assert regions.follow([END_THINK, THINK], REASONING) == REASONING
     assert regions.has_reasoning
     assert not UNMARKED.has_reasoning
+
+
+def test_special_tokens_are_not_counted() -> None:
+    regions = replace(single_token_regions(THINK, END_THINK), uncounted=frozenset({END, END_THINK}))
+    assert regions.read([5, 6, END], REASONING).num_reasoning_tokens == 2
+    assert regions.read([5, 6, END_THINK, END], REASONING).num_reasoning_tokens == 2
 
 
 def test_a_policy_ends_the_reasoning_with_every_token_of_the_marker() -> None:

@@ -139,7 +139,7 @@ def test_a_missing_record_is_noticed() -> None:
     nothing = np.zeros((1, 1), np.float32)
     past = Past(nothing[0], nothing.astype(np.bool_), nothing[0], nothing, nothing, np.ones(1, np.bool_))
     with pytest.raises(ValueError, match="2 tokens, but records of 1"):
-        Path(program, 0, True).follow([1, 2]).inherit(past)
+        Path(program, 0, 1).follow([1, 2]).inherit(past)
 
 
 def test_bins_are_those_of_the_device() -> None:

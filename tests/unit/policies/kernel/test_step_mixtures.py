@@ -131,11 +131,11 @@ def target_of(size: int) -> ServedModel:
 def test_a_step_is_that_of_the_float64_reference(written: list[Json], temperature: float, seed: int) -> None:
     program = compiled(policy(*written))
     random = np.random.default_rng(seed)
-    state, inside = program.follow(some_tokens(random, 4))
+    state, region = program.follow(some_tokens(random, 4))
     logits = random_logits(SIZE, seed=seed, scale=float(random.uniform(0.5, 2.5)))
     logits[torch.from_numpy(random.random(SIZE) < 0.2)] = -torch.inf
-    changed, record = apply(policy(*written), logits, temperature=temperature, word_state=state, region=int(inside))
-    situation = float64_reference.Situation(state, inside, temperature=temperature)
+    changed, record = apply(policy(*written), logits, temperature=temperature, word_state=state, region=region)
+    situation = float64_reference.Situation(state, bool(region), temperature=temperature)
     outcome = float64_reference.expected(program, logits.numpy(), situation)
     assert np.array_equal(changed.numpy(), outcome.logits)
     assert fired(record) == [number for number, yes in enumerate(outcome.fired) if yes]

@@ -28,7 +28,7 @@ POLICY = parse_policy(
     }
 )
 PROGRAM = compile_policy(POLICY, TARGET).program
-ORIGIN = ChildStart([], 5, 0, True)
+ORIGIN = ChildStart([], 5, 0, 1, 1)
 
 
 def add_tokens(trace: Trace, tokens_added: list[int]) -> None:
@@ -52,8 +52,8 @@ def test_a_path_is_that_of_all_its_tokens(positions: list[int]) -> None:
             whole = Path(PROGRAM, 0, True).follow(node.tokens(position))
             found = handover.path_of(node, position)
             found.copy().follow([WAIT, BUT])  # a branch goes on by itself
-            assert (found.length, found.word_state, found.in_reasoning) == (
-                whole.length, whole.word_state, whole.in_reasoning,
+            assert (found.length, found.word_state, found.region) == (
+                whole.length, whole.word_state, whole.region,
             )  # fmt: skip
             assert (found.connector, found.previous) == (whole.connector, whole.previous)
 

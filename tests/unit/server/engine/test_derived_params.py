@@ -15,8 +15,8 @@ from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.engine.derived_params import bounded_params, child_params, derived_params
 from forkpoint_server.vllm_seam import VLLMValidationError
 
-PROBE = ChildStart([1] * 7, 5, 0, True, greedy=True, max_tokens=5, first=False)
-BRANCH = ChildStart([1] * 7, 5, 0, True, first=False)
+PROBE = ChildStart([1] * 7, 5, 0, 1, 1, greedy=True, max_tokens=5, first=False)
+BRANCH = ChildStart([1] * 7, 5, 0, 1, 1, first=False)
 
 
 def child(params: SamplingParams, start: ChildStart, needs_logprobs: bool = False) -> SamplingParams:
@@ -98,7 +98,7 @@ def test_whatever_a_client_sets_can_be_decoded(
     fields: dict[str, Any], more: int, shared: int, greedy: bool, longest: int | None, needs_logprobs: bool
 ) -> None:
     params = SamplingParams(**fields, max_tokens=max(1, fields.get("min_tokens", 0) + more))
-    start = ChildStart([1] * min(shared, (params.max_tokens or 1) - 1), 5, 0, True, None, greedy, longest, first=False)
+    start = ChildStart([1] * min(shared, (params.max_tokens or 1) - 1), 5, 0, 1, 1, None, greedy, longest, first=False)
     own = child_params(bounded_params(params, 90), start, {"key": b"payload"}, needs_logprobs)
     decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(own), type=SamplingParams)
     assert (decoded.max_tokens, decoded.min_tokens) == (own.max_tokens, own.min_tokens)

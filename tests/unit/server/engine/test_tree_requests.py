@@ -30,9 +30,9 @@ async def test_only_the_first_request_fetches_what_another_engine_computed(first
     context = context_of({"branch": {}}, receiver=Receiver())
     params = SamplingParams(max_tokens=9, extra_args={"kv_transfer_params": {"remote": 1}, "x": 2})
     request = EngineRequest({"prompt_token_ids": [1, 2]}, params, "it", {}, context)
-    requests = TreeRequests(request, False, ChildRequests(), generate, generate)
+    requests = TreeRequests(request, False, ChildRequests(), None, generate, generate)
     trace = context.receiver.open(0, 0, 0.0, 0)
-    async for _ in requests.start(trace, ChildStart([], 5, 0, True, first=first)):
+    async for _ in requests.start(trace, ChildStart([], 5, 0, 1, 1, first=first)):
         pass
     await context.receiver.stop()
     ((name, own),) = sent.items()
