@@ -5,7 +5,9 @@ COPY policies /forkpoint/policies
 COPY server /forkpoint/server
 COPY clients /forkpoint/clients
 # vLLM is in the image: the server asks for none, so that it takes this one.
-RUN python3 -m pip install --no-cache-dir /forkpoint/policies /forkpoint/server /forkpoint/clients
+# /data can be written by any user of group 0, as which OpenShift starts a container.
+RUN python3 -m pip install --no-cache-dir /forkpoint/policies /forkpoint/server /forkpoint/clients \
+    && install -d -m 2775 -g 0 /data
 ENV XDG_DATA_HOME=/data
 VOLUME /data
 EXPOSE 8000
@@ -28,8 +30,9 @@ COPY policies /forkpoint/policies
 COPY server /forkpoint/server
 COPY clients /forkpoint/clients
 RUN pip install --no-cache-dir --no-deps /forkpoint/policies /forkpoint/server /forkpoint/clients \
-    && useradd --system --create-home --uid 1000 forkpoint && install -d -o forkpoint /data
-USER 1000
+    && useradd --system --create-home --uid 1000 --gid 0 forkpoint && install -d -m 2775 -o forkpoint -g 0 /data
+# Group 0: any other user of it, as which OpenShift starts a container, can use the same folders.
+USER 1000:0
 ENV XDG_DATA_HOME=/data
 VOLUME /data
 EXPOSE 8000

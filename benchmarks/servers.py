@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from tests.processes.forkpoint_server import COMMAND, Server, running
 START_SECONDS = 900  # vLLM may compile the model first
 STOCK = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 FORKPOINT = (str(COMMAND), "serve")
+WHOLE_PROMPTS = () if shutil.which("nvidia-smi") else ("--no-enable-chunked-prefill",)
+"""On a CPU, Forkpoint starts so, and stock vLLM crashes at requests with seeds if it does not."""
 TOO_LONG = 108
 """Characters of a path that no Unix socket can have."""
 
@@ -42,8 +45,8 @@ class ServerProcess(Server):
 def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """Stock vLLM and Forkpoint with these arguments, until the block ends. They start in turn, to compile only once."""
     with ExitStack() as stack:
-        first = stack.enter_context(_running([*STOCK, *stock], folder / "stock.log"))
-        second = stack.enter_context(_running([*FORKPOINT, *forkpoint], folder / "forkpoint.log"))
+        first = stack.enter_context(_running([*STOCK, *stock, *WHOLE_PROMPTS], folder / "stock.log"))
+        second = stack.enter_context(_running([*FORKPOINT, *forkpoint, *WHOLE_PROMPTS], folder / "forkpoint.log"))
         yield first, second
 
 

@@ -24,6 +24,7 @@ from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.http.model_list import ModelAliases
+from forkpoint_server.http.no_generation import WithoutGeneration
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import read_served_model, stop_tokens
 from forkpoint_server.policies.text_regions import ParserNames
@@ -54,10 +55,22 @@ from .tracing import RequestSpans, export_spans
 
 logger = logging.getLogger(__name__)
 
+GENERATE = "generate"
+"""The task, of those that vLLM reports for a model, to which policies apply."""
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What the policies of a generating model are started with."""
+
+    registry: Registry
+    default_policy: str | None
+    database: Engine
+
 
 @dataclass(frozen=True)
 class _Started:
-    """What runs before the app is assembled: the socket, the engine's client, and what records and exports."""
+    """What runs before the app is assembled: the socket, and what records and exports."""
 
     args: Namespace
     registry: Registry
@@ -69,23 +82,55 @@ class _Started:
     sock: Any
 
 
-async def serve(args: Namespace, registry: Registry, default_policy: str | None, database: Engine) -> None:
+async def serve(args: Namespace, options: PolicyOptions) -> None:
     """Serve until interrupted. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver()
     spans = export_spans(args.otlp_traces_endpoint)
+    registry, default_policy, database = options.registry, options.default_policy, options.database
     started = _Started(args, registry, default_policy, database, receiver, spans, address, sock)
     try:
         async with AsyncExitStack() as after_requests:
             async with build_async_engine_client(args) as engine:
-                await receiver.start()
-                await _warm_up(engine)
-                shutdown = await _serve(engine, started, after_requests)
+                if GENERATE in await engine.get_supported_tasks():
+                    await receiver.start()
+                    await _warm_up(engine)
+                    shutdown = await _serve(engine, started, after_requests)
+                else:
+                    shutdown = await _serve_without_policies(engine, args, address, sock)
             await shutdown  # responses may still have to end, and to be recorded
     finally:
         await receiver.stop()
         database.dispose()
         sock.close()
+
+
+async def serve_without_policies(args: Namespace) -> None:
+    """Serve a model that generates nothing, until interrupted: as vLLM does, without a database or records."""
+    address, sock = setup_server(args, reuse_port=False)
+    try:
+        async with build_async_engine_client(args) as engine:
+            shutdown = await _serve_without_policies(engine, args, address, sock)
+        await shutdown
+    finally:
+        sock.close()
+
+
+async def _serve_without_policies(engine: EngineClient, args: Namespace, address: str, sock: Any) -> Any:
+    """vLLM's app, behind a middleware that refuses policies; the result waits for the shutdown."""
+    metrics.use_model(cast(str, engine.model_config.served_model_name))
+    tasks = await engine.get_supported_tasks()
+    app = build_app(args, tasks, engine.model_config)
+    app.user_middleware += [
+        Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
+        Middleware(HealthWarnings, warnings=list, failure=lambda: None),
+        Middleware(WithoutGeneration, served_models=lambda: _base_models(app)),
+    ]
+    app.middleware_stack = app.build_middleware_stack()
+    await init_app_state(engine, app.state, args, tasks)
+    metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
+    logger.info("serving on %s without policies: the model's tasks are %s", address, ", ".join(tasks))
+    return await serve_http(app, sock=sock, **_http_options(args))
 
 
 async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncExitStack) -> Any:

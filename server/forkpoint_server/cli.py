@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from forkpoint_policies.spec import InputError
+from forkpoint_policies.worker.orphan import SERVER_PID
 from forkpoint_server.policies.registry import Registry, read_policies
 from forkpoint_server.requests.recent import MAX_TOKENS
 from forkpoint_server.store.database import open_database
 
 from .demo import SERVED_NAME, WEIGHTS
+from .home import check_compiled_code_can_run, use_writable_home
+
+if TYPE_CHECKING:
+    from .vllm_seam import VllmConfig
+
+logger = logging.getLogger(__name__)
 
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
@@ -24,9 +34,10 @@ DEMO_ARGUMENTS = (
 )  # fmt: skip
 """How the embedded model is served: short traces fill blocks of 32 tokens, nothing is compiled, and a gibibyte holds
 half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long.
-
-A batch holds whole prompts: vLLM's CPU build crashes when it computes the prompt of a request with a seed in chunks.
 """
+
+TERMINATED = "terminated"
+"""The argument of the KeyboardInterrupt that stands for SIGTERM."""
 
 PROCESSORS = {
     False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
@@ -42,12 +53,18 @@ MAX_BUCKETS = 64
 def main(arguments: list[str]) -> int:
     """Run the server; returns the exit status."""
     try:
+        home = use_writable_home()
+    except OSError as error:
+        return _fail(_one_line(error))
+    try:
         from .vllm_seam import TESTED_VLLM, VLLM_VERSION
     except ImportError as error:
         problem = "vLLM is not installed" if error.name == "vllm" else "this vLLM lacks names that Forkpoint uses"
         return _fail(f'{problem} ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
     try:
         args = parse(arguments)
+        if home is not None:
+            logger.warning("the user's home cannot be written: caches are in %s and may be lost; set HOME", home)
         if VLLM_VERSION.partition("+")[0] not in TESTED_VLLM and not args.allow_untested_vllm:
             raise ValueError(
                 f"vLLM {VLLM_VERSION} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
@@ -56,18 +73,32 @@ def main(arguments: list[str]) -> int:
         registry = Registry(read_policies(args.policies) if args.policies else None)
         if args.policy:
             registry.get(args.policy, "--policy")
-        _choose_processor(args)
-        database = open_database(args.database_url)
+        config = engine_config(args)
+        keep_prompts_whole(args, config)
+        if config.device_config.device_type == "cpu":
+            check_compiled_code_can_run()
+        generates = config.model_config.runner_type == "generate"
+        if generates:
+            _choose_processor(args, config)
+        elif args.policy:
+            raise ValueError(
+                f"--policy: the model is served for {config.model_config.runner_type} and generates no text, so no "
+                "policy applies; leave --policy out"
+            )
+        database = open_database(args.database_url) if generates else None
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
+    os.environ[SERVER_PID] = str(os.getpid())
     import uvloop
 
-    from .app import serve
+    from .app import PolicyOptions, serve, serve_without_policies
 
+    options = None if database is None else PolicyOptions(registry, args.policy, database)
+    signal.signal(signal.SIGTERM, _terminate)  # until uvicorn, once it runs, sets its own handler
     try:
-        uvloop.run(serve(args, registry, args.policy, database))
-    except KeyboardInterrupt:
-        return 130
+        uvloop.run(serve_without_policies(args) if options is None else serve(args, options))
+    except KeyboardInterrupt as interrupt:
+        return 128 + (signal.SIGTERM if interrupt.args == (TERMINATED,) else signal.SIGINT)
     except (InputError, ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
@@ -200,11 +231,43 @@ def _buckets(text: str) -> tuple[float, ...]:
     return bounds
 
 
-def _choose_processor(args: Namespace) -> None:
-    """Add the logits processor for the model runner that vLLM will use. Raises ValueError if policies cannot work."""
+def engine_config(args: Namespace) -> VllmConfig:
+    """vLLM's configuration from these arguments. Raises what vLLM raises for a model that it cannot serve."""
     from .vllm_seam import AsyncEngineArgs, UsageContext
 
-    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    if args.skip_tokenizer_init and args.runner != "pooling":
+        raise ValueError(
+            "policies need the model's tokenizer; leave --skip-tokenizer-init out, or add --runner pooling"
+        )
+    options = AsyncEngineArgs.from_cli_args(args)
+    config: VllmConfig = options.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    return config
+
+
+def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
+    """Turn chunked prefill off on a CPU, unless the arguments set it.
+
+    vLLM's CPU build crashes when it computes the prompt of a request with a seed in pieces. A whole prompt must fit
+    into a batch: where --max-num-batched-tokens is smaller than the context, it can only warn.
+    """
+    scheduler = config.scheduler_config
+    if config.device_config.device_type != "cpu" or args.enable_chunked_prefill is not None:
+        return
+    if config.model_config.runner_type != "generate" or not scheduler.enable_chunked_prefill:
+        return
+    budget, context = args.max_num_batched_tokens, config.model_config.max_model_len
+    if budget is not None and budget < context:
+        logger.warning(
+            "--max-num-batched-tokens %d is smaller than the context of %d tokens, so vLLM computes prompts in pieces; "
+            "on a CPU it crashes when a request with a seed is among them",
+            budget, context,
+        )  # fmt: skip
+        return
+    args.enable_chunked_prefill = False
+
+
+def _choose_processor(args: Namespace, config: VllmConfig) -> None:
+    """Add the logits processor for the model runner that vLLM will use. Raises ValueError if policies cannot work."""
     if config.speculative_config is not None and not config.use_v2_model_runner:
         raise ValueError(
             "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave "
@@ -214,6 +277,11 @@ def _choose_processor(args: Namespace) -> None:
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """End a start as Ctrl-C does: the engine's process is ended too, where the signal alone would leave it running."""
+    raise KeyboardInterrupt(TERMINATED)
 
 
 def _one_line(error: Exception) -> str:

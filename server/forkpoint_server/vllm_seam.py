@@ -10,12 +10,21 @@ from __future__ import annotations
 # ruff: noqa: F401, I001  # imported for others, and in the order of the seams
 
 # Command line: vLLM's own arguments, parsed and checked as `vllm serve` does.
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 from vllm.logger import configure_logging_from_args
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+try:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+except ImportError:  # vLLM 0.33 moved them
+    from vllm.entrypoints.common.cli_args import (  # type: ignore[import-not-found, no-redef, unused-ignore]
+        make_arg_parser,
+        validate_parsed_serve_args,
+    )
+    from vllm.entrypoints.common.startup import cli_env_setup  # type: ignore[import-not-found, no-redef, unused-ignore]
 
 # Launch: the engine's client, vLLM's FastAPI app and its HTTP server, which `app.serve` assembles with our parts.
 from vllm import envs
@@ -64,5 +73,5 @@ from vllm import LLM
 # The version: installed, and tested.
 from vllm import __version__ as VLLM_VERSION  # noqa: N812
 
-TESTED_VLLM = ("0.32.0",)
-"""The vLLM versions that the tests ran on; others need `--allow-untested-vllm`."""
+TESTED_VLLM = ("0.32.0", "0.33.0")
+"""The vLLM versions that work; others need `--allow-untested-vllm`. docs/serving.md says how each was tested."""

@@ -16,6 +16,7 @@ from forkpoint_policies.kernel.batch import Layout, SlotRow
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
+from .orphan import end_with_server
 from .payload import PolicyPayload
 from .request_slots import RequestSlots
 from .sender import Destinations, Sender
@@ -25,6 +26,7 @@ class PolicyProcessorV1(LogitsProcessor):
     """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        end_with_server()
         slots = vllm_config.scheduler_config.max_num_seqs
         self._slots = RequestSlots(slots, vllm_config.model_config.get_vocab_size(), device)
         self._device = device

@@ -18,6 +18,7 @@ from forkpoint_policies.kernel.batch import Layout
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.step import Rows, step
 
+from .orphan import end_with_server
 from .payload import PolicyPayload
 from .request_slots import RequestSlots
 from .sender import Destinations, Sender
@@ -27,6 +28,7 @@ class PolicyProcessorV2(LogitsProcessor):
     """Applies the policy of each request that carries a PolicyPayload; rows without one cost nothing."""
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
+        end_with_server()
         speculative = vllm_config.speculative_config
         self._depth = 1 + (speculative.num_speculative_tokens or 0 if speculative is not None else 0)
         self._states = req_states

@@ -7,6 +7,7 @@ from starlette.types import Scope
 HEALTH = "/health"
 MODELS = "/v1/models"
 FORKS = "/v1/forks"
+PAGE = "/forkpoint"
 OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration")
 """Forkpoint's routes, but FORKS, that take a policy from no request."""
 

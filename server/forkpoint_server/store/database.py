@@ -45,7 +45,7 @@ def default_url() -> str:
             folder.chmod(0o700)
     except OSError as error:
         raise StoreError(
-            f"no database can be created in {folder} ({error.strerror}); name another with --database-url"
+            f"no database can be created in {folder} ({error.strerror}); set --database-url, or XDG_DATA_HOME"
         ) from None
     return f"sqlite:///{folder / FILE_NAME}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import httpx
@@ -47,6 +49,22 @@ def test_the_default_gives_way(other: openai.OpenAI) -> None:
         )
         assert "forkpoint" not in (response.model_extra or {})
         assert response.choices
+
+
+def test_seeded_prompts_that_exceed_a_batch(other: openai.OpenAI) -> None:
+    """vLLM's CPU build ends at a seeded request whose prompt it computes in pieces; a batch holds 2,048 tokens here."""
+
+    def complete(number: int) -> int:
+        words = Random(number).choices(range(100, 500), k=250)
+        response = other.completions.create(
+            model="random", prompt=words, max_tokens=4, seed=number, extra_body={"ignore_eos": True}
+        )
+        assert response.usage is not None
+        return response.usage.completion_tokens
+
+    with ThreadPoolExecutor(24) as pool:
+        for _ in range(2):
+            assert list(pool.map(complete, range(24))) == [4] * 24
 
 
 def test_it_warns_of_a_missing_reasoning_parser(other: openai.OpenAI) -> None:

@@ -21,6 +21,8 @@ WRONG = {
     ("--policies", "."): "bad.yaml: policy.rules\\[0\\].do.temperature",
     ("--api-server-count", "2"): "forkpoint serve: .*--api-server-count",
     ("--reasoning-parser", "nope"): "forkpoint serve: .*nope",
+    ("--skip-tokenizer-init",): "forkpoint serve: policies need the model's tokenizer; leave --skip-tok",
+    ("--runner", "pooling", "--policy", "observe"): "forkpoint serve: --policy: .* generates no text",
     ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
     (
         "--database-url",
@@ -31,6 +33,18 @@ WRONG = {
     ),
 }
 """Arguments, and what is said about them."""
+
+CHUNKED = """
+import json, sys
+from forkpoint_server.cli import engine_config, keep_prompts_whole, parse
+chosen = []
+for arguments in json.loads(sys.argv[1]):
+    args = parse(arguments)
+    keep_prompts_whole(args, engine_config(args))
+    chosen.append(engine_config(args).scheduler_config.enable_chunked_prefill)
+print(json.dumps(chosen))
+"""
+"""Whether vLLM computes prompts in pieces, with each of several arguments."""
 
 EACH = """
 import contextlib, io, json, sys
@@ -79,6 +93,19 @@ def test_wrong_arguments(arguments: tuple[str, ...], said: dict[tuple[str, ...],
     assert status not in (0, None)
     assert re.search(WRONG[arguments], words), words[-2000:]
     assert "forkpoint_server" not in words  # no line of a traceback of ours
+
+
+def test_prompts_are_computed_whole_on_a_cpu_unless_the_arguments_say_otherwise(tmp_path: Path) -> None:
+    """In pieces, a request with a seed ends vLLM's CPU build."""
+    small = ["--max-num-seqs", "8", "--max-num-batched-tokens"]
+    cases = [[], ["--no-enable-chunked-prefill"], ["--enable-chunked-prefill"], [*small, "2048"], [*small, "1024"]]
+    command = [sys.executable, "-c", CHUNKED, json.dumps(cases)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment(tmp_path), check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert json.loads(ended.stdout.splitlines()[-1]) == [False, False, True, False, True]
+    assert "--max-num-batched-tokens 1024 is smaller than the context of 2048 tokens" in ended.stdout + ended.stderr
 
 
 def test_the_command_ends_with_what_is_wrong(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_default_lies_where_the_users_data_are(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "forkpoint" / "forkpoint.sqlite3").is_file()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
-    with pytest.raises(StoreError, match="name another with --database-url"):
+    with pytest.raises(StoreError, match="set --database-url, or XDG_DATA_HOME"):
         open_database()
 
 
