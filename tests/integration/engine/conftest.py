@@ -70,6 +70,7 @@ def instruct(target: ServedModel) -> Instruct:
 
     from forkpoint_policies.compile.compiler import compile_policy
     from forkpoint_policies.compile.program import key_of
+    from forkpoint_policies.kernel.sampling_limits import SamplingLimits
     from forkpoint_policies.spec import Policy, parse_policy
     from forkpoint_policies.worker.payload import PolicyPayload
 
@@ -78,6 +79,7 @@ def instruct(target: ServedModel) -> Instruct:
         address: str = "",
         num_shared_tokens: int = 0,
         forced_tokens: Sequence[int] = (),
+        scored: bool = False,
         **options: Any,
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
@@ -96,6 +98,7 @@ def instruct(target: ServedModel) -> Instruct:
                 sampled=sampled_tokens,
                 num_shared_tokens=num_shared_tokens,
                 forced_tokens=list(forced_tokens),
+                limits=SamplingLimits(params.top_k, params.top_p, params.min_p) if scored else None,
             )
             params.extra_args = instruction.into(None)
         return params
@@ -116,7 +119,7 @@ class Telemetry:
         """What `generate` returns for the address to report to; and each request's entropies in nats, by position."""
         found: dict[int, dict[int, float]] = {}
         answer, reported = self._listen(generate)
-        for rows in reported:
+        for rows in _batches(reported):
             for handle, position, entropy in zip(
                 rows.handle.tolist(), rows.position.tolist(), rows.entropy.tolist(), strict=True
             ):
@@ -127,23 +130,31 @@ class Telemetry:
 
     def traces(self, generate: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
         """The trace the server would store of each request that `generate` sends, in their order."""
+        from forkpoint_policies.worker.records import decode_distribution, decode_logprobs
+        from forkpoint_server.traces.logprobs import PolicyLogprobs
         from forkpoint_server.traces.trace import Trace
 
         found: dict[int, Trace] = {}
         answer, reported = self._listen(generate)
-        for rows in reported:
+        for rows in _batches(reported):
             for handle, row in zip(rows.handle.tolist(), rows.values, strict=True):
-                found.setdefault(handle, Trace(handle, 0)).add(rows.values.shape[1], rows.rules, row.tobytes())
+                trace = found.setdefault(handle, Trace(handle, 0, logprobs=PolicyLogprobs()))
+                trace.add(rows.values.shape[1], rows.rules, row.tobytes())
         for handle, tokens in zip(sorted(found), answer, strict=True):
             found[handle].tokens.extend(tokens)
+        for frames in reported:
+            if len(frames) == 1:
+                for handle, position, token, nats in decode_logprobs(frames):
+                    found[handle].add_logprob(position, token, nats)
+            elif len(frames) == 2:
+                whole = decode_distribution(frames)
+                found[whole.handle].add_distribution(whole.position, whole.logprobs)
         return [found[handle] for handle in sorted(found)]
 
     def _listen(
         self, generate: Callable[[str], list[tuple[int, ...]]]
-    ) -> tuple[list[tuple[int, ...]], list[RecordRows]]:
+    ) -> tuple[list[tuple[int, ...]], list[list[bytes]]]:
         import zmq
-
-        from forkpoint_policies.worker.records import decode
 
         self._num_addresses += 1
         address, patience, reported = f"{self._address}{self._num_addresses}", FIRST_RECORD_MILLISECONDS, []
@@ -151,9 +162,16 @@ class Telemetry:
             socket.bind(address)
             answer = generate(address)
             while socket.poll(patience):
-                reported.append(decode(socket.recv_multipart()).rows)
+                reported.append(socket.recv_multipart())
                 patience = NEXT_RECORD_MILLISECONDS
         return answer, reported
+
+
+def _batches(messages: list[list[bytes]]) -> list[RecordRows]:
+    """The records among the messages."""
+    from forkpoint_policies.worker.records import decode
+
+    return [decode(frames).rows for frames in messages if len(frames) == 3]
 
 
 @pytest.fixture

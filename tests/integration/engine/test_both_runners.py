@@ -156,6 +156,29 @@ def test_records_after_rejected_drafts_are_distinguished_from_those_that_count(
         assert all(own.is_valid(position) for position in range(len(own.tokens)))
 
 
+def test_the_distributions_that_are_sampled_from_are_the_same(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
+) -> None:
+    """Of forced and other tokens, up to the last, whose distribution is sent whole."""
+    policy: dict[str, Any] = {
+        "rules": [
+            {"do": {"amplify": {"words": ["so", "wait"], "bias": 2.0}}},
+            {"when": {"after_token": 5, "at_most": 1}, "do": {"force": {"text": " Wait, so"}}},
+        ]
+    }
+
+    def write(one: Runner, address: str) -> list[tuple[int, ...]]:
+        params = [instruct(policy, address, scored=True, temperature=0.0, max_tokens=30 + own) for own in range(4)]
+        return one.generate(prompts[:4], params)
+
+    first, second = (telemetry.traces(partial(write, runners[name])) for name in ("V1", "V2"))
+    for one, other in zip(first, second, strict=True):
+        assert one.tokens == other.tokens
+        assert None not in one.policy_logprobs()
+        assert one.policy_logprobs() == pytest.approx(other.policy_logprobs(), abs=FORCED_TOLERANCE_NATS)
+        assert 0.0 in one.policy_logprobs()
+
+
 SEEDS = 240
 PERMUTATIONS = 999
 
