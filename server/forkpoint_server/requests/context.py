@@ -82,8 +82,12 @@ class RequestContext:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the policy could not do, for the server's limits or as its author set it."""
-        missing = self.missing_choices
-        return (*self.limit_warnings, *(() if missing is None else (f"returns {missing} choices",)))
+        tree, missing, found = self.tree, self.missing_choices, list(self.limit_warnings)
+        if missing is not None:
+            found.append(f"returns {missing} choices")
+        if tree is not None and tree.num_requested is None and tree.num_refused:
+            found.append(f"{tree.num_refused} answers or trial answers could not start")
+        return tuple(found)
 
     @property
     def arm(self) -> str:

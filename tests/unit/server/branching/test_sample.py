@@ -30,3 +30,10 @@ def test_samples_cut_in_their_reasoning_have_no_vote() -> None:
         likely=lambda start: (0.4, 0.3, 0.3) if seeds.index(start.seed) == 1 else (0.99, 0.005, 0.005),
     )
     assert [node.chosen for node in tree.run()] == [False, True, False, False]
+
+
+def test_samples_without_room_are_reported() -> None:
+    tree = StubTree({"sample": {"answers": 6, "warm_up": 6, "window": 2}}, number, answers=6, max_running=3)
+    tree.runner.tree.num_requested = None
+    tree.run()
+    assert tree.context.warnings == ("3 answers or trial answers could not start",)
