@@ -1,0 +1,63 @@
+"""A compiled policy: its program, and all that its requests need on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from forkpoint_policies.placebo import PlaceboSampler
+from forkpoint_policies.spec import Policy
+
+from .program import Program, key_of
+
+
+@dataclass(frozen=True)
+class CompiledPolicy:
+    """A policy as a program for the served model, with all that its requests need.
+
+    `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a
+    rule's own. `written` are the tokens with which further requests of a probe or a resumption start; those of its
+    placebo are sampled by `written_instead`. `label` is the policy's name in metrics; `none` for requests that are only
+    observed.
+    """
+
+    policy: Policy
+    program: Program
+    warnings: tuple[str, ...] = ()
+    placebo_samplers: tuple[PlaceboSampler, ...] = ()
+    written: tuple[int, ...] = ()
+    written_instead: PlaceboSampler | None = None
+    label: str = "none"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a policy applies, rather than only observation."""
+        return self.label != "none"
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The program as it is sent to the worker."""
+        return self.program.pack()
+
+    @cached_property
+    def key(self) -> str:
+        """The program's name in the worker."""
+        return key_of(self.packed)
+
+    @cached_property
+    def digest(self) -> str:
+        """The policy's digest; computed once, as responses quote it."""
+        return self.policy.digest
+
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        """The action of each compiled rule, by the name that the user wrote."""
+        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+
+    def placebo_tokens(self, seed: int) -> dict[int, list[int]]:
+        """The tokens that replace those of a rule (by its index in the program) in a request with this seed."""
+        return {sampler.rule: sampler.tokens(seed) for sampler in self.placebo_samplers}
+
+    def written_tokens(self, seed: int) -> list[int]:
+        """The tokens with which further requests of a request with this seed start."""
+        return list(self.written) if self.written_instead is None else self.written_instead.tokens(seed)
