@@ -14,6 +14,7 @@ import numpy as np
 from .regions import Region, next_state
 from .word_automaton import FREE, INSIDE
 
+_NUMBER_BYTES, _TUPLE_BYTES = 36, 56  # CPython's: an int and the reference to it, and an empty tuple with its header
 NO_TOKEN = -1
 UNLIMITED = 2**31 - 1
 MAX_RECENT_WALKS = 8
@@ -157,6 +158,14 @@ class Program(msgspec.Struct, frozen=True):
     def tree_rule_index(self) -> int | None:
         """The index of the rule whose action runs several engine requests."""
         return next((index for index, rule in enumerate(self.rules) if rule.action == Action.TREE), None)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what this object takes in memory: mostly the numbers of its automaton and its sets."""
+        listed = [chosen for rule in self.rules for chosen in (rule.target, rule.mass, rule.since, rule.previous)]
+        numbers = 3 * len(self.moves) + 2 * len(self.tails) + 2 * sum(len(chosen.tokens) for chosen in listed)
+        tuples = len(self.moves) + len(self.tails)
+        return numbers * _NUMBER_BYTES + tuples * _TUPLE_BYTES + len(self.word_free)
 
     def pack(self) -> bytes:
         return msgspec.msgpack.encode(self)

@@ -226,6 +226,27 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class ProgramTables:
+    """One program, ready for the device: built once, and joined with others by offset for each set of programs.
+
+    The keys are those of Moves and Marks for a program of index 0; None where the program names no words.
+    """
+
+    facts: Facts
+    rules: Rules  # of one program
+    move_keys: Tensor | None  # [E] int64, sorted
+    move_values: Tensor | None  # [E] int64
+    word_free: Tensor | None  # [vocabulary] bool
+    mark_keys: Tensor | None  # [E] int64, sorted
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """What the tensors take on the device."""
+        own = (self.move_keys, self.move_values, self.word_free, self.mark_keys)
+        return sum(one.nbytes for one in (*vars(self.rules).values(), *own) if isinstance(one, Tensor))
+
+
+@dataclass(frozen=True)
 class Tables:
     """Some programs, ready for the device."""
 
@@ -245,16 +266,75 @@ class Tables:
 
 
 def build_tables(programs: Sequence[Program], vocabulary: int, device: torch.device) -> Tables:
-    """Pad programs to the largest among them; each set to a multiple of SET_CHUNK."""
+    """The tables of some programs, built from nothing."""
+    return join_tables(programs, [build_program_tables(one, vocabulary, device) for one in programs], vocabulary)
+
+
+def build_program_tables(program: Program, vocabulary: int, device: torch.device) -> ProgramTables:
+    """The tables of one program; each set of tokens is padded to a multiple of SET_CHUNK."""
+    keys, values, free = _build_moves(program, vocabulary, device)
+    return ProgramTables(
+        Facts.of(program),
+        _build_rules([program], device),
+        keys,
+        values,
+        free,
+        _build_marks(program, vocabulary, device),
+    )
+
+
+def join_tables(programs: Sequence[Program], parts: Sequence[ProgramTables], vocabulary: int) -> Tables:
+    """The tables of a set of programs: theirs side by side, padded to the largest, the keys moved by an offset."""
     return Tables(
         tuple(programs),
-        tuple(Facts.of(program) for program in programs),
-        _build_rules(programs, device),
-        _build_regions(programs, vocabulary, device),
-        _build_moves(programs, vocabulary, device),
-        _build_marks(programs, vocabulary, device),
+        tuple(part.facts for part in parts),
+        _join_rules([part.rules for part in parts]),
+        _build_regions(programs, vocabulary, parts[0].rules.region.device),
+        _join_moves(parts, vocabulary),
+        _join_marks(parts, vocabulary),
         Uses.of(programs),
     )
+
+
+def _join_rules(parts: Sequence[Rules]) -> Rules:
+    joined = {}
+    for one in fields(Rules):
+        tensors = [getattr(part, one.name) for part in parts]
+        shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+        if all(list(tensor.shape[1:]) == shape for tensor in tensors):
+            joined[one.name] = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            continue
+        whole = tensors[0].new_full((len(tensors), *shape), _PADDING.get(one.name, 0))
+        for index, tensor in enumerate(tensors):
+            whole[(index, *(slice(size) for size in tensor.shape[1:]))] = tensor[0]
+        joined[one.name] = whole
+    return Rules(**joined)
+
+
+def _join_moves(parts: Sequence[ProgramTables], vocabulary: int) -> Moves | None:
+    """The automata of these programs, or None when none of them names a word. Sorted, as each one's keys are."""
+    free = next((part.word_free for part in parts if part.word_free is not None), None)
+    if free is None:
+        return None
+    keys, values = [free.new_full((1,), -1, dtype=torch.int64)], [free.new_full((1,), FREE, dtype=torch.int64)]
+    for number, part in enumerate(parts):  # after one entry that nothing matches: a look-up always has where to land
+        if part.move_keys is not None and part.move_values is not None:
+            keys.append(part.move_keys + number * MAX_STATES * vocabulary)
+            values.append(part.move_values)
+    return Moves(torch.cat(keys), torch.cat(values), free, vocabulary)
+
+
+def _join_marks(parts: Sequence[ProgramTables], vocabulary: int) -> Marks | None:
+    span = len(Mark) * MAX_RULES * (MAX_STATES + 1) * vocabulary
+    keys = [part.mark_keys + number * span for number, part in enumerate(parts) if part.mark_keys is not None]
+    if not keys:
+        return None
+    rules = max(len(part.rules.region[0]) for part in parts)
+    return Marks(torch.cat([keys[0].new_full((1,), -1), *keys]), rules, vocabulary)  # nothing matches the first
+
+
+_PADDING = {"low": -np.inf, "high": np.inf, "target_states": NEVER, "mass_states": NEVER, "every": 1}
+"""What padding holds where it is not 0; `at_most` 0 lets it never fire."""
 
 
 def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
@@ -327,43 +407,34 @@ def _build_regions(programs: Sequence[Program], vocabulary: int, device: torch.d
     return RegionMoves(keys, values, vocabulary, in_markers)
 
 
-def _build_moves(programs: Sequence[Program], vocabulary: int, device: torch.device) -> Moves | None:
-    """The automata of these programs, or None when none of them names a word."""
-    if not any(program.word_free for program in programs):
-        return None
-    entries: dict[int, int] = {-1: FREE}  # one entry that nothing matches, so that a look-up always has where to land
+def _build_moves(
+    program: Program, vocabulary: int, device: torch.device
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Sorted keys, values, and where a word may start; None for a program that names no words."""
+    if not program.word_free:
+        return None, None, None
     free = np.ones(vocabulary, np.bool_)
-    for number, program in enumerate(programs):
-        if not program.word_free:
-            continue
-        bits = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little")[:vocabulary]
-        free[: len(bits)] = bits.astype(np.bool_)  # the same for every program: it belongs to the tokenizer
-        for token, after in program.tails:
-            entries[(number * MAX_STATES + MAX_STATES - 1) * vocabulary + token] = after
-        for state, token, after in program.moves:
-            entries[(number * MAX_STATES + state) * vocabulary + token] = after
-    keys = np.fromiter(entries.keys(), np.int64, len(entries))
-    values = np.fromiter(entries.values(), np.int64, len(entries))
+    bits = np.unpackbits(np.frombuffer(program.word_free, np.uint8), bitorder="little")[:vocabulary]
+    free[: len(bits)] = bits.astype(np.bool_)  # the same for every program: it belongs to the tokenizer
+    moves = np.array(program.moves, np.int64).reshape(-1, 3)
+    tails = np.array(program.tails, np.int64).reshape(-1, 2)
+    keys = np.concatenate((moves[:, 0] * vocabulary + moves[:, 1], (MAX_STATES - 1) * vocabulary + tails[:, 0]))
+    values = np.concatenate((moves[:, 2], tails[:, 1]))
     order = np.argsort(keys)
-    return Moves(
-        torch.from_numpy(keys[order]).to(device),
-        torch.from_numpy(values[order]).to(device),
-        torch.from_numpy(free).to(device),
-        vocabulary,
-    )
+    found = (torch.from_numpy(one).to(device) for one in (keys[order], values[order], free))
+    return next(found), next(found), next(found)
 
 
-def _build_marks(programs: Sequence[Program], vocabulary: int, device: torch.device) -> Marks | None:
-    rules = max((len(program.rules) for program in programs), default=0)
-    found = [np.array([-1])]  # nothing matches it
-    for number, program in enumerate(programs):
-        for place, rule in enumerate(program.rules):
-            for mark, chosen in ((Mark.SINCE, rule.since), (Mark.PREVIOUS, rule.previous)):
-                begin = (number * len(Mark) + mark) * MAX_RULES + place
-                state = np.array(chosen.states, np.int64) + 1
-                found.append((begin * (MAX_STATES + 1) + state) * vocabulary + np.array(chosen.tokens, np.int64))
+def _build_marks(program: Program, vocabulary: int, device: torch.device) -> Tensor | None:
+    """Sorted keys of the tokens that some rule looks for; None if none does."""
+    found = [np.array([], np.int64)]
+    for place, rule in enumerate(program.rules):
+        for mark, chosen in ((Mark.SINCE, rule.since), (Mark.PREVIOUS, rule.previous)):
+            state = np.array(chosen.states, np.int64) + 1
+            begin = mark * MAX_RULES + place
+            found.append((begin * (MAX_STATES + 1) + state) * vocabulary + np.array(chosen.tokens, np.int64))
     keys = np.sort(np.concatenate(found))
-    return Marks(torch.from_numpy(keys).to(device), rules, vocabulary) if len(keys) > 1 else None
+    return torch.from_numpy(keys).to(device) if len(keys) else None
 
 
 def belongs(states: Tensor, word_state: Tensor) -> Tensor:

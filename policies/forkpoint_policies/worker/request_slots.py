@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 import torch
 
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.batch import Layout, SlotRow, build_layout
-from forkpoint_policies.kernel.device_tables import Tables, Uses, build_tables
+from forkpoint_policies.kernel.device_tables import (
+    ProgramTables,
+    Tables,
+    Uses,
+    build_program_tables,
+    join_tables,
+)
 from forkpoint_policies.kernel.state import Slots, State
 
 from .payload import PolicyPayload
@@ -18,7 +25,9 @@ from .sender import Destinations
 MAX_PREEMPTED = 1024
 MAX_TABLES = 16
 MAX_TABLE_BYTES = 1 << 28
-"""Of the cached tables; those of the batch that runs are not limited."""
+"""Of the cached tables of sets of programs; those of the batch that runs are not limited."""
+MAX_PROGRAM_BYTES = 1 << 28
+"""Of the cached programs, on host and device together; those of running requests are not limited."""
 GREEDY_BELOW = 1e-5  # vLLM takes the likeliest token below this temperature
 
 
@@ -29,7 +38,7 @@ class RequestSlots:
         self.slots = Slots(slots, depth, device)
         self._device = device
         self._vocabulary = vocabulary
-        self._programs: OrderedDict[str, tuple[Program, Uses]] = OrderedDict()
+        self._programs: OrderedDict[str, _LoadedProgram] = OrderedDict()
         self._tables: OrderedDict[tuple[str, ...], Tables] = OrderedDict()
         self._in_use: dict[int, SlotRow] = {}
         self._removed: OrderedDict[int, State] = OrderedDict()
@@ -40,7 +49,8 @@ class RequestSlots:
         before = next((used for used, row in self._in_use.items() if row.handle == payload.handle), slot)
         for stale in {slot, before}:
             self.remove(stale)
-        program, uses = self._program(payload)
+        loaded = self._program(payload)
+        program = loaded.program
         saved = self._removed.pop(payload.handle, None)
         word_state, region = payload.word_state, payload.region
         if generated:
@@ -55,7 +65,7 @@ class RequestSlots:
             slot=slot,
             key=payload.key,
             program=program,
-            uses=uses,
+            uses=loaded.uses,
             temperature=0.0 if temperature < GREEDY_BELOW else temperature,
             seed=payload.seed,
             sampled=payload.sampled,
@@ -87,30 +97,51 @@ class RequestSlots:
 
     def layout(self, rows: Sequence[SlotRow], total_rows: int) -> tuple[Layout, Destinations]:
         """The layout of a batch of `total_rows` in which these rows have a policy, and where their records go."""
-        programs = {row.key: row.program for row in rows}
-        keys = tuple(sorted(programs))
-        tables = self._tables_of(keys, programs)
+        keys = tuple(sorted({row.key for row in rows}))
+        tables = self._tables_of(keys)
         layout = build_layout(rows, total_rows, tables, keys, self.slots.depth, self._vocabulary)
         return layout, Destinations.of(rows, self._vocabulary, self._device)
 
-    def _program(self, payload: PolicyPayload) -> tuple[Program, Uses]:
-        """The program of a request and the parts of the language that it uses, cached by key."""
+    def _program(self, payload: PolicyPayload) -> _LoadedProgram:
+        """The program of a request, cached by key."""
         known = self._programs.pop(payload.key, None)
         if known is None:
-            program = Program.unpack(payload.program)
-            known = program, Uses.of([program])
+            known = _LoadedProgram.of(Program.unpack(payload.program), self._vocabulary, self._device)
         self._programs[payload.key] = known
-        while len(self._programs) > MAX_TABLES * MAX_TABLES:
-            self._programs.popitem(last=False)
+        self._evict_programs({payload.key, *(row.key for row in self._in_use.values())})
         return known
 
-    def _tables_of(self, keys: tuple[str, ...], programs: dict[str, Program]) -> Tables:
+    def _evict_programs(self, in_use: Set[str]) -> None:
+        """Drop the programs that were requested the longest ago, as long as they are too many bytes together."""
+        size_bytes = sum(one.size_bytes for one in self._programs.values())
+        for key in [key for key in self._programs if key not in in_use]:
+            if size_bytes <= MAX_PROGRAM_BYTES:
+                return
+            size_bytes -= self._programs.pop(key).size_bytes
+
+    def _tables_of(self, keys: tuple[str, ...]) -> Tables:
         tables = self._tables.pop(keys, None)
         if tables is None:
-            tables = build_tables([programs[key] for key in keys], self._vocabulary, self._device)
+            loaded = [self._programs[key] for key in keys]
+            tables = join_tables([one.program for one in loaded], [one.tables for one in loaded], self._vocabulary)
         self._tables[keys] = tables
         while len(self._tables) > MAX_TABLES or (
             len(self._tables) > 1 and sum(one.size_bytes for one in self._tables.values()) > MAX_TABLE_BYTES
         ):
             self._tables.popitem(last=False)
         return tables
+
+
+@dataclass(frozen=True)
+class _LoadedProgram:
+    """A program, the parts of the language that it uses, and its tables on the device."""
+
+    program: Program
+    uses: Uses
+    tables: ProgramTables
+    size_bytes: int
+
+    @staticmethod
+    def of(program: Program, vocabulary: int, device: torch.device) -> _LoadedProgram:
+        tables = build_program_tables(program, vocabulary, device)
+        return _LoadedProgram(program, Uses.of([program]), tables, program.size_bytes + tables.size_bytes)

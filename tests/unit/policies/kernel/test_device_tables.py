@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE
-from forkpoint_policies.kernel.device_tables import NEVER, SET_CHUNK, Moves, Rules, belongs, build_tables
+from forkpoint_policies.kernel.device_tables import (
+    NEVER,
+    SET_CHUNK,
+    Moves,
+    Rules,
+    belongs,
+    build_program_tables,
+    build_tables,
+    join_tables,
+)
 from tests.unit.policies.factories import compiled, policy, rule
 from tests.unit.policies.vocabularies import SIZE, tokens
 
@@ -150,3 +159,18 @@ def test_membership_of_tokens_by_state() -> None:
         [True, False, False, False],
         [True, False, True, False],
     ]
+
+
+@pytest.mark.parametrize("chosen", [[2, 4], [4, 2, 1], [0, 3], [1]])
+def test_joined_tables_are_those_of_the_programs_side_by_side(chosen: list[int]) -> None:
+    """Each program is prepared once; a new set of programs moves its keys and pads its rules, and no more."""
+    programs = [PROGRAMS[index] for index in chosen]
+    parts = [build_program_tables(program, SIZE, CPU) for program in programs]
+    joined = join_tables(programs, parts, SIZE)
+    for number, part in enumerate(parts):
+        for name in ("strength", "low", "target_tokens", "mass_states"):
+            own, whole = getattr(part.rules, name)[0], getattr(joined.rules, name)[number]
+            assert torch.equal(whole[tuple(slice(size) for size in own.shape)], own), name
+    assert (joined.moves is None) == (not any(program.word_free for program in programs))
+    for keys in (one.keys for one in (joined.moves, joined.marks) if one is not None):
+        assert torch.equal(keys, keys.sort().values), "look-ups are binary searches"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -155,6 +158,48 @@ def test_an_evicted_program_is_loaded_again() -> None:
         _, changed = evaluate(slots, [assignment], [[]])
         assert torch.isneginf(changed).nonzero().tolist() == [[0, number]]
         slots.remove(0)
+
+
+def test_programs_are_bounded_in_bytes_save_those_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was requested the longest ago goes first; a running request's program stays, and is loaded once."""
+    slots, loaded = RequestSlots(8, SIZE, CPU), list[int]()
+    unpack = Program.unpack
+
+    def counting(data: bytes) -> Program:
+        program = unpack(data)
+        loaded.append(program.rules[0].target.tokens[0])
+        return program
+
+    monkeypatch.setattr(Program, "unpack", staticmethod(counting))
+    slots.add(0, Request(numbered(300), handle=1).payload(), 1.0, [])
+    size_bytes = next(iter(slots._programs.values())).size_bytes
+    monkeypatch.setattr("forkpoint_policies.worker.request_slots.MAX_PROGRAM_BYTES", 3 * size_bytes)
+    for handle, number in enumerate([1, 2, 3, 1, 2, 3, 300], 2):
+        slots.add(1, Request(numbered(number), handle=handle).payload(), 1.0, [])
+        slots.remove(1)
+    assert loaded == [300, 1, 2, 3, 1, 2, 3]
+    for slot in range(1, 5):
+        slots.add(slot, Request(numbered(10 + slot), handle=20 + slot).payload(), 1.0, [])
+    rows = [slots.get(slot) for slot in range(5)]
+    evaluate(slots, [row for row in rows if row is not None], [[]] * 5)
+    for slot in range(5):
+        slots.remove(slot)
+    slots.add(1, Request(numbered(20), handle=30).payload(), 1.0, [])
+    assert sum(one.size_bytes for one in slots._programs.values()) <= 3 * size_bytes
+
+
+def test_the_size_of_a_program_is_about_what_it_takes() -> None:
+    """An automaton as of a large vocabulary; measured as the memory that unpacking it allocates."""
+    moves = [(300 + number % 700, 1000 + number, 301 + number % 700) for number in range(10_000)]
+    tails = [(1000 + number, 300 + number % 700) for number in range(4_000)]
+    packed = msgspec.structs.replace(TWICE, moves=moves, tails=tails).pack()
+    tracemalloc.start()
+    try:
+        again = Program.unpack(packed)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert again.size_bytes == pytest.approx(taken, rel=0.3)
 
 
 def test_requests_that_move_between_rows_keep_their_state() -> None:
