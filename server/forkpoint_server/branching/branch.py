@@ -120,13 +120,13 @@ class BranchController:
             self.runner.start_child(choice, position, [token], probability=probabilities[token])
 
     def _can_continue(self, before: Sequence[int], token: int) -> bool:
-        """Whether an answer can continue after this token: it does not end it, nor split a character."""
+        """Whether an answer can start so: the token does not end it, split a character, or begin a banned word."""
         request = self.runner.request
         if token in (request.params.stop_token_ids or ()):
             return False
         if token in request.vocabulary.silent and token not in request.regions.reasoning_end:
             return False
-        return ends_at_character([*before, token], request.vocabulary)
+        return ends_at_character([*before, token], request.vocabulary) and not request.rules_out(before, token)
 
     def _is_decided(self, num_left: int) -> bool:
         return decided(self._candidates(), self.action.select, self.action.decided_at, num_left)

@@ -68,6 +68,7 @@ class TreeRequest:
     region: int  # in which its answers start
     written_tokens: Sequence[int]  # the policy's text with which further requests start
     connector_family: Callable[[int], str | None]  # of a token
+    rules_out: Callable[[Sequence[int], int], bool]  # whether the policy's bans rule out a token after others
 
 
 class TreeControl(Protocol):

@@ -18,6 +18,7 @@ from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
+from .banned_starts import BannedStarts
 from .choice_output import ChoiceOutput, branch_output, text_of
 from .interface import ChildStart, Choice, Controller, TreeRequest
 from .seeds import derived_seed
@@ -80,6 +81,7 @@ class TreeRunner:
             region=self.origin.region,
             written_tokens=compiled.written_tokens(seed),
             connector_family=self.context.connectors.family,
+            rules_out=BannedStarts(compiled.policy, self.context.model, self.origin.region).rule_out,
         )
         self.tree = self.context.tree = Tree()
         self._events: asyncio.Queue[Event] = asyncio.Queue()

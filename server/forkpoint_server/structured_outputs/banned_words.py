@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -41,29 +41,37 @@ class BannedWords:
         lowered = _lower(text)
         if self._any_word.search(lowered) is None:
             return False
-        return any(_stands_in(word, lowered, open_start, open_end) for word in self._lowered)
+        return any(end for word in self.lowered for end in _ends_of(word, lowered, open_start, open_end))
 
     def occur_in(self, text: str) -> bool:
         """Whether the characters of one of the words occur in the text, as a whole word or not."""
         return self._any_word.search(_lower(text)) is not None
 
+    def end_in(self, text: str, after: int) -> bool:
+        """Whether one of the words stands in the text and ends behind an offset; the text may go on in any way."""
+        lowered = _lower(text)
+        return any(
+            end > after for word in self.lowered for end in _ends_of(word, lowered, open_start=False, open_end=False)
+        )
+
     @cached_property
-    def _lowered(self) -> tuple[str, ...]:
+    def lowered(self) -> tuple[str, ...]:
+        """The words in lower case, without the spaces around them."""
         return tuple(_lower(word.strip()) for word in self.words)
 
     @cached_property
     def _any_word(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self._lowered)))
+        return re.compile("|".join(map(re.escape, self.lowered)))
 
 
-def _stands_in(word: str, text: str, open_start: bool, open_end: bool) -> bool:
+def _ends_of(word: str, text: str, open_start: bool, open_end: bool) -> Iterator[int]:
+    """The offsets at which a word that stands in the text ends."""
     begin = text.find(word)
     while begin >= 0:
         end = begin + len(word)
         if not _joined(text, begin, open_start) and not _joined(text, end, open_end):
-            return True
+            yield end
         begin = text.find(word, begin + 1)
-    return False
 
 
 def _joined(text: str, offset: int, open_edge: bool) -> bool:

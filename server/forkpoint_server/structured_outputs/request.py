@@ -9,7 +9,6 @@ from typing import Any
 import xgrammar
 
 from forkpoint_policies.compile.compiler import ServedModel
-from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.spec import Policy
 from forkpoint_server.vllm_seam import (
     EngineClient,
@@ -43,7 +42,7 @@ def ban_words(
     structured = params.structured_outputs
     if structured is None:
         return
-    banned = words_banned_in(policy, ("any", "reasoning" if model.reasoning_end == NO_TOKEN else "answer"))
+    banned = words_banned_in(policy, ("any", "answer" if model.regions.has_reasoning else "reasoning"))
     if not banned or not _may_have(structured, banned):
         return
     _validate(params, engine)
