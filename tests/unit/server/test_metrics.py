@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
@@ -15,12 +16,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from forkpoint_server import metrics
+from forkpoint_server.engine.engine import _count_finished
 
 ALL = {name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)}
 
 MOVE_ALL = """
 import sys
 from forkpoint_server import metrics
+from forkpoint_server.engine.engine import _count_finished
 from prometheus_client import Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 for metric in [one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)]:
@@ -163,3 +166,12 @@ def left(metric: MetricWrapperBase) -> set[tuple[str, ...]]:
     names = metric._labelnames
     found = {tuple(sample.labels[name] for name in names) for sample in family.samples}
     return {values for values in found if values[0] == "m"}
+
+
+def test_requests_to_an_adapter_have_its_name() -> None:
+    """Also those without a policy, of which only vLLM's LoRARequest says what they run on."""
+    for adapter, expected in ((None, ""), (SimpleNamespace(lora_name="adapter"), "adapter")):
+        counter = metrics.REQUESTS.labels(expected, "none", "", "test_metrics")
+        before = counter._value.get()
+        _count_finished(None, adapter, "test_metrics")
+        assert counter._value.get() == before + 1
