@@ -56,8 +56,8 @@ rules:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`forkpoint serve`, as one would start it: the embedded model."""
-    with serving(tmp_path_factory.mktemp("embedded"), environment=ONE_PROCESS) as running:
+    """`forkpoint serve`, as one would start it: the embedded model. It shows its experiments' clients their arms."""
+    with serving(tmp_path_factory.mktemp("embedded"), "--show-arms", environment=ONE_PROCESS) as running:
         yield running
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .library import LIBRARY, Entry
 from .placebo import PLACEBO, matches_of, placebo_of
-from .spec import InputError, Match, Policy
+from .spec import InputError, Match, Policy, name_some
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Named:
         """The policy with these parameters. Raises InputError with the path of a wrong one."""
         for name in values:
             if name not in self.parameters:
-                known = ", ".join(self.parameters) or "it has none"
+                known = name_some(self.parameters, name) or "it has none"
                 raise InputError(
                     f"{field}.{name}", f"is not a parameter of {self.policy.name!r}; its parameters: {known}"
                 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from argparse import Namespace
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.spec import InputError
@@ -25,12 +29,15 @@ from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.http.model_list import ModelAliases
 from forkpoint_server.http.no_generation import WithoutGeneration
+from forkpoint_server.http.paths import FORKS, OWN, WITHOUT_TEXT
+from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import read_served_model, stop_tokens
 from forkpoint_server.policies.text_regions import ParserNames
 from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
+from forkpoint_server.routes.models import models_router
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.traces.receiver import Receiver
@@ -57,6 +64,15 @@ logger = logging.getLogger(__name__)
 
 GENERATE = "generate"
 """The task, of those that vLLM reports for a model, to which policies apply."""
+
+EXPOSED_HEADERS = (
+    "X-Forkpoint-Policy",
+    "X-Forkpoint-Arm",
+    "X-Forkpoint-Choices",
+    "X-Forkpoint-Warning",
+    "X-Request-Id",
+)
+"""Response headers that a web page of another site can read."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     app.add_exception_handler(ApiError, handle_error)
     app.add_exception_handler(InputError, handle_error)
     intervening = InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))
-    _add_middlewares(app, service, intervening, args.max_body_mib << 20)
+    _add_middlewares(app, service, intervening, args)
     _add_routes(app, service, args.admin_api_key)
 
     # the engine, decorated, for vLLM's handlers
@@ -158,6 +174,8 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     for warning in service.threshold.warnings():
         logger.warning(warning)
+    if started.default_policy is not None:
+        logger.warning("the default policy does not apply on %s", ", ".join(routes_without_policies(app.routes)))
     logger.info("serving on %s with %d named policies", started.address, len(list(started.registry)))
     await service.start()
     after_requests.push_async_callback(service.stop)
@@ -179,12 +197,13 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
         threshold=threshold,
         receiver=started.receiver,
         spans=started.spans,
-        served_models=lambda: {*_base_models(app), *app.state.openai_serving_models.lora_requests},
+        served_models=lambda: [*_base_models(app), *app.state.openai_serving_models.lora_requests],
         model_label=lambda model: model if _is_adapter(app, model) else metrics.served_model(),
         stop_tokens=stop_tokens(engine, model),
         max_branches=args.max_branches,
         max_trace_tokens=args.trace_tokens,
         retention_days=args.retention_days,
+        show_arms=args.show_arms,
     )
     for named in started.registry:
         if not named.builtin or named.policy.name == started.default_policy:
@@ -192,14 +211,19 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     return Service(config, model)
 
 
-def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, max_body_bytes: int) -> None:
+def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, args: Namespace) -> None:
     """Add our middlewares as the innermost: behind vLLM's authentication."""
     app.user_middleware += [
-        Middleware(BodyLimit, max_bytes=max_body_bytes),
+        Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
         Middleware(HealthWarnings, warnings=service.warnings, failure=engine.failure),
-        Middleware(ModelAliases, registry=service.registry),
+        Middleware(ModelAliases, registry=service.registry, listed=args.list_aliases),
         Middleware(PolicyMiddleware, service=service),
     ]
+    for middleware in app.user_middleware:
+        if (
+            cast(Any, middleware.cls) is CORSMiddleware
+        ):  # vLLM's: a page of another site sees no header that it does not name
+            middleware.kwargs["expose_headers"] = EXPOSED_HEADERS
     app.middleware_stack = app.build_middleware_stack()  # build_app has built it already, without ours
 
 
@@ -208,7 +232,14 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(experiments_router(service, admin_key))
     app.include_router(forks_router(service))
     app.include_router(calibration_router(service, admin_key))
+    app.include_router(models_router(service))
     app.include_router(viewer_router())
+
+
+def routes_without_policies(routes: Iterable[BaseRoute]) -> list[str]:
+    """vLLM's POST routes that may generate text, and on which policies do not work."""
+    posts = {route.path for route in routes if isinstance(route, APIRoute) and "POST" in route.methods}
+    return sorted(path for path in posts - WITHOUT_TEXT - {*GENERATING} if not path.startswith((*OWN, FORKS)))
 
 
 def _base_models(app: FastAPI) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.worker.orphan import SERVER_PID
+from forkpoint_server.http.model_list import ALL
 from forkpoint_server.policies.registry import Registry, read_policies
 from forkpoint_server.requests.recent import MAX_TOKENS
 from forkpoint_server.store.database import open_database
@@ -73,6 +74,9 @@ def main(arguments: list[str]) -> int:
         registry = Registry(read_policies(args.policies) if args.policies else None)
         if args.policy:
             registry.get(args.policy, "--policy")
+        for name in args.list_aliases:
+            if name != ALL:
+                registry.get(name, "--list-aliases")
         config = engine_config(args)
         keep_prompts_whole(args, config)
         if config.device_config.device_type == "cpu":
@@ -131,6 +135,8 @@ def parse(arguments: list[str]) -> Namespace:
     args.api_server_count = None
 
     # keys
+    if args.admin_api_key is not None and not args.admin_api_key.strip():
+        raise ValueError("--admin-api-key is empty, so that anybody has it; give a key, or leave it out")
     keys = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
     if keys and args.admin_api_key:
         args.api_key = [*keys, args.admin_api_key]  # the admin key is good for all routes
@@ -150,6 +156,11 @@ def own_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
     )
+    own.add_argument(
+        "--list-aliases", metavar="NAME[,NAME…]", type=_names, default=(),
+        help="the policies whose aliases MODEL:NAME are in GET /v1/models, or `all`; every alias can be requested, "
+        "listed or not",
+    )  # fmt: skip
     own.add_argument(
         "--max-branches",
         metavar="N",
@@ -193,6 +204,11 @@ def own_arguments(parser: ArgumentParser) -> None:
         "--seconds-buckets", metavar="S,S,…", type=_buckets,
         help="the upper bounds of the buckets of forkpoint_request_seconds, rising; by default from 0.1 to 3600",
     )  # fmt: skip
+    own.add_argument(
+        "--show-arms", action="store_true",
+        help="show the clients of experiments their arm, in headers and in the `forkpoint` object; otherwise only the "
+        "generated text depends on the arm",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 
 
@@ -209,6 +225,10 @@ def _non_negative(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ArgumentTypeError(f"must be a whole number, not {text!r}")
     return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _positive(text: str) -> int:

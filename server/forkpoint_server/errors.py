@@ -1,4 +1,4 @@
-"""Errors as vLLM answers them: OpenAI's shape, with the field in `param`."""
+"""Errors in the shape of the route that they are on: Anthropic's under /v1/messages, else OpenAI's, as vLLM answers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ logger = logging.getLogger(__name__)
 ERROR_TYPES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
     HTTPStatus.UNAUTHORIZED: "AuthenticationError",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaTypeError",
     HTTPStatus.NOT_FOUND: "NotFoundError",
     HTTPStatus.CONFLICT: "ConflictError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
 }
 
-MAX_MESSAGE_CHARACTERS = 4000
-"""A message may quote what the client sent."""
+ANTHROPIC_TYPES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_too_large",
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "overloaded_error",
+}
+ANTHROPIC_ROUTES = "/v1/messages"
+"""The start of the paths whose errors have Anthropic's shape."""
+
+MAX_MESSAGE_CHARACTERS = 390
+"""A message may quote what the client sent, and clients print it in tracebacks."""
 
 
 class ApiError(Exception):
@@ -67,12 +77,17 @@ def error_object(error: BaseException) -> dict[str, Any]:
     ).model_dump()
 
 
-def error_response(error: ApiError | InputError) -> JSONResponse:
-    """The response to an error, for code outside of a route; inside, raise it."""
+def error_response(error: ApiError | InputError, path: str = "") -> JSONResponse:
+    """The response to an error on this path, for code outside of a route; inside, raise it."""
     status = error.status if isinstance(error, ApiError) else HTTPStatus.BAD_REQUEST
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     if isinstance(error, ApiError) and error.retry_seconds is not None:
         headers["Retry-After"] = str(error.retry_seconds)
+    if path.startswith(ANTHROPIC_ROUTES):
+        kind = ANTHROPIC_TYPES.get(status, "invalid_request_error")
+        return JSONResponse(
+            {"type": "error", "error": {"type": kind, "message": _printable(str(error))}}, status, headers
+        )
     return JSONResponse(error_object(error), status, headers)
 
 
@@ -86,5 +101,7 @@ async def handle_error(_request: Request, error: Exception) -> JSONResponse:
 
 def _printable(text: str) -> str:
     """Encodable in UTF-8 and at most MAX_MESSAGE_CHARACTERS: JSON can hold unpaired surrogates and long names."""
-    short = text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[: MAX_MESSAGE_CHARACTERS - 100]} … {text[-50:]}"
-    return short.encode(errors="backslashreplace").decode()
+    printable = text.encode(errors="backslashreplace").decode()
+    if len(printable) <= MAX_MESSAGE_CHARACTERS:
+        return printable
+    return f"{printable[: MAX_MESSAGE_CHARACTERS - 103]} … {printable[-100:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,12 +40,13 @@ class ServerConfig:
     threshold: Threshold
     receiver: Receiver
     spans: RequestSpans | None
-    served_models: Callable[[], Collection[str]]
+    served_models: Callable[[], Sequence[str]]
     model_label: Callable[[Any], str]  # from a request's `model` to its `model_name` in the metrics
     stop_tokens: frozenset[int]  # with which the model ends its answers
     max_branches: int
     max_trace_tokens: int
     retention_days: int
+    show_arms: bool  # to the clients of experiments
 
 
 class Service:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from forkpoint_policies.spec import MAX_TEXT, InputError, Policy, parse_policy
+from forkpoint_policies.spec import MAX_TEXT, InputError, Policy, name_some, parse_policy
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Entry:
         """
         for name in values:
             if name not in self.parameters:
-                known = ", ".join(self.parameters) or "it has none"
+                known = name_some(self.parameters, name) or "it has none"
                 raise InputError(f"{path}.{name}", f"is not a parameter of {self.name!r}; its parameters: {known}")
         read = {
             name: parameter.read(values[name], f"{path}.{name}") if name in values else parameter.default

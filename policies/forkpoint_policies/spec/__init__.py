@@ -2,7 +2,7 @@
 
 from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
 from .conditions import CONFIDENCE_TOKENS, Previous, When
-from .errors import InputError
+from .errors import InputError, name_some, unknown_name
 from .fields import (
     MAX_BRANCHES,
     MAX_NAME,
@@ -66,6 +66,8 @@ __all__ = [
     "When",
     "is_name",
     "max_answers",
+    "name_some",
     "parse_policy",
     "returns_several",
+    "unknown_name",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,14 @@ _MESSAGES = {
 """By pydantic's type of error, where its own message would not be clear to someone who writes JSON."""
 
 
+MAX_LISTED = 10
+"""Names that a message lists: an error is read in a client's traceback."""
+MAX_NEAR = 3
+"""Names that a message suggests where there are more."""
+MAX_QUOTED = 64
+"""Characters that a message quotes of a wrong name."""
+
+
 class InputError(ValueError):
     """Input that cannot be used; `field` is the path of the part that is wrong, as in `policy.rules[0].do`."""
 
@@ -25,6 +34,23 @@ class InputError(ValueError):
         self.field = field
         self.message = message
         super().__init__(f"{field}: {message}")
+
+
+def name_some(names: Collection[str], wrong: str) -> str:
+    """The names that can be written instead of a wrong one: all if they are few, else those most like it."""
+    if len(names) <= MAX_LISTED:
+        return ", ".join(names)
+    near = difflib.get_close_matches(wrong[:MAX_QUOTED], names, n=MAX_NEAR)
+    shown = [name for name in names if name in near] or list(names)[:MAX_LISTED]
+    return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+
+
+def unknown_name(what: str, wrong: str, names: Collection[str], listed: str = "") -> str:
+    """Says that there is no `what` of this name, and which names there are; `listed` is where all of them are."""
+    quoted = repr(wrong if len(wrong) <= MAX_QUOTED else wrong[:MAX_QUOTED] + "…")
+    if len(names) > MAX_LISTED and (near := difflib.get_close_matches(wrong[:MAX_QUOTED], names, n=MAX_NEAR)):
+        return f"there is no {what} {quoted}; did you mean {' or '.join(near)}?"
+    return f"there is no {what} {quoted}; there are {name_some(names, wrong)}" + (f" ({listed})" if listed else "")
 
 
 def explain(
@@ -46,8 +72,9 @@ def explain(
         return InputError(field or "body", messages[kind])
     if kind == "extra_forbidden":
         owner = f"of {noun}" if noun else "here"
-        known = ", ".join(name for part in _walk(first, model)[-1][1] for name in part.model_fields)
-        return InputError(field, f"is not a field {owner}; here one can write {known or 'nothing'}")
+        fields = [name for part in _walk(first, model)[-1][1] for name in part.model_fields]
+        known = name_some(fields, str(first["loc"][-1])) or "nothing"
+        return InputError(field, f"is not a field {owner}; here one can write {known}")
     if kind in _MESSAGES:
         return InputError(field or "body", _MESSAGES[kind])
     # each member of a union has its own error at the same path

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict
+from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict, unknown_name
 from forkpoint_policies.spec.errors import explain
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import label_policy
@@ -108,9 +108,8 @@ class Definition(Strict):
             if twice:
                 raise ValueError(f"{field}: {', '.join(map(repr, twice))} comes twice; give each its own name")
         if self.control is not None and self.control not in {arm.name for arm in self.arms}:
-            raise ValueError(
-                f"control: there is no arm {self.control!r}; there are {', '.join(arm.name for arm in self.arms)}"
-            )
+            known = [arm.name for arm in self.arms]
+            raise ValueError(f"control: {unknown_name('arm', self.control, known)}")
         if not any(arm.weight for arm in self.arms):
             raise ValueError("arms: all have the weight 0; a weight is the arm's share of all units, as 0.05")
         return self

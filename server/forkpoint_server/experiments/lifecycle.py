@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from forkpoint_policies.spec import InputError
+from forkpoint_policies.spec import InputError, unknown_name
 from forkpoint_server.errors import ApiError
 from forkpoint_server.store.definitions import EpochArm, StoredArm, StoredDefinition
 from forkpoint_server.store.experiments import StoredExperiment
@@ -55,7 +55,7 @@ def next_epoch(stored: StoredExperiment, change: Change) -> tuple[str, Mapping[s
     space = space_of(stored)
     for number, arm in enumerate(change.arms):
         if arm.name not in statuses:
-            raise InputError(f"arms[{number}].name", f"there is no arm {arm.name!r}; there are {', '.join(statuses)}")
+            raise InputError(f"arms[{number}].name", unknown_name("arm", arm.name, statuses))
         if arm.status is not None:
             statuses[arm.name] = arm.status
         if arm.weight is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
-from forkpoint_policies.spec import InputError
+from forkpoint_policies.spec import InputError, unknown_name
 from forkpoint_server.experiments.analysis.analyse import Arm, Metric, Stratum, Sums, analyse
 from forkpoint_server.experiments.analysis.srm import srm_test
 from forkpoint_server.store.aggregates import UnitSums, arm_counts, longest_seconds, unit_sums, units_by_epoch
@@ -103,7 +103,7 @@ def analyse_experiment(
     names = {metric.name for metric in metrics}
     for metric in effects:
         if metric not in names:
-            raise InputError("effect", f"there is no metric {metric!r}; there are {', '.join(sorted(names))}")
+            raise InputError("effect", unknown_name("metric", metric, sorted(names)))
 
     analysis = analyse(
         arms, control, strata_of(stored, units_by_epoch(database, stored.id, until)), metrics, definition.alpha,

@@ -44,7 +44,9 @@ class Job:
     async def run(self) -> ForkAnalysis:
         """Run the analysis. Raises ApiError (503) if there is no exact answer."""
         request = self.request
-        context = await self.service.open_context(None, RequestOptions(forks=True))
+        context = await self.service.open_context(
+            None, RequestOptions(forks=True), model_name=self.service.config.model_label(request.model)
+        )
         assert context is not None
         progress = self._progress("measuring", len(self.text.tokens))
         cost = await measure(

@@ -17,6 +17,9 @@ from .paths import FORKS, OWN, path_of
 MAX_OWN_BYTES = 16 << 20
 """Of a body for one of Forkpoint's routes: a text of a million tokens, or ten thousand outcomes, is well below."""
 
+MAX_LENGTH_DIGITS = 18
+"""Of a `Content-Length`; Python reads no number of more than 4,300."""
+
 
 class BodyLimit:
     """Answers 413 to a body that is larger than `max_bytes`, or than its route reads; no more of it is then read."""
@@ -47,12 +50,12 @@ class _LimitedExchange:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-        stated = Headers(scope=scope).get("content-length", "0")
+        stated = _stated_length(scope)
         self._scope = scope
         self._receive = receive
         self._send = send
         self._limit = limit
-        self._left = limit - (int(stated) if stated.isdecimal() and int(stated) > limit else 0)
+        self._left = limit - (stated if stated > limit else 0)
         self._started = False
         self._refused = False
         self.error: ApiError | None = None
@@ -81,7 +84,15 @@ class _LimitedExchange:
         assert self.error is not None
         if not self._started and not self._refused:
             self._refused = True
-            await error_response(self.error)(self._scope, self._receive, self._send)
+            await error_response(self.error, path_of(self._scope))(self._scope, self._receive, self._send)
+
+
+def _stated_length(scope: Scope) -> int:
+    """The bytes that the header states; 0 where it states none, and at least as many as any limit for a long number."""
+    stated = Headers(scope=scope).get("content-length", "").lstrip("0")
+    if not (stated.isascii() and stated.isdecimal()):
+        return 0
+    return int(stated[:MAX_LENGTH_DIGITS])
 
 
 @dataclass(frozen=True)

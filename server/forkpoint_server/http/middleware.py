@@ -14,25 +14,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
 from forkpoint_server.errors import ApiError, error_response
+from forkpoint_server.headers import single_name
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
-from forkpoint_server.requests.options import RequestOptions, read_options
+from forkpoint_server.requests.options import DEFAULTS, RequestOptions
 from forkpoint_server.requests.recording import ExperimentRecording
 from forkpoint_server.requests.serialize import summary_to_dict
 from forkpoint_server.requests.summary import count_in_metrics, num_generated_tokens, release_spans
 from forkpoint_server.service import Service
 
 from .body import DisconnectTracker, ParsedBody, read_body
-from .paths import FORKS, OWN, path_of
-from .summary_injection import SummaryInjection
-
-WITHOUT_POLICIES = ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring")
-"""vLLM's other routes that evaluate the model. On these, a request for a policy is refused rather than ignored.
-
-On FORKS the header is ignored: our clients send their default policy's with every request.
-"""
+from .disclosure import headers_of, shows_silence, shows_summary
+from .event_stream import KeepAlive
+from .model_echo import ModelEcho
+from .paths import FORKS, OWN, may_generate, path_of
+from .summary_injection import Additions, SummaryInjection
+from .wrong_items import check_items
 
 
 class PolicyMiddleware:
@@ -53,23 +52,27 @@ class PolicyMiddleware:
         received_at = time.monotonic()
         tracker = DisconnectTracker(receive, send)
         body = await read_body(tracker.receive)
-        if body.data is None:  # vLLM says what is wrong with it
+        headers = Headers(scope=scope)
+        if body.data is None and path in GENERATING:  # vLLM says what is wrong with it
             await self._app(scope, body.replay(), tracker.send)
             return
         try:
+            check_items(scope, body)
             if path in GENERATING:
-                resolved, context = await self._resolve(path, Headers(scope=scope), body.data)
+                assert body.data is not None
+                resolved, context = await self._resolve(path, headers, body.data)
             else:
-                resolved, context = _without_policy(path, scope, body.data, self._service.config.served_models()), None
+                models = self._service.config.served_models()
+                resolved, context = _without_policy(path, scope, headers, body.data or {}, models), None
         except (InputError, ApiError) as error:
-            await error_response(error)(scope, body.receive, tracker.send)
+            await error_response(error, path)(scope, body.receive, tracker.send)
             return
         if resolved.changed:
             scope, body = body.replaced(scope, resolved.body)
         if context is None:
-            await self._app(scope, body.replay(), tracker.send)
+            await self._app(scope, body.replay(), _echoing(tracker.send, resolved))
         else:
-            await self._run(scope, body, tracker, context)
+            await self._run(scope, body, tracker, resolved, context)
         if tracker.is_answered and path in GENERATING:
             label = "none" if context is None or context.inactive else context.compiled.label
             model_name = self._service.config.model_label(resolved.body.get("model"))
@@ -81,7 +84,7 @@ class PolicyMiddleware:
         """What a generating request names, and its context if anything applies to it. Raises InputError."""
         service, config = self._service, self._service.config
         models = config.served_models()
-        resolved = resolve(data, headers.get(HEADER), models, service.registry, config.default_policy)
+        resolved = resolve(data, single_name(headers, HEADER), models, service.registry, config.default_policy)
         policy = eligible_policy(path, resolved, config.max_branches)
         model_name, chosen_id = config.model_label(resolved.body.get("model")), client_id(headers, data)
         enrolment = None
@@ -92,17 +95,32 @@ class PolicyMiddleware:
             context.client_id = chosen_id
         return resolved, context
 
-    async def _run(self, scope: Scope, body: ParsedBody, tracker: DisconnectTracker, context: RequestContext) -> None:
+    async def _run(
+        self,
+        scope: Scope,
+        body: ParsedBody,
+        tracker: DisconnectTracker,
+        resolved: ResolvedRequest,
+        context: RequestContext,
+    ) -> None:
         """Handle a request under its context: add the summary to the response; record it if it is in an experiment."""
+        show_arms = self._service.config.show_arms
 
-        async def summarise(response_id: str | None) -> dict[str, Any]:
+        async def summarise(response_id: str | None) -> dict[str, Any] | None:
+            if context.inactive:
+                return None
             await context.receiver.settle(context.traces)
             context.settled, context.response_id = True, response_id
-            return summary_to_dict(context)
+            return summary_to_dict(context) if shows_summary(context, show_arms) else None
 
-        injection = SummaryInjection(
-            tracker.send, lambda: _headers(context), summarise, lambda: num_generated_tokens(context)
+        additions = Additions(
+            headers=lambda streams: headers_of(context, show_arms, streams),
+            summarise=summarise,
+            num_generated=lambda: num_generated_tokens(context),
+            own_chunk=context.options.forks,
         )
+        keep_alive = KeepAlive(tracker.send, lambda: shows_silence(context, show_arms))
+        injection = SummaryInjection(_echoing(keep_alive, resolved), additions)
         token = current.set(context)
         recording = None
         if context.enrolment is not None:
@@ -113,6 +131,7 @@ class PolicyMiddleware:
                 try:
                     await self._app(scope, body.replay(), injection)
                 finally:
+                    keep_alive.stop()
                     count_in_metrics(context)
                     context.receiver.close(context.traces)
             failed = False
@@ -130,36 +149,33 @@ class PolicyMiddleware:
                 recording.end(failed, refused, tracker.disconnected, injection.streamed_id)
 
 
-def _headers(context: RequestContext) -> dict[str, str] | None:
-    """The headers to add to the response; None to leave the response as it is."""
-    if context.inactive:
-        return None
-    policy = {"X-Forkpoint-Policy": context.compiled.policy.name} if context.compiled.is_named else {}
-    missing = context.missing_choices
-    return {
-        **policy,
-        **({"X-Forkpoint-Arm": context.arm} if context.arm else {}),
-        **({"X-Forkpoint-Choices": missing} if missing is not None else {}),
-    }
+def _echoing(send: Send, resolved: ResolvedRequest) -> Send:
+    """A `send` whose responses have the `model` that the request named."""
+    return send if resolved.alias is None else ModelEcho(send, resolved.body["model"], resolved.alias)
 
 
-def _without_policy(path: str, scope: Scope, data: dict[str, Any], models: Collection[str]) -> ResolvedRequest:
+def _without_policy(
+    path: str, scope: Scope, headers: Headers, data: dict[str, Any], models: Collection[str]
+) -> ResolvedRequest:
     """A request to a route that applies no policy; where nothing is generated, a model's alias means the model.
 
     Raises InputError for one that names a policy.
     """
     model, alias = split_model(data.get("model"), models)
-    refused = {"policy": data.get("policy") is not None}
-    if path in WITHOUT_POLICIES:
-        refused |= {
-            **dict.fromkeys(read_options(data).names_set, True),
-            "model": alias is not None,
-            HEADER: HEADER in Headers(scope=scope),
-        }
-    if path == FORKS:
-        refused["model"] = alias is not None
-    for field, is_set in refused.items():
-        if is_set:
-            raise InputError(field, f"is not supported on {path}; policies work on {', '.join(GENERATING)}")
+    named = {
+        "policy": data.get("policy") is not None,
+        "model": alias is not None,
+        HEADER: single_name(headers, HEADER) is not None,
+        **{name: data.get(name) not in (None, default) for name, default in DEFAULTS.items()},
+    }
+    refused = [field for field, is_set in named.items() if is_set]
+    if path == FORKS:  # our clients send the header of their default policy with every request
+        refused = [field for field in refused if field in ("policy", "model")]
+    elif refused and not may_generate(scope):
+        refused = [field for field in refused if field == "policy"]
+    if refused:
+        raise InputError(refused[0], f"is not supported on {path[:100]}; policies work on {', '.join(GENERATING)}")
     body = data if alias is None else {**data, "model": model}
-    return ResolvedRequest(None, RequestOptions(), body, changed=alias is not None)
+    return ResolvedRequest(
+        None, RequestOptions(), body, changed=alias is not None, alias=None if alias is None else data["model"]
+    )

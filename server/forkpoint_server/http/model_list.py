@@ -1,8 +1,9 @@
-"""`GET /v1/models` also lists the aliases MODEL:POLICY."""
+"""`GET /v1/models` also lists the aliases MODEL:POLICY that the operator wants to be listed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -12,16 +13,19 @@ from forkpoint_server.policies.registry import Registry
 
 from .paths import MODELS, path_of
 
+ALL = "all"
+
 
 class ModelAliases:
-    """Lists `MODEL:POLICY` beside each model, for every registered policy."""
+    """Lists `MODEL:POLICY` beside each model for the policies `listed`, or for ALL. Others can be requested as well."""
 
-    def __init__(self, app: ASGIApp, registry: Registry) -> None:
+    def __init__(self, app: ASGIApp, registry: Registry, listed: Collection[str]) -> None:
         self._app = app
         self._registry = registry
+        self._listed = listed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if path_of(scope) != MODELS or scope["method"] != "GET":
+        if not self._listed or path_of(scope) != MODELS or scope["method"] != "GET":
             await self._app(scope, receive, send)
             return
         start: Message | None = None  # held back: the length of the body will change
@@ -46,10 +50,13 @@ class ModelAliases:
 
         await self._app(scope, receive, send_with_aliases)
 
-    def _with_aliases(self, listed: dict[str, Any]) -> dict[str, Any]:
-        aliases = [
-            {**model, "id": f"{model['id']}:{named.policy.name}", "parent": model["id"], "permission": []}
-            for model in listed["data"]
-            for named in self._registry
-        ]
-        return {**listed, "data": [*listed["data"], *aliases]}
+    def _with_aliases(self, models: dict[str, Any]) -> dict[str, Any]:
+        names = [named.policy.name for named in self._registry]
+        shown = [name for name in names if name in self._listed or ALL in self._listed]
+        aliases = [alias_card(model, name) for model in models["data"] for name in shown]
+        return {**models, "data": [*models["data"], *aliases]}
+
+
+def alias_card(model: dict[str, Any], policy: str) -> dict[str, Any]:
+    """What the list of models says of MODEL:POLICY."""
+    return {**model, "id": f"{model['id']}:{policy}", "parent": model["id"], "permission": []}

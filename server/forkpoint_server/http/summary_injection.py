@@ -1,27 +1,42 @@
-"""Puts the `forkpoint` object into vLLM's responses: a field of a JSON body, or into the end of a stream."""
+"""Puts the `forkpoint` object into vLLM's responses: a field of a JSON body, or of the last event of a stream.
+
+A stream has the events of stock vLLM, in their order. The object is in the chunk that ends the last choice, or in the
+one with the usage, so that a client that reads `choices[0]` of every chunk, or stops at the last one, reads on. A chunk
+that could be the last is held back until the next event; only a client that requested it gets a chunk more.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-Summarise = Callable[[str | None], Awaitable[dict[str, Any]]]
-"""From the response's id to its `forkpoint` object."""
-
-HeadersToAdd = Callable[[], dict[str, str] | None]
-"""The headers to add, or None to leave the response as it is."""
-
-NumGenerated = Callable[[], int | None]
-"""How many tokens were generated, or None where vLLM's own count is right."""
+from .event_stream import EventSplitter, event_fields, is_event_stream, is_json, make_event, to_json
 
 DONE = b"data: [DONE]"
 CHUNK = b"data: {"
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
 """The events that end a stream of responses or messages; chat and completions end with [DONE]."""
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What is added to a response. The engine decides some of it, so each is called when it is needed.
+
+    `headers`: of the response, and of one that is a stream.
+    `summarise`: from the response's id to its `forkpoint` object, None where it gets none.
+    `num_generated`: how many tokens were generated, None where vLLM's own count is right.
+    `own_chunk`: whether a stream of chunks gets one more for the object.
+    """
+
+    headers: Callable[[bool], Mapping[str, str]]
+    summarise: Callable[[str | None], Awaitable[dict[str, Any] | None]]
+    num_generated: Callable[[], int | None]
+    own_chunk: bool = False
 
 
 class SummaryInjection:
@@ -30,24 +45,23 @@ class SummaryInjection:
     `status` is the response's, once it has started.
     """
 
-    def __init__(self, send: Send, headers: HeadersToAdd, summarise: Summarise, num_generated: NumGenerated) -> None:
+    def __init__(self, send: Send, additions: Additions) -> None:
         self._send = send
-        self._headers = headers
-        self._summarise = summarise
-        self._num_generated = num_generated
+        self._additions = additions
         self._start: Message | None = None  # held back while a JSON body is collected: its length will change
-        self._is_stream = False
         self._body = b""
+        self._events: EventSplitter | None = None
         self._last_chunk = b""
-        self._message_id: str | None = None
+        self._held = b""  # a chunk that may be the last
+        self._id: str | None = None  # of a response or message that is streamed
         self.status: int | None = None
 
     @property
     def streamed_id(self) -> str | None:
         """The response's id, as far as a stream has sent it."""
         if not self._last_chunk:
-            return self._message_id
-        sent = json.loads(_fields(self._last_chunk)[1]).get("id")
+            return self._id
+        sent = json.loads(event_fields(self._last_chunk)[1]).get("id")
         return sent if isinstance(sent, str) else None
 
     async def __call__(self, message: Message) -> None:
@@ -55,24 +69,21 @@ class SummaryInjection:
             await self._start_response(message)
         elif message["type"] == "http.response.body" and self._start is not None:
             await self._collect(message)
-        elif message["type"] == "http.response.body" and self._is_stream:
-            await self._stream(message)
+        elif message["type"] == "http.response.body" and self._events is not None:
+            await self._stream(message, self._events)
         else:
             await self._send(message)
 
     async def _start_response(self, message: Message) -> None:
+        self.status = message["status"]
+        streams = is_event_stream(message)
         headers = MutableHeaders(raw=message["headers"])
-        added, self.status = self._headers(), message["status"]
-        if added is None:
-            await self._send(message)
-            return
-        for name, value in added.items():
+        for name, value in self._additions.headers(streams).items():
             headers[name] = value
-        kind = headers.get("content-type", "").partition(";")[0]
-        if message["status"] == 200 and kind == "application/json":
+        if is_json(message):
             self._start = message
             return
-        self._is_stream = message["status"] == 200 and kind == "text/event-stream"
+        self._events = EventSplitter() if streams else None
         await self._send(message)
 
     async def _collect(self, message: Message) -> None:
@@ -81,95 +92,101 @@ class SummaryInjection:
             return
         start, self._start = self._start, None
         assert start is not None
-        body = json.loads(self._body)
-        if isinstance(body, dict):
-            body["forkpoint"] = await self._summarise(body.get("id"))
-            self._count_once(body.get("usage"))
-            self._body = _json(body)
-        MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
+        data = json.loads(self._body)
+        if isinstance(data, dict):
+            summary = await self._additions.summarise(data.get("id"))
+            if self._count_once(data.get("usage")) or summary is not None:
+                self._body = to_json(data | ({} if summary is None else {"forkpoint": summary}))
+                MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
         await self._send(start)
         await self._send({"type": "http.response.body", "body": self._body})
 
-    async def _stream(self, message: Message) -> None:
+    async def _stream(self, message: Message, events: EventSplitter) -> None:
         """Pass whole events on; an event that is not complete yet waits for its rest."""
-        body = message.get("body", b"")
-        if not self._body and body.startswith(CHUNK) and body.find(b"\n\n") == len(body) - 2:  # nearly all of them
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if not events.rest and not self._held and _is_one_chunk(body) and not _may_be_last(body):  # nearly all of them
             self._last_chunk = body
             await self._send({**message, "body": self._counted(body)})
             return
-        self._body += body
-        passed = b""
-        while (end := self._body.find(b"\n\n")) >= 0:
-            event, self._body = self._body[: end + 2], self._body[end + 2 :]
-            passed += await self._event(event)
-        more = message.get("more_body", False)
+        passed = b"".join([await self._event(event) for event in events.split(body)])
         if not more:
-            passed, self._body = passed + self._body, b""
+            passed, self._held = passed + self._held + events.rest, b""
         if passed or not more:
             await self._send({"type": "http.response.body", "body": passed, "more_body": more})
 
     async def _event(self, event: bytes) -> bytes:
+        """What to send at this event."""
         if event.startswith(DONE):
-            return await self._last_chunk_with_summary() + event
+            return await self._end_chunks() + event
         if event.startswith(CHUNK):
-            self._last_chunk = event
-            return self._counted(event)
-        name, payload = _fields(event)
-        if name in LAST_EVENTS:
+            passed, self._held = self._held, b""
+            self._last_chunk, event = event, self._counted(event)
+            if _may_be_last(event):
+                self._held = event
+                return passed
+            return passed + event
+        name, payload = event_fields(event)
+        if name in ("message_start", "response.created"):
             data = json.loads(payload)
-            holder = data["response"] if isinstance(data.get("response"), dict) else data
-            holder["forkpoint"] = await self._summarise(holder.get("id") or self._message_id)
-            self._count_once(holder.get("usage"))
-            return b"event: " + name.encode() + b"\ndata: " + _json(data) + b"\n\n"
-        if name == "message_delta" and self._num_generated() is not None:
+            self._id = (data.get("message") or data.get("response") or {}).get("id")
+        if name == "message_delta" and self._additions.num_generated() is not None:
             data = json.loads(payload)
             self._count_once(data.get("usage"))
-            return b"event: " + name.encode() + b"\ndata: " + _json(data) + b"\n\n"
-        if name == "message_start":
-            self._message_id = json.loads(payload).get("message", {}).get("id")
+            return make_event(name, data)
+        if name in LAST_EVENTS:
+            return await self._last_event(event, name, json.loads(payload))
         return event
 
-    def _counted(self, event: bytes) -> bytes:
-        if self._num_generated() is None or b'"usage":{' not in event:
+    async def _last_event(self, event: bytes, name: str, data: dict[str, Any]) -> bytes:
+        holder = data["response"] if isinstance(data.get("response"), dict) else data
+        summary = await self._additions.summarise(holder.get("id") or self._id)
+        if not self._count_once(holder.get("usage")) and summary is None:
             return event
-        data = json.loads(_fields(event)[1])
-        self._count_once(data.get("usage"))
-        return b"data: " + _json(data) + b"\n\n"
+        if summary is not None:
+            holder["forkpoint"] = summary
+        return make_event(name, data)
 
-    def _count_once(self, usage: Any) -> None:
-        """Where answers share tokens, count each shared token once in the usage."""
-        num_generated = self._num_generated()
+    async def _end_chunks(self) -> bytes:
+        """What is sent before [DONE]: the chunk that was held back, with the summary."""
+        held, self._held = self._held, b""
+        last = json.loads(event_fields(self._last_chunk)[1]) if self._last_chunk else {}
+        if "choices" not in last:  # an error, or the end of an API that marks it in another way
+            return held
+        summary = await self._additions.summarise(last.get("id"))
+        if summary is None:
+            return held
+        if self._additions.own_chunk:
+            shared = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+            own = make_event("", {**shared, "choices": [], "forkpoint": summary})
+            return own + held if last["choices"] == [] else held + own  # the usage stays last
+        if not held:
+            return b""
+        return make_event("", {**json.loads(event_fields(held)[1]), "forkpoint": summary})
+
+    def _counted(self, event: bytes) -> bytes:
+        if self._additions.num_generated() is None or b'"usage":{' not in event:
+            return event
+        data = json.loads(event_fields(event)[1])
+        self._count_once(data.get("usage"))
+        return make_event("", data)
+
+    def _count_once(self, usage: Any) -> bool:
+        """Where answers share tokens, count each shared token once in the usage; whether there was something to do."""
+        num_generated = self._additions.num_generated()
         if num_generated is None or not isinstance(usage, dict):
-            return
+            return False
         for name in ("completion_tokens", "output_tokens"):
             if name in usage:
                 if "total_tokens" in usage:
                     usage["total_tokens"] += num_generated - usage[name]
                 usage[name] = num_generated
-
-    async def _last_chunk_with_summary(self) -> bytes:
-        try:
-            last = json.loads(_fields(self._last_chunk)[1])
-        except ValueError:
-            return b""
-        if "choices" not in last:  # an error, or the end of an API that marks it in another way
-            return b""
-        shared = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
-        return (
-            b"data: " + _json({**shared, "choices": [], "forkpoint": await self._summarise(last.get("id"))}) + b"\n\n"
-        )
+        return True
 
 
-def _fields(event: bytes) -> tuple[str, bytes]:
-    """The `event` and `data` fields of a server-sent event."""
-    name, data = "", b""
-    for line in event.splitlines():
-        if line.startswith(b"event:"):
-            name = line[6:].strip().decode()
-        elif line.startswith(b"data:"):
-            data += line[5:].strip()
-    return name, data
+def _is_one_chunk(body: bytes) -> bool:
+    return body.startswith(CHUNK) and body.find(b"\n\n") == len(body) - 2
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def _may_be_last(chunk: bytes) -> bool:
+    """Whether a chunk ends a choice, or has the usage. Text cannot look like it: its quotes are escaped."""
+    return b'"finish_reason":"' in chunk or b'"choices":[]' in chunk

@@ -119,6 +119,7 @@ def check_policy_logprobs(params: SamplingParams, speculative: bool) -> None:
 def check_branches(params: SamplingParams, prompt: Any) -> None:
     """Reject what depends on a request's own token history: a branch would not see the tokens that it shares.
 
+    A thinking budget does not: vLLM counts the reasoning in the prompt too, which holds what a branch shares.
     Raises VLLMValidationError.
     """
     incompatible = {
@@ -128,7 +129,6 @@ def check_branches(params: SamplingParams, prompt: Any) -> None:
         "repetition_penalty": params.repetition_penalty != 1,
         "bad_words": bool(params.bad_words),
         "repetition_detection": params.repetition_detection is not None,
-        "thinking_token_budget": params.thinking_token_budget is not None,
     }
     for name, is_set in incompatible.items():
         if is_set:

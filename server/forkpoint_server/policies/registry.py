@@ -10,7 +10,7 @@ import yaml
 from forkpoint_policies.catalog import Named, library, with_placebo
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import PLACEBO
-from forkpoint_policies.spec import MAX_NAME, InputError, Policy, parse_policy
+from forkpoint_policies.spec import MAX_NAME, InputError, Policy, parse_policy, unknown_name
 
 RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"})
 
@@ -50,7 +50,7 @@ class Registry:
             if plain in self._named and name != plain:
                 why = "is a placebo itself" if plain.endswith(PLACEBO) else "does the same at every position"
                 raise InputError(field, f"{plain!r} {why}, so it has no placebo")
-            raise InputError(field, f"there is no policy {name!r}; there are {', '.join(self._named)}")
+            raise InputError(field, unknown_name("policy", name, self._named, "GET /v1/policies lists them"))
         return self._named[name]
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server.metrics import SHADOW
-from forkpoint_server.requests.options import OPTIONS, RequestOptions, read_options
+from forkpoint_server.requests.options import DEFAULTS, RequestOptions, read_options
 
 from .compiled import LabeledPolicy
 from .registry import Registry
 
 HEADER = "x-forkpoint-policy"
-FIELDS = ("policy", *OPTIONS)
+FIELDS = ("policy", *DEFAULTS)
 NONE = "none"
 """Names no policy, where the server has a default."""
 
@@ -30,6 +30,7 @@ class ResolvedRequest:
     options: RequestOptions
     body: dict[str, Any]
     changed: bool  # the body
+    alias: str | None = None  # MODEL:POLICY, if the request names its model so
     by_default: bool = False
     by_request: bool = False
 
@@ -62,6 +63,7 @@ def resolve(
         options=options,
         body=plain,
         changed=alias is not None or len(plain) != len(body),
+        alias=None if alias is None else body["model"],
         by_default=not named and default is not None,
         by_request=bool(named),
     )

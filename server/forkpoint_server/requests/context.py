@@ -120,6 +120,7 @@ class RequestContext:
             applied=self.applied,
             experiment=self.experiment,
             arm_name=self.arm_name,
+            model_name=self.model_name,
             options=self.options,
             fork_threshold=self.fork_threshold,
             stop_tokens=self.stop_tokens,

@@ -55,6 +55,7 @@ class FinishedRequest:
     applied: AppliedPolicy
     experiment: str | None
     arm_name: str | None
+    model_name: str
     options: RequestOptions
     fork_threshold: float  # nats
     stop_tokens: frozenset[int]  # the served model's, as are the vocabulary and the connectors

@@ -24,14 +24,9 @@ class RequestOptions:
     policy_logprobs: bool = _one_of(False, True)  # the response has log probabilities of the distribution sampled from
     stop_in: Literal["anywhere", "answer"] = _one_of("anywhere", "answer")  # where `stop` strings stop
 
-    @property
-    def names_set(self) -> list[str]:
-        """The options that differ from their defaults."""
-        return [name for name, value in dataclasses.asdict(self).items() if value != getattr(RequestOptions, name)]
 
-
-OPTIONS = tuple(option.name for option in dataclasses.fields(RequestOptions))
-"""The names of the fields in a body."""
+DEFAULTS = dataclasses.asdict(RequestOptions())
+"""The fields of a body, with their defaults."""
 
 
 def read_options(body: Mapping[str, Any]) -> RequestOptions:

@@ -25,6 +25,7 @@ def summary(context: Reported) -> dict[str, Any]:
     entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
     planning = entropy > context.fork_threshold
     return {
+        "model": context.model_name,
         "policy": applied.name,
         "digest": applied.digest,
         "shadow": applied.shadow,

@@ -1,24 +1,34 @@
 """Request bodies of our routes: parsed by a dependency, and described in the app's OpenAPI document.
 
-FastAPI's own body parameters would reject a body without `Content-Type: application/json`, parse it before the admin
-key is checked, and report errors through a handler that vLLM's routes share.
+FastAPI's own body parameters would parse a body before the admin key is checked, and report errors through a handler
+that vLLM's routes share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
 
 from forkpoint_policies.spec import InputError
+from forkpoint_server.errors import ApiError
 
 _Parsed = TypeVar("_Parsed")
 
 
 async def json_body(request: Request) -> Any:
-    """A dependency: the body as JSON. Raises InputError for one that is not JSON."""
+    """A dependency: the body as JSON. Raises InputError for one that is not JSON, ApiError (415) for another type.
+
+    A web page can send other types to any server that its reader reaches, without asking that server first.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise ApiError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "must be sent with `Content-Type: application/json`", "content-type"
+        )
     try:
         return await request.json()
     except (ValueError, RecursionError):

@@ -106,7 +106,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.compiled(made.id)
         return _to_dict(service, made)
 
-    @router.get("/v1/experiments/{name}")
+    @router.get("/v1/experiments/{name:path}")
     async def show_experiment(
         request: Request,
         name: str,
@@ -127,7 +127,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         return {**shown, "figures": figures, "analysis": analysis}
 
     @router.patch(
-        "/v1/experiments/{name}",
+        "/v1/experiments/{name:path}",
         dependencies=guarded,
         openapi_extra=describe_body("patch /v1/experiments/{name}", Change),
     )
@@ -145,7 +145,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.follow()
         return _to_dict(service, changed)
 
-    @router.delete("/v1/experiments/{name}", dependencies=guarded)
+    @router.delete("/v1/experiments/{name:path}", dependencies=guarded)
     async def delete(name: str) -> dict[str, Any]:
         """Delete an experiment that is not running, with everything recorded for it."""
         _check_name(name)
@@ -164,7 +164,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         return {"object": "experiment.deleted", "name": name, "deleted": True}
 
     @router.post(
-        "/v1/experiments/{name}/outcomes",
+        "/v1/experiments/{name:path}/outcomes",
         openapi_extra=describe_body("post /v1/experiments/{name}/outcomes", OUTCOMES_SCHEMA),
     )
     async def post_outcomes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -15,6 +15,7 @@ from forkpoint_server.errors import error_object, not_found
 from forkpoint_server.fork_analysis.job import Job, prepare
 from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
+from forkpoint_server.http.event_stream import HEADERS
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.stream import follow
@@ -43,10 +44,10 @@ def forks_router(service: Service) -> APIRouter:
         """
         running = service.recent.find_running(request_id) if stream else None
         if running is not None:
-            return StreamingResponse(_followed(service.recent, running), media_type="text/event-stream")
+            return _streaming(_followed(service.recent, running))
         stored = service.recent.get(request_id)
         if stored is not None and stream:
-            return StreamingResponse(iter((_event(stored.to_dict()), DONE)), media_type="text/event-stream")
+            return _streaming(iter((_event(stored.to_dict()), DONE)))
         if stored is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             raise not_found(message, "request_id")
@@ -64,13 +65,17 @@ def forks_router(service: Service) -> APIRouter:
         except RenderingError as error:
             return JSONResponse(error.response.model_dump(), error.response.error.code)
         if job.request.stream:
-            return StreamingResponse(_events(job), media_type="text/event-stream")
+            return _streaming(_events(job))
         try:
             return (await job.run()).to_dict()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
     return router
+
+
+def _streaming(events: AsyncIterable[str] | Iterable[str]) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
 
 async def _followed(traces: RecentTraces, running: RequestContext) -> AsyncIterator[str]:

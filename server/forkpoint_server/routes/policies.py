@@ -61,7 +61,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         """The policy language as a JSON Schema."""
         return FileResponse(SCHEMA, media_type="application/schema+json")
 
-    @router.get("/v1/policies/{name}")
+    @router.get("/v1/policies/{name:path}")
     async def show_policy(name: str) -> Any:
         """One policy, with its digest."""
         if name not in service.registry:
@@ -79,7 +79,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         return await asyncio.to_thread(_validation, service, compiled)
 
     @router.put(
-        "/v1/policies/{name}",
+        "/v1/policies/{name:path}",
         dependencies=guarded,
         openapi_extra=describe_body("put /v1/policies/{name}", Policy),
     )
@@ -91,7 +91,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.follow()
         return JSONResponse(service.registry.get(name).to_dict(), HTTPStatus.CREATED if new else HTTPStatus.OK)
 
-    @router.delete("/v1/policies/{name}", dependencies=guarded)
+    @router.delete("/v1/policies/{name:path}", dependencies=guarded)
     async def delete_policy(name: str) -> Any:
         """Delete a stored policy."""
         _check_changeable(service, name)

@@ -109,13 +109,7 @@ def test_arms_are_sticky_reported_and_recorded(http: httpx.Client, define: Defin
             "told/control",
             None,
         )
-        summary = response.json()["forkpoint"]
-        assert (summary["experiment"], summary["arm"], summary["policy"], summary["shadow"]) == (
-            "told",
-            "control",
-            None,
-            False,
-        )
+        assert response.json().keys() == stock.keys()
         assert response.json()["choices"] == stock["choices"]  # the others' rules are evaluated, and nothing is changed
         response = send(http, calm)
         assert (response.headers["X-Forkpoint-Arm"], response.headers["X-Forkpoint-Policy"]) == ("told/calm", "nowait")
@@ -250,7 +244,7 @@ def test_outcomes(http: httpx.Client, server: Server, define: Define, database: 
     wrong = http.post(route, json={"request_id": ids[0], "metrics": {"correct": "yes"}})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "metrics.correct")
     assert http.post("/experiments/nope/outcomes", json={"request_id": "a", "metrics": {"x": 1}}).status_code == 404
-    assert http.post(route, content=b"{").status_code == 400
+    assert http.post(route, content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     shown = waited(http, "graded", 3)
     assert shown["figures"][1]["metrics"]["stars"] == {"requests": 3, "mean": 3.0}
     assert "late" not in shown["figures"][1]["metrics"]
@@ -407,7 +401,7 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
     made = http.put("/policies/mine", json={"rules": rules})
     assert (made.status_code, made.json()["builtin"]) == (201, False)
     assert http.get("/policies/mine").json() == made.json()
-    assert "countdown:mine" in [model["id"] for model in http.get("/models").json()["data"]]
+    assert http.get("/models/countdown:mine").json()["parent"] == "countdown"
     assert send(http, None, policy="mine.placebo", max_tokens=1).json()["forkpoint"]["policy"] == "mine.placebo"
     experiment = define("keeps", arms=[ARMS[0], {"name": "mine", "policy": "mine", "weight": 0.5}])
     held = http.delete("/policies/mine")
@@ -494,8 +488,8 @@ def test_two_servers_share_an_experiment(tmp_path: Path, postgresql_url: str) ->
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with (
-        serving(tmp_path / "a", "--database-url", postgresql_url) as first,
-        serving(tmp_path / "b", "--database-url", postgresql_url) as second,
+        serving(tmp_path / "a", "--database-url", postgresql_url, "--show-arms") as first,
+        serving(tmp_path / "b", "--database-url", postgresql_url, "--show-arms") as second,
         httpx.Client(base_url=first.api, timeout=120) as here,
         httpx.Client(base_url=second.api, timeout=120) as there,
     ):

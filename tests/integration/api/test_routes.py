@@ -61,7 +61,8 @@ def test_validate_says_what_a_policy_would_do(server: Server) -> None:
     wrong = httpx.post(f"{server.api}/policies/validate", json={"rules": [{"do": {"temperature": -1}}]})
     assert wrong.status_code == 400
     assert wrong.json()["error"]["param"] == "policy.rules[0].do.temperature"
-    assert httpx.post(f"{server.api}/policies/validate", content=b"{").status_code == 400
+    headers = {"Content-Type": "application/json"}
+    assert httpx.post(f"{server.api}/policies/validate", content=b"{", headers=headers).status_code == 400
 
 
 def test_metrics_has_vllms_and_ours_and_they_move(server: Server, client: openai.OpenAI) -> None:

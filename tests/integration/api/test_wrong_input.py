@@ -19,7 +19,7 @@ def suppress(**target: Any) -> dict[str, Any]:
 
 
 WRONG: list[tuple[str, Any, str, str]] = [
-    ("unknown policy", "nope", "policy", "there are .*nowait"),
+    ("unknown policy", "nope", "policy", "there are .* more"),
     ("unknown field", {"rulez": [], "rules": []}, "policy.rulez", "here one can write .*rules"),
     ("unknown field in an action", suppress(wordz=["a"]), "policy.rules[0].do.suppress.wordz", "words"),
     ("wrong type", suppress(words=["a"], bias="low"), "policy.rules[0].do.suppress.bias", "number"),
@@ -121,9 +121,11 @@ def test_beam_search_and_background(server: Server) -> None:
 
 
 def test_unknown_alias_and_header(server: Server) -> None:
-    check(httpx.post(f"{server.api}/completions", json={"model": "countdown:nope", "prompt": "x"}), "model", "nowait")
+    check(httpx.post(f"{server.api}/completions", json={"model": "countdown:nowiat", "prompt": "x"}), "model", "nowait")
     response = httpx.post(
-        f"{server.api}/completions", json={"model": "countdown", "prompt": "x"}, headers={"X-Forkpoint-Policy": "nope"}
+        f"{server.api}/completions",
+        json={"model": "countdown", "prompt": "x"},
+        headers={"X-Forkpoint-Policy": "nowiat"},
     )
     check(response, "X-Forkpoint-Policy", "nowait")
 

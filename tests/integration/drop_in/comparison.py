@@ -19,8 +19,12 @@ MADE_UP_WHOLLY = {"signature": re.compile("[0-9a-f]{32}"), "x-request-id": re.co
 TIMES = ("created", "created_at", "completed_at", "uptime")
 PASSING = ("date", "content-length")
 """Headers that differ from one answer to the next of the same server."""
+EXPOSED = "access-control-expose-headers"
+"""Forkpoint names its own headers to pages of other sites."""
 OURS, OUR_HEADERS, WARNING = "forkpoint", "x-forkpoint-", "x-forkpoint-warning"
 """What Forkpoint adds under a policy; a warning of /health always."""
+STREAM_HEADERS = ("x-accel-buffering", "cache-control")
+"""What Forkpoint adds to an event stream under a policy."""
 
 PIECES = ("content", "reasoning", "text", "delta", "arguments", "partial_json", "thinking", "token_ids")
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -55,21 +59,22 @@ class Names:
         return f"{re.sub('[0-9a-zA-Z]', 'x', name)}#{number}"
 
 
-def send(url: str, call: Call, policy: str | None = None) -> Answered:
+def send(url: str, call: Call, policy: str | None = None, by_header: bool = False) -> Answered:
     """Send a call. With a policy, which only Forkpoint knows, its report is left out of what is compared."""
     body = call.body
-    if policy is not None:
+    if policy is not None and not by_header:
         assert isinstance(body, dict)
         body = {**body, "policy": policy}
     content = body if isinstance(body, bytes) else None
     keywords = {} if content is not None or body is None else {"json": body}
-    sent = dict(call.headers)
+    sent = {**dict(call.headers), **({"X-Forkpoint-Policy": policy} if policy is not None and by_header else {})}
     answer = httpx.request(call.method, url + call.path, content=content, headers=sent, timeout=SECONDS, **keywords)  # type: ignore[arg-type]
     names, observed = Names(), policy is not None
     headers = {
         name: _plain(value, names, observed, name)
         for name, value in answer.headers.items()
-        if name not in (*PASSING, WARNING) and not (observed and name.startswith(OUR_HEADERS))
+        if name not in (*PASSING, WARNING, EXPOSED)
+        and not (observed and (name.startswith(OUR_HEADERS) or name in STREAM_HEADERS))
     }
     kind = answer.headers.get("content-type", "").partition(";")[0]
     has_forkpoint = f'"{OURS}"' in answer.text
@@ -104,10 +109,8 @@ def _events(text: str, observed: bool) -> Iterator[dict[str, Any]]:
         data: Any = "\n".join(value for name, _, value in fields if name == "data")
         if data != "[DONE]":
             data = json.loads(data)
-        if observed and isinstance(data, dict) and data.get(OURS) is not None and data.get("choices") == []:
+        if observed and isinstance(data, dict):
             data = {key: value for key, value in data.items() if key != OURS}
-            if data.get("usage") is None:  # a chunk of our own
-                continue
         if isinstance(data, dict) and "sequence_number" in data:
             data = {**data, "sequence_number": data["sequence_number"] - place}
         place += 1
@@ -214,10 +217,6 @@ def _places(value: Any) -> list[Any]:
 def _plain(value: Any, names: Names, observed: bool, key: str = "") -> Any:
     """A value with an alias for each made-up name and without times; without our own object, where it is expected."""
     if isinstance(value, dict):
-        if (
-            key == "" and isinstance(value.get("data"), list) and value.get("object") == "list"
-        ):  # models, and their aliases
-            value = {**value, "data": [one for one in value["data"] if ":" not in str(one.get("id"))]}
         return {
             name: _plain(one, names, observed, name) for name, one in value.items() if not (observed and name == OURS)
         }

@@ -52,6 +52,19 @@ def test_with_observe(servers: tuple[str, str], call: Call) -> None:
     assert answered.has_forkpoint == (answered.status == 200)
 
 
+STREAMED = [call for call in OBSERVED if isinstance(call.body, dict) and call.body.get("stream")]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("call", STREAMED, ids=[call.name for call in STREAMED])
+def test_a_stream_whose_policy_a_gateway_chose(servers: tuple[str, str], call: Call) -> None:
+    """The same chunks in the same order, with our object as a field of one of them."""
+    stock, own = servers
+    answered = send(own, call, "observe", by_header=True)
+    assert answered == send(stock, call)
+    assert answered.has_forkpoint == (answered.status == 200)
+
+
 @pytest.mark.soak
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -10,9 +10,11 @@ import ast
 import inspect
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
@@ -24,6 +26,7 @@ from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor
 
 from forkpoint_policies.worker import vllm_v1, vllm_v2
 from forkpoint_server import app, vllm_seam
+from forkpoint_server.policies.eligibility import GENERATING
 
 NOT_VLLM = {"TESTED_VLLM", "VLLM_VERSION", "annotations"}
 
@@ -293,3 +296,28 @@ def test_the_configuration_that_the_adapters_read() -> None:
     fields = VllmConfig.__dataclass_fields__
     assert {"scheduler_config", "model_config", "speculative_config", "parallel_config", "cache_config"} <= set(fields)
     assert hasattr(VllmConfig, "use_v2_model_runner")
+
+
+def test_every_post_route_is_known() -> None:
+    """Of a new one, decide whether it can generate text. Until then, a policy named on it is refused."""
+    args = vllm_seam.make_arg_parser(vllm_seam.FlexibleArgumentParser()).parse_args(["--enable-scale-out"])
+    tasks: Any = ("generate", "transcription", "realtime", "embed", "classify", "score")
+    routes = vllm_seam.build_app(args, tasks, None).routes
+    assert {route.path for route in routes if isinstance(route, APIRoute)} > set(GENERATING)
+    assert set(app.routes_without_policies(routes)) | {"/inference/v1/generate"} == {
+        "/generative_scoring",
+        "/inference/v1/generate",
+        "/invocations",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/chat/completions/batch",
+        "/v1/systemone",
+    }
+
+
+def test_vllms_cors_is_a_middleware_that_can_be_given_headers() -> None:
+    """`app` sets `expose_headers`."""
+    args = vllm_seam.make_arg_parser(vllm_seam.FlexibleArgumentParser()).parse_args([])
+    built = vllm_seam.build_app(args, ("generate",), None)
+    (cors,) = [middleware for middleware in built.user_middleware if cast(Any, middleware.cls) is CORSMiddleware]
+    assert "expose_headers" not in cors.kwargs

@@ -32,7 +32,6 @@ class Experiment:
         """One request, by a user of its own; the id of its response."""
         body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 20, "user": f"u{len(self.answered)}", **more}
         answer = httpx.post(f"{self.server.api}/chat/completions", json=body, timeout=120).raise_for_status()
-        assert answer.headers["X-Forkpoint-Arm"].startswith("kept/")
         self.answered.append(answer.json()["id"])
         return self.answered[-1]
 

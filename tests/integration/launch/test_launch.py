@@ -16,7 +16,7 @@ from tests.processes.forkpoint_server import COMMAND
 WRONG = {
     ("/no/such/model",): "forkpoint serve: .*/no/such/model",
     ("--max-model-len", "many"): "max-model-len",
-    ("--policy", "nope"): "forkpoint serve: --policy: there is no policy 'nope'; there are .*nowait",
+    ("--policy", "nope"): "forkpoint serve: --policy: there is no policy 'nope'; there are .* more",
     ("--policies", "nowhere"): "forkpoint serve: --policies: nowhere is not a folder",
     ("--policies", "."): "bad.yaml: policy.rules\\[0\\].do.temperature",
     ("--api-server-count", "2"): "forkpoint serve: .*--api-server-count",

@@ -73,7 +73,7 @@ def send(server: Server, number: int) -> None:
         **BODIES[number % len(BODIES)],
     }
     answer = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
-    if "X-Forkpoint-Arm" in answer.headers and answer.status_code == 200:
+    if "user" in body and answer.status_code == 200:  # in the experiment
         outcome = {"request_id": answer.json()["id"], "metrics": {"correct": number % 2}}
         httpx.post(f"{server.api}/experiments/compare/outcomes", json=outcome, timeout=60).raise_for_status()
 

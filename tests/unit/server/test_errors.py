@@ -29,6 +29,20 @@ def test_a_response(error: ApiError | InputError, status: int, kind: str, field:
     assert "www-authenticate" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InputError("policy", "is wrong"), "invalid_request_error"),
+        (ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body: is too large"), "request_too_large"),
+        (not_found("there is none", "name"), "not_found_error"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_anthropics_shape_on_its_routes(error: ApiError | InputError, kind: str, path: str) -> None:
+    shown = json.loads(bytes(error_response(error, path).body))
+    assert shown == {"type": "error", "error": {"type": kind, "message": str(error)}}
+
+
 def test_a_missing_key_says_which_scheme() -> None:
     response = error_response(ApiError(HTTPStatus.UNAUTHORIZED, "needs a key"))
     assert response.headers["WWW-Authenticate"] == "Bearer"
@@ -43,7 +57,7 @@ def test_any_other_error_has_the_shape_too() -> None:
 def test_what_utf8_cannot_encode_is_escaped_and_long_messages_are_shortened() -> None:
     error = error_object(InputError("\ud800", "x" * 100_000))["error"]
     assert error["param"] == "\\ud800"
-    assert len(error["message"]) < MAX_MESSAGE_CHARACTERS
+    assert len(error["message"]) == MAX_MESSAGE_CHARACTERS
     json.dumps(error, ensure_ascii=False).encode()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from forkpoint_policies.spec.errors import InputError, explain
+from forkpoint_policies.spec.errors import InputError, explain, name_some, unknown_name
 
 
 class Part(BaseModel):
@@ -69,3 +69,21 @@ def test_callers_name_the_model_and_choose_messages() -> None:
     assert explained({"parts": [], "x": 1}, noun="a whole").message.startswith("is not a field of a whole;")
     error = explained({"parts": [{"name": "A"}]}, messages={"string_pattern_mismatch": "must be in lower case"})
     assert (error.field, error.message) == ("parts[0].name", "must be in lower case")
+
+
+def test_few_names_are_all_listed() -> None:
+    assert unknown_name("arm", "c", ["a", "b"]) == "there is no arm 'c'; there are a, b"
+    assert name_some(["a", "b"], "c") == "a, b"
+
+
+def test_of_many_names_the_nearest_are_suggested() -> None:
+    names = [*(f"other-{number}" for number in range(50)), "nowait", "nowait.placebo"]
+    assert unknown_name("policy", "nowiat", names, "see there").endswith("did you mean nowait?")
+    assert name_some(names, "nowiat") == "nowait and 51 more"
+
+
+@pytest.mark.parametrize("wrong", ["x", "x" * 100_000])
+def test_an_error_is_short_whatever_the_name(wrong: str) -> None:
+    said = unknown_name("policy", wrong, [f"a-rather-long-name-{number}" for number in range(1000)], "see there")
+    assert len(said) < 400
+    assert said.endswith("and 990 more (see there)")

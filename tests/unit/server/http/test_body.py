@@ -76,6 +76,20 @@ async def test_a_body_within_the_limit_is_passed_on() -> None:
     assert sent[0]["status"] == HTTPStatus.OK
 
 
+@pytest.mark.parametrize("stated", ["0" * 5000 + "1", "-1", "x", "\xb2"])
+async def test_a_length_that_is_small_or_no_number_says_nothing(stated: str) -> None:
+    app = Reader(1)
+    receive, _ = client(b"x")
+    sent = await limited(app, receive, scope((b"content-length", stated.encode("latin-1", "replace"))))
+    assert sent[0]["status"] == HTTPStatus.OK
+
+
+async def test_a_length_of_more_digits_than_python_reads_is_too_large() -> None:
+    receive, left = client(b"x")
+    sent = await limited(Reader(1), receive, scope((b"content-length", b"9" * 5000)))
+    assert (sent[0]["status"], left) == (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, [b"x"])
+
+
 @pytest.mark.parametrize("hides_errors", [False, True])
 async def test_reading_stops_at_the_part_that_exceeds_the_limit(hides_errors: bool) -> None:
     """The client gets one response, a 413, even if a handler converts the error."""

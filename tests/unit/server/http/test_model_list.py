@@ -8,14 +8,16 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from forkpoint_server.http.model_list import ModelAliases
+from forkpoint_server.http.model_list import ALL, ModelAliases
 from forkpoint_server.policies.registry import Registry
 
 REGISTRY = Registry()
 MODELS = {"object": "list", "data": [{"id": "m", "root": "m", "permission": [{"id": "p"}]}]}
 
 
-async def answer(method: str = "GET", path: str = "/v1/models", status: int = 200) -> list[Message]:
+async def answer(
+    method: str = "GET", path: str = "/v1/models", status: int = 200, listed: tuple[str, ...] = (ALL,)
+) -> list[Message]:
     """The messages that the client receives from an app that sends its body in two parts."""
     sent: list[Message] = []
 
@@ -31,7 +33,7 @@ async def answer(method: str = "GET", path: str = "/v1/models", status: int = 20
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await ModelAliases(app, REGISTRY)({"type": "http", "method": method, "path": path}, receive, send)
+    await ModelAliases(app, REGISTRY, listed)({"type": "http", "method": method, "path": path}, receive, send)
     return sent
 
 
@@ -45,6 +47,13 @@ async def test_each_policy_of_each_model_is_listed_after_the_models() -> None:
     headers = dict(start["headers"])
     assert headers[b"content-length"] == str(len(body["body"])).encode()
     assert headers[b"x-request-id"] == b"r"
+
+
+async def test_only_the_aliases_that_the_operator_wants_are_listed() -> None:
+    _, body = await answer(listed=("observe", "nowait"))
+    assert {model["id"] for model in json.loads(body["body"])["data"]} == {"m", "m:observe", "m:nowait"}
+    _, *parts = await answer(listed=())
+    assert json.loads(b"".join(part["body"] for part in parts)) == MODELS
 
 
 @pytest.mark.parametrize(

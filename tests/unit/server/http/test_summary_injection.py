@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from forkpoint_server.http.summary_injection import SummaryInjection
+from forkpoint_server.http.summary_injection import Additions, SummaryInjection
 
 STREAM = b"text/event-stream; charset=utf-8"
+DONE = b"data: [DONE]\n\n"
 
 
 async def answer(
-    *parts: bytes, kind: bytes = STREAM, status: int = 200, num_generated: int | None = None, adds: bool = True
+    *parts: bytes,
+    kind: bytes = STREAM,
+    status: int = 200,
+    num_generated: int | None = None,
+    shows: bool = True,
+    own_chunk: bool = False,
 ) -> tuple[Message, bytes, SummaryInjection]:
     """The start, the body and the injection of a response that is sent in these parts."""
     sent: list[Message] = []
@@ -22,12 +28,16 @@ async def answer(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async def summarise(response_id: str | None) -> dict[str, Any]:
-        return {"of": response_id}
+    async def summarise(response_id: str | None) -> dict[str, Any] | None:
+        return {"of": response_id} if shows else None
 
-    injection = SummaryInjection(
-        send, lambda: {"X-Forkpoint-Policy": "nowait"} if adds else None, summarise, lambda: num_generated
+    additions = Additions(
+        lambda streams: {"X-Forkpoint-Policy": "nowait", **({"X-Streams": "yes"} if streams else {})} if shows else {},
+        summarise,
+        lambda: num_generated,
+        own_chunk,
     )
+    injection = SummaryInjection(send, additions)
     await injection({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
     for number, part in enumerate(parts, 1):
         await injection({"type": "http.response.body", "body": part, "more_body": number < len(parts)})
@@ -36,7 +46,23 @@ async def answer(
 
 
 def event(data: Any, name: str | None = None) -> bytes:
-    return (b"" if name is None else f"event: {name}\n".encode()) + b"data: " + json.dumps(data).encode() + b"\n\n"
+    written = json.dumps(data, separators=(",", ":")).encode()
+    return (b"" if name is None else f"event: {name}\n".encode()) + b"data: " + written + b"\n\n"
+
+
+def chunk(**more: Any) -> dict[str, Any]:
+    return {"id": "r", "object": "chat.completion.chunk", "created": 1, "model": "m", **more}
+
+
+def data_of(body: bytes) -> list[Any]:
+    """The data of each event, [DONE] left out."""
+    return [json.loads(one.removeprefix(b"data: ")) for one in body.split(b"\n\n") if one and one + b"\n\n" != DONE]
+
+
+GOES_ON = chunk(choices=[{"index": 0, "delta": {"content": '"finish_reason":"stop"'}, "finish_reason": None}])
+ENDS = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+ENDS_TOO = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "length"}])
+USAGE = chunk(choices=[], usage={"completion_tokens": 9, "total_tokens": 12})
 
 
 async def test_a_json_body_gets_the_summary_and_its_own_length() -> None:
@@ -61,39 +87,71 @@ async def test_other_responses_get_headers_only(kind: bytes, status: int) -> Non
     assert injection.status == status
 
 
-async def test_nothing_is_added_for_an_inactive_request() -> None:
-    start, body, _ = await answer(b'{"id": "r"}', kind=b"application/json", adds=False)
+async def test_a_response_that_shows_nothing_is_passed_on_as_it_is() -> None:
+    start, body, _ = await answer(b'{"id": "r"}', kind=b"application/json", shows=False)
     assert (start["headers"], body) == ([(b"content-type", b"application/json")], b'{"id": "r"}')
+    for whole in (
+        event(GOES_ON) + event(ENDS) + event(USAGE) + DONE,
+        event({"response": {"id": "r"}}, "response.completed"),
+        event({"type": "message_stop"}, "message_stop"),
+    ):
+        start, body, _ = await answer(whole, shows=False)
+        assert (start["headers"], body) == ([(b"content-type", STREAM)], whole)
 
 
-async def test_a_chat_stream_gets_one_more_chunk_before_done() -> None:
-    chunk = event({"id": "r", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0}]})
-    whole = chunk + b"data: [DONE]\n\n"
-    for cut in (0, 3, len(chunk), len(chunk) + 4):
-        _, body, injection = await answer(whole[:cut], whole[cut:])
-        assert body.startswith(chunk)
-        summary, done = body.removeprefix(chunk).split(b"\n\n", 1)
-        assert json.loads(summary.removeprefix(b"data: ")) == {
-            "id": "r", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [],
-            "forkpoint": {"of": "r"},
-        }  # fmt: skip
-        assert done == b"data: [DONE]\n\n"
+@pytest.mark.parametrize(
+    "chunks", [[GOES_ON, ENDS], [GOES_ON, ENDS, USAGE], [GOES_ON, ENDS, GOES_ON, ENDS_TOO], [ENDS]], ids=len
+)
+async def test_the_last_chunk_has_the_summary_and_there_is_none_more(chunks: list[Any]) -> None:
+    """However the stream is cut into parts: clients read `choices[0]` of every chunk but the one with the usage."""
+    whole = b"".join(map(event, chunks)) + DONE
+    for cut in (0, 3, len(event(chunks[0])), len(whole) - len(DONE), len(whole) - 1):
+        start, body, injection = await answer(whole[:cut], whole[cut:])
+        assert data_of(body) == [*chunks[:-1], {**chunks[-1], "forkpoint": {"of": "r"}}]
+        assert body.endswith(DONE)
         assert injection.streamed_id == "r"
+        assert dict(start["headers"])[b"x-streams"] == b"yes"
+
+
+@pytest.mark.parametrize(("chunks", "place"), [([GOES_ON, ENDS], 2), ([GOES_ON, ENDS, USAGE], 2), ([GOES_ON], 1)])
+async def test_a_client_that_requests_it_gets_a_chunk_more(chunks: list[Any], place: int) -> None:
+    """The chunk with the usage stays the last one."""
+    _, body, _ = await answer(*map(event, chunks), DONE, own_chunk=True)
+    assert data_of(body) == [*chunks[:place], chunk(choices=[], forkpoint={"of": "r"}), *chunks[place:]]
+
+
+async def test_a_stream_without_an_end_has_no_place_for_the_summary() -> None:
+    _, body, _ = await answer(event(GOES_ON), DONE)
+    assert body == event(GOES_ON) + DONE
+
+
+async def test_a_chunk_is_held_back_no_longer_than_until_the_next_event() -> None:
+    _, body, _ = await answer(event(ENDS), event(GOES_ON), b"")
+    assert data_of(body) == [ENDS, GOES_ON]
+    _, body, _ = await answer(event(ENDS), b"")  # a stream that is cut off
+    assert data_of(body) == [ENDS]
 
 
 async def test_after_an_error_there_is_no_summary() -> None:
-    whole = event({"error": {"message": "no"}}) + b"data: [DONE]\n\n"
+    whole = event(ENDS) + event({"error": {"message": "no"}}) + DONE
     assert (await answer(whole))[1] == whole
 
 
+async def test_shared_tokens_are_counted_once_even_where_nothing_is_shown() -> None:
+    _, body, _ = await answer(event(ENDS), event(USAGE), DONE, num_generated=4, shows=False)
+    assert data_of(body) == [ENDS, {**USAGE, "usage": {"completion_tokens": 4, "total_tokens": 7}}]
+
+
 async def test_the_last_event_of_a_responses_stream_has_the_summary() -> None:
-    whole = event({"response": {"id": "r", "usage": {"output_tokens": 9}}}, "response.completed")
-    _, body, _ = await answer(whole, num_generated=4)
-    name, data = body.split(b"\n", 1)
+    opened = event({"response": {"id": "r"}}, "response.created")
+    whole = opened + event({"response": {"id": "r", "usage": {"output_tokens": 9}}}, "response.completed")
+    _, body, injection = await answer(whole, num_generated=4)
+    name, data = body.removeprefix(opened).split(b"\n", 1)
     assert name == b"event: response.completed"
     assert json.loads(data.removeprefix(b"data: ")) == {
         "response": {"id": "r", "usage": {"output_tokens": 4}, "forkpoint": {"of": "r"}}
     }
+    assert injection.streamed_id == "r"
 
 
 async def test_a_messages_stream_gives_its_id_at_the_start_and_the_summary_at_the_end() -> None:

@@ -82,12 +82,19 @@ def test_every_reference_of_the_document_leads_to_a_schema(app: FastAPI) -> None
 @pytest.mark.parametrize(("method", "path"), sorted(BODIES - {("post", "/v1/forks")}))
 @pytest.mark.parametrize("body", [b"{", b"\xff", b""], ids=["cut off", "no UTF-8", "empty"])
 def test_a_body_that_is_not_json(app: FastAPI, method: str, path: str, body: bytes) -> None:
-    """Regardless of its Content-Type: curl sends that of a form."""
-    headers = {"Authorization": "Bearer key", "Content-Type": "application/x-www-form-urlencoded"}
+    headers = {"Authorization": "Bearer key", "Content-Type": "application/json; charset=utf-8"}
     response = TestClient(app).request(method, path, content=body, headers=headers)
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["param"], error["message"]) == ("body", "body: is not JSON; send an object")
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(BODIES - {("post", "/v1/forks")}))
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_a_body_of_a_type_that_any_web_page_can_send(app: FastAPI, method: str, path: str, kind: str | None) -> None:
+    headers = {"Authorization": "Bearer key", **({} if kind is None else {"Content-Type": kind})}
+    response = TestClient(app).request(method, path, content=b"{}", headers=headers)
+    assert (response.status_code, response.json()["error"]["param"]) == (415, "content-type")
 
 
 def test_the_admin_key_is_checked_before_the_body(app: FastAPI) -> None:
