@@ -27,6 +27,7 @@ ELSEWHERE: Mapping[str, str] = {
     "make test": "runs the tests, of which this is one",
     "pip install": "needs a GPU",
     "PYTHONPATH=policies python -m forkpoint_policies.kernel.signals.check": "needs a GPU",
+    "from forkpoint_server.demo import WEIGHTS": "starts an engine, as tests/integration/engine/test_offline.py does",
     "forkpoint serve": "starts another server, or needs a GPU",
     "docker compose": "needs Docker",
     "createdb": "needs a PostgreSQL in which one may create databases; the store's tests start their own",

@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 DEMO_ARGUMENTS = (
     str(WEIGHTS), "--served-model-name", SERVED_NAME, "--host", "127.0.0.1", "--reasoning-parser", "qwen3",
     "--block-size", "32", "--enforce-eager", "--max-num-batched-tokens", "16384", "--kv-cache-memory-bytes", "1G",
-    "--dtype", "float32",
+    "--dtype", "float32", "--enable-scale-out",
 )  # fmt: skip
 """How the embedded model is served: short traces fill blocks of 32 tokens, nothing is compiled, and a gibibyte holds
-half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long.
+half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long. With
+scale-out, tokens can go in and out.
 """
 
 TERMINATED = "terminated"

@@ -1,7 +1,8 @@
 """What a response shows of its policy and its experiment.
 
-Who names a policy, or asks for `forks`, sees both. In an experiment a client that did neither gets what stock vLLM
-sends, whatever its arm, so that nothing but the text depends on the arm; an operator can have the arms shown.
+Who names a policy, or asks for `forks` or `policy_logprobs`, sees both. In an experiment a client that did neither
+gets what stock vLLM sends, whatever its arm, so that nothing but the text depends on the arm; an operator can have the
+arms shown.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def shows_summary(context: RequestContext, show_arms: bool) -> bool:
     """Whether the response has the `forkpoint` object. An arm without a policy has none even where arms are shown."""
     if context.inactive:
         return False
-    if context.enrolment is None or context.options.forks:
+    if context.enrolment is None or context.options.forks or context.options.policy_logprobs:
         return True
     return show_arms and context.enrolment.arm.labeled is not None
 

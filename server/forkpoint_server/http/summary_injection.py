@@ -61,7 +61,7 @@ class SummaryInjection:
         """The response's id, as far as a stream has sent it."""
         if not self._last_chunk:
             return self._id
-        sent = json.loads(event_fields(self._last_chunk)[1]).get("id")
+        sent = response_id(json.loads(event_fields(self._last_chunk)[1]))
         return sent if isinstance(sent, str) else None
 
     async def __call__(self, message: Message) -> None:
@@ -94,7 +94,7 @@ class SummaryInjection:
         assert start is not None
         data = json.loads(self._body)
         if isinstance(data, dict):
-            summary = await self._additions.summarise(data.get("id"))
+            summary = await self._additions.summarise(response_id(data))
             if self._count_once(data.get("usage")) or summary is not None:
                 self._body = to_json(data | ({} if summary is None else {"forkpoint": summary}))
                 MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
@@ -152,11 +152,11 @@ class SummaryInjection:
         last = json.loads(event_fields(self._last_chunk)[1]) if self._last_chunk else {}
         if "choices" not in last:  # an error, or the end of an API that marks it in another way
             return held
-        summary = await self._additions.summarise(last.get("id"))
+        summary = await self._additions.summarise(response_id(last))
         if summary is None:
             return held
         if self._additions.own_chunk:
-            shared = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+            shared = {key: last[key] for key in ("id", "request_id", "object", "created", "model") if key in last}
             own = make_event("", {**shared, "choices": [], "forkpoint": summary})
             return own + held if last["choices"] == [] else held + own  # the usage stays last
         if not held:
@@ -181,6 +181,11 @@ class SummaryInjection:
                     usage["total_tokens"] += num_generated - usage[name]
                 usage[name] = num_generated
         return True
+
+
+def response_id(data: Mapping[str, Any]) -> Any:
+    """The id in a response or a chunk; where tokens go in and out, vLLM calls it `request_id`."""
+    return data.get("id") or data.get("request_id")
 
 
 def _is_one_chunk(body: bytes) -> bool:

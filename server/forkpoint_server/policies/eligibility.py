@@ -11,8 +11,10 @@ from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 from .compiled import LabeledPolicy
 from .resolve import ResolvedRequest
 
-GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
-WITH_CHOICES = ("/v1/chat/completions", "/v1/completions")
+TOKENS = "/inference/v1/generate"
+BATCH = "/v1/chat/completions/batch"
+GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", TOKENS, BATCH)
+WITH_CHOICES = ("/v1/chat/completions", "/v1/completions", TOKENS)
 INCOMPATIBLE_OPTIONS = ("use_beam_search", "background")
 """Beam search sends a new engine request for each token; a background response is returned before it is generated."""
 
@@ -52,7 +54,12 @@ def tree_action_of(policy: Policy) -> TreeAction | None:
 
 def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> None:
     """Check that the request's choices can be a tree's answers, or the one that is selected. Raises InputError."""
-    choices = body.get("n")
+    if path == BATCH:
+        raise InputError(
+            "policy", f"runs several requests for each answer, which {BATCH} has no room for; send one each"
+        )
+    parameters, field = (body.get("sampling_params"), "sampling_params.n") if path == TOKENS else (body, "n")
+    choices = parameters.get("n") if isinstance(parameters, Mapping) else None
     choices = choices if isinstance(choices, int) else 1
     if body.get("best_of") not in (None, choices):
         raise InputError(
@@ -64,9 +71,9 @@ def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_br
                 "policy", f"gives several answers, and {path} gives one; let the policy's branch `select` one"
             )
         if choices > max_branches:
-            raise InputError("n", f"is {choices}; a tree has at most {max_branches} answers here (--max-branches)")
+            raise InputError(field, f"is {choices}; a tree has at most {max_branches} answers here (--max-branches)")
     elif choices > 1:
-        raise InputError("n", f"is {choices}, but the policy returns one answer; leave n out")
+        raise InputError(field, f"is {choices}, but the policy returns one answer; leave n out")
 
 
 def limit_warnings(policy: Policy, max_branches: int) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def test_where_a_policy_would_be_passed_over(
     server: Server, field: str, changed: dict[str, Any], header: str | None
 ) -> None:
     """Routes that evaluate the model in other ways: no way of naming a policy is ignored in silence."""
-    for path in ("/v1/chat/completions/batch", "/invocations", "/inference/v1/generate", "/generative_scoring"):
+    for path in ("/invocations", "/generative_scoring"):
         body = {"model": "countdown", "messages": MESSAGES, **changed}
         headers = {"X-Forkpoint-Policy": header} if header else {}
         check(httpx.post(f"{server.url}{path}", json=body, headers=headers), field, "policies work on")

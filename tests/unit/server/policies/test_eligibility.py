@@ -8,7 +8,14 @@ import pytest
 
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.policies.compiled import LabeledPolicy
-from forkpoint_server.policies.eligibility import check_branches, eligible_policy, limit_warnings, tree_action_of
+from forkpoint_server.policies.eligibility import (
+    BATCH,
+    TOKENS,
+    check_branches,
+    eligible_policy,
+    limit_warnings,
+    tree_action_of,
+)
 from forkpoint_server.policies.resolve import ResolvedRequest, label_policy
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
@@ -50,6 +57,9 @@ def test_a_policy_in_shadow_runs_no_further_requests() -> None:
         (ALL, CHAT, {"n": 4}),
         (ALL, CHAT, {"n": 2, "best_of": 2}),
         (ONE, RESPONSES, {}),
+        (ALL, TOKENS, {"sampling_params": {"n": 4}}),
+        (ONE, TOKENS, {"sampling_params": 5}),
+        (PLAIN, BATCH, {}),
     ],
 )
 @pytest.mark.parametrize("by_default", [False, True])
@@ -66,6 +76,9 @@ def test_a_policy_that_can_apply_is_eligible(policy: Any, path: str, body: dict[
         (ALL, CHAT, {"n": 5}, "n"),
         (ALL, CHAT, {"best_of": 2}, "best_of"),
         (ONE, CHAT, {"n": 2}, "n"),
+        (ALL, TOKENS, {"sampling_params": {"n": 5}}, "sampling_params.n"),
+        (ONE, TOKENS, {"sampling_params": {"n": 2}}, "sampling_params.n"),
+        (ONE, BATCH, {}, "policy"),
     ],
 )
 def test_a_policy_that_cannot_apply_is_an_error_unless_it_is_the_default(
