@@ -178,16 +178,17 @@ class Program(msgspec.Struct, frozen=True):
 class Walk:
     """Follows a program's tokens on the host, as the kernel does on the device."""
 
-    _recent: ClassVar[OrderedDict[int, Walk]] = OrderedDict()  # by the id of the program, which each keeps alive
+    _recent: ClassVar[OrderedDict[int, tuple[Program, Walk]]] = OrderedDict()
+    """By the id of the program. The program is stored with it, so that no other one can have its id."""
 
     @staticmethod
     def of(program: Program) -> Walk:
         """The walk of a program, stored while it is among the last few: of a large one it takes long to make."""
-        walk = Walk._recent.pop(id(program), None) or Walk(program)
-        Walk._recent[id(program)] = walk
+        known = Walk._recent.pop(id(program), None) or (program, Walk(program))
+        Walk._recent[id(program)] = known
         if len(Walk._recent) > MAX_RECENT_WALKS:
             Walk._recent.popitem(last=False)
-        return walk
+        return known[1]
 
     def __init__(self, program: Program) -> None:
         self._regions = {(state, token): after for state, token, after in program.regions}

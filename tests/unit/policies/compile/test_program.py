@@ -74,3 +74,14 @@ def test_a_token_that_the_vocabulary_lacks_changes_nothing(unknown: int) -> None
     """A client's prompt may hold any number; vLLM rejects it after its policy was attached."""
     program = compiled(policy(rule(suppress={"words": ["wait"]})))
     assert program.follow([*tokens("W|a"), unknown]) == program.follow(tokens("W|a"))
+
+
+def test_programs_that_are_gone_leave_no_walk_to_others() -> None:
+    """A new object can have the id of one that is gone."""
+    with_words, without = compiled(policy(rule(suppress={"words": ["so"]}))), compiled(policy())
+    stream = tokens("so|but|so")
+    expected = with_words.follow(stream), without.follow(stream)
+    assert expected[0] != expected[1]
+    for _ in range(50):
+        found = [Program.unpack(program.pack()).follow(stream) for program in (with_words, without)]
+        assert tuple(found) == expected
