@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,8 +20,9 @@ from forkpoint_policies.kernel.step import Record
 Truncate = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """vLLM's truncation: logits [m, vocabulary] with top-k [m] or None and top-p [m] or None applied, perhaps in place."""
 
-IDLE_SECONDS = 0.05
-"""After this long without a step, the distributions that are held are sent whole: their requests may have ended."""
+IDLE_SECONDS, MAX_IDLE_SECONDS, IDLE_STEPS = 0.05, 0.5, 3
+"""After so long without a step, the distributions that are held are sent whole: their requests may have ended. It is
+the time of so many steps, within these limits, as a distribution is large and slow steps would send all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Held:
     position: Tensor  # [m] int64
     logprobs: Tensor  # [m, vocabulary] float32
     ready: torch.cuda.Event | None
-    since: float = field(default_factory=time.monotonic)
+    since: float  # of time.monotonic
     sent: bool = False
 
 
@@ -105,6 +106,7 @@ class LastDistributions:
     def __init__(self, truncate: Truncate) -> None:
         self._truncate = truncate
         self._held: Held | None = None
+        self._patience_seconds = IDLE_SECONDS
 
     def advance(self, record: Record, logits: Tensor, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
         """After a step, whose logits [batch, vocabulary] are those that will be sampled from: what can be sent."""
@@ -112,6 +114,8 @@ class LastDistributions:
         before, self._held = self._held, None
         if before is not None:
             found += _resolved(before, record, scored)
+            if scored is not None and set(scored.handles) & set(before.scored.handles):
+                self._patience_seconds = _patience_seconds(time.monotonic() - before.since)
         if scored is not None:
             logprobs = distribution(logits.index_select(0, scored.rows), scored, self._truncate)
             position = record.position.index_select(0, scored.places)
@@ -121,16 +125,21 @@ class LastDistributions:
             if logprobs.is_cuda:
                 ready = torch.cuda.Event()
                 ready.record()
-            self._held = Held(scored, position, logprobs, ready)
+            self._held = Held(scored, position, logprobs, ready, time.monotonic())
         return found
 
     def idle(self) -> WholeRows | None:
-        """The distributions held for IDLE_SECONDS, once. May be called from another thread."""
+        """The distributions held without a further step for as long as none can be expected, once. May be called from
+        another thread."""
         held = self._held
-        if held is None or held.sent or time.monotonic() - held.since < IDLE_SECONDS:
+        if held is None or held.sent or time.monotonic() - held.since < self._patience_seconds:
             return None
         held.sent = True
         return WholeRows(held, tuple(range(len(held.scored.handles))))
+
+
+def _patience_seconds(step_seconds: float) -> float:
+    return min(MAX_IDLE_SECONDS, max(IDLE_SECONDS, IDLE_STEPS * step_seconds))
 
 
 def distribution(logits: Tensor, scored: ScoredRows, truncate: Truncate) -> Tensor:

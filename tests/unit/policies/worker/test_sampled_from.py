@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.device_tables import Uses
 from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.kernel.step import NO_POSITION, Record
-from forkpoint_policies.worker import sampled_from
 from forkpoint_policies.worker.sampled_from import (
+    IDLE_SECONDS,
     LastDistributions,
     SampledTokens,
     ScoredRows,
@@ -166,12 +167,12 @@ def test_alternatives_have_their_log_probabilities_at_once() -> None:
 
 
 def test_what_is_held_for_long_is_sent_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampled_from, "IDLE_SECONDS", 1000.0)
+    clock = at(monkeypatch)
     last, rows = LastDistributions(truncate), scored(row(5))
     assert last.idle() is None
     last.advance(record((0, 1)), random_logits(1, SIZE), rows)
     assert last.idle() is None, "the next step may show its token"
-    monkeypatch.setattr(sampled_from, "IDLE_SECONDS", 0.0)
+    clock(IDLE_SECONDS + 0.001)
     idle = last.idle()
     assert idle is not None
     assert (idle.held.scored.handles, idle.rows) == ((5,), (0,))
@@ -180,3 +181,28 @@ def test_what_is_held_for_long_is_sent_whole_once(monkeypatch: pytest.MonkeyPatc
     assert isinstance(found, SampledTokens), "the step was slow: the token is reported all the same"
     assert isinstance(last.advance(record((0, 0)), random_logits(1, SIZE), None)[0], WholeRows)
     assert last.advance(record((0, 0)), random_logits(1, SIZE), None) == []
+
+
+def test_slow_steps_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each would send the distributions of all its requests."""
+    clock = at(monkeypatch)
+    last, rows = LastDistributions(truncate), scored(row(5))
+    for position, (step, patience) in enumerate(((0.0, 0.05), (0.001, 0.05), (0.1, 0.3), (2.0, 0.5))):
+        clock(step)
+        last.advance(record((position, 1)), random_logits(1, SIZE), rows)
+        clock(patience - 0.001)
+        assert last.idle() is None
+        clock(0.002)
+        assert last.idle() is not None
+        clock(-patience - 0.001)
+
+
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that moves only when the test moves it."""
+    now = [100.0]
+    monkeypatch.setattr("forkpoint_policies.worker.sampled_from.time.monotonic", lambda: now[0])
+
+    def move(seconds: float) -> None:
+        now[0] = round(now[0] + seconds, 6)
+
+    return move
