@@ -53,11 +53,13 @@ from vllm.entrypoints.serve.exception_handling.error_response import create_erro
 from vllm.exceptions import VLLMServerError, VLLMValidationError
 
 # Prompts: the served model's chat template and tokenizer for `POST /v1/forks`, and the markers of its regions.
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.parser.engine.parser_engine_config import ParserState
 from vllm.reasoning import ReasoningParserManager
+from vllm.renderers.chat_utils import MM_PARSER_MAP, TEXT_PART_TYPES, ChatCompletionMessageParam
 from vllm.tool_parsers import ToolParserManager
 
 # Structured outputs: how vLLM's xgrammar back end reads a grammar, from which banned words are dropped.

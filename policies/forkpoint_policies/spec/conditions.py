@@ -30,7 +30,7 @@ class Previous(Tokens):
     """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
     stop."""
 
-    endings: tuple[Word, ...] = Field(default=(), max_length=64)
+    endings: tuple[Word, ...] = Field(default=(), max_length=64, fail_fast=True)
 
     def _any_named(self) -> bool:
         return bool(self.endings) or super()._any_named()
@@ -51,8 +51,8 @@ class When(Strict):
     entropy_quantile_above: Probability | None = None
     confidence_below: Nats | None = None
     confidence_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
-    connectors: tuple[Word, ...] = Field(default=(), max_length=32)
-    words: tuple[Word, ...] = Field(default=(), max_length=256)
+    connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
+    words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
     connector_probability_above: Probability | None = None
     since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     previous: Previous | None = None

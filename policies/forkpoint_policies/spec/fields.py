@@ -24,6 +24,7 @@ SquareNats = Annotated[Number, Field(ge=0, le=1000)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Position = Annotated[int, Field(ge=0, le=10_000_000, strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TokenId = Annotated[int, Field(ge=0, strict=True)]
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME - 1}}}", re.ASCII)
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME.pattern}$")]
 
@@ -119,9 +120,9 @@ Chance = Annotated[Annotated[Probability, VALUE] | Annotated[Schedule, OBJECT], 
 class Tokens(Strict):
     """A set of tokens, named by connector family, by whole words in every spelling, or by token id."""
 
-    connectors: tuple[Word, ...] = Field(default=(), max_length=32)
-    words: tuple[Word, ...] = Field(default=(), max_length=256)
-    token_ids: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(default=(), max_length=MAX_TOKENS)
+    connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
+    words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
+    token_ids: tuple[TokenId, ...] = Field(default=(), max_length=MAX_TOKENS, fail_fast=True)
 
     @model_validator(mode="after")
     def _check(self) -> Tokens:

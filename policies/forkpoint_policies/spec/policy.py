@@ -125,7 +125,7 @@ class Policy(Strict):
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
     source: Annotated[str, StringConstraints(max_length=400)] = ""
     shadow: Annotated[bool, Field(strict=True)] = False
-    rules: tuple[Rule, ...] = Field(max_length=MAX_RULES)
+    rules: tuple[Rule, ...] = Field(max_length=MAX_RULES, fail_fast=True)
 
     @model_validator(mode="after")
     def _check(self) -> Policy:

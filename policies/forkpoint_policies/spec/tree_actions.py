@@ -29,7 +29,7 @@ Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first
 class OfFamilies(Strict):
     """The likeliest tokens that are a connector of these families."""
 
-    connectors: tuple[Word, ...] = Field(min_length=1, max_length=32)
+    connectors: tuple[Word, ...] = Field(min_length=1, max_length=32, fail_fast=True)
 
     @model_validator(mode="after")
     def _check(self) -> OfFamilies:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, model
 
 from forkpoint_policies.spec import InputError, Name, Number, Probability, Strict, unknown_name
 from forkpoint_policies.spec.errors import explain
+from forkpoint_policies.spec.size_limits import SizeLimitError, check_size
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import label_policy
 
@@ -71,12 +72,12 @@ class Definition(Strict):
     description: Annotated[str, StringConstraints(max_length=4000)] = ""
     unit: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "request"
     slice_seconds: Annotated[Number, Field(ge=1, le=7 * 86_400)] | None = None
-    arms: tuple[ArmDefinition, ...] = Field(min_length=2, max_length=MAX_ARMS)
+    arms: tuple[ArmDefinition, ...] = Field(min_length=2, max_length=MAX_ARMS, fail_fast=True)
     control: Name | None = None
     layer: Name | None = None
     traffic: tuple[Probability, Probability] = (0.0, 1.0)
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
-    metrics: tuple[MetricDefinition, ...] = Field(default=(), max_length=MAX_METRICS)
+    metrics: tuple[MetricDefinition, ...] = Field(default=(), max_length=MAX_METRICS, fail_fast=True)
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     status: Status = "running"
     salt: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
@@ -127,7 +128,7 @@ class Change(Strict):
     """The changeable parts of an existing experiment."""
 
     status: Status | None = None
-    arms: tuple[ArmChange, ...] = Field(default=(), max_length=MAX_ARMS)
+    arms: tuple[ArmChange, ...] = Field(default=(), max_length=MAX_ARMS, fail_fast=True)
 
     @model_validator(mode="after")
     def _check(self) -> Change:
@@ -171,6 +172,9 @@ def parse_body(model: type[_Model], body: Any) -> _Model:
     if not isinstance(body, dict):
         raise InputError("body", f"must be a JSON object, not {type(body).__name__}")
     try:
+        check_size(body)
         return model.model_validate(body)
+    except SizeLimitError as error:
+        raise InputError(error.path.removeprefix(".") or "body", str(error)) from None
     except ValidationError as error:
         raise explain(error, model, messages=MESSAGES) from None

@@ -17,6 +17,8 @@ MAX_CONTINUED_TOKENS = 10_000_000
 MIN_DEFAULT_TOKENS = 256
 """Without `max_tokens`, a continuation may be as long as the whole text, and at least this long."""
 
+_FAST: Any = Field(fail_fast=True)
+"""Only the first error of a list is reported, so pydantic need not make objects of millions of others."""
 _Token = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 
 
@@ -32,15 +34,15 @@ class ForksRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: Annotated[list[dict[str, Any]], _FAST] | None = None
+    tools: Annotated[list[dict[str, Any]], _FAST] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    prompt: str | list[_Token] | None = None
-    completion: str | list[_Token] | None = None
+    prompt: str | Annotated[list[_Token], _FAST] | None = None
+    completion: str | Annotated[list[_Token], _FAST] | None = None
     verify: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     alternatives: Annotated[int, Field(ge=2, le=10, strict=True)] = 2
     most_forks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 16
-    positions: Annotated[list[_Token], Field(min_length=1, max_length=1024)] | None = None
+    positions: Annotated[list[_Token], Field(min_length=1, max_length=1024, fail_fast=True)] | None = None
     extract: str = "last_line"
     max_tokens: Annotated[int, Field(ge=1, le=MAX_CONTINUED_TOKENS, strict=True)] | None = None
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
@@ -67,13 +69,20 @@ def parse_request(body: Any) -> ForksRequest:
     if not isinstance(body, dict):
         raise InputError("body", "must be an object with `messages`, or with `prompt` and `completion`")
     try:
-        request = ForksRequest.model_validate(body)
+        request = ForksRequest.model_validate(_with_one_unknown_field(body))
     except ValidationError as error:
         wrong = explain(error, ForksRequest)
         raise InputError(re.split(r"[.\[]", wrong.field)[0], wrong.message) from None  # `positions`, not `positions[3]`
     _check_form(request)
     _check_verification(request)
     return request
+
+
+def _with_one_unknown_field(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with the first of the fields that do not exist: one error suffices."""
+    known = {name: value for name, value in body.items() if name in ForksRequest.model_fields}
+    unknown = next((name for name in body if name not in known), None)
+    return known if unknown is None else {**known, unknown: body[unknown]}
 
 
 def _check_form(request: ForksRequest) -> None:

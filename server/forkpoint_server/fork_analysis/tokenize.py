@@ -20,6 +20,7 @@ from forkpoint_server.vllm_seam import (
     TokenizeCompletionRequest,
 )
 
+from .messages import content_text, num_entries, read_messages, reasoning_text, without_reasoning
 from .request import ForksRequest
 
 
@@ -67,12 +68,18 @@ class TextReader:
         return text
 
     def _check_length(self, request: ForksRequest) -> None:
-        """Reject a text that exceeds the context however it is tokenised: tokenising it would take long."""
-        longest = max(map(len, self.model.vocabulary.tokens)) * self.tokenization.model_config.max_model_len
-        texts = {"prompt": request.prompt, "completion": request.completion, "messages": request.messages}
+        """Reject a text that exceeds the context however it is tokenised: reading it would take long."""
+        num_tokens = self.tokenization.model_config.max_model_len
+        texts = {name: getattr(request, name) for name in ("prompt", "completion", "messages", "tools")}
         for field, text in texts.items():
-            if (size := _bytes(text)) > longest:
-                raise InputError(field, f"is too long: {size} bytes, and the model's context holds {longest} at most")
+            if isinstance(text, list) and (number := num_entries(text)) > num_tokens:
+                raise InputError(
+                    field, f"is too long: {number} entries, for {num_tokens} tokens of the model's context"
+                )
+        num_bytes = max(map(len, self.model.vocabulary.tokens)) * num_tokens
+        for field, text in texts.items():
+            if (size := _bytes(text)) > num_bytes:
+                raise InputError(field, f"is too long: {size} bytes, and the model's context holds {num_bytes} at most")
 
     async def _plain(self, request: ForksRequest) -> Text:
         prompt, completion = request.prompt, request.completion
@@ -90,14 +97,10 @@ class TextReader:
         return Text(list(prompt or []), list(tokens))
 
     async def _chat(self, request: ForksRequest, messages: list[dict[str, Any]]) -> Text:
-        if not messages or messages[-1].get("role") != "assistant":
-            said = f"is the {messages[-1].get('role')}'s" if messages else "is missing"
-            raise InputError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
-        for number, message in enumerate(messages):
-            _check_parts(message, f"messages[{number}].content")
+        messages = read_messages(messages, request.tools)
         *before, last = messages
         prompt = await self._rendered(request, before, add_generation_prompt=True)
-        content, reasoning = _content(last), _reasoning(last)
+        content, reasoning = content_text(last), reasoning_text(last)
         if content or last.get("tool_calls"):  # else the template would close what was cut off
             whole = await self._rendered(request, messages, add_generation_prompt=False)
             written = await self._after(prompt, whole)
@@ -109,8 +112,8 @@ class TextReader:
         self, request: ForksRequest, before: list[dict[str, Any]], last: dict[str, Any], whole: Sequence[int]
     ) -> bool:
         """Whether the template renders the reasoning: if so, the prompt differs without it."""
-        without = {name: value for name, value in last.items() if name not in _REASONING}
-        return list(whole) != await self._rendered(request, [*before, without], add_generation_prompt=False)
+        without = await self._rendered(request, [*before, without_reasoning(last)], add_generation_prompt=False)
+        return list(whole) != without
 
     async def _rendered(
         self, request: ForksRequest, messages: list[dict[str, Any]], *, add_generation_prompt: bool
@@ -180,35 +183,8 @@ class TextReader:
         return await asyncio.to_thread(self.model.encode, text)
 
 
-_REASONING = ("reasoning", "reasoning_content")
-
-
-def _reasoning(message: dict[str, Any]) -> str:
-    for name in _REASONING:
-        value = message.get(name)
-        if value is not None and not isinstance(value, str):
-            raise InputError(f"messages.{name}", "must be a text")
-        if value:
-            return str(value)
-    return ""
-
-
 def _bytes(text: str | Sequence[Any] | None) -> int:
     """UTF-8 bytes of a text or of all values in messages; 0 for token ids, which vLLM's own limit counts."""
     if isinstance(text, str):
         return len(text.encode(errors="replace"))
     return sum(_bytes(str(value)) for one in text or () if isinstance(one, dict) for value in one.values())
-
-
-def _content(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content or [])
-
-
-def _check_parts(message: dict[str, Any], field: str) -> None:
-    content = message.get("content")
-    if not isinstance(content, str | list | None):
-        raise InputError(field, f"must be a text or a list of parts, not {type(content).__name__}")
-    for part in content or [] if not isinstance(content, str) else []:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            raise InputError(field, "holds something other than text; only texts can be measured")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from pydantic import ValidationError
 
 from forkpoint_policies.compile.compiler import MAX_ENTRIES, ServedModel, compile_policy
 from forkpoint_policies.compile.regions import single_token_regions
@@ -122,3 +123,21 @@ def test_one_set_of_words_stands_for_a_bounded_number_of_tokens() -> None:
     with pytest.raises(InputError, match=f"{MAX_ENTRIES} at most") as caught:
         compile_policy(parse_policy(suppress(words=ADVERSARIAL["signs that are words"])), large)
     assert caught.value.field == "policy.rules[0].do.suppress"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        suppress(token_ids=["x"] * MAX_LISTED),
+        suppress(words=[1] * 256),
+        {"rules": [{"do": {"suppress": {"token_ids": ["x"] * MAX_LISTED}}}] * 16},
+        {"rules": [{"do": {"suppress": {"words": [1] * 256, "token_ids": [-1] * MAX_LISTED}}}] * 16},
+    ],
+)
+def test_of_many_errors_the_first_is_enough(data: Any) -> None:
+    """Making an object of each took half a second, in which no other request was answered."""
+    with pytest.raises(InputError) as caught:
+        parse_policy(data)
+    validation = caught.value.__context__
+    assert isinstance(validation, ValidationError)
+    assert validation.error_count() < 5

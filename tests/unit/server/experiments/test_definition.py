@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from forkpoint_policies.spec import InputError
+from forkpoint_policies.spec.size_limits import SizeLimitError
 
 from .factories import HALVES, define
 
@@ -65,3 +66,21 @@ def test_wrong_definitions(fields: dict[str, Any], field: str, says: str) -> Non
         define(**fields)
     assert raised.value.field == field
     assert says in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"arms": [{}] * 100_000},
+        {"arms": [{}] * 1_000},
+        {"metrics": [{f"field{number}": 1 for number in range(60)}] * 1_000},
+        {f"field{number}": 1 for number in range(100_000)},
+        {"arms": [{"name": "a", "policy": {"rules": [[[1] * 4_000] * 4_000]}}]},
+    ],
+)
+def test_of_many_errors_the_first_is_enough(fields: dict[str, Any]) -> None:
+    """Pydantic would make an object of each, which holds up everybody else's requests."""
+    with pytest.raises(InputError) as raised:
+        define(**fields)
+    validation = raised.value.__context__
+    assert isinstance(validation, SizeLimitError) or validation.error_count() < 100  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.fork_analysis.request import max_continuation_tokens, parse_request
@@ -67,3 +68,27 @@ def test_the_tokens_of_all_continuations_are_bounded() -> None:
         InputError, match="3200 continuations of 4000 tokens would be up to 12800000 tokens; 10000000 at most"
     ):
         max_continuation_tokens(request, 4000)
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"prompt": ["x"] * MANY, "completion": "y"}, "prompt"),
+        ({"prompt": "x", "completion": [-1] * MANY}, "completion"),
+        ({"messages": [1] * MANY}, "messages"),
+        ({**CHAT, "tools": [1] * MANY}, "tools"),
+        ({**PLAIN, "verify": 10, "positions": ["x"] * MANY}, "positions"),
+        ({**PLAIN, **{f"field{number}": 1 for number in range(MANY)}}, "field0"),
+    ],
+)
+def test_the_first_of_many_errors_is_enough(body: Any, field: str) -> None:
+    """Pydantic would make an object of each, which holds up everybody else's requests."""
+    with pytest.raises(InputError) as caught:
+        parse_request(body)
+    assert caught.value.field == field
+    validation = caught.value.__context__
+    assert isinstance(validation, ValidationError)
+    assert validation.error_count() < 5
