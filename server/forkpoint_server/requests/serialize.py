@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forkpoint_server.traces.detokenize import Detokenizer
@@ -18,13 +18,13 @@ OBSERVE = "observe"
 
 def trace_to_dict(context: Reported) -> dict[str, Any]:
     """The whole trace, as `GET /v1/forks/{request_id}` returns it."""
-    profiles = [trace.profile() for trace in context.traces]
+    profiles, prompts = [trace.profile() for trace in context.traces], number_prompts(context.traces)
     texts = Detokenizer(context.vocabulary)
     return {
         **heading_to_dict(context),
         "object": "trace",
         "choices": [
-            {**choice_to_dict(context, trace, profile, 0), **trace_to_logprobs(trace)}
+            {**choice_to_dict(context, trace, profile, prompts), **trace_to_logprobs(trace)}
             for trace, profile in zip(context.traces, profiles, strict=True)
         ],
         "fork_points": _all_fork_points(context, profiles),
@@ -65,13 +65,23 @@ def heading_to_dict(context: Reported) -> dict[str, Any]:
     }
 
 
-def choice_to_dict(context: Reported, trace: Trace, profile: Profile, num_sent: int) -> dict[str, Any]:
-    """A choice's tokens after the first `num_sent`, and the records of `profile`."""
-    tokens, texts = trace.tokens[num_sent:], Detokenizer(context.vocabulary)
+def choice_to_dict(
+    context: Reported,
+    trace: Trace,
+    profile: Profile,
+    prompts: Mapping[int, int],
+    num_sent: int = 0,
+    until: int | None = None,
+) -> dict[str, Any]:
+    """A choice's tokens after the first `num_sent` and up to `until`, and the records of `profile`.
+
+    `prompts` are the numbers of the request's prompts, from `number_prompts`.
+    """
+    tokens, texts = trace.tokens[num_sent:until], Detokenizer(context.vocabulary)
     in_reasoning = trace.regions.in_reasoning
     return {
         "index": trace.choice,
-        "prompt": [id(prompt) for prompt in _distinct_prompts(context.traces)].index(id(trace.prompt)),
+        "prompt": prompts[id(trace.prompt)],
         "begun": trace.first_position,
         "told": num_sent,
         "token_ids": tokens,
@@ -191,6 +201,11 @@ def _fired_actions(context: Reported, profile: Profile) -> list[list[str]]:
         for row, rule in zip(*(axis.tolist() for axis in profile.fired.nonzero()), strict=True):
             found[row].append(actions[rule])
     return found
+
+
+def number_prompts(traces: Iterable[Trace]) -> dict[int, int]:
+    """The number of each distinct prompt, by its id."""
+    return {id(prompt): number for number, prompt in enumerate(_distinct_prompts(traces))}
 
 
 def _distinct_prompts(traces: Iterable[Trace]) -> list[Sequence[int]]:

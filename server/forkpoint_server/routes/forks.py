@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Body, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from forkpoint_server.errors import error_object, not_found
 from forkpoint_server.fork_analysis.job import Job, prepare
 from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.http.event_stream import HEADERS
-from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.recent import RecentTraces
-from forkpoint_server.requests.stream import follow
+from forkpoint_server.requests.reports import ReportThread
+from forkpoint_server.requests.stream import DONE, Followers, event_of
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
 
 from .bodies import describe_body
 
 PROGRESS_SECONDS = 0.25
-DONE = "data: [DONE]\n\n"
-ALIVE = ": running\n\n"
 
 
 def forks_router(service: Service) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
+    reports = ReportThread()
+    followers = Followers(service.recent, reports)
 
     @router.get("/v1/forks/{request_id:path}")
     async def show_trace(request_id: str, stream: bool = False) -> Any:
@@ -44,14 +43,16 @@ def forks_router(service: Service) -> APIRouter:
         """
         running = service.recent.find_running(request_id) if stream else None
         if running is not None:
-            return _streaming(_followed(service.recent, running))
+            followers.check_capacity()
+            return _streaming(followers.follow(running))
         stored = service.recent.get(request_id)
-        if stored is not None and stream:
-            return _streaming(iter((_event(stored.to_dict()), DONE)))
         if stored is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             raise not_found(message, "request_id")
-        return stored.to_dict()
+        report = await reports.json(stored.to_dict)
+        if stream:
+            return _streaming(iter((event_of(report), DONE)))
+        return Response(report, media_type="application/json")
 
     @router.post("/v1/forks", openapi_extra=describe_body("post /v1/forks", ForksRequest))
     @with_cancellation  # type: ignore[untyped-decorator]
@@ -65,30 +66,30 @@ def forks_router(service: Service) -> APIRouter:
         except RenderingError as error:
             return JSONResponse(error.response.model_dump(), error.response.error.code)
         if job.request.stream:
-            return _streaming(_events(job))
+            return _streaming(_events(job, reports))
         try:
-            return (await job.run()).to_dict()
+            return Response(await _report(job, reports), media_type="application/json")
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
     return router
 
 
-def _streaming(events: AsyncIterable[str] | Iterable[str]) -> StreamingResponse:
+def _streaming(events: AsyncIterable[bytes] | Iterable[bytes]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
 
 
-async def _followed(traces: RecentTraces, running: RequestContext) -> AsyncIterator[str]:
-    async for update in follow(traces, running):
-        yield ALIVE if update is None else _event(update)
-    yield DONE
+async def _report(job: Job, reports: ReportThread) -> bytes:
+    """Run the job; the JSON of its result."""
+    analysis = await job.run()
+    return await reports.json(analysis.to_dict)
 
 
-async def _events(job: Job) -> AsyncIterator[str]:
+async def _events(job: Job, reports: ReportThread) -> AsyncIterator[bytes]:
     """Progress at most every PROGRESS_SECONDS, then the result. When the client disconnects, the job is cancelled."""
     updates: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     job.on_progress = updates.put_nowait
-    task = asyncio.create_task(job.run())
+    task = asyncio.create_task(_report(job, reports))
     task.add_done_callback(lambda _: updates.put_nowait(None))
     try:
         last: dict[str, Any] = {}
@@ -97,22 +98,19 @@ async def _events(job: Job) -> AsyncIterator[str]:
             changes = progress["phase"] != last.get("phase") or progress["done"] == progress["total"]
             if changes or time.monotonic() - sent_at > PROGRESS_SECONDS:
                 sent_at = time.monotonic()
-                yield _event(progress)
+                yield event_of(msgspec.json.encode(progress))
             last = progress
-        yield _event(_result(task))
+        yield event_of(_result(task))
         yield DONE
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _result(task: asyncio.Task[Any]) -> dict[str, Any]:
+def _result(task: asyncio.Task[bytes]) -> bytes:
     """The job's result, or its error in OpenAI's shape."""
     error = task.exception()
-    if error is None:
-        report: dict[str, Any] = task.result().to_dict()
-        return report
-    return error_object(_first(error))
+    return task.result() if error is None else msgspec.json.encode(error_object(_first(error)))
 
 
 def _first(error: BaseException) -> BaseException:
@@ -120,7 +118,3 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -239,10 +239,18 @@ class Trace:
         self._profile = amount, weakref.ref(profile) if self._finished else lambda: profile
         return profile
 
-    def records_since(self, cursor: tuple[int, int]) -> tuple[Profile, tuple[int, int]]:
-        """The records of committed tokens from a cursor on, (0, 0) at first; and the next cursor."""
+    def has_records_since(self, cursor: tuple[int, int]) -> bool:
+        """Whether records have arrived after a cursor of `records_since`, of committed tokens or not."""
+        number, offset = cursor
+        return number < len(self._chunks) - 1 or (bool(self._chunks) and offset < len(self._chunks[number][2]))
+
+    def records_since(self, cursor: tuple[int, int], until: int | None = None) -> tuple[Profile, tuple[int, int]]:
+        """The records of committed tokens from a cursor on, (0, 0) at first; and the next cursor.
+
+        `until`: those of the first so many tokens only.
+        """
         first, offset = cursor
-        parts, length = [], self.first_position + len(self.tokens)
+        parts, length = [], self.first_position + (len(self.tokens) if until is None else until)
         for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
             rows = _rows(columns, rules, chunk[offset if number == first else 0 :])
             uncertain = np.flatnonzero(rows.position >= length)

@@ -17,6 +17,7 @@ from forkpoint_server.requests.serialize import (
     intervention_points,
     node_state,
     node_to_dict,
+    number_prompts,
     summary_to_dict,
     trace_to_dict,
 )
@@ -72,7 +73,7 @@ def test_the_first_event_has_each_prompt_once() -> None:
 def test_a_choice_has_the_tokens_that_were_not_sent_yet() -> None:
     context = answered()
     trace = context.traces[0]
-    choice = choice_to_dict(context, trace, trace.profile(), 1)
+    choice = choice_to_dict(context, trace, trace.profile(), number_prompts(context.traces), 1)
     assert (choice["index"], choice["prompt"], choice["begun"], choice["told"]) == (0, 0, 0, 1)
     assert choice["token_ids"] == [PART, END]
     assert choice["token_bytes"] == {1: b"\xa9g".hex()}, (

@@ -1,6 +1,9 @@
 """The events of a running request add up to its whole trace."""
 
 import asyncio
+import json
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,12 +11,15 @@ import pytest
 
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.worker.records import DRAFT, RecordRows
+from forkpoint_server.errors import ApiError
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import RecentTraces
-from forkpoint_server.requests.stream import follow
+from forkpoint_server.requests.reports import ReportThread
+from forkpoint_server.requests.stream import DONE, START, Cursor, Followers, LiveTrace, delta_after
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import Trace
 from tests.unit.server.branching.stub_engine import TRUNK, StubTree, record
+from tests.unit.server.requests.recorded import add_record, context_of
 
 
 def entropies(trace: Trace, after: tuple[int, int]) -> tuple[dict[int, float], tuple[int, int]]:
@@ -65,30 +71,21 @@ def test_parts_of_characters_are_sent_as_bytes() -> None:
     assert texts.text([1, 2]) == "é"
 
 
-@pytest.mark.parametrize("answers", [1, 4])
-def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
-    tree = StubTree({"branch": {}}, lambda start: TRUNK[len(start.tokens) :], answers=answers)
-    traces, events = RecentTraces(), []
+def read(event: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(event.removeprefix(b"data: "))
+    return found
 
-    async def listen(context: RequestContext) -> None:
-        events.extend([event async for event in follow(traces, context) if event is not None])
 
-    async def both() -> None:
-        with traces.track(tree.context):
-            listening = asyncio.create_task(listen(tree.context))
-            await tree.outputs()
-            await asyncio.sleep(0.01)
-        await listening
+async def following(followers: Followers, context: RequestContext) -> list[bytes]:
+    return [event async for event in followers.follow(context)]
 
-    asyncio.run(both())
-    tree.close()
-    *_, last = events
-    assert (events[0]["object"], last["object"]) == ("trace.begun", "trace")
+
+def summed(deltas: Iterable[dict[str, Any]]) -> tuple[dict[int, list[int]], dict[int, Any], dict[int, Any]]:
+    """The tokens and the entropies by choice, and the nodes, of all deltas. Each token is sent once."""
     tokens: dict[int, list[int]] = {}
     measured: dict[int, dict[int, float]] = {}
     nodes: dict[int, Any] = {}
-    for event in events[1:-1]:
+    for event in deltas:
         assert event["object"] == "trace.delta"
         for choice in event["choices"]:
             assert len(tokens.setdefault(choice["index"], [])) == choice["told"]
@@ -96,9 +93,105 @@ def test_a_followed_tree_adds_up(answers: int, monkeypatch: pytest.MonkeyPatch) 
             measured.setdefault(choice["index"], {}).update(zip(choice["positions"], choice["entropies"], strict=True))
         for node in (event["tree"] or {"nodes": []})["nodes"]:
             nodes[node["index"]] = node
-    assert tokens == {choice["index"]: choice["token_ids"] for choice in last["choices"]}
-    assert measured == {
-        one["index"]: dict(zip(one["positions"], one["entropies"], strict=True)) for one in last["choices"]
-    }
-    assert list(nodes.values()) == last["tree"]["nodes"]
-    assert len(events) > 3
+    return tokens, measured, nodes
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2000])
+@pytest.mark.parametrize("answers", [1, 4])
+def test_a_followed_tree_adds_up(answers: int, max_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
+    monkeypatch.setattr("forkpoint_server.requests.stream.delta_after", partial(delta_after, max_tokens=max_tokens))
+    tree = StubTree({"branch": {}}, lambda start: TRUNK[len(start.tokens) :], answers=answers)
+    recent, events = RecentTraces(), []
+    followers = Followers(recent, ReportThread())
+
+    async def both() -> None:
+        with recent.track(tree.context):
+            listening = [asyncio.create_task(following(followers, tree.context)) for _ in range(3)]
+            await tree.outputs()
+            await asyncio.sleep(0.05)
+        events.extend(await asyncio.gather(*listening))
+
+    asyncio.run(both())
+    tree.close()
+    for received in events:
+        assert received[-1] == DONE
+        first, *deltas, last = map(read, received[:-1])
+        assert (first["object"], last["object"]) == ("trace.begun", "trace")
+        tokens, measured, nodes = summed(deltas)
+        assert tokens == {choice["index"]: choice["token_ids"] for choice in last["choices"]}
+        assert measured == {
+            one["index"]: dict(zip(one["positions"], one["entropies"], strict=True)) for one in last["choices"]
+        }
+        assert list(nodes.values()) == last["tree"]["nodes"]
+        assert len(deltas) > 1
+
+
+def write(context: RequestContext, *tokens: int) -> None:
+    """One choice goes on, as the engine and the worker would continue it."""
+    trace = context.traces[0]
+    for token in tokens:
+        add_record(trace, len(trace.tokens), 0.5)
+        trace.tokens.append(token)
+
+
+def followed() -> tuple[RequestContext, LiveTrace]:
+    context = context_of()
+    context.traces.append(Trace(1, 0))
+    return context, LiveTrace(context, ReportThread())
+
+
+def take(live: LiveTrace, cursor: Cursor) -> tuple[list[int], Cursor]:
+    """The tokens of the next event."""
+    event, cursor = live.next(cursor)
+    return ([] if event is None else read(event)["choices"][0]["token_ids"]), cursor
+
+
+def test_followers_share_what_is_serialised_and_a_slow_one_catches_up() -> None:
+    context, live = followed()
+    write(context, 5, 6)
+    (first, one), (second, two) = take(live, START), take(live, START)
+    assert (first, second, live.num_serialised) == ([5, 6], [5, 6], 1)
+    slow = two
+    for token in (7, 8, 9):
+        write(context, token)
+        (first, one), (second, two) = take(live, one), take(live, two)
+        assert first == second == [token]
+    assert live.num_serialised == 4
+    tokens, slow = take(live, slow)
+    assert (tokens, live.num_serialised) == ([7, 8, 9], 5)
+    write(context, 1)
+    for cursor in (slow, one, two):
+        assert take(live, cursor)[0] == [1]
+    assert live.num_serialised == 6, "from then on it shares again"
+    assert take(live, take(live, one)[1]) == ([], take(live, one)[1])
+
+
+def test_one_event_holds_a_bounded_number_of_tokens() -> None:
+    context, _ = followed()
+    write(context, *range(10))
+    context.traces.append(Trace(2, 1, tokens=[50, 51]))
+    cursor, sent = START, []
+    while (delta := delta_after(context, cursor, max_tokens=4)).event is not None:
+        sent.append([(choice["index"], choice["token_ids"]) for choice in delta.event["choices"]])
+        assert delta.is_current == (len(sent) == 3)
+        cursor = delta.cursor
+    assert sent == [[(0, [0, 1, 2, 3])], [(0, [4, 5, 6, 7])], [(0, [8, 9]), (1, [50, 51])]]
+
+
+async def test_the_number_of_followers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forkpoint_server.requests.stream.POLL_SECONDS", 0)
+    context, _ = followed()
+    recent = RecentTraces()
+    followers = Followers(recent, ReportThread(), max_followers=2)
+    with recent.track(context):
+        streams = [followers.follow(context) for _ in range(2)]
+        for stream in streams:
+            followers.check_capacity()
+            await anext(stream)
+        with pytest.raises(ApiError, match="2 streams of traces") as refused:
+            followers.check_capacity()
+        assert (refused.value.status, bool(refused.value.retry_seconds)) == (503, True)
+        await streams[0].aclose()  # type: ignore[attr-defined]
+        followers.check_capacity()
+    assert (await anext(streams[1])).startswith(b"data: ")
