@@ -21,7 +21,7 @@ from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.options import DEFAULTS, RequestOptions
 from forkpoint_server.requests.recording import ExperimentRecording
-from forkpoint_server.requests.serialize import summary_to_dict
+from forkpoint_server.requests.serialize import summarise_request
 from forkpoint_server.requests.summary import count_in_metrics, num_generated_tokens, release_spans
 from forkpoint_server.service import Service
 
@@ -111,7 +111,7 @@ class PolicyMiddleware:
                 return None
             await context.receiver.settle(context.traces)
             context.settled, context.response_id = True, response_id
-            return summary_to_dict(context) if shows_summary(context, show_arms) else None
+            return await summarise_request(context) if shows_summary(context, show_arms) else None
 
         additions = Additions(
             headers=lambda streams: headers_of(context, show_arms, streams),

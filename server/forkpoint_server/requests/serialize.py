@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
-from .context import Reported
+from .context import Reported, RequestContext
 from .sampled_logprobs import choices_to_dicts, trace_to_logprobs
 from .summary import summary
 from .tree import Node, Tree
 
 OBSERVE = "observe"
+MAX_TOKENS_AT_ONCE = 4_000
+"""Whose figures take the event loop a few milliseconds."""
 
 
 def trace_to_dict(context: Reported) -> dict[str, Any]:
@@ -36,6 +39,14 @@ def trace_to_dict(context: Reported) -> dict[str, Any]:
         "tree": None if context.tree is None else tree_to_dict(context.tree, texts),
         "forkpoint": summary_to_dict(context),
     }
+
+
+async def summarise_request(context: RequestContext) -> dict[str, Any]:
+    """The `forkpoint` object of the response: in a thread where many tokens' figures could hold up other requests."""
+    lists_tokens = context.options.forks or context.options.policy_logprobs
+    if not lists_tokens or sum(len(trace.tokens) for trace in context.traces) <= MAX_TOKENS_AT_ONCE:
+        return summary_to_dict(context)
+    return await asyncio.to_thread(summary_to_dict, context)
 
 
 def summary_to_dict(context: Reported) -> dict[str, Any]:
@@ -173,11 +184,12 @@ def _all_fork_points(context: Reported, profiles: Iterable[Profile]) -> list[dic
 
 def _points(context: Reported, trace: Trace, profile: Profile, rows: Iterable[int]) -> list[dict[str, Any]]:
     """Tokens with their alternatives and what the policy did to them; `rows` are indices into the profile."""
-    texts, points, actions = Detokenizer(context.vocabulary), [], _fired_actions(context, profile)
+    texts, points, actions = Detokenizer(context.vocabulary), [], context.applied.actions
     for row in rows:
         index = int(profile.position[row])
-        token, fired = trace.tokens[index - trace.first_position], actions[row]
-        effect = float(profile.effect[row].max(initial=0.0)) if context.applied.is_named else 0.0
+        token = trace.tokens[index - trace.first_position]
+        fired = [actions[rule] for rule in profile.fired[row].nonzero()[0].tolist()] if actions else []
+        effect = float(profile.effect[row].max(initial=0.0)) if actions else 0.0
         points.append(
             {
                 "choice": trace.choice,

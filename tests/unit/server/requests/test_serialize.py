@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import numpy as np
+import pytest
 
 from forkpoint_policies.worker.records import IN_REASONING, RULES_SHIFT
+from forkpoint_server.requests import serialize
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.serialize import (
@@ -161,3 +164,23 @@ def test_a_branch_ahead_of_its_parent_changes_once_the_parent_gets_there() -> No
     root.trace.tokens.append(SO)
     assert node_to_dict(branch, TEXTS)["instead_of"] == "so"
     assert node_state(branch) != before
+
+
+@pytest.mark.parametrize(("at_once", "in_thread"), [(3, True), (4, False)])
+async def test_many_fork_points_are_made_off_the_event_loop(
+    at_once: int, in_thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forkpoint_server.requests.serialize.MAX_TOKENS_AT_ONCE", at_once)
+    context, threads = answered(forks=True), []
+    make = serialize.summary_to_dict
+
+    def observed(context: RequestContext) -> Json:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return make(context)
+
+    monkeypatch.setattr(serialize, "summary_to_dict", observed)
+    assert await serialize.summarise_request(context) == make(context)
+    assert threads == [in_thread]
+    context.options = RequestOptions()
+    await serialize.summarise_request(context)
+    assert threads == [in_thread, False], "without `forks` it takes no time"

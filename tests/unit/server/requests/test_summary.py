@@ -6,9 +6,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.worker.records import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
@@ -18,6 +19,7 @@ from forkpoint_server.requests.summary import (
     count_in_metrics,
     experiment_record,
     num_generated_tokens,
+    observe_all,
     release_spans,
     summary,
 )
@@ -145,3 +147,21 @@ def test_only_the_first_choice_span_has_all_figures() -> None:
     assert released["second"]["forkpoint.policy"] == "it"
     assert released["second"][gen_ai_attributes.GEN_AI_RESPONSE_ID] == "cmpl-1"
     assert "forkpoint.forks" not in released["second"]
+
+
+def test_values_are_observed_all_at_once_as_one_by_one() -> None:
+    """It writes to prometheus_client's own counters, which has no method for it."""
+    values = np.array([0.0, 0.001, 0.672, 0.6721, 3.5, 50.0, 0.2], np.float32)
+    pages = []
+    for at_once in (True, False):
+        registry = CollectorRegistry()
+        histogram = Histogram("nats", "", ["role"], buckets=(0.001, 0.2, 0.672, 3.5), registry=registry).labels("x")
+        if at_once:
+            observe_all(histogram, values)
+            observe_all(histogram, values[:0])
+        else:
+            for value in values.tolist():
+                histogram.observe(value)
+        pages.append([line for line in generate_latest(registry).decode().splitlines() if "_created" not in line])
+    assert pages[0] == pages[1]
+    assert 'nats_count{role="x"} 7.0' in pages[0]
