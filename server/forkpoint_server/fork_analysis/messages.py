@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -15,6 +15,9 @@ from forkpoint_server.vllm_seam import (
     ChatCompletionToolsParam,
 )
 
+_RENDERED = frozenset({"text", "tool_reference"})
+"""The types of parts that hold text and that vLLM takes of any role."""
+_TEXT_TYPES = TEXT_PART_TYPES | _RENDERED
 _FORMS: dict[str, TypeAdapter[Any]] = {
     "messages": TypeAdapter(Annotated[list[ChatCompletionMessageParam], Field(fail_fast=True)]),
     "tools": TypeAdapter(Annotated[list[ChatCompletionToolsParam], Field(fail_fast=True)]),
@@ -34,24 +37,28 @@ def num_entries(text: Sequence[Any]) -> int:
 
 
 def read_messages(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """The messages with their deprecated fields renamed, as chat does it. Raises InputError."""
+    """The messages in the form in which vLLM's renderer reads them. Raises InputError.
+
+    Chat clients store what other APIs returned: more forms are taken here than vLLM's chat route takes.
+    """
     if not messages or messages[-1].get("role") != "assistant":
         said = f"is the {_quoted(messages[-1].get('role'))}'s" if messages else "is missing"
         raise InputError("messages", f"the last one {said}; it must be the assistant's, with the text to measure")
     for number, message in enumerate(messages):
         if not isinstance(message.get("role"), str):
             raise InputError(f"messages[{number}].role", "must be a text, as in user, assistant or tool")
-    for field, entries in (("messages", messages), ("tools", tools or [])):
-        _check_form(field, entries)
     for number, message in enumerate(messages):
         _check_parts(message.get("content"), f"messages[{number}].content")
-    return [_renamed(message) for message in messages]
+    normalised = [_normalised(message) for message in messages]
+    for field, entries in (("messages", normalised), ("tools", tools or [])):
+        _check_form(field, entries)
+    return normalised
 
 
 def content_text(message: dict[str, Any]) -> str:
     """The content of a message as one text: its parts in lines of their own, as vLLM gives them to a template."""
     content = message.get("content")
-    return content if isinstance(content, str) else "\n".join(_part_texts(content or []))
+    return content if isinstance(content, str) else "\n".join(map(_part_text, content or []))
 
 
 def reasoning_text(message: dict[str, Any]) -> str:
@@ -66,22 +73,30 @@ def without_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in message.items() if name != "reasoning"}
 
 
-def _renamed(message: dict[str, Any]) -> dict[str, Any]:
-    old = message.get("reasoning_content")
-    renamed = {name: value for name, value in message.items() if name != "reasoning_content"}
-    return renamed if old is None or message.get("reasoning") is not None else {**renamed, "reasoning": old}
+def _normalised(message: dict[str, Any]) -> dict[str, Any]:
+    """With the reasoning under its newer name, and texts as parts of type `text`, as vLLM's renderer reads them."""
+    normalised = {name: value for name, value in message.items() if name != "reasoning_content"}
+    if normalised.get("reasoning") is None and message.get("reasoning_content") is not None:
+        normalised["reasoning"] = message["reasoning_content"]
+    if isinstance(message.get("content"), list):
+        normalised["content"] = [
+            part if isinstance(part, dict) and part["type"] in _RENDERED else {"type": "text", "text": _part_text(part)}
+            for part in message["content"]
+        ]
+    return normalised
 
 
 def _check_form(field: str, entries: list[dict[str, Any]]) -> None:
     try:
         _FORMS[field].validate_python(entries)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InputError(f"{field}[{first['loc'][0]}]", _message(first["msg"], first["loc"])) from None
-
-
-def _message(message: str, location: tuple[int | str, ...]) -> str:
-    return f"{location[-1]}: {message}" if isinstance(location[-1], str) else message
+        errors = error.errors(include_url=False, include_context=False)
+        number = errors[0]["loc"][0]
+        written = [name for name in entries[int(number)] if name != "role"]
+        # a message has one error for each role that it could have: the one about a field that was sent is of its own
+        about = ((name, one["msg"]) for one in errors for name in one["loc"] if name in written)
+        name, message = next(about, (None, errors[0]["msg"]))
+        raise InputError(f"{field}[{number}]" if name is None else f"{field}[{number}].{name}", message) from None
 
 
 def _check_parts(content: Any, field: str) -> None:
@@ -92,16 +107,15 @@ def _check_parts(content: Any, field: str) -> None:
         if isinstance(part, str):
             continue
         kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(kind, str) or kind not in TEXT_PART_TYPES:
-            known = ", ".join(sorted(TEXT_PART_TYPES))
+        if not isinstance(kind, str) or kind not in _TEXT_TYPES:
+            known = ", ".join(sorted(_TEXT_TYPES))
             raise InputError(field, f"holds a part of type {_quoted(kind)}; only text can be measured: {known}")
         if not isinstance(MM_PARSER_MAP[kind](part), str):
             raise InputError(field, f"holds a part of type {kind!r} without its text")
 
 
-def _part_texts(parts: list[Any]) -> Iterator[str]:
-    for part in parts:
-        yield part if isinstance(part, str) else str(MM_PARSER_MAP[part["type"]](part))
+def _part_text(part: Any) -> str:
+    return part if isinstance(part, str) else str(MM_PARSER_MAP[part["type"]](part))
 
 
 def _quoted(value: Any) -> str:

@@ -19,6 +19,8 @@ MIN_DEFAULT_TOKENS = 256
 
 _FAST: Any = Field(fail_fast=True)
 """Only the first error of a list is reported, so pydantic need not make objects of millions of others."""
+_MAX_MESSAGES: Any = Field(fail_fast=True, max_length=100_000)
+"""More than any context has room for: that is checked later, and reading millions takes a second."""
 _Token = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 
 
@@ -34,8 +36,8 @@ class ForksRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
-    messages: Annotated[list[dict[str, Any]], _FAST] | None = None
-    tools: Annotated[list[dict[str, Any]], _FAST] | None = None
+    messages: Annotated[list[dict[str, Any]], _MAX_MESSAGES] | None = None
+    tools: Annotated[list[dict[str, Any]], _MAX_MESSAGES] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     prompt: str | Annotated[list[_Token], _FAST] | None = None
     completion: str | Annotated[list[_Token], _FAST] | None = None

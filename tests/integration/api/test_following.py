@@ -98,3 +98,37 @@ def test_a_listener_and_a_client_that_leave(server: Server) -> None:
 def test_an_unknown_id(server: Server) -> None:
     answer = httpx.get(f"{server.api}/forks/chatcmpl-none?stream=true")
     assert (answer.status_code, answer.json()["error"]["param"]) == (404, "request_id")
+
+
+def test_a_trace_is_found_by_the_id_that_its_client_sent(server: Server) -> None:
+    """With slashes and colons, and as gateways write it: percent-encoded, UUIDs in upper case."""
+    uuid = "6f0c1a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5b"
+    body = {"model": "countdown", "messages": BODY["messages"], "max_tokens": 4, "forks": True}
+    for sent, others in (
+        ("tenant/a:1", ("tenant%2Fa%3A1", "tenant%252Fa%253A1", "chatcmpl-tenant/a:1")),
+        (uuid, (uuid.upper(), f"chatcmpl-{uuid.upper()}")),
+    ):
+        answer = httpx.post(f"{server.api}/chat/completions", json=body, headers={"X-Request-Id": sent}, timeout=60)
+        for name in (sent, *others, answer.raise_for_status().json()["id"]):
+            found = httpx.get(f"{server.api}/forks/{name}")
+            assert (found.status_code, found.json().get("id")) == (200, answer.json()["id"]), name
+    last = httpx.post(f"{server.api}/completions", json={"model": "countdown", "prompt": "x", "max_tokens": 4,
+        "forks": True}, headers={"X-Request-Id": uuid}, timeout=60).json()["id"]  # fmt: skip
+    assert httpx.get(f"{server.api}/forks/{uuid}").json()["id"] == last, "the last request with the id"
+    assert httpx.get(f"{server.api}/forks/chatcmpl-{uuid}").json()["id"] == f"chatcmpl-{uuid}"
+
+
+def test_wrong_messages_by_the_thousand(server: Server) -> None:
+    """The first error is enough; the other requests of the server do not wait for the rest."""
+    user, text = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+    for body, param in (
+        ({"messages": [{}] * 100_000}, "messages"),
+        ({"messages": [user, {**text, "content": [{}] * 100_000}]}, "messages"),
+        ({"messages": [user, text], "tools": [{}] * 1000}, "tools[0].type"),
+        ({"messages": [user, {**text, "content": [{}]}]}, "messages[1].content"),
+        ({"prompt": ["x"] * 100_000, "completion": "y"}, "prompt"),
+    ):
+        answer = httpx.post(f"{server.api}/forks", json=body, timeout=60)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"].startswith(param.split(".")[0])
+        assert len(answer.json()["error"]["message"]) < 400

@@ -96,6 +96,26 @@ def test_the_generation_prompt_is_not_doubled(server: Server, puzzle: Answer) ->
         same(measured(server, {"messages": messages}), trace)
 
 
+def test_what_other_apis_returned_is_measured_like_the_text_in_it(server: Server) -> None:
+    """Chat clients store the parts of other APIs; several are lines of one text, as chat renders them."""
+
+    def token_ids(content: Any, **more: Any) -> list[int]:
+        messages = [{"role": "user", "content": PUZZLES[0]}, {"role": "assistant", "content": content, **more}]
+        found: list[int] = measured(server, {"messages": messages})["choices"][0]["token_ids"]
+        return found
+
+    expected = token_ids("3 + 4\n= 7")
+    for first in (
+        {"type": "output_text", "text": "3 + 4", "annotations": []},
+        {"type": "refusal", "refusal": "3 + 4"},
+        {"type": "input_text", "text": "3 + 4"},
+        {"type": "thinking", "thinking": "3 + 4", "closed": True},
+        "3 + 4",
+    ):
+        assert token_ids([first, {"type": "text", "text": "= 7"}]) == expected, first
+    assert token_ids("7", reasoning_content="so") == token_ids("7", reasoning="so") != token_ids("7")
+
+
 def test_a_reasoning_that_was_cut_off(server: Server, client: openai.OpenAI) -> None:
     message, trace = generated(client, PUZZLES[0], max_tokens=20)
     assert message["content"] is None

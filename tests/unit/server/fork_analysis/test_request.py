@@ -79,6 +79,7 @@ MANY = 100_000
         ({"prompt": ["x"] * MANY, "completion": "y"}, "prompt"),
         ({"prompt": "x", "completion": [-1] * MANY}, "completion"),
         ({"messages": [1] * MANY}, "messages"),
+        ({"messages": [{}] * (MANY + 1)}, "messages"),
         ({**CHAT, "tools": [1] * MANY}, "tools"),
         ({**PLAIN, "verify": 10, "positions": ["x"] * MANY}, "positions"),
         ({**PLAIN, **{f"field{number}": 1 for number in range(MANY)}}, "field0"),
