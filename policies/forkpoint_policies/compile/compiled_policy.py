@@ -10,6 +10,9 @@ from forkpoint_policies.spec import Policy
 
 from .program import Program, key_of
 
+OBJECT_BYTES, BYTES_PER_WRITTEN, BYTES_PER_PACKED = 8_000, 8, 15
+"""The memory of a compiled policy: without its contents, per byte of its JSON, and per byte of its packed program."""
+
 
 @dataclass(frozen=True)
 class CompiledPolicy:
@@ -43,6 +46,12 @@ class CompiledPolicy:
     def key(self) -> str:
         """The program's name in the worker."""
         return key_of(self.packed)
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """The memory that CPython takes for the policy and its program, rounded up."""
+        written = len(self.policy.model_dump_json(exclude_unset=True))
+        return OBJECT_BYTES + BYTES_PER_WRITTEN * written + BYTES_PER_PACKED * len(self.packed)
 
     @cached_property
     def digest(self) -> str:

@@ -15,8 +15,8 @@ from forkpoint_policies.spec import Policy
 from forkpoint_server.errors import ApiError
 
 MAX_POLICIES = 512
-MAX_PACKED_BYTES = 1 << 24
-"""Of all programs as they are sent; in the server's memory a program takes about fifteen times as much."""
+MAX_BYTES = 1 << 28
+"""The memory of all compiled policies in a cache."""
 MAX_WAITING = 64
 """Policies that wait for the thread that compiles them; one more is refused."""
 RETRY_SECONDS = 5
@@ -35,7 +35,13 @@ class LabeledPolicy(NamedTuple):
 def compile_labeled(labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
     """Compile and pack a policy. Raises InputError where the served model's tokenizer cannot express it."""
     compiled = replace(compile_policy(labeled.policy, model), label=labeled.label)
-    _ = compiled.packed, compiled.key, compiled.digest, compiled.actions  # computed here, off the event loop
+    _ = (
+        compiled.packed,
+        compiled.key,
+        compiled.num_bytes,
+        compiled.digest,
+        compiled.actions,
+    )  # computed here, off the event loop
     return compiled
 
 
@@ -119,11 +125,9 @@ class CompiledPolicyCache:
         if failed:
             self._forget(labeled, compilation)
             return
-        compilation.num_bytes = len(compilation.result.result().packed)
+        compilation.num_bytes = compilation.result.result().num_bytes
         self._bytes += compilation.num_bytes
-        while len(self._compilations) > MAX_POLICIES or (
-            self._bytes > MAX_PACKED_BYTES and len(self._compilations) > 1
-        ):
+        while len(self._compilations) > MAX_POLICIES or (self._bytes > MAX_BYTES and len(self._compilations) > 1):
             self._bytes -= self._compilations.popitem(last=False)[1].num_bytes
 
     def _forget(self, labeled: LabeledPolicy, compilation: _Compilation) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import math
+import random
 import string
+import tracemalloc
 from itertools import product
 
 import pytest
@@ -218,3 +222,30 @@ def test_many_words_are_compiled_quickly() -> None:
     )
     assert len(program.rules) == 2
     assert program.follow(tokens("a|b|c|a|b"))[0] > INSIDE
+
+
+def random_ids(seed: int, number: int) -> Json:
+    chosen = random.Random(seed)
+    ids = [[chosen.randrange(VOCABULARY.size) for _ in range(number)] for _ in range(16)]
+    return {"rules": [{"do": {"suppress": {"token_ids": one, "bias": -1.0}}} for one in ids]}
+
+
+def random_words(seed: int) -> Json:
+    chosen = random.Random(seed)
+    words = ["".join(chosen.choices(string.ascii_lowercase, k=8)) for _ in range(250)]
+    return {"rules": [{"do": {"suppress": {"words": words, "bias": -1.0 - seed}}} for seed in range(4)]}
+
+
+@pytest.mark.parametrize("data", [random_ids(1, 4096), random_ids(2, 16), random_words(3), {"rules": []}])
+def test_a_compiled_policy_is_counted_as_what_it_takes(data: Json) -> None:
+    """Its policy may take more than its program: a list of token ids may name one many times."""
+    written = json.dumps(data)
+    compile_policy(parse_policy(data), TARGET)  # what is cached at the first time
+    gc.collect()
+    tracemalloc.start()
+    compiled = compile_policy(parse_policy(json.loads(written)), TARGET)
+    _ = compiled.packed
+    gc.collect()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.8 * taken < compiled.num_bytes < 4 * taken + 10_000

@@ -15,7 +15,7 @@ from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server.errors import ApiError
 from forkpoint_server.policies.compiled import (
-    MAX_PACKED_BYTES,
+    MAX_BYTES,
     MAX_POLICIES,
     CompiledPolicyCache,
     LabeledPolicy,
@@ -29,19 +29,19 @@ def policy_of(number: int, label: str = "inline") -> LabeledPolicy:
 
 
 class StubCompiler:
-    """Returns a policy whose program packs to some bytes; without any, it raises."""
+    """Returns a policy that takes some bytes; without any, it raises."""
 
-    def __init__(self, packed: bytes = b"x") -> None:
-        self.packed = packed
+    def __init__(self, num_bytes: int = 1) -> None:
+        self.num_bytes = num_bytes
         self.compiled: list[LabeledPolicy] = []
         self.cache = CompiledPolicyCache(TARGET, self)
 
     def __call__(self, labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
         assert model is TARGET
         self.compiled.append(labeled)
-        if not self.packed:
+        if not self.num_bytes:
             raise InputError("policy", "cannot be")
-        return cast(CompiledPolicy, SimpleNamespace(policy=labeled.policy, packed=self.packed))
+        return cast(CompiledPolicy, SimpleNamespace(policy=labeled.policy, num_bytes=self.num_bytes))
 
 
 async def test_concurrent_requests_for_one_policy_share_it() -> None:
@@ -61,14 +61,15 @@ async def test_a_policy_has_the_label_that_it_was_requested_by() -> None:
 
 def test_a_compiled_policy_is_already_packed() -> None:
     compiled = compile_labeled(policy_of(1), TARGET)
-    assert {"packed", "key", "digest", "actions"} <= vars(compiled).keys(), "it would be packed on the event loop"
+    computed = {"packed", "key", "num_bytes", "digest", "actions"}
+    assert computed <= vars(compiled).keys(), "it would be computed on the event loop"
     assert (compiled.packed, compiled.digest) == (compiled.program.pack(), compiled.policy.digest)
     assert compiled.actions == ("observe",)
 
 
-@pytest.mark.parametrize(("packed", "stored"), [(b"x", MAX_POLICIES), (b"x" * (MAX_PACKED_BYTES // 4), 4)])
-async def test_the_least_recently_used_are_evicted_first(packed: bytes, stored: int) -> None:
-    compiler = StubCompiler(packed)
+@pytest.mark.parametrize(("num_bytes", "stored"), [(1, MAX_POLICIES), (MAX_BYTES // 4, 4)])
+async def test_the_least_recently_used_are_evicted_first(num_bytes: int, stored: int) -> None:
+    compiler = StubCompiler(num_bytes)
     for number in range(stored):
         await compiler.cache.get(policy_of(number))
     await compiler.cache.get(policy_of(0))
@@ -81,17 +82,19 @@ async def test_the_least_recently_used_are_evicted_first(packed: bytes, stored: 
 
 
 async def test_a_failure_is_not_cached_and_may_go_unobserved(caplog: Any) -> None:
-    compiler = StubCompiler(b"")
+    compiler = StubCompiler(0)
     for _ in range(2):
         with pytest.raises(InputError):
             await compiler.cache.get(policy_of(1))
     assert len(compiler.compiled) == 2
-    abandoned = asyncio.create_task(compiler.cache.get(policy_of(2)))
-    await asyncio.sleep(0)
+    held = HeldCompiler(max_waiting=8)
+    held.num_bytes = 0
+    abandoned = await held.first()
     abandoned.cancel()  # its client is gone
     await asyncio.gather(abandoned, return_exceptions=True)
-    await asyncio.sleep(0.2)
-    assert len(compiler.compiled) == 3
+    held.release(1)
+    with pytest.raises(InputError):
+        await held.cache.get(policy_of(0))
     gc.collect()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -105,10 +108,9 @@ class HeldCompiler(StubCompiler):
         self._released, self._occupied = threading.Semaphore(0), threading.Event()
 
     def __call__(self, labeled: LabeledPolicy, model: ServedModel) -> CompiledPolicy:
-        compiled = super().__call__(labeled, model)
         self._occupied.set()
         assert self._released.acquire(timeout=60)
-        return compiled
+        return super().__call__(labeled, model)
 
     async def request(self, number: int) -> asyncio.Task[CompiledPolicy]:
         """A request that has asked for a policy."""
