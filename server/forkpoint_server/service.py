@@ -21,6 +21,8 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.recent import RecentTraces
+from forkpoint_server.requests.reports import ReportThread
+from forkpoint_server.requests.stream import Followers
 from forkpoint_server.store.database import database_warnings
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.traces.receiver import Receiver
@@ -65,6 +67,8 @@ class Service:
         )
         self.connectors = find_connectors(model.vocabulary)
         self.recent = RecentTraces(config.max_trace_tokens)
+        self.reports = ReportThread()
+        self.followers = Followers(self.recent, self.reports)
         self._database_warnings = database_warnings(config.database)
         self._srm_monitor: asyncio.Task[None] | None = None
 

@@ -17,7 +17,7 @@ from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.http.event_stream import HEADERS
 from forkpoint_server.requests.reports import ReportThread
-from forkpoint_server.requests.stream import DONE, Followers, event_of
+from forkpoint_server.requests.stream import DONE, event_of
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
 
@@ -29,8 +29,6 @@ PROGRESS_SECONDS = 0.25
 def forks_router(service: Service) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
-    reports = ReportThread()
-    followers = Followers(service.recent, reports)
 
     @router.get("/v1/forks/{request_id:path}")
     async def show_trace(request_id: str, stream: bool = False) -> Any:
@@ -43,13 +41,13 @@ def forks_router(service: Service) -> APIRouter:
         """
         running = service.recent.find_running(request_id) if stream else None
         if running is not None:
-            followers.check_capacity()
-            return _streaming(followers.follow(running))
+            service.followers.check_capacity()
+            return _streaming(service.followers.follow(running))
         stored = service.recent.get(request_id)
         if stored is None:
             message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
             raise not_found(message, "request_id")
-        report = await reports.json(stored.to_dict)
+        report = await service.reports.json(stored.to_dict)
         if stream:
             return _streaming(iter((event_of(report), DONE)))
         return Response(report, media_type="application/json")
@@ -66,9 +64,9 @@ def forks_router(service: Service) -> APIRouter:
         except RenderingError as error:
             return JSONResponse(error.response.model_dump(), error.response.error.code)
         if job.request.stream:
-            return _streaming(_events(job, reports))
+            return _streaming(_events(job, service.reports))
         try:
-            return Response(await _report(job, reports), media_type="application/json")
+            return Response(await _report(job, service.reports), media_type="application/json")
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 

@@ -83,9 +83,11 @@ def test_wrong_messages(messages: list[Json], field: str, said: str) -> None:
 
 def test_the_first_of_many_wrong_messages_is_enough() -> None:
     """Of a hundred thousand, vLLM's form alone makes a million and a half errors."""
+    many_messages: list[Json] = [{"role": "user", "tool_calls": 5}] * 100_000
+    many_tools: list[Json] = [{}] * 100_000
     for wrong, entries, tools in (
-        ("messages", [*[{"role": "user", "tool_calls": 5}] * 100_000, assistant("x")], None),
-        ("tools", [USER, assistant("x")], [{}] * 100_000),
+        ("messages", [*many_messages, assistant("x")], None),
+        ("tools", [USER, assistant("x")], many_tools),
     ):
         with pytest.raises(InputError) as caught:
             read_messages(entries, tools)
