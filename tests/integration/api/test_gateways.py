@@ -155,7 +155,8 @@ def test_an_agents_thinking_budget_and_a_policy_go_together(http: httpx.Client, 
     answer = http.post("/chat/completions", json={**body, "thinking_token_budget": budget}).raise_for_status().json()
     assert 0 < answer["usage"]["completion_tokens_details"]["reasoning_tokens"] <= limit + 1
     thinking = {"type": "enabled", "budget_tokens": 1024}  # Anthropic's least
-    message = http.post("/messages", json={**body, "thinking": thinking}).raise_for_status().json()
+    long = {**body, "thinking": thinking, "max_tokens": 1200}
+    message = http.post("/messages", json=long).raise_for_status().json()
     assert message["forkpoint"]["reasoning_tokens"] > 0
 
 
