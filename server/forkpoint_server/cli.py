@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from forkpoint_policies.spec import InputError
@@ -37,9 +35,6 @@ DEMO_ARGUMENTS = (
 half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long. With
 scale-out, tokens can go in and out.
 """
-
-TERMINATED = "terminated"
-"""The argument of the KeyboardInterrupt that stands for SIGTERM."""
 
 PROCESSORS = {
     False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
@@ -99,11 +94,10 @@ def main(arguments: list[str]) -> int:
     from .app import PolicyOptions, serve, serve_without_policies
 
     options = None if database is None else PolicyOptions(registry, args.policy, database)
-    signal.signal(signal.SIGTERM, _terminate)  # until uvicorn, once it runs, sets its own handler
     try:
         uvloop.run(serve_without_policies(args) if options is None else serve(args, options))
-    except KeyboardInterrupt as interrupt:
-        return 128 + (signal.SIGTERM if interrupt.args == (TERMINATED,) else signal.SIGINT)
+    except KeyboardInterrupt:
+        return 130
     except (InputError, ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
@@ -298,11 +292,6 @@ def _choose_processor(args: Namespace, config: VllmConfig) -> None:
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End a start as Ctrl-C does: the engine's process is ended too, where the signal alone would leave it running."""
-    raise KeyboardInterrupt(TERMINATED)
 
 
 def _one_line(error: Exception) -> str:

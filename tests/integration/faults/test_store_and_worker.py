@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +13,7 @@ import psutil
 import pytest
 
 from tests.integration.polling import health, until
-from tests.processes.forkpoint_server import COMMAND, serving, write_random_model
+from tests.processes.forkpoint_server import serving, write_random_model
 from tests.processes.postgresql import postgresql
 
 from .experiment_client import MESSAGES, Experiment
@@ -117,17 +114,3 @@ def test_the_server_is_killed(tmp_path: Path) -> None:
         server.process.kill()
         _, alive = psutil.wait_procs(processes, timeout=60)
         assert alive == []
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_start_is_interrupted(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """Its engine ends too, which is still loading the model."""
-    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen([COMMAND, "serve"], stdout=log, stderr=subprocess.STDOUT, env=environment)
-    engine = until(lambda: [one for one in psutil.Process(server.pid).children() if "EngineCore" in one.name()])
-    server.send_signal(number)
-    assert server.wait(60) == status
-    _, alive = psutil.wait_procs(engine, timeout=60)
-    assert alive == []
-    assert "Traceback" not in (tmp_path / "log").read_text()
