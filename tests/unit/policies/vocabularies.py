@@ -36,17 +36,17 @@ SIZE = VOCABULARY.size
 THINK, END_THINK, END = range(SIZE - 3, SIZE)
 
 
+_TOKEN_BY_TEXT = {VOCABULARY.tokens[one]: one for one in reversed(range(SIZE - 3))}
+_LONGEST_BYTES = max(map(len, _TOKEN_BY_TEXT))
+
+
 def encode(text: str) -> list[int]:
     """The longest token first, as a tokenizer of these tokens would."""
     left, found = text.encode(), []
     while left:
-        found.append(
-            max(
-                (one for one in range(SIZE - 3) if left.startswith(VOCABULARY.tokens[one])),
-                key=lambda one: len(VOCABULARY.tokens[one]),
-            )
-        )
-        left = left[len(VOCABULARY.tokens[found[-1]]) :]
+        written = next(left[:size] for size in range(_LONGEST_BYTES, 0, -1) if left[:size] in _TOKEN_BY_TEXT)
+        found.append(_TOKEN_BY_TEXT[written])
+        left = left[len(written) :]
     return found
 
 
