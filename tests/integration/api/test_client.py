@@ -62,13 +62,13 @@ def test_an_experiment_from_a_file_to_its_end(
     (tmp_path / "try.yaml").write_text(FILE)
     assert "plain 50.0%, calm 20.0%" in run("create", str(tmp_path / "try.yaml"))
     answers = [
-        own.chat.completions.create(
+        own.chat.completions.with_raw_response.create(
             model="countdown", messages=MESSAGES, max_tokens=20, extra_headers={UNIT: f"unit-{number}"}
         )
         for number in range(6)
     ]
-    reported = [(answer.model_extra or {}).get("forkpoint") for answer in answers]
-    assigned = [answer.id for answer, one in zip(answers, reported, strict=True) if one and one["experiment"] == NAME]
+    arms = [answer.headers.get("X-Forkpoint-Arm", "") for answer in answers]
+    assigned = [answer.parse().id for answer, arm in zip(answers, arms, strict=True) if arm.startswith(f"{NAME}/")]
     assert assigned
     recorded = own.experiments.record(NAME, [{"request_id": one, "metrics": {"correct": 1}} for one in assigned])
     assert (recorded.stored, recorded.duplicates) == (len(assigned), 0)
