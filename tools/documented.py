@@ -32,6 +32,9 @@ ELSEWHERE: Mapping[str, str] = {
     "docker compose": "needs Docker",
     "createdb": "needs a PostgreSQL in which one may create databases; the store's tests start their own",
     "ray start": "needs several machines",
+    "lm_eval run": "is installed elsewhere, and needs its data sets; tests/integration/clients has a task of its own",
+    "FORKPOINT_BASE_URL": "is installed elsewhere; tests/integration/clients has a task of its own",
+    "vllm bench serve": "loads a server for minutes",
     "forkpoint findings --questions": "takes an hour; tests/integration/api/test_findings.py has a shorter one",
 }
 """Blocks that cannot be run here, by how they start, and why. Their syntax and arguments are checked."""
