@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -43,8 +44,9 @@ CASES: dict[str, Json] = {
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=server.url, timeout=120)
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=120) as http:
+        yield http
 
 
 def chat(http: httpx.Client, **body: Any) -> Json:
