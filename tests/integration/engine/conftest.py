@@ -44,11 +44,16 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def target(tokenizer: Any) -> ServedModel:
     from forkpoint_policies.compile.compiler import ServedModel
+    from forkpoint_policies.compile.regions import single_token_regions
     from forkpoint_server.policies.served_model import encoder, read_vocabulary
 
     start, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     return ServedModel(
-        read_vocabulary(tokenizer, 576), 0.672, start, end, stop=tokenizer.eos_token_id, encode=encoder(tokenizer)
+        read_vocabulary(tokenizer, 576),
+        fork_threshold=0.672,
+        regions=single_token_regions(start, end),
+        stop=tokenizer.eos_token_id,
+        encode=encoder(tokenizer),
     )
 
 
@@ -70,6 +75,7 @@ def instruct(target: ServedModel) -> Instruct:
 
     from forkpoint_policies.compile.compiler import compile_policy
     from forkpoint_policies.compile.program import key_of
+    from forkpoint_policies.compile.regions import Region
     from forkpoint_policies.kernel.sampling_limits import SamplingLimits
     from forkpoint_policies.spec import Policy, parse_policy
     from forkpoint_policies.worker.payload import PolicyPayload
@@ -92,8 +98,8 @@ def instruct(target: ServedModel) -> Instruct:
                 key_of(packed),
                 next(_handles),
                 address,
-                0,
-                True,
+                word_state=0,
+                region=Region.REASONING,
                 seed=seed,
                 sampled=sampled_tokens,
                 num_shared_tokens=num_shared_tokens,
