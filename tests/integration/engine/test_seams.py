@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.middleware.cors import CORSMiddleware
 from vllm.config import VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
@@ -49,6 +50,9 @@ PARAMETERS: dict[str, list[str]] = {
     "random_uuid": [],
     # stop strings
     "check_stop_strings": ["output_text", "new_char_count", "stop", "include_in_output"],
+    # structured outputs
+    "compile_regex_with_timeout": ["fn", "pattern"],
+    "grammar_is_likely_lark": ["grammar_str"],
     # errors
     "create_error_response": ["message", "err_type", "status_code", "param"],
     "VLLMValidationError": ["message", "parameter", "value"],
@@ -97,6 +101,7 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
         "clone": [],
         "__post_init__": [],
     },
+    "StructuredOutputsParams": {"__init__": ["choice", "grammar"]},
     "ErrorResponse": {"__init__": ["error"], "model_dump": None},
     "VLLMServerError": {},
     "TokenizeChatRequest": {
@@ -104,6 +109,7 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
         "model_validate": ["obj"],
     },
     "TokenizeCompletionRequest": {"__init__": ["model", "prompt"]},
+    "ChatCompletionToolsParam": {"__init__": ["type", "function"]},
     "ServingTokenization": {"create_tokenize": ["request", "raw_request"]},
     "ReasoningParserManager": {"get_reasoning_parser": ["name"], "list_registered": []},
     "IncrementalDetokenizer": {
@@ -123,6 +129,9 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
 }  # fmt: skip
 """Members that we use of classes and modules; of callable ones, the parameters that we pass or that pass through us."""
 
+MESSAGES = ("ChatCompletionMessageParam", "MM_PARSER_MAP", "TEXT_PART_TYPES")
+"""What vLLM reads messages by; `test_the_parts_of_a_message_that_are_text` pins them."""
+
 
 def parameters(function: Any) -> list[str]:
     return [name for name in inspect.signature(function).parameters if name != "self"]
@@ -138,7 +147,7 @@ def test_version() -> None:
 
 def test_every_name_of_the_seam_is_pinned() -> None:
     names = {name for name in vars(vllm_seam) if not name.startswith("_")} - NOT_VLLM
-    assert names == {*PARAMETERS, *MEMBERS}
+    assert names == {*PARAMETERS, *MEMBERS, *MESSAGES}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -298,6 +307,15 @@ def test_the_configuration_that_the_adapters_read() -> None:
     assert hasattr(VllmConfig, "use_v2_model_runner")
 
 
+def test_the_parts_of_a_message_that_are_text() -> None:
+    kinds = vllm_seam.TEXT_PART_TYPES
+    assert kinds == {"text", "input_text", "output_text", "refusal", "thinking"}
+    texts = {kind: vllm_seam.MM_PARSER_MAP[kind]({"type": kind, "text": "x", kind: "x"}) for kind in kinds}
+    assert texts == dict.fromkeys(kinds, "x")
+    message: Any = TypeAdapter(vllm_seam.ChatCompletionMessageParam).validate_python({"role": "user", "content": "x"})
+    assert message["role"] == "user"
+
+
 def test_every_post_route_is_known() -> None:
     """Of a new one, decide whether it can generate text. Until then, a policy named on it is refused."""
     args = vllm_seam.make_arg_parser(vllm_seam.FlexibleArgumentParser()).parse_args(["--enable-scale-out"])
@@ -310,7 +328,6 @@ def test_every_post_route_is_known() -> None:
         "/invocations",
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
-        "/v1/chat/completions/batch",
         "/v1/systemone",
     }
 
