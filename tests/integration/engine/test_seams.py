@@ -308,9 +308,9 @@ def test_the_configuration_that_the_adapters_read() -> None:
 
 
 def test_the_parts_of_a_message_that_are_text() -> None:
-    kinds = vllm_seam.TEXT_PART_TYPES
+    kinds, parsers = vllm_seam.TEXT_PART_TYPES, cast(Any, vllm_seam.MM_PARSER_MAP)
     assert kinds == {"text", "input_text", "output_text", "refusal", "thinking"}
-    texts = {kind: vllm_seam.MM_PARSER_MAP[kind]({"type": kind, "text": "x", kind: "x"}) for kind in kinds}
+    texts = {kind: parsers[kind]({"type": kind, "text": "x", kind: "x"}) for kind in kinds}
     assert texts == dict.fromkeys(kinds, "x")
     message: Any = TypeAdapter(vllm_seam.ChatCompletionMessageParam).validate_python({"role": "user", "content": "x"})
     assert message["role"] == "user"

@@ -154,11 +154,14 @@ def test_prometheus_has_what_the_page_has(stack_server: Server, prometheus: Prom
     """Nothing is running any more, so both stand still, once the page has been read again."""
     prometheus.awaited(f"up == 1 and timestamp(up) > {time.time() + 1}")
     page = stack_server.metrics()
-    for name in ("forkpoint_requests_total", "forkpoint_tokens_total", "forkpoint_experiment_requests_total"):
+    for name in (
+        "forkpoint_requests_total", "forkpoint_tokens_total", "forkpoint_experiment_requests_total",
+        "forkpoint_experiment_errors_total",
+    ):  # fmt: skip
         here = sum(value for key, value in page.items() if key.startswith(f"{name}{{"))
         assert prometheus.values(f"sum({name})") == {(): here}, name
     assert not prometheus.values('{__name__=~".*_created"}')
-    assert prometheus.values("sum(forkpoint_experiment_errors_total)")[()] > 0
+    assert prometheus.values("sum(forkpoint_experiment_errors_total)") == {(): 0.0}  # a 400 is the client's error
 
 
 def test_promtool_finds_nothing_on_ours(stack_server: Server) -> None:
@@ -172,19 +175,20 @@ def test_promtool_finds_nothing_on_ours(stack_server: Server) -> None:
 
 
 def test_the_engine_dies(stack_server: Server, prometheus: Prometheus) -> None:
-    """A request that runs fails and is counted; Prometheus still gets the page."""
+    """Requests that run fail and are counted, one of them in the experiment; Prometheus still gets the page."""
     (engine,) = [
         one for one in psutil.Process(stack_server.process.pid).children(recursive=True) if "EngineCore" in one.name()
     ]
-    endless = {"model": "countdown", "prompt": "Use", "max_tokens": 2000, "ignore_eos": True, "policy": "observe"}
+    endless = {"model": "countdown", "prompt": "Use", "max_tokens": 2000, "ignore_eos": True}
+    bodies: list[dict[str, Any]] = [{**endless, "policy": "observe"}, {**endless, "user": "a"}]
     failed = 'forkpoint_requests_total{arm="",finish_reason="error",policy="observe"}'
     before = stack_server.metrics().get(failed, 0.0)
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(httpx.post, f"{stack_server.api}/completions", json=endless, timeout=60)
-        while not stack_server.metrics()['vllm:num_requests_running{engine="0",model_name="countdown"}']:
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        running = [pool.submit(httpx.post, f"{stack_server.api}/completions", json=body, timeout=60) for body in bodies]
+        while stack_server.metrics()['vllm:num_requests_running{engine="0",model_name="countdown"}'] < len(bodies):
             time.sleep(0.05)
         engine.kill()
-        assert running.result().status_code == 500
+        assert [one.result().status_code for one in running] == [500] * len(bodies)
     died = time.time()
     assert stack_server.metrics()[failed] == before + 1
     assert httpx.get(f"{stack_server.url}/health").status_code == 503
@@ -193,3 +197,4 @@ def test_the_engine_dies(stack_server: Server, prometheus: Prometheus) -> None:
         (("__name__", "up"), ("instance", stack_server.url.removeprefix("http://")), ("job", "forkpoint")): 1.0
     }
     assert prometheus.values('sum(forkpoint_requests_total{finish_reason="error"})')[()] >= 1
+    assert prometheus.values("sum(forkpoint_experiment_errors_total)") == {(): 1.0}
