@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,12 @@ Measure = Callable[[Sequence[float], Sequence[str | None]], float]
 """The value of several answers to one question, from their scores and their extracted answers."""
 
 TREE, PLACEBO = "branch", "branch.placebo"
+RULE = {"when": {"entropy_above": "fork", "region": "reasoning"}, "do": {"branch": {"fill": "none"}}}
+"""The rule of `branch`, without the independent samples with which it fills up: they are what it is compared with."""
+POLICIES: Mapping[str, Mapping[str, Any]] = {
+    TREE: {"rules": [RULE]},
+    PLACEBO: {"rules": [{"do": {"control": {"like": RULE, "match": "positions"}}}]},
+}
 PASS, MAJORITY = "one of them right", "majority right"
 HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %")
 
@@ -53,7 +60,7 @@ async def retest(lab: Lab) -> Result:
     """Request independent samples, trees and their placebos, and compare them."""
     leaves = lab.setting.leaves
     independent = (await lab.ask([BASELINE], samples=max(leaves, lab.setting.samples)))[BASELINE.name]
-    trees = await lab.ask([Treatment(name, name, answers=leaves) for name in (TREE, PLACEBO)])
+    trees = await lab.ask([Treatment(name, policy, answers=leaves) for name, policy in POLICIES.items()])
     return conclude(independent, trees, leaves, lab.setting.extract)
 
 
@@ -251,9 +258,9 @@ FINDING = Finding(
     claim="Branching only where the entropy is high gives more right answers for fewer tokens than sampling.",
     source="arXiv:2510.11170",
     protocol=(
-        "`branch` with several answers to each question, against independent samples of as many tokens on average, and "
-        "against its placebo, which branches as often at random positions. Right is one of the answers (pass@k), or "
-        "the majority's."
+        "`branch` with several answers to each question and no samples among them (`fill`: `none`), against "
+        "independent samples of as many tokens on average, and against its placebo, which branches as often at random "
+        "positions. Right is one of the answers (pass@k), or the majority's."
     ),
     retest=retest,
 )

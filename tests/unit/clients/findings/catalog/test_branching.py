@@ -12,7 +12,20 @@ import pytest
 from forkpoint_clients.findings.catalog import (
     branching,
 )
+from forkpoint_policies.library import LIBRARY
+from forkpoint_policies.placebo import placebo_of
+from forkpoint_policies.spec import parse_policy
 from tests.unit.clients.findings.synthetic import QUESTIONS, choices, trees
+
+
+def test_the_trees_are_the_librarys_without_samples_among_their_answers() -> None:
+    branch, placebo = (parse_policy(dict(policy)) for policy in branching.POLICIES.values())
+    (rule,) = LIBRARY["branch"].policy.rules
+    assert branch.rules[0].when == rule.when
+    assert branch.rules[0].do.branch is not None
+    assert rule.do.branch is not None
+    assert branch.rules[0].do.branch.model_dump() == {**rule.do.branch.model_dump(), "fill": "none"}
+    assert placebo.rules == placebo_of(branch).rules
 
 
 def test_branching_finds_what_is_planted() -> None:
