@@ -25,7 +25,7 @@ test: setup $(CLIENTS)/.ready ## Run the tests, the fast ones first; ARGS goes t
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) $(ARGS)
 
-test-fast: setup ## Run the unit tests without the slow ones, in under 90 seconds; ARGS goes to pytest
+test-fast: setup ## Run the unit tests without the slow ones; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) -m 'not soak and not slow' tests/unit $(ARGS)
 
