@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .vocabulary import Vocabulary, is_word_character
-from .word_automaton import ANY_STATE, FREE, INSIDE, Automaton, Completion
+from .word_automaton import ANY_STATE, FREE, INSIDE, Automaton, Completion, NamedWord
 
 FEW_WORDS = 4
 """A beginning decides a word if the tokenizer writes at most so many other words of its vocabulary with it."""
@@ -31,9 +31,9 @@ class BiasedTokens:
     beginnings: tuple[str, ...] = ()
 
 
-def biased_tokens(word: str, automaton: Automaton, vocabulary: Vocabulary, encode: Encode | None) -> BiasedTokens:
+def biased_tokens(word: NamedWord, automaton: Automaton, vocabulary: Vocabulary, encode: Encode | None) -> BiasedTokens:
     """The tokens that complete a word; in the spellings that the tokenizer itself writes, those that decide it."""
-    completions = automaton.completions[word]
+    completions = automaton.completing(word)
     spellings = [] if encode is None else _spellings(word, automaton, vocabulary, encode)
     decided = [(path, path[index]) for path, index in spellings if index < len(path) - 1]
     at_the_end = {path[-1].move for path, index in spellings if index == len(path) - 1}
@@ -63,13 +63,14 @@ class _Step:
 
 
 def _spellings(
-    word: str, automaton: Automaton, vocabulary: Vocabulary, encode: Encode
+    word: NamedWord, automaton: Automaton, vocabulary: Vocabulary, encode: Encode
 ) -> list[tuple[list[_Step], int]]:
     """The spellings of several tokens that the tokenizer writes, each with the index of the step that decides it."""
     found = []
-    stripped = word.strip()
-    forms = dict.fromkeys((stripped, stripped.lower(), stripped[:1].upper() + stripped[1:].lower()))
-    one_token = any(state in (ANY_STATE, FREE) for state, _ in automaton.completions[word])
+    stripped = word.text.strip()
+    others = () if word.cased else (stripped.lower(), stripped[:1].upper() + stripped[1:].lower())
+    forms = dict.fromkeys((stripped, *others))
+    one_token = any(state in (ANY_STATE, FREE) for state, _ in automaton.completing(word))
     for lead, form in ((lead, form) for form in forms for lead in ("", " ")):
         if one_token and not lead and form[:1].islower():  # rare, in the middle of a line: its pieces are others' too
             continue
@@ -81,9 +82,9 @@ def _spellings(
     return found
 
 
-def _path(tokens: Sequence[int], automaton: Automaton, vocabulary: Vocabulary, word: str) -> list[_Step]:
+def _path(tokens: Sequence[int], automaton: Automaton, vocabulary: Vocabulary, word: NamedWord) -> list[_Step]:
     """The steps from the token that begins a word to the one that completes it; empty if none does."""
-    completions = set(automaton.completions[word])
+    completions = set(automaton.completing(word))
     free = vocabulary.index.ends_word_free
     state, path = FREE, list[_Step]()
     for number, token in enumerate(tokens):

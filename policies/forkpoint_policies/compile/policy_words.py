@@ -6,14 +6,23 @@ from forkpoint_policies.spec import InputError, Policy, Previous, Rule, Tokens, 
 from forkpoint_policies.spec.connectors import FAMILIES
 
 from .vocabulary import Vocabulary
-from .word_automaton import Automaton, AutomatonSizeError, build_automaton
+from .word_automaton import Automaton, AutomatonSizeError, NamedWord, build_automaton
 
 MAX_WORDS = 512
 
 
-def named_words(tokens: Tokens | When) -> tuple[str, ...]:
+def named_words(tokens: Tokens | When) -> tuple[NamedWord, ...]:
     """The words that a set of tokens or a condition stands for: those of its families, and its own."""
-    return tuple(word for family in tokens.connectors for word in FAMILIES[family]) + tokens.words
+    families = tuple(NamedWord(word) for family in tokens.connectors for word in FAMILIES[family])
+    return families + tuple(NamedWord(word, tokens.match != "any_case") for word in tokens.words)
+
+
+def whole_tokens(tokens: Tokens | When, word: NamedWord, vocabulary: Vocabulary) -> list[int]:
+    """The tokens that are exactly a word that is matched as a `token`; empty for others, and where there is none."""
+    if tokens.match != "token" or not word.cased:
+        return []
+    written = word.text.encode(errors="replace")
+    return [one for one in vocabulary.index.whole.get(written.lower(), ()) if vocabulary.tokens[one] == written]
 
 
 def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
@@ -43,14 +52,17 @@ def with_families(when: When) -> When:
 def policy_automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
     """The automaton that follows every word and ending of a policy. Raises InputError for one that it cannot follow."""
     named = [tokens for rule in policy.rules for _, tokens in _named(rule)]
-    words = sorted({word for tokens in named for word in named_words(tokens)})
+    words = sorted(
+        {word for tokens in named for word in named_words(tokens) if not whole_tokens(tokens, word, vocabulary)}
+    )
     endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
     if len(words) + len(endings) > MAX_WORDS:
         raise InputError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MAX_WORDS} at most")
     if not words and not endings:
         return Automaton(0, {}, {}, {})
     try:
-        return build_automaton(words, vocabulary, endings=endings)
+        in_any_case, cased = ([word.text for word in words if word.cased == flag] for flag in (False, True))
+        return build_automaton(in_any_case, vocabulary, endings=endings, cased=cased)
     except AutomatonSizeError as error:
         raise InputError(_field_of(error, policy, path), error.message) from None
     except InputError as error:
@@ -73,6 +85,8 @@ def _field_of(error: AutomatonSizeError, policy: Policy, path: str) -> str:
             endings = tokens.endings if isinstance(tokens, Previous) else ()
             listed = {"endings": endings} if error.ending else {"words": tokens.words, "connectors": tokens.connectors}
             for kind, names in listed.items():
+                if kind == "words" and error.cased != (tokens.match != "any_case"):
+                    continue
                 for index, name in enumerate(names):
                     if error.written in (FAMILIES[name] if kind == "connectors" else (name,)):
                         return f"{path}.rules[{number}].{part}.{kind}[{index}]"

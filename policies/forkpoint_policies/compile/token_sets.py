@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from forkpoint_policies.spec import InputError, Previous, Tokens, When
 
 from .deciding_tokens import biased_tokens
-from .policy_words import named_words
+from .policy_words import named_words, whole_tokens
 from .program import TokenSet
 from .served_model import ServedModel
-from .word_automaton import ANY_STATE, Automaton, Completion
+from .word_automaton import ANY_STATE, Automaton, Completion, NamedWord
 
 MAX_ENTRIES = 4096
 """Of one rule's set of tokens: every row of a batch holds the largest set that any of its policies has, for each rule.
@@ -26,11 +26,11 @@ class TokenSets:
         self._warnings = warnings
 
     def words(self, tokens: Tokens | When, field: str) -> TokenSet:
-        return _token_set((entry for word in named_words(tokens) for entry in self._automaton.completions[word]), field)
+        return _token_set(self._completions(tokens, field), field)
 
     def tokens(self, tokens: Tokens, field: str) -> TokenSet:
         self._target.vocabulary.check_ids(tokens.token_ids, f"{field}.token_ids")
-        entries = [entry for word in named_words(tokens) for entry in self._automaton.completions[word]]
+        entries = self._completions(tokens, field)
         entries += [(ANY_STATE, token) for token in tokens.token_ids]
         if isinstance(tokens, Previous):
             entries += [entry for ending in tokens.endings for entry in self._automaton.endings[ending]]
@@ -41,20 +41,41 @@ class TokenSets:
         self._target.vocabulary.check_ids(tokens.token_ids, f"{field}.token_ids")
         entries: list[Completion] = [(ANY_STATE, token) for token in tokens.token_ids]
         for word in named_words(tokens):
+            if whole := whole_tokens(tokens, word, self._target.vocabulary):
+                entries += [(ANY_STATE, token) for token in whole]
+                continue
+            self._warn_of_several(tokens, word, field)
             biased = biased_tokens(word, self._automaton, self._target.vocabulary, self._target.encode)
             entries += biased.entries
             if biased.beginnings:
                 said = ", ".join(map(repr, biased.beginnings))
                 self._warnings.append(
-                    f"{field}: {word!r} is several tokens for this model in some spellings; there the bias acts on the "
-                    f"token that decides it: {said}"
+                    f"{field}: {word.text!r} is several tokens for this model in some spellings; there the bias acts "
+                    f"on the token that decides it: {said}"
                 )
         return _token_set(entries, field)
 
     def completing(self, tokens: Tokens) -> set[Completion]:
         """The tokens that complete the words of a set, and those that it names by id."""
-        words = (entry for word in named_words(tokens) for entry in self._automaton.completions[word])
-        return {*words, *((ANY_STATE, token) for token in tokens.token_ids)}
+        return {*self._completions(tokens), *((ANY_STATE, token) for token in tokens.token_ids)}
+
+    def _completions(self, tokens: Tokens | When, field: str | None = None) -> list[Completion]:
+        """The tokens that complete the words of a set; with a `field`, warns of words that are no single token."""
+        found: list[Completion] = []
+        for word in named_words(tokens):
+            if whole := whole_tokens(tokens, word, self._target.vocabulary):
+                found += [(ANY_STATE, token) for token in whole]
+                continue
+            if field is not None:
+                self._warn_of_several(tokens, word, field)
+            found += self._automaton.completing(word)
+        return found
+
+    def _warn_of_several(self, tokens: Tokens | When, word: NamedWord, field: str) -> None:
+        if tokens.match == "token" and word.cased:
+            self._warnings.append(
+                f"{field}: no token of this model is exactly {word.text!r}; it is matched as with match `cased`"
+            )
 
 
 def _token_set(entries: Iterable[Completion], field: str) -> TokenSet:

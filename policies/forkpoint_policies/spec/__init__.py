@@ -17,6 +17,7 @@ from .fields import (
     Schedule,
     Strict,
     Tokens,
+    WordMatch,
     is_name,
 )
 from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
@@ -64,6 +65,7 @@ __all__ = [
     "TreeAction",
     "Truncate",
     "When",
+    "WordMatch",
     "is_name",
     "max_answers",
     "name_some",

@@ -18,7 +18,9 @@ from .fields import (
     Strict,
     Tokens,
     Word,
+    WordMatch,
     check_families,
+    check_word_match,
     check_words,
 )
 
@@ -53,6 +55,7 @@ class When(Strict):
     confidence_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
     words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
+    match: WordMatch = "any_case"
     connector_probability_above: Probability | None = None
     since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     previous: Previous | None = None
@@ -68,6 +71,7 @@ class When(Strict):
     def _check(self) -> When:
         check_families(self.connectors)
         check_words(self.words)
+        check_word_match(self)
         named = bool(self.connectors or self.words)
         if self.connector_probability_above is not None and not named:
             raise ValueError("connector_probability_above needs `connectors` or `words`, whose probability is summed")

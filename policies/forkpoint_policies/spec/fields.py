@@ -18,6 +18,8 @@ MAX_BRANCHES = 256
 MAX_NAME = 64
 Region = Literal["reasoning", "answer", "any"]
 Match = Literal["probability", "count", "frequency", "positions"]
+WordMatch = Literal["any_case", "cased", "token"]
+"""How `words` are found: whole and in any case; whole and as written; or only as the one token that is this text."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Nats = Annotated[Number, Field(ge=0, le=50)]
 SquareNats = Annotated[Number, Field(ge=0, le=1000)]
@@ -46,6 +48,12 @@ def check_words(words: Iterable[str]) -> None:
     for word in words:
         if not word.strip():
             raise ValueError(f"the word {word!r} is blank; a word has at least one visible character")
+
+
+def check_word_match(part: BaseModel) -> None:
+    """Raise ValueError where `match` is set and no words are named."""
+    if "match" in part.model_fields_set and not getattr(part, "words", ()):
+        raise ValueError("`match` is about `words`, and none are named; families match in any case")
 
 
 def check_families(names: Iterable[str]) -> None:
@@ -118,11 +126,16 @@ Chance = Annotated[Annotated[Probability, VALUE] | Annotated[Schedule, OBJECT], 
 
 
 class Tokens(Strict):
-    """A set of tokens, named by connector family, by whole words in every spelling, or by token id."""
+    """A set of tokens, named by connector family, by whole words in every spelling, or by token id.
+
+    `match` says how `words` are found: `any_case`; `cased`, as they are written; or `token`, only the token that is
+    exactly this text, its spaces included.
+    """
 
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
     words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
     token_ids: tuple[TokenId, ...] = Field(default=(), max_length=MAX_TOKENS, fail_fast=True)
+    match: WordMatch = "any_case"
 
     @model_validator(mode="after")
     def _check(self) -> Tokens:
@@ -131,6 +144,7 @@ class Tokens(Strict):
             raise ValueError(f"names no token; give a non-empty list of {', '.join(some)} or {last}")
         check_families(self.connectors)
         check_words(self.words)
+        check_word_match(self)
         return self
 
     def _any_named(self) -> bool:

@@ -34,10 +34,11 @@ class BannedStarts:
         earlier, text = self._text(before[-TAIL_TOKENS:]), self._text([*before[-TAIL_TOKENS:], token])
         if banned.end_in(text, after=len(earlier)):
             return True
-        begun = "".join(takewhile(is_word_character, reversed(text)))[::-1].lower()
-        beginnings = [word for word in banned.lowered if begun and word.startswith(begun)]
+        begun = "".join(takewhile(is_word_character, reversed(text)))[::-1]
+        beginnings = [word.lower() for word in banned.starting_with(begun)] if begun else []
         return bool(beginnings) and all(
-            word in beginnings or any(one.startswith(word) for one in beginnings) for word in self._words_with(begun)
+            word in beginnings or any(one.startswith(word) for one in beginnings)
+            for word in self._words_with(begun.lower())
         )
 
     def _banned_after(self, tokens: Sequence[int]) -> BannedWords:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -23,41 +23,58 @@ def words_banned_in(policy: Policy, regions: Iterable[Literal["any", "reasoning"
         for rule in policy.rules
         if rule.do.suppress is not None and rule.do.suppress.bias is None and rule.when in everywhere
         for word in named_words(rule.do.suppress)
+        if not (word.cased and rule.do.suppress.match == "token")  # other tokens may write it
     }
-    return BannedWords(tuple(sorted(words)))
+    in_any_case, cased = (tuple(sorted(word.text for word in words if word.cased == flag)) for flag in (False, True))
+    return BannedWords(in_any_case, cased)
 
 
 @dataclass(frozen=True)
 class BannedWords:
-    """Words that must not stand in a text as whole words, in any case."""
+    """Words that must not stand in a text as whole words: `words` in any case, `cased` as they are written."""
 
     words: tuple[str, ...]
+    cased: tuple[str, ...] = field(default=())
 
     def __bool__(self) -> bool:
-        return bool(self.words)
+        return bool(self.words or self.cased)
 
     def stand_in(self, text: str, open_start: bool = False, open_end: bool = False) -> bool:
         """Whether one of the words stands in the text; at an open end of it, a character of a word may follow."""
-        lowered = _lower(text)
-        if self._any_word.search(lowered) is None:
-            return False
-        return any(end for word in self.lowered for end in _ends_of(word, lowered, open_start, open_end))
+        return self.occur_in(text) and any(self._ends_in(text, open_start, open_end))
 
     def occur_in(self, text: str) -> bool:
         """Whether the characters of one of the words occur in the text, as a whole word or not."""
-        return self._any_word.search(_lower(text)) is not None
+        return any(word in text for word in self._cased) or (
+            bool(self.words) and self._any_word.search(_lower(text)) is not None
+        )
 
     def end_in(self, text: str, after: int) -> bool:
         """Whether one of the words stands in the text and ends behind an offset; the text may go on in any way."""
+        return any(end > after for end in self._ends_in(text, open_start=False, open_end=False))
+
+    def starting_with(self, beginning: str) -> list[str]:
+        """The words that start with this text."""
+        lowered = _lower(beginning)
+        found = [word for word in self.lowered if word.startswith(lowered)]
+        return found + [word for word in self._cased if word.startswith(beginning)]
+
+    def _ends_in(self, text: str, open_start: bool, open_end: bool) -> Iterator[int]:
+        """The offsets at which words that stand in the text end."""
         lowered = _lower(text)
-        return any(
-            end > after for word in self.lowered for end in _ends_of(word, lowered, open_start=False, open_end=False)
-        )
+        for word in self.lowered:
+            yield from _ends_of(word, lowered, open_start, open_end)
+        for word in self._cased:
+            yield from _ends_of(word, text, open_start, open_end)
 
     @cached_property
     def lowered(self) -> tuple[str, ...]:
         """The words in lower case, without the spaces around them."""
         return tuple(_lower(word.strip()) for word in self.words)
+
+    @cached_property
+    def _cased(self) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.cased)
 
     @cached_property
     def _any_word(self) -> re.Pattern[str]:

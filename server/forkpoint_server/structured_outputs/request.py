@@ -51,7 +51,8 @@ def ban_words(
     except NothingLeftError:
         if not by_request:
             return
-        words = ", ".join(map(repr, banned.words[:4])) + (", …" if len(banned.words) > 4 else "")
+        named = banned.words + banned.cased
+        words = ", ".join(map(repr, named[:4])) + (", …" if len(named) > 4 else "")
         raise VLLMValidationError(
             f"structured_outputs: each text that they allow has a word that the policy bans ({words}); allow a text "
             "without these words, or leave the policy out",

@@ -8,7 +8,7 @@ import pytest
 
 from forkpoint_policies.compile.deciding_tokens import biased_tokens
 from forkpoint_policies.compile.vocabulary import Vocabulary
-from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, build_automaton
+from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, NamedWord, build_automaton
 from tests.unit.policies.vocabularies import VOCABULARY, byte_vocabulary
 
 
@@ -33,7 +33,7 @@ def acts_on(word: str, vocabulary: Vocabulary, text: str) -> list[bytes]:
     """The tokens of a text, as the tokenizer writes it, on which a bias on the word acts."""
     encode = longest_first(vocabulary)
     automaton = build_automaton([word], vocabulary)
-    entries = set(biased_tokens(word, automaton, vocabulary, encode).entries)
+    entries = set(biased_tokens(NamedWord(word), automaton, vocabulary, encode).entries)
     state, found = FREE, []
     for token in encode(text):
         if (state, token) in entries or (ANY_STATE, token) in entries:
@@ -73,11 +73,11 @@ def test_a_bias_acts_once_and_where_the_word_is_decided(word: str, text: str, to
 @pytest.mark.parametrize("word", ["wait", "so", "in", "but"])
 def test_words_of_one_token_are_unchanged(word: str) -> None:
     automaton = build_automaton([word], VOCABULARY)
-    biased = biased_tokens(word, automaton, VOCABULARY, longest_first(VOCABULARY))
+    biased = biased_tokens(NamedWord(word), automaton, VOCABULARY, longest_first(VOCABULARY))
     assert biased.entries == automaton.completions[word]
     assert biased.beginnings == ()
 
 
 def test_without_a_tokenizer_a_bias_acts_on_the_last_token() -> None:
     automaton = build_automaton(["however"], VOCABULARY)
-    assert biased_tokens("however", automaton, VOCABULARY, None).entries == automaton.completions["however"]
+    assert biased_tokens(NamedWord("however"), automaton, VOCABULARY, None).entries == automaton.completions["however"]

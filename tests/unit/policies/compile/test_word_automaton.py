@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.vocabulary import Vocabulary, is_word_character
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, build_automaton
-from forkpoint_policies.spec import InputError
-from tests.unit.policies.factories import compiled
+from forkpoint_policies.spec import InputError, parse_policy
+from tests.unit.policies.factories import compiled, warnings
 from tests.unit.policies.vocabularies import VOCABULARY, token, tokens
 
 WORDS = (
@@ -52,7 +53,7 @@ def flagged(written: str | bytes, *words: str) -> list[set[str]]:
     return completed(program_of(*words), tokens(written), words)
 
 
-def stands_completed(word: str, stream: list[int]) -> bool:
+def stands_completed(word: str, stream: list[int], cased: bool = False) -> bool:
     """Whether the last token completes the word, by search: it stands in the text, ends with or inside that token, and
     is whole.
 
@@ -63,7 +64,8 @@ def stands_completed(word: str, stream: list[int]) -> bool:
     text = written.decode(errors="ignore")
     for start in range(len(text) - len(word) + 1):
         end = start + len(word)
-        if text[start:end].lower() != word or len(text[:end].encode()) <= before:
+        found = text[start:end] if cased else text[start:end].lower()
+        if found != word or len(text[:end].encode()) <= before:
             continue
         starts = start == 0 or not (is_word_character(text[start - 1]) and is_word_character(text[start]))
         following = text[end] if end < len(text) else "x"  # in the middle of a character, the next one may be a letter
@@ -229,3 +231,85 @@ def test_a_word_that_is_not_text() -> None:
     with pytest.raises(InputError, match="is not valid text") as caught:
         build_automaton(["ok", "\ud800"], VOCABULARY, "words")
     assert caught.value.field == "words[1]"
+
+
+def cased_program(*rules: tuple[str, str]) -> Program:
+    """A policy with a rule for each word and how it is matched."""
+    return compiled({"rules": [{"do": {"suppress": {"words": [word], "match": match}}} for word, match in rules]})
+
+
+def flagged_as(written: str | bytes, *rules: tuple[str, str]) -> list[set[str]]:
+    names = tuple(f"{word} {match}" for word, match in rules)
+    return completed(cased_program(*rules), tokens(written), names)
+
+
+@pytest.mark.parametrize(
+    ("written", "word", "hit"),
+    [
+        ("Wait", "Wait", True), (" Wait", "Wait", True), ("W|ait", "Wait", True), ("W|a|it", "Wait", True),
+        ("“Wait", "Wait", True), ("\nWait", "Wait", True), ("wait", "Wait", False), (" wait", "Wait", False),
+        ("w|ait", "Wait", False), ("WAIT", "Wait", False), ("W|A|I|T", "Wait", False), ("\n\nwait", "Wait", False),
+        ("WAIT", "WAIT", True), ("W|A|I|T", "WAIT", True), ("(wait)", "wait", True), ("É|gale|ment", "Également", True),
+        ("é|gale|ment", "Également", False), ("so, so", "So", False), ("x|Wait", "Wait", False),
+        ("Wait|ing", "Wait", True), ("double|-|Check", "double-check", False),
+    ],
+)  # fmt: skip
+def test_a_cased_word_matches_as_it_is_written(written: str, word: str, hit: bool) -> None:
+    stream = [one for piece in written.encode().split(b"|") for one in spelled(piece)]
+    found = completed(cased_program((word, "cased")), stream, (word,))
+    assert any(found) is hit
+
+
+def spelled(piece: bytes) -> list[int]:
+    """One token if there is one, else its bytes; token i writes byte i."""
+    return [token(piece)] if piece in VOCABULARY.tokens else list(piece)
+
+
+@given(
+    words=st.lists(
+        st.tuples(st.sampled_from([*WORDS, "Wait", "WAIT", "Double-Check", "In", "Also"]), st.booleans()),
+        min_size=1,
+        max_size=6,
+        unique=True,
+    ),
+    text=st.lists(st.sampled_from([*PIECES, "In", "Check", "in Conclusion"]), max_size=12).map("".join),
+    random=st.randoms(use_true_random=False),
+)
+@settings(max_examples=300)
+def test_cased_words_and_others_in_one_policy_are_flagged_just_as_by_search(
+    words: list[tuple[str, bool]], text: str, random: Random
+) -> None:
+    stream = tokenise(text, random)
+    rules = [(word, "cased" if cased else "any_case") for word, cased in words]
+    flags = completed(cased_program(*rules), stream, tuple(map(" ".join, rules)))
+    for position, found in enumerate(flags):
+        so_far = stream[: position + 1]
+        expected = {
+            f"{word} {match}"
+            for word, match in rules
+            if stands_completed(word if match == "cased" else word.lower(), so_far, cased=match == "cased")
+        }
+        assert found == expected, (position, b"".join(VOCABULARY.tokens[one] for one in so_far))
+
+
+def test_a_token_word_is_one_token_and_nothing_else() -> None:
+    assert flagged_as("Wait| Wait|wait|W|ait", ("Wait", "token")) == [{"Wait token"}, set(), set(), set(), set()]
+    assert flagged_as("Wait| Wait", (" Wait", "token")) == [set(), {" Wait token"}]
+
+
+def test_a_token_word_that_is_no_token_is_matched_as_written() -> None:
+    policy = {"rules": [{"do": {"suppress": {"words": ["Double-check", "Wait"], "match": "token"}}}]}
+    (warning,) = warnings(policy)
+    assert "no token of this model is exactly 'Double-check'; it is matched as with match `cased`" in warning
+    found = completed(compiled(policy), [*b"Double", *tokens("-check|wait|Wait| Wait")], ("it",))
+    assert found[-4:] == [{"it"}, set(), {"it"}, set()]
+
+
+def test_a_cased_word_that_the_tokenizer_cannot_write_in_this_case() -> None:
+    lower = Vocabulary(tuple(bytes([value]) for value in range(128) if not 65 <= value <= 90))
+    target = ServedModel(lower, fork_threshold=0.672)
+    data = {"rules": [{"do": {"suppress": {"words": ["wait", "Wait"], "match": "cased"}}}]}
+    with pytest.raises(InputError, match="cannot write the word 'Wait' in this case") as caught:
+        compile_policy(parse_policy(data), target)
+    assert caught.value.field == "policy.rules[0].do.suppress.words[1]"
+    compile_policy(parse_policy({"rules": [{"do": {"suppress": {"words": ["Wait"]}}}]}), target)

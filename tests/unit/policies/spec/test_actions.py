@@ -14,7 +14,7 @@ NAN, INFINITY = math.nan, math.inf
 WRONG: Wrong = {
     # unknown fields and other types
     "unknown field of suppress": (
-        suppress(word=["a"]), "policy.rules[0].do.suppress.word", "connectors, words, token_ids, bias",
+        suppress(word=["a"]), "policy.rules[0].do.suppress.word", "connectors, words, token_ids, match, bias",
     ),
     "unknown field of amplify": (
         amplify(words=["a"], bias=1, by=2), "policy.rules[0].do.amplify.by", "one can write connectors",

@@ -41,6 +41,14 @@ WRONG: Wrong = {
     "a string as token id": (suppress(token_ids=["7"]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "true as token id": (suppress(token_ids=[True]), "policy.rules[0].do.suppress.token_ids[0]", "integer"),
     "token_ids that is not a list": (suppress(token_ids=7), "policy.rules[0].do.suppress.token_ids", "must be a list"),
+    "another way to match": (suppress(words=["a"], match="lower"), "policy.rules[0].do.suppress.match", "any_case"),
+    "a match without words": (
+        suppress(connectors=["reflection"], match="cased"), "policy.rules[0].do.suppress", "families match in any case",
+    ),
+    "a match without words in a condition": (
+        when(connectors=["reflection"], match="cased", connector_probability_above=0.5),
+        "policy.rules[0].when", "families match in any case",
+    ),
     # temperatures
     "temperature -1": (do(temperature=-1), "policy.rules[0].do.temperature", "greater than or equal to 0"),
     "NaN temperature": (do(temperature=NAN), "policy.rules[0].do.temperature", "finite number"),

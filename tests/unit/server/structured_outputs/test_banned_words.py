@@ -58,3 +58,20 @@ def test_words_stand_whole_and_in_any_case(text: str, stands: bool) -> None:
 def test_at_an_open_end_a_word_may_go_on(open_start: bool, open_end: bool, stands: bool) -> None:
     assert BannedWords(("wait",)).stand_in("wait", open_start, open_end) is stands
     assert BannedWords(("wait",)).stand_in("(wait)", open_start, open_end)
+
+
+def test_cased_words_are_banned_as_they_are_written() -> None:
+    bans = {"do": {"suppress": {"words": ["Wait"], "connectors": ["conclusion"], "match": "cased"}}}
+    found = words_banned_in(parse_policy({"rules": [bans]}), ("any",))
+    assert found.cased == ("Wait",)
+    assert "so" in found.words
+    assert found.stand_in("now Wait, then")
+    assert not found.stand_in("now wait, then")
+    assert found.occur_in("Waiting")
+    assert not found.occur_in("waiting")
+    assert found.end_in("x Wait", after=5)
+    assert not found.end_in("x wait", after=5)
+    assert found.starting_with("Wa") == ["Wait"]
+    assert found.starting_with("wa") == []
+    only = {"do": {"suppress": {"words": ["Wait"], "match": "token"}}}
+    assert not words_banned_in(parse_policy({"rules": [only]}), ("any",)), "other tokens may write it"
