@@ -23,6 +23,7 @@ from .policies.registry import Registry
 from .policies.resolve import read_policy_field
 from .policies.served_model import read_served_model
 from .policies.text_regions import ParserNames
+from .structured_outputs.request import ban_words
 from .vllm_seam import LLM, AsyncEngineArgs, EngineClient, SamplingParams, UsageContext
 
 _handles = itertools.count(1)
@@ -63,7 +64,8 @@ class OfflinePolicies:
 
         With a `seed`, a prompt gets the answer that the server gives it. The policy is a name, an object as in a
         request's body, or a Policy. Raises InputError for one that branches, for more choices than one, and for a
-        policy that the model cannot express.
+        policy that the model cannot express; VLLMValidationError for structured outputs that vLLM rejects, or that
+        allow only texts with a word that the policy bans.
         """
         own = policy if isinstance(policy, Policy) else _read(policy, self.registry)
         if tree_action_of(own) is not None:
@@ -73,6 +75,8 @@ class OfflinePolicies:
                 "n", f"is {params.n}; offline, pass the prompt once for each choice, with seeds of its own"
             )
         compiled = compile_policy(own, self._model)
+        params = params.clone()
+        ban_words(params, own, self._model, cast(EngineClient, self.llm.llm_engine), by_request=True)
         packed = compiled.program.pack()
         key = key_of(packed)
         found = []

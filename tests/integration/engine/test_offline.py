@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from vllm import LLM, SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
+from vllm.sampling_params import StructuredOutputsParams
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.demo import WEIGHTS
@@ -51,6 +53,30 @@ def test_a_named_policy_and_a_plain_request_share_a_batch(
     expected = generate(offline.llm, prompts[:2], [sampling, sampling])
     (own,) = offline.params("observe", [prompts[0]["prompt_token_ids"]], sampling)
     assert generate(offline.llm, prompts[:2], [own, sampling]) == expected
+
+
+def test_a_banned_word_is_not_begun_in_structured_outputs(offline: OfflinePolicies) -> None:
+    prompts = [TokensPrompt(prompt_token_ids=offline.llm.get_tokenizer().encode("x</think>"))] * 6
+    sampling = [
+        SamplingParams(
+            seed=seed,
+            temperature=1.0,
+            max_tokens=12,
+            structured_outputs=StructuredOutputsParams(choice=["Wait here", "Then", "I wait"]),
+        )
+        for seed in range(len(prompts))
+    ]
+    tokens = [prompts[0]["prompt_token_ids"]]
+    banned = [offline.params(NOWAIT, tokens, one)[0] for one in sampling]
+    texts = [output.outputs[0].text for output in offline.llm.generate(prompts, banned, use_tqdm=False)]
+    assert set(texts) == {"Then"}
+    assert all(len(one.structured_outputs.choice) == 3 for one in sampling), "the caller's are not changed"
+
+
+def test_structured_outputs_of_banned_words_only_are_refused(offline: OfflinePolicies) -> None:
+    only = SamplingParams(structured_outputs=StructuredOutputsParams(choice=["Wait", "wait!"]))
+    with pytest.raises(VLLMValidationError, match="has a word that the policy bans"):
+        offline.params(NOWAIT, [[5, 6]], only)
 
 
 @pytest.mark.parametrize(
