@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import pairwise
@@ -49,6 +50,7 @@ MAX_BUCKETS = 64
 
 def main(arguments: list[str]) -> int:
     """Run the server; returns the exit status."""
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)  # until vLLM's HTTP server handles it
     try:
         home = use_writable_home()
     except OSError as error:
@@ -292,6 +294,11 @@ def _choose_processor(args: Namespace, config: VllmConfig) -> None:
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
+
+
+def _exit_on_sigterm(signum: int, _frame: object) -> None:
+    """Unwind, so that the engine's processes end too: the signal's default action would leave them running."""
+    raise SystemExit(128 + signum)
 
 
 def _one_line(error: Exception) -> str:

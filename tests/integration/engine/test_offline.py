@@ -57,20 +57,17 @@ def test_a_named_policy_and_a_plain_request_share_a_batch(
 
 def test_a_banned_word_is_not_begun_in_structured_outputs(offline: OfflinePolicies) -> None:
     prompts = [TokensPrompt(prompt_token_ids=offline.llm.get_tokenizer().encode("x</think>"))] * 6
+    allowed = StructuredOutputsParams(choice=["Wait here", "Then", "I wait"])
     sampling = [
-        SamplingParams(
-            seed=seed,
-            temperature=1.0,
-            max_tokens=12,
-            structured_outputs=StructuredOutputsParams(choice=["Wait here", "Then", "I wait"]),
-        )
+        SamplingParams(seed=seed, temperature=1.0, max_tokens=12, structured_outputs=allowed)
         for seed in range(len(prompts))
     ]
     tokens = [prompts[0]["prompt_token_ids"]]
     banned = [offline.params(NOWAIT, tokens, one)[0] for one in sampling]
     texts = [output.outputs[0].text for output in offline.llm.generate(prompts, banned, use_tqdm=False)]
     assert set(texts) == {"Then"}
-    assert all(len(one.structured_outputs.choice) == 3 for one in sampling), "the caller's are not changed"
+    assert all(one.structured_outputs is allowed for one in sampling), "the caller's are not changed"
+    assert allowed.choice == ["Wait here", "Then", "I wait"]
 
 
 def test_structured_outputs_of_banned_words_only_are_refused(offline: OfflinePolicies) -> None:

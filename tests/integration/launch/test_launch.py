@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.processes.forkpoint_server import COMMAND
+from tests.integration.polling import until
+from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, free_port
 
 WRONG = {
     ("/no/such/model",): "forkpoint serve: .*/no/such/model",
@@ -112,6 +115,29 @@ def test_the_command_ends_with_what_is_wrong(tmp_path: Path) -> None:
     status, words = start("serve", "--no-such-argument", cwd=tmp_path)
     assert status == 2
     assert "unrecognized arguments: --no-such-argument" in words
+
+
+def test_sigterm_during_the_start_ends_all_processes(tmp_path: Path) -> None:
+    """Quietly: a scheduler that changes its mind gets the signal's status, and no traceback in the log."""
+    log = tmp_path / "server.log"
+    command = [str(COMMAND), "serve", "--port", str(free_port()), "--kv-cache-memory-bytes", str(CACHE_BYTES)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment(tmp_path)
+        )
+    children: list[psutil.Process] = []
+    try:
+        until(lambda: "Initializing a V1 LLM engine" in log.read_text())
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert any("EngineCore" in one.name() for one in children)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert psutil.wait_procs(children, timeout=20)[1] == []
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        for one in psutil.wait_procs(children, timeout=0)[1]:
+            one.kill()
 
 
 def test_the_policies_command_works_without_a_server(tmp_path: Path) -> None:
