@@ -30,10 +30,7 @@ COLUMNS = (
     "effect per answer"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
-    "alpha-one": {
-        "paragraph": ".",
-        "thinking_tokens": 300,
-    },  # the embedded model writes no paragraphs; about its mean length
+    "alpha-one": {"paragraph": "."},  # the embedded model writes no paragraphs
     "budget-force": {"text": " Wait"},  # the word as this model writes it
 }
 """Parameters without which a policy could not act on the embedded model."""

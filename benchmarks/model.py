@@ -55,7 +55,7 @@ def build_tokenizer(size: int = VOCABULARY) -> Tokenizer:
 def _texts() -> list[str]:
     """What shall be one token, the most important first, until the vocabulary is full."""
     families = (*FAMILIES.values(), NOWAIT_WORDS, THINKING_WORDS)
-    words = dict.fromkeys(word for family in families for word in family if word.isalpha())
+    words = dict.fromkeys(word.lower() for family in families for word in family if word.isalpha())
     forms = [form for word in words for form in (word, word.capitalize())]
     letters = [
         first + "".join(rest)

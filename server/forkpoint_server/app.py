@@ -7,7 +7,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -189,6 +189,8 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     await asyncio.to_thread(threshold.read)
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
     calibration = read_token_frequencies(Path(args.model))
+    if threshold.mean_reasoning_tokens is not None:
+        calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
     model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
     config = ServerConfig(
         registry=started.registry,

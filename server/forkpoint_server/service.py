@@ -77,9 +77,11 @@ class Service:
         return self.compiled_policies.model
 
     def recalibrate(self) -> None:
-        """Use the threshold as it is now: policies are compiled anew, with what `fork` now means."""
+        """Use the calibration as it is now: policies are compiled anew, with what `fork` and `reasoning_lengths` now
+        mean."""
         for cache in (self.compiled_policies, self.inline_policies):
-            cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats))
+            mean = self.threshold.mean_reasoning_tokens or cache.model.mean_reasoning_tokens
+            cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats, mean_reasoning_tokens=mean))
 
     def warnings(self) -> list[str]:
         """What an operator should know now, one line each."""

@@ -120,6 +120,6 @@ def _show(console: Console, model: str, profile: Profile) -> None:
         f"percentile "
         f"of {profile.tokens:,} tokens in {profile.answers} answers to {profile.prompts} prompts.\n"
         f"{100 * profile.share_below_0_01:.0f} % of the tokens are below 0.01 nats; an answer reasons for "
-        f"{profile.mean_reasoning_tokens:.0f} tokens on average (alpha-one's thinking_tokens).",
+        f"{profile.mean_reasoning_tokens:.0f} tokens on average (used by alpha-one).",
         soft_wrap=True,
     )

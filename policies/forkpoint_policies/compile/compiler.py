@@ -16,6 +16,7 @@ from forkpoint_policies.spec import (
     InputError,
     Policy,
     Probe,
+    ReasoningLengths,
     Resume,
     Rule,
     Sample,
@@ -43,7 +44,7 @@ from .program import (
     TokenSet,
 )
 from .rule_conflicts import check_contradictions, check_overlaps
-from .served_model import ServedModel
+from .served_model import DEFAULT_REASONING_TOKENS, ServedModel
 from .token_sets import MAX_ENTRIES, TokenSets
 from .word_automaton import ANY_STATE, Automaton
 
@@ -121,12 +122,13 @@ class _Build:
         low, high = self._bounds(when, f"{path}.when")
         if when.end_of_reasoning_within is not None:
             self._need_end_token(f"{path}.when.end_of_reasoning_within")
+        first_position, last_position = self._positions(when, f"{path}.when")
         previous = self.sets.tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
             "number": number,
             "low": low,
             "high": high,
-            "probability": _curve(when.probability),
+            "probability": self._curve(when.probability),
             "mass": self.sets.words(when, f"{path}.when.words")
             if when.connector_probability_above is not None
             else TokenSet(),
@@ -138,8 +140,8 @@ class _Build:
             "needs_previous": when.previous is not None,
             "window": when.confidence_window if when.confidence_below is not None else 0,
             "region": RegionCode[when.region.upper()],
-            "first_position": when.after_token or 0,
-            "last_position": UNLIMITED if when.before_token is None else when.before_token - 1,
+            "first_position": first_position,
+            "last_position": last_position,
             "every": when.every or 1,
             "at_most": when.at_most or UNLIMITED,
         }
@@ -151,31 +153,31 @@ class _Build:
             action = Action.MASK if do.suppress.bias is None else Action.BIAS
             return {
                 "action": action,
-                "strength": _curve(do.suppress.bias or 0.0),
+                "strength": self._curve(do.suppress.bias or 0.0),
                 "target": (self.sets.tokens if action == Action.MASK else self.sets.biased)(do.suppress, field),
             }
         if do.amplify is not None:
             return {
                 "action": Action.BIAS,
-                "strength": _curve(do.amplify.bias),
+                "strength": self._curve(do.amplify.bias),
                 "target": self.sets.biased(do.amplify, field),
             }
         if do.temperature is not None:
             return {
                 "action": Action.TEMPERATURE if do.temperature != 0 else Action.LIKELIEST,
-                "strength": _curve(do.temperature),
+                "strength": self._curve(do.temperature),
             }
         if do.truncate is not None:
-            return {"action": _CUTS[do.truncate.kind], "strength": _curve(self._cut(do.truncate, field))}
+            return {"action": _CUTS[do.truncate.kind], "strength": _constant(self._cut(do.truncate, field))}
         if do.observe is not None:
-            return {"action": Action.OBSERVE, "strength": _curve(0.0)}
+            return {"action": Action.OBSERVE, "strength": _constant(0.0)}
         if do.tree_action is not None:
             self.written = self._written(do.tree_action, field)
             nowhere = {"at_most": 0} if isinstance(do.tree_action, Sample | Resume) else {}
-            return {"action": Action.TREE, "strength": _curve(0.0), **nowhere}
+            return {"action": Action.TREE, "strength": _constant(0.0), **nowhere}
         return {
             "action": Action.FORCE,
-            "strength": _curve(0.0),
+            "strength": _constant(0.0),
             **self._forced(do.force or do.end_reasoning or do.stop, field),
         }
 
@@ -247,6 +249,39 @@ class _Build:
             raise InputError(field, f"needs one token that ends the reasoning; this model writes {len(end)} of them")
         return end[0]
 
+    def _positions(self, when: When, path: str) -> tuple[int, int]:
+        """The first and the last position at which a rule may act."""
+        first = 0 if when.after_token is None else self._tokens_of(when.after_token)
+        if when.before_token is None:
+            return first, UNLIMITED
+        end = self._tokens_of(when.before_token)
+        if first >= end:
+            raise InputError(path, f"no position is both after_token {first} and before_token {end} of this model")
+        return first, end - 1
+
+    def _tokens_of(self, length: int | ReasoningLengths) -> int:
+        """A number of tokens; lengths of the reasoning by the served model's calibration."""
+        if not isinstance(length, ReasoningLengths):
+            return length
+        mean = self.target.mean_reasoning_tokens
+        if not mean:
+            mean = float(DEFAULT_REASONING_TOKENS)
+            self.warnings.append(
+                f"the mean length of this model's reasoning is not calibrated; {DEFAULT_REASONING_TOKENS} tokens is "
+                "used (forkpoint calibrate measures it)"
+            )
+        return max(1, round(length.reasoning_lengths * mean))
+
+    def _curve(self, value: float | Schedule | EntropyTemperature) -> Curve:
+        if isinstance(value, EntropyTemperature):
+            return Curve(Shape.ENTROPY, value.scale, value.base, value.exponent)
+        if isinstance(value, Schedule) and value.shape == "linear":
+            over = self._tokens_of(value.over or 1)
+            return Curve(Shape.LINEAR, value.start or 0.0, value.end or 0.0, float(over))
+        if isinstance(value, Schedule):
+            return Curve(Shape.TRIANGULAR, float(value.amplitude or 0.0), float(value.period or 0.0))
+        return _constant(value)
+
     def _bounds(self, when: When, path: str) -> tuple[list[float], list[float]]:
         low, high = [-math.inf] * len(Signal), [math.inf] * len(Signal)
         limits = (
@@ -272,11 +307,5 @@ class _Build:
         return low, high
 
 
-def _curve(value: float | Schedule | EntropyTemperature) -> Curve:
-    if isinstance(value, EntropyTemperature):
-        return Curve(Shape.ENTROPY, value.scale, value.base, value.exponent)
-    if isinstance(value, Schedule) and value.shape == "linear":
-        return Curve(Shape.LINEAR, *(float(number or 0.0) for number in (value.start, value.end, value.over)))
-    if isinstance(value, Schedule):
-        return Curve(Shape.TRIANGULAR, float(value.amplitude or 0.0), float(value.period or 0.0))
+def _constant(value: float) -> Curve:
     return Curve(Shape.CONSTANT, float(value))

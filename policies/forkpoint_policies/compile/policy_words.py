@@ -18,11 +18,12 @@ def named_words(tokens: Tokens | When) -> tuple[NamedWord, ...]:
 
 
 def whole_tokens(tokens: Tokens | When, word: NamedWord, vocabulary: Vocabulary) -> list[int]:
-    """The tokens that are exactly a word that is matched as a `token`; empty for others, and where there is none."""
-    if tokens.match != "token" or not word.cased:
+    """The tokens that are a word that is matched by token; empty for other words, and where there is none."""
+    if not word.cased or tokens.match not in ("token", "bare_token"):
         return []
     written = word.text.encode(errors="replace")
-    return [one for one in vocabulary.index.whole.get(written.lower(), ()) if vocabulary.tokens[one] == written]
+    found = vocabulary.by_stripped.get(written.strip(), ())
+    return [one for one in found if tokens.match == "token" or vocabulary.tokens[one] == written]
 
 
 def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:

@@ -15,6 +15,9 @@ from .regions import UNMARKED, Regions
 from .vocabulary import Vocabulary
 from .word_automaton import build_automaton
 
+DEFAULT_REASONING_TOKENS = 1000
+"""The mean length of a model's reasoning, where it was not measured."""
+
 
 class AnswerStart(NamedTuple):
     """The state of the regions in which an answer starts, and the one from which vLLM counts its reasoning tokens."""
@@ -30,7 +33,8 @@ class ServedModel:
     `start_of` says in which state of the regions an answer to a prompt starts, from the prompt's tokens and what vLLM's
     handler tells the reasoning parser of the request; and in which state vLLM starts to count reasoning tokens.
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
-    calibrated; `connectors` are the tokens of every connector family.
+    calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
+    tokens of every connector family.
     """
 
     vocabulary: Vocabulary
@@ -40,6 +44,7 @@ class ServedModel:
     stop: int = NO_TOKEN
     encode: Callable[[str], list[int]] | None = None
     frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
+    mean_reasoning_tokens: float | None = None
 
     @property
     def reasoning_end(self) -> int:

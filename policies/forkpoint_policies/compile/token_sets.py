@@ -72,9 +72,9 @@ class TokenSets:
         return found
 
     def _warn_of_several(self, tokens: Tokens | When, word: NamedWord, field: str) -> None:
-        if tokens.match == "token" and word.cased:
+        if tokens.match in ("token", "bare_token") and word.cased:
             self._warnings.append(
-                f"{field}: no token of this model is exactly {word.text!r}; it is matched as with match `cased`"
+                f"{field}: no token of this model is {word.text!r}; it is matched as with match `cased`"
             )
 
 

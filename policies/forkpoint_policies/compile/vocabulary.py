@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -86,6 +86,15 @@ class Vocabulary:
             if text and all(map(is_word_character, text)):
                 found.add(text)
         return tuple(sorted(found))
+
+    @cached_property
+    def by_stripped(self) -> Mapping[bytes, Sequence[int]]:
+        """The tokens by what they write, without the white space around it."""
+        found: dict[bytes, list[int]] = {}
+        for token, written in enumerate(self.tokens):
+            if token not in self.specials:
+                found.setdefault(written.strip(), []).append(token)
+        return found
 
     @cached_property
     def index(self) -> Index:

@@ -9,6 +9,9 @@ from typing import Any
 
 from forkpoint_policies.spec import MAX_TEXT, InputError, Policy, name_some, parse_policy
 
+CALIBRATED = "calibrated"
+"""Stands for the mean length of the served model's reasoning."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -58,7 +61,7 @@ class Text:
 @dataclass(frozen=True)
 class Param:
     """Stands in a rule for a parameter's value, or for the product of several and of a constant, rounded where it is
-    `whole`."""
+    `whole`. A product with CALIBRATED is so many lengths of the served model's reasoning."""
 
     names: tuple[str, ...]
     times: float = 1.0
@@ -67,6 +70,13 @@ class Param:
 
 def param(*names: str, times: float = 1.0, whole: bool = False) -> Param:
     return Param(names, times, whole)
+
+
+@dataclass(frozen=True)
+class Largest:
+    """Stands in a rule for the largest of several parameters."""
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,10 @@ class First:
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy: `rules` as a user would write them, with Param and First for parameters; `caution` says where its
-    evidence is weak."""
+    """A named policy: `rules` as a user would write them, with Param, Largest and First for parameters.
+
+    `caution` says where its evidence is weak.
+    """
 
     name: str
     description: str
@@ -120,9 +132,14 @@ def _filled(part: Any, values: Mapping[str, Any]) -> Any:
     match part:
         case Param(names=(name,), times=1.0, whole=False):
             return values[name]
+        case Param(names=names) if CALIBRATED in (values[name] for name in names):
+            others = (values[name] for name in names if values[name] != CALIBRATED)
+            return {"reasoning_lengths": part.times * prod(others)}
         case Param():
             product = part.times * prod(values[name] for name in part.names)
             return max(1, round(product)) if part.whole else product
+        case Largest():
+            return max(values[name] for name in part.names)
         case First():
             return list(part.words[: values[part.name]])
         case Mapping():

@@ -1,22 +1,27 @@
 """AlphaOne: slow thinking first, fast thinking after a moment."""
 
-from ._entry import Entry, Number, Text, param
+from ._entry import CALIBRATED, Entry, Number, Text, param
 
 ENTRY = Entry(
     name="alpha-one",
     description=(
         'Until the moment t_m = alpha * thinking_tokens, writes "Wait" after a paragraph with probability 1 - t / t_m; '
-        'after it, a drawn "Wait" becomes the end of the reasoning.'
+        'after it, a sampled "Wait" becomes the end of the reasoning.'
     ),
     source="arXiv:2505.24863",
     caution=(
-        "thinking_tokens is the served model's mean reasoning length: without a calibration the default is only a "
-        "guess."
+        "thinking_tokens is the mean length of the served model's reasoning, from its calibration; without one, 1000 "
+        "is only a guess, and validation says so. The authors measure it for each data set."
     ),
     parameters={
         "alpha": Number(1.4, 0.01, 100, "the moment, in mean reasoning lengths"),
         "thinking_tokens": Number(
-            1000, 1, 1_000_000, "the mean length of the model's reasoning, in tokens", whole=True
+            CALIBRATED,
+            1,
+            1_000_000,
+            "the mean length of the model's reasoning, in tokens; `calibrated` is the served model's own",
+            whole=True,
+            other=CALIBRATED,
         ),
         "paragraph": Text("\n\n", "what ends a paragraph"),
     },
@@ -37,7 +42,7 @@ ENTRY = Entry(
         },
         {
             "when": {"region": "reasoning", "after_token": param("alpha", "thinking_tokens", whole=True)},
-            "do": {"end_reasoning": {"instead_of": {"words": ["wait"]}}},
+            "do": {"end_reasoning": {"instead_of": {"words": ["Wait"], "match": "cased"}}},
         },
     ],
 )

@@ -11,7 +11,9 @@ ENTRY = Entry(
         "thought; a thought begins with the reasoning, and at each such word."
     ),
     source="arXiv:2501.18585",
-    caution="The paper's list of words could not be confirmed.",
+    caution=(
+        "[unconfirmed]: the paper gives alpha and beta, but no list of words; these three, in any case, are ours."
+    ),
     parameters={
         "alpha": Number(3.0, 0.01, 100, "how far the logits are lowered"),
         "beta": Number(600, 1, 1_000_000, "for how many tokens of a thought", whole=True),

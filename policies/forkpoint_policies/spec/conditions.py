@@ -10,7 +10,7 @@ from .fields import (
     MAX_WINDOW,
     Chance,
     Nats,
-    Position,
+    Place,
     Probability,
     Region,
     Schedule,
@@ -61,8 +61,8 @@ class When(Strict):
     previous: Previous | None = None
     end_of_reasoning_within: Nats | None = None
     region: Region = "any"
-    after_token: Position | None = None
-    before_token: Position | None = None
+    after_token: Place | None = None
+    before_token: Place | None = None
     every: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     probability: Chance = 1.0
     at_most: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
@@ -89,8 +89,9 @@ class When(Strict):
         self._check_order("entropy_above", "entropy_below")
         self._check_order("varentropy_above", "varentropy_below")
         self._check_order("top_probability_above", "top_probability_below")
-        if self.after_token is not None and self.before_token is not None and self.after_token >= self.before_token:
-            raise ValueError(f"no position is both after_token {self.after_token} and before_token {self.before_token}")
+        first, end = self.after_token, self.before_token
+        if isinstance(first, int) and isinstance(end, int) and first >= end:
+            raise ValueError(f"no position is both after_token {first} and before_token {end}")
         return self
 
     def _check_order(self, above: str, below: str) -> None:

@@ -29,9 +29,9 @@ NOWAIT_WORDS = (
 """The 17 words of NoWait (arXiv:2506.08343)."""
 
 THINKING_WORDS = (
-    "so", "let", "hmm", "i", "okay", "first", "wait", "but", "now", "then", "since", "therefore", "if", "maybe", "to",
+    "So", "Let", "Hmm", "I", "Okay", "First", "Wait", "But", "Now", "Then", "Since", "Therefore", "If", "Maybe", "To",
 )  # fmt: skip
-"""Words at which the hidden states carry most information about the answer (arXiv:2506.02867)."""
+"""Words at which the hidden states carry most information about the answer, as written (arXiv:2506.02867)."""
 
 SWITCH_WORDS = ("alternatively", "alternative", "another")
-"""Words that start another thought (arXiv:2501.18585)."""
+"""Words that start another thought; the paper (arXiv:2501.18585) gives no list that could be confirmed."""

@@ -18,8 +18,9 @@ MAX_BRANCHES = 256
 MAX_NAME = 64
 Region = Literal["reasoning", "answer", "any"]
 Match = Literal["probability", "count", "frequency", "positions"]
-WordMatch = Literal["any_case", "cased", "token"]
-"""How `words` are found: whole and in any case; whole and as written; or only as the one token that is this text."""
+WordMatch = Literal["any_case", "cased", "token", "bare_token"]
+"""How `words` are found: whole and in any case; whole and as written; as the tokens that are this word, with or without
+white space around it; or as the one token that is exactly this text."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Nats = Annotated[Number, Field(ge=0, le=50)]
 SquareNats = Annotated[Number, Field(ge=0, le=1000)]
@@ -69,6 +70,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ReasoningLengths(Strict):
+    """A position, as a multiple of the mean length of the served model's reasoning, which `forkpoint calibrate`
+    measures."""
+
+    reasoning_lengths: Annotated[Number, Field(gt=0, le=100)]
+
+
+def _is_object(value: Any) -> str:
+    return "object" if isinstance(value, dict | BaseModel) else "value"
+
+
+VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
+"""A plain value or an object: errors are reported for the kind that was written."""
+Length = Annotated[
+    Annotated[int, Field(ge=1, le=10_000_000, strict=True), VALUE] | Annotated[ReasoningLengths, OBJECT], WHICH
+]
+Place = Annotated[Annotated[Position, VALUE] | Annotated[ReasoningLengths, OBJECT], WHICH]
+
+
 class Schedule(Strict):
     """A number that depends on the position in the generated text.
 
@@ -80,7 +100,7 @@ class Schedule(Strict):
     shape: Literal["linear", "triangular"]
     start: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
     end: Annotated[Number, Field(ge=-1000, le=1000)] | None = None
-    over: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
+    over: Length | None = None
     amplitude: Annotated[Number, Field(gt=0, le=1000)] | None = None
     period: Annotated[int, Field(ge=4, le=10_000_000, strict=True)] | None = None
 
@@ -113,12 +133,6 @@ class EntropyTemperature(Strict):
     exponent: Annotated[Number, Field(gt=0, le=100)]
 
 
-def _is_object(value: Any) -> str:
-    return "object" if isinstance(value, dict | BaseModel) else "value"
-
-
-VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
-"""A plain value or an object: errors are reported for the kind that was written."""
 Fall = Annotated[Annotated[Number, Field(lt=0, ge=-1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
 Rise = Annotated[Annotated[Number, Field(gt=0, le=1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
 Heat = Annotated[Annotated[Number, Field(ge=0, le=100), VALUE] | Annotated[EntropyTemperature, OBJECT], WHICH]
@@ -128,8 +142,8 @@ Chance = Annotated[Annotated[Probability, VALUE] | Annotated[Schedule, OBJECT], 
 class Tokens(Strict):
     """A set of tokens, named by connector family, by whole words in every spelling, or by token id.
 
-    `match` says how `words` are found: `any_case`; `cased`, as they are written; or `token`, only the token that is
-    exactly this text, its spaces included.
+    `match` says how `words` are found: `any_case`; `cased`, as they are written; `token`, only by tokens that are the
+    word, with or without white space around it; `bare_token`, only by the token that is exactly this text.
     """
 
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)

@@ -48,6 +48,11 @@ class Threshold:
     def nats(self) -> float:
         return DEFAULT_FORK_THRESHOLD_NATS if self.profile is None else self.profile.fork_threshold
 
+    @property
+    def mean_reasoning_tokens(self) -> float | None:
+        """The mean length of the model's reasoning, if the stored calibration has it."""
+        return None if self.profile is None else self.profile.mean_reasoning_tokens
+
     def warnings(self) -> list[str]:
         """Warnings for the user about the threshold."""
         return [NOT_CALIBRATED] if self.profile is None else []

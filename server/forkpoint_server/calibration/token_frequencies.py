@@ -12,16 +12,19 @@ FILE = "forkpoint.json"
 
 
 class _File(msgspec.Struct):
-    """`counts` by token id, in text that the model generated at temperature 1."""
+    """`counts` by token id, in text that the model generated at temperature 1, and the mean length of its reasoning."""
 
     counts: dict[int, int]
+    mean_reasoning_tokens: float | None = None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`frequencies`: the share of each token in the model's own text; empty when nothing was measured."""
+    """`frequencies`: the share of each token in the model's own text; empty when nothing was measured.
+    `mean_reasoning_tokens`: the mean length of its reasoning, None when it was not measured."""
 
     frequencies: Mapping[int, float] = field(default_factory=dict)
+    mean_reasoning_tokens: float | None = None
 
 
 def read_token_frequencies(folder: Path) -> Calibration:
@@ -34,4 +37,5 @@ def read_token_frequencies(folder: Path) -> Calibration:
     except msgspec.DecodeError as error:
         raise ValueError(f"{file} is not a calibration: {error}") from None
     total = sum(read.counts.values())
-    return Calibration({token: count / total for token, count in read.counts.items() if count})
+    shares = {token: count / total for token, count in read.counts.items() if count}
+    return Calibration(shares, read.mean_reasoning_tokens)

@@ -32,6 +32,7 @@ def read_served_model(
         stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
         encode=encoder(tokenizer),
         frequencies=calibration.frequencies,
+        mean_reasoning_tokens=calibration.mean_reasoning_tokens,
     )
 
 

@@ -23,7 +23,7 @@ def words_banned_in(policy: Policy, regions: Iterable[Literal["any", "reasoning"
         for rule in policy.rules
         if rule.do.suppress is not None and rule.do.suppress.bias is None and rule.when in everywhere
         for word in named_words(rule.do.suppress)
-        if not (word.cased and rule.do.suppress.match == "token")  # other tokens may write it
+        if not word.cased or rule.do.suppress.match == "cased"  # of the others, other tokens may write it
     }
     in_any_case, cased = (tuple(sorted(word.text for word in words if word.cased == flag)) for flag in (False, True))
     return BannedWords(in_any_case, cased)

@@ -77,6 +77,14 @@ def test_stop_and_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
     assert summary_of(answered)["reasoning_tokens"] == 4
 
 
+def test_a_position_in_lengths_of_the_models_reasoning(client: openai.OpenAI) -> None:
+    """The embedded model's mean is 416.2 tokens; .02 of it are 8."""
+    when = {"region": "reasoning", "after_token": {"reasoning_lengths": 0.02}}
+    end = {"rules": [{"when": when, "do": {"end_reasoning": {}}}]}
+    answered = client.chat.completions.create(model="countdown", messages=MESSAGES, seed=1, extra_body={"policy": end})
+    assert summary_of(answered)["reasoning_tokens"] == 8
+
+
 FORCING: dict[str, Any] = {"rules": [{"when": {"probability": 0.3}, "do": {"force": {"text": "Wait, no"}}}]}
 
 

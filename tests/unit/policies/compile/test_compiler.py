@@ -8,6 +8,7 @@ import math
 import random
 import string
 import tracemalloc
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -249,3 +250,21 @@ def test_a_compiled_policy_is_counted_as_what_it_takes(data: Json) -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.8 * taken < compiled.num_bytes < 4 * taken + 10_000
+
+
+def test_positions_in_lengths_of_the_models_reasoning() -> None:
+    lengths = {"reasoning_lengths": 1.5}
+    data = policy(
+        rule({"after_token": 3, "before_token": lengths}, observe={}),
+        rule({"probability": {"shape": "linear", "start": 1.0, "end": 0.0, "over": lengths}}, observe={}),
+    )
+    calibrated = replace(TARGET, mean_reasoning_tokens=416.2)
+    first, second = compiled(data, calibrated).rules
+    assert (first.first_position, first.last_position, second.probability.c) == (3, 623, 624.0)
+    assert warnings(data, calibrated) == ()
+    assert compiled(data).rules[0].last_position == 1499
+    assert "not calibrated; 1000 tokens is used" in warnings(data)[0]
+    empty = policy(rule({"after_token": 700, "before_token": lengths}, observe={}))
+    compiled(empty)
+    with pytest.raises(InputError, match="no position is both after_token 700 and before_token 624 of this model"):
+        compiled(empty, calibrated)

@@ -293,16 +293,23 @@ def test_cased_words_and_others_in_one_policy_are_flagged_just_as_by_search(
 
 
 def test_a_token_word_is_one_token_and_nothing_else() -> None:
-    assert flagged_as("Wait| Wait|wait|W|ait", ("Wait", "token")) == [{"Wait token"}, set(), set(), set(), set()]
-    assert flagged_as("Wait| Wait", (" Wait", "token")) == [set(), {" Wait token"}]
+    once, none = {"Wait bare_token"}, set[str]()
+    assert flagged_as("Wait| Wait|wait|W|ait", ("Wait", "bare_token")) == [once, none, none, none, none]
+    assert flagged_as("Wait| Wait", (" Wait", "bare_token")) == [none, {" Wait bare_token"}]
+
+
+def test_a_token_word_is_a_token_with_or_without_white_space() -> None:
+    hit, none = {"Wait token"}, set[str]()
+    stream = "Wait| Wait|\nWait|wait|W|ait|“Wait|x|Wait"
+    assert flagged_as(stream, ("Wait", "token")) == [hit, hit, hit, none, none, none, none, none, hit]
 
 
 def test_a_token_word_that_is_no_token_is_matched_as_written() -> None:
     policy = {"rules": [{"do": {"suppress": {"words": ["Double-check", "Wait"], "match": "token"}}}]}
     (warning,) = warnings(policy)
-    assert "no token of this model is exactly 'Double-check'; it is matched as with match `cased`" in warning
+    assert "no token of this model is 'Double-check'; it is matched as with match `cased`" in warning
     found = completed(compiled(policy), [*b"Double", *tokens("-check|wait|Wait| Wait")], ("it",))
-    assert found[-4:] == [{"it"}, set(), {"it"}, set()]
+    assert found[-4:] == [{"it"}, set(), {"it"}, {"it"}]
 
 
 def test_a_cased_word_that_the_tokenizer_cannot_write_in_this_case() -> None:

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from forkpoint_policies.kernel.step import Record
 from forkpoint_policies.library import LIBRARY
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import Request, Run, fired, random_logits
-from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, token, tokens
+from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, token
 
 UNSURE = random_logits(SIZE, scale=1.0)  # about 5 nats
 SURE = torch.zeros(SIZE)
@@ -81,7 +80,6 @@ def test_greedy_when_unsure(top: float) -> None:
     ("name", "banned", "unchanged"),
     [
         ("nowait", ("wait", "now", "other"), ("so", "know", "button")),
-        ("thinking-ban", ("so", "wait", "now"), ("other", "know")),
     ],
 )
 def test_bans(name: str, banned: tuple[str, ...], unchanged: tuple[str, ...]) -> None:
@@ -89,43 +87,6 @@ def test_bans(name: str, banned: tuple[str, ...], unchanged: tuple[str, ...]) ->
     assert all(math.isinf(after[one]) for word in banned for one in completing(word))
     assert all(after[token(word)] == UNSURE[token(word)] for word in unchanged)
     assert torch.equal(changed(name, UNSURE, region=Region.ANSWER)[0], UNSURE)
-
-
-def test_the_thinking_ban_of_the_first_words() -> None:
-    after, _ = changed("thinking-ban", UNSURE, words=1)
-    assert math.isinf(after[token("so")])
-    assert after[token("wait")] == UNSURE[token("wait")]
-
-
-def test_switch_penalty() -> None:
-    """alpha off while t < start of the thought + beta; the word starts a thought, and the text starts the first one."""
-    another, other = token(" another"), token("x")
-
-    def penalty(generated: list[int]) -> float:
-        after, _ = changed("switch-penalty", UNSURE, generated, alpha=5, beta=3)
-        return float(UNSURE[another] - after[another])
-
-    stream = [other] * 5 + [another] + [other] * 4
-    found = [penalty(stream[:position]) for position in range(len(stream) + 1)]
-    starts = [0] * 6 + [5] * 5
-    assert found == pytest.approx([5.0 if t < start + 3 else 0.0 for t, start in enumerate(starts)], abs=1e-5)
-
-
-def test_cyclic_reflection() -> None:
-    def published(position: int, amplitude: float, period: float) -> float:
-        c = position % period / period
-        if c <= 0.25:
-            return amplitude * c / 0.25
-        if c <= 0.75:
-            return amplitude - 2 * amplitude * (c - 0.25) / 0.5
-        return -amplitude + amplitude * (c - 0.75) / 0.25
-
-    wait = token("wait")
-    stream = [token("x"), token(" ")] * 15  # a space, so that a word may start
-    for position in range(2, len(stream), 2):
-        after, _ = changed("cyclic-reflection", UNSURE, stream[:position], amplitude=4, period=12)
-        assert float(after[wait] - UNSURE[wait]) == pytest.approx(published(position, 4, 12), abs=1e-5)
-        assert after[token("so")] == UNSURE[token("so")]
 
 
 def test_budget_force_puts_off_the_end() -> None:
@@ -161,31 +122,6 @@ def test_budget_force_replaces_as_often_as_the_end_would_be_sampled(temperature:
     assert record.numbers[:, 4].tolist() == pytest.approx([share] * count, rel=1e-4)
 
 
-def test_alpha_one_slows_before_the_moment() -> None:
-    """After a paragraph, "Wait" with probability 1 - t / t_m."""
-    program = compile_policy(LIBRARY["alpha-one"].use({"alpha": 1.5, "thinking_tokens": 8}), TARGET).program  # t_m = 12
-    for position in (2, 6, 10):
-        stream = [token("x")] * (position - 1) + [token("\n\n")]
-        count = 1500
-        run = Run(*(Request(program, seed=seed) for seed in range(count)))
-        for step in range(position + 1):
-            record = run.step(UNSURE.repeat(count, 1), [stream[:step]] * count)
-            forced = int((record.flags & FORCED > 0).sum())
-            if step < position:
-                assert forced == 0, "only after a paragraph"
-        chance = 1 - position / 12
-        assert abs(forced / count - chance) < 4 * math.sqrt(chance * (1 - chance) / count)
-
-
-def test_alpha_one_ends_after_the_moment() -> None:
-    waiting = UNSURE.clone()
-    waiting[token(" wait")] = 20.0
-    options = {"alpha": 1.0, "thinking_tokens": 3, "temperature": 0.0}
-    assert torch.equal(changed("alpha-one", waiting, tokens("x|y"), **options)[0], waiting)
-    after, _ = changed("alpha-one", waiting, tokens("x|y|x"), **options)
-    assert (after > -torch.inf).nonzero().flatten().tolist() == [END_THINK]
-
-
 @pytest.mark.parametrize("margin", [0.2, 0.49, 0.51, 2.0])
 @pytest.mark.parametrize(("before", "sentence"), [(".", True), ("x", False), (".\n", True), (", ", False)])
 def test_think_brake(margin: float, before: str, sentence: bool) -> None:
@@ -212,23 +148,6 @@ def test_entropy_temperature(logits: Tensor) -> None:
     assert record.numbers[0, 4].item() == pytest.approx(moved, abs=1e-3)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.4, 0.9])
-@pytest.mark.parametrize("temperature", [1.0, 1.7])
-def test_top_h(share: float, temperature: float) -> None:
-    logits = UNSURE * 3
-    whole = float64_reference.distribution(logits.numpy(), temperature)
-    order = np.argsort(-whole)
-    num_left = 1
-    while num_left < 100:
-        some = whole[order[: num_left + 1]]
-        if float64_reference.entropy(some / some.sum()) > share * float64_reference.entropy(whole):
-            break
-        num_left += 1
-    after, record = changed("top-h", logits, share=share, temperature=temperature)
-    assert set((after > -torch.inf).nonzero().flatten().tolist()) == set(order[:num_left].tolist())
-    assert record.numbers[0, 4].item() == pytest.approx(1 - whole[order[:num_left]].sum(), abs=1e-4)
-
-
 def test_min_p_at_forks() -> None:
     after, _ = changed("min-p-at-forks", UNSURE, min_p=0.2)
     whole = float64_reference.distribution(UNSURE.numpy())
@@ -246,18 +165,6 @@ def test_amplify(name: str, word: str, other: str) -> None:
     assert torch.equal(changed(name, SURE)[0], SURE)
 
 
-def test_entropix() -> None:
-    low = SURE
-    both_high = torch.zeros(SIZE)
-    both_high[40] = 5.4  # half of the probability on one token, half spread
-    flat = torch.zeros(SIZE)
-    assert (changed("entropix", low)[0] > -torch.inf).sum() == 1
-    assert torch.equal(changed("entropix", both_high)[0], both_high / 1.5)
-    after, _ = changed("entropix", flat)
-    assert float(after[token("wait")]) == pytest.approx(2.0)
-    assert float(after[token("x")]) == 0.0
-
-
 def test_every_policy_is_tested_here() -> None:
-    source = "".join(Path(__file__).with_name(name).read_text() for name in (Path(__file__).name, "test_trees.py"))
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [name for name in LIBRARY if f'"{name}"' not in source] == []

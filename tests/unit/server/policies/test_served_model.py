@@ -35,13 +35,14 @@ def test_every_token_has_its_bytes_and_special_ones_are_known() -> None:
 
 
 def test_the_reasoning_markers_come_from_the_parser() -> None:
-    calibration = Calibration({7: 0.5})
+    calibration = Calibration({7: 0.5}, mean_reasoning_tokens=416.2)
     model = read_served_model(engine(), ParserNames("qwen3"), calibration, 0.672)
     assert TOKENIZER.convert_ids_to_tokens([*model.regions.reasoning_start, *model.regions.reasoning_end]) == [
         "<think>",
         "</think>",
     ]
     assert (model.stop, model.fork_threshold, model.frequencies) == (TOKENIZER.eos_token_id, 0.672, {7: 0.5})
+    assert model.mean_reasoning_tokens == 416.2
     without = read_served_model(engine(), ParserNames(), calibration, 0.672)
     assert (without.regions.reasoning_end, without.reasoning_end) == ((), NO_TOKEN)
     assert not without.regions.has_reasoning
