@@ -46,6 +46,7 @@ class Record:
     numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
     alternatives: Tensor | None  # [detailed, k] int64
     probabilities: Tensor | None  # [detailed, k] float32; below 0 where the policy took the token away
+    certainty: Tensor | None = None  # [detailed] float32 nats, for trees: as in _self_certainty
     inherited: Tensor | None = (
         None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
     )
@@ -62,6 +63,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
     values = logits.contiguous() if layout.rows is None else logits.index_select(0, layout.rows)
     seen = look(values, measure(values), layout)
     alternatives, probabilities = _likeliest(values, seen, layout)
+    certainty = _self_certainty(values, seen, layout)
     decision = _decide_all(slots, rows, values, seen)
 
     unchanged = values.index_select(0, layout.shadow) if layout.shadow is not None else None
@@ -84,6 +86,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
         numbers=torch.cat((heads, outcome.effects), dim=1),
         alternatives=alternatives,
         probabilities=left,
+        certainty=certainty,
         inherited=_inherited(seen, decision) if layout.uses.branches else None,
     )
 
@@ -147,3 +150,18 @@ def _likeliest(values: Tensor, seen: Seen, layout: Layout) -> tuple[Tensor | Non
     top, tokens = values.index_select(0, layout.detailed).topk(min(layout.alternatives, values.shape[1]), dim=-1)
     peak, total = seen.peak[layout.detailed, None], seen.raw_total[layout.detailed, None]
     return tokens, (top - peak).exp() / total
+
+
+def _self_certainty(values: Tensor, seen: Seen, layout: Layout) -> Tensor | None:
+    """[detailed] nats: the divergence KL(U ‖ p) of the uniform distribution over the tokens that are allowed from the
+    model's own, -1/V Σ ln(V p) (arXiv:2502.18581)."""
+    if layout.detailed is None or not layout.uses.branches:
+        return None
+    logits = values.index_select(0, layout.detailed)
+    allowed = logits > -torch.inf
+    size = allowed.sum(dim=-1).clamp_(min=1)
+    # in float64, so that a row's bits do not depend on how the sum of a batch is split
+    mean = logits.masked_fill_(~allowed, 0.0).sum(dim=-1, dtype=torch.float64) / size
+    peak, total = seen.peak.index_select(0, layout.detailed), seen.raw_total.index_select(0, layout.detailed)
+    certainty: Tensor = (total.double().log() + peak - mean - size.double().log()).float()
+    return certainty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from .actions import MAX_TEXT
 from .answer_extractors import extractor
@@ -126,19 +126,73 @@ class Probe(Strict):
 
 
 class Sample(Strict):
-    """Generate several independent answers and let them vote, each weighted by its lowest group confidence.
+    """Generate independent answers and let them vote; `select` says what a vote weighs.
 
-    The first `warm_up` answers set a threshold, which the lowest group confidence (over `window` tokens) of the best
-    `keep_percent` of them reaches. A later answer is stopped when its confidence falls below the threshold, and all are
-    stopped when the votes for one answer reach the share `decided_at`.
+    `confidence` (DeepConf): the answer's lowest group confidence, a mean over `window` tokens. The first `warm_up`
+    answers set a threshold, which the best `keep_percent` of them reach; a later answer is stopped when its confidence
+    falls below it. All are stopped when the votes for one answer reach the share `decided_at`, .95 by default.
+
+    `majority`: all votes are equal. The answers that still run are stopped once they cannot change the majority, or at
+    `decided_at`. With `posterior_at`, answers are sampled `at_a_time`, and no further ones once the answer that leads
+    is the majority's with this posterior probability: against the second alone (`beta`) or against each other answer
+    (`dirichlet`). With `unanimous`, they are sampled in windows of so many, until those of one window agree. With
+    `first`, all start at once, and the first so many whose reasoning (or whole text, by `first_by`) ends have a vote;
+    ties go to the one with the shortest reasoning.
+
+    `self-certainty`: answers are ranked by the mean divergence of their distributions from the uniform one; of n, the
+    one at rank r, from 1, has (n + 1 - r) ^ `power` votes.
     """
 
     answers: Answers = 32
+    select: Literal["confidence", "majority", "self-certainty"] = "confidence"
     warm_up: Answers = 16
     window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
     keep_percent: Annotated[Number, Field(gt=0, le=100)] = 10.0
     decided_at: Share | None = 0.95
+    posterior_at: Share | None = None
+    posterior: Literal["beta", "dirichlet"] = "beta"
+    at_a_time: Answers = 1
+    unanimous: Answers | None = None
+    first: Answers | None = None
+    first_by: Literal["reasoning", "text"] = "reasoning"
+    power: Annotated[Number, Field(ge=0, le=100)] = 0.5
     extract: Extracted = "last_number"
+
+    @field_validator("unanimous", "first")
+    @classmethod
+    def _check_number(cls, number: int | None, info: ValidationInfo) -> int | None:
+        answers = info.data.get("answers")
+        if number is not None and answers is not None and number > answers:
+            raise ValueError(f"is {number}, more than the {answers} `answers` that are sampled; at most {answers}")
+        return number
+
+    @model_validator(mode="after")
+    def _check(self) -> Sample:
+        needs = {
+            **dict.fromkeys(("warm_up", "window", "keep_percent"), "confidence"),
+            **dict.fromkeys(("posterior_at", "unanimous", "first"), "majority"),
+            "power": "self-certainty",
+        }
+        for name in sorted(self.model_fields_set):
+            if needs.get(name, self.select) != self.select:
+                raise ValueError(f"{name} says nothing with select {self.select!r}; it is for {needs[name]}")
+        stops = [name for name in ("posterior_at", "unanimous", "first") if getattr(self, name) is not None]
+        if self.select == "majority" and "decided_at" in self.model_fields_set and self.decided_at is not None:
+            stops.append("decided_at")
+        if len(stops) > 1:
+            raise ValueError(f"{' and '.join(stops)} both say when to stop; keep one of them")
+        if self.select == "self-certainty" and "decided_at" in self.model_fields_set:
+            raise ValueError("decided_at says nothing with select 'self-certainty': all answers are ranked")
+        for name, way in (("posterior", "posterior_at"), ("at_a_time", "posterior_at"), ("first_by", "first")):
+            if name in self.model_fields_set and getattr(self, way) is None:
+                raise ValueError(f"{name} says nothing without {way}")
+        return self
+
+    @property
+    def deciding_share(self) -> float | None:
+        """The share of the votes at which the other answers are stopped, if there is one."""
+        by_default = self.select == "confidence" or "decided_at" in self.model_fields_set
+        return self.decided_at if by_default else None
 
 
 class Resume(Strict):

@@ -75,12 +75,14 @@ def row_type(rules: int, branches: bool = False) -> np.dtype[np.void]:
 
 
 def alternatives_type(alternatives: int) -> np.dtype[np.void]:
-    """The likeliest tokens at one row, with their probabilities, negative where the policy took the token away."""
+    """The likeliest tokens at one row, with their probabilities, negative where the policy took the token away, and
+    the self-certainty there, in nats; 0 where no policy of the batch branches."""
     return np.dtype(
         [
             ("row", np.int32),
             ("tokens", np.int32, (alternatives,)),
             ("probabilities", np.float32, (alternatives,)),
+            ("certainty", np.float32),
         ]
     )
 
@@ -166,6 +168,7 @@ class Batch:
     detailed: NDArray[np.int32]  # [m], which rows the alternatives belong to
     alternatives: NDArray[np.int32]  # [m, k]
     probabilities: NDArray[np.float32]  # [m, k]
+    certainty: NDArray[np.float32]  # [m] nats
     seconds: float
 
 
@@ -185,11 +188,13 @@ def decode(frames: Sequence[bytes]) -> Batch:
     kind = alternatives_type(header.alternatives)
     details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, num_columns(kind))
     first, second = num_columns(kind["row"]), num_columns(kind["row"]) + num_columns(kind["tokens"])
+    last = second + num_columns(kind["probabilities"])
     return Batch(
         rows=RecordRows(rows, header.rules),
         detailed=details[:, 0],
         alternatives=details[:, first:second],
-        probabilities=details[:, second:].view(np.float32),
+        probabilities=details[:, second:last].view(np.float32),
+        certainty=details[:, last].copy().view(np.float32),
         seconds=header.seconds,
     )
 

@@ -28,9 +28,11 @@ from .records import (
     MAX_MESSAGES_WAITING,
     Distribution,
     RecordRows,
+    alternatives_type,
     encode,
     encode_distribution,
     encode_logprobs,
+    num_columns,
 )
 from .sampled_from import LastDistributions, SampledTokens, ScoredRows, Truncate, WholeRows
 
@@ -112,7 +114,11 @@ class Sender:
         rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
         details = None
         if record.alternatives is not None and record.probabilities is not None:
-            details = torch.cat((record.alternatives.int(), record.probabilities.view(torch.int32)), dim=1)
+            certainty = record.probabilities.new_zeros(len(record.probabilities))
+            numbers_of = torch.cat(
+                (record.probabilities, (certainty if record.certainty is None else record.certainty)[:, None]), dim=1
+            )
+            details = torch.cat((record.alternatives.int(), numbers_of.view(torch.int32)), dim=1)
         ready = None
         if rows.is_cuda:
             rows = rows.to("cpu", non_blocking=True)
@@ -238,7 +244,7 @@ def _to_host(tokens: SampledTokens) -> _Logprobs:
 def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
     """The alternatives of these rows, with each row's index among them."""
     if step.details is None:
-        return np.zeros((0, 1), np.int32)
+        return np.zeros((0, num_columns(alternatives_type(0))), np.int32)
     place = {int(row): number for number, row in enumerate(own)}
     pairs = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
     details = step.details.numpy()[[number for number, _ in pairs]]

@@ -1,4 +1,5 @@
-"""How sure the model was along an answer: per token, and per group of tokens (DeepConf, arXiv:2508.15260)."""
+"""How sure the model was along an answer: per token, per group of tokens (DeepConf, arXiv:2508.15260), and on average
+(self-certainty, arXiv:2502.18581)."""
 
 from __future__ import annotations
 
@@ -20,6 +21,11 @@ def confidences(node: Node) -> NDArray[np.float64]:
 def margins(node: Node) -> NDArray[np.float64]:
     """[n], by how much the likeliest token led the second at each token of the answer; NaN if unknown."""
     return _along_path(node, lambda trace: trace.margin)
+
+
+def self_certainties(node: Node) -> NDArray[np.float64]:
+    """[n], nats: the divergence from the uniform distribution at each token of the answer; NaN if unknown."""
+    return _along_path(node, lambda trace: trace.certainty)
 
 
 def group_confidences(values: NDArray[np.float64], window: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -6,6 +6,7 @@ from forkpoint_policies.placebo import follows_signals
 from forkpoint_policies.spec import Branch, Probe, Rule, Sample
 
 from .branch import BranchController
+from .consistency import ConsistencyController
 from .interface import Controller, TreeControl
 from .probe import ProbeController
 from .resume import ResumeController
@@ -23,6 +24,8 @@ def controller_of(runner: TreeControl, rule: Rule) -> Controller:
     if isinstance(action, Probe):
         return ProbeController(runner, action, is_placebo)
     if isinstance(action, Sample):
+        if action.select != "confidence":
+            return ConsistencyController(runner, action, is_placebo)
         return SampleController(runner, action, is_placebo)
     assert action is not None
     return ResumeController(runner, action)

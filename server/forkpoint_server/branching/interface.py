@@ -81,6 +81,9 @@ class TreeControl(Protocol):
 
     @property
     def running(self) -> list[Choice]: ...
+    @property
+    def has_room(self) -> bool:
+        """Whether the engine has room for one more request of a tree."""
 
     def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
         """Start an answer at the end of the prompt; None without room for it, unless it needs none."""

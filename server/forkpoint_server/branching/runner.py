@@ -96,6 +96,10 @@ class TreeRunner:
     def running(self) -> list[Choice]:
         return list(self._running.values())
 
+    @property
+    def has_room(self) -> bool:
+        return self.capacity.has_room()
+
     async def outputs(self, controller: Controller) -> AsyncGenerator[RequestOutput, None]:
         """What vLLM's handlers receive: the answers as choices, as they come or together, or the selected one."""
         at_end = controller.returns_one or self.params.output_kind == RequestOutputKind.FINAL_ONLY
@@ -132,7 +136,7 @@ class TreeRunner:
     def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
         """Start an answer at the end of the prompt; None without room for it, unless it needs none."""
         first = not self.choices
-        if not first and needs_room and not self._has_room():
+        if not first and needs_room and not self._find_room():
             return None
         start = replace(self.origin, seed=seed, first=first)
         node = self.tree.add(self._open_trace(0, start), None, 0, (), "answer")
@@ -157,7 +161,7 @@ class TreeRunner:
         if past is None:
             self.tree.num_refused += 1  # a record was lost, so the state that the branch would inherit is unknown
             return None
-        if not replaces_parent and not self._has_room():
+        if not replaces_parent and not self._find_room():
             return None
 
         # the new node, and what it shares
@@ -216,8 +220,9 @@ class TreeRunner:
             return None
         return len(text_of(tokens[: regions.answer_start], self.request.vocabulary, self.params))
 
-    def _has_room(self) -> bool:
-        if self.capacity.has_room():
+    def _find_room(self) -> bool:
+        """Whether there is room for one more request; one without is counted."""
+        if self.has_room:
             return True
         self.tree.num_refused += 1
         return False

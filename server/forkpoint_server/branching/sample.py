@@ -1,4 +1,4 @@
-"""The controller of `sample`: independent answers, unsure ones stopped early, and a vote by confidence (DeepConf)."""
+"""The controller of `sample` by confidence: unsure answers are stopped early, and the others vote (DeepConf)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class SampleController:
         """Start the other answers after the warm-up, and stop them once the vote is decided."""
         if any(choice.running for choice in self._warm_up):
             return
-        share = self.action.decided_at
+        share = self.action.deciding_share
         if self.threshold is None:
             self.threshold = self._warm_up_threshold()
             if share is None or not agreed(self._voters(), self._weighting, share):

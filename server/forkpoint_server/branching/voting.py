@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forkpoint_policies.spec import Select
@@ -17,8 +17,9 @@ class Candidate:
     """An answer as the vote sees it. `answer` is what it says: None while it runs, or if nothing could be extracted.
 
     `mean_log_probability` is in nats per token, `confidence` the lowest group confidence in nats, `margin` the mean
-    lead of the likeliest token over the second after the reasoning; each is None if unknown. `end_order` is how many
-    answers had ended before. One that was cut inside its reasoning is not an answer yet.
+    lead of the likeliest token over the second where the answer is written, `self_certainty` the mean divergence from
+    the uniform distribution in nats; each is None if unknown. `end_order` is how many answers had ended before. One
+    that was cut inside its reasoning is not an answer yet.
     """
 
     number: int
@@ -30,6 +31,9 @@ class Candidate:
     mean_log_probability: float | None = None
     confidence: float | None = None
     margin: float | None = None
+    self_certainty: float | None = None
+    num_tokens: int = 0
+    num_reasoning_tokens: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -51,7 +55,7 @@ def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
     )
     if not possible:
         return None
-    if select in ("majority", "confidence"):
+    if select in ("majority", "confidence", "margin"):
         votes = count_votes(possible, select)
         if votes:
             most = max(votes.values())
@@ -72,7 +76,8 @@ def choose(candidates: Sequence[Candidate], select: Select) -> int | None:
 
 
 def count_votes(candidates: Sequence[Candidate], select: Select) -> dict[str, float]:
-    """The votes for each answer by those that have ended whole; with `confidence`, weighted by their confidence."""
+    """The votes for each answer by those that have ended whole, weighted by their confidence or margin if those
+    select."""
     votes: defaultdict[str, float] = defaultdict(float)
     for candidate in candidates:
         if candidate.answer is not None and candidate.is_whole:
@@ -80,14 +85,46 @@ def count_votes(candidates: Sequence[Candidate], select: Select) -> dict[str, fl
     return dict(votes)
 
 
-def decided(candidates: Sequence[Candidate], select: Select, share: float | None, more: int = 0) -> bool:
+def elect(candidates: Sequence[Candidate], votes: Mapping[int, float] | None = None) -> int | None:
+    """The number of the first candidate that says what has the most votes, one each or these; None without a vote.
+
+    Of answers with as many votes, it is the one that was said first, in the order of the candidates.
+    """
+    totals: defaultdict[str, float] = defaultdict(float)
+    said_by: dict[str, int] = {}
+    for candidate in candidates:
+        if candidate.answer is not None and candidate.is_whole:
+            totals[candidate.answer] += 1.0 if votes is None else votes[candidate.number]
+            said_by.setdefault(candidate.answer, candidate.number)
+    return said_by[max(totals, key=totals.__getitem__)] if totals else None
+
+
+def ranked_votes(values: Mapping[int, float | None], power: float) -> dict[int, float]:
+    """The votes of candidates by their values' ranks: of n, the one at rank r, from 1, has (n + 1 - r) ^ power (Borda).
+
+    Equal values rank in the order of the candidates, unknown ones last.
+    """
+    order = sorted(values, key=lambda number: (values[number] is None, -(values[number] or 0.0)))
+    return {number: float(len(order) - place) ** power for place, number in enumerate(order)}
+
+
+def first_ended(candidates: Sequence[Candidate], number: int) -> list[Candidate]:
+    """The whole answers that ended first, at most so many, in this order."""
+    whole = [candidate for candidate in candidates if candidate.is_whole]
+    return sorted(whole, key=lambda candidate: candidate.end_order or 0)[:number]
+
+
+def decided(
+    candidates: Sequence[Candidate], select: Select, share: float | None, more: int = 0, first: int = 1
+) -> bool:
     """Whether the selection is final: the answers that still run, and `more` that may start, can no longer change it.
 
-    With a `share`, also once one answer has this share of the votes.
+    With a `share`, also once one answer has this share of the votes. `first` is how many answers must have ended where
+    those that end first are selected.
     """
     running = [candidate for candidate in candidates if candidate.end_order is None]
     if select == "first":
-        return any(candidate.is_whole for candidate in candidates)
+        return sum(candidate.is_whole for candidate in candidates) >= first
     if select not in ("majority", "confidence"):
         return not running
     votes = count_votes(candidates, select)
@@ -95,10 +132,10 @@ def decided(candidates: Sequence[Candidate], select: Select, share: float | None
         return not running
     if share is not None and agreed(candidates, select, share):
         return True
-    first, *others = sorted(votes.values(), reverse=True)
+    most, *others = sorted(votes.values(), reverse=True)
     if select == "confidence":  # the weights of running answers are unknown
         return not running
-    return first - (others[0] if others else 0) > len(running) + more
+    return most - (others[0] if others else 0) > len(running) + more
 
 
 def agreed(candidates: Sequence[Candidate], select: Select, share: float) -> bool:
@@ -109,4 +146,6 @@ def agreed(candidates: Sequence[Candidate], select: Select, share: float) -> boo
 
 
 def _weight(candidate: Candidate, select: Select) -> float:
+    if select == "margin":
+        return candidate.margin or 0.0
     return 1.0 if select == "majority" or candidate.confidence is None else candidate.confidence

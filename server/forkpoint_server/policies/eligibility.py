@@ -80,11 +80,22 @@ def limit_warnings(policy: Policy, max_branches: int) -> tuple[str, ...]:
     """What a policy cannot do on a server that allows so many answers in a tree."""
     action = tree_action_of(policy)
     if isinstance(action, Sample) and action.answers > max_branches:
-        effect = "; all of them set the threshold, so that none is stopped" if max_branches <= action.warm_up else ""
+        effect = _effect_of_fewer(action, max_branches)
         return (f"takes {action.answers} answers, and this server allows {max_branches} (--max-branches){effect}",)
     if isinstance(action, Branch) and (action.max_branches or 0) > max_branches:
         return (f"takes up to {action.max_branches} answers, and this server allows {max_branches} (--max-branches)",)
     return ()
+
+
+def _effect_of_fewer(action: Sample, answers: int) -> str:
+    """What sampling cannot do at all with so few answers, for a warning."""
+    if action.select == "confidence" and answers <= action.warm_up:
+        return "; all of them set the threshold, so that none is stopped"
+    if action.unanimous is not None and answers < action.unanimous:
+        return f"; no window of {action.unanimous} is complete, so that none is stopped"
+    if action.first is not None and answers <= action.first:
+        return f"; all of them are among the first {action.first}, so that none is stopped"
+    return ""
 
 
 def can_branch(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> bool:

@@ -160,6 +160,7 @@ class Receiver:
         handles, positions = batch.rows.handle[rows].tolist(), batch.rows.position[rows].tolist()
         entropies = batch.rows.entropy[rows].tolist()
         effects = batch.rows.effect[rows].max(axis=1, initial=0.0).tolist()
+        certainty = batch.certainty.tolist()
         confidence, margin = confidence_of(likeliest[:, :CONFIDENCE_TOKENS]).tolist(), margin_of(likeliest).tolist()
         for index, (handle, position) in enumerate(zip(handles, positions, strict=True)):
             trace = self._traces.get(handle)
@@ -168,4 +169,4 @@ class Receiver:
             likely = batch.alternatives[index], batch.probabilities[index]
             trace.add_alternatives(position, entropies[index], *likely, effects[index])
             if trace.tree_rule_index is not None:
-                trace.add_confidence(position, confidence[index], margin[index])
+                trace.add_confidence(position, confidence[index], margin[index], certainty[index])

@@ -78,6 +78,7 @@ class Trace:
     on_records: Callable[[], None] | None = None  # called when records arrived
     confidence: dict[int, float] = field(default_factory=dict)  # position -> nats
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
+    certainty: dict[int, float] = field(default_factory=dict)  # position -> nats, the self-certainty
     logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
     raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
     _reader: RegionReader = field(default_factory=lambda: RegionReader(Regions(), Region.REASONING))
@@ -163,8 +164,8 @@ class Trace:
         else:
             self._alternatives.pop(position, None)
 
-    def add_confidence(self, position: int, confidence: float, margin: float) -> None:
-        self.confidence[position], self.margin[position] = confidence, margin
+    def add_confidence(self, position: int, confidence: float, margin: float, certainty: float) -> None:
+        self.confidence[position], self.margin[position], self.certainty[position] = confidence, margin, certainty
 
     def add_logprob(self, position: int, token: int, nats: float) -> None:
         """Store a token's log probability in the distribution that was sampled from."""
@@ -226,7 +227,7 @@ class Trace:
         if self.logprobs is not None:
             self.logprobs.finish(self.tokens, self.first_position, self.forks)
         self.on_records = self._profile = None  # the callback would keep the whole tree alive
-        self.forks, self.new_forks, self.confidence, self.margin = {}, [], {}, {}
+        self.forks, self.new_forks, self.confidence, self.margin, self.certainty = {}, [], {}, {}, {}
         self._finished = True
 
     def profile(self) -> Profile:

@@ -474,6 +474,19 @@ def test_shadow_records_what_it_would_have_done() -> None:
         assert sum(effects(shadowed)) > 0
 
 
+@pytest.mark.parametrize("forbidden", [[], [0, 5, 9]])
+def test_self_certainty_is_the_divergence_from_the_uniform_distribution(forbidden: list[int]) -> None:
+    """arXiv:2502.18581: -1/V sum ln(V p), over the tokens that are allowed; only trees use it."""
+    logits = random_logits(SIZE)
+    logits[forbidden] = -math.inf
+    _, record = apply(policy(rule(branch={})), logits, temperature=0.4, alternatives=4)
+    allowed = torch.log_softmax(logits[logits > -math.inf].double(), dim=0)
+    expected = float(-(allowed + math.log(len(allowed))).mean())
+    assert record.certainty is not None
+    assert record.certainty.tolist() == [pytest.approx(expected, rel=1e-5)]
+    assert apply(policy(rule(observe={})), logits, alternatives=4)[1].certainty is None
+
+
 def test_alternatives_are_the_likeliest_tokens_before_any_change() -> None:
     likely = SPREAD.topk(4).indices.tolist()
     _, record = apply(policy(rule(suppress=ids(*likely))), SPREAD, temperature=0.4, alternatives=4)

@@ -31,8 +31,8 @@ def test_the_columns_of_a_row(rules: int) -> None:
     branching = {"confidence": 8 + rules, "held": 9 + rules, "placed": 9 + 2 * rules}
     assert offsets(row_type(rules, branches=True)) == plain | branching
     assert num_columns(row_type(rules, branches=True)) == 9 + 3 * rules
-    assert offsets(alternatives_type(5)) == {"row": 0, "tokens": 1, "probabilities": 6}
-    assert num_columns(alternatives_type(5)) == 11
+    assert offsets(alternatives_type(5)) == {"row": 0, "tokens": 1, "probabilities": 6, "certainty": 11}
+    assert num_columns(alternatives_type(5)) == 12
 
 
 @pytest.mark.parametrize("branches", [False, True])
@@ -82,7 +82,8 @@ def test_decoding_returns_what_was_encoded(
     tokens = random.integers(0, 2**31, (detailed, alternatives), dtype=np.int32)
     probabilities = random.random((detailed, alternatives), np.float32)
     rows_sent = np.concatenate((integers, numbers.view(np.int32)), axis=1)
-    details = np.concatenate((owners, tokens, probabilities.view(np.int32)), axis=1)
+    certainty = random.random((detailed, 1), np.float32)
+    details = np.concatenate((owners, tokens, probabilities.view(np.int32), certainty.view(np.int32)), axis=1)
     batch = decode(encode(rows_sent, details, rules, seconds))
     assert np.array_equal(
         np.stack((batch.rows.handle, batch.rows.position, batch.rows.last_token, batch.rows.flags), axis=1), integers
@@ -93,11 +94,12 @@ def test_decoding_returns_what_was_encoded(
     assert np.array_equal(batch.detailed, owners[:, 0])
     assert np.array_equal(batch.alternatives, tokens)
     assert np.array_equal(batch.probabilities, probabilities)
+    assert np.array_equal(batch.certainty, certainty[:, 0])
     assert batch.seconds == seconds
 
 
 def test_invalid_frames_raise_an_error() -> None:
-    frames = encode(np.zeros((2, num_columns(row_type(0))), np.int32), np.zeros((0, 1), np.int32), 0, 0.5)
+    frames = encode(np.zeros((2, num_columns(row_type(0))), np.int32), np.zeros((0, 2), np.int32), 0, 0.5)
     for wrong in ([], frames[:2], [*frames, b""]):
         with pytest.raises(ValueError, match="3 frames"):
             decode(wrong)

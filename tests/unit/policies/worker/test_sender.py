@@ -67,6 +67,7 @@ def record_of(rows: int, detailed: int = 0, rules: int = 2, alternatives: int = 
         numbers=heads,
         alternatives=tokens if detailed else None,
         probabilities=tokens / 1000 if detailed else None,
+        certainty=tokens[:, 0] / 10 if detailed else None,
     )
 
 
@@ -144,6 +145,7 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
     ]
     assert reported == [{501: [0, 1, 2], 504: [20, 21, 22]}, {502: [10, 11, 12]}, {}]
     assert batches[1].probabilities.tolist() == [pytest.approx([0.010, 0.011, 0.012])]
+    assert batches[1].certainty.tolist() == [1.0]
     assert batches[2].rows.handle.tolist() == [503]
 
 

@@ -62,6 +62,7 @@ class StubTree:
     top: float = 0.5
     longest: int = 40
     likely: Callable[[ChildStart], tuple[float, ...]] = lambda start: (0.5, 0.3, 0.1)
+    certainty: Callable[[ChildStart], float] = lambda start: 1.0
 
     def __post_init__(self) -> None:
         policy = self.do if isinstance(self.do, Policy) else parse_policy({"rules": [{"do": self.do}]})
@@ -103,7 +104,8 @@ class StubTree:
                     )
                 likely = np.array(self.likely(start), np.float32)
                 trace.add_alternatives(position, self.entropy(start, position), np.array([A, B, C], np.int32), likely)
-                trace.add_confidence(position, float(confidence_of(likely[None])[0]), float(likely[0] - likely[1]))
+                confidence = float(confidence_of(likely[None])[0])
+                trace.add_confidence(position, confidence, float(likely[0] - likely[1]), self.certainty(start))
                 trace.tokens.append(token)
                 if trace.on_records is not None:
                     trace.on_records()
