@@ -1,6 +1,7 @@
 """Forkpoint against stock vLLM, as ratios measured in one run: `make bench`, `make bench ARGS="qwen --rounds 5"`.
 
-`aa` measures how often the analysis of experiments errs, in 200 simulated experiments a round; it needs no server.
+`aa` measures how often the analysis of experiments errs, in 200 simulated experiments a round, and `coverage` how often
+the intervals of comparisons do, in 400; they need no server.
 """
 
 from __future__ import annotations
@@ -87,6 +88,12 @@ def _aa(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     return [*aa(plan.rounds)]
 
 
+def _coverage(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .coverage import coverage
+
+    return [*coverage(plan.rounds)]
+
+
 TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "kernel": _kernel,
     "demo": _demo,
@@ -94,6 +101,7 @@ TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "telemetry": _telemetry,
     "branching": _branching,
     "aa": _aa,
+    "coverage": _coverage,
 }
 
 

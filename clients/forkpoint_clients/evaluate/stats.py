@@ -4,13 +4,14 @@ questions.
 Means and paired differences have the sandwich interval of statsmodels, clustered by question, with Student's t and one
 degree of freedom less than there are questions. It is deterministic, and with equally many answers per question it is
 the t-interval of the questions' means. Differences of scores are bounded, and mostly zero where two arms agree: their
-interval is adjusted (see `bounded_difference`). Comparisons at an estimated length have no such formula and are
-bootstrapped over questions with a fixed seed.
+interval allows for a question unlike those observed (see `bounded_difference`). Comparisons at an estimated length have
+no such formula and are bootstrapped over questions with a fixed seed.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ from statsmodels.stats.proportion import proportion_confint
 ALPHA = 0.05
 RESAMPLES = 2000
 MAX_CAPS = 256
+SIMULATIONS, MAX_CLUSTERS = 4096, 10**8
+"""Repetitions with which the number of clusters needed is simulated, and the largest number that is tried."""
+
 ROUNDING = 1e-9
 """Means that differ by less, relative to the largest value, are equal: the order of additions changes more."""
 
@@ -34,6 +38,8 @@ Floats = NDArray[np.float64]
 class Estimate:
     """A figure with its 1 - alpha interval, standard error and two-sided p-value against zero; NaN with too few
     clusters.
+
+    `unseen` is the root of the squares of unseen clusters that the interval of a bounded difference allows for, else 0.
     """
 
     value: float
@@ -41,6 +47,7 @@ class Estimate:
     high: float = math.nan
     error: float = math.nan
     p: float = math.nan
+    unseen: float = 0.0
 
     @property
     def excludes_zero(self) -> bool:
@@ -61,6 +68,7 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     count, value = int(groups.max()) + 1, float(data.mean())
     if count < 2:
         return Estimate(value)
+    unseen = None if bound is None else bound * unseen_share(data, groups)
     sums = np.bincount(groups, data - value)
     same = bool(np.all(np.abs(sums) <= ROUNDING * max(1.0, float(np.abs(data).max())) * np.bincount(groups)))
     if same and bound is None:
@@ -70,30 +78,62 @@ def mean(values: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA, bound: fl
     fit = OLS(data, np.ones_like(data)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     error = float(fit.bse[0])
     if bound is not None:
-        return bounded_difference(value, error, count, bound, alpha)
+        return bounded_difference(value, error, count, bound, alpha, unseen)
     low, high = fit.conf_int(alpha)[0]
     return Estimate(value, float(low), float(high), error, float(fit.pvalues[0]))
 
 
-def bounded_difference(value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA) -> Estimate:
-    """The interval of a mean difference that cannot exceed `bound`, with one extreme cluster added in either direction.
+def correlation_within(values: Floats, groups: NDArray[np.intp]) -> float:
+    """The intraclass correlation of values [n] in groups [n], from 0 to 1, by one-way analysis of variance.
 
-    Bonett and Price (2012) for paired shares. If arms differ in few clusters, the observed spread is mostly too small,
-    and Student's interval covers the truth too rarely (87 % instead of 95 % if a tenth of 50 pairs differ, all one
-    way); if they differ in none, it has no width. `error` is the observed standard error; the estimate keeps it.
+    1 if no group has two values, or if all values are equal: then nothing shows that values of a group are independent.
     """
-    augmented = clusters + 2
-    squares = (clusters - 1) * clusters * error**2 + clusters * value**2 + 2 * bound**2
-    centre = clusters * value / augmented
-    spread = math.sqrt((squares - augmented * centre**2) / ((augmented - 1) * augmented))
+    sizes = np.bincount(groups).astype(np.float64)
+    count, total = len(sizes), len(values)
+    if count < 2 or total == count:
+        return 1.0
+    means = np.bincount(groups, values) / sizes
+    between = float(sizes @ (means - values.mean()) ** 2) / (count - 1)
+    within = float(np.square(values - means[groups]).sum()) / (total - count)
+    size = (total - float(sizes @ sizes) / total) / (count - 1)
+    spread = between + (size - 1) * within
+    return min(1.0, max(0.0, (between - within) / spread)) if spread > ROUNDING**2 else 1.0
+
+
+def unseen_share(values: Floats, groups: NDArray[np.intp]) -> float:
+    """The root of the squares of unseen groups that `bounded_difference` allows for, as a share of its bound.
+
+    Where the values of a group are alike, or single, one group in either direction differs by all of the bound (as
+    Bonett and Price, 2012, for paired shares): sqrt(2). Where they are independent, one differs by one value's share of
+    a group's mean: 1 / (values a group). In between, both count by the correlation within the groups.
+    """
+    correlation = correlation_within(values, groups)
+    single = (int(groups.max()) + 1) / len(values)
+    return math.hypot(math.sqrt(2) * correlation, (1 - correlation) * single)
+
+
+def bounded_difference(
+    value: float, error: float, clusters: int, bound: float, alpha: float = ALPHA, unseen: float | None = None
+) -> Estimate:
+    """The interval of a mean difference that cannot exceed `bound`, with the squares of unseen clusters added.
+
+    If arms differ in few clusters, the observed spread is mostly too small, and Student's interval covers the truth
+    too rarely (87 % instead of 95 % if a tenth of 50 pairs differ, all one way); if they differ in none, it has no
+    width. `unseen` is the root of these squares, by default that of one extreme cluster in either direction; with
+    several samples in a cluster it is less, see `unseen_share`. `error` is the observed standard error; the estimate
+    keeps it.
+    """
+    unseen = math.sqrt(2) * bound if unseen is None else unseen
+    spread = math.sqrt(error**2 + unseen**2 / (clusters * (clusters - 1)))
     student = distributions.t(clusters - 1)
     half_width = float(student.ppf(1 - alpha / 2)) * spread
     missed, min_p = 0.0, 0.0
     if error < ROUNDING:  # the share of other clusters that so many equal ones can have missed; the sign test's p-value
         missed, min_p = 1 - alpha ** (1 / clusters), min(1.0, 2 * 0.5**clusters)
-    low = max(-bound, min(value - missed * (bound + value), centre - half_width))
-    high = min(bound, max(value + missed * (bound - value), centre + half_width))
-    return Estimate(value, low, high, error, max(min_p, float(2 * student.sf(abs(centre) / spread))))
+    low = max(-bound, min(value - missed * (bound + value), value - half_width))
+    high = min(bound, max(value + missed * (bound - value), value + half_width))
+    p = max(min_p, float(2 * student.sf(abs(value) / spread)))
+    return Estimate(value, low, high, error, p, unseen)
 
 
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
@@ -135,13 +175,26 @@ def holm(p: Sequence[float]) -> list[float]:
 def clusters_needed(
     observed: Estimate, clusters: int, effect: float, alpha: float = ALPHA, power: float = 0.8
 ) -> int | None:
-    """The number of clusters, spread as observed, that detect `effect` with this power; None if their spread is
-    unknown.
+    """The number of clusters, spread as observed, whose interval excludes what is `effect` away from the truth with
+    this power; None if their spread is unknown, or if it takes more than MAX_CLUSTERS.
+
+    Simulates the interval that is used, Student's with the unseen clusters of `observed`, for normal cluster means.
     """
     if not observed.error > 0 or effect == 0:
         return None
-    quantiles = distributions.norm.ppf(1 - alpha / 2) + distributions.norm.ppf(power)
-    return math.ceil(clusters * (quantiles * observed.error / abs(effect)) ** 2)
+    deviation = observed.error * math.sqrt(clusters)
+    points = distributions.qmc.Sobol(2, rng=0).random_base2(SIMULATIONS.bit_length() - 1)
+    normal, uniform = distributions.norm.ppf(points[:, 0]), points[:, 1]
+
+    def found(count: int) -> bool:
+        variance = deviation**2 * distributions.chi2(count - 1).ppf(uniform) / (count - 1)
+        spread = np.sqrt(variance / count + observed.unseen**2 / (count * (count - 1)))
+        value = abs(effect) + deviation / math.sqrt(count) * normal
+        return float(np.mean(value > distributions.t(count - 1).ppf(1 - alpha / 2) * spread)) >= power
+
+    counts = range(2, MAX_CLUSTERS + 1)
+    fewest = bisect_left(counts, True, key=found)
+    return counts[fewest] if fewest < len(counts) else None
 
 
 @dataclass(frozen=True)
@@ -185,7 +238,8 @@ def at_equal_mean(
     once = np.ones((1, count))
     (tokens,), (first,), (second,) = _matched(once, sums, sizes)
     _, firsts, seconds = _matched(bootstrap_weights(count, resamples), sums, sizes)
-    difference = bootstrap_difference(float(first - second), firsts - seconds, count, alpha)
+    unseen = unseen_share(own.scores - other.scores, groups)
+    difference = bootstrap_difference(float(first - second), firsts - seconds, count, alpha, unseen)
     return EqualMeanComparison(float(tokens), float(first), float(second), difference)
 
 
@@ -195,14 +249,16 @@ def bootstrap_weights(clusters: int, resamples: int = RESAMPLES, seed: int = 0) 
     return np.random.default_rng(seed).multinomial(clusters, shares, resamples).astype(np.float64)
 
 
-def bootstrap_difference(value: float, resampled: Floats, clusters: int, alpha: float = ALPHA) -> Estimate:
+def bootstrap_difference(
+    value: float, resampled: Floats, clusters: int, alpha: float = ALPHA, unseen: float | None = None
+) -> Estimate:
     """A difference of scores with the interval of `bounded_difference`, its error from the resampled values
     [resamples].
     """
     if clusters < 2:
         return Estimate(value)
     error = float(resampled.std()) * math.sqrt(clusters / (clusters - 1))
-    return bounded_difference(value, error, clusters, 1.0, alpha)
+    return bounded_difference(value, error, clusters, 1.0, alpha, unseen)
 
 
 def _caps(tokens: Floats) -> Floats:
