@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product, repeat
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy import stats as distributions
 
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.stats import Estimate, Floats
+from forkpoint_clients.findings.catalog import fork_validity
 
 from .tables import Listing
 
@@ -100,11 +101,74 @@ def _covers(estimate: Estimate, truth: float) -> bool:
     return estimate.low - 1e-12 <= truth <= estimate.high + 1e-12
 
 
+@dataclass(frozen=True)
+class Forks:
+    """Positions of texts that are verified as forks: of `high` and of `low` entropy, and how alike those of a text are.
+
+    A text with more forks of one kind has more of the other.
+    """
+
+    high: float
+    low: float
+    correlation: float = 0.15
+
+    def verified(self, texts: int, random: np.random.Generator) -> tuple[Floats, Floats]:
+        """1 for a fork, [texts, positions], of high and of low entropy."""
+        rank, size = random.random((texts, 1)), 1 / self.correlation - 1
+
+        def kind(share: float, count: int) -> Floats:
+            shares = distributions.beta(share * size, (1 - share) * size).ppf(rank)
+            return (random.random((texts, count)) < shares).astype(np.float64)
+
+        return kind(self.high, fork_validity.HIGH), kind(self.low, fork_validity.LOW)
+
+    @property
+    def share_in_top(self) -> float:
+        """The share of all forks that have a high entropy."""
+        top = fork_validity.TOP * self.high
+        return top / (top + (1 - fork_validity.TOP) * self.low)
+
+
+@dataclass(frozen=True)
+class ForkCoverage:
+    """Shares of simulated runs whose interval covers the truth: of the difference, of the share of forks in the top
+    fifth; and in which the difference excludes zero.
+    """
+
+    difference: float
+    share_in_top: float
+    found: float
+
+
+SHARES = (0.03, 0.1, 0.3)
+
+
+def verified_shares(texts: int, forks: Forks, repeats: int, seed: int = SEED) -> ForkCoverage:
+    """Simulate `repeats` times what `fork-validity` finds in so many texts."""
+    random, results = np.random.default_rng([seed, texts]), []
+    for _ in range(repeats):
+        tested = [
+            fork_validity.TestedPosition(f"{text}", high, 0.0, bool(verified), 1.0)
+            for high, kind in zip((True, False), forks.verified(texts, random), strict=True)
+            for text, row in enumerate(kind)
+            for verified in row
+        ]
+        difference, share = (claim.parts[0].estimate for claim in fork_validity.claims(tested))
+        results.append(
+            (
+                _covers(difference, forks.high - forks.low),
+                _covers(share, forks.share_in_top),
+                difference.excludes_zero,
+            )
+        )
+    return ForkCoverage(*(float(share) for share in np.mean(results, axis=0)))
+
+
 def coverage(rounds: int) -> list[Listing]:
-    """The table of paired differences."""
+    """The tables of paired differences, and of verified forks."""
     repeats = rounds * PER_ROUND
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return [_paired(pool, repeats)]
+        return [_paired(pool, repeats), _forks(pool, repeats)]
 
 
 def _paired(pool: ProcessPoolExecutor, repeats: int) -> Listing:
@@ -129,6 +193,26 @@ def _paired(pool: ProcessPoolExecutor, repeats: int) -> Listing:
         ),
     )
     return Listing("paired", "paired differences of scores, beside Student's clustered interval", heads, rows, notes)
+
+
+def _forks(pool: ProcessPoolExecutor, repeats: int) -> Listing:
+    cells = list(product((0.01, 0.15, 0.3), SHARES, SHARES, (10, 24, 40)))
+    worlds = [Forks(high, low, correlation) for correlation, high, low, _ in cells]
+    measured = pool.map(verified_shares, [cell[3] for cell in cells], worlds, repeat(repeats))
+    rows = [
+        (f"{texts}", f"{high:g}", f"{low:g}", f"{correlation:g}", *_percents(astuple(one)))
+        for (correlation, high, low, texts), one in zip(cells, measured, strict=True)
+    ]
+    heads = (
+        "texts", "share of high", "share of low", "correlation", "difference covers", "share in top covers", "finds",
+    )  # fmt: skip
+    notes = (
+        f"{repeats} simulated runs a row, seed {SEED}; finds: the 95 % interval of the difference excludes zero.",
+        f"{fork_validity.HIGH} positions of high entropy in a text, and {fork_validity.LOW} of low.",
+    )
+    return Listing(
+        "forks", "verified shares of high and low entropy, and the share of forks in the top", heads, rows, notes
+    )
 
 
 def _percents(shares: Sequence[float]) -> Iterator[str]:

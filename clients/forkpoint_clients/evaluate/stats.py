@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as distributions
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 ALPHA = 0.05
 RESAMPLES = 2000
@@ -161,6 +161,58 @@ def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) ->
 def wilson(right: float, count: float, alpha: float = ALPHA) -> tuple[float, float]:
     """Wilson's interval of the share of `right` among `count` independent answers."""
     low, high = proportion_confint(right, count, alpha=alpha, method="wilson")
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class TwoShares:
+    """Two shares compared: the first less the second, and the first as a multiple of the second."""
+
+    difference: Estimate
+    ratio: Estimate
+
+
+def two_shares(
+    first: ArrayLike, second: ArrayLike, clusters: tuple[ArrayLike, ArrayLike], alpha: float = ALPHA
+) -> TwoShares:
+    """Compare the shares of two groups of yes or no, [n] and [m] from 0 to 1, in `clusters` that both share.
+
+    The intervals hold with few events, too: Newcombe's of the difference, and that of the logarithm of the ratio with
+    half an event added to each share. Both are for the effective numbers of answers, as in `proportion`; of a share
+    without events, or with nothing else, all answers count. Raises ValueError without values of either.
+    """
+    count = len(np.unique(np.concatenate([np.asarray(one) for one in clusters])))
+    groups = [(np.asarray(first, np.float64), clusters[0]), (np.asarray(second, np.float64), clusters[1])]
+    if not all(len(values) for values, _ in groups):
+        raise ValueError("there are no values to take a share of")
+    shares = [float(values.mean()) for values, _ in groups]
+    difference = shares[0] - shares[1]
+    ratio = shares[0] / shares[1] if shares[1] else (math.inf if shares[0] else math.nan)
+    if count < 2:
+        return TwoShares(Estimate(difference), Estimate(ratio))
+    student = (distributions.norm.ppf(alpha / 2) / distributions.t.ppf(alpha / 2, count - 1)) ** 2
+    sizes = [student * _independent(values, owners) for values, owners in groups]
+    events = [share * size for share, size in zip(shares, sizes, strict=True)]
+    table = events[0], sizes[0], events[1], sizes[1]
+    smoothed = [(event + 0.5) / (size + 1) for event, size in zip(events, sizes, strict=True)]
+    error = math.sqrt(sum(share * (1 - share) * student / size for share, size in zip(smoothed, sizes, strict=True)))
+    return TwoShares(
+        Estimate(difference, *_floats(confint_proportions_2indep(*table, "newcomb", "diff", alpha)), error),
+        Estimate(ratio, *_floats(confint_proportions_2indep(*table, "log-adjusted", "ratio", alpha))),
+    )
+
+
+def _independent(values: Floats, clusters: ArrayLike) -> float:
+    """The number of independent answers that say as much as these, by the correlation within clusters."""
+    _, groups = np.unique(np.asarray(clusters), return_inverse=True)
+    if np.ptp(values) == 0:
+        return float(len(values))
+    sizes = np.bincount(groups)
+    return len(values) / (1 + (float(np.mean(sizes[groups])) - 1) * correlation_within(values, groups))
+
+
+def _floats(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = ends
     return float(low), float(high)
 
 

@@ -74,6 +74,7 @@ class LabSetting:
     extract: str = "last_line"
     leaves: int = 4
     continuations: int = 12
+    min_probability: float = 0.05
     verify_every: int = 5
     min_verified: int = 10
 
@@ -158,9 +159,9 @@ class Lab:
         Raises CannotError if the server has no such route or rejects a text, and ServerLostError.
         """
         items = {item.id: item for item in self.setting.short}
+        settings = f"{self.setting.continuations} from {self.setting.min_probability}"
         units = {
-            question: Unit(question, 0, f"verify {self.setting.continuations} {list(positions[question])}")
-            for question in positions
+            question: Unit(question, 0, f"verify {settings} {list(positions[question])}") for question in positions
         }
         remaining = iter([question for question, unit in units.items() if unit not in self.journal.answers])
         done = 0
@@ -186,6 +187,7 @@ class Lab:
             "messages": [*item.messages, {"role": "assistant", "content": text.content, "reasoning": text.reasoning}],
             "verify": self.setting.continuations,
             "positions": list(positions),
+            "min_probability": self.setting.min_probability,
             "extract": self.setting.extract,
             "seed": seed_of(self.setting.seed, item.id, 0),
         }

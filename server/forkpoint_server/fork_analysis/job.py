@@ -56,7 +56,8 @@ class Job:
         verification = None
         if request.verify is not None:
             forks, num_above = select_forks(context, request)
-            progress = self._progress("verifying", sum(len(fork.alternatives) for fork in forks) * request.verify)
+            ways = sum(len(fork.alternatives) for fork in forks if fork.tried)
+            progress = self._progress("verifying", ways * request.verify)
             seed = secrets.randbits(62) if request.seed is None else request.seed
             verification = await verify(
                 self.session, context, self.text, request, forks, num_above, seed, self.max_tokens, progress

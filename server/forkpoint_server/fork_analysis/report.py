@@ -82,10 +82,11 @@ def _settings(verification: Verification) -> dict[str, Any]:
     request, cost = verification.request, verification.cost
     return {
         "forks": verification.num_above,
-        "tried": len(verification.forks),
+        "tried": sum(fork.tried for fork in verification.forks),
         "verified": sum(verdict.verified for verdict in verification.verdicts),
         "continuations": request.verify,
         "alternatives": request.alternatives,
+        "min_probability": request.min_probability,
         "extract": request.extract,
         "max_tokens": verification.max_tokens,
         "temperature": request.temperature,

@@ -14,6 +14,10 @@ from forkpoint_policies.spec.errors import explain
 
 MAX_CONTINUATIONS = 4096
 MAX_CONTINUED_TOKENS = 10_000_000
+MIN_PROBABILITY = 0.05
+"""The default of the least probability of an alternative: a token that the model would hardly ever sample derails the
+text when it is forced, which proves no fork."""
+
 MIN_DEFAULT_TOKENS = 256
 """Without `max_tokens`, a continuation may be as long as the whole text, and at least this long."""
 
@@ -28,9 +32,9 @@ class ForksRequest(BaseModel):
     """A text to analyse, and how to verify its forks.
 
     The text is `messages`, the last of which is the assistant's, or a `prompt` and its `completion`. `verify` is the
-    number of continuations sampled from each of the likeliest `alternatives`, at the `most_forks` forks with the
-    highest entropies or at these `positions`. `fdr` is the expected share of false ones among the forks reported as
-    verified.
+    number of continuations sampled from each of the likeliest `alternatives` with at least `min_probability`, at the
+    `most_forks` forks with the highest entropies or at these `positions`. `fdr` is the expected share of false ones
+    among the forks reported as verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +47,7 @@ class ForksRequest(BaseModel):
     completion: str | Annotated[list[_Token], _FAST] | None = None
     verify: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     alternatives: Annotated[int, Field(ge=2, le=10, strict=True)] = 2
+    min_probability: Annotated[float, Field(ge=0, lt=0.5)] = MIN_PROBABILITY
     most_forks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 16
     positions: Annotated[list[_Token], Field(min_length=1, max_length=1024, fail_fast=True)] | None = None
     extract: str = "last_line"
@@ -63,7 +68,9 @@ class ForksRequest(BaseModel):
 
 
 _TEXT_FIELDS = ("messages", "tools", "chat_template_kwargs", "prompt", "completion")
-_VERIFY_FIELDS = ("alternatives", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr")
+_VERIFY_FIELDS = (
+    "alternatives", "min_probability", "most_forks", "positions", "extract", "max_tokens", "temperature", "seed", "fdr",
+)  # fmt: skip
 
 
 def parse_request(body: Any) -> ForksRequest:
@@ -112,12 +119,13 @@ def _check_verification(request: ForksRequest) -> None:
         extractor(request.extract)
     except ValueError as error:
         raise InputError("extract", str(error)) from None
-    fewest = min_continuations(request.alternatives, request.fdr)
+    fewest = min_continuations(request.alternatives, request.fdr, request.max_positions)
     if request.verify < fewest:
         raise InputError(
             "verify",
-            f"is {request.verify}: so few continuations cannot differ with certainty, even if all do; {fewest} is the "
-            f"fewest that can verify a fork with {request.alternatives} alternatives at an fdr of {request.fdr:g}",
+            f"is {request.verify}: so few continuations cannot verify a fork, even if all differ; {fewest} is the "
+            f"fewest for one among {request.max_positions} positions with {request.alternatives} alternatives at an "
+            f"fdr of {request.fdr:g}",
         )
     if request.positions is not None:
         if "most_forks" in request.model_fields_set:
@@ -151,9 +159,14 @@ def max_continuation_tokens(request: ForksRequest, tokens: int) -> int:
     return longest
 
 
-def min_continuations(alternatives: int, fdr: float) -> int:
-    """The fewest continuations per alternative with which Fisher's exact test can reach a p-value of `fdr`."""
+def min_continuations(alternatives: int, fdr: float, positions: int = 1) -> int:
+    """The fewest continuations per alternative with which a single fork among `positions` can be verified.
+
+    Fisher's exact test must then reach a p-value of fdr / positions, as Benjamini and Hochberg require of the smallest.
+    """
     number = 1
-    while factorial(alternatives) * factorial(number) ** alternatives / factorial(alternatives * number) > fdr:
+    while factorial(alternatives) * factorial(number) ** alternatives / factorial(alternatives * number) > (
+        fdr / positions
+    ):
         number += 1
     return number

@@ -25,6 +25,10 @@ class Verdict:
     verified: bool
 
 
+NO_FORK = Verdict(1.0, 1.0, verified=False)
+"""Where there is only one way to continue."""
+
+
 def p_value(table: NDArray[np.int64], random: np.random.Generator, resamples: int = RESAMPLES) -> float:
     """The probability of outcomes at least as different if the alternative made no difference.
 

@@ -19,7 +19,7 @@ from forkpoint_server.vllm_seam import RequestOutputKind, SamplingParams, tokens
 
 from .measure import Cost, EngineSession, Progress
 from .request import ForksRequest
-from .significance import Verdict, judge, p_value
+from .significance import NO_FORK, Verdict, judge, p_value
 from .tokenize import Text
 
 TRUNCATED, NO_ANSWER = 0, 1
@@ -41,10 +41,15 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Fork:
-    """A position of the text, and the alternatives continued there."""
+    """A position of the text, and the alternatives continued there; nothing is continued if there is only one."""
 
     index: int
     alternatives: tuple[Alternative, ...]
+
+    @property
+    def tried(self) -> bool:
+        """Whether there is more than one way to continue."""
+        return len(self.alternatives) > 1
 
     def table(self) -> NDArray[np.int64]:
         """Counts of outcomes, [alternatives, outcomes]."""
@@ -84,8 +89,13 @@ def select_forks(context: RequestContext, request: ForksRequest) -> tuple[tuple[
     highest = sorted(above.tolist(), key=lambda row: (-profile.entropy[row], row))[: request.most_forks]
     forks = []
     for index in sorted(request.positions or (int(profile.position[row]) for row in highest)):
-        tokens = profile.alternatives[index].tokens[: request.alternatives]
-        forks.append(Fork(index, tuple(Alternative(token) for token in tokens)))
+        likeliest = profile.alternatives[index]
+        possible = [
+            Alternative(token)
+            for token, probability in zip(likeliest.tokens, likeliest.probabilities, strict=True)
+            if probability >= request.min_probability
+        ]
+        forks.append(Fork(index, tuple(possible[: request.alternatives])))
     return tuple(forks), len(above)
 
 
@@ -99,6 +109,7 @@ async def verify(
         [
             (fork, alternative, number)
             for fork in forks
+            if fork.tried
             for alternative in fork.alternatives
             for number in range(request.verify or 0)
         ]
@@ -122,8 +133,11 @@ async def verify(
 
 
 def _verdicts(forks: Sequence[Fork], fdr: float, seed: int) -> list[Verdict]:
-    p_values = [p_value(fork.table(), np.random.default_rng(derived_seed(seed, fork.index, -1))) for fork in forks]
-    return judge(p_values, fdr)
+    """A position without two alternatives is no fork, and none of the family of tests."""
+    tried = [fork for fork in forks if fork.tried]
+    p_values = [p_value(fork.table(), np.random.default_rng(derived_seed(seed, fork.index, -1))) for fork in tried]
+    judged = dict(zip((fork.index for fork in tried), judge(p_values, fdr), strict=True))
+    return [judged.get(fork.index, NO_FORK) for fork in forks]
 
 
 @dataclass(frozen=True)

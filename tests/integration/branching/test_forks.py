@@ -130,10 +130,11 @@ def test_forks_are_verified_by_what_comes_of_them(server: Server, client: openai
     found = measured(server, body)
     tried = [point for point in found["fork_points"] if point["verified"]]
     settings = found["verification"]
-    assert settings["tried"] == len(tried) == min(6, len(found["fork_points"]))
+    tried = [point for point in tried if len(point["verified"]["outcomes"]) == 2]
+    assert 2 <= settings["tried"] == len(tried) <= min(6, len(found["fork_points"]))
     assert settings["verified"] == sum(point["verified"]["verified"] for point in tried) >= 1
     for point in tried:
-        assert len(point["verified"]["outcomes"]) == 2
+        assert point["alternatives"][1]["probability"] >= settings["min_probability"] == 0.05
         for way in point["verified"]["outcomes"]:
             assert sum(way["answers"].values()) + way["truncated"] + way["unanswered"] == 12
         assert [way["token"] for way in point["verified"]["outcomes"]] == [
@@ -224,7 +225,7 @@ USER, TEXT = {"role": "user", "content": "x"}, {"role": "assistant", "content": 
         ({"prompt": "", "completion": "x"}, "prompt", "is empty"),
         ({"prompt": [1], "completion": [99999]}, "completion", "holds 99999"),
         ({"prompt": "x", "completion": "so " * 3000}, "completion", "and the model's context is 2048 tokens"),
-        ({"prompt": "x", "completion": "y", "verify": 3}, "verify", "4 is the fewest"),
+        ({"prompt": "x", "completion": "y", "verify": 3}, "verify", "6 is the fewest"),
         ({"prompt": "x", "completion": "y", "policy": "nowait"}, "policy", "is not supported on /v1/forks"),
         (
             {"prompt": "x", "completion": "y", "model": "countdown:nowait"},
@@ -252,13 +253,17 @@ def test_an_unknown_trace(server: Server) -> None:
 
 
 def test_any_positions_can_be_tried(server: Server, puzzle: Answer) -> None:
-    """Where the model is sure as well as where it is not."""
+    """Where the model is sure as well as where it is not; with one possible token there is nothing to compare."""
     message, trace = puzzle
     entropies = trace["choices"][0]["entropies"]
     sure, unsure = entropies.index(min(entropies[:60])), entropies.index(max(entropies[:60]))
     messages = [{"role": "user", "content": PUZZLES[0]}, message]
     body = {"messages": messages, "verify": 6, "positions": [unsure, sure], "seed": 5, "max_tokens": 60}
-    found = measured(server, body)["verification"]
+    usual = measured(server, body)["verification"]
+    (at_sure,) = [place["verified"] for place in usual["positions"] if place["index"] == sure]
+    assert (len(at_sure["outcomes"]), at_sure["p"], at_sure["verified"]) == (1, 1, False)
+    assert (usual["tried"], usual["cost"]["requests"]) == (1, 12)
+    found = measured(server, {**body, "min_probability": 0})["verification"]
     assert [place["index"] for place in found["positions"]] == sorted([sure, unsure])
     for place in found["positions"]:
         assert place["token"] == trace["choices"][0]["tokens"][place["index"]]

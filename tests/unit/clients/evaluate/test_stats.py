@@ -207,6 +207,7 @@ def test_how_many_more() -> None:
     """A t-test of so many questions has the required power."""
     seen = Estimate(0.02, error=0.05)
     needed = clusters_needed(seen, 100, 0.1)
+    assert needed is not None
     assert needed == pytest.approx(199, abs=2)
     shift = 0.1 / (0.05 * math.sqrt(100) / math.sqrt(needed))
     power = scipy_stats.nct(needed - 1, shift).sf(scipy_stats.t.ppf(0.975, needed - 1))

@@ -114,6 +114,7 @@ def test_where_some_forks_matter_few_of_the_verified_are_false() -> None:
 @pytest.mark.parametrize(("alternatives", "fdr", "fewest"), [(2, 0.05, 4), (2, 0.01, 5), (3, 0.05, 3), (2, 0.5, 2)])
 def test_the_fewest_continuations_that_can_verify(alternatives: int, fdr: float, fewest: int) -> None:
     assert min_continuations(alternatives, fdr) == fewest
+
     apart = np.eye(alternatives, dtype=np.int64)
 
     def certain(number: int) -> float:
@@ -124,3 +125,12 @@ def test_the_fewest_continuations_that_can_verify(alternatives: int, fdr: float,
         )
 
     assert certain(fewest) <= fdr + 1e-9 < certain(fewest - 1) + 1e-6
+
+
+@pytest.mark.parametrize("positions", [1, 3, 16, 200])
+def test_the_fewest_continuations_verify_one_fork_among_the_positions(positions: int) -> None:
+    """One fewer cannot, however they come out: the smallest p-value of a text is compared with fdr / positions."""
+    fewest = min_continuations(2, FDR, positions)
+    for continuations, verified in ((fewest, True), (fewest - 1, False)):
+        differing = p_value(table([continuations, 0], [0, continuations]), random())
+        assert judge([differing, *[1.0] * (positions - 1)], FDR)[0].verified == verified

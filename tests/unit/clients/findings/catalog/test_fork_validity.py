@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.coverage import Forks, verified_shares
 from forkpoint_clients.findings.catalog import (
     fork_validity,
 )
@@ -21,8 +22,9 @@ def test_fork_validity_finds_what_is_planted() -> None:
             for n, kind in enumerate(kinds)
         ]
 
-    assert words(fork_validity.conclude(tried(0.8, 0.1, 0), 0.5, 16)) == ["reproduced", "not reproduced"]
-    assert words(fork_validity.conclude(tried(0.1, 0.5, 1), 0.5, 16)) == ["not reproduced", "reproduced"]
+    assert words(fork_validity.conclude(tried(0.8, 0.04, 0), 0.5, 16)) == ["reproduced", "reproduced"]
+    assert words(fork_validity.conclude(tried(0.4, 0.1, 0), 0.5, 16)) == ["reproduced", "undecided"]
+    assert words(fork_validity.conclude(tried(0.1, 0.5, 1), 0.5, 16)) == ["not reproduced", "not reproduced"]
     assert words(fork_validity.conclude(tried(0.3, 0.3, 2), 0.5, 16))[0] == "undecided"
     assert words(fork_validity.conclude([], 0.5, 16)) == ["undecided", "undecided"]
 
@@ -51,8 +53,8 @@ def test_positions_are_of_both_kinds_and_inside_the_reasoning() -> None:
     positions, threshold = fork_validity.choose_positions(found, seed=1)
     assert threshold < 1.0
     for some in positions.values():
-        assert len([position for position in some if position % 5 == 0]) == fork_validity.PER_KIND
-        assert len(some) == 2 * fork_validity.PER_KIND
+        assert len([position for position in some if position % 5 == 0]) == fork_validity.HIGH
+        assert len(some) == fork_validity.HIGH + fork_validity.LOW
         assert max(some) < 40
     assert positions == fork_validity.choose_positions(found, seed=1)[0]
     assert positions != fork_validity.choose_positions(found, seed=2)[0]
@@ -69,3 +71,12 @@ def test_a_position_with_another_token_is_left_out() -> None:
     texts = {"q": trace("q", [" a", " b"], [0.1, 0.9])}
     assert [position.high for position in fork_validity.tested_positions({"q": [one]}, texts, 0.5)] == [True]
     assert list(fork_validity.tested_positions({"q": [{**one, "token": " c"}]}, texts, 0.5)) == []
+
+
+@pytest.mark.parametrize("texts", [10, 24, 40])
+@pytest.mark.parametrize(("high", "low"), [(0.03, 0.03), (0.1, 0.03), (0.3, 0.1), (0.3, 0.03)])
+def test_the_intervals_hold_with_few_forks(texts: int, high: float, low: float) -> None:
+    """At least 93 % of them, save chance; `make bench ARGS=coverage` makes the whole table."""
+    row = verified_shares(texts, Forks(high, low), repeats=200)
+    assert row.difference >= 0.9
+    assert row.share_in_top >= 0.9
