@@ -57,6 +57,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionTools
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest, TokenizeCompletionRequest
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.utils.mistral import is_mistral_tokenizer
 from vllm.parser.engine.parser_engine_config import ParserState
 from vllm.reasoning import ReasoningParserManager
 from vllm.renderers.chat_utils import MM_PARSER_MAP, TEXT_PART_TYPES, ChatCompletionMessageParam
