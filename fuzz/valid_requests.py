@@ -172,7 +172,9 @@ def _tokens(chance: random.Random) -> dict[str, Any]:
 
 
 def _action(chance: random.Random) -> dict[str, Any]:
-    truncation = chance.choice(({"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.2}, {"top_h": 0.4}))
+    truncation = chance.choice(
+        ({"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.2}, {"top_h": 0.4}, {"top_n_sigma": 1.0}, {"p_less": True})
+    )
     instead: dict[str, Any] = {"instead_of": _tokens(chance)} if chance.random() < 0.5 else {}
     force = {"text": chance.choice(WORDS), **(instead or {"instead_of": "end_of_reasoning"})}
     possible: tuple[dict[str, Any], ...] = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import MAX_NAME, MAX_TOKENS, Control, Do, EntropyTemperature, InputError, Match, Policy, Rule
+from .spec import MAX_NAME, MAX_TOKENS, Control, Do, InputError, Match, Policy, Rule
 
 PLACEBO = ".placebo"
 
@@ -85,7 +85,7 @@ def _control(rule: Rule, match: Match | None) -> Rule:
 def _chooses_positions(rule: Rule) -> bool:
     do = rule.do
     instead = [action.instead_of for action in (do.force, do.end_reasoning, do.stop) if action is not None]
-    by_entropy = isinstance(do.temperature, EntropyTemperature)
+    by_entropy = do.temperature is not None and not isinstance(do.temperature, float)
     elsewhere = do.branch is not None or do.probe is not None or do.sample is not None
     return by_entropy or elsewhere or any(instead) or follows_signals(rule)
 

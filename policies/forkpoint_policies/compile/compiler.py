@@ -14,6 +14,7 @@ from forkpoint_policies.spec import (
     EntropyTemperature,
     Force,
     InputError,
+    NormalizedEntropyTemperature,
     Policy,
     Probe,
     ReasoningLengths,
@@ -52,7 +53,14 @@ __all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compil
 
 MAX_FORCED = 64
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
-_CUTS = {"top_k": Action.TOP_K, "top_p": Action.TOP_P, "min_p": Action.MIN_P, "top_h": Action.TOP_H}
+_CUTS = {
+    "top_k": Action.TOP_K,
+    "top_p": Action.TOP_P,
+    "min_p": Action.MIN_P,
+    "top_h": Action.TOP_H,
+    "top_n_sigma": Action.TOP_N_SIGMA,
+    "p_less": Action.P_LESS,
+}
 
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
@@ -272,9 +280,12 @@ class _Build:
             )
         return max(1, round(length.reasoning_lengths * mean))
 
-    def _curve(self, value: float | Schedule | EntropyTemperature) -> Curve:
+    def _curve(self, value: float | Schedule | EntropyTemperature | NormalizedEntropyTemperature) -> Curve:
         if isinstance(value, EntropyTemperature):
             return Curve(Shape.ENTROPY, value.scale, value.base, value.exponent)
+        if isinstance(value, NormalizedEntropyTemperature):
+            largest = math.log(max(2, self.target.vocabulary.size))
+            return Curve(Shape.POWER, value.low, (value.high - value.low) / largest**value.exponent, value.exponent)
         if isinstance(value, Schedule) and value.shape == "linear":
             over = self._tokens_of(value.over or 1)
             return Curve(Shape.LINEAR, value.start or 0.0, value.end or 0.0, float(over))

@@ -37,9 +37,19 @@ class Action(IntEnum):
     TOP_H = 8
     FORCE = 9
     TREE = 10
+    TOP_N_SIGMA = 11
+    P_LESS = 12
 
 
-TRUNCATIONS = (Action.LIKELIEST, Action.TOP_K, Action.TOP_P, Action.MIN_P, Action.TOP_H)
+TRUNCATIONS = (
+    Action.LIKELIEST,
+    Action.TOP_K,
+    Action.TOP_P,
+    Action.MIN_P,
+    Action.TOP_H,
+    Action.TOP_N_SIGMA,
+    Action.P_LESS,
+)
 ON_SETS = (Action.MASK, Action.BIAS)
 MARKS = (Action.OBSERVE, Action.TREE)
 
@@ -78,11 +88,12 @@ class Shape(IntEnum):
     LINEAR = 1
     TRIANGULAR = 2
     ENTROPY = 3
+    POWER = 4
 
 
 class Curve(msgspec.Struct, frozen=True):
     """A number by its shape: CONSTANT a; LINEAR from a to b over c positions; TRIANGULAR of amplitude a and period b;
-    ENTROPY a · b ^ (c / H)."""
+    ENTROPY a · b ^ (c / H); POWER a + b · H ^ c."""
 
     shape: int
     a: float

@@ -181,7 +181,7 @@ class Uses:
 
 
 def _draws_entropy(rule: CompiledRule) -> bool:
-    return rule.control == ControlKind.POSITIONS and rule.strength.shape == Shape.ENTROPY
+    return rule.control == ControlKind.POSITIONS and rule.strength.shape in (Shape.ENTROPY, Shape.POWER)
 
 
 @dataclass(frozen=True)

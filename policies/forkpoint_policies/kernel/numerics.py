@@ -40,4 +40,5 @@ def evaluate(curve: Tensor, position: Tensor, entropy: Tensor) -> Tensor:
     heat = (a * b ** (c / entropy.clamp(min=1e-6))).clamp(min=MIN_TEMPERATURE)
     values = torch.where(shape == Shape.LINEAR.value, linear, a)
     values = torch.where(shape == Shape.TRIANGULAR.value, wave, values)
+    values = torch.where(shape == Shape.POWER.value, a + b * entropy.clamp(min=0.0) ** c, values)
     return torch.where(shape == Shape.ENTROPY.value, heat, values)

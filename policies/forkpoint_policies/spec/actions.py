@@ -37,13 +37,17 @@ class Truncate(Strict):
     """Keep only the likeliest tokens. Exactly one field says how many.
 
     `top_h` keeps tokens in order of probability, at most TOP_H_TOKENS, while their entropy is at most this share of the
-    whole distribution's entropy (Top-H decoding).
+    whole distribution's entropy (arXiv:2509.02510). `top_n_sigma` keeps tokens whose logit is at most so many standard
+    deviations of all logits below the largest (arXiv:2411.07641). `p_less` keeps tokens at least as probable as the
+    chance that two samples are the same token, Σ p² (arXiv:2509.23234).
     """
 
     top_k: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     min_p: Annotated[Number, Field(gt=0, le=1)] | None = None
     top_h: Annotated[Number, Field(gt=0, le=1)] | None = None
+    top_n_sigma: Annotated[Number, Field(gt=0, le=100)] | None = None
+    p_less: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Truncate:

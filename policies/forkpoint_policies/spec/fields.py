@@ -77,6 +77,15 @@ class ReasoningLengths(Strict):
     reasoning_lengths: Annotated[Number, Field(gt=0, le=100)]
 
 
+class NormalizedEntropyTemperature(Strict):
+    """The temperature's factor as a function of the entropy H in nats: low + (high - low) · (H / ln V) ^ exponent, with
+    the V tokens of the vocabulary, as in llama.cpp's dynamic temperature."""
+
+    low: Annotated[Number, Field(ge=0, le=100)]
+    high: Annotated[Number, Field(ge=0, le=100)]
+    exponent: Annotated[Number, Field(gt=0, le=100)] = 1.0
+
+
 def _is_object(value: Any) -> str:
     return "object" if isinstance(value, dict | BaseModel) else "value"
 
@@ -135,7 +144,21 @@ class EntropyTemperature(Strict):
 
 Fall = Annotated[Annotated[Number, Field(lt=0, ge=-1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
 Rise = Annotated[Annotated[Number, Field(gt=0, le=1000), VALUE] | Annotated[Schedule, OBJECT], WHICH]
-Heat = Annotated[Annotated[Number, Field(ge=0, le=100), VALUE] | Annotated[EntropyTemperature, OBJECT], WHICH]
+
+
+def _which_heat(value: Any) -> str:
+    normalized = isinstance(value, NormalizedEntropyTemperature) or (
+        isinstance(value, dict) and bool(value.keys() & {"low", "high"})
+    )
+    return "normalized" if normalized else _is_object(value)
+
+
+Heat = Annotated[
+    Annotated[Number, Field(ge=0, le=100), VALUE]
+    | Annotated[EntropyTemperature, OBJECT]
+    | Annotated[NormalizedEntropyTemperature, Tag("normalized")],
+    Discriminator(_which_heat),
+]
 Chance = Annotated[Annotated[Probability, VALUE] | Annotated[Schedule, OBJECT], WHICH]
 
 

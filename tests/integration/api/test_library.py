@@ -85,6 +85,16 @@ def test_a_position_in_lengths_of_the_models_reasoning(client: openai.OpenAI) ->
     assert summary_of(answered)["reasoning_tokens"] == 8
 
 
+@pytest.mark.parametrize("policy", ["top-n-sigma", "p-less", "dyna-temperature"])
+def test_a_policy_on_the_whole_distribution(client: openai.OpenAI, policy: str) -> None:
+    answered = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, seed=1, temperature=1.5, max_tokens=200, extra_body={"policy": policy}
+    )
+    (acted,) = summary_of(answered)["interventions"].values()
+    assert 0 < acted["fired"] <= summary_of(answered)["tokens"]
+    assert acted["effect"] > 0
+
+
 FORCING: dict[str, Any] = {"rules": [{"when": {"probability": 0.3}, "do": {"force": {"text": "Wait, no"}}}]}
 
 

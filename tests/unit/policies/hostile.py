@@ -59,7 +59,9 @@ tree_fields = st.fixed_dictionaries(
         "agreement": numbers,
     },
 )
-cuts = st.dictionaries(st.sampled_from(["top_k", "top_p", "min_p", "top_h"]), numbers, max_size=2)
+cuts = st.dictionaries(
+    st.sampled_from(["top_k", "top_p", "min_p", "top_h", "top_n_sigma", "p_less"]), numbers, max_size=2
+)
 actions = st.one_of(
     st.fixed_dictionaries({"suppress": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
     st.fixed_dictionaries({"amplify": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
@@ -68,7 +70,11 @@ actions = st.one_of(
     ),
     st.fixed_dictionaries({"temperature": numbers}),
     st.fixed_dictionaries(
-        {"truncate": st.dictionaries(st.sampled_from(["top_k", "top_p", "min_p", "top_h"]), numbers, max_size=2)}
+        {
+            "truncate": st.dictionaries(
+                st.sampled_from(["top_k", "top_p", "min_p", "top_h", "top_n_sigma", "p_less"]), numbers, max_size=2
+            )
+        }
     ),
     st.sampled_from(["branch", "probe", "sample", "resume"]).flatmap(
         lambda name: st.fixed_dictionaries({name: tree_fields})

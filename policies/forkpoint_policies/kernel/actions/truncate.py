@@ -1,4 +1,4 @@
-"""Truncation: top-p, min-p, top-h and their like."""
+"""Truncation: top-p, min-p, top-h, top-n-sigma and their like."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from forkpoint_policies.compile.program import Action
 from forkpoint_policies.kernel.batch import Stage
-from forkpoint_policies.kernel.signals import weight_at
+from forkpoint_policies.kernel.signals import stable_sum, weight_at
 
 from .work import Work, strength
 
@@ -34,6 +34,11 @@ def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tens
     action = stage.action
     if action == Action.MIN_P:
         return peak + temperature * size.log()
+    if action == Action.TOP_N_SIGMA:
+        return peak - size * _deviation(values, peak)
+    if action == Action.P_LESS:  # p >= sum p^2, in logits; the likeliest token stays, whatever the rounding
+        squares = weight_at(values, peak, temperature / 2)
+        return torch.minimum(peak, peak + temperature * (squares / total).log())
     if action == Action.TOP_K:
         return values.topk(min(stage.keep, values.shape[1]), dim=-1).values[:, -1]
     top = values.sort(dim=-1, descending=True).values if action == Action.TOP_P else _top(values)
@@ -47,6 +52,15 @@ def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tens
         kept = mass.log() - torch.where(share > 0, share * logs, 0.0).cumsum(dim=-1) / mass
         wanted = (kept <= size[:, None] * whole[:, None]).int().cumprod(dim=-1).sum(dim=-1)
     return top.gather(1, (wanted - 1).clamp(min=0)[:, None]).squeeze(1)
+
+
+def _deviation(values: Tensor, peak: Tensor) -> Tensor:
+    """The standard deviation of each row's possible logits."""
+    possible = values > -torch.inf
+    count = possible.sum(dim=-1).clamp(min=1)
+    depth = torch.where(possible, values - peak[:, None], 0.0)
+    spread = torch.where(possible, depth - (stable_sum(depth) / count)[:, None], 0.0)
+    return (stable_sum(spread * spread) / count).sqrt()
 
 
 def _top(values: Tensor) -> Tensor:

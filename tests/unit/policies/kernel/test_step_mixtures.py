@@ -95,6 +95,8 @@ def richer_rules(draw: st.DrawFn) -> Json:
             [
                 do, do, {"temperature": 0}, {"temperature": {"base": 0.8, "exponent": 1.5}}, {"truncate": {"top_k": 5}},
                 {"truncate": {"top_p": 0.8}}, {"truncate": {"min_p": 0.1}}, {"truncate": {"top_h": 0.5}},
+                {"truncate": {"top_n_sigma": 1.0}}, {"truncate": {"p_less": True}},
+                {"temperature": {"low": 0.5, "high": 1.5}},
                 {"force": {"text": "Wait, so"}},
                 {"force": {"text": "so", "instead_of": {"token_ids": list(range(90))}}},
                 {"amplify": {"words": ["so"], "bias": {"shape": "triangular", "amplitude": 3.0, "period": 5}}},

@@ -1,0 +1,23 @@
+"""Top-n-sigma: truncation by the spread of the logits."""
+
+from ._entry import Entry, Number, param
+
+ENTRY = Entry(
+    name="top-n-sigma",
+    description=(
+        "Keeps the tokens whose logit is at most `n` standard deviations of all logits below the largest, everywhere "
+        "or only above an entropy."
+    ),
+    source="arXiv:2411.07641",
+    caution=(
+        "The kept set does not depend on the temperature, so it allows high ones; at temperature 1 it changes little. "
+        "Models differ in the spread of their logits, so one `n` is not the same strength on two of them."
+    ),
+    parameters={
+        "n": Number(1.0, 0.01, 100, "how many standard deviations"),
+        "above": Number(
+            0.0, 0, 50, "the entropy in nats above which it acts; `fork` is the fork threshold", other="fork"
+        ),
+    },
+    rules=[{"when": {"entropy_above": param("above")}, "do": {"truncate": {"top_n_sigma": param("n")}}}],
+)
