@@ -15,7 +15,7 @@ from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_policies.spec.connectors import FAMILIES
 
 PROMPT = "Use 3, 7, 2, 11 to make 17."
-EXTRACTORS = ("text", "last_number", "last_line", "boxed", "json_field:x")
+EXTRACTORS = ("text", "last_number", "last_line", "boxed", "math", "json_field:x")
 WORDS = ("wait", "So", "the", "3", "hold on", "therefore", "let's try", "x")
 MAX_TOKENS = 24
 """Of most answers: what breaks an engine does so when a request starts or ends."""

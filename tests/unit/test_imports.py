@@ -40,6 +40,7 @@ RULES = (
         forbidden=("forkpoint_policies",),
         allowed=(
             "forkpoint_policies.spec",
+            "forkpoint_policies.answers",
             "forkpoint_policies.library",
             "forkpoint_policies.tasks",
             "forkpoint_policies.catalog",
@@ -140,7 +141,7 @@ def test_targets_are_full_names(source: str, expected: list[str]) -> None:
     ],
 )
 def test_imports_without_torch(module: str) -> None:
-    """Writing policies and printing the command line's help import neither torch nor vLLM."""
-    script = f"import sys, {module}; print(*sorted({{'torch', 'vllm'}} & set(sys.modules)))"
+    """Writing policies and printing the command line's help import neither torch nor vLLM, nor SymPy."""
+    script = f"import sys, {module}; print(*sorted({{'torch', 'vllm', 'sympy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -61,7 +61,7 @@ def compare_arms(
         typer.Option(
             "--scorer",
             help=(
-                "exact, number, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, "
+                "exact, number, math, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, "
                 "command:…"
             ),
         ),

@@ -67,7 +67,8 @@ def findings(
     extract: Annotated[
         str,
         typer.Option(
-            "--extract", help="what of two answers is compared: boxed, last_line, last_number, text, json_field:NAME"
+            "--extract",
+            help="what of two answers is compared: math, boxed, last_line, last_number, text, json_field:NAME",
         ),
     ] = "last_line",
     questions: Annotated[

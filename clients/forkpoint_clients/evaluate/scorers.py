@@ -16,14 +16,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_policies.answers.sympy_process import SYMPY
+from forkpoint_policies.spec.answer_extractors import extractor, formula, value_of
 from forkpoint_policies.tasks.countdown import Puzzle, is_correct
 
 from .datasets import DataError, Item
 
 COMMAND_SECONDS = 60
 PYTHON, COMMAND, REGEX = "python:", "command:", "regex:"
-EXTRACTED = {"exact": "text", "number": "last_number", "boxed": "boxed", "last_line": "last_line"}
+MATH = "math"
+EXTRACTED = {"exact": "text", "number": "last_number", "boxed": "boxed", "last_line": "last_line", MATH: MATH}
 """Scorers that compare what an extractor finds in the text with the reference answer."""
 
 
@@ -66,9 +68,11 @@ def scorer(name: str) -> Scorer:
     """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`,
     `command:…`.
 
-    A pattern with a group compares the group's last match with the reference answer; one without a group must match. A
-    function gets the text and the reference answer. A command gets the text on stdin and the answer in
-    FORKPOINT_ANSWER; it prints a score, or prints nothing and exits with 0 if the text is right, with 1 if it is wrong.
+    `math` compares as mathematics; where two spellings differ, Math-Verify decides, which also accepts a rounded number
+    and a percentage for its value. A pattern with a group compares the group's last match with the reference answer;
+    one without a group must match. A function gets the text and the reference answer. A command gets the text on stdin
+    and the answer in FORKPOINT_ANSWER; it prints a score, or prints nothing and exits with 0 if the text is right, with
+    1 if it is wrong.
     Raises ValueError that says what would be valid.
     """
     if name == "countdown":
@@ -89,8 +93,12 @@ def scorer(name: str) -> Scorer:
     plain = extractor("text")
 
     def same(item: Item, text: str) -> float:
-        reference = str(item.answer)
-        return float(read(text) is not None and read(text) in (read(reference), plain(reference)))
+        reference, found = str(item.answer), read(text)
+        if found is None:
+            return 0.0
+        if found in (read(reference), plain(reference), value_of(reference)):
+            return 1.0
+        return float(name == MATH and SYMPY.agree(formula(reference) or "", formula(text) or ""))
 
     return Scorer(name, same)
 
@@ -109,11 +117,10 @@ def _regex(name: str) -> Scorer:
         raise ValueError(f"{name}: has {pattern.groups} groups; only one can be compared, so write the others as (?:…)")
     if not pattern.groups:
         return Scorer(name, lambda _, text: float(bool(pattern.search(text))), needs_answer=False)
-    plain = extractor("text")
 
     def same(item: Item, text: str) -> float:
         groups = [match.group(1) for match in pattern.finditer(text) if match.group(1) is not None]
-        return float(bool(groups) and plain(groups[-1]) == plain(str(item.answer)))
+        return float(bool(groups) and value_of(groups[-1]) == value_of(str(item.answer)))
 
     return Scorer(name, same)
 

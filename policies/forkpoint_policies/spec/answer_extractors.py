@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from forkpoint_policies.answers.mathematics import mathematics
+from forkpoint_policies.answers.notation import one_notation, without_markup
+from forkpoint_policies.answers.numbers import last_number, number, plain_number
+from forkpoint_policies.answers.statement import statement
 
 Extractor = Callable[[str], str | None]
 """From the text after the reasoning to its answer; None if it has none."""
 
 JSON_FIELD = "json_field:"
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\.\d+")
-_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)[{}]")
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{\s*\}|\s*$)")
+_BARE = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z{])\s*(?P<inside>[^\s{}$][^\s$]*)")
 
 MAX_JSON_CHARACTERS = 1 << 13
 """How much of a text's end is searched for JSON: each brace may open an object that breaks off at the very end."""
@@ -32,31 +37,40 @@ def extractor(name: str) -> Extractor:
     return EXTRACTORS[name]
 
 
-def _boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` holds, braces balanced; in linear time for any text."""
+def _boxes(text: str) -> Iterator[str]:
+    r"""What each `\boxed{…}` holds, braces balanced, or the word after `\boxed`; from the last on, in linear time."""
     opened: list[int | None] = []  # where the inside of each open brace starts, None for one that opens no box
-    last: tuple[int, int] | None = None
-    for found in _BRACE.finditer(text):
-        if found[0] != "}":
-            opened.append(found.end() if len(found[0]) > 1 else None)
-        elif opened and (begin := opened.pop()) is not None:
-            last = max(last or (0, 0), (begin, found.start()))
-    if last is None or not (inside := _plain(text[slice(*last)])):
-        return None
-    return _as_number(inside) or inside
+    found = [(bare.start("inside"), bare.end()) for bare in _BARE.finditer(text)]
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append(brace.end() if len(brace[0]) > 1 else None)
+        elif opened and (start := opened.pop()) is not None:
+            found.append((start, brace.start()))
+    return (text[slice(*one)] for one in sorted(found, reverse=True))
+
+
+def _boxed(text: str) -> str | None:
+    """The last box that holds something."""
+    return next((answer for inside in _boxes(text) if (answer := value_of(inside))), None)
+
+
+def formula(text: str) -> str | None:
+    """The part of a text that states its answer as a formula: what its last box holds, or else what it says."""
+    boxed = next((inside for inside in _boxes(text) if without_markup(inside)), None)
+    return boxed or statement(_EMPTY_BOX.sub("", text))
+
+
+def _math(text: str) -> str | None:
+    stated = formula(text)
+    return None if stated is None else mathematics(stated)
 
 
 def _last_line(text: str) -> str | None:
-    return next((line for one in reversed(text.splitlines()) if (line := _plain(one))), None)
-
-
-def _last_number(text: str) -> str | None:
-    found = _NUMBER.findall(text)
-    return _as_number(found[-1]) if found else None
+    return next((line for one in reversed(text.splitlines()) if (line := _text(one))), None)
 
 
 def _whole(text: str) -> str | None:
-    return _plain(text) or None
+    return _text(text) or None
 
 
 def _json_field(text: str, path: list[str]) -> str | None:
@@ -81,32 +95,28 @@ def _json_field(text: str, path: list[str]) -> str | None:
 
 def _canonical(value: Any) -> str:
     if isinstance(value, str):
-        return _as_number(value) or _plain(value)
+        return value_of(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _as_number(str(value)) or str(value)
+        return number(str(value)) or str(value)
     return json.dumps(value, sort_keys=True)
 
 
-def _as_number(text: str) -> str | None:
-    """A number in one spelling: 1,000.50 and 1000.5 are the same."""
-    try:
-        read = Decimal(text.strip().replace(",", "").strip("$% "))
-        value = read.normalize() if read.is_finite() else None
-    except ArithmeticError:  # also for an exponent beyond all bounds
-        return None
-    if value is None:
-        return None
-    return "0" if value == 0 else format(value, "f") if abs(value.adjusted()) < 40 else str(value)
+def value_of(text: str) -> str:
+    r"""A text as `boxed` compares it: a number in one spelling; or a text in one notation: `\text{Paris}` is Paris."""
+    text = without_markup(text)
+    return number(text.strip("$ ")) or without_markup(one_notation(text))
 
 
-def _plain(text: str) -> str:
-    """Without what does not change an answer: spaces, markup around it, a full stop at its end."""
-    return " ".join(text.split()).strip("*`$ ").rstrip(".").strip("*`$ ")
+def _text(text: str) -> str:
+    """A text without what does not change it. All digits with a sign and separators, it is a number in one spelling."""
+    text = without_markup(text)
+    return plain_number(text) or text
 
 
 EXTRACTORS: dict[str, Extractor] = {
     "boxed": _boxed,
     "last_line": _last_line,
-    "last_number": _last_number,
+    "last_number": last_number,
+    "math": _math,
     "text": _whole,
 }
