@@ -164,7 +164,7 @@ class InterveningEngine:
             cumulative = params.output_kind == RequestOutputKind.CUMULATIVE
             return self._observed(outputs, context, trace, cumulative)
 
-        # an end that vLLM does not see: read deltas, whatever the client gets
+        # an end that vLLM does not see: read deltas, even if the client gets whole texts
         own = derived_params(params, output_kind=RequestOutputKind.DELTA, **({"stop": []} if in_answer else {}))
         outputs = self._engine.generate(request.prompt, own, request_id, **request.options)
         if in_answer:

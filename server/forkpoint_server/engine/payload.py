@@ -78,7 +78,7 @@ def payload_of(
 def limits_of(context: RequestContext, params: SamplingParams, greedy: bool = False) -> SamplingLimits | None:
     """The limits of an engine request's sampling, if the log probabilities of its tokens are to be reported.
 
-    `greedy`: a probe's, which takes the likeliest tokens whatever the client's parameters.
+    `greedy`: a probe's, which takes the likeliest tokens under any parameters of the client.
     """
     if not context.options.policy_logprobs:
         return None

@@ -89,7 +89,8 @@ def parse_request(body: Any) -> ForksRequest:
 
 def _with_one_unknown_field(body: dict[str, Any]) -> dict[str, Any]:
     """The body with the first of the fields that do not exist: one error suffices."""
-    known = {name: value for name, value in body.items() if name in ForksRequest.model_fields}
+    fields = ForksRequest.model_fields  # computed at each access
+    known = {name: value for name, value in body.items() if name in fields}
     unknown = next((name for name in body if name not in known), None)
     return known if unknown is None else {**known, unknown: body[unknown]}
 

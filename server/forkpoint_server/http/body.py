@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forkpoint_server.errors import ApiError, error_response
 
+from .json_parts import check_parts
 from .paths import FORKS, OWN, path_of
 
 MAX_OWN_BYTES = 16 << 20
@@ -19,6 +20,9 @@ MAX_OWN_BYTES = 16 << 20
 
 MAX_LENGTH_DIGITS = 18
 """Of a `Content-Length`; Python reads no number of more than 4,300."""
+
+PARSED = "forkpoint.parsed_body"
+"""In the scope of a request to one of our routes: its JSON object, where a middleware has parsed it."""
 
 
 class BodyLimit:
@@ -116,6 +120,10 @@ class ParsedBody:
 
         return receive
 
+    def with_data(self, scope: Scope) -> Scope:
+        """A scope from which our routes take the parsed body instead of parsing it again."""
+        return {**scope, PARSED: self.data}
+
     def replaced(self, scope: Scope, data: dict[str, Any]) -> tuple[Scope, ParsedBody]:
         """The request with another body."""
         raw = json.dumps(data).encode()
@@ -125,7 +133,7 @@ class ParsedBody:
 
 
 async def read_body(receive: Receive) -> ParsedBody:
-    """Read and parse the whole body."""
+    """Read and parse the whole body. Raises InputError for one that would take too long to parse."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -140,6 +148,7 @@ async def read_body(receive: Receive) -> ParsedBody:
         if not message.get("more_body"):
             break
     raw = b"".join(parts)
+    check_parts(raw)
     return ParsedBody(raw, _json_object(raw), receive)
 
 

@@ -1,7 +1,7 @@
 """What a response shows of its policy and its experiment.
 
 Who names a policy, or asks for `forks` or `policy_logprobs`, sees both. In an experiment a client that did neither
-gets what stock vLLM sends, whatever its arm, so that nothing but the text depends on the arm; an operator can have the
+gets what stock vLLM sends in every arm, so that nothing but the text depends on the arm; an operator can have the
 arms shown.
 """
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
@@ -106,11 +104,6 @@ def event_fields(event: bytes) -> tuple[str, bytes]:
     return name, data
 
 
-def make_event(name: str, data: Any) -> bytes:
+def make_event(name: str, data: bytes) -> bytes:
     """A server-sent event; an empty name is left out."""
-    return (f"event: {name}\n".encode() if name else b"") + b"data: " + to_json(data) + b"\n\n"
-
-
-def to_json(value: Any) -> bytes:
-    """JSON as vLLM's handlers write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return (f"event: {name}\n".encode() if name else b"") + b"data: " + data + b"\n\n"

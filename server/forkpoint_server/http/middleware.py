@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +15,7 @@ from forkpoint_server import metrics
 from forkpoint_server.errors import ApiError, error_response
 from forkpoint_server.headers import single_name
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
-from forkpoint_server.policies.resolve import HEADER, ResolvedRequest, resolve, split_model
+from forkpoint_server.policies.resolve import HEADER, NONE, ResolvedRequest, resolve, split_model
 from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.options import DEFAULTS, RequestOptions
@@ -51,7 +50,11 @@ class PolicyMiddleware:
             return
         received_at = time.monotonic()
         tracker = DisconnectTracker(receive, send)
-        body = await read_body(tracker.receive)
+        try:
+            body = await read_body(tracker.receive)
+        except InputError as error:
+            await error_response(error, path)(scope, tracker.receive, tracker.send)
+            return
         headers = Headers(scope=scope)
         if body.data is None and path in GENERATING:  # vLLM says what is wrong with it
             await self._app(scope, body.replay(), tracker.send)
@@ -62,13 +65,14 @@ class PolicyMiddleware:
                 assert body.data is not None
                 resolved, context = await self._resolve(path, headers, body.data)
             else:
-                models = self._service.config.served_models()
-                resolved, context = _without_policy(path, scope, headers, body.data or {}, models), None
+                resolved, context = _without_policy(path, scope, headers, body.data or {}, self._service), None
         except (InputError, ApiError) as error:
             await error_response(error, path)(scope, body.receive, tracker.send)
             return
         if resolved.changed:
             scope, body = body.replaced(scope, resolved.body)
+        if path == FORKS:
+            scope = body.with_data(scope)
         if context is None:
             await self._app(scope, body.replay(), _echoing(tracker.send, resolved))
         else:
@@ -106,7 +110,7 @@ class PolicyMiddleware:
         """Handle a request under its context: add the summary to the response; record it if it is in an experiment."""
         show_arms = self._service.config.show_arms
 
-        async def summarise(response_id: str | None) -> dict[str, Any] | None:
+        async def summarise(response_id: str | None) -> bytes | None:
             if context.inactive:
                 return None
             await context.receiver.settle(context.traces)
@@ -155,13 +159,15 @@ def _echoing(send: Send, resolved: ResolvedRequest) -> Send:
 
 
 def _without_policy(
-    path: str, scope: Scope, headers: Headers, data: dict[str, Any], models: Collection[str]
+    path: str, scope: Scope, headers: Headers, data: dict[str, Any], service: Service
 ) -> ResolvedRequest:
     """A request to a route that applies no policy; where nothing is generated, a model's alias means the model.
 
-    Raises InputError for one that names a policy.
+    Raises InputError for one that names a policy, and for an alias of a policy that does not exist.
     """
-    model, alias = split_model(data.get("model"), models)
+    model, alias = split_model(data.get("model"), service.config.served_models())
+    if alias is not None and alias != NONE:
+        service.registry.get(alias, "model")
     named = {
         "policy": data.get("policy") is not None,
         "model": alias is not None,

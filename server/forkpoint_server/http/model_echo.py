@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from .event_stream import EventSplitter, event_fields, is_event_stream, is_json, make_event, to_json
+from .event_stream import EventSplitter, event_fields, is_event_stream, is_json, make_event
+from .json_fields import object_fields, object_of, to_json
 
 HOLDERS = ("response", "message")
 """The fields of an event that hold the object whose `model` it is; a chunk holds it itself."""
@@ -19,9 +17,8 @@ class ModelEcho:
 
     def __init__(self, send: Send, model: str, alias: str) -> None:
         self._send = send
-        self._model = model
-        self._alias = alias
-        self._plain, self._echoed = (b'"model":' + to_json(name) for name in (model, alias))
+        self._model, self._alias = to_json(model), to_json(alias)
+        self._plain, self._echoed = b'"model":' + self._model, b'"model":' + self._alias
         self._start: Message | None = None  # held back while a JSON body is collected: its length will change
         self._body = b""
         self._events: EventSplitter | None = None
@@ -49,8 +46,10 @@ class ModelEcho:
         await self._send(message)
 
     def _echo_in_body(self, body: bytes) -> bytes:
-        data = json.loads(body)
-        return to_json(data) if self._replace(data) else body
+        fields = object_fields(body)
+        if fields is None or fields.get("model") != self._model:
+            return body
+        return object_of({**fields, "model": self._alias})
 
     def _echo_in_event(self, event: bytes) -> bytes:
         if self._plain not in event:
@@ -58,12 +57,8 @@ class ModelEcho:
         if event.startswith(b"data:"):  # a chunk: its first `model` is its own
             return event.replace(self._plain, self._echoed, 1)
         name, payload = event_fields(event)
-        data = json.loads(payload)
-        replaced = any(self._replace(data.get(holder)) for holder in HOLDERS)
-        return make_event(name, data) if replaced else event
-
-    def _replace(self, data: Any) -> bool:
-        if not isinstance(data, dict) or data.get("model") != self._model:
-            return False
-        data["model"] = self._alias
-        return True
+        fields = object_fields(payload) or {}
+        for holder in HOLDERS:
+            if holder in fields:
+                fields[holder] = self._echo_in_body(fields[holder])
+        return make_event(name, object_of(fields)) if fields else event

@@ -34,8 +34,8 @@ class WithoutGeneration:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        body = await read_body(receive)
         try:
+            body = await read_body(receive)
             self._check(Headers(scope=scope), body.data or {})
         except InputError as error:
             await error_response(error)(scope, receive, send)

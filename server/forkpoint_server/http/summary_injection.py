@@ -7,7 +7,6 @@ that could be the last is held back until the next event; only a client that req
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,15 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from .event_stream import EventSplitter, event_fields, is_event_stream, is_json, make_event, to_json
+from .event_stream import EventSplitter, event_fields, is_event_stream, is_json, make_event
+from .json_fields import field_value, object_fields, object_of, to_json
 
 DONE = b"data: [DONE]"
 CHUNK = b"data: {"
 LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed", "message_stop")
 """The events that end a stream of responses or messages; chat and completions end with [DONE]."""
+SHARED_FIELDS = frozenset({"id", "request_id", "object", "created", "model"})
+"""Of all chunks of a stream."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Additions:
     """What is added to a response. The engine decides some of it, so each is called when it is needed.
 
     `headers`: of the response, and of one that is a stream.
-    `summarise`: from the response's id to its `forkpoint` object, None where it gets none.
+    `summarise`: from the response's id to the JSON of its `forkpoint` object, None where it gets none.
     `num_generated`: how many tokens were generated, None where vLLM's own count is right.
     `own_chunk`: whether a stream of chunks gets one more for the object.
     """
 
     headers: Callable[[bool], Mapping[str, str]]
-    summarise: Callable[[str | None], Awaitable[dict[str, Any] | None]]
+    summarise: Callable[[str | None], Awaitable[bytes | None]]
     num_generated: Callable[[], int | None]
     own_chunk: bool = False
 
@@ -61,7 +63,7 @@ class SummaryInjection:
         """The response's id, as far as a stream has sent it."""
         if not self._last_chunk:
             return self._id
-        sent = response_id(json.loads(event_fields(self._last_chunk)[1]))
+        sent = response_id(_event_object(self._last_chunk))
         return sent if isinstance(sent, str) else None
 
     async def __call__(self, message: Message) -> None:
@@ -92,11 +94,11 @@ class SummaryInjection:
             return
         start, self._start = self._start, None
         assert start is not None
-        data = json.loads(self._body)
-        if isinstance(data, dict):
-            summary = await self._additions.summarise(response_id(data))
-            if self._count_once(data.get("usage")) or summary is not None:
-                self._body = to_json(data | ({} if summary is None else {"forkpoint": summary}))
+        fields = object_fields(self._body)
+        if fields is not None:
+            summary = await self._additions.summarise(response_id(fields))
+            if self._count_once(fields) or summary is not None:
+                self._body = object_of(_with_summary(fields, summary))
                 MutableHeaders(raw=start["headers"])["content-length"] = str(len(self._body))
         await self._send(start)
         await self._send({"type": "http.response.body", "body": self._body})
@@ -127,52 +129,53 @@ class SummaryInjection:
             return passed + event
         name, payload = event_fields(event)
         if name in ("message_start", "response.created"):
-            data = json.loads(payload)
-            self._id = (data.get("message") or data.get("response") or {}).get("id")
+            fields = object_fields(payload) or {}
+            holder = object_fields(fields.get("message") or fields.get("response") or b"{}") or {}
+            self._id = field_value(holder, "id")
         if name == "message_delta" and self._additions.num_generated() is not None:
-            data = json.loads(payload)
-            self._count_once(data.get("usage"))
-            return make_event(name, data)
+            fields = object_fields(payload) or {}
+            self._count_once(fields)
+            return make_event(name, object_of(fields))
         if name in LAST_EVENTS:
-            return await self._last_event(event, name, json.loads(payload))
+            return await self._last_event(event, name, object_fields(payload) or {})
         return event
 
-    async def _last_event(self, event: bytes, name: str, data: dict[str, Any]) -> bytes:
-        holder = data["response"] if isinstance(data.get("response"), dict) else data
-        summary = await self._additions.summarise(holder.get("id") or self._id)
-        if not self._count_once(holder.get("usage")) and summary is None:
+    async def _last_event(self, event: bytes, name: str, fields: dict[str, bytes]) -> bytes:
+        response = object_fields(fields.get("response", b""))
+        holder = fields if response is None else response
+        summary = await self._additions.summarise(field_value(holder, "id") or self._id)
+        if not self._count_once(holder) and summary is None:
             return event
-        if summary is not None:
-            holder["forkpoint"] = summary
-        return make_event(name, data)
+        holder = _with_summary(holder, summary)
+        return make_event(name, object_of(holder if response is None else {**fields, "response": object_of(holder)}))
 
     async def _end_chunks(self) -> bytes:
         """What is sent before [DONE]: the chunk that was held back, with the summary."""
         held, self._held = self._held, b""
-        last = json.loads(event_fields(self._last_chunk)[1]) if self._last_chunk else {}
+        last = _event_object(self._last_chunk)
         if "choices" not in last:  # an error, or the end of an API that marks it in another way
             return held
         summary = await self._additions.summarise(response_id(last))
         if summary is None:
             return held
         if self._additions.own_chunk:
-            shared = {key: last[key] for key in ("id", "request_id", "object", "created", "model") if key in last}
-            own = make_event("", {**shared, "choices": [], "forkpoint": summary})
-            return own + held if last["choices"] == [] else held + own  # the usage stays last
+            shared = {name: value for name, value in last.items() if name in SHARED_FIELDS}
+            own = make_event("", object_of(_with_summary({**shared, "choices": b"[]"}, summary)))
+            return own + held if last["choices"] == b"[]" else held + own  # the usage stays last
         if not held:
             return b""
-        return make_event("", {**json.loads(event_fields(held)[1]), "forkpoint": summary})
+        return make_event("", object_of(_with_summary(_event_object(held), summary)))
 
     def _counted(self, event: bytes) -> bytes:
         if self._additions.num_generated() is None or b'"usage":{' not in event:
             return event
-        data = json.loads(event_fields(event)[1])
-        self._count_once(data.get("usage"))
-        return make_event("", data)
+        fields = _event_object(event)
+        self._count_once(fields)
+        return make_event("", object_of(fields))
 
-    def _count_once(self, usage: Any) -> bool:
+    def _count_once(self, fields: dict[str, bytes]) -> bool:
         """Where answers share tokens, count each shared token once in the usage; whether there was something to do."""
-        num_generated = self._additions.num_generated()
+        num_generated, usage = self._additions.num_generated(), field_value(fields, "usage")
         if num_generated is None or not isinstance(usage, dict):
             return False
         for name in ("completion_tokens", "output_tokens"):
@@ -180,12 +183,22 @@ class SummaryInjection:
                 if "total_tokens" in usage:
                     usage["total_tokens"] += num_generated - usage[name]
                 usage[name] = num_generated
+        fields["usage"] = to_json(usage)
         return True
 
 
-def response_id(data: Mapping[str, Any]) -> Any:
+def response_id(fields: Mapping[str, bytes]) -> Any:
     """The id in a response or a chunk; where tokens go in and out, vLLM calls it `request_id`."""
-    return data.get("id") or data.get("request_id")
+    return field_value(fields, "id") or field_value(fields, "request_id")
+
+
+def _with_summary(fields: Mapping[str, bytes], summary: bytes | None) -> dict[str, bytes]:
+    return dict(fields) if summary is None else {**fields, "forkpoint": summary}
+
+
+def _event_object(event: bytes) -> dict[str, bytes]:
+    """The fields of an event's data, none if it is something else."""
+    return object_fields(event_fields(event)[1]) or {}
 
 
 def _is_one_chunk(body: bytes) -> bool:

@@ -304,7 +304,7 @@ def _with_tool_calls(grammar: Grammar, setup: ParserSetup, vocab: Mapping[str, i
 
 
 def _tool_calls(setup: ParserSetup, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
-    """What starts and ends a tool call: as the tool parser exposes it, else whatever models are known to write."""
+    """What starts and ends a tool call: as the tool parser exposes it, else what models are known to write."""
     if setup.names.tools is not None:
         try:
             parser: Any = ToolParserManager.get_tool_parser(setup.names.tools)(setup.tokenizer)

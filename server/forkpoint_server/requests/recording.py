@@ -34,8 +34,8 @@ class ExperimentRecording:
     def end(self, failed: bool, refused: bool, disconnected: bool, streamed_id: str | None) -> None:
         """Record the request however it ended, unless the engine has taken it out of the experiment.
 
-        `failed`: the server's fault. `refused`: the client's, a 4xx, which is no error of the arm. `disconnected`: the
-        client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
+        `failed`: the server's fault. `refused`: the client's, a 4xx, which does not count against the arm.
+        `disconnected`: the client left before the end; `streamed_id`: the response's id as far as a stream has sent it.
         """
         self._experiments.end_request(self._ticket)
         context = self._context

@@ -10,6 +10,7 @@ from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import Reported, RequestContext
+from .reports import report_to_json
 from .sampled_logprobs import choices_to_dicts, trace_to_logprobs
 from .summary import summary
 from .tree import Node, Tree
@@ -41,12 +42,12 @@ def trace_to_dict(context: Reported) -> dict[str, Any]:
     }
 
 
-async def summarise_request(context: RequestContext) -> dict[str, Any]:
-    """The `forkpoint` object of the response: in a thread where many tokens' figures could hold up other requests."""
+async def summarise_request(context: RequestContext) -> bytes:
+    """The JSON of the response's `forkpoint` object: from a thread where many tokens would hold up other requests."""
     lists_tokens = context.options.forks or context.options.policy_logprobs
     if not lists_tokens or sum(len(trace.tokens) for trace in context.traces) <= MAX_TOKENS_AT_ONCE:
-        return summary_to_dict(context)
-    return await asyncio.to_thread(summary_to_dict, context)
+        return report_to_json(summary_to_dict(context))
+    return await asyncio.to_thread(lambda: report_to_json(summary_to_dict(context)))
 
 
 def summary_to_dict(context: Reported) -> dict[str, Any]:

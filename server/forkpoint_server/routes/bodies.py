@@ -6,6 +6,7 @@ that vLLM's routes share.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -15,12 +16,15 @@ from pydantic import BaseModel
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.errors import ApiError
+from forkpoint_server.http.body import PARSED
+from forkpoint_server.http.json_parts import check_parts
 
 _Parsed = TypeVar("_Parsed")
 
 
 async def json_body(request: Request) -> Any:
-    """A dependency: the body as JSON. Raises InputError for one that is not JSON, ApiError (415) for another type.
+    """A dependency: the body as JSON. Raises InputError for one that is not JSON or too much of it, ApiError (415) for
+    another type.
 
     A web page can send other types to any server that its reader reaches, without asking that server first.
     """
@@ -29,8 +33,13 @@ async def json_body(request: Request) -> Any:
         raise ApiError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "must be sent with `Content-Type: application/json`", "content-type"
         )
+    parsed = request.scope.get(PARSED)
+    if parsed is not None:
+        return parsed
+    raw = await request.body()
+    check_parts(raw)
     try:
-        return await request.json()
+        return json.loads(raw)
     except (ValueError, RecursionError):
         raise InputError("body", "is not JSON; send an object") from None
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from forkpoint_server.errors import error_object, not_found
@@ -21,7 +21,7 @@ from forkpoint_server.requests.stream import DONE, event_of
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
 
-from .bodies import describe_body
+from .bodies import describe_body, json_body
 
 PROGRESS_SECONDS = 0.25
 
@@ -54,7 +54,7 @@ def forks_router(service: Service) -> APIRouter:
 
     @router.post("/v1/forks", openapi_extra=describe_body("post /v1/forks", ForksRequest))
     @with_cancellation  # type: ignore[untyped-decorator]
-    async def measure_text(body: Annotated[Any, Body()], raw_request: Request) -> Any:
+    async def measure_text(body: Annotated[Any, Depends(json_body)], raw_request: Request) -> Any:
         """The same for a text: `messages`, the last of which is the assistant's, or `prompt` and `completion`.
 
         With `verify: N`, also which of its forks matter, by N continuations from each of the likeliest alternatives.

@@ -14,7 +14,7 @@ from forkpoint_policies.spec import Policy, When
 
 
 def words_banned_in(policy: Policy, regions: Iterable[Literal["any", "reasoning", "answer"]]) -> BannedWords:
-    """The words that some rule masks at every position of these regions, whatever the model's distribution is."""
+    """The words that some rule masks at every position of these regions, for any distribution of the model."""
     if policy.shadow:
         return BannedWords(())
     everywhere = [When(region=region) for region in regions]

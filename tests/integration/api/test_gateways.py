@@ -73,6 +73,22 @@ def test_an_id_with_slashes_and_colons(http: httpx.Client, path: str) -> None:
     assert "org/model:7b/x" in missing.json()["error"]["message"]
 
 
+def test_the_tokens_of_a_message_are_counted_under_an_alias(http: httpx.Client) -> None:
+    """Agents count with the name that they generate with; a policy has no part in it."""
+    body = {"messages": [{"role": "user", "content": "Use 3, 7, 2 to make 13."}], "system": "Be brief."}
+    plain, alias, unknown = (
+        http.post("/messages/count_tokens", json={"model": f"countdown{name}", **body})
+        for name in ("", ":nowait", ":nowiat")
+    )
+    assert alias.status_code == plain.status_code == 200
+    assert alias.json() == plain.json()
+    assert plain.json()["input_tokens"] > 5
+    named = http.post("/messages/count_tokens", json={"model": "countdown", **body, "policy": "nowait"})
+    for refused, message in ((named, "policy: is not supported"), (unknown, "there is no policy 'nowiat'")):
+        assert (refused.status_code, refused.json()["type"]) == (400, "error")
+        assert message in refused.json()["error"]["message"]
+
+
 def test_an_error_is_short_and_has_the_near_names(http: httpx.Client) -> None:
     for body, near in (
         ({"policy": "nowiat"}, "did you mean nowait"),

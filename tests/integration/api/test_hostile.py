@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.worker.payload import RESERVED_KEY
 from forkpoint_server.http.body import MAX_OWN_BYTES
+from forkpoint_server.http.json_parts import MAX_PARTS
+from forkpoint_server.policies.compiled import MAX_WAITING
+from tests.integration.polling import until
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
 from tests.unit.policies.hostile import policies
@@ -113,7 +116,11 @@ def test_halves_of_characters(http: httpx.Client, path: str, policy: Any) -> Non
         ),
         ("/v1/policies/validate", {"policy": {"use": "nowait", HALF: 1}}, "policy."),
         ("/v1/policies/validate", b"[" * 100_000 + b"]" * 100_000, "body"),
-        ("/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}] * 100_000}}, "policy.rules"),
+        ("/v1/policies/validate", {"policy": {"rules": [{"do": {"observe": {}}}] * 40_000}}, "policy.rules"),
+        ("/v1/policies/validate", b'{"policy": [' + b"[]," * MAX_PARTS + b"[]]}", "body"),
+        ("/v1/forks", b'{"messages": [{"role": "assistant", "content": [' + b"{}," * 3_000_000 + b"{}]}]}", "body"),
+        ("/v1/forks", {f"a{number}": 1 for number in range(400_000)}, "body"),
+        ("/v1/forks", {f"a{number}": 1 for number in range(MAX_PARTS - 1)}, "a0"),
     ],
 )
 def test_odd_bodies_of_our_routes(http: httpx.Client, path: str, body: Any, field: str) -> None:
@@ -279,6 +286,34 @@ def test_a_body_is_read_up_to_a_bound(http: httpx.Client, server: Server) -> Non
     with socket.create_connection((where.hostname, where.port), SECONDS) as connection:
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n{")
         assert connection.recv(12) == b"HTTP/1.1 413"  # and this one says so before it is sent
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_body_of_millions_of_parts_is_not_parsed(http: httpx.Client, path: str) -> None:
+    """A parser would hold up all other requests for seconds."""
+    whole = json.dumps({"model": "countdown", **BODIES[path]}).encode()
+    body = whole[:-1] + b', "metadata": [' + b"[]," * 3_000_000 + b"[]]}"
+    assert f"more than {MAX_PARTS} objects" in refused(http, path, body)["message"]
+
+
+def test_a_flood_of_new_policies_is_refused_and_hurts_nobody(http: httpx.Client, server: Server) -> None:
+    """Named policies have a thread of their own; what its clients have left is not compiled."""
+    words = ["ΐ" * 60 + chr(0x3B1 + one) for one in range(20)]
+    body: dict[str, Any] = {"model": "countdown", "prompt": "x", "max_tokens": 1}
+    flood = [
+        sent(server, {"policy": {"rules": [{"do": {"amplify": {"words": [*words, f"v{number}"], "bias": 1.0}}}]}})
+        for number in range(3 * MAX_WAITING)
+    ]
+    try:
+        last = flood[-1].recv(4096)
+        assert last.startswith(b"HTTP/1.1 503"), last
+        assert b"retry-after: 5" in last.lower()
+        assert http.post("/v1/completions", json={**body, "policy": "nowait"}).status_code == 200
+    finally:
+        for connection in flood:
+            connection.close()
+    inline = {"rules": [{"do": {"amplify": {"words": ["other"], "bias": 1.0}}}]}
+    until(lambda: http.post("/v1/completions", json={**body, "policy": inline}).status_code == 200)
 
 
 def test_others_are_answered_while_many_large_policies_are_compiled(http: httpx.Client, server: Server) -> None:

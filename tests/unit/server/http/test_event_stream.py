@@ -10,19 +10,20 @@ from starlette.types import Message
 from forkpoint_server.http import event_stream
 from forkpoint_server.http.event_stream import COMMENT, PING, EventSplitter, KeepAlive, event_fields, make_event
 
-EVENT = make_event("", {"a": 1})
+EVENT = make_event("", b'{"a":1}')
 
 
 def test_events_are_whole_however_they_are_sent() -> None:
-    whole = EVENT + make_event("b", [1])
+    whole = EVENT + make_event("b", b"[1]")
     for cut in range(len(whole)):
         splitter = EventSplitter()
-        assert [*splitter.split(whole[:cut]), *splitter.split(whole[cut:])] == [EVENT, make_event("b", [1])]
+        assert [*splitter.split(whole[:cut]), *splitter.split(whole[cut:])] == [EVENT, make_event("b", b"[1]")]
         assert splitter.rest == b""
 
 
 def test_fields() -> None:
-    assert event_fields(make_event("message_stop", {"type": "é"})) == ("message_stop", '{"type":"é"}'.encode())
+    data = '{"type":"é"}'.encode()
+    assert event_fields(make_event("message_stop", data)) == ("message_stop", data)
     assert event_fields(EVENT) == ("", b'{"a":1}')
 
 
@@ -75,7 +76,7 @@ async def test_a_silent_stream_shows_that_it_goes_on_until_it_ends() -> None:
 async def test_a_stream_of_messages_has_pings_once_its_message_has_started() -> None:
     client, keep_alive = await stream()
     await received(client, 1)
-    start = make_event("message_start", {"message": {}})
+    start = make_event("message_start", b'{"message":{}}')
     await send(keep_alive, start)
     await received(client, client.body.index(start) + 2)
     keep_alive.stop()

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from forkpoint_server.http.event_stream import make_event
+from forkpoint_server.http import event_stream
+from forkpoint_server.http.json_fields import to_json
 from forkpoint_server.http.model_echo import ModelEcho
 
 ALIAS = "m:observe"
+
+
+def make_event(name: str, data: Any) -> bytes:
+    return event_stream.make_event(name, to_json(data))
 
 
 async def echoed(*parts: bytes, kind: bytes = b"text/event-stream", status: int = 200) -> tuple[dict[Any, Any], bytes]:

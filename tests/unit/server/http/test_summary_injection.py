@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,8 +30,8 @@ async def answer(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async def summarise(response_id: str | None) -> dict[str, Any] | None:
-        return {"of": response_id} if shows else None
+    async def summarise(response_id: str | None) -> bytes | None:
+        return json.dumps({"of": response_id}).encode() if shows else None
 
     additions = Additions(
         lambda streams: {"X-Forkpoint-Policy": "nowait", **({"X-Streams": "yes"} if streams else {})} if shows else {},
@@ -77,6 +79,38 @@ async def test_a_json_body_gets_the_summary_and_its_own_length() -> None:
     assert headers[b"content-length"] == str(len(body)).encode()
     assert headers[b"x-forkpoint-policy"] == b"nowait"
     assert injection.status == 200
+
+
+async def test_all_else_of_a_body_is_passed_on_in_its_own_bytes() -> None:
+    written = b'{"id":"r", "created": 1.0E2,"choices":[{"text":"\\u00e9", "logprob": -9999.0}],"usage": null}'
+    _, body, _ = await answer(written, kind=b"application/json", num_generated=4)
+    assert body == (
+        b'{"id":"r","created":1.0E2,"choices":[{"text":"\\u00e9", "logprob": -9999.0}],"usage":null,'
+        b'"forkpoint":{"of": "r"}}'
+    )
+    for other in (b'["id"]', b'"id"', b'{"id": NaN}'):
+        assert (await answer(other, kind=b"application/json"))[1] == other
+
+
+async def test_a_long_response_does_not_hold_up_others() -> None:
+    """Its log probabilities are not parsed: that would take longer than all else."""
+    token = b'{"token":"Wait","bytes":[87,97,105,116],"logprob":-0.123,"top_logprobs":[{"token":"x","logprob":-1.5}]}'
+    content = b"[" + b",".join([token] * 300_000) + b"]"
+    chunk_of = b'"choices":[{"index":0,"logprobs":{"content":' + content + b'},"finish_reason":"stop"}]}'
+    whole = b'{"id":"r","model":"m",' + chunk_of
+    streamed = b"data: " + whole + b"\n\n"
+    times = [time.process_time()]
+    json.loads(whole)
+    times.append(time.process_time())
+    _, body, _ = await answer(whole, kind=b"application/json")
+    times.append(time.process_time())
+    _, stream, _ = await answer(streamed, DONE)
+    times.append(time.process_time())
+    assert body == whole[:-1] + b',"forkpoint":{"of": "r"}}'
+    assert stream == streamed[:-3] + b',"forkpoint":{"of": "r"}}\n\n' + DONE
+    parsed, collected, chunked = (end - start for start, end in pairwise(times))
+    assert collected < parsed / 2
+    assert chunked < parsed
 
 
 @pytest.mark.parametrize(("kind", "status"), [(b"application/json", 400), (b"text/plain", 200)])

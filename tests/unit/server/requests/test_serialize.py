@@ -179,7 +179,7 @@ async def test_many_fork_points_are_made_off_the_event_loop(
         return make(context)
 
     monkeypatch.setattr(serialize, "summary_to_dict", observed)
-    assert await serialize.summarise_request(context) == make(context)
+    assert json.loads(await serialize.summarise_request(context)) == make(context)
     assert threads == [in_thread]
     context.options = RequestOptions()
     await serialize.summarise_request(context)
