@@ -44,7 +44,7 @@ from .program import (
     Signal,
     TokenSet,
 )
-from .rule_conflicts import check_contradictions, check_overlaps
+from .rule_conflicts import check_contradictions, check_overlaps, check_windows
 from .served_model import DEFAULT_REASONING_TOKENS, ServedModel
 from .token_sets import MAX_ENTRIES, TokenSets
 from .word_automaton import ANY_STATE, Automaton
@@ -69,6 +69,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
+    check_windows(rules, path)
     if not target.regions.has_reasoning and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser: all generated text counts as reasoning"
@@ -128,8 +129,9 @@ class _Build:
         if when.region != "any" and self.target.regions.unfollowed:
             raise InputError(f"{path}.when.region", self.target.regions.unfollowed)
         low, high = self._bounds(when, f"{path}.when")
-        if when.end_of_reasoning_within is not None:
-            self._need_end_token(f"{path}.when.end_of_reasoning_within")
+        for name in ("end_of_reasoning_within", "end_of_reasoning_rank_below"):
+            if getattr(when, name) is not None:
+                self._need_end_token(f"{path}.when.{name}")
         first_position, last_position = self._positions(when, f"{path}.when")
         previous = self.sets.tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
@@ -147,6 +149,8 @@ class _Build:
             "previous": previous,
             "needs_previous": when.previous is not None,
             "window": when.confidence_window if when.confidence_below is not None else 0,
+            "entropy_window": when.mean_entropy_window if when.mean_entropy_below is not None else 0,
+            "at_temperature": when.at_temperature or 1.0,
             "region": RegionCode[when.region.upper()],
             "first_position": first_position,
             "last_position": last_position,
@@ -263,8 +267,14 @@ class _Build:
         if when.before_token is None:
             return first, UNLIMITED
         end = self._tokens_of(when.before_token)
-        if first >= end:
+        if first >= end and when.after_token is not None:
             raise InputError(path, f"no position is both after_token {first} and before_token {end} of this model")
+        for below, window in (("confidence_below", "confidence_window"), ("mean_entropy_below", "mean_entropy_window")):
+            if getattr(when, below) is not None and getattr(when, window) > end:
+                raise InputError(
+                    f"{path}.{window}",
+                    f"is {getattr(when, window)} tokens, which is never full before before_token {end}; at most {end}",
+                )
         return first, end - 1
 
     def _tokens_of(self, length: int | ReasoningLengths) -> int:
@@ -302,6 +312,8 @@ class _Build:
             (Signal.MASS, when.connector_probability_above, None),
             (Signal.RANK, when.entropy_quantile_above, None),
             (Signal.CONFIDENCE, None, when.confidence_below),
+            (Signal.MEAN_ENTROPY, None, when.mean_entropy_below),
+            (Signal.END_RANK, None, when.end_of_reasoning_rank_below),
         )
         for signal, above, below in limits:
             if above is not None:

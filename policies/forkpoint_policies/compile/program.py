@@ -70,7 +70,8 @@ class RegionCode(IntEnum):
 
 
 class Signal(IntEnum):
-    """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one."""
+    """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one; END_RANK
+    the rank of the token that ends the reasoning, 1 for the likeliest."""
 
     ENTROPY = 0
     VARENTROPY = 1
@@ -79,6 +80,8 @@ class Signal(IntEnum):
     RANK = 4
     CONFIDENCE = 5
     END_MARGIN = 6
+    MEAN_ENTROPY = 7
+    END_RANK = 8
 
 
 class Shape(IntEnum):
@@ -131,6 +134,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     since_below: int = UNLIMITED
     needs_previous: bool = False
     window: int = 0
+    entropy_window: int = 0
+    at_temperature: float = 1.0
     region: int = RegionCode.ANY
     first_position: int = 0
     last_position: int = UNLIMITED

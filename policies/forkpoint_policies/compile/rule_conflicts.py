@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from forkpoint_policies.spec import InputError, Policy
 
-from .program import CompiledRule
+from .program import Action, CompiledRule
 from .token_sets import TokenSets
 
 
@@ -37,4 +37,22 @@ def check_overlaps(rules: Sequence[CompiledRule], path: str) -> None:
                 raise InputError(
                     f"{path}.rules[{rule.number}].do",
                     f"stands in for tokens for which rules[{other}] stands in; name each once",
+                )
+
+
+def check_windows(rules: Sequence[CompiledRule], path: str) -> None:
+    """Reject windows of entropies that a request's one running sum cannot serve."""
+    windowed = [rule for rule in rules if rule.entropy_window]
+    if len({rule.at_temperature for rule in windowed}) > 1:
+        raise InputError(
+            f"{path}.rules[{windowed[1].number}].when.at_temperature",
+            "differs from that of another rule with mean_entropy_below; a policy has one temperature for them",
+        )
+    if any(rule.action == Action.TREE for rule in rules):
+        for rule in windowed:
+            if rule.at_temperature != 1:
+                raise InputError(
+                    f"{path}.rules[{rule.number}].when.at_temperature",
+                    "cannot be had with mean_entropy_below in a policy that branches: branches take over entropies at "
+                    "temperature 1",
                 )

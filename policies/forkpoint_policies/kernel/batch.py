@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,6 +80,15 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class MeasuredAt:
+    """Rows [k] that are also measured at another temperature, and for which of their rules [k, R]."""
+
+    temperature: float
+    rows: Tensor  # [k] int64
+    rules: Tensor  # [k, R] bool
+
+
+@dataclass(frozen=True)
 class Turn:
     """The rows that are the same distance beyond the committed tokens (None: all rows); a draft's follow its
     predecessor's."""
@@ -129,6 +139,7 @@ class Layout:
     stages: tuple[Stage, ...]
     shutting: tuple[Stage, ...]  # the forces that stand in place of other tokens
     turns: tuple[Turn, ...]
+    measured_at: tuple[MeasuredAt, ...] = ()
 
 
 def build_layout(
@@ -191,7 +202,18 @@ def build_layout(
         stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
         shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
         turns=_turns(whole, entries),
+        measured_at=_measured_at([one.temperatures for one in facts], rules),
     )
+
+
+def _measured_at(temperatures: Sequence[frozenset[float]], rules: Rules) -> tuple[MeasuredAt, ...]:
+    found = []
+    for temperature in sorted(frozenset[float]().union(*temperatures)):
+        chosen = [row for row, own in enumerate(temperatures) if temperature in own]
+        rows = torch.tensor(chosen, device=rules.region.device)
+        wanted = rules.at_temperature.index_select(0, rows) == np.float32(temperature).item()
+        found.append(MeasuredAt(temperature, rows, wanted))
+    return tuple(found)
 
 
 def _forced_rows(entries: Sequence[SlotRow], device: torch.device) -> ForcedRows | None:

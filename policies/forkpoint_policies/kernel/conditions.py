@@ -19,7 +19,7 @@ from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
 from .batch import Layout, Turn
 from .device_tables import SET_CHUNK, Rules, belongs
 from .numerics import evaluate, uniform
-from .signals import Signals, weight_at
+from .signals import Signals, measure, weight_at
 from .state import NO_RULE, Chances, Core, History, State, Texts, Window
 from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, MIN_BIN_NATS
 
@@ -46,6 +46,7 @@ class Seen:
     total: Tensor  # float32
     confidence: Tensor | None  # float32 nats
     likeliest: Tensor | None  # int64
+    at: Tensor | None = None  # [n, 3, R] float32: entropy, varentropy, top probability at each rule's temperature
 
     def of(self, turn: Turn) -> Seen:
         """What was seen in a turn's rows."""
@@ -97,6 +98,15 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
     if layout.uses.instead and layout.greedy is not None:
         likeliest = torch.full_like(layout.slot, -1)
         likeliest[layout.greedy] = values.index_select(0, layout.greedy).argmax(dim=-1)
+    at = None
+    if layout.measured_at:
+        here = torch.stack((signals.entropy, signals.varentropy, signals.top_probability), dim=1)
+        at = here[:, :, None].repeat(1, 1, layout.by_chance.shape[1])
+        for other in layout.measured_at:
+            found = measure(values.index_select(0, other.rows) / other.temperature)
+            there = torch.stack((found.entropy, found.varentropy, found.top_probability), dim=1)
+            chosen = torch.where(other.rules[:, None, :], there[:, :, None], at.index_select(0, other.rows))
+            at.index_copy_(0, other.rows, chosen)
     return Seen(
         signals.entropy,
         signals.varentropy,
@@ -106,6 +116,7 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
         total,
         confidence,
         likeliest,
+        at,
     )
 
 
@@ -137,6 +148,7 @@ def decide(
             fired & ~drawn & (turn.temperature > 0)[:, None],
         )  # a greedy request picks others anyway
     past, told, chances, history, window, texts = None, None, state.chances, state.history, state.window, state.texts
+    entropies = state.entropies
     if history is not None:
         history = History(history.counts, _bin(seen.entropy))
     if chances is not None:
@@ -150,11 +162,13 @@ def decide(
             past = _past_entropy(history, uniform(turn.seed, position, _PAST))
     if window is not None and seen.confidence is not None:
         window = Window(window.sums, seen.confidence.double())
+    if entropies is not None:
+        entropies = Window(entropies.sums, _windowed_entropy(seen, rules).double())
     decision = Decision(core.word_state, core.region, position, mass, fired, past, replaced, shut, told=told)
     if texts is not None:
         decision, texts = _force(decision, texts, values, turn)
     core = Core(position, core.word_state, core.region, core.fired, _wide(decision.fired))
-    return decision, State(core, state.marks, texts, chances, history, window)
+    return decision, State(core, state.marks, texts, chances, history, window, entropies)
 
 
 def connector_mass(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
@@ -211,13 +225,34 @@ def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, p
     if signal == Signal.CONFIDENCE:
         assert state.window is not None
         assert seen.confidence is not None
-        return _group_confidence(state.window, seen.confidence, turn.rules.window, position)
+        return _windowed_mean(state.window, seen.confidence, turn.rules.window, position)
+    if signal == Signal.MEAN_ENTROPY:
+        assert state.entropies is not None
+        entropy = _windowed_entropy(seen, turn.rules)
+        return _windowed_mean(state.entropies, entropy, turn.rules.entropy_window, position)
+    if signal == Signal.END_RANK:
+        end = turn.pick(values, turn.reasoning_end.clamp(min=0)[:, None])
+        rank = 1 + (turn.of(values) > end).sum(dim=-1, keepdim=True)
+        return torch.where((turn.reasoning_end[:, None] >= 0) & (end > -torch.inf), rank.float(), torch.inf)
     if signal == Signal.END_MARGIN:
         end = turn.pick(values, turn.reasoning_end.clamp(min=0)[:, None])
         return torch.where(turn.reasoning_end[:, None] >= 0, seen.peak[:, None] - end, torch.inf)
+    if seen.at is not None:
+        return seen.at[:, _AT[Signal(signal)]]
     return {Signal.ENTROPY: seen.entropy, Signal.VARENTROPY: seen.varentropy}.get(Signal(signal), seen.top_probability)[
         :, None
     ]
+
+
+_AT = {Signal.ENTROPY: 0, Signal.VARENTROPY: 1, Signal.TOP_PROBABILITY: 2}
+
+
+def _windowed_entropy(seen: Seen, rules: Rules) -> Tensor:
+    """The entropy [k] that a request's window sums up: at the temperature of its rules that bound the mean."""
+    if seen.at is None:
+        return seen.entropy
+    first = (rules.entropy_window > 0).int().argmax(dim=-1, keepdim=True)
+    return seen.at[:, 0].gather(1, first).squeeze(1)
 
 
 def _bin(entropy: Tensor) -> Tensor:
@@ -244,10 +279,10 @@ def _past_entropy(history: History, chance: Tensor) -> Tensor:
     return MIN_BIN_NATS * ((reached.int().argmax(dim=-1) + 0.5) * LOGARITHMIC_BIN).exp()
 
 
-def _group_confidence(window: Window, confidence: Tensor, width: Tensor, position: Tensor) -> Tensor:
-    """The mean confidence over each rule's window, which ends here, [k, R]; infinite before the window is full."""
+def _windowed_mean(window: Window, value: Tensor, width: Tensor, position: Tensor) -> Tensor:
+    """The mean over each rule's window, which ends here with this value, [k, R]; infinite before the window is full."""
     here = position[:, None]
-    until = window.sums.gather(1, here % (MAX_WINDOW + 1)) + confidence[:, None].double()
+    until = window.sums.gather(1, here % (MAX_WINDOW + 1)) + value[:, None].double()
     since = window.sums.gather(1, (here + 1 - width).clamp(min=0) % (MAX_WINDOW + 1))
     return torch.where(here + 1 >= width, ((until - since) / width.clamp(min=1)).float(), torch.inf)
 

@@ -38,8 +38,8 @@ class Rules:
     `low` and `high` are exclusive bounds by Signal; a curve is the four numbers of a program.Curve.
     """
 
-    low: Tensor  # [p, R, 7] float32
-    high: Tensor  # [p, R, 7] float32
+    low: Tensor  # [p, R, 9] float32
+    high: Tensor  # [p, R, 9] float32
     region: Tensor  # [p, R] int64
     first_position: Tensor  # [p, R] int64
     last_position: Tensor  # [p, R] int64
@@ -47,6 +47,8 @@ class Rules:
     at_most: Tensor  # [p, R] int64
     since_below: Tensor  # [p, R] int64
     window: Tensor  # [p, R] int64
+    entropy_window: Tensor  # [p, R] int64
+    at_temperature: Tensor  # [p, R] float32
     needs_previous: Tensor  # [p, R] bool
     by_chance: Tensor  # [p, R] bool, the control that acts at random positions
     forces: Tensor  # [p, R] bool
@@ -160,6 +162,7 @@ class Uses:
     since: bool
     branches: bool
     signals: tuple[int, ...]
+    entropies: bool = False
 
     @staticmethod
     def of(programs: Iterable[Program]) -> Uses:
@@ -177,6 +180,7 @@ class Uses:
             since=any(rule.since.tokens for rule in rules),
             branches=any(rule.action == Action.TREE for rule in rules),
             signals=tuple(sorted(bounded)),
+            entropies=Signal.MEAN_ENTROPY in bounded,
         )
 
 
@@ -204,6 +208,7 @@ class Facts:
     shutting: tuple[Acting, ...]  # the forces that replace tokens that must not be sampled
     windowed: bool
     forcing: bool
+    temperatures: frozenset[float] = frozenset()  # other than 1, at which some rule bounds entropies
 
     @staticmethod
     def of(program: Program) -> Facts:
@@ -222,6 +227,7 @@ class Facts:
             tuple(Acting(index, Action.FORCE, again=False, displaced=False) for index in instead),
             windowed=any(rule.window for rule in program.rules),
             forcing=any(rule.action == Action.FORCE for rule in program.rules),
+            temperatures=frozenset(rule.at_temperature for rule in program.rules) - {1.0},
         )
 
 
@@ -375,8 +381,17 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
         "high": vectors("high", len(Signal), np.inf),
         **{
             name: numbers(name)
-            for name in ("region", "first_position", "last_position", "at_most", "since_below", "window")
+            for name in (
+                "region",
+                "first_position",
+                "last_position",
+                "at_most",
+                "since_below",
+                "window",
+                "entropy_window",
+            )
         },
+        "at_temperature": numbers("at_temperature", np.float32),
         "every": np.maximum(numbers("every"), 1),
         "needs_previous": numbers("needs_previous", np.bool_),
         "by_chance": control == ControlKind.POSITIONS,

@@ -39,7 +39,7 @@ def advance(
 
 
 def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
-    core, marks, texts, chances, history, window = (getattr(state, one.name) for one in fields(State))
+    core, marks, texts, chances, history, window, entropies = (getattr(state, one.name) for one in fields(State))
     here, word_state = committed[:, None], core.word_state
     region = core.region
     if layout.regions is not None:
@@ -59,12 +59,9 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
         chances = replace(chances, held=held, placed=placed)
     if history is not None:
         history.counts.scatter_add_(1, history.pending[:, None], here.int())
-    if window is not None:
-        at, following = (
-            position % (MAX_WINDOW + 1) for position in (core.position[:, None], core.position[:, None] + 1)
-        )
-        summed = window.sums.gather(1, at) + window.pending[:, None]
-        window.sums.scatter_(1, following, torch.where(here, summed, window.sums.gather(1, following)))
+    for sums in (window, entropies):
+        if sums is not None:
+            _add_pending(sums, core.position[:, None], here)
     core = Core(
         position=core.position,
         word_state=word_state,
@@ -72,7 +69,14 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
         fired=core.fired + (core.pending & here),
         pending=core.pending,
     )
-    return State(core, marks, texts, chances, history, window)
+    return State(core, marks, texts, chances, history, window, entropies)
+
+
+def _add_pending(window: Window, position: Tensor, committed: Tensor) -> None:
+    """Add the pending number of a position to the running sums, where its token was committed; [n, 1] each."""
+    at, following = (one % (MAX_WINDOW + 1) for one in (position, position + 1))
+    summed = window.sums.gather(1, at) + window.pending[:, None]
+    window.sums.scatter_(1, following, torch.where(committed, summed, window.sums.gather(1, following)))
 
 
 def _written(texts: Texts, rules: Rules, committed: Tensor, token: Tensor) -> Texts:
@@ -140,7 +144,8 @@ class History:
 
 @dataclass(frozen=True)
 class Window:
-    """Running sums of the request's confidences, in nats: the sum before position p is at p modulo MOST_WINDOW + 1."""
+    """Running sums of the request's confidences or entropies, in nats: the sum before position p is at p modulo
+    MAX_WINDOW + 1."""
 
     sums: Tensor  # [S, MOST_WINDOW + 1] float64
     pending: Tensor  # [S] float64
@@ -155,7 +160,8 @@ class State:
     texts: Texts | None = None
     chances: Chances | None = None
     history: History | None = None
-    window: Window | None = None
+    window: Window | None = None  # of confidences
+    entropies: Window | None = None
 
 
 class Slots:
@@ -184,9 +190,12 @@ class Slots:
             ),
             Chances(*(torch.zeros(cells, MAX_RULES, **floats) for _ in range(4))),
             History(torch.zeros(cells, HISTORY_BINS, dtype=torch.int32, device=device), torch.zeros(cells, **integers)),
-            Window(
-                torch.zeros(cells, MAX_WINDOW + 1, dtype=torch.float64, device=device),
-                torch.zeros(cells, dtype=torch.float64, device=device),
+            *(
+                Window(
+                    torch.zeros(cells, MAX_WINDOW + 1, dtype=torch.float64, device=device),
+                    torch.zeros(cells, dtype=torch.float64, device=device),
+                )
+                for _ in range(2)
             ),
         )
 
@@ -210,7 +219,6 @@ class Slots:
         assert state.marks is not None
         assert state.chances is not None
         assert state.history is not None
-        assert state.window is not None
         for ours, theirs in (
             (state.core.fired, inherited.fired),
             (state.marks.connector, inherited.connector),
@@ -222,10 +230,9 @@ class Slots:
         state.history.counts[cells] = torch.frombuffer(bytearray(inherited.history), dtype=torch.int32).to(
             state.history.counts
         )
-        if inherited.sums:
-            state.window.sums[cells] = torch.frombuffer(bytearray(inherited.sums), dtype=torch.float64).to(
-                state.window.sums
-            )
+        for window, sums in ((state.window, inherited.sums), (state.entropies, inherited.entropy_sums)):
+            if sums and window is not None:
+                window.sums[cells] = torch.frombuffer(bytearray(sums), dtype=torch.float64).to(window.sums)
 
     def copy_of(self, slot: int, uses: Uses) -> State:
         """A slot's state, of the parts in use, to store while its request is preempted."""
@@ -255,6 +262,7 @@ class Slots:
             part("chances", uses.chances),
             part("history", uses.history),
             part("window", uses.window),
+            part("entropies", uses.entropies),
         )
 
     def write(self, cells: Tensor, state: State) -> None:

@@ -29,8 +29,8 @@ BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` as float64
-    bytes."""
+    """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` and
+    `entropy_sums` as float64 bytes."""
 
     fired: list[int]
     connector: list[int]
@@ -39,6 +39,7 @@ class Inherited(msgspec.Struct, frozen=True):
     placed: list[float]
     history: bytes
     sums: bytes
+    entropy_sums: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Path:
             placed=past.placed.sum(axis=0, dtype=np.float64).tolist(),
             history=np.bincount(bins_of(past.entropy[past.known]), minlength=HISTORY_BINS).astype(np.int32).tobytes(),
             sums=_sums(past.confidence).tobytes() if any(rule.window for rule in rules) else b"",
+            entropy_sums=_sums(_filled(past)).tobytes() if any(rule.entropy_window for rule in rules) else b"",
         )
 
 
@@ -117,9 +119,15 @@ def bins_of(entropy: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.searchsorted(BIN_EDGES_NATS, entropy, side="right")
 
 
-def _sums(confidence: NDArray[np.float32]) -> NDArray[np.float64]:
+def _filled(past: Past) -> NDArray[np.float32]:
+    """The entropies; where a token was not evaluated, the one before it."""
+    last = np.maximum.accumulate(np.where(past.known, np.arange(len(past.known)), 0))
+    return np.asarray(past.entropy[last], np.float32)
+
+
+def _sums(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Running sums as slots.Window keeps them: the sum before position p at p modulo MOST_WINDOW + 1."""
-    running = np.concatenate(([0.0], np.cumsum(confidence, dtype=np.float64)))
+    running = np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
     sums = np.zeros(MAX_WINDOW + 1)
     kept = np.arange(max(0, len(running) - (MAX_WINDOW + 1)), len(running))
     sums[kept % (MAX_WINDOW + 1)] = running[kept]

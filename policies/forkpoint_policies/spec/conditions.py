@@ -10,6 +10,7 @@ from .fields import (
     MAX_WINDOW,
     Chance,
     Nats,
+    Number,
     Place,
     Probability,
     Region,
@@ -28,6 +29,13 @@ CONFIDENCE_TOKENS = 20
 """Confidence at a position is the mean negative log-probability of this many likeliest tokens (arXiv:2508.15260)."""
 
 
+AT_TEMPERATURE = (
+    "entropy_above", "entropy_below", "varentropy_above", "varentropy_below", "top_probability_above",
+    "top_probability_below", "mean_entropy_below",
+)  # fmt: skip
+"""The bounds to which `at_temperature` applies."""
+
+
 class Previous(Tokens):
     """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
     stop."""
@@ -41,7 +49,8 @@ class Previous(Tokens):
 class When(Strict):
     """Conditions on a position. All that are set must hold; with none, the rule fires everywhere.
 
-    Entropies are of the distribution at temperature 1, before the request's sampling parameters.
+    Entropies are of the distribution at temperature 1, before the request's sampling parameters; with `at_temperature`,
+    the entropies, varentropy and likeliest probability that this condition bounds are of the distribution at that one.
     """
 
     entropy_above: Nats | Literal["fork"] | None = None
@@ -51,6 +60,9 @@ class When(Strict):
     top_probability_above: Probability | None = None
     top_probability_below: Probability | None = None
     entropy_quantile_above: Probability | None = None
+    at_temperature: Annotated[Number, Field(gt=0, le=100)] | None = None
+    mean_entropy_below: Nats | None = None
+    mean_entropy_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = 64
     confidence_below: Nats | None = None
     confidence_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
@@ -60,6 +72,7 @@ class When(Strict):
     since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     previous: Previous | None = None
     end_of_reasoning_within: Nats | None = None
+    end_of_reasoning_rank_below: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] | None = None
     region: Region = "any"
     after_token: Place | None = None
     before_token: Place | None = None
@@ -80,6 +93,10 @@ class When(Strict):
                 "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, "
                 "or put them into `previous`"
             )
+        if "mean_entropy_window" in self.model_fields_set and self.mean_entropy_below is None:
+            raise ValueError("mean_entropy_window says nothing alone; add mean_entropy_below")
+        if self.at_temperature is not None and all(getattr(self, bound) is None for bound in AT_TEMPERATURE):
+            raise ValueError(f"at_temperature says nothing alone; add one of {', '.join(AT_TEMPERATURE)}")
         if "confidence_window" in self.model_fields_set and self.confidence_below is None:
             raise ValueError("confidence_window says nothing alone; add confidence_below")
         if isinstance(self.probability, Schedule):

@@ -96,7 +96,9 @@ class Rule(Strict):
             or do.probe is not None
             or (do.force is not None and do.force.instead_of == "end_of_reasoning")
         )
-        if when.region == "answer" and (ends or when.end_of_reasoning_within is not None):
+        if when.region == "answer" and (
+            ends or when.end_of_reasoning_within is not None or when.end_of_reasoning_rank_below is not None
+        ):
             raise ValueError(
                 "contradicts itself: in the answer the reasoning has already ended; use region `reasoning`"
             )

@@ -268,3 +268,23 @@ def test_positions_in_lengths_of_the_models_reasoning() -> None:
     compiled(empty)
     with pytest.raises(InputError, match="no position is both after_token 700 and before_token 624 of this model"):
         compiled(empty, calibrated)
+
+
+@pytest.mark.parametrize("kind", ["confidence", "mean_entropy"])
+def test_a_window_that_is_never_full(kind: str) -> None:
+    data = {f"{kind}_below": 1.0, f"{kind}_window": 101, "before_token": 100}
+    with pytest.raises(InputError, match="is 101 tokens, which is never full before before_token 100") as caught:
+        compiled(policy(rule(data, observe={})))
+    assert caught.value.field == f"policy.rules[0].when.{kind}_window"
+    compiled(policy(rule(data | {"before_token": 101}, observe={})))
+
+
+def test_one_temperature_for_the_mean_entropy() -> None:
+    one = rule({"mean_entropy_below": 1.0, "at_temperature": 0.6}, observe={})
+    other = rule({"mean_entropy_below": 1.0}, observe={})
+    with pytest.raises(InputError, match="a policy has one temperature for them") as caught:
+        compiled(policy(one, other))
+    assert caught.value.field == "policy.rules[1].when.at_temperature"
+    with pytest.raises(InputError, match="in a policy that branches"):
+        compiled(policy(one, rule({"entropy_above": 1.0}, branch={})))
+    compiled(policy(other, rule({"entropy_above": 1.0, "at_temperature": 0.6}, branch={})))

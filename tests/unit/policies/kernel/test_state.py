@@ -22,6 +22,7 @@ ALL = Uses(
     since=True,
     branches=True,
     signals=(),
+    entropies=True,
 )
 NOTHING = Uses(
     marks=False,

@@ -26,6 +26,7 @@ BRANCH = rule(branch={})
 RULES: dict[str, list[dict[str, Any]]] = {
     "counts": [rule({"at_most": 5, "entropy_above": 0.3}, temperature=0.2)],
     "quantile": [rule({"entropy_quantile_above": 0.6}, suppress={"words": ["so"]})],
+    "mean entropy": [rule({"mean_entropy_below": 2.6, "mean_entropy_window": 6}, truncate={"top_k": 3})],
     "confidence": [rule({"confidence_below": 14.0, "confidence_window": 6}, truncate={"top_k": 3})],
     "before": [rule({"previous": {"words": ["wait"], "endings": ["."]}, "probability": 0.7}, temperature=0.5)],
     "since": [rule({"since_connector_below": 9}, suppress={"connectors": ["reflection"], "bias": -4.0})],

@@ -21,6 +21,7 @@ EVERYTHING = compiled(
         rule({"previous": {"words": ["so"], "endings": ["\n\n"]}, "probability": 0.7}, force={"text": "Wait but"}),
         rule({"since_connector_below": 3}, amplify={"connectors": ["reflection"], "bias": 1.0}),
         rule({"confidence_below": 6.0, "confidence_window": 3}, temperature=1.5),
+        rule({"mean_entropy_below": 3.0, "mean_entropy_window": 3}, temperature=0.9),
         rule({"region": "reasoning"}, force={"text": "Hmm", "instead_of": "end_of_reasoning"}),
         rule(control={"like": rule({"entropy_above": 4.0}, temperature=0.5), "match": "positions"}),
     )

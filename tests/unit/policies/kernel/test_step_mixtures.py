@@ -82,6 +82,9 @@ def richer_rules(draw: st.DrawFn) -> Json:
                 {"entropy_quantile_above": 0.5},
                 {"probability": 0.5},
                 {"confidence_below": 7, "confidence_window": 2},
+                {"end_of_reasoning_rank_below": 100},
+                {"mean_entropy_below": 3, "mean_entropy_window": 2},
+                {"entropy_above": 1, "at_temperature": 0.6},
             ]
         )
     )

@@ -16,6 +16,16 @@ WRONG: Wrong = {
         when(entropy=1), "policy.rules[0].when.entropy", "here one can write entropy_above, entropy_below",
     ),
     "when as a list": ({"rules": [{"when": [], "do": {"observe": {}}}]}, "policy.rules[0].when", "must be an object"),
+    "a mean entropy's window alone": (
+        when(mean_entropy_window=8), "policy.rules[0].when", "add mean_entropy_below",
+    ),
+    "a temperature alone": (when(at_temperature=0.6), "policy.rules[0].when", "add one of entropy_above"),
+    "a rank that nothing is below": (
+        when(end_of_reasoning_rank_below=1), "policy.rules[0].when.end_of_reasoning_rank_below", "equal to 2",
+    ),
+    "a rank in the answer": (
+        when(end_of_reasoning_rank_below=3, region="answer"), "policy.rules[0]", "the reasoning has already ended",
+    ),
     "negative entropy": (
         when(entropy_above=-1), "policy.rules[0].when.entropy_above", "greater than or equal to 0 or 'fork'",
     ),
