@@ -170,6 +170,13 @@ class Program(msgspec.Struct, frozen=True):
             word_state, region = walk.step(token, word_state, region)
         return word_state, region
 
+    def fires_by_token(self, rule: CompiledRule) -> bool:
+        """Whether a rule in shadow fires at those of its positions at which a token that it would replace is sampled.
+
+        Its record says that the conditions held; that it fired is known with the next token.
+        """
+        return self.shadow and rule.instead and rule.control != ControlKind.POSITIONS
+
     @property
     def tree_rule_index(self) -> int | None:
         """The index of the rule whose action runs several engine requests."""

@@ -63,7 +63,7 @@ class Seen:
 class Decision:
     """`forced` is the rule whose text is written here (or NO_RULE) and `token` what it writes; `shut` are rules whose
     tokens must not be sampled here, and `replaced` their probability; `refused` are rows in which the grammar
-    forbids a forced token."""
+    forbids a forced token. `fired` includes the rules in shadow for which the token that is sampled here decides."""
 
     word_state: Tensor  # [n] int64
     region: Tensor  # [n] int64, as in Core
@@ -139,9 +139,11 @@ def decide(
         count = holds.shape[1]
         holds &= here - state.marks.connector[:, :count] < rules.since_below
         holds &= state.marks.previous[:, :count] | ~rules.needs_previous
-    fired, shut, replaced = placed & holds, None, None
+    fired, shut, replaced, awaiting = placed & holds, None, None, None
     if uses.instead:
         replaced = _would_be_drawn(values, seen, turn, core.word_state)
+        awaiting = fired & rules.by_token
+        fired &= ~rules.by_token
         drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
         fired, shut = (
             fired & drawn,
@@ -167,6 +169,9 @@ def decide(
     decision = Decision(core.word_state, core.region, position, mass, fired, past, replaced, shut, told=told)
     if texts is not None:
         decision, texts = _force(decision, texts, values, turn)
+    if awaiting is not None:
+        idle = awaiting if decision.forced is None else awaiting & (decision.forced < 0)[:, None]
+        decision = replace(decision, fired=decision.fired | idle)
     core = Core(position, core.word_state, core.region, core.fired, _wide(decision.fired))
     return decision, State(core, state.marks, texts, chances, history, window, entropies)
 

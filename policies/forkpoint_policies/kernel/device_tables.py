@@ -54,6 +54,7 @@ class Rules:
     forces: Tensor  # [p, R] bool
     observes: Tensor  # [p, R] bool
     instead: Tensor  # [p, R] bool
+    by_token: Tensor  # [p, R] bool, of these, the ones in shadow: they fire where a token that they replace is sampled
     probability: Tensor  # [p, R, 4] float32
     strength: Tensor  # [p, R, 4] float32
     text_length: Tensor  # [p, R] int64
@@ -79,6 +80,7 @@ class Mark(IntEnum):
 
     SINCE = 0
     PREVIOUS = 1
+    REPLACED = 2
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def _look_up(keys: Tensor, values: Tensor, key: Tensor, default: Tensor) -> Tens
 
 @dataclass(frozen=True)
 class Marks:
-    """Which tokens, in which state of the automaton, are a connector or what a rule wants to have come before: sorted
-    keys."""
+    """Which tokens, in which state of the automaton, are a connector, what a rule wants to have come before, or what a
+    rule in shadow would replace: sorted keys."""
 
     keys: Tensor  # [E] int64
     rules: int
@@ -373,9 +375,11 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
 
     text = np.zeros((*shape, max((len(rule.text) for rule in every), default=0)), np.int64)
     length, control, action = np.zeros(shape, np.int64), numbers("control"), numbers("action")
+    by_token = np.zeros(shape, np.bool_)
     for p, program in enumerate(programs):
         for r, rule in enumerate(program.rules):
             text[p, r, : len(rule.text)], length[p, r] = rule.text, len(rule.text)
+            by_token[p, r] = program.fires_by_token(rule)
     arrays: dict[str, NDArray[np.generic]] = {
         "low": vectors("low", len(Signal), -np.inf),
         "high": vectors("high", len(Signal), np.inf),
@@ -398,6 +402,7 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
         "forces": action == Action.FORCE,
         "observes": action == Action.OBSERVE,
         "instead": numbers("instead", np.bool_),
+        "by_token": by_token,
         "probability": vectors("probability", 4, 0.0),
         "strength": vectors("strength", 4, 0.0),
         "text_length": length,
@@ -444,7 +449,8 @@ def _build_marks(program: Program, vocabulary: int, device: torch.device) -> Ten
     """Sorted keys of the tokens that some rule looks for; None if none does."""
     found = [np.array([], np.int64)]
     for place, rule in enumerate(program.rules):
-        for mark, chosen in ((Mark.SINCE, rule.since), (Mark.PREVIOUS, rule.previous)):
+        replaced = rule.target if program.fires_by_token(rule) else TokenSet()
+        for mark, chosen in ((Mark.SINCE, rule.since), (Mark.PREVIOUS, rule.previous), (Mark.REPLACED, replaced)):
             state = np.array(chosen.states, np.int64) + 1
             begin = mark * MAX_RULES + place
             found.append((begin * (MAX_STATES + 1) + state) * vocabulary + np.array(chosen.tokens, np.int64))

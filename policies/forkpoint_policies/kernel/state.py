@@ -62,11 +62,15 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
     for sums in (window, entropies):
         if sums is not None:
             _add_pending(sums, core.position[:, None], here)
+    acted = core.pending & here
+    if layout.uses.instead and layout.marks is not None:
+        met = layout.marks.hit(Mark.REPLACED, turn.program, core.word_state, token)
+        acted[:, : layout.marks.rules] &= met | ~turn.rules.by_token
     core = Core(
         position=core.position,
         word_state=word_state,
         region=region,
-        fired=core.fired + (core.pending & here),
+        fired=core.fired + acted,
         pending=core.pending,
     )
     return State(core, marks, texts, chances, history, window, entropies)
@@ -97,7 +101,7 @@ NO_RULE = -1
 
 @dataclass(frozen=True)
 class Core:
-    """`position` is the number of tokens before the row, `pending` the rules that fired there."""
+    """`position` is the number of tokens before the row, `pending` the rules that fired there (in shadow: may have)."""
 
     position: Tensor  # [S] int64
     word_state: Tensor  # [S] int64

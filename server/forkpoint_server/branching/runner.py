@@ -10,7 +10,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from forkpoint_policies.compile.served_model import AnswerStart
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import StartState, finish_choice, open_traces
@@ -166,7 +165,7 @@ class TreeRunner:
 
         # the new node, and what it shares
         path = self._handover.path_of(node, position).follow(tokens)
-        state = AnswerStart(path.region, path.region)
+        state = ChildStart(shared_tokens, 0, path.word_state, path.region, path.region)
         child = self.tree.add(self._open_trace(len(shared_tokens), state), node, position, tuple(tokens), kind)
         output = branch_output(
             child.number,

@@ -2,7 +2,8 @@
 
 An arm that acts evaluates its own rules. A control arm without a policy evaluates the other arms' rules in shadow: its
 tokens are those of stock vLLM, and up to the first firing of a rule they are sampled as they would be in the arm, so
-the rule triggers as often in both.
+the rule triggers as often in both. A rule that acts in place of certain tokens (`instead_of`) triggers where one of
+them is sampled; where it acts, the kernel samples that at the request's temperature.
 """
 
 from __future__ import annotations

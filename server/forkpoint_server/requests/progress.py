@@ -7,6 +7,7 @@ from typing import Protocol
 from forkpoint_policies.spec import Branch, Probe, Resume
 from forkpoint_server import metrics
 from forkpoint_server.traces.logprobs import PolicyLogprobs
+from forkpoint_server.traces.replaced_tokens import ReplacedTokens
 from forkpoint_server.traces.trace import Trace
 
 from .context import RequestContext
@@ -45,8 +46,10 @@ def num_alternatives(context: RequestContext) -> int:
 
 
 class StartState(Protocol):
-    """Where a choice starts: states of compile.regions, as in AnswerStart."""
+    """Where a choice starts: a state of the word automaton, and states of compile.regions as in AnswerStart."""
 
+    @property
+    def word_state(self) -> int: ...
     @property
     def region(self) -> int: ...
     @property
@@ -69,6 +72,7 @@ def open_traces(
         trace.prompt = context.prompt
         trace.logprobs = PolicyLogprobs() if context.options.policy_logprobs else None
         trace.start_in(context.model.regions, start.region, start.counted)
+        trace.replaced = ReplacedTokens.of(context.compiled.program, start.word_state)
     context.traces += opened
     return opened
 

@@ -29,6 +29,7 @@ from forkpoint_policies.worker.records import (
 )
 
 from .logprobs import PolicyLogprobs
+from .replaced_tokens import ReplacedTokens
 
 MIN_EFFECT = 0.01
 """From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
@@ -80,6 +81,7 @@ class Trace:
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
     certainty: dict[int, float] = field(default_factory=dict)  # position -> nats, the self-certainty
     logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
+    replaced: ReplacedTokens | None = None  # of a shadow policy whose rules replace tokens
     raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
     _reader: RegionReader = field(default_factory=lambda: RegionReader(Regions(), Region.REASONING))
     _start: int = Region.REASONING
@@ -275,6 +277,9 @@ class Trace:
         position, last = np.unique(position[own], return_index=True)
         last = own[last]
         flags = flags[last]
+        fired = (flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_)
+        if self.replaced is not None:
+            fired = self.replaced.confirm(fired, self.tokens, position.astype(np.int64) - self.first_position)
         return Profile(
             position=position.astype(np.int64),
             confidence=column("confidence")[last],
@@ -286,7 +291,7 @@ class Trace:
             left_alone=(flags & LEFT_ALONE).astype(np.bool_),
             forced=(flags & FORCED).astype(np.bool_),
             refused=(flags & REFUSED).astype(np.bool_),
-            fired=(flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_),
+            fired=fired,
             effect=column("effect")[last],
             alternatives=self._alternatives,
         )

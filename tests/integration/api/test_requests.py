@@ -180,6 +180,19 @@ def test_shadow_changes_nothing_and_reports_what_it_would_have_done(client: open
     assert summary_of(response)["interventions"]["suppress"]["fired"] > 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_in_shadow_a_text_in_place_of_the_end_of_reasoning_fires_where_the_reasoning_ended(
+    client: openai.OpenAI, seed: int
+) -> None:
+    """As in the arm that acts: where the reasoning would end, and nowhere else."""
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, seed=seed, max_tokens=250 - 40 * seed,
+        extra_body={"policy": {"use": "budget-force", "shadow": True}},
+    )  # fmt: skip
+    ended = response.choices[0].message.content is not None
+    assert summary_of(response)["interventions"]["force"]["fired"] == ended
+
+
 def test_a_reserved_key_of_the_client_is_dropped(client: openai.OpenAI) -> None:
     smuggled = {"vllm_xargs": {"forkpoint": "tcp://127.0.0.1:1"}}
     plain = client.chat.completions.create(

@@ -2,8 +2,10 @@
 
 In all others the arms do the same, and their difference is noise. The analysis is valid if the policy does not affect
 which requests are triggered. It does not, because a request is triggered by the first position at which a rule would
-fire: until then no arm has changed anything. Where units can be distinguished, a test checks that the same share of
-requests is triggered in both arms.
+fire: until then no arm has changed anything. A rule that acts in place of certain tokens is triggered by chance: in
+shadow by the token that is sampled, in its arm by the kernel with the same probability, as far as the request is
+sampled from the plain distribution at its temperature. Where units can be distinguished, a test checks that the same
+share of requests is triggered in both arms.
 """
 
 from __future__ import annotations

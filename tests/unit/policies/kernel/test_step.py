@@ -595,3 +595,43 @@ def test_the_effect_of_taking_nearly_all_the_probability(bias: float, others: in
     before = 1 / (1 + others * math.exp(-40))
     after = 1 / (1 + others * math.exp(-40 - bias))
     assert effects(record) == [pytest.approx(before - after, rel=1e-4, abs=1e-7)]
+
+
+def test_in_shadow_a_rule_that_replaces_tokens_waits_for_the_token() -> None:
+    """Its record says that the conditions held, and it has fired where the next token is one of its own."""
+    written = policy(rule({"at_most": 1}, force={"text": "so", "instead_of": {"words": ["wait"]}}))
+    run, fires = Run(Request(compiled({**written, "shadow": True}))), []
+    generated = tokens("x| so|(wait)| now|x")
+    for position in range(len(generated) + 1):
+        logits = SPREAD[None].clone()
+        fires.append(fired(run.step(logits, [generated[:position]])))
+        assert torch.equal(logits[0], SPREAD)
+    assert fires == [[0]] * 3 + [[]] * 3  # at most once: at the third token
+
+
+def test_in_shadow_the_same_requests_trigger_as_when_the_rule_acts() -> None:
+    """What replaces the end of the reasoning, in a fifth of the positions of hundreds of texts of eight tokens."""
+    logits = torch.full((SIZE,), -30.0)
+    logits[[7, 8, END_THINK]] = torch.tensor([0.5, 0.3, 0.2]).log()
+    written = policy(rule({"at_most": 1}, force={"text": "so", "instead_of": "end_of_reasoning"}))
+    count, length, generator = 600, 8, torch.Generator().manual_seed(3)
+    triggered = {}
+    for shadow in (True, False):
+        run = Run(*(Request(compiled({**written, "shadow": shadow}), seed=seed) for seed in range(count)))
+        generated: list[list[int]] = [[] for _ in range(count)]
+        first = [length] * count
+        for position in range(length):
+            changed = logits.repeat(count, 1)
+            record = run.step(changed, generated)
+            sampled = torch.multinomial(changed.softmax(-1), 1, generator=generator).flatten().tolist()
+            for number, one in enumerate(sampled):
+                if fired(record, number) and (not shadow or one == END_THINK) and first[number] == length:
+                    first[number] = position
+                generated[number].append(one)
+        triggered[shadow] = torch.tensor(first)
+        ends = torch.tensor([(one.index(END_THINK) if END_THINK in one else length) for one in generated])
+        assert torch.equal(triggered[shadow], ends) if shadow else bool((triggered[shadow] <= ends).all())
+    by_then = torch.arange(1, length + 1)
+    for first_position in triggered.values():
+        shares = (first_position[:, None] < by_then).float().mean(dim=0)
+        assert torch.allclose(shares, 1 - 0.8**by_then, atol=0.07)

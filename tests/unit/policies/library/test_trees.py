@@ -11,7 +11,7 @@ import pytest
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Action, CompiledRule, RegionCode, Signal
 from forkpoint_policies.compile.regions import Region
-from forkpoint_policies.compile.served_model import AnswerStart
+from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy
@@ -174,7 +174,8 @@ def test_as_many_alternatives_are_reported_and_stored_as_needed(name: str, repor
     """A branch chooses from them, and confidence is an average over as many; the others only show them."""
     tree = StubTree(in_full(name), rest)
     assert num_alternatives(tree.context) == reported
-    assert open_traces(tree.context, 1, AnswerStart(Region.REASONING, Region.REASONING))[0].max_alternatives == stored
+    start = ChildStart([], 0, FREE, Region.REASONING, Region.REASONING)
+    assert open_traces(tree.context, 1, start)[0].max_alternatives == stored
     tree.close()
 
 

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from forkpoint_policies.compile.regions import Region
-from forkpoint_policies.compile.served_model import AnswerStart
+from forkpoint_policies.compile.word_automaton import FREE
+from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.progress import (
     ALTERNATIVES,
@@ -27,7 +28,7 @@ from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace
 from tests.unit.server.requests.recorded import THRESHOLD, context_of
 
-START = AnswerStart(Region.REASONING, Region.REASONING)
+START = ChildStart([], 0, FREE, Region.REASONING, Region.REASONING)
 
 COOL = {"temperature": 0.5}
 BRANCH = {"branch": {"select": "all"}}
