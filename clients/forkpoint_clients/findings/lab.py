@@ -27,7 +27,7 @@ from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
 
-from .reading import EntropyTrace, ScoredChoices, trace_of
+from .reading import EntropyTrace, ScoredChoices, trace_of, with_sampled_entropy
 
 Answers = Mapping[tuple[str, int], ScoredChoices]
 """(question, sample) -> the scored answer."""
@@ -41,7 +41,8 @@ class CannotError(Exception):
 class Treatment:
     """How questions are answered, under a name: equal treatments share their answers.
 
-    `answers` counts a request's choices.
+    `answers` counts a request's choices. With `sampled_entropy`, answers have the mean entropy in nats of the
+    distributions that their tokens were sampled from, at the temperature: estimated by the surprise of these tokens.
     """
 
     name: str
@@ -49,11 +50,13 @@ class Treatment:
     temperature: float = 1.0
     answers: int = 1
     traced: bool = False
+    sampled_entropy: bool = False
 
     @property
     def key(self) -> str:
         """A hash that equal treatments share: 16 hex digits."""
         settings = [self.policy, self.temperature, self.answers, self.traced]
+        settings += ["sampled entropy"] if self.sampled_entropy else []
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -202,11 +205,14 @@ class Lab:
         return Answer(tokens=report["cost"]["tokens"], forkpoint=report["verification"])
 
     async def _answer(self, item: Item, sample: int, treatment: Treatment) -> Answer:
-        sampling = SamplingParams(self.setting.max_tokens, treatment.temperature)
+        extra = {"policy_logprobs": True} if treatment.sampled_entropy else {}
+        sampling = SamplingParams(self.setting.max_tokens, treatment.temperature, extra=extra)
         question = Question(
             item.messages, seed_of(self.setting.seed, item.id, sample), treatment.policy, treatment.answers
         )
         answer = await self.asker.ask(question, sampling)
+        if treatment.sampled_entropy and answer.forkpoint is not None:
+            answer = replace(answer, forkpoint=with_sampled_entropy(answer.forkpoint))
         if not treatment.traced or answer.error is not None or answer.response_id is None:
             return answer
         trace = trace_of(await self.asker.trace(answer.response_id))

@@ -71,6 +71,17 @@ def trace_of(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_sampled_entropy(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A response's `forkpoint` object with `sampled_entropy` in nats in place of the log probabilities of its tokens.
+
+    The mean surprise of tokens is an unbiased estimate of the mean entropy of what they were sampled from.
+    """
+    choices = summary.get("choices") or []
+    nats = [-value for choice in choices for value in choice.get("policy_logprobs") or [] if value is not None]
+    rest = {name: value for name, value in summary.items() if name != "choices"}
+    return {**rest, "sampled_entropy": sum(nats) / len(nats) if nats else None}
+
+
 def traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> list[EntropyTrace]:
     """The complete traces of the answers."""
     return list(_traces(answers))

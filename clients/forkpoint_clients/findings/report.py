@@ -19,7 +19,7 @@ from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import Estimate
 
 from .base import Figure, Finding, Result
-from .verdict import Criterion, Form, Verdict
+from .verdict import Claim, Criterion, Form, Verdict
 
 PLOT_INK = "#6e7781"
 """The text colour of plots in files, which do not know the page around them: legible on white and on black."""
@@ -148,7 +148,7 @@ def _finding_to_dict(retested: RetestedFinding) -> dict[str, Any]:
         data["claims"] = [
             {
                 "text": claim.text, "source": claim.source, "headline": claim.headline, "verdict": claim.verdict.word,
-                "n_needed": claim.verdict.needed, "parts": [_criterion_to_dict(part) for part in claim.parts],
+                "n_needed": claim.verdict.needed, "parts": [_criterion_to_dict(part, claim) for part in claim.parts],
             }
             for claim in result.claims
         ]  # fmt: skip
@@ -163,7 +163,7 @@ def _finding_to_dict(retested: RetestedFinding) -> dict[str, Any]:
     return data
 
 
-def _criterion_to_dict(part: Criterion) -> dict[str, Any]:
+def _criterion_to_dict(part: Criterion, claim: Claim) -> dict[str, Any]:
     return {
         "what": part.what,
         **vars(part.estimate),
@@ -172,7 +172,7 @@ def _criterion_to_dict(part: Criterion) -> dict[str, Any]:
         "bound": part.bound,
         "confidence": 1 - part.alpha,
         "questions": part.questions,
-        "verdict": part.verdict.word,
+        "verdict": claim.verdict_of(part).word,
         "n_needed": part.verdict.needed,
     }
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.stats import Estimate
 
-Word = Literal["reproduced", "not reproduced", "undecided"]
+Word = Literal["reproduced", "not reproduced", "measured", "measured otherwise", "undecided"]
+"""Measured: a claim of our own, which nobody published, so that there is nothing to reproduce."""
+
 MIN_QUESTIONS = 10
 """Fewer questions decide nothing: intervals assume many clusters."""
 
@@ -79,7 +81,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim, which holds if all of its `parts` do.
+    """A published claim, or one of our `own`, which holds if all of its `parts` do.
 
     The finding's verdict is that of its `headline` claims.
     """
@@ -88,22 +90,39 @@ class Claim:
     source: str
     parts: tuple[Criterion, ...]
     headline: bool = True
+    own: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        return combined([part.verdict for part in self.parts])
+        return self._named(combined([part.verdict for part in self.parts]))
+
+    def verdict_of(self, part: Criterion) -> Verdict:
+        """The verdict on one of the parts, in this claim's words."""
+        return self._named(part.verdict)
+
+    def _named(self, verdict: Verdict) -> Verdict:
+        return Verdict(MEASURED[verdict.word], verdict.needed) if self.own else verdict
+
+
+MEASURED: Mapping[Word, Word] = {
+    "reproduced": "measured",
+    "not reproduced": "measured otherwise",
+    "undecided": "undecided",
+}
+"""The words for a claim of our own."""
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict on several claims at once: one that is not reproduced refutes it; all must be reproduced to reproduce
-    it.
+    it. It is *measured* if no published claim is among them.
     """
     if not verdicts:
         return Verdict("undecided")
-    if any(verdict.word == "not reproduced" for verdict in verdicts):
-        return Verdict("not reproduced")
+    for refuted in ("not reproduced", "measured otherwise"):
+        if any(verdict.word == refuted for verdict in verdicts):
+            return Verdict(refuted)
     undecided = [verdict for verdict in verdicts if verdict.word == "undecided"]
     if not undecided:
-        return Verdict("reproduced")
+        return Verdict("reproduced" if any(verdict.word == "reproduced" for verdict in verdicts) else "measured")
     needed = [verdict.needed for verdict in undecided if verdict.needed is not None]
     return Verdict("undecided", max(needed) if len(needed) == len(undecided) else None)

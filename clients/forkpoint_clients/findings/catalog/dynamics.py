@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
+from numpy.typing import NDArray
 
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Lab
-from forkpoint_clients.findings.measures import clustered
+from forkpoint_clients.findings.measures import bootstrapped, clustered
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -27,13 +30,13 @@ async def retest(lab: Lab) -> Result:
 
 def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     windows, owners = around(texts)
-    questions = len(set(owners))
-    near = [REACH + sign * lag for sign in (-1, 1) for lag in range(BESIDE[0], BESIDE[1] + 1)]
-    peak = clustered(windows[:, REACH] - windows[:, near].mean(axis=1), owners, alpha)
-    after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners, alpha)
+    questions, level = len(set(owners)), alpha / 2
+    peak = clustered(_peaks(windows), owners, level)
+    after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners)
+    beyond, compared = beyond_rarity(texts, level)
     claim = Claim(
-        "Entropy peaks where a connector is sampled.",
-        "Forkpoint's own question, after the tokens of arXiv:2506.01939",
+        "Entropy peaks where a connector is sampled, and more than where another token is that is as rare.",
+        "our own, after the tokens of arXiv:2506.01939",
         (
             Criterion(
                 f"entropy at a connector, less that {BESIDE[0]} to {BESIDE[1]} tokens before and after",
@@ -42,9 +45,19 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
                 0.0,
                 questions,
                 "nats",
-                alpha,
+                level,
+            ),
+            Criterion(
+                "the same, less that at other tokens that are sampled as rarely",
+                beyond,
+                "above",
+                0.0,
+                questions,
+                "nats",
+                level,
             ),
         ),
+        own=True,
     )
     along = {role: drift(texts, role == "planning") for role in ("planning", "execution")}
     lags = {
@@ -78,6 +91,13 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
                 "entropy, nats",
             ),
         ),
+        notes=(
+            (
+                f"{100 * compared:.0f} % of the connectors have other tokens that are sampled as rarely, from half to "
+                "twice as often. Without this control the peak would say nothing of connectors: rare tokens are mostly "
+                "sampled where much is possible."
+            ),
+        ),
     )
 
 
@@ -87,13 +107,77 @@ def around(texts: list[EntropyTrace]) -> tuple[Floats, list[str]]:
     """
     windows, owners = [np.zeros((0, 2 * REACH + 1))], []
     for trace in texts:
-        entropies = trace.entropies[trace.in_reasoning]
-        positions = np.flatnonzero(trace.connectors[trace.in_reasoning])
-        positions = positions[(positions >= REACH) & (positions < len(entropies) - REACH)]
-        if len(positions):
-            windows.append(entropies[positions[:, None] + np.arange(-REACH, REACH + 1)])
-            owners += [trace.question] * len(positions)
+        positions = _inner(trace)
+        positions = positions[trace.connectors[trace.in_reasoning][positions]]
+        windows.append(_window(trace, positions))
+        owners += [trace.question] * len(positions)
     return np.concatenate(windows), owners
+
+
+def beyond_rarity(texts: list[EntropyTrace], alpha: float = ALPHA) -> tuple[Estimate, float]:
+    """By how many nats entropy peaks more at connectors than at other tokens that are sampled as rarely, and the share
+    of connectors that have such others.
+
+    Each connector is compared with the tokens that are sampled at least half and at most twice as often, all words and
+    signs that are no connectors.
+    """
+    positions = [_inner(trace) for trace in texts]
+    names = [[_reasoning_tokens(trace)[at] for at in inner] for trace, inner in zip(texts, positions, strict=True)]
+    peaks = [_peaks(_window(trace, inner)) for trace, inner in zip(texts, positions, strict=True)]
+    counts = Counter(name for some in names for name in some)
+    words = {
+        token
+        for trace in texts
+        for token, connector in zip(trace.tokens, trace.connectors, strict=True)
+        if connector and token in counts
+    }
+    kinds = sorted(words)
+    alike = {
+        kind: {
+            token
+            for token, times in counts.items()
+            if token not in words and counts[kind] / 2 <= times <= 2 * counts[kind]
+        }
+        for kind in kinds
+    }
+    questions, groups = np.unique([trace.question for trace in texts], return_inverse=True)
+    sums = np.zeros((len(questions), len(kinds), 4))
+    for group, some, heights in zip(groups, names, peaks, strict=True):
+        for number, kind in enumerate(kinds):
+            own = np.array([name == kind for name in some], np.bool_)
+            other = np.array([name in alike[kind] for name in some], np.bool_)
+            sums[group, number] += heights[own].sum(), own.sum(), heights[other].sum(), other.sum()
+    if not kinds:
+        return Estimate(float("nan")), 0.0
+    covered = sum(counts[kind] for kind in kinds if alike[kind]) / sum(counts[kind] for kind in kinds)
+    return bootstrapped(lambda weights: _beyond(np.einsum("q,qkn->kn", weights, sums)), len(questions), alpha), covered
+
+
+def _beyond(sums: Floats) -> float:
+    """The mean peak of connectors less that of their controls, of sums [kinds, 4], weighted by connectors."""
+    own, times, other, others = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)].T
+    return float((own - times * other / others).sum() / times.sum()) if len(times) else float("nan")
+
+
+def _reasoning_tokens(trace: EntropyTrace) -> list[str]:
+    return [token for token, inside in zip(trace.tokens, trace.in_reasoning, strict=True) if inside]
+
+
+def _inner(trace: EntropyTrace) -> NDArray[np.intp]:
+    """The reasoning tokens with REACH others on both sides, counted among the reasoning tokens."""
+    return np.arange(REACH, max(REACH, int(trace.in_reasoning.sum()) - REACH))
+
+
+def _window(trace: EntropyTrace, positions: NDArray[np.intp]) -> Floats:
+    entropies = trace.entropies[trace.in_reasoning]
+    return entropies[positions[:, None] + np.arange(-REACH, REACH + 1)].reshape(len(positions), 2 * REACH + 1)
+
+
+def _peaks(windows: Floats) -> Floats:
+    """The entropy in the middle, less that of its surroundings, [windows]."""
+    near = [REACH + sign * lag for sign in (-1, 1) for lag in range(BESIDE[0], BESIDE[1] + 1)]
+    peaks: Floats = windows[:, REACH] - windows[:, near].mean(axis=1)
+    return peaks
 
 
 def drift(texts: list[EntropyTrace], planning: bool) -> list[tuple[float, Estimate]]:
@@ -143,11 +227,11 @@ FINDING = Finding(
     name="dynamics",
     question="How do planning and execution entropies move along the trace, and around connectors?",
     claim="Entropy peaks at connectors. How planning and execution drift along a trace is open: here it is measured.",
-    source="the question that this project began with; arXiv:2506.01939",
+    source="our own question, after arXiv:2506.01939",
     protocol=(
         "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, "
         "in force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of "
-        "their reasoning."
+        "their reasoning. Connectors are compared with other tokens that are sampled as rarely."
     ),
     retest=retest,
 )

@@ -58,7 +58,12 @@ def entropies(a: float, b: float, spread: float) -> dict[float, Answers]:
         nats = 0.1 * (number + 1)
         share = -a * math.exp(nats) + b + spread * BESIDE[number]
         found[at] = {
-            (f"q{n}", 0): scored(float((n * 7 + number) % 400 < 400 * share), mean_entropy=nats) for n in range(400)
+            (f"q{n}", 0): scored(
+                float((n * 7 + number) % 400 < 400 * share),
+                mean_entropy=nats if at == 1.0 else 9.0,
+                sampled_entropy=nats,
+            )
+            for n in range(400)
         }
     return found
 

@@ -15,7 +15,7 @@ from forkpoint_clients.findings.catalog import (
     fork_validity,
 )
 from forkpoint_clients.findings.lab import LabSetting
-from forkpoint_clients.findings.verdict import Criterion, Verdict, combined
+from forkpoint_clients.findings.verdict import Claim, Criterion, Verdict, combined
 from tests.unit.clients.findings.synthetic import part
 
 
@@ -89,3 +89,17 @@ def test_few_questions_decide_nothing() -> None:
 )
 def test_a_claim_holds_when_all_of_it_does(words: Sequence[Any], word: str) -> None:
     assert combined([Verdict(one, 7 if one == "undecided" else None) for one in words]).word == word
+
+
+def test_a_claim_of_our_own_is_measured() -> None:
+    """Nobody published it, so there is nothing to reproduce; a published claim beside it gives its word to both."""
+    holds, fails, open_ = part(0.1, 0.2), part(-0.2, -0.1), part(-0.1, 0.2)
+    own = [Claim("c", "s", (one,), own=True) for one in (holds, fails, open_)]
+    assert [claim.verdict.word for claim in own] == ["measured", "measured otherwise", "undecided"]
+    assert own[2].verdict.needed == open_.verdict.needed
+    assert own[0].verdict_of(fails).word == "measured otherwise"
+    published = Claim("c", "s", (holds,)).verdict
+    assert combined([own[0].verdict]).word == "measured"
+    assert combined([own[0].verdict, published]).word == "reproduced"
+    assert combined([own[1].verdict, published]).word == "measured otherwise"
+    assert combined([own[2].verdict, published]).word == "undecided"

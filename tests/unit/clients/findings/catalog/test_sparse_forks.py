@@ -18,5 +18,6 @@ def test_sparse_forks_finds_what_is_planted() -> None:
     assert found.tables[0].rows[0][0] == "' Wait'"
     flat = sparse_forks.conclude(texts(sparse=False, seed=1))
     assert flat.verdict.word == "not reproduced"
-    assert flat.claims[0].parts[1].verdict.word == "undecided"
+    assert [claim.verdict.word for claim in found.claims] == ["reproduced", "measured"]
+    assert [claim.verdict.word for claim in flat.claims] == ["not reproduced", "undecided"]
     assert sparse_forks.conclude([]).verdict.word == "undecided"
