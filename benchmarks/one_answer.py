@@ -29,8 +29,8 @@ AT_LINES: dict[str, Any] = {
     "do": {"probe": {"tokens": 1, "variance_below": 0.001, "smoothing": 0.2, "fewest": 25}},
 }
 FITTED: dict[str, dict[str, Any]] = {
-    "deer": {},
-    "answer-convergence": {"every": 40, "equal": 4, "extract": "text"},
+    "guess-confidence": {},
+    "guess-agreement": {"every": 40, "equal": 4, "extract": "text"},
     "think-again": {"text": " Wait", "budget_tokens": 1500},
     "deepconf": {"answers": SAMPLES, "warm_up": 4, "window": 64, "extract": "text"},
     "branch-first": {"branches": SAMPLES},

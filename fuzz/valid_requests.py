@@ -217,8 +217,16 @@ def _probe(chance: random.Random) -> dict[str, Any]:
             {"agreement": 2, "extract": chance.choice(EXTRACTORS)},
         )
     )
-    text = {"text": "The answer is"} if chance.random() < 0.3 else {}
-    return {"probe": {"tokens": chance.choice((1, 5, 40)), "fewest": chance.randint(1, 3), **criterion, **text}}
+    probe: dict[str, Any] = {"tokens": chance.choice((2, 5, 40)), "fewest": chance.randint(1, 3), **criterion}
+    _maybe(chance, probe, 0.3, text="The answer is")
+    _maybe(chance, probe, 0.3, place="reasoning")
+    _maybe(chance, probe, 0.3, stop=["}", "\n"], temperature=chance.choice((0.0, 0.6)), presence_penalty=1.0)
+    _maybe(chance, probe, 0.3, end_reasoning={"before": "\n", "after": "\n\n", "stop": chance.random() < 0.5})
+    _maybe(chance, probe, 0.2, exit_after_tokens=chance.choice((1, 16)))
+    _maybe(chance, probe, 0.2, drop=chance.choice(("space", "nothing")))
+    if "probability_above" in probe:
+        _maybe(chance, probe, 0.4, span={"skip": 1, "until": chance.choice(("end", "closing_brace"))})
+    return {"probe": probe}
 
 
 def _sample(chance: random.Random) -> dict[str, Any]:

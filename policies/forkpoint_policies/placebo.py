@@ -35,7 +35,7 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
         kinds += ["probability", "count", "frequency"]
     if do.truncate is not None:
         kinds += ["probability"]
-    if do.force is not None or do.resume is not None:
+    if do.force is not None or do.resume is not None or _writes_before_end(rule):
         kinds += ["count", "frequency"]
     if _chooses_positions(rule):
         kinds += ["positions"]
@@ -90,6 +90,12 @@ def _chooses_positions(rule: Rule) -> bool:
     return by_entropy or elsewhere or any(instead) or follows_signals(rule)
 
 
+def _writes_before_end(rule: Rule) -> bool:
+    """Whether the rule ends the reasoning with a text, at positions that do not depend on what the model does."""
+    end = rule.do.end_reasoning
+    return end is not None and bool(end.before or end.after) and not _chooses_positions(rule)
+
+
 def follows_signals(rule: Rule) -> bool:
     """Whether what the model does says where the rule acts, rather than the position alone."""
     return any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
@@ -102,6 +108,7 @@ class PlaceboSampler:
 
     `rule` is the rule's index in the program, `pool` the tokens to draw from, `shares` how often each comes in the
     model's own text: both [p]. A `text` keeps its length, and is sampled from tokens about as frequent as its own.
+    `kept` are tokens of the text that stay, by their index in it: the end of the reasoning.
     """
 
     rule: int
@@ -110,9 +117,16 @@ class PlaceboSampler:
     frequency: float | None = None
     shares: NDArray[np.float64] | None = None
     text: bool = False
+    kept: tuple[tuple[int, int], ...] = ()
 
     def tokens(self, seed: int) -> list[int]:
         """The tokens for a request with this seed."""
+        found = self._sample(seed)
+        for index, token in self.kept:
+            found.insert(index, token)
+        return found
+
+    def _sample(self, seed: int) -> list[int]:
         random = np.random.default_rng([seed & (2**63 - 1), self.rule])
         if self.frequency is None or self.shares is None:
             sampled: list[int] = self.pool[random.choice(len(self.pool), self.count, replace=False)].tolist()

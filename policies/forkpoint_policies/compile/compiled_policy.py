@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from forkpoint_policies.placebo import PlaceboSampler
-from forkpoint_policies.spec import Policy
+from forkpoint_policies.spec import ANSWER, Policy
 
 from .program import Program, key_of
 
@@ -15,12 +16,42 @@ OBJECT_BYTES, BYTES_PER_WRITTEN, BYTES_PER_PACKED = 8_000, 8, 15
 
 
 @dataclass(frozen=True)
+class Insertion:
+    """What a probe writes into an answer: a text, the tokens of the end `marker` where it is written, and a text
+    `after` it."""
+
+    before: str = ""
+    before_tokens: tuple[int, ...] = ()
+    marker: tuple[int, ...] = ()
+    after: str = ""
+    after_tokens: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return (*self.before_tokens, *self.marker, *self.after_tokens)
+
+    def following(self, kept: str, encode: Callable[[str], list[int]] | None, answer: str | None = None) -> list[int]:
+        """The tokens after the text `kept`, what is left of tokens that were dropped; `answer` stands for `{answer}`.
+
+        Both are encoded with the text beside them, as the tokenizer would have.
+        """
+        before: list[int] = list(self.before_tokens)
+        after: list[int] = list(self.after_tokens)
+        if kept and encode is not None:
+            before = encode(kept + self.before)
+        if ANSWER in self.after and encode is not None:
+            after = encode(self.after.replace(ANSWER, answer or ""))
+        return [*before, *self.marker, *after]
+
+
+@dataclass(frozen=True)
 class CompiledPolicy:
     """A policy as a program for the served model, with all that its requests need.
 
     `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a
-    rule's own. `written` are the tokens with which further requests of a probe or a resumption start; those of its
-    placebo are sampled by `written_instead`. `label` is the policy's name in metrics; `none` for requests that are only
+    rule's own. `written` are the tokens with which further requests of a resumption start; those of its placebo are
+    sampled by `written_instead`. A probe writes `trial` before its trial answers, and `ending` where it ends the
+    reasoning. `label` is the policy's name in metrics; `none` for requests that are only
     observed.
     """
 
@@ -30,6 +61,8 @@ class CompiledPolicy:
     placebo_samplers: tuple[PlaceboSampler, ...] = ()
     written: tuple[int, ...] = ()
     written_instead: PlaceboSampler | None = None
+    trial: Insertion = Insertion()
+    ending: Insertion = Insertion()
     label: str = "none"
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
+    ANSWER,
     EndReasoning,
     EntropyTemperature,
     Force,
@@ -28,7 +29,7 @@ from forkpoint_policies.spec import (
     When,
 )
 
-from .compiled_policy import CompiledPolicy
+from .compiled_policy import CompiledPolicy, Insertion
 from .controls import control_rule
 from .policy_words import named_words, policy_automaton, with_families
 from .program import (
@@ -52,6 +53,8 @@ from .word_automaton import ANY_STATE, Automaton
 __all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compile_policy", "named_words"]
 
 MAX_FORCED = 64
+MAX_WRITTEN = 256
+"""Of a probe's texts, which are part of a prompt: no request is forced to write them."""
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
 _CUTS = {
     "top_k": Action.TOP_K,
@@ -97,6 +100,8 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         placebo_samplers=tuple(replace(sampler, rule=index_of[sampler.rule]) for sampler in build.placebo_samplers),
         written=tuple(build.written),
         written_instead=build.written_instead,
+        trial=build.trial,
+        ending=build.ending,
     )
 
 
@@ -111,6 +116,7 @@ class _Build:
         self.placebo_samplers: list[PlaceboSampler] = []
         self.written: list[int] = []
         self.written_instead: PlaceboSampler | None = None
+        self.trial = self.ending = Insertion()
 
     def rule(self, rule: Rule, number: int, path: str) -> CompiledRule:
         if rule.do.control is not None:
@@ -197,6 +203,12 @@ class _Build:
         assert action is not None
         if isinstance(action, EndReasoning):
             text = self._need_reasoning_end(field)
+            if action.before:
+                text = [*self._text(action.before, f"{field}.before"), *text]
+            if action.after:
+                text = [*text, *self._text(action.after, f"{field}.after")]
+            if len(text) > MAX_FORCED:
+                raise InputError(field, f"writes {len(text)} tokens of the served model; {MAX_FORCED} at most")
         elif isinstance(action, Stop):
             text = [self.target.stop]
             if self.target.stop == NO_TOKEN:
@@ -214,16 +226,41 @@ class _Build:
         """What further requests start with: a probe's end of the reasoning and text, or the text that an answer goes on
         with."""
         if isinstance(action, Probe):
-            if not action.text and action.variance_below is None:
+            self._read_probe(action, field)
+            return list(self.trial.tokens)
+        return self._text(action.text, f"{field}.text") if isinstance(action, Resume) else []
+
+    def _read_probe(self, probe: Probe, field: str) -> None:
+        """What a probe writes before its trial answers, and where it ends the reasoning."""
+        if probe.place == "reasoning":
+            text = self._text(probe.text, f"{field}.text", MAX_WRITTEN) if probe.text else []
+            self.trial = Insertion(probe.text, tuple(text))
+            self.ending = Insertion(marker=tuple(self._need_reasoning_end(field)))
+        else:
+            self.trial = self.ending = self._around_end(probe.before, probe.text, field, after_name="text")
+            if not probe.text and (probe.probability_above is not None or probe.agreement is not None):
                 self.warnings.append(
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its "
                     "result or not; a text that requests the result is surer"
                 )
-            text = self._text(action.text, f"{field}.text") if action.text else []
-            return [*self._need_reasoning_end(field), *text]
-        return self._text(action.text, f"{field}.text") if isinstance(action, Resume) else []
+        if probe.end_of_reasoning_within is not None:
+            self._need_end_token(f"{field}.end_of_reasoning_within")
+        if (end := probe.end_reasoning) is not None:
+            self.ending = self._around_end(end.before, end.after, f"{field}.end_reasoning")
+            if end.stop and self.target.stop == NO_TOKEN:
+                raise InputError(
+                    f"{field}.end_reasoning.stop", "cannot be done: the served model has no token that ends its text"
+                )
 
-    def _text(self, text: str, field: str) -> list[int]:
+    def _around_end(self, before: str, after: str, field: str, after_name: str = "after") -> Insertion:
+        """The end of the reasoning between two texts of a probe. Raises InputError for one that cannot be written."""
+        marker = tuple(self._need_reasoning_end(field))
+        written = after.replace(ANSWER, "")
+        before_tokens = self._text(before, f"{field}.before", MAX_WRITTEN) if before else []
+        after_tokens = self._text(written, f"{field}.{after_name}", MAX_WRITTEN) if written else []
+        return Insertion(before, tuple(before_tokens), marker, after, tuple(after_tokens))
+
+    def _text(self, text: str, field: str, most: int = MAX_FORCED) -> list[int]:
         encode = self.target.encode
         if encode is None:
             raise InputError(field, "cannot be written: the served model has no tokenizer")
@@ -234,8 +271,8 @@ class _Build:
             raise InputError(
                 field, f"{text!r} does not come back from the served model's tokenizer; it comes back as {came!r}"
             )
-        if len(tokens) > MAX_FORCED:
-            raise InputError(field, f"is {len(tokens)} tokens for the served model; {MAX_FORCED} at most")
+        if len(tokens) > most:
+            raise InputError(field, f"is {len(tokens)} tokens for the served model; {most} at most")
         return tokens
 
     def _cut(self, truncate: Truncate, field: str) -> float:

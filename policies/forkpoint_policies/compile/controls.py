@@ -38,7 +38,10 @@ def control_rule(
     vocabulary, forced = target.vocabulary, like.action in (Action.FORCE, Action.TREE)
     # the tokens that are the whole word: other pieces complete it only after a prefix
     own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
-    replaced = (like.text or list(written)) if forced else sorted(own) or like.target.tokens[:1]
+    text = like.text or list(written)
+    end = set(target.regions.reasoning_end) if control.like.do.end_reasoning is not None else set()
+    kept = tuple((index, token) for index, token in enumerate(text) if token in end)
+    replaced = [token for token in text if token not in end] if forced else sorted(own) or like.target.tokens[:1]
     excluded = {
         *vocabulary.silent,
         *like.target.tokens,
@@ -62,7 +65,7 @@ def control_rule(
     needed = len(replaced) if frequency is None else 1
     if len(pool) < needed:
         raise InputError(field, f"needs {needed} other tokens to draw from; the served model has {len(pool)}")
-    sampler = PlaceboSampler(like.number, len(replaced), pool, frequency, shares, text=forced)
+    sampler = PlaceboSampler(like.number, len(replaced), pool, frequency, shares, text=forced, kept=kept)
     if like.action == Action.TREE:
         return like, sampler
     sampled = msgspec.structs.replace(like, control=ControlKind.SAMPLED)

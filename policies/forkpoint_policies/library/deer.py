@@ -5,25 +5,35 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="deer",
     description=(
-        "At each reflection word in the reasoning, tries an answer of at most 20 tokens; ends the reasoning there when "
-        "their mean probability is above 0.95."
+        "At each 'Wait' in the reasoning, tries an answer in a box in its place; ends the reasoning there when the "
+        "mean probability of the answer's tokens, without the opening brace, is above 0.95."
     ),
-    source="arXiv:2504.15895",
+    source="arXiv:2504.15895; code: iie-ycx/DEER, vllm-deer.py",
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The "
-        "tried answers cost tokens, which `usage` counts. The paper prompts for them before the end of the reasoning, "
-        "with the `text` '\\n**Final Answer**\\n\\\\boxed'; here they come after it; without a `text`, what the model "
-        "says first is tried, its result or not."
+        "tried answers cost tokens, which `usage` counts. The authors' code samples them at temperature 1, though a "
+        "comment in it says greedy; here they are greedy (`temperature`). Its stop strings miss some ends of an "
+        "answer, such as '}$', so that its mean goes on past them; here it ends at the brace. With `word` "
+        "Alternatively, it is their other variant; for Qwen3 use deer-qwen3."
     ),
     rules=[
         {
             "when": {
-                "previous": {"connectors": ["reflection", "alternative"]},
+                "previous": {"words": [param("word")], "match": "cased"},
                 "region": "reasoning",
                 "at_most": param("trials"),
             },
             "do": {
-                "probe": {"tokens": param("tokens"), "probability_above": param("probability"), "text": param("text")}
+                "probe": {
+                    "place": "reasoning",
+                    "text": param("text"),
+                    "tokens": param("tokens"),
+                    "stop": [" }", "}\n", "}.", "}\\", "}}", ")}"],
+                    "temperature": param("temperature"),
+                    "span": {"skip": 1, "until": "closing_brace"},
+                    "probability_above": param("probability"),
+                    "end_reasoning": {"before": "\n", "after": "\n\n"},
+                }
             },
         }
     ],
@@ -31,8 +41,10 @@ ENTRY = Entry(
         "probability": Number(
             0.95, 0.0, 1.0, "mean probability of the tried answer's tokens above which the reasoning ends"
         ),
-        "tokens": Number(20, 1, 256, "most tokens of a tried answer", whole=True),
+        "tokens": Number(20, 2, 256, "most tokens of a tried answer", whole=True),
         "trials": Number(10, 1, 1000, "most answers tried", whole=True),
-        "text": Text("", "what is written after the end of the reasoning, to prompt for the answer", fewest=0),
+        "word": Text("Wait", "the word, in this case, at which an answer is tried"),
+        "text": Text("\n**Final Answer**\n\\boxed", "what is written before the tried answer"),
+        "temperature": Number(0.0, 0.0, 10.0, "of the tried answers"),
     },
 )

@@ -1,23 +1,38 @@
 """ThinkBrake: end the reasoning when the model would almost."""
 
-from ._entry import Entry, Number, param
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="think-brake",
     description=(
-        "At the end of a sentence, ends the reasoning if that is at most `within` nats less likely than any token."
+        "At each full stop before a blank line of the reasoning, ends it if its end, after the full stop and one "
+        "newline, is at most `within` nats less likely than the likeliest token after the blank line."
     ),
-    source="arXiv:2510.00546",
-    caution="Ends early by design: compare with a plain cap at the same mean length. Sweep 0.1 to 2.",
-    parameters={"within": Number(0.5, 0, 50, "ln p_max - ln p(end of reasoning), in nats")},
+    source="arXiv:2510.00546; code: ssangjun706/ThinkBrake, handler.py",
+    caution=(
+        "Ends early by design: compare with a plain cap at the same mean length. The authors sweep `within` over 0.1, "
+        "0.25, 1, 2.5 and 5. They write '.' as `before` for Phi-4, and nothing after the end. Their code takes the log "
+        "probability of one sampled token after the blank line; the paper, and this, that of the likeliest. An end "
+        "that is not among the 20 likeliest tokens is never near enough."
+    ),
+    parameters={
+        "within": Number(1.0, 0, 50, "ln p_max - ln p(end of reasoning), in nats"),
+        "before": Text(".\n", "what stands in place of the full stop and the blank line before the end"),
+        "after": Text("\n\n", "what is written after the end", fewest=0),
+    },
     rules=[
         {
-            "when": {
-                "region": "reasoning",
-                "previous": {"endings": [".", "!", "?", "\n"]},
-                "end_of_reasoning_within": param("within"),
+            "when": {"region": "reasoning", "previous": {"endings": [".\n\n"]}},
+            "do": {
+                "probe": {
+                    "place": "reasoning",
+                    "drop": "previous",
+                    "text": param("before"),
+                    "tokens": 1,
+                    "end_of_reasoning_within": param("within"),
+                    "end_reasoning": {"before": param("before"), "after": param("after")},
+                }
             },
-            "do": {"end_reasoning": {}},
         }
     ],
 )

@@ -23,12 +23,25 @@ from .fields import (
     is_name,
 )
 from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
-from .tree_actions import Branch, Probe, Resume, Sample, Select, TreeAction, max_answers, returns_several
+from .tree_actions import (
+    ANSWER,
+    AnswerSpan,
+    Branch,
+    EndText,
+    Probe,
+    Resume,
+    Sample,
+    Select,
+    TreeAction,
+    max_answers,
+    returns_several,
+)
 
 PolicyError = InputError
 """The name that releases before 0.2 gave it."""
 
 __all__ = [
+    "ANSWER",
     "CONFIDENCE_TOKENS",
     "DEFAULT_FORK_THRESHOLD_NATS",
     "MAX_BRANCHES",
@@ -39,10 +52,12 @@ __all__ = [
     "MAX_WINDOW",
     "SCHEMA",
     "Amplify",
+    "AnswerSpan",
     "Branch",
     "Control",
     "Do",
     "EndReasoning",
+    "EndText",
     "EntropyTemperature",
     "Force",
     "InputError",

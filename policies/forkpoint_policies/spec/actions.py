@@ -62,6 +62,8 @@ class Truncate(Strict):
 
 Instead = Annotated[Annotated[Literal["end_of_reasoning"], VALUE] | Annotated[Tokens, OBJECT], WHICH]
 MAX_TEXT = 256
+AroundMarker = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+"""A text that is written before or after the marker that ends the reasoning."""
 
 
 class Force(Strict):
@@ -72,8 +74,11 @@ class Force(Strict):
 
 
 class EndReasoning(Strict):
-    """End the reasoning here; with `instead_of`, only where one of those tokens would have been sampled."""
+    """End the reasoning here, with a text `before` and one `after` its end marker; with `instead_of`, only where one of
+    those tokens would have been sampled."""
 
+    before: AroundMarker = ""
+    after: AroundMarker = ""
     instead_of: Tokens | None = None
 
 

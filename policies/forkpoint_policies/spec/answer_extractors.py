@@ -54,6 +54,11 @@ def _boxed(text: str) -> str | None:
     return next((answer for inside in _boxes(text) if (answer := value_of(inside))), None)
 
 
+def _boxed_text(text: str) -> str | None:
+    """The last box, character by character."""
+    return next(_boxes(text), None) or None
+
+
 def formula(text: str) -> str | None:
     """The part of a text that states its answer as a formula: what its last box holds, or else what it says."""
     boxed = next((inside for inside in _boxes(text) if without_markup(inside)), None)
@@ -115,6 +120,7 @@ def _text(text: str) -> str:
 
 EXTRACTORS: dict[str, Extractor] = {
     "boxed": _boxed,
+    "boxed_text": _boxed_text,
     "last_line": _last_line,
     "last_number": last_number,
     "math": _math,

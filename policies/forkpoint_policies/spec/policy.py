@@ -102,7 +102,24 @@ class Rule(Strict):
             raise ValueError(
                 "contradicts itself: in the answer the reasoning has already ended; use region `reasoning`"
             )
+        if do.probe is not None:
+            self._check_probe(do.probe)
         return self
+
+    def _check_probe(self, probe: Probe) -> None:
+        when, needed = self.when, probe.needed
+        if when.at_most is not None and when.at_most < needed:
+            raise ValueError(f"when.at_most {when.at_most} is fewer than the {needed} trial answers that an end needs")
+        first, every = when.after_token or 0, when.every or 1
+        if isinstance(when.before_token, int) and isinstance(first, int):
+            positions = -(-(when.before_token - first) // every)
+            if positions < needed:
+                raise ValueError(
+                    f"when.before_token {when.before_token} leaves {max(0, positions)} positions, and an end needs "
+                    f"{needed} trial answers"
+                )
+        if probe.drop == "previous" and when.previous is None:
+            raise ValueError("do.probe.drop 'previous' needs when.previous, whose word or ending is dropped")
 
     @property
     def original(self) -> Rule:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from .actions import MAX_TEXT
+from .actions import MAX_TEXT, AroundMarker
 from .answer_extractors import extractor
 from .fields import (
     MAX_BRANCHES,
@@ -14,6 +14,7 @@ from .fields import (
     OBJECT,
     VALUE,
     WHICH,
+    Nats,
     Number,
     Probability,
     Share,
@@ -95,34 +96,117 @@ class Branch(Strict):
         return self.select == "all" and self.fill != "none"
 
 
-class Probe(Strict):
-    """Generate, in a separate request, the answer that the model would give now: as if the reasoning ended here,
-    followed by `text`.
+class AnswerSpan(Strict):
+    """The tokens of a trial answer over which its confidence is a mean, and which mean.
 
-    The probe is `tokens` tokens long and greedy. The reasoning ends here if the one criterion that is set holds: the
-    mean probability of the probe's tokens is above `probability_above`; the exponential moving variance of the
-    entropies at the starts of the probes, with `smoothing`, is below `variance_below` (nats²); or the last `agreement`
-    probes `extract` the same answer. At least `fewest` probes are made first.
+    The first `skip` tokens are left out. With `until` `closing_brace`, so are those after the brace that closes the
+    first one that is open. `mean` is that of the tokens' probabilities, `arithmetic` or `geometric`; or `entropy`: 1
+    less their mean entropy as a share of the largest possible one. With `needs_end`, an answer that the model does not
+    itself follow with the end of the reasoning has confidence 0.
     """
 
-    text: Annotated[str, StringConstraints(max_length=MAX_TEXT)] = ""
+    skip: Annotated[int, Field(ge=0, le=255, strict=True)] = 0
+    until: Literal["end", "closing_brace"] = "end"
+    mean: Literal["arithmetic", "geometric", "entropy"] = "arithmetic"
+    needs_end: Annotated[bool, Field(strict=True)] = False
+
+
+class EndText(Strict):
+    """What a probe writes where it ends the reasoning: the end marker between two texts.
+
+    In `after`, `{answer}` stands for what `extract` finds in the last trial answer. With `stop`, the text ends there.
+    """
+
+    before: AroundMarker = ""
+    after: AroundMarker = ""
+    stop: Annotated[bool, Field(strict=True)] = False
+
+
+Stops = Annotated[tuple[Word, ...], Field(max_length=16, fail_fast=True)]
+Criterion = Literal["probability_above", "variance_below", "agreement", "end_of_reasoning_within"]
+CRITERIA: tuple[Criterion, ...] = ("probability_above", "variance_below", "agreement", "end_of_reasoning_within")
+ANSWER = "{answer}"
+
+
+class Probe(Strict):
+    """Generate, in a separate request, the answer that the model would give now; end the reasoning if it is settled.
+
+    Where the rule fires, the trial answer follows the tokens so far. With `place` `answer` it comes after the end of
+    the reasoning, which stands between the texts `before` and `text`; with `reasoning` it comes after `text`, still in
+    the reasoning. `drop` says what is left out of the tokens so far: the word or ending of `when.previous` at which the
+    rule fired (`previous`), the white space at their end (`space`), or `nothing`; by default a word is, and an ending
+    is not. With `sentences`, the rule fires only at the end of a sentence: after ".", "?" or "!" before white space.
+
+    The trial answer is up to `tokens` tokens long, ends at the first of the `stop` strings, and has a `temperature`
+    (0: greedy), `top_p` and `presence_penalty` of its own.
+
+    The reasoning ends at the first position at which the one criterion that is set holds, and at which at least
+    `fewest` trial answers were made:
+    - `probability_above`: the mean probability of the trial answer's tokens, or of its `span`, is above it;
+    - `variance_below`: the exponential moving variance, with `smoothing`, of the entropies at the first tokens of the
+      trial answers is below it (nats²);
+    - `agreement`: the last so many trial answers `extract` the same, and none of them has one of the words `rejects`,
+      as a part of any word and in any case;
+    - `end_of_reasoning_within`: the end of the reasoning, in place of the trial answer's first token, is at most so
+      many nats less likely than the likeliest next token where the rule fired.
+
+    `end_reasoning` is what is written there: by default what the trial answer followed. With `exit_after_tokens`, the
+    reasoning goes on for so many tokens before. With `measure_only` it never ends here: the confidence of the trial
+    answer is for rules with `probe_confidence_above`.
+    """
+
+    text: AroundMarker = ""
+    before: AroundMarker = ""
+    place: Literal["answer", "reasoning"] = "answer"
+    drop: Literal["previous", "space", "nothing"] | None = None
+    sentences: Annotated[bool, Field(strict=True)] = False
     tokens: Annotated[int, Field(ge=1, le=256, strict=True)] = 20
+    stop: Stops = ()
+    temperature: Annotated[Number, Field(ge=0, le=10)] = 0.0
+    top_p: Share = 1.0
+    presence_penalty: Annotated[Number, Field(ge=-2, le=2)] = 0.0
     fewest: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     probability_above: Probability | None = None
     variance_below: SquareNats | None = None
     smoothing: Share = 0.2
     agreement: Annotated[int, Field(ge=2, le=1000, strict=True)] | None = None
+    end_of_reasoning_within: Nats | None = None
     extract: Extracted = "text"
+    rejects: Stops = ()
+    span: AnswerSpan | None = None
+    exit_after_tokens: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0
+    end_reasoning: EndText | None = None
+    measure_only: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _check(self) -> Probe:
-        ways = ("probability_above", "variance_below", "agreement")
-        if sum(getattr(self, way) is not None for way in ways) != 1:
-            raise ValueError(f"must hold exactly one of {', '.join(ways)}: it says when the reasoning ends")
-        for name, way in (("extract", "agreement"), ("smoothing", "variance_below")):
+        ways = [way for way in CRITERIA if getattr(self, way) is not None]
+        if self.measure_only and ways:
+            raise ValueError(f"{ways[0]} says nothing with measure_only, with which no trial answer ends the reasoning")
+        if not self.measure_only and len(ways) != 1:
+            raise ValueError(f"must hold exactly one of {', '.join(CRITERIA)}: it says when the reasoning ends")
+        needs = {"extract": "agreement", "rejects": "agreement", "smoothing": "variance_below"}
+        for name, way in needs.items():
             if name in self.model_fields_set and getattr(self, way) is None:
                 raise ValueError(f"{name} says nothing without {way}")
+        if self.span is not None and self.probability_above is None and not self.measure_only:
+            raise ValueError("span says nothing without probability_above")
+        if self.span is not None and self.span.skip >= self.tokens:
+            raise ValueError(f"span.skip leaves none of the {self.tokens} tokens of a trial answer; lower it")
+        if self.place == "reasoning" and self.before:
+            raise ValueError("before says nothing with place 'reasoning', where no end marker is written; use text")
+        if self.place == "answer" and self.end_of_reasoning_within is not None:
+            raise ValueError(
+                "end_of_reasoning_within needs place 'reasoning': after the marker, no further one follows"
+            )
+        if self.end_reasoning is not None and ANSWER in self.end_reasoning.after and self.agreement is None:
+            raise ValueError(f"end_reasoning.after: {ANSWER} needs agreement, which says what the answer is")
         return self
+
+    @property
+    def needed(self) -> int:
+        """The fewest trial answers after which the reasoning can end."""
+        return max(self.fewest, self.agreement or 1, 2 if self.variance_below is not None else 1)
 
 
 class Sample(Strict):

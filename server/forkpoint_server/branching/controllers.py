@@ -22,7 +22,7 @@ def controller_of(runner: TreeControl, rule: Rule) -> Controller:
         by_chance = control is not None and not follows_signals(rule.original)
         return BranchController(runner, action, by_chance)
     if isinstance(action, Probe):
-        return ProbeController(runner, action, is_placebo)
+        return ProbeController(runner, action, rule.original.when, is_placebo)
     if isinstance(action, Sample):
         if action.select != "confidence":
             return ConsistencyController(runner, action, is_placebo)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from forkpoint_policies.compile.compiled_policy import Insertion
 from forkpoint_policies.compile.regions import Regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.kernel.state_handover import Inherited
@@ -18,11 +19,23 @@ from .voting import Candidate
 
 
 @dataclass(frozen=True)
+class TrialSampling:
+    """How a probe's trial answer is sampled, at most `max_tokens` long; the client's parameters are not for it."""
+
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True)
 class ChildStart:
     """Where a request of the tree starts: the tokens after the prompt that it continues, its seed, and its state there.
 
-    A probe is `greedy` and generates at most `max_tokens`. Exactly one request of a tree is `first`: it enters the
-    engine as the client's request; the others start only while the engine has room.
+    A probe's is a `trial`, with parameters of its own. Exactly one request of a tree is `first`: it enters the engine
+    as the client's request; the others start only while the engine has room.
     """
 
     tokens: list[int]
@@ -31,7 +44,7 @@ class ChildStart:
     region: int  # a state of compile.regions
     counted: int  # as in AnswerStart
     inherited: Inherited | None = None
-    greedy: bool = False
+    trial: TrialSampling | None = None
     max_tokens: int | None = None
     first: bool = True
 
@@ -66,7 +79,11 @@ class TreeRequest:
     vocabulary: Vocabulary
     regions: Regions
     region: int  # in which its answers start
-    written_tokens: Sequence[int]  # the policy's text with which further requests start
+    written_tokens: Sequence[int]  # with which a resumed answer continues
+    trial: Insertion  # what a probe writes before its trial answers
+    ending: Insertion  # what it writes where it ends the reasoning
+    encode: Callable[[str], list[int]] | None
+    stop: int  # the token that ends a text, NO_TOKEN without one
     connector_family: Callable[[int], str | None]  # of a token
     rules_out: Callable[[Sequence[int], int], bool]  # whether the policy's bans rule out a token after others
 
@@ -90,11 +107,13 @@ class TreeControl(Protocol):
 
     def start_child(
         self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
-        max_tokens: int | None = None, replaces_parent: bool = False,
+        max_tokens: int | None = None, trial: TrialSampling | None = None, replaces_parent: bool = False,
+        is_whole: bool = False,
     ) -> Choice | None:  # fmt: skip
         """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
 
-        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room.
+        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room, and
+        one that `is_whole` ends with these tokens.
         """
 
     def stop(self, choice: Choice, ending: Ending) -> None:

@@ -7,16 +7,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forkpoint_policies.spec import Probe
-from forkpoint_policies.spec.answer_extractors import extractor
-from forkpoint_policies.spec.connectors import FAMILIES
+from forkpoint_policies.spec import Probe, When
 
-from .candidate import text_after_reasoning
-from .interface import Choice, TreeControl
+from .interface import Choice, TreeControl, TrialSampling
 from .seeds import derived_seed
+from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin
+from .trial_start import TrialStart, TrialStarts
 
-_WORDS = frozenset(word for words in FAMILIES.values() for word in words)
-_MAX_CONNECTOR_TOKENS = 6
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A trial answer: where the rule fired, and where it starts."""
+
+    choice: Choice
+    fired_at: int
+    start: TrialStart
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Where the reasoning ends, and the answer that is written there if the policy writes one."""
+
+    start: TrialStart
+    answer: str | None = None
 
 
 @dataclass
@@ -28,45 +41,58 @@ class ProbeController:
 
     runner: TreeControl
     action: Probe
+    when: When
     by_chance: bool
     returns_one: bool = True
     _current: Choice | None = None  # the trunk, then the answer that replaced it
-    _probes: list[Choice] = field(default_factory=list)  # in the order of their positions
+    _trials: list[Trial] = field(default_factory=list)  # in the order of their positions
+    _last_fired: int = -1  # the last position at which the rule fired
     _num_judged: int = 0
-    _answers: list[str | None] = field(default_factory=list)
+    _answers: list[TrialAnswer | None] = field(default_factory=list)
     _entropy: MovingVariance | None = None
-    _exit_position: int | None = None  # of the first probe that sufficed
-    _exited_by_chance: bool = False
+    _exit: Exit | None = None  # of the first probe that sufficed
+    _exited: bool = False
+
+    def __post_init__(self) -> None:
+        self._starts = TrialStarts(self.action, self.when.previous, self.runner.request.vocabulary)
 
     def start(self) -> None:
         self._current = self.runner.start_root(self.runner.request.seed)
 
     def on_fork(self, choice: Choice, position: int) -> None:
-        """Start a probe in place of the connector at which the rule fired."""
-        if choice is not self._trunk() or self._exit_position is not None:
+        """Start a probe where the rule fired."""
+        if choice is not self._trunk() or self._exit is not None:
             return
         request = self.runner.request
+        start, last = self._starts.at(choice.output.tokens, position), self._last_fired
+        self._last_fired = position
+        if start is None or (self._starts.drops_endings and start.position <= last and not start.kept):
+            return  # no sentence has ended, or a further ending follows the last one
         if sum(other.node.kind == "probe" for other in self.runner.running) >= request.max_answers:
             self.runner.tree.num_refused += 1
             return
         probe = self.runner.start_child(
             choice,
-            position - self._num_connector_tokens(choice, position),
-            request.written_tokens,
+            start.position,
+            request.trial.following(start.kept, request.encode),
             kind="probe",
-            max_tokens=self.action.tokens,
+            trial=self._sampling(),
         )
         if probe is not None:
-            self._probes.append(probe)
+            self._trials.append(Trial(probe, position, start))
 
     def on_tokens(self, choice: Choice) -> None:
-        """The placebo ends the reasoning once its length is known."""
-        if self._exit_position is None or choice is not self._trunk() or self._exited_by_chance:
+        """End the reasoning once the trunk is long enough; the placebo, once the reasoning's length is known."""
+        if self._exit is None or self._exited or choice is not self._trunk():
+            return
+        if not self.by_chance:
+            if len(choice.output.tokens) >= self._exit.start.position:
+                self._leave(choice, self._exit)
             return
         request = self.runner.request
         length = request.regions.read(choice.output.tokens, request.region).reasoning_end
         if length is not None:
-            self._exit_by_chance(choice, self._exit_position, length)
+            self._exit_by_chance(choice, length)
 
     def on_end(self, choice: Choice) -> None:
         """Judge the probes in order of position, even after the trunk has ended; the first to suffice counts."""
@@ -75,23 +101,19 @@ class ProbeController:
             return
 
         # judge
-        while self._exit_position is None and self._num_judged < len(self._probes):
-            probe = self._probes[self._num_judged]
-            if probe.running:
+        while self._exit is None and self._num_judged < len(self._trials):
+            trial = self._trials[self._num_judged]
+            if trial.choice.running:
                 return
             self._num_judged += 1
-            is_whole = probe.node.ended in ("stop", "length")
-            if is_whole and self._is_enough(probe) and self._num_judged >= self.action.fewest:
-                self._exit_position = probe.node.position
-                if not self.by_chance:
-                    self._exit(trunk, self._exit_position)
-                    return
+            is_whole = trial.choice.node.ended in ("stop", "length")
+            if is_whole and self._is_enough(trunk, trial) and self._num_judged >= self.action.fewest:
+                self._exit = self._exit_after(trial)
                 self.on_tokens(trunk)
 
         # the placebo of a trunk that has ended within its reasoning: before its end
-        if self._exit_position is not None and self.by_chance and trunk is self._current and not trunk.running:
-            length = trunk.node.length - (trunk.node.ended == "stop")
-            self._exit_by_chance(trunk, self._exit_position, length)
+        if self._exit is not None and self.by_chance and trunk is self._current and not trunk.running:
+            self._exit_by_chance(trunk, trunk.node.length - (trunk.node.ended == "stop"))
 
     def settled(self) -> tuple[Choice, int] | None:
         """The tokens before any position at which a probe, started or not, could still end the reasoning."""
@@ -103,8 +125,10 @@ class ProbeController:
         if self.by_chance:
             return None
         last_reported = trunk.node.trace.last_final_position
-        reported = min(len(trunk.output.tokens), last_reported + 1) - _MAX_CONNECTOR_TOKENS
-        return trunk, min([reported, *(probe.node.position for probe in self._probes[self._num_judged :])])
+        bounds = [min(len(trunk.output.tokens), last_reported + 1) - self._starts.max_dropped]
+        bounds += [trial.start.position for trial in self._trials[self._num_judged :]]
+        bounds += [self._exit.start.position] if self._exit is not None and not self._exited else []
+        return trunk, min(bounds)
 
     def select(self) -> Sequence[Choice]:
         assert self._current is not None
@@ -114,38 +138,67 @@ class ProbeController:
         """The first answer, until another one has replaced it."""
         return self._current if self._current is not None and self._current.node.number == 0 else None
 
-    def _exit_by_chance(self, trunk: Choice, position: int, length: int) -> None:
-        """End a reasoning of this length at a random position, whose mean over the seeds is `position`."""
-        if not self._exited_by_chance:
-            self._exited_by_chance = True
-            self._exit(trunk, random_exit(position, length, derived_seed(self.runner.request.seed, -2, 0)))
+    def _sampling(self) -> TrialSampling:
+        action, end = self.action, self.runner.request.regions.reasoning_end
+        ends_itself = action.span is not None and action.span.needs_end and len(end) == 1
+        return TrialSampling(
+            max_tokens=action.tokens,
+            stop=action.stop,
+            stop_token_ids=tuple(end) if ends_itself else (),
+            temperature=action.temperature,
+            top_p=action.top_p,
+            presence_penalty=action.presence_penalty,
+        )
 
-    def _exit(self, trunk: Choice, position: int) -> None:
+    def _exit_after(self, trial: Trial) -> Exit:
+        last = self._answers[-1] if self._answers else None
+        answer = last.written if last is not None else None
+        if self.action.exit_after_tokens:
+            return Exit(TrialStart(trial.fired_at + self.action.exit_after_tokens), answer)
+        return Exit(trial.start, answer)
+
+    def _exit_by_chance(self, trunk: Choice, length: int) -> None:
+        """End a reasoning of this length at a random position, whose mean over the seeds is that of the exit."""
+        if self._exit is not None and not self._exited:
+            seed = derived_seed(self.runner.request.seed, -2, 0)
+            position = random_exit(min(self._exit.start.position, length), length, seed)
+            self._leave(trunk, Exit(TrialStart(position), self._exit.answer))
+
+    def _leave(self, trunk: Choice, exit_: Exit) -> None:
         """Continue from a position with the end of the reasoning, and drop what the trunk wrote after it."""
-        request = self.runner.request
+        self._exited = True
+        request, position = self.runner.request, exit_.start.position
         reader = request.regions.read(trunk.output.tokens[:position], request.region)
         if not reader.ends_in_reasoning or reader.ends_in_tool_call:
             return  # the reasoning ended before, or a tool call is being written
-        successor = self.runner.start_child(trunk, position, request.written_tokens, replaces_parent=True)
+        tokens = request.ending.following(exit_.start.kept, request.encode, exit_.answer)
+        stops = self.action.end_reasoning is not None and self.action.end_reasoning.stop
+        if stops:
+            tokens = [*tokens, request.stop]
+        successor = self.runner.start_child(trunk, position, tokens, replaces_parent=True, is_whole=stops)
         if successor is None:
             return
         self.runner.stop(trunk, "exit")
-        for probe in self._probes:
-            self.runner.stop(probe, "outvoted")
+        for trial in self._trials:
+            self.runner.stop(trial.choice, "outvoted")
         self._current = successor
 
-    def _is_enough(self, probe: Choice) -> bool:
+    def _is_enough(self, trunk: Choice, trial: Trial) -> bool:
         """Whether this probe, after those before it, says that the reasoning can end."""
-        action, profile = self.action, probe.node.trace.profile()
+        action, request, choice = self.action, self.runner.request, trial.choice
         if action.probability_above is not None:
-            return len(profile.position) > 0 and float(profile.top_probability.mean()) > action.probability_above
+            return confidence_of_trial(request, action, choice) > action.probability_above
         if action.variance_below is not None:
+            profile = choice.node.trace.profile()
             return len(profile.position) > 0 and self._variance_is_below(
                 float(profile.entropy[0]), action.smoothing, action.variance_below
             )
-        self._answers.append(extractor(action.extract)(text_after_reasoning(self.runner.request, probe)))
-        last = self._answers[-(action.agreement or 0) :]
-        return len(last) == action.agreement and last[0] is not None and len(set(last)) == 1
+        if action.end_of_reasoning_within is not None:
+            (end,) = request.regions.reasoning_end
+            return end_margin(trunk.node, trial.fired_at, choice, end) <= action.end_of_reasoning_within
+        self._answers.append(answer_of(request, action, choice))
+        compared = [one and one.compared for one in self._answers[-(action.agreement or 0) :]]
+        return len(compared) == action.agreement and compared[0] is not None and len(set(compared)) == 1
 
     def _variance_is_below(self, entropy: float, smoothing: float, bound: float) -> bool:
         """Whether the moving variance of the entropies is below a bound, with one more; not after the first."""
@@ -154,28 +207,6 @@ class ProbeController:
             return False
         self._entropy.add(entropy, smoothing)
         return self._entropy.variance < bound
-
-    def _num_connector_tokens(self, choice: Choice, position: int) -> int:
-        """How many tokens before this one are the connector at which the rule fired; 0 if they are none."""
-        tokens, vocabulary = choice.output.tokens, self.runner.request.vocabulary
-        for count in range(1, min(_MAX_CONNECTOR_TOKENS, position) + 1):
-            text = b"".join(vocabulary.tokens[token] for token in tokens[position - count : position])
-            if text.decode(errors="replace").strip().lower() in _WORDS:
-                return count
-        return 0
-
-
-@dataclass
-class MovingVariance:
-    """The exponential moving mean and variance of a sequence that starts with `mean` (West, 1979)."""
-
-    mean: float
-    variance: float = 0.0
-
-    def add(self, value: float, smoothing: float) -> None:
-        difference = value - self.mean
-        self.mean += smoothing * difference
-        self.variance = (1 - smoothing) * (self.variance + smoothing * difference**2)
 
 
 def random_exit(position: int, length: int, seed: int) -> int:

@@ -12,14 +12,14 @@ from typing import Protocol
 
 from forkpoint_server import metrics
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.progress import StartState, finish_choice, open_traces
+from forkpoint_server.requests.progress import StartState, finish_choice, num_alternatives, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
 from .banned_starts import BannedStarts
 from .choice_output import ChoiceOutput, branch_output, text_of
-from .interface import ChildStart, Choice, Controller, TreeRequest
+from .interface import ChildStart, Choice, Controller, TreeRequest, TrialSampling
 from .seeds import derived_seed
 from .state_handover import StateHandover
 
@@ -79,6 +79,10 @@ class TreeRunner:
             regions=self.context.model.regions,
             region=self.origin.region,
             written_tokens=compiled.written_tokens(seed),
+            trial=compiled.trial,
+            ending=compiled.ending,
+            encode=self.context.model.encode,
+            stop=self.context.model.stop,
             connector_family=self.context.connectors.family,
             rules_out=BannedStarts(compiled.policy, self.context.model, self.origin.region).rule_out,
         )
@@ -143,11 +147,13 @@ class TreeRunner:
 
     def start_child(
         self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
-        max_tokens: int | None = None, replaces_parent: bool = False,
+        max_tokens: int | None = None, trial: TrialSampling | None = None, replaces_parent: bool = False,
+        is_whole: bool = False,
     ) -> Choice | None:  # fmt: skip
         """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
 
-        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room.
+        The first token has this `probability` at temperature 1. One that replaces its parent needs no further room, and
+        one that `is_whole` ends with these tokens.
         """
         node = parent.node
 
@@ -166,7 +172,10 @@ class TreeRunner:
         # the new node, and what it shares
         path = self._handover.path_of(node, position).follow(tokens)
         state = ChildStart(shared_tokens, 0, path.word_state, path.region, path.region)
-        child = self.tree.add(self._open_trace(len(shared_tokens), state), node, position, tuple(tokens), kind)
+        trace = self._open_trace(len(shared_tokens), state)
+        if kind == "probe":  # it is short, and its first distribution may be what is wanted
+            trace.stores_all_alternatives, trace.max_alternatives = True, num_alternatives(self.context)
+        child = self.tree.add(trace, node, position, tuple(tokens), kind)
         output = branch_output(
             child.number,
             parent.output,
@@ -175,13 +184,15 @@ class TreeRunner:
             probability,
             self.request.vocabulary,
             self.params,
-            self._first_stop(shared_tokens),
+            None if kind == "probe" else self._first_stop(shared_tokens),
         )
+        if is_whole:
+            output.finish_reason = output.finish_reason or "stop"
         if kind == "answer":
             metrics.SHARED.labels(self.context.model_name, self.context.compiled.label).inc(position)
         seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" else -1)
         choice = Choice(child, output, seed, replaces_parent)
-        if output.finish_reason is not None:  # the tokens that it starts with complete a stop string
+        if output.finish_reason is not None:  # the tokens that it starts with are all, or complete a stop string
             self._add(choice)
             self._end(choice, "stop")
             self._events.put_nowait(Event(choice))
@@ -195,7 +206,7 @@ class TreeRunner:
             region=path.region,
             counted=path.region,
             inherited=path.inherit(past),
-            greedy=kind == "probe",
+            trial=trial,
             max_tokens=max_tokens,
             first=False,
         )

@@ -42,9 +42,20 @@ def child_params(
         "extra_args": extra_args,
         **_lengths(params, start),
     }
-    if start.greedy:  # a probe: the likeliest tokens until it ends on its own
-        changes |= {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "ignore_eos": False}
-    if needs_logprobs and params.num_logprobs is None:
+    if (trial := start.trial) is not None:
+        changes |= {
+            "temperature": trial.temperature,
+            "seed": start.seed,
+            "top_p": trial.top_p,
+            "top_k": 0,
+            "min_p": 0.0,
+            "presence_penalty": trial.presence_penalty,
+            "stop": list(trial.stop),
+            "stop_token_ids": [*(params.stop_token_ids or ()), *trial.stop_token_ids],
+            "ignore_eos": False,
+            "thinking_token_budget": None,
+        }
+    if (needs_logprobs or (trial is not None and trial.temperature > 0)) and params.num_logprobs is None:
         changes["logprobs"] = 0
     if not start.first:  # only the first reports on the prompt, and the others read it from the cache
         changes |= {"prompt_logprobs": None, "prompt_logprob_token_ids": None, "prompt_logprob_start": None}
@@ -57,8 +68,9 @@ def _lengths(params: SamplingParams, start: ChildStart) -> dict[str, int | None]
     if params.max_tokens is None:
         return {}
     left = params.max_tokens - len(start.tokens)
-    min_tokens = 0 if start.greedy else max(0, params.min_tokens - len(start.tokens))
-    if start.max_tokens is None:
+    min_tokens = 0 if start.trial is not None else max(0, params.min_tokens - len(start.tokens))
+    longest = start.max_tokens if start.trial is None else start.trial.max_tokens
+    if longest is None:
         return {"max_tokens": left, "min_tokens": min_tokens}
-    max_tokens = min(left, start.max_tokens)
+    max_tokens = min(left, longest)
     return {"max_tokens": max_tokens, "min_tokens": min(min_tokens, max_tokens)}

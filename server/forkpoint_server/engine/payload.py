@@ -9,7 +9,7 @@ from typing import Any
 
 from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.branching.interface import ChildStart, TrialSampling
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import num_alternatives
 from forkpoint_server.traces.trace import Trace
@@ -75,14 +75,16 @@ def payload_of(
     )
 
 
-def limits_of(context: RequestContext, params: SamplingParams, greedy: bool = False) -> SamplingLimits | None:
-    """The limits of an engine request's sampling, if the log probabilities of its tokens are to be reported.
-
-    `greedy`: a probe's, which takes the likeliest tokens under any parameters of the client.
-    """
+def limits_of(
+    context: RequestContext, params: SamplingParams, trial: TrialSampling | None = None
+) -> SamplingLimits | None:
+    """The limits of an engine request's sampling, if the log probabilities of its tokens are to be reported; a probe's
+    are those of its `trial`."""
     if not context.options.policy_logprobs:
         return None
-    return SamplingLimits() if greedy else SamplingLimits(params.top_k, params.top_p, params.min_p)
+    if trial is not None:
+        return SamplingLimits(top_p=trial.top_p)
+    return SamplingLimits(params.top_k, params.top_p, params.min_p)
 
 
 def choice_params(

@@ -46,7 +46,7 @@ class TreeRequests:
         prompt.pop("prompt", None)
         generate = self.generate_first if start.first else self.generate
         params, context = self._params(trace, start), request.context
-        in_answer = stops_in_answer(context, params)
+        in_answer = start.trial is None and stops_in_answer(context, params)
         own = derived_params(params, stop=[]) if in_answer else params
         outputs = generate(prompt, own, request_id, **request.options)
         if in_answer:
@@ -62,7 +62,7 @@ class TreeRequests:
 
     def _params(self, trace: Trace, start: ChildStart) -> SamplingParams:
         params, context = self.request.params, self.request.context
-        limits = limits_of(context, params, start.greedy)
+        limits = limits_of(context, params, start.trial)
         payload = payload_of(context, trace, start, num_alternatives(context), limits=limits)
         needs_logprobs = self.needs_logprobs or context.options.policy_logprobs
         passed = {

@@ -42,7 +42,10 @@ def num_alternatives(context: RequestContext) -> int:
     rule = context.tree_rule
     if rule is None:
         return ALTERNATIVES if context.options.forks else 0
-    return ALTERNATIVES if isinstance(rule.tree_action, Probe | Resume) else BRANCH_ALTERNATIVES
+    action = rule.tree_action
+    looks_for_end = isinstance(action, Probe) and action.end_of_reasoning_within is not None
+    few = isinstance(action, Probe | Resume) and not looks_for_end
+    return ALTERNATIVES if few else BRANCH_ALTERNATIVES
 
 
 class StartState(Protocol):

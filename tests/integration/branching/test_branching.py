@@ -9,7 +9,6 @@ import httpx
 import openai
 import pytest
 
-from forkpoint_policies.spec.connectors import FAMILIES
 from forkpoint_policies.tasks.countdown import held_out_puzzles
 from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server
@@ -198,7 +197,7 @@ def test_the_reasoning_ends_at_the_first_answer_that_is_sure_enough(client: open
     assert probe["position"] == followed["position"]
     words = "".join(found["choices"][0]["tokens"][: probe["position"]])
     assert reasoning(always).strip() == words.strip()
-    assert probe["instead_of"].strip().lower() in {*FAMILIES["reflection"], *FAMILIES["alternative"]}
+    assert probe["instead_of"].strip() == "Wait"
     assert always.choices[0].finish_reason == "stop"
     assert (
         always.usage.completion_tokens
@@ -216,7 +215,7 @@ def test_the_reasoning_ends_at_the_first_answer_that_is_sure_enough(client: open
     ("policy", "probes"),
     [
         ({"use": "eat", "with": {"variance": 1000.0}}, 2),
-        ({"use": "answer-convergence", "with": {"every": 8, "equal": 2, "extract": "last_number", "tokens": 16}}, 2),
+        ({"use": "guess-agreement", "with": {"every": 8, "equal": 2, "extract": "last_number", "tokens": 16}}, 2),
     ],
 )
 def test_probes_that_must_agree(client: openai.OpenAI, policy: dict[str, Any], probes: int) -> None:
@@ -441,7 +440,8 @@ def test_a_shadow_only_marks_where_it_would_branch(client: openai.OpenAI) -> Non
 def test_validation_shows_the_opening_rule(client: openai.OpenAI) -> None:
     shown: Any = client.post("/policies/validate", body={"policy": "deer.placebo"}, cast_to=dict)
     (rule,) = shown["rules"]
-    assert (rule["action"], rule["control"], rule["text"]) == ("probe", "positions", ["</think>"])
+    assert (rule["action"], rule["control"]) == ("probe", "positions")
+    assert "".join(rule["text"]) == "\n**Final Answer**\n\\boxed"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 TRIES = 16
-"""The number of answers that answer-convergence tries in a text of mean length."""
+"""The number of guesses that guess-agreement takes in a text of mean length."""
 
 EQUAL = 4
 LATER = "second half"
@@ -43,22 +43,24 @@ class EarlyExit:
                 "do": {"probe": {"tokens": 1, "variance_below": 0.001, "smoothing": 0.2, "fewest": 25}},
             }
             return {"rules": [{"do": {"control": {"like": rule, "match": "positions"}}} if placebo else rule]}
-        own = {"every": max(8, round(length / TRIES)), "equal": EQUAL} if self.name == "answer-convergence" else {}
+        own = {"every": max(8, round(length / TRIES)), "equal": EQUAL} if self.name == "guess-agreement" else {}
         return {"use": f"{self.name}{suffix}", "with": own}
 
 
 EXITS = (
     EarlyExit(
-        "deer",
+        "guess-confidence",
         "19 to 80 % shorter, and more right",
         "arXiv:2504.15895",
-        "tries an answer at each reflection word, mean probability above 0.95",
+        "takes what the model would say after its end at each reflection word, mean probability above 0.95: deer's "
+        "rule for models that write no boxes",
     ),
     EarlyExit(
-        "answer-convergence",
+        "guess-agreement",
         "shorter without loss",
         "arXiv:2506.02536",
-        f"tries {TRIES} answers in a text of mean length, {EQUAL} equal ones in a row",
+        f"takes {TRIES} guesses in a text of mean length, {EQUAL} equal ones in a row: answer-convergence's rule for "
+        "models that write no boxes",
     ),
     EarlyExit(
         "eat",

@@ -124,11 +124,11 @@ def test_budget_force_replaces_as_often_as_the_end_would_be_sampled(temperature:
 
 @pytest.mark.parametrize("margin", [0.2, 0.49, 0.51, 2.0])
 @pytest.mark.parametrize(("before", "sentence"), [(".", True), ("x", False), (".\n", True), (", ", False)])
-def test_think_brake(margin: float, before: str, sentence: bool) -> None:
+def test_end_when_likely(margin: float, before: str, sentence: bool) -> None:
     logits = torch.zeros(SIZE)
     logits[9] = 3.0
     logits[END_THINK] = 3.0 - margin
-    after, record = changed("think-brake", logits, [token(before)])
+    after, record = changed("end-when-likely", logits, [token(before)])
     if sentence and margin <= 0.5:
         assert (after > -torch.inf).nonzero().flatten().tolist() == [END_THINK]
         share = float64_reference.distribution(logits.numpy())[END_THINK]

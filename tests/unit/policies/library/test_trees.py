@@ -78,8 +78,10 @@ def test_cot_decoding_starts_with_the_ten_likeliest_tokens_and_continues_greedil
 
 
 @pytest.mark.parametrize(("probability", "ends"), [(0.96, True), (0.95, False)])
-def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(probability: float, ends: bool) -> None:
-    policy = in_full("deer")
+def test_guess_confidence_ends_when_the_tried_answers_mean_probability_is_above_its_bound(
+    probability: float, ends: bool
+) -> None:
+    policy = in_full("guess-confidence")
     rule, probe = tree_rule(policy), policy.rules[0].do.probe
     assert (rule.at_most, rule.region) == (10, RegionCode.REASONING)
     assert {token for word in ("Wait", " Wait", "wait") for token in tokens(word)} <= set(rule.previous.tokens)
@@ -90,37 +92,12 @@ def test_deer_ends_when_the_tried_answers_mean_probability_is_above_its_bound(pr
     assert [node.chosen for node in nodes] == ([False, False, True] if ends else [True, False])
 
 
-@pytest.mark.parametrize("fewest", [1, 25])
-def test_eat_ends_when_the_moving_variance_is_below_its_bound(fewest: int) -> None:
-    """An exponential moving mean and variance; the latest weighs 0.2, and the authors' code waits for 25 lines."""
-    entropies = [2.0, 1.0, 1.5, *[0.4, 0.42] * 12]
-    mean, variance, ends = entropies[0], 0.0, None
-    for number, one in enumerate(entropies[1:], 1):
-        variance = 0.8 * (variance + 0.2 * (one - mean) ** 2)
-        mean += 0.2 * (one - mean)
-        if variance < 0.05 and ends is None and number + 1 >= fewest:
-            ends = number
-    assert ends == (19 if fewest == 1 else 24)
-    assert LIBRARY["eat"].parameters["fewest"].default == 25
-    policy = in_full("eat", variance=0.05, fewest=fewest)
-    tree = StubTree(
-        policy, lambda start: [END] if start.tokens else [tokens("eck")[0]] * len(entropies) + [END],
-        forks=lambda start, position: not start.tokens and position < len(entropies),
-        entropy=lambda start, position: entropies[position - 1] if start.greedy else 9.0,
-    )  # fmt: skip
-    nodes = tree.run()
-    followed = [node for node in nodes if node.kind == "answer" and node.parent is not None]
-    assert [node.position for node in followed] == [ends]
-    assert tree_rule(policy).needs_previous
-    assert set(tree_rule(policy).previous.tokens) >= set(tokens("\n\n"))
-
-
-def test_answers_converge_after_ten_equal_ones() -> None:
-    rule = tree_rule(in_full("answer-convergence"))
+def test_guesses_agree_after_ten_equal_ones() -> None:
+    rule = tree_rule(in_full("guess-agreement"))
     assert (rule.every, rule.first_position, rule.region) == (64, 1, RegionCode.REASONING)
     tried = iter([A, B, A, *[B] * 30])
     tree = StubTree(
-        in_full("answer-convergence"),
+        in_full("guess-agreement"),
         lambda start: [next(tried), END] if start.tokens else [tokens("eck")[0]] * 20 + [END],
         forks=lambda start, position: not start.tokens and position < 20, answers=40,
     )  # fmt: skip
@@ -168,7 +145,8 @@ def test_group_confidence_is_of_the_twenty_likeliest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reported", "stored"), [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-again", 5, 5)]
+    ("name", "reported", "stored"),
+    [("branch", 20, 20), ("deepconf", 20, 5), ("deer", 5, 5), ("think-brake", 20, 5), ("think-again", 5, 5)],
 )
 def test_as_many_alternatives_are_reported_and_stored_as_needed(name: str, reported: int, stored: int) -> None:
     """A branch chooses from them, and confidence is an average over as many; the others only show them."""
@@ -219,7 +197,7 @@ def test_thinking_again_until_4096_tokens() -> None:
 @pytest.mark.parametrize("marker", [[END_THINK, A], []])
 def test_the_placebo_of_an_early_exit_ends_as_late_on_average(exits_at: int, marker: list[int]) -> None:
     """It exits anywhere in the reasoning, and waits for its end: an early end of the text does not lower the mean."""
-    policy = placebo_of(in_full("deer"), "positions")
+    policy = placebo_of(in_full("guess-confidence"), "positions")
     ends = []
     for seed in range(200):
         tree = StubTree(
@@ -250,7 +228,7 @@ def test_the_placebo_of_branches_at_a_fixed_position_has_as_many_anywhere() -> N
 
 
 @pytest.mark.parametrize("top", [0.99, 0.1])
-@pytest.mark.parametrize("name", ["deer", "deer.placebo", "think-again"])
+@pytest.mark.parametrize("name", ["guess-confidence", "guess-confidence.placebo", "think-again"])
 def test_text_streamed_before_the_end_is_in_the_answer(name: str, top: float) -> None:
     """A stream sends only what no exit can take back; in total it is the chosen answer."""
     policy = in_full(name.removesuffix(".placebo"), **({"budget_tokens": 90} if name == "think-again" else {}))
@@ -263,7 +241,7 @@ def test_text_streamed_before_the_end_is_in_the_answer(name: str, top: float) ->
         streamed = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
         assert streamed == chosen.tokens()
         assert tree.texts() == {0: text_of(streamed, TARGET.vocabulary, tree.params)}
-        waits = name == "deer.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
+        waits = name == "guess-confidence.placebo" and chosen.number == 0  # an exit anywhere is possible until the end
         assert (len(tree.outputs_sent) == 1) if waits else (len(tree.outputs_sent) > 5)
         assert [output.finished for output in tree.outputs_sent] == [False] * (len(tree.outputs_sent) - 1) + [True]
 

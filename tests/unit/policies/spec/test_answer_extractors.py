@@ -31,6 +31,9 @@ FOUND = [
     ("boxed", r"first \boxed{7}, then \boxed{8", "7"),
     ("boxed", r"\boxed{1} } \boxed{ {2} \boxed{3}", "3"),
     ("boxed", "42", None),
+    ("boxed_text", r"\boxed{ 1,000.50 }", " 1,000.50 "),
+    ("boxed_text", r"\boxed{\frac{1}{2}} \boxed{7", r"\frac{1}{2}"),
+    ("boxed_text", r"\boxed{}", None),
     ("last_line", "one\n**two.**\n\n", "two"),
     ("last_line", " \n", None),
     ("last_line", "so\n−1,000.0", "-1000"),
@@ -66,7 +69,8 @@ def test_the_extracted_answer(name: str, text: str, found: str | None) -> None:
 
 @pytest.mark.parametrize("name", ["guess", "", "json_field:", "BOXED"])
 def test_an_unknown_extractor_is_rejected(name: str) -> None:
-    with pytest.raises(ValueError, match=r"there are boxed, last_line, last_number, math, text and json_field:NAME"):
+    known = "there are boxed, boxed_text, last_line, last_number, math, text and json_field:NAME"
+    with pytest.raises(ValueError, match=known):
         extractor(name)
 
 

@@ -59,10 +59,11 @@ class StubTree:
     lost: int | None = None  # a position whose record is lost
     drafts: dict[int, int] = field(default_factory=dict)  # the draft tokens before positions
     entropy: Callable[[ChildStart, int], float] = lambda start, position: 1.0
-    top: float = 0.5
+    top: float | Callable[[ChildStart, int], float] = 0.5
     longest: int = 40
     likely: Callable[[ChildStart], tuple[float, ...]] = lambda start: (0.5, 0.3, 0.1)
     certainty: Callable[[ChildStart], float] = lambda start: 1.0
+    likeliest: tuple[int, ...] = (A, B, C)  # the tokens that are so likely
 
     def __post_init__(self) -> None:
         policy = self.do if isinstance(self.do, Policy) else parse_policy({"rules": [{"do": self.do}]})
@@ -99,17 +100,19 @@ class StubTree:
                     program = self.context.compiled.program
                     fired = self.forks(start, position) << (program.tree_rule_index or 0)
                     draft = self.drafts.get(position)
-                    trace.add(
-                        *record(position, self.entropy(start, position), self.top, fired, len(program.rules), draft)
-                    )
+                    top = self.top(start, position) if callable(self.top) else self.top
+                    trace.add(*record(position, self.entropy(start, position), top, fired, len(program.rules), draft))
                 likely = np.array(self.likely(start), np.float32)
-                trace.add_alternatives(position, self.entropy(start, position), np.array([A, B, C], np.int32), likely)
+                trace.add_alternatives(
+                    position, self.entropy(start, position), np.array(self.likeliest, np.int32), likely
+                )
                 confidence = float(confidence_of(likely[None])[0])
                 trace.add_confidence(position, confidence, float(likely[0] - likely[1]), self.certainty(start))
                 trace.tokens.append(token)
                 if trace.on_records is not None:
                     trace.on_records()
-                reason = "stop" if token == END else None
+                is_stop = token == END or (start.trial is not None and number == len(written) - 1)
+                reason = "stop" if is_stop else None
                 text = TARGET.vocabulary.tokens[token].decode()
                 choice = CompletionOutput(0, text, [token], None, None, finish_reason=reason)
                 first: Any = {"metrics": "measured", "kv_transfer_params": {"remote": 1}} if start.first else {}

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.branching.interface import ChildStart, TrialSampling
 from forkpoint_server.engine.derived_params import bounded_params, child_params, derived_params
 from forkpoint_server.vllm_seam import VLLMValidationError
 
-PROBE = ChildStart([1] * 7, 5, 0, 1, 1, greedy=True, max_tokens=5, first=False)
+PROBE = ChildStart([1] * 7, 5, 0, 1, 1, trial=TrialSampling(5), first=False)
 BRANCH = ChildStart([1] * 7, 5, 0, 1, 1, first=False)
 
 
@@ -27,6 +27,19 @@ def test_a_probe_needs_no_fewest_tokens() -> None:
     """It is shorter than the `min_tokens` of its request, which the engine would be unable to decode."""
     own = child(SamplingParams(min_tokens=60, max_tokens=200, ignore_eos=True), PROBE)
     assert (own.min_tokens, own.max_tokens, own.temperature, own.ignore_eos) == (0, 5, 0.0, False)
+
+
+def test_a_trial_answer_has_parameters_of_its_own() -> None:
+    """Its stop strings, temperature and penalty are the policy's; what ends the client's answers still ends it."""
+    sampled = TrialSampling(20, ("}.",), (9,), temperature=0.6, top_p=0.95, presence_penalty=1.0)
+    params = SamplingParams(
+        max_tokens=200, temperature=1.3, top_k=7, min_p=0.2, stop=["Wait"], stop_token_ids=[4], thinking_token_budget=3
+    )
+    own = child(params, replace(PROBE, trial=sampled))
+    assert (own.stop, own.stop_token_ids, own.temperature, own.top_p) == (["}."], [4, 9], 0.6, 0.95)
+    assert (own.presence_penalty, own.top_k, own.min_p, own.thinking_token_budget) == (1.0, 0, 0.0, None)
+    assert (own.seed, own.logprobs) == (5, 0), "the probabilities of what was sampled, and the same again for the seed"
+    assert child(params, PROBE).logprobs is None
 
 
 def test_a_branch_has_what_its_shared_tokens_left() -> None:
@@ -95,10 +108,11 @@ PARAMS = st.fixed_dictionaries(
 
 @given(PARAMS, LENGTHS, st.integers(0, 50), st.booleans(), st.none() | st.integers(1, 50), st.booleans())
 def test_whatever_a_client_sets_can_be_decoded(
-    fields: dict[str, Any], more: int, shared: int, greedy: bool, longest: int | None, needs_logprobs: bool
+    fields: dict[str, Any], more: int, shared: int, is_trial: bool, longest: int | None, needs_logprobs: bool
 ) -> None:
     params = SamplingParams(**fields, max_tokens=max(1, fields.get("min_tokens", 0) + more))
-    start = ChildStart([1] * min(shared, (params.max_tokens or 1) - 1), 5, 0, 1, 1, None, greedy, longest, first=False)
+    trial = TrialSampling(5, ("\n",), (3,), 0.6, 0.95, 1.0) if is_trial else None
+    start = ChildStart([1] * min(shared, (params.max_tokens or 1) - 1), 5, 0, 1, 1, None, trial, longest, first=False)
     own = child_params(bounded_params(params, 90), start, {"key": b"payload"}, needs_logprobs)
     decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(own), type=SamplingParams)
     assert (decoded.max_tokens, decoded.min_tokens) == (own.max_tokens, own.min_tokens)

@@ -44,9 +44,9 @@ def test_early_exit_finds_what_is_planted() -> None:
 def test_an_exit_that_ends_nothing_is_noted() -> None:
     base = answers_with(0.5, tokens=100)
     answers = {one.name: answers_with(0.5, tokens=100) for one in early_exit.EXITS} | {
-        "deer": answers_with(0.5, tokens=50)
+        "guess-confidence": answers_with(0.5, tokens=50)
     }
-    assert [note.split()[0] for note in early_exit.idle(base, answers)] == ["answer-convergence", "eat"]
+    assert [note.split()[0] for note in early_exit.idle(base, answers)] == ["guess-agreement", "eat"]
 
 
 def test_the_cap_has_the_mean_length_of_the_policy() -> None:

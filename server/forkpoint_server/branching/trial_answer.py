@@ -1,0 +1,114 @@
+"""What a trial answer says: its text, the answer in it, and how sure the model was of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkpoint_policies.spec import AnswerSpan, Probe
+from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_server.requests.tree import Node
+
+from .choice_output import text_of
+from .interface import Choice, TreeRequest
+
+
+class TrialAnswer(NamedTuple):
+    """An answer as it is compared, and as it was written: what a box of the trial holds, if there is one."""
+
+    compared: str
+    written: str
+
+
+def answer_of(request: TreeRequest, probe: Probe, trial: Choice) -> TrialAnswer | None:
+    """What the probe's extractor finds in its text and the trial answer after it; None if there is nothing, one of the
+    words that it rejects, or a box that the probe opens and the trial answer does not close."""
+    own = text_of(trial.node.trace.tokens, request.vocabulary, request.params)
+    if any(word.lower() in own.lower() for word in probe.rejects):
+        return None
+    box = extractor("boxed_text")(probe.text + own)
+    if box is None and _num_open_braces(probe.text):
+        return None
+    compared = extractor(probe.extract)(probe.text + own)
+    return None if compared is None else TrialAnswer(compared, box or compared)
+
+
+def confidence_of_trial(request: TreeRequest, probe: Probe, trial: Choice) -> float:
+    """From 0 to 1: the mean over the trial answer's span; 0 if nothing is known of it."""
+    span, trace = probe.span or AnswerSpan(), trial.node.trace
+    if span.needs_end and not _ends_reasoning(request, trace.tokens):
+        return 0.0
+    values = _by_token(trial.node, entropy=span.mean == "entropy", sampled=probe.temperature > 0)
+    if span.until == "closing_brace":
+        values = values[: _tokens_until_closing_brace(request, probe.text, trace.tokens)]
+    values = values[span.skip :]
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return 0.0
+    if span.mean == "geometric":
+        return float(np.exp(np.log(np.maximum(known, 1e-10)).mean()))
+    if span.mean == "entropy":
+        return float(1 - known.mean() / math.log(request.vocabulary.size))
+    return float(known.mean())
+
+
+def end_margin(trunk: Node, position: int, trial: Choice, end_token: int) -> float:
+    """In nats, by how much the likeliest token at a position of the trunk leads the end of the reasoning in place of
+    the trial answer's first token; infinite where that is not among the likeliest there."""
+    profile, found = trunk.trace.profile(), trial.node.trace.alternatives(trial.node.first_position)
+    at = int(np.searchsorted(profile.position, position))
+    if found is None or end_token not in found.tokens or profile.position[at : at + 1].tolist() != [position]:
+        return math.inf
+    end = found.probabilities[found.tokens.index(end_token)]
+    top = float(profile.top_probability[at])
+    return math.inf if end <= 0 else math.log(top) - math.log(end)
+
+
+@dataclass
+class MovingVariance:
+    """The exponential moving mean and variance of a sequence that starts with `mean`, as in the code of
+    arXiv:2509.26522: each deviation is from the mean that already has the value in it."""
+
+    mean: float
+    variance: float = 0.0
+
+    def add(self, value: float, smoothing: float) -> None:
+        self.mean += smoothing * (value - self.mean)
+        self.variance = smoothing * (value - self.mean) ** 2 + (1 - smoothing) * self.variance
+
+
+def _by_token(node: Node, entropy: bool, sampled: bool) -> NDArray[np.float64]:
+    """[n], of each of the trial answer's tokens: its probability, or the entropy (nats); NaN if unknown."""
+    values = np.full(len(node.trace.tokens), np.nan)
+    if sampled and not entropy:
+        known = np.array(node.trace.raw_logprobs)[: len(values)]
+        values[: len(known)] = np.exp(known)
+        return values
+    profile = node.trace.profile()
+    values[profile.position - node.first_position] = profile.entropy if entropy else profile.top_probability
+    return values
+
+
+def _ends_reasoning(request: TreeRequest, tokens: Sequence[int]) -> bool:
+    end = list(request.regions.reasoning_end)
+    return bool(end) and list(tokens[-len(end) :]) == end
+
+
+def _tokens_until_closing_brace(request: TreeRequest, before: str, tokens: Sequence[int]) -> int:
+    """How many tokens there are up to the one that closes the brace which is open after `before`, or opened first."""
+    depth = _num_open_braces(before)
+    for number, token in enumerate(tokens, 1):
+        for character in text_of([token], request.vocabulary, request.params):
+            depth += (character == "{") - (character == "}")
+            if character == "}" and depth <= 0:
+                return number
+    return len(tokens)
+
+
+def _num_open_braces(text: str) -> int:
+    return max(0, text.count("{") - text.count("}"))

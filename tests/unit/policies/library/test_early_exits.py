@@ -1,0 +1,419 @@
+"""Early exits stop where their authors' code does: each rule is written down here once more, on text, and replayed.
+
+A case scripts the reasoning and what the model would say in each trial; the reference is the authors' loop in a few
+lines, which returns the text that their code would go on with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.program import Walk
+from forkpoint_policies.compile.regions import IN_REASONING, Region
+from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE
+from forkpoint_policies.library import LIBRARY
+from forkpoint_policies.placebo import matches_of, placebo_of
+from forkpoint_policies.spec import Policy
+from forkpoint_server.branching.interface import ChildStart
+from tests.unit.policies.vocabularies import END, END_THINK, TARGET, VOCABULARY, encode
+from tests.unit.server.branching.stub_engine import StubTree
+
+MARKER = "</think>"
+
+
+def text_of(tokens: Sequence[int]) -> str:
+    return b"".join(VOCABULARY.tokens[token] for token in tokens).decode()
+
+
+def tokens_of(text: str) -> list[int]:
+    """The tokens of a text with end markers, each of them one token."""
+    first, *others = (encode(part) for part in text.split(MARKER))
+    return [*first, *(token for part in others for token in (END_THINK, *part))]
+
+
+def fires_at(policy: Policy, tokens: Sequence[int]) -> list[int]:
+    """The positions at which the conditions of a policy's tree rule on the text hold, by its compiled program."""
+    program = compile_policy(policy, TARGET).program
+    rule = program.rules[program.tree_rule_index or 0]
+    entries = set(zip(rule.previous.states, rule.previous.tokens, strict=True))
+    walk, word, region, found = Walk.of(program), FREE, int(Region.REASONING), list[int]()
+    before = FREE  # the state of the words before the last token
+    for position, token in enumerate([*tokens, END]):
+        last = tokens[position - 1] if position else None
+        held = not rule.needs_previous or (last is not None and bool({(ANY_STATE, last), (before, last)} & entries))
+        in_time = position >= rule.first_position and (position - rule.first_position) % rule.every == 0
+        if held and in_time and region & IN_REASONING and len(found) < rule.at_most:
+            found.append(position)
+        before = word
+        word, region = walk.step(token, word, region)
+    return found
+
+
+@dataclass
+class Trial:
+    """What the model would say in a trial, token by token, with the probability and the entropy (nats) of each."""
+
+    said: Sequence[str]
+    probabilities: Sequence[float] = ()
+    entropies: Sequence[float] = ()
+
+    def until(self, stops: Sequence[str], most: int) -> int:
+        """How many tokens a request with these stop strings returns: vLLM's end with the one that completes a stop."""
+        text = ""
+        for number, one in enumerate(self.said[:most], 1):
+            text += one
+            if any(stop in text for stop in stops):
+                return number
+        return min(most, len(self.said))
+
+
+@dataclass
+class Replay:
+    """A policy on a scripted reasoning. `trials` are what the model says in them, in the order in which they start."""
+
+    policy: Policy
+    reasoning: str
+    trials: Callable[[int, str], Trial]
+    top: Callable[[int], float] = lambda position: 0.5
+    end_probability: Callable[[int], float] = lambda number: 0.1
+    prompts: list[str] = field(default_factory=list)  # the text before each trial
+    _number: dict[str, int] = field(default_factory=dict)  # of a trial, by the text before it
+
+    def text(self) -> str:
+        """The returned text up to the end of the reasoning and what was written after it."""
+        trunk = tokens_of(self.reasoning)
+        fired = set(fires_at(self.policy, trunk))
+        tree = StubTree(
+            self.policy, self._play, forks=lambda start, at: start.first and at in fired, answers=200, max_running=500,
+            longest=10_000, top=self._top, entropy=self._entropy, likely=self._likely, likeliest=(END_THINK, 0, 1),
+        )  # fmt: skip
+        nodes = tree.run()
+        (chosen,) = (node for node in nodes if node.chosen)
+        replaced = chosen.parent is not None
+        kept = chosen.tokens(chosen.position + len(chosen.forced_tokens)) if replaced else chosen.tokens()
+        return text_of(token for token in kept if token != END)  # type: ignore[arg-type]
+
+    def _play(self, start: ChildStart) -> list[int]:
+        if start.trial is None:
+            return [*tokens_of(self.reasoning), END] if start.first else [END]
+        trial = self._trial(start)
+        stops = [*start.trial.stop, *(MARKER for token in start.trial.stop_token_ids if token == END_THINK)]
+        count = trial.until(stops, start.trial.max_tokens)
+        return [tokens_of(one)[0] for one in trial.said[:count]]
+
+    def _trial(self, start: ChildStart) -> Trial:
+        prompt = text_of(start.tokens)
+        if prompt not in self._number:
+            self._number[prompt] = len(self.prompts)
+            self.prompts.append(prompt)
+        return self.trials(self._number[prompt], prompt)
+
+    def _of(self, start: ChildStart, position: int, values: Sequence[float], default: float) -> float:
+        own = position - len(start.tokens)
+        return values[own] if own < len(values) else default
+
+    def _top(self, start: ChildStart, position: int) -> float:
+        if start.trial is None:
+            return self.top(position)
+        return self._of(start, position, self._trial(start).probabilities, 0.01)
+
+    def _entropy(self, start: ChildStart, position: int) -> float:
+        return self._of(start, position, self._trial(start).entropies, 9.0) if start.trial is not None else 9.0
+
+    def _likely(self, start: ChildStart) -> tuple[float, ...]:
+        if start.trial is None:
+            return (0.1, 0.1, 0.1)
+        self._trial(start)
+        return (self.end_probability(self._number[text_of(start.tokens)]), 0.0, 0.0)
+
+
+def use(name: str, **values: Any) -> Policy:
+    return LIBRARY[name].use(values)
+
+
+@pytest.mark.parametrize("name", ["deer", "deer-qwen3", "eat", "answer-convergence", "think-brake", "dynasor"])
+def test_each_has_a_placebo_and_a_source(name: str) -> None:
+    entry = LIBRARY[name]
+    assert entry.source.startswith("arXiv:")
+    assert "; code: " in entry.source
+    assert matches_of(entry.policy) == ("positions",)
+
+
+# DEER
+
+BOX = "\n**Final Answer**\n\\boxed"
+SURE = Trial(["{", "4", "2", "}", "\n"], [0.5, 0.97, 0.96, 0.95, 0.2])
+UNSURE = Trial(["{", "4", "2", "}", "\n"], [0.99, 0.95, 0.95, 0.95, 0.2])
+"""Mean .96 and .95 without the opening brace; the reasoning ends above .95."""
+
+
+def authors_deer(reasoning: str, trials: Iterator[Trial], word: str, most: int = 10) -> str:
+    """vllm-deer.py: stop at the word, try, and either leave or write the word again and go on."""
+    history, rest = "", reasoning
+    for _ in range(most):
+        chunk, found, rest = rest.partition(word)
+        if not found:
+            return reasoning
+        history += chunk
+        trial = next(trials)
+        probabilities = trial.probabilities[1 : trial.said.index("}") + 1]
+        if sum(probabilities) / len(probabilities) > 0.95 + 1e-12:
+            return f"{history}\n{MARKER}\n\n"
+        history += word
+    return reasoning
+
+
+DEER = {
+    "at the second word": ("I say so. Wait, but so. Wait! let so", [UNSURE, SURE]),
+    "never": ("I say so. Wait, but so. Wait! let so", [UNSURE, UNSURE]),
+    "at once": ("\nWait, so", [SURE]),
+    "not in another case": ("so wait, so\n\nwait. Alternatively so. Wait, so", [SURE]),
+    "not after ten": ("so. Wait " * 10 + "so. Wait, so", [UNSURE] * 10),
+    "at the tenth": ("so. Wait " * 10 + "so", [UNSURE] * 9 + [SURE]),
+}
+
+
+@pytest.mark.parametrize(("reasoning", "trials"), DEER.values(), ids=DEER.keys())
+def test_deer(reasoning: str, trials: list[Trial]) -> None:
+    replay = Replay(use("deer"), reasoning, lambda number, prompt: trials[number])
+    assert replay.text() == authors_deer(reasoning, iter(trials), "Wait")
+    chunks = reasoning.split("Wait")
+    assert replay.prompts == ["Wait".join(chunks[: number + 1]) + BOX for number in range(len(trials))]
+
+
+def test_deer_at_the_other_word() -> None:
+    reasoning = "so. Wait, so. Alternatively, so"
+    replay = Replay(use("deer", word="Alternatively"), reasoning, lambda number, prompt: SURE)
+    assert replay.text() == authors_deer(reasoning, iter([SURE]), "Alternatively") == f"so. Wait, so. \n{MARKER}\n\n"
+
+
+def test_deers_trial_ends_at_the_closing_brace_or_after_twenty_tokens() -> None:
+    policy = use("deer")
+    trial = policy.rules[0].do.probe
+    assert trial is not None
+    assert (trial.tokens, trial.temperature) == (20, 0.0)
+    authors = [" }", "}\n", "}\n\n", "}.", "}.\n", "}\\", "}}", ")}", ")}.", ")}\n"]
+    for stop in authors:
+        assert any(own in stop for own in trial.stop), "one of these ends the trial answer where theirs would"
+    assert set(trial.stop) <= set(authors)
+
+
+@pytest.mark.parametrize(
+    ("trial", "ends"),
+    [
+        (Trial(["{", "4", "}", MARKER], [0.1, 0.99, 0.96, 0.94]), True),  # (.99 · .96 · .94)^⅓ = .963
+        (Trial(["{", "4", "}", MARKER], [0.9, 1.0, 1.0, 0.853]), False),  # .9484, and arithmetic .951
+        (Trial(["{", "4", "}", "."], [0.9, 0.99, 0.99, 0.99]), False),
+        (Trial(["{", *"4" * 19], [0.9] + [0.99] * 19), False),
+    ],
+)
+def test_deer_on_qwen3(trial: Trial, ends: bool) -> None:
+    """vllm-deer-qwen3.py: the geometric mean without the first token, and 0 unless the last one ends the reasoning."""
+    values = trial.probabilities[1:]
+    confidence = math.prod(values) ** (1 / len(values)) if trial.said[-1] == MARKER else 0.0
+    assert (confidence > 0.95) == ends
+    replay = Replay(use("deer-qwen3"), "so. Wait, so", lambda number, prompt: trial)
+    assert replay.text() == (f"so. \n{MARKER}\n\n" if ends else "so. Wait, so")
+
+
+# EAT
+
+
+def authors_eat(steps: Sequence[str], entropies: Sequence[float], bound: float, weight: float = 0.2) -> int | None:
+    """early_stopping_utils.py: the step after which the variance that was just added ends the reasoning."""
+    mean, variance = entropies[0], [0.0]
+    for value in entropies[1:]:
+        mean = weight * value + (1 - weight) * mean
+        variance.append(weight * (value - mean) ** 2 + (1 - weight) * variance[-1])
+    return next((number for number, one in enumerate(variance[1:], 1) if number - 1 >= 25 and one < bound), None)
+
+
+SETTLING = [2.0, 1.0, 1.5, *[0.4, 0.42] * 20]
+EAT = {
+    "settled early": (SETTLING, 0.05, 26),
+    "settled late": (SETTLING, 0.0005, 39),
+    "exactly theirs, a fifth below ours before": ([1.0 + (-1) ** number for number in range(40)], 0.72, None),
+    "too few steps": (SETTLING[:26], 100.0, None),
+    "just enough": (SETTLING[:27], 100.0, 26),
+}
+
+
+@pytest.mark.parametrize(("entropies", "bound", "step"), EAT.values(), ids=EAT.keys())
+def test_eat(entropies: list[float], bound: float, step: int | None) -> None:
+    steps = [f"so {number}." for number in range(len(entropies))]
+    if bound == 0.72:  # between the variance of the authors and the one that is 1.25 of it
+        mean, theirs = entropies[0], [0.0]
+        for value in entropies[1:]:
+            mean = 0.2 * value + 0.8 * mean
+            theirs.append(0.2 * (value - mean) ** 2 + 0.8 * theirs[-1])
+        bound = (theirs[26] + theirs[26] / 0.8) / 2
+        step = next(number for number, one in enumerate(theirs) if number >= 26 and one < bound)
+    assert authors_eat(steps, entropies, bound) == step
+    reasoning = "".join(f"{one}\n\n" for one in steps)
+    replay = Replay(
+        use("eat", variance=bound), reasoning, lambda number, prompt: Trial(["4"], [0.9], [entropies[number]])
+    )
+    text = replay.text()
+    assert replay.prompts[:2] == [f"so 0.\n{MARKER}\n\n", f"so 0.\n\nso 1.\n{MARKER}\n\n"]
+    assert text == (reasoning if step is None else "\n\n".join(steps[: step + 1]) + f"\n{MARKER}\n\n")
+
+
+def test_eat_after_a_prompt() -> None:
+    replay = Replay(
+        use("eat", text="\nFinal answer: "), "so.\n\n\n\nso\n\n", lambda number, prompt: Trial(["4"], [0.9], [1.0])
+    )
+    replay.text()
+    assert replay.prompts == [f"so.\n{MARKER}\nFinal answer: ", f"so.\n\n\n\nso\n{MARKER}\nFinal answer: "]
+
+
+# Answer convergence
+
+
+def authors_convergence(sentences: Sequence[str], answers: Sequence[str | None], equal: int) -> str | None:
+    """Of the sentences' prefixes, the first at which as many answers in a row are the same string."""
+    for number in range(equal - 1, len(answers)):
+        last = set(answers[number - equal + 1 : number + 1])
+        if len(last) == 1 and None not in last:
+            return "".join(sentences[: number + 1]).rstrip()
+    return None
+
+
+CONVERGENCE = {
+    "after ten": (["3", "4", *["3.0"] * 12], 10),
+    "exactly equal only": (["3", "3.0"] * 8, 10),
+    "an answer without an end": (["3"] * 9 + [None] + ["3"] * 9, 10),
+    "two": (["3", "4", "4", "5"], 2),
+}
+
+
+@pytest.mark.parametrize(("answers", "equal"), CONVERGENCE.values(), ids=CONVERGENCE.keys())
+def test_answer_convergence(answers: list[str | None], equal: int) -> None:
+    marks = ["so 3.14 so. ", "so?\n", "so a. ", "let's so!\n\n"]
+    sentences = [marks[number % 4] for number in range(len(answers))]
+    trials = [Trial([*(answer or "7"), *("}" if answer else "\n"), "\n"]) for answer in answers]
+    reasoning = "".join(sentences) + "so"
+    replay = Replay(use("answer-convergence", equal=equal), reasoning, lambda number, prompt: trials[number])
+    text = replay.text()
+    stop = authors_convergence(sentences, answers, equal)
+    assert replay.prompts[:2] == [f"so 3.14 so.\n{MARKER}\n\\boxed{{", f"so 3.14 so. so?\n{MARKER}\n\\boxed{{"]
+    converged = next((one for one in answers if stop is not None and f"\\boxed{{{one}}}" in text), None)
+    assert text == (reasoning if stop is None else f"{stop}\n{MARKER}\n\\boxed{{{converged}}}")
+    assert (converged is None) == (stop is None)
+
+
+def test_the_constants_of_answer_convergence() -> None:
+    trial = use("answer-convergence").rules[0].do.probe
+    assert trial is not None
+    assert (trial.agreement, trial.tokens, trial.stop, trial.temperature) == (10, 100, ("\n",), 0.0)
+
+
+# ThinkBrake
+
+
+def authors_brake(steps: Sequence[str], top: Sequence[float], end: Sequence[float], within: float) -> str | None:
+    """handler.py: at each ".\\n\\n", the top log probability after it less the marker's after ".\\n" in its place."""
+    for number, (likeliest, marker) in enumerate(zip(top, end, strict=True)):
+        if math.log(likeliest) - math.log(marker) <= within:
+            return ".\n\n".join(steps[: number + 1]) + f".\n{MARKER}\n\n"
+    return None
+
+
+BRAKE = {
+    "at the third": ([0.9, 0.8, 0.7, 0.9], [0.1, 0.2, 0.3, 0.9], 1.0),  # 2.20, 1.39, .85
+    "at the first, where it is the likelier one": ([0.2, 0.8], [0.3, 0.2], 0.1),
+    "never": ([0.9, 0.8], [0.1, 0.2], 0.25),
+    "with a wide bound": ([0.9, 0.8], [0.001, 0.1], 2.5),
+}
+
+
+@pytest.mark.parametrize(("top", "end", "within"), BRAKE.values(), ids=BRAKE.keys())
+def test_think_brake(top: list[float], end: list[float], within: float) -> None:
+    steps = [f"so! so?\n{number}" for number in range(len(top))]
+    reasoning = "".join(f"{one}.\n\n" for one in steps) + "so"
+    positions = fires_at(use("think-brake"), tokens_of(reasoning))
+    assert len(positions) == len(top), "no other mark or newline is a boundary"
+    replay = Replay(
+        use("think-brake", within=within), reasoning, lambda number, prompt: Trial(["4"], [0.5]),
+        top=lambda position: top[positions.index(position)] if position in positions else 0.5,
+        end_probability=lambda number: end[number],
+    )  # fmt: skip
+    assert replay.text() == (authors_brake(steps, top, end, within) or reasoning)
+    assert replay.prompts[0] == f"{steps[0]}.\n"
+    assert LIBRARY["think-brake"].parameters["within"].default == 1.0
+
+
+# Dynasor
+
+GUESS = "... Oh, I suddenly got the answer to the whole problem, **Final Answer**\n\n\\[ \\boxed{"
+
+
+def authors_dynasor(chunks: Sequence[str], guesses: Sequence[str], equal: int) -> str | None:
+    """cot.py: each guess is made before a chunk and judged after it; the answer is written and the text ends."""
+    doubts = ("wait", "hold", "but", "okay", "no", "hmm")
+    text, answers, sure = "", list[str](), list[bool]()
+    for chunk, guess in zip(chunks, guesses, strict=True):
+        text += chunk
+        depth, answer = 0, ""
+        for index, one in enumerate(guess):
+            if one == "}" and not depth:
+                answer = guess[:index]
+                break
+            depth += (one == "{") - (one == "}")
+        answers.append(answer)
+        sure.append(not any(word in guess.lower() for word in doubts))
+        last = answers[-equal:]
+        if len(last) == equal and len(set(last)) == 1 and last[0] and all(sure[-equal:]):
+            after = "\n Oh, I have got the answer to the whole problem\n**Final Answer:**\n\\[\n \\boxed{"
+            return f"{text}\n\n...{MARKER}{after}{answer}}}\n\\]"
+    return None
+
+
+DYNASOR = {
+    "mild": ({}, ["3} \\]", "4} \\]", *["{2}} \\]"] * 10]),
+    "crazy": ({"equal": 2, "every": 32}, ["3} \\]", "3} \\]", "4}"]),
+    "doubt": ({"equal": 2, "every": 32}, ["3} now", "3} \\]", "3}. But", "3}", "3}", "4}"]),
+    "no box": ({"equal": 2, "every": 32}, ["3", "3", "", "4}"]),
+}
+
+
+@pytest.mark.parametrize(("values", "guesses"), DYNASOR.values(), ids=DYNASOR.keys())
+def test_dynasor(values: dict[str, Any], guesses: list[str]) -> None:
+    every, equal = values.get("every", 64), values.get("equal", 8)
+    chunks = [chr(ord("B") + number) * every for number in range(len(guesses))]
+    reasoning = "".join(chunks)
+    replay = Replay(use("dynasor", **values), reasoning, lambda number, prompt: Trial([*guesses[number]]))
+    assert replay.text() == (authors_dynasor(chunks, guesses, equal) or reasoning)
+    assert replay.prompts[:2] == [GUESS, chunks[0] + GUESS]
+    probe = use("dynasor").rules[0].do.probe
+    assert probe is not None
+    assert (probe.tokens, probe.temperature, probe.top_p) == (20, 0.6, 0.95)
+
+
+# NoThinking
+
+
+def test_no_thinking_writes_a_reasoning_that_has_ended() -> None:
+    (rule,) = compile_policy(use("no-thinking"), TARGET).program.rules
+    assert text_of(rule.text) == f"Okay, I think I have finished thinking.\n{MARKER}\n\n"
+    assert (rule.at_most, rule.first_position, rule.instead) == (1, 0, False)
+
+
+@pytest.mark.parametrize("match", ["count"])
+def test_the_placebo_of_no_thinking_ends_the_reasoning_after_other_tokens(match: Any) -> None:
+    own = compile_policy(use("no-thinking"), TARGET)
+    placebo = compile_policy(placebo_of(use("no-thinking"), match), TARGET)
+    texts = {seed: placebo.placebo_tokens(seed)[0] for seed in range(3)}
+    written = own.program.rules[0].text
+    for text in texts.values():
+        assert len(text) == len(written)
+        assert [token == END_THINK for token in text] == [token == END_THINK for token in written]
+        assert not set(text) & (set(written) - {END_THINK})
+    assert len({tuple(text) for text in texts.values()}) == 3
+    assert np.mean([len(text) for text in texts.values()]) == len(written)
