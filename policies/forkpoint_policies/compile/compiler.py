@@ -31,6 +31,7 @@ from forkpoint_policies.spec import (
 
 from .compiled_policy import CompiledPolicy, Insertion
 from .controls import control_rule
+from .deciding_tokens import marker_tokens
 from .policy_words import named_words, policy_automaton, with_families
 from .program import (
     NO_TOKEN,
@@ -48,7 +49,7 @@ from .program import (
 from .rule_conflicts import check_contradictions, check_overlaps, check_windows
 from .served_model import DEFAULT_REASONING_TOKENS, ServedModel
 from .token_sets import MAX_ENTRIES, TokenSets
-from .word_automaton import ANY_STATE, Automaton
+from .word_automaton import ANY_STATE, Automaton, NamedWord
 
 __all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compile_policy", "named_words"]
 
@@ -68,7 +69,8 @@ _CUTS = {
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
     """Turn a policy into a program. Raises InputError where the served model cannot express it."""
-    build = _Build(target, policy_automaton(policy, target.vocabulary, path))
+    marker = _spelled_marker(policy, target)
+    build = _Build(target, policy_automaton(policy, target.vocabulary, path, marker), marker)
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
@@ -105,11 +107,22 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     )
 
 
+def _spelled_marker(policy: Policy, target: ServedModel) -> NamedWord | None:
+    """The end of the reasoning, where a rule replaces it and it is several tokens."""
+    forces = (rule.original.do.force for rule in policy.rules)
+    if not any(force is not None and force.instead_of == "end_of_reasoning" for force in forces):
+        return None
+    end = target.regions.reasoning_end
+    written = b"".join(target.vocabulary.tokens[token] for token in end)
+    return NamedWord(written.decode(errors="replace"), cased=True) if len(end) > 1 else None
+
+
 class _Build:
     """One compilation: the served model, and what is collected on the way."""
 
-    def __init__(self, target: ServedModel, automaton: Automaton) -> None:
+    def __init__(self, target: ServedModel, automaton: Automaton, marker: NamedWord | None = None) -> None:
         self.target = target
+        self.marker = marker
         self.automaton = automaton
         self.warnings: list[str] = []
         self.sets = TokenSets(target, automaton, self.warnings)
@@ -218,8 +231,7 @@ class _Build:
         if action.instead_of is None:
             return {"text": text}
         if action.instead_of == "end_of_reasoning":
-            end = self._need_end_token(f"{field}.instead_of")
-            return {"text": text, "instead": True, "target": TokenSet([end], [ANY_STATE])}
+            return {"text": text, "instead": True, "target": self._end_of_reasoning(f"{field}.instead_of")}
         return {"text": text, "instead": True, "target": self.sets.tokens(action.instead_of, f"{field}.instead_of")}
 
     def _written(self, action: TreeAction, field: str) -> list[int]:
@@ -291,12 +303,30 @@ class _Build:
             raise InputError(field, f"cannot end the reasoning: {regions.unfollowed or start}")
         return list(regions.reasoning_end)
 
-    def _need_end_token(self, field: str) -> int:
-        """The one token that ends the reasoning."""
+    def _end_of_reasoning(self, field: str) -> TokenSet:
+        """The tokens at which the end of the reasoning is decided."""
         end = self._need_reasoning_end(field)
-        if len(end) > 1:
-            raise InputError(field, f"needs one token that ends the reasoning; this model writes {len(end)} of them")
-        return end[0]
+        if self.marker is None:
+            return TokenSet([end[0]], [ANY_STATE])
+        entries = marker_tokens(end, self.marker, self.automaton, self.target.vocabulary)
+        acts_on = {self.target.vocabulary.tokens[token].decode(errors="replace") for _, token in entries}
+        self.warnings.append(
+            f"{field}: the end of the reasoning is {len(end)} tokens for this model; the rule acts on the one that "
+            f"decides it: {', '.join(map(repr, sorted(acts_on)[:4]))}"
+        )
+        return TokenSet([token for _, token in entries], [state for state, _ in entries])
+
+    def _need_end_token(self, field: str) -> int:
+        """The token whose rank or distance is that of the end of the reasoning."""
+        end = self._need_reasoning_end(field)
+        if self.target.reasoning_end == NO_TOKEN:
+            first = self.target.vocabulary.tokens[end[0]].decode(errors="replace")
+            raise InputError(
+                field,
+                f"needs a token with which only the end of the reasoning begins; this model writes {len(end)} tokens, "
+                f"and other texts begin with the first, {first!r}",
+            )
+        return self.target.reasoning_end
 
     def _positions(self, when: When, path: str) -> tuple[int, int]:
         """The first and the last position at which a rule may act."""

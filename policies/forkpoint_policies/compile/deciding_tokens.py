@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .vocabulary import Vocabulary, is_word_character
+from .vocabulary import Vocabulary, is_marker_like, is_word_character
 from .word_automaton import ANY_STATE, FREE, INSIDE, Automaton, Completion, NamedWord
 
 FEW_WORDS = 4
@@ -45,6 +45,17 @@ def biased_tokens(word: NamedWord, automaton: Automaton, vocabulary: Vocabulary,
         entries |= dict.fromkeys(_at_beginning(step, automaton) if step.begins else [step.move])
         beginnings[vocabulary.tokens[step.token].decode(errors="replace").strip()] = None
     return BiasedTokens(tuple(entries), tuple(beginnings))
+
+
+def marker_tokens(
+    tokens: Sequence[int], marker: NamedWord, automaton: Automaton, vocabulary: Vocabulary
+) -> tuple[Completion, ...]:
+    """The token at which a marker of several tokens is decided: after the first that begins hardly anything else."""
+    path = _path(tokens, automaton, vocabulary, marker)
+    for step in path[:-1]:
+        if is_marker_like(b"".join(vocabulary.tokens[token] for token in step.tokens)):
+            return tuple(_at_beginning(step, automaton) if step.begins else [step.move])
+    return automaton.completing(marker)
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,16 @@ def with_families(when: When) -> When:
     return when
 
 
-def policy_automaton(policy: Policy, vocabulary: Vocabulary, path: str) -> Automaton:
-    """The automaton that follows every word and ending of a policy. Raises InputError for one that it cannot follow."""
+def policy_automaton(policy: Policy, vocabulary: Vocabulary, path: str, marker: NamedWord | None = None) -> Automaton:
+    """The automaton that follows every word and ending of a policy, and a marker of several tokens.
+
+    Raises InputError for one that it cannot follow.
+    """
     named = [tokens for rule in policy.rules for _, tokens in _named(rule)]
     words = sorted(
         {word for tokens in named for word in named_words(tokens) if not whole_tokens(tokens, word, vocabulary)}
     )
+    words += [] if marker is None or marker in words else [marker]
     endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
     if len(words) + len(endings) > MAX_WORDS:
         raise InputError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MAX_WORDS} at most")

@@ -150,9 +150,9 @@ class CompiledRule(msgspec.Struct, frozen=True):
 class Program(msgspec.Struct, frozen=True):
     """A compiled policy.
 
-    `regions` are the moves of compile.regions. `reasoning_end` is the token that ends the reasoning, NO_TOKEN where
-    that takes several. `word_free` has a bit per token: may a word start after it; empty when the policy names no
-    words.
+    `regions` are the moves of compile.regions. `reasoning_end` is the token with which the end of the reasoning begins,
+    NO_TOKEN where other texts begin with it too. `word_free` has a bit per token: may a word start after it; empty when
+    the policy names no words.
     """
 
     rules: list[CompiledRule]

@@ -12,7 +12,7 @@ from forkpoint_policies.spec.connectors import FAMILIES
 
 from .program import NO_TOKEN
 from .regions import UNMARKED, Regions
-from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary, is_marker_like
 from .word_automaton import build_automaton
 
 DEFAULT_REASONING_TOKENS = 1000
@@ -48,8 +48,11 @@ class ServedModel:
 
     @property
     def reasoning_end(self) -> int:
-        """The token that ends the reasoning, NO_TOKEN where that takes several."""
-        return self.regions.reasoning_end[0] if len(self.regions.reasoning_end) == 1 else NO_TOKEN
+        """The token that ends the reasoning: the first of its marker, NO_TOKEN where others begin with that too."""
+        end = self.regions.reasoning_end
+        if not end or (len(end) > 1 and not is_marker_like(self.vocabulary.tokens[end[0]])):
+            return NO_TOKEN
+        return end[0]
 
     def answer_start(self, prompt: Sequence[int], parser_options: Mapping[str, Any] | None = None) -> AnswerStart:
         """Where an answer to this prompt starts; `parser_options` are those of the request's reasoning parser."""

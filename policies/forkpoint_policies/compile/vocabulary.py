@@ -45,6 +45,13 @@ def leaves_word_free(written: bytes) -> bool:
     return end == len(written) and bool(text) and not is_word_character(text[-1])
 
 
+def is_marker_like(written: bytes) -> bool:
+    """Whether these bytes, as the beginning of a marker, hardly begin anything else: two characters, one of them a
+    sign."""
+    text = written.decode(errors="ignore").strip()
+    return len(text) > 1 and not all(is_word_character(one) or one.isspace() for one in text)
+
+
 def _whole_characters(written: bytes) -> tuple[str, int, int]:
     """The whole characters in these bytes, between pieces of others, and the offsets at which they start and end."""
     begin = next((offset for offset, byte in enumerate(written) if byte & 0xC0 != 0x80), len(written))

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.deciding_tokens import biased_tokens
+from forkpoint_policies.compile.regions import Marker, Region, build_regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE, NamedWord, build_automaton
+from forkpoint_policies.kernel.record_flags import FORCED
+from forkpoint_policies.spec import InputError, parse_policy
+from tests.unit.policies.factories import Request, Run
 from tests.unit.policies.vocabularies import VOCABULARY, byte_vocabulary
 
 
@@ -81,3 +87,46 @@ def test_words_of_one_token_are_unchanged(word: str) -> None:
 def test_without_a_tokenizer_a_bias_acts_on_the_last_token() -> None:
     automaton = build_automaton(["however"], VOCABULARY)
     assert biased_tokens(NamedWord("however"), automaton, VOCABULARY, None).entries == automaton.completions["however"]
+
+
+def spelled_target(*pieces: str) -> ServedModel:
+    """A model that ends its reasoning with these tokens, one after the other."""
+    vocabulary = byte_vocabulary(*pieces, "Wait", " so", ".\n")
+    end = tuple(vocabulary.tokens.index(piece.encode(), 256) for piece in pieces)
+    regions = build_regions([Marker(Region.REASONING, "".join(pieces), Region.ANSWER)], vocabulary, reasoning_end=end)
+    return ServedModel(vocabulary, fork_threshold=0.672, regions=regions, stop=1, encode=longest_first(vocabulary))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "acts_on"),
+    [
+        (("</", "think", ">"), 0),
+        (("<|", "end", "|>"), 0),
+        (("<", "/think", ">"), 1),  # "3 < 4" begins with "<" too
+        (("Here", " is my", " response", ":"), 3),
+    ],
+)
+def test_an_end_of_several_tokens_is_replaced_where_it_is_decided(pieces: tuple[str, ...], acts_on: int) -> None:
+    target = spelled_target(*pieces)
+    data = {"rules": [{"do": {"force": {"text": "Wait", "instead_of": "end_of_reasoning"}}}]}
+    program = compile_policy(parse_policy(data), target).program
+    run = Run(Request(program, temperature=0.0), vocabulary=target.vocabulary.size)
+    stream, found = [target.vocabulary.tokens.index(b".\n"), *target.regions.reasoning_end], []
+    for position, token in enumerate(stream):
+        logits = torch.zeros(1, target.vocabulary.size)
+        logits[0, token] = 9.0
+        record = run.step(logits, [stream[:position]])
+        found.append(bool(int(record.flags[0]) & FORCED))
+        assert not found[-1] or int(logits[0].argmax()) == target.vocabulary.tokens.index(b"Wait")
+    assert found == [False, *(number == acts_on for number in range(len(pieces)))]
+
+
+def test_signals_of_an_end_of_several_tokens_are_those_of_its_first() -> None:
+    data = {"rules": [{"when": {"end_of_reasoning_rank_below": 2}, "do": {"end_reasoning": {}}}]}
+    target = spelled_target("</", "think", ">")
+    (rule,) = compile_policy(parse_policy(data), target).program.rules
+    assert rule.text == list(target.regions.reasoning_end)
+    assert compile_policy(parse_policy(data), target).program.reasoning_end == target.regions.reasoning_end[0]
+    with pytest.raises(InputError, match="other texts begin with the first, 'Here'") as caught:
+        compile_policy(parse_policy(data), spelled_target("Here", " is my", " response", ":"))
+    assert caught.value.field == "policy.rules[0].when.end_of_reasoning_rank_below"
