@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from forkpoint_clients.evaluate.asker import NO_POLICY
+from forkpoint_clients.evaluate.doses import PLACEBO
 from forkpoint_clients.yaml_file import YamlError, one_line, read_yaml
 from forkpoint_policies.catalog import library
 from forkpoint_policies.spec import parse_policy
@@ -44,6 +45,17 @@ class Arm:
     def caution(self) -> str:
         """The limits of the evidence for the policy, from the library."""
         return _cautions()[self.library_name] if self.library_name is not None else ""
+
+
+def placebos(arms: Iterable[Arm]) -> dict[str, str]:
+    """Placebo arms and the arms of their policies, by what they use."""
+    used = {arm.name: arm.policy.get("use") if isinstance(arm.policy, Mapping) else arm.policy for arm in arms}
+    by_policy = {policy: name for name, policy in reversed(used.items()) if policy is not None}
+    return {
+        name: by_policy[policy.removesuffix(PLACEBO)]
+        for name, policy in used.items()
+        if isinstance(policy, str) and policy.endswith(PLACEBO) and policy.removesuffix(PLACEBO) in by_policy
+    }
 
 
 def arm(text: str) -> Arm:

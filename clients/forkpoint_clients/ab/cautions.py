@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from forkpoint_clients.evaluate.doses import PLACEBO, describe_doses
 
 from .comparison import ArmFigures, Comparison
 
@@ -17,8 +19,9 @@ GENERAL = [
         "and several samples of each, narrow them."
     ),
     (
-        "Compare a method that shortens or lengthens the answers at equal length: with a plain cap at the same mean "
-        "length. Compare one that branches with independent samples of as many generated tokens."
+        "Compare a method that ends early with a cap that makes the model answer, at the same mean length: answers "
+        "that are merely cut off count as none. Compare one that branches with independent samples of as many "
+        "generated tokens."
     ),
     (
         "A policy that fires often but changes little has done nothing: check the effect (the expected number of "
@@ -30,16 +33,18 @@ GENERAL = [
 
 FEW_QUESTIONS = 30
 MANY_TRUNCATED = 0.1
-UNLIKE_EFFECTS = 1.5
-PLACEBO = ".placebo"
 
 
-def warnings(comparison: Comparison) -> list[str]:
-    """Warnings about these answers, one sentence each."""
-    return list(_warnings(comparison))
+def warnings(comparison: Comparison, placebos: Mapping[str, str] | None = None) -> list[str]:
+    """Warnings about these answers, one sentence each. `placebos` maps placebo arms to those of their policies; by
+    default by their names.
+    """
+    names = {arm.arm for arm in comparison.arms}
+    by_name = {name: policy for name in names if (policy := name.removesuffix(PLACEBO)) in names - {name}}
+    return list(_warnings(comparison, by_name if placebos is None else placebos))
 
 
-def _warnings(comparison: Comparison) -> Iterator[str]:
+def _warnings(comparison: Comparison, placebos: Mapping[str, str]) -> Iterator[str]:
     if comparison.answered < comparison.num_requested:
         yield f"The run is not complete: it has {comparison.answered} of {comparison.num_requested} answers."
     if comparison.questions < FEW_QUESTIONS:
@@ -69,7 +74,7 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
             "of all of them. What a shorter limit would have left of it is unknown, so the comparison at equal caps "
             "excludes it."
         )
-    yield from _placebos(comparison.arms)
+    yield from _placebos(comparison.arms, placebos)
     if (count := len(comparison.differences)) > 1:
         yield (
             f"{count} arms are compared with {comparison.arms[0].arm}: p-values are corrected for that (Holm), "
@@ -77,16 +82,12 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _placebos(arms: Sequence[ArmFigures]) -> Iterator[str]:
-    effects = {arm.arm: arm.effect for arm in arms}
-    for name, placebo in effects.items():
-        policy = effects.get(name.removesuffix(PLACEBO))
-        if not name.endswith(PLACEBO) or policy is None or placebo is None:
-            continue
-        low, high = sorted((policy, placebo))
-        if high > UNLIKE_EFFECTS * low:
-            changed = f"{name} changed {placebo:.1f} tokens per answer, the policy {policy:.1f}"
-            yield (
-                f"{changed}: the placebo is matched position by position, and over whole answers they are not equally "
-                f"strong."
-            )
+def _placebos(arms: Sequence[ArmFigures], placebos: Mapping[str, str]) -> Iterator[str]:
+    """Placebos whose dose is not their policy's."""
+    doses = {arm.arm: arm.dose for arm in arms}
+    for placebo, policy in placebos.items():
+        dose, placebo_dose = doses.get(policy), doses.get(placebo)
+        if dose is not None and placebo_dose is not None:
+            sentence, equal = describe_doses(policy, dose, placebo, placebo_dose)
+            if not equal:
+                yield sentence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -39,8 +39,9 @@ class ScoredAnswer:
 class ArmFigures:
     """Means over an arm's answers.
 
-    `truncated` is the share of truncated answers, `effect` the expected number of changed tokens per answer.
-    `reasoning_tokens`, `effect`, `fired` and `mean_entropy` (nats) are None if no server reported them.
+    `truncated` is the share of truncated answers, `effect` the expected number of changed tokens per answer, `dose`
+    that per token. `reasoning_tokens`, `effect`, `dose`, `fired` and `mean_entropy` (nats) are None if no server
+    reported them.
     """
 
     arm: str
@@ -55,6 +56,7 @@ class ArmFigures:
     effect: float | None
     fired: float | None
     mean_entropy: float | None
+    dose: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def compare(
     """
     of_arm: dict[str, dict[tuple[str, int], ScoredAnswer]] = {arm: {} for arm in arms}
     failures: dict[str, int] = {}
+    answers = {unit: scored for unit, scored in answers.items() if unit.arm in of_arm}  # not those of added caps
     for unit, scored in answers.items():
         of_arm[unit.arm][unit.question, unit.sample] = scored
         if scored.failure is not None:
@@ -201,7 +204,15 @@ def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFig
         average(lambda answer: answer.effect),
         average(_fired),
         average(lambda answer: (answer.forkpoint or {}).get("mean_entropy")),
+        _dose(scored.answer for scored in completed.values()),
     )
+
+
+def _dose(answers: Iterable[Answer]) -> float | None:
+    """The effect of all answers together per token."""
+    known = [(answer.effect, answer.tokens) for answer in answers if answer.effect is not None]
+    tokens = sum(tokens for _, tokens in known)
+    return sum(effect for effect, _ in known) / tokens if tokens else None
 
 
 def _mean(answers: Mapping[tuple[str, int], ScoredAnswer], read: Callable[[Answer], float | None]) -> Estimate | None:

@@ -30,7 +30,7 @@ def differences(arms: Sequence[Difference]) -> str:
         plot.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
         plot.set_yticks([-row for row in range(len(arms))], [difference.arm for difference in arms])
         plot.set_ylim(0.5 - len(arms), 0.5)
-        plot.set_xlabel("difference in points\n● as answered, □ at equal mean tokens")
+        plot.set_xlabel("difference in points\n● as answered, □ cut off at equal mean tokens")
         plot.xaxis.set_major_formatter(lambda value, _: f"{value:+g}".replace("-", MINUS) if value else "0")
     return svg(figure, "differences")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from markupsafe import Markup
 from rich.table import Column, Table
 
 from forkpoint_clients.evaluate import formatting
+from forkpoint_clients.evaluate.formatting import without_nan
 
 from . import cautions
-from .arms import Arm
+from .arms import Arm, placebos
 from .comparison import Comparison
+from .reasoning_caps import CapComparison
 
 RESULTS, PAGE = "results.json", "report.html"
 CAPS_SHOWN = 8
@@ -33,15 +35,20 @@ class ComparisonReport:
     scorer: str
     arms: Sequence[Arm]
     comparison: Comparison
+    reasoning_caps: Sequence[CapComparison] = ()
 
     @property
     def cautions(self) -> dict[str, str]:
         """The cautions about each arm's policy, by arm."""
         return {arm.name: arm.caution for arm in self.arms if arm.caution}
 
+    def warnings(self) -> list[str]:
+        """Warnings about the answers."""
+        return cautions.warnings(self.comparison, placebos(self.arms))
+
     def notes(self) -> Iterator[str]:
         """Sentences to print below the tables: warnings about the answers, and cautions about each policy."""
-        for warning in cautions.warnings(self.comparison):
+        for warning in self.warnings():
             yield f"warning: {warning}"
         for caution, names in self._cautioned().items():
             yield f"caution about {', '.join(names)}: {caution}"
@@ -58,7 +65,8 @@ class ComparisonReport:
             "configuration": self.configuration,
             "scorer": self.scorer,
             **self.comparison.to_dict(),
-            "warnings": cautions.warnings(self.comparison),
+            "reasoning_caps": [without_nan(asdict(cap)) for cap in self.reasoning_caps],
+            "warnings": self.warnings(),
             "cautions": self.cautions,
             "general_cautions": cautions.GENERAL,
         }
@@ -78,9 +86,10 @@ class ComparisonReport:
             .render(
                 arms=names,
                 comparison=self.comparison,
+                reasoning_caps=self.reasoning_caps,
                 configuration=self.configuration,
                 scorer=self.scorer,
-                warnings=cautions.warnings(self.comparison),
+                warnings=self.warnings(),
                 cautions=self._cautioned(),
                 general=cautions.GENERAL,
                 caps=caps[len(caps) - 1 :: -max(1, len(caps) // CAPS_SHOWN)][::-1] if len(names) > 1 else [],
@@ -125,10 +134,18 @@ def environment() -> Environment:
     return templates
 
 
-def tables(comparison: Comparison) -> list[Table]:
-    """For the terminal: the arms, and their differences from the first."""
+def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ()) -> list[Table]:
+    """For the terminal: the arms, their differences from the first, and those of early exits from a cap."""
     arms = Table(
-        Column("arm", overflow="fold"), "right", "tokens", "reasoning", "cut off", "effect", "answers", title="Arms"
+        Column("arm", overflow="fold"),
+        "right",
+        "tokens",
+        "reasoning",
+        "cut off",
+        "effect",
+        "per token",
+        "answers",
+        title="Arms",
     )
     for arm in comparison.arms:
         failed = f", {arm.errors + arm.failed_scorers} without a score" if arm.errors + arm.failed_scorers else ""
@@ -139,6 +156,7 @@ def tables(comparison: Comparison) -> list[Table]:
             formatting.count(arm.reasoning_tokens),
             formatting.share(arm.truncated),
             formatting.plain(arm.effect, 2),
+            formatting.plain(arm.dose, 3),
             f"{arm.answers}{failed}",
         )
     if not comparison.differences:
@@ -149,7 +167,7 @@ def tables(comparison: Comparison) -> list[Table]:
         "right, points",
         "p (Holm)",
         "tokens",
-        "at equal mean tokens",
+        "cut off at equal mean tokens",
         title=f"Differences from {first}, paired",
     )
     for difference in comparison.differences:
@@ -163,4 +181,24 @@ def tables(comparison: Comparison) -> list[Table]:
             formatting.change(difference.tokens),
             equal,
         )
-    return [arms, pairs]
+    return [arms, pairs, *([_caps_table(reasoning_caps)] if reasoning_caps else [])]
+
+
+def _caps_table(reasoning_caps: Sequence[CapComparison]) -> Table:
+    caps = Table(
+        Column("arm", overflow="fold"),
+        "cap",
+        "right, points",
+        "tokens",
+        "questions",
+        title="Early exits, less a reasoning-cap of the same mean",
+    )
+    for one in reasoning_caps:
+        caps.add_row(
+            one.arm,
+            str(one.cap),
+            formatting.points(one.correct),
+            formatting.change(one.tokens),
+            f"{one.questions}, the second half",
+        )
+    return caps

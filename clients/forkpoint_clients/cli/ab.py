@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from forkpoint_clients.ab import arms, run
+from forkpoint_clients.ab import arms, reasoning_caps, run
 from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score, score_answer
 from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
 from forkpoint_clients.client import DEFAULT_URL
@@ -144,20 +144,40 @@ async def _run(
         with Journal(out, prepared.configuration) as journal:
             total = len(spec.units())
             if journal.answers:
-                console.print(f"{len(journal.answers)} of {total} answers are there already")
+                there = sum(unit in journal.answers for unit in spec.units())
+                console.print(f"{there} of {total} answers are there already")
             answers = await asyncio.to_thread(score, journal.answers, spec.items, measure)
-            names = [arm.name for arm in spec.arms]
+            names, caps = [arm.name for arm in spec.arms], []
             try:
                 await _ask(prepared, journal, measure, concurrency, answers, total, console)
+                caps = reasoning_caps.choose(journal.answers, spec)
+                await _ask_caps(prepared, caps, journal, measure, concurrency, answers, console)
             finally:
                 if answers:
                     comparison = compare(answers, names, total, multi_request_arms=prepared.multi_request_arms)
-                    report = ComparisonReport(prepared.configuration, measure.name, spec.arms, comparison)
+                    capped = reasoning_caps.compare_with_caps(answers, caps)
+                    report = ComparisonReport(prepared.configuration, measure.name, spec.arms, comparison, capped)
                     report.write(out)
-                    console.print(*tables(comparison))
+                    console.print(*tables(comparison, capped))
                     for note in report.notes():
                         console.print(note, markup=False, highlight=False, soft_wrap=True)
                     console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
+
+
+async def _ask_caps(
+    prepared: run.PreparedRun,
+    caps: Sequence[reasoning_caps.CapArm],
+    journal: Journal,
+    measure: Scorer,
+    concurrency: int,
+    answers: dict[Unit, ScoredAnswer],
+    console: Console,
+) -> None:
+    """Send the questions of the second half under the caps that early exits are compared with."""
+    if caps:
+        of_caps = await reasoning_caps.prepare_caps(prepared, caps)
+        console.print(f"then {', '.join(cap.name for cap in caps)}, on half of the questions", markup=False)
+        await _ask(of_caps, journal, measure, concurrency, answers, len(of_caps.run.units()), console)
 
 
 async def _ask(
@@ -198,7 +218,7 @@ def _live_progress(
     progress = Progress(
         TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
-    progress.add_task("answers", total=total, completed=len(answers))
+    progress.add_task("answers", total=total, completed=sum(unit.arm in names for unit in answers))
 
     def render() -> Group:
         shown = dict(answers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as distributions
 
 from forkpoint_clients.evaluate import stats
+from forkpoint_clients.evaluate.doses import describe_doses
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 
 from .reading import ScoredChoices
@@ -33,6 +34,21 @@ def tokens(scored: ScoredChoices) -> float | None:
 def effect(scored: ScoredChoices) -> float | None:
     """The expected number of tokens that the policy changed."""
     return scored.effect
+
+
+def doses(answers: Mapping[str, Answers], placebos: Mapping[str, str]) -> Iterator[str]:
+    """A sentence with the doses of each policy and its placebo, of `placebos`: placebo -> policy, by their names."""
+    for placebo, policy in placebos.items():
+        own, other = dose(answers[policy]), dose(answers[placebo])
+        if own is not None and other is not None:
+            yield describe_doses(policy, own, placebo, other)[0]
+
+
+def dose(answers: Answers) -> float | None:
+    """The effect of all answers together per token."""
+    known = [(scored.effect, scored.tokens) for scored in answers.values() if scored.effect is not None]
+    count = sum(tokens for _, tokens in known)
+    return sum(effect for effect, _ in known) / count if count else None
 
 
 def fired(scored: ScoredChoices) -> float | None:

@@ -12,7 +12,16 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import UNKNOWN, average, bootstrapped, effect, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import (
+    UNKNOWN,
+    average,
+    bootstrapped,
+    doses,
+    effect,
+    paired,
+    questions_of,
+    tokens,
+)
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 BAN, NOWAIT = "thinking-ban", "nowait"
@@ -20,12 +29,13 @@ SHORTER = -0.10
 """A tenth fewer tokens is the least that counts as shorter; others found 13 to 16 % where 27 to 51 % were claimed."""
 
 TOLERATED = -0.05
+MATCHES = ("probability", "count")
 
 
 def _treatments(policy: str) -> tuple[Treatment, ...]:
     placebos = (
         Treatment(f"{policy}, placebo by {match}", {"use": f"{policy}.placebo", "with": {"match": match}})
-        for match in ("probability", "count")
+        for match in MATCHES
     )
     return (Treatment(policy, policy), *placebos)
 
@@ -90,6 +100,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
                 "A ban of random words takes away next to no probability (see the effects): the placebo by probability "
                 "is the fair one."
             ),
+            *doses(answers, {f"{name}, placebo by {match}": name for name in (BAN, NOWAIT) for match in MATCHES}),
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from forkpoint_clients.evaluate import formatting
+from forkpoint_clients.evaluate.reasoning_cap import cap_at_mean
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
@@ -113,12 +114,9 @@ def cap_for(answers: Answers, texts: Sequence[EntropyTrace]) -> int:
     spent = [scored.tokens for scored in answers.values() if scored.answer.error is None]
     if not spent or not texts:
         return 1
-    reasoning = np.array([int(trace.in_reasoning.sum()) for trace in texts])
+    reasoning = [int(trace.in_reasoning.sum()) for trace in texts]
     after = [len(trace.tokens) - own for trace, own in zip(texts, reasoning, strict=True) if trace.finished]
-    rest = float(np.mean(after or [0.0]))
-    caps = np.arange(1, int(reasoning.max()) + 1)
-    means = np.array([np.minimum(reasoning, cap).mean() for cap in caps]) + rest
-    return int(caps[np.argmin(np.abs(means - np.mean(spent)))])
+    return cap_at_mean(reasoning, float(np.mean(after or [0])), float(np.mean(spent)))
 
 
 def conclude(

@@ -10,7 +10,7 @@ from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import average, effect, fired, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import average, doses, effect, fired, paired, questions_of, tokens
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -86,7 +86,7 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         for name in NAMES
     )
     heated = {name: average(answers[name], fired).value for name in NAMES[1:4]}
-    doses = ", ".join(f"{heated[name]:.0f} ({name})" for name in heated)
+    counts = ", ".join(f"{heated[name]:.0f} ({name})" for name in heated)
     return Result(
         (claim,),
         tables=(
@@ -108,13 +108,14 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         notes=(
             (
                 f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that "
-                f"{100 * share:.0f} % of the others were to be as many. Heated were, of an answer on average: {doses}; "
-                "heat changes how long answers become."
+                f"{100 * share:.0f} % of the others were to be as many. Heated were, of an answer on average: "
+                f"{counts}; heat changes how long answers become."
             ),
             (
                 "The effect is the expected number of changed tokens. Where random positions lose no more than forks, "
                 "it is the number of heated tokens and not their being forks that is tolerated."
             ),
+            *doses(answers, dict.fromkeys(NAMES[2:4], NAMES[1])),
         ),
     )
 

@@ -2,8 +2,8 @@
 
 The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (arXiv:2103.06476, Theorem 2.2):
 Robbins' normal mixture, with the variance estimated. The boundary itself is ville's. Its clock is the number of
-requests, not of units: where the requests of a unit are correlated, requests run faster than information, which widens
-the boundary and never narrows it (docs/experiments-analysis.md says why).
+requests, not of units: where the requests of a unit are correlated, requests run faster than information. In simulation
+that errs on the safe side (docs/experiments-analysis.md says why, and what was seen).
 """
 
 from __future__ import annotations

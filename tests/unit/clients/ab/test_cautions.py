@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forkpoint_clients.ab import cautions
+from forkpoint_clients.ab.arms import arm, placebos
 from forkpoint_clients.ab.comparison import compare
 from tests.unit.clients.ab.synthetic import made
 
@@ -16,6 +19,20 @@ def test_warnings() -> None:
     said = " ".join(cautions.warnings(compare(arms, ["none", "nowait", "nowait.placebo"], 360)))
     assert "of the answers of none are truncated at the length limit" in said
     assert "The answers of nowait are longer than those of none" in said
-    assert "nowait.placebo changed 2.0 tokens per answer, the policy 9.0" in said
+    assert (
+        "nowait changed 0.0449 tokens per token, nowait.placebo 0.0197: so the comparison is not of equal doses" in said
+    )
     assert "2 arms are compared with none" in said
     assert "not complete" not in said
+
+
+def test_doses_are_those_of_a_token() -> None:
+    """Answers twice as long with twice the effect are of the same dose; placebos are known by what they use, too."""
+    arms = {**made("long", 0.5, 200, 1, 8.0), **made("short", 0.5, 100, 1, 4.0), **made("weak", 0.5, 100, 1, 3.0)}
+    compared = compare(arms, ["long", "short", "weak"], 360)
+    assert compared.arms[0].dose == pytest.approx(0.04, rel=0.02)
+    assert not any("doses" in one for one in cautions.warnings(compared, {"short": "long"}))
+    assert any("not of equal doses" in one for one in cautions.warnings(compared, {"weak": "long"}))
+    assert placebos([arm("a=nowait"), arm('b={"use": "nowait.placebo", "with": {"match": "count"}}'), arm("deer")]) == {
+        "b": "a"
+    }
