@@ -166,6 +166,7 @@ def _tokens(chance: random.Random) -> dict[str, Any]:
     possible: tuple[dict[str, Any], ...] = (
         {"connectors": chance.sample(sorted(FAMILIES), 2)},
         {"words": chance.sample(WORDS, 3)},
+        {"words": chance.sample(WORDS, 3), "match": chance.choice(("cased", "token", "bare_token"))},
         {"token_ids": chance.sample(range(500), 3)},
     )
     return chance.choice(possible)

@@ -28,7 +28,7 @@ SHORT_ACTIONS: tuple[dict[str, Any], ...] = (
 )
 """What a hundred thousand rules may do that can still be sent."""
 WHERE_NUMBERS_STAND = sorted(
-    name for name in When.model_fields if name not in ("connectors", "words", "previous", "region")
+    name for name in When.model_fields if name not in ("connectors", "words", "match", "previous", "region")
 )
 
 texts = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=8), st.sampled_from(sorted(FAMILIES)))
@@ -36,7 +36,10 @@ numbers = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(-3, 600), st.float
 listed = st.one_of(
     st.lists(texts, max_size=6), st.just(["a"] * 100_000), st.lists(numbers, max_size=6), st.just(list(range(5000)))
 )
-tokens = st.fixed_dictionaries({}, optional={"connectors": listed, "words": listed, "token_ids": listed})
+matches = st.sampled_from(["any_case", "cased", "token", "bare_token", "x"])
+tokens = st.fixed_dictionaries(
+    {}, optional={"connectors": listed, "words": listed, "token_ids": listed, "match": matches}
+)
 biases = st.one_of(
     numbers,
     st.fixed_dictionaries(
