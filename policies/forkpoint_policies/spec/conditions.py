@@ -99,14 +99,6 @@ class When(Strict):
             raise ValueError(f"at_temperature says nothing alone; add one of {', '.join(AT_TEMPERATURE)}")
         if "confidence_window" in self.model_fields_set and self.confidence_below is None:
             raise ValueError("confidence_window says nothing alone; add confidence_below")
-        if (
-            self.confidence_below is not None
-            and isinstance(self.before_token, int)
-            and self.confidence_window > self.before_token
-        ):
-            raise ValueError(
-                f"confidence_window: no window of {self.confidence_window} tokens ends before_token {self.before_token}"
-            )
         if isinstance(self.probability, Schedule):
             low, high = self.probability.range()
             if low < 0 or high > 1:

@@ -131,8 +131,8 @@ def test_no_thinking(client: openai.OpenAI) -> None:
         ),
         (
             {"when": {"confidence_below": 1.0, "before_token": 100}, "do": {"observe": {}}},
-            "policy.rules[0].when",
-            "no window of 2048 tokens",
+            "policy.rules[0].when.confidence_window",
+            "never full",
         ),
         (
             {"do": {"probe": {"end_of_reasoning_within": 1.0}}},
