@@ -19,7 +19,7 @@ PAGES = tuple(
     )
 )
 FENCE = re.compile(r"^```(\S*)[ ]?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-RUN, SHOWN = ("python", "bash"), ("json", "yaml", "jsonl", "text")
+RUN, SHOWN = ("python", "bash"), ("json", "yaml", "jsonl", "text", "javascript")
 """Languages of blocks that are run, and of those that are not: policies and other data, and output of commands."""
 
 ELSEWHERE: Mapping[str, str] = {
@@ -35,6 +35,7 @@ ELSEWHERE: Mapping[str, str] = {
     "lm_eval run": "is installed elsewhere, and needs its data sets; tests/integration/clients has a task of its own",
     "FORKPOINT_BASE_URL": "is installed elsewhere; tests/integration/clients has a task of its own",
     "vllm bench serve": "loads a server for minutes",
+    "guidellm run": "is installed elsewhere, and loads a server for minutes",
     "forkpoint findings --questions": "takes an hour; tests/integration/api/test_findings.py has a shorter one",
 }
 """Blocks that cannot be run here, by how they start, and why. Their syntax and arguments are checked."""
