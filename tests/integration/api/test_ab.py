@@ -213,3 +213,28 @@ def test_a_server_that_is_lost(server: Server, tmp_path: Path) -> None:
     assert 2 <= len(answers) < TOTAL
     assert all(answer.error is None for answer in answers.values())
     assert json.loads((tmp_path / "results.json").read_text())["answered"] == len(answers)
+
+
+def test_an_early_exit_is_compared_with_a_cap_of_the_same_mean(server: Server, tmp_path: Path) -> None:
+    """The cap answers the second half of the questions after all others; the same command asks nothing twice."""
+    out = tmp_path / "exit"
+    policy = {"rules": [{"when": {"region": "reasoning", "entropy_above": 1.0}, "do": {"end_reasoning": {}}}]}
+    arguments = [
+        str(COMMAND), "ab", "--server", server.api, "--data", "countdown:easy", "--limit", "6", "--arm", "none",
+        "--arm", f"exit={json.dumps(policy)}", "--max-tokens", "300", "--out", str(out),
+    ]  # fmt: skip
+    first = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=300)
+    _, answers, _ = read(out / JOURNAL_FILE)
+    results = json.loads((out / "results.json").read_text())
+    (found,) = results["reasoning_caps"]
+    own = [unit for unit in answers if unit.arm == f"exit: reasoning-cap {found['cap']}"]
+    items = [item.id for item in read_data("countdown:easy", 6)]
+    assert sorted(unit.question for unit in own) == sorted(items[3:])
+    assert (found["arm"], found["pairs"], len(answers)) == ("exit", 3, 6 + 6 + 3)
+    assert all(answers[unit].error is None for unit in own)
+    assert f"reasoning-cap {found['cap']}" in first.stdout
+    assert "Early exits and a cap of the same mean" in (out / "report.html").read_text()
+    before = generated(server)
+    subprocess.run(arguments, check=True, capture_output=True, timeout=300)
+    assert generated(server) == before
+    assert json.loads((out / "results.json").read_text())["reasoning_caps"] == [found]

@@ -98,7 +98,7 @@ def test_the_page_reports_the_results_and_their_cautions(page: str) -> None:
     reader.feed(page)
     assert "Cautions" in reader.text
     assert "27 to 51 % shorter traces are claimed" in reader.text
-    assert "Entropy alone does not detect forks" in reader.text
+    assert "High entropy only suggests a fork" in reader.text
     assert found.arms[2].tokens is not None
     assert f"{found.arms[2].tokens.value:.0f} [" in reader.text
     assert "currentColor" in page

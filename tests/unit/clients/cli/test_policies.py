@@ -17,7 +17,7 @@ def test_policies_without_a_server(capsys: pytest.CaptureFixture[str], tmp_path:
     assert policies.main(["show", "nowait"]) == 0
     assert json.loads(capsys.readouterr().out)["source"] == "arXiv:2506.08343"
     assert policies.main(["show", "nope"]) == 1
-    assert "there is no policy 'nope'; there are alpha-one" in capsys.readouterr().err
+    assert "there is no policy 'nope'; there are adaptive-consistency" in capsys.readouterr().err
     assert policies.main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["$defs"]
     (tmp_path / "own.yaml").write_text("rules: [{do: {observe: {}}}]")
