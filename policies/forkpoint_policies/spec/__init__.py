@@ -33,6 +33,7 @@ from .tree_actions import (
     Sample,
     Select,
     TreeAction,
+    extract_of,
     max_answers,
     returns_several,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Truncate",
     "When",
     "WordMatch",
+    "extract_of",
     "is_name",
     "max_answers",
     "name_some",

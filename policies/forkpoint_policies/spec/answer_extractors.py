@@ -118,6 +118,9 @@ def _text(text: str) -> str:
     return plain_number(text) or text
 
 
+COMPUTED = frozenset({"math"})
+"""Extractors that may wait for a computation of seconds, in a process of its own."""
+
 EXTRACTORS: dict[str, Extractor] = {
     "boxed": _boxed,
     "boxed_text": _boxed_text,

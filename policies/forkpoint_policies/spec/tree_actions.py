@@ -291,6 +291,11 @@ TreeAction = Branch | Probe | Sample | Resume
 """The actions that run several engine requests."""
 
 
+def extract_of(action: TreeAction) -> str:
+    """The extractor of what the answers of a tree say: for its vote, and for the trace."""
+    return "last_line" if isinstance(action, Resume) else action.extract
+
+
 def returns_several(action: TreeAction) -> bool:
     """Whether the request's choices are all answers of its tree, rather than one selected answer."""
     return isinstance(action, Branch) and action.select == "all"

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forkpoint_policies.spec import Select
-from forkpoint_policies.spec.answer_extractors import extractor
 
 from .answer_span import answer_span
 from .choice_output import bytes_of, text_of
@@ -28,10 +27,16 @@ def candidate_of(request: TreeRequest, choice: Choice, extract: str, select: Rea
 
 
 def text_after_reasoning(request: TreeRequest, choice: Choice) -> str:
-    """The text after the end of the reasoning; all of it without one."""
+    """The text after the end of the reasoning; all of it without one.
+
+    Without special tokens, which vLLM writes for its reasoning parsers.
+    """
     output = choice.output
     start = request.regions.read(output.tokens, request.region).answer_start
-    return text_of(output.tokens[start:], request.vocabulary, request.params) if start else output.text
+    if not start:
+        return output.text
+    tokens = [token for token in output.tokens[start:] if token not in request.vocabulary.silent]
+    return text_of(tokens, request.vocabulary, request.params)
 
 
 def _read(request: TreeRequest, choice: Choice, extract: str, select: Read, window: int) -> Candidate:
@@ -40,7 +45,7 @@ def _read(request: TreeRequest, choice: Choice, extract: str, select: Read, wind
         return Candidate(node.number, end_order=node.end_order, truncated=True, failed=True)
     truncated = node.ended == "length"
     speaks = not truncated and not choice.cut_in_reasoning
-    answer = extractor(extract)(text_after_reasoning(request, choice)) if speaks else None
+    answer = node.answer if speaks else None
     log_probability = output.log_probability
     return Candidate(
         number=node.number,

@@ -10,7 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from forkpoint_policies.spec import extract_of
 from forkpoint_server import metrics
+from forkpoint_server.answers import read_answer
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import StartState, finish_choice, num_alternatives, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Tree
@@ -18,6 +20,7 @@ from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 
 from .banned_starts import BannedStarts
+from .candidate import text_after_reasoning
 from .choice_output import ChoiceOutput, branch_output, text_of
 from .interface import ChildStart, Choice, Controller, TreeRequest, TrialSampling
 from .seeds import derived_seed
@@ -87,10 +90,15 @@ class TreeRunner:
             rules_out=BannedStarts(compiled.policy, self.context.model, self.origin.region).rule_out,
         )
         self.tree = self.context.tree = Tree()
+        rule = compiled.policy.tree_rule
+        assert rule is not None
+        assert rule.tree_action is not None
+        self.tree.extract = self._extract = extract_of(rule.tree_action)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._handover = StateHandover(compiled.program, self.origin)
         self._running: dict[int, Choice] = {}  # by the number of the node
         self._answers: list[Choice] = []
+        self._unread: list[Choice] = []  # ended, and what they say is still to be read
         self._num_ended = 0
         self._records_pending = False  # an event says that records have arrived
         self._sent = 0, 0  # tokens and characters of the one answer that is returned
@@ -115,9 +123,11 @@ class TreeRunner:
 
                 # record the event, and let the controller start and stop requests
                 self._record(event)
+                await self._read_answers()
                 if event.choice is not None:
                     controller.on_tokens(event.choice)
                 self._report_forks(controller)
+                await self._read_answers()  # of branches that ended as they started
                 if event.is_end and event.choice is not None and not event.choice.running:
                     controller.on_end(event.choice)
 
@@ -323,6 +333,15 @@ class TreeRunner:
         if node.kind == "answer" and ending in ("stop", "length"):
             regions = self.request.regions.read(choice.output.tokens, self.request.region)
             choice.cut_in_reasoning = regions.ends_in_reasoning
+        whole = ending == "stop" and not choice.cut_in_reasoning
+        if whole or (node.kind == "probe" and ending == "length"):
+            self._unread.append(choice)
+
+    async def _read_answers(self) -> None:
+        """Read what the answers and probes that have ended say, before the controller sees that they have."""
+        while self._unread:
+            choice = self._unread.pop()
+            choice.node.answer = await read_answer(self._extract, text_after_reasoning(self.request, choice))
 
     def _report_forks(self, controller: Controller) -> None:
         """Report to the controller where the rule fired since the last time, each answer's positions in order."""

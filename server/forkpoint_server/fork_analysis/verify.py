@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_server.answers import read_answer
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.seeds import derived_seed
 from forkpoint_server.requests.context import RequestContext
@@ -153,7 +153,7 @@ class _ContinuationSampler:
         """Sample one continuation; its outcome, and the number of tokens generated."""
         written = [*self.text.tokens[: fork.index], alternative.token]
         if alternative.token in self.session.stops:
-            return self._read(written), 0
+            return await self._read(written), 0
         prompt = [*self.text.prompt, *written]
         left = self.session.engine.model_config.max_model_len - len(prompt)
         if left < 1:
@@ -175,13 +175,13 @@ class _ContinuationSampler:
                     final = output.outputs[0]
         if final.finish_reason != "stop":
             return TRUNCATED, len(final.token_ids)
-        return self._read([*written, *final.token_ids]), len(final.token_ids)
+        return await self._read([*written, *final.token_ids]), len(final.token_ids)
 
-    def _read(self, tokens: Sequence[int]) -> Outcome:
+    async def _read(self, tokens: Sequence[int]) -> Outcome:
         model = self.context.model
         regions = model.regions.read(tokens, model.answer_start(self.text.prompt).region)
         if regions.ends_in_reasoning:
             return NO_ANSWER
         answer_tokens = tokens[regions.answer_start :]
-        answer = extractor(self.request.extract)(text_of(answer_tokens, model.vocabulary, SamplingParams()))
+        answer = await read_answer(self.request.extract, text_of(answer_tokens, model.vocabulary, SamplingParams()))
         return NO_ANSWER if answer is None else answer

@@ -16,6 +16,9 @@ from .summary import summary
 from .tree import Node, Tree
 
 OBSERVE = "observe"
+MAX_ANSWER = 500
+"""Characters that are shown of what an answer says."""
+
 MAX_TOKENS_AT_ONCE = 4_000
 """Whose figures take the event loop a few milliseconds."""
 
@@ -123,6 +126,7 @@ def intervention_points(context: Reported, trace: Trace, profile: Profile) -> li
 def tree_to_dict(tree: Tree, texts: Detokenizer) -> dict[str, Any]:
     """A tree as `GET /v1/forks/{request_id}` returns it."""
     return {
+        "extract": tree.extract,
         "nodes": [node_to_dict(node, texts) for node in tree.nodes],
         "generated": tree.num_generated_tokens,
         "shared": tree.num_shared_tokens,
@@ -154,6 +158,7 @@ def node_to_dict(node: Node, texts: Detokenizer) -> dict[str, Any]:
         "delay": node.delay,
         "finish_reason": node.finish_reason,
         "ended": node.ended,
+        "answer": _shortened(node.answer),
         "chosen": node.chosen,
     }
 
@@ -162,7 +167,12 @@ def node_state(node: Node) -> tuple[Any, ...]:
     """What can change in a node's dictionary while the request runs."""
     parent = node.parent
     replaced = parent is not None and node.position < parent.length
-    return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.chosen, replaced
+    return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.answer, node.chosen, replaced
+
+
+def _shortened(answer: str | None) -> str | None:
+    """What an answer says, as shown: an extractor may find a long text, and the trace has its tokens already."""
+    return answer if answer is None or len(answer) <= MAX_ANSWER else f"{answer[: MAX_ANSWER - 1]}…"
 
 
 def alternatives_to_dicts(found: Alternatives | None, texts: Detokenizer) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ class Node:
     finish_reason: str | None = None
     ended: Ending | None = None
     end_order: int | None = None  # 0 for the first node of the tree to end
+    answer: str | None = None  # what it says, once it has ended with an answer that can be read
     chosen: bool = False
     choice: int | None = None  # its index among the choices of the response
     checked_until: int = 0  # positions before this one were checked for forks
@@ -89,12 +90,14 @@ class Node:
 class Tree:
     """The nodes in the order in which they started. `num_refused` counts those that the server had no capacity for.
 
-    `num_requested` is the request's number of choices, where all answers are choices.
+    `num_requested` is the request's number of choices, where all answers are choices. `extract` names the extractor of
+    what they say.
     """
 
     nodes: list[Node] = field(default_factory=list)
     num_refused: int = 0
     num_requested: int | None = None
+    extract: str | None = None
 
     @property
     def num_generated_tokens(self) -> int:

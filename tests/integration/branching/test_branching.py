@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from fractions import Fraction
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from forkpoint_policies.answers.numbers import spelled
 from forkpoint_policies.tasks.countdown import held_out_puzzles
 from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server
@@ -121,6 +124,23 @@ def test_one_of_the_answers(client: openai.OpenAI, select: str) -> None:
             for node in found["nodes"]
             if not node["chosen"] and node["ended"] not in ("stop", "length")
         )
+
+
+@pytest.mark.parametrize("extract", ["math", "last_line"])
+def test_each_answer_of_a_tree_says_what_was_extracted_from_it(client: openai.OpenAI, extract: str) -> None:
+    sample = {"answers": 6, "select": "majority", "decided_at": None, "extract": extract}
+    found = tree(client, generate(client, {"rules": [{"do": {"sample": sample}}]}, max_tokens=600))
+    assert found["tree"]["extract"] == extract
+    num_read = 0
+    for node, choice in zip(found["tree"]["nodes"], found["choices"], strict=True):
+        said = "".join(choice["tokens"]).partition("</think>")[2].removesuffix("<|im_end|>").strip()
+        if node["ended"] == "stop" and re.fullmatch(r"[0-9+*/() -]+", said):
+            num_read += 1
+            value = spelled(Fraction(eval(said)).limit_denominator()) if extract == "math" else said
+            assert node["answer"] == value
+        elif node["ended"] != "stop":
+            assert node["answer"] is None
+    assert num_read > 0
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str, str]] = {

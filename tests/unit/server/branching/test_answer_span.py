@@ -16,6 +16,8 @@ from forkpoint_server.branching.answer_span import answer_span
         (("-", "3", " C"), "last_number", "-3", "-|3"),
         (("as ", "\\box", "ed{", "7", "}", ", done"), "boxed", "7", "\\box|ed{|7|}"),
         (("yes", "\n", "**No", ".**", "\n"), "last_line", "No", "**No"),
+        (("so ", "\\boxed{", "\\frac", "12", "}"), "math", "0.5", "\\frac|12"),
+        (("It is", " 0.5", " in 3", " steps"), "math", "3", " in 3"),
         (("é", "4", "é"), "last_number", "4", "4"),
         (("no", "thing"), "last_number", "4", None),
     ],

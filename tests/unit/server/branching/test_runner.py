@@ -11,6 +11,7 @@ from forkpoint_server.branching.controllers import controller_of
 from forkpoint_server.branching.interface import ChildStart
 from tests.unit.policies.vocabularies import END
 
+from .scripted_answers import sampling
 from .stub_engine import A, B, StubTree, rest
 
 
@@ -105,3 +106,34 @@ def test_a_client_that_disconnects_ends_every_request_of_its_tree() -> None:
     asyncio.run(leave())
     assert len(tree.started) > 2
     tree.close()
+
+
+@pytest.mark.parametrize(
+    ("extract", "said"),
+    [("last_number", ["2", "0.5", "3"]), ("math", ["2", "0.5", "3"]), ("text", ["2", "1/2", "so 3"])],
+)
+def test_each_answer_is_read_once_it_has_ended(extract: str, said: list[str]) -> None:
+    action = {"answers": 4, "select": "majority", "decided_at": None, "extract": extract}
+    tree = sampling(action, [(3, "2"), (1, "1/2"), (2, "so 3"), (1, None)])
+    nodes = tree.run()
+    assert tree.runner.tree.extract == extract
+    assert [node.answer for node in nodes[:3]] == said
+
+
+def test_answers_that_are_equal_as_mathematics_vote_together() -> None:
+    action = {"answers": 5, "select": "majority", "extract": "math"}
+    tree = sampling(action, [(1, "3"), (2, "1/2"), (3, "3"), (4, "0.50"), (5, ".5")])
+    nodes = tree.run()
+    assert [node.answer for node in nodes] == ["3", "0.5", "3", "0.5", "0.5"]
+    assert next(node.answer for node in nodes if node.chosen) == "0.5"
+
+
+def test_an_answer_that_was_cut_says_nothing() -> None:
+    tree = StubTree({"branch": {"depth": 1}}, lambda start: [A] * 60, answers=1, longest=10)
+    assert [node.answer for node in tree.run()] == [None]
+
+
+def test_the_token_that_ends_an_answer_is_no_part_of_what_it_says() -> None:
+    tree = sampling({"answers": 1, "select": "majority", "extract": "text"}, [(2, "so 3")])
+    tree.params.skip_special_tokens = False  # as vLLM has it for its reasoning parsers
+    assert [node.answer for node in tree.run()] == ["so 3"]

@@ -23,6 +23,7 @@ from forkpoint_server.requests.serialize import (
     number_prompts,
     summary_to_dict,
     trace_to_dict,
+    tree_to_dict,
 )
 from forkpoint_server.requests.tree import Tree
 from forkpoint_server.traces.detokenize import Detokenizer
@@ -153,6 +154,19 @@ def test_a_branch_says_what_it_replaces() -> None:
     assert [one["token"] for one in as_branch["alternatives"]] == ["let", "so"]
     assert (as_branch["entropy"], as_branch["depth"]) == (1.0, 1)
     assert (as_branch["tokens_shared"], as_branch["tokens_generated"]) == (1, 2)
+
+
+def test_a_node_has_what_it_says() -> None:
+    tree = Tree(extract="text")
+    node = tree.add(Trace(1, 0, tokens=[WAIT]), None, 0, (), "answer")
+    before = node_state(node)
+    assert node_to_dict(node, TEXTS)["answer"] is None
+    node.answer = "4" * serialize.MAX_ANSWER
+    assert node_state(node) != before
+    assert node_to_dict(node, TEXTS)["answer"] == node.answer
+    node.answer += "5"
+    assert node_to_dict(node, TEXTS)["answer"] == "4" * (serialize.MAX_ANSWER - 1) + "…"
+    assert tree_to_dict(tree, TEXTS)["extract"] == "text"
 
 
 def test_a_branch_ahead_of_its_parent_changes_once_the_parent_gets_there() -> None:
