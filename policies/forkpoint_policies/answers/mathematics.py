@@ -44,6 +44,7 @@ _CHOICE = re.compile(r"\(?\s?([A-Z])\s?(?:\)|\.|:|\s-\s.*|\)\s.*)?", re.DOTALL)
 _ARTICLE = re.compile(r"^(?:[Tt]he|an?)\s+(?=[A-Za-z]{2})")
 _COUNTED = re.compile(r"(?P<count>[^A-Za-z\\]*\d[^A-Za-z\\]*?)\s+(?!am\b|pm\b)[a-z]{2,}(?:[\s-]+[a-z]{2,})*")
 _TIME = re.compile(r"(?P<time>\d{1,2}(?::\d\d)+)\s*(?P<half>[aApP])\.?\s?[mM]\.?")
+_GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _MATHEMATICAL = re.compile(r"[\\^_=<>+*/|!\d-]")
 _LIST_SEPARATOR = r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
 
@@ -81,7 +82,7 @@ def _words(text: str) -> list[str]:
 
 
 def _spell(text: str, depth: int) -> str:
-    text = _without_grouping(_without_unit(text))
+    text = _without_grouped_digits(_without_grouping(_without_unit(text)))
     if not text or depth > MAX_DEPTH:
         return _as_text(text)
     found = number(text)
@@ -101,8 +102,6 @@ def _of_collection(text: str, depth: int) -> str | None:
     """A union, a set, a list, a tuple or an interval; None if the text is none of these."""
     if not _is_balanced(text):
         return None
-    if re.search(r",\s", text):
-        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)  # in a list with spaces, these group digits
     parts = _split(text, r"\\cup(?![a-zA-Z])|∪")
     if len(parts) > 1:
         return " ∪ ".join(sorted({_spell(part, depth + 1) for part in parts}))
@@ -166,8 +165,8 @@ def _as_set(members: Sequence[str]) -> str:
 
 def _as_text(text: str) -> str:
     text = without_markup(text)
-    if _MATHEMATICAL.search(text) and not _words(text):
-        return re.sub(r"_\{(\w)\}", r"_\1", "".join(text.split()))
+    if _MATHEMATICAL.search(text):
+        return text if _words(text) else re.sub(r"_\{(\w)\}", r"_\1", "".join(text.split()))
     is_name = len(text) < 4 and text.isupper() and text.lower() not in ENGLISH  # of a point, or of a line by its ends
     return text if is_name else text.casefold()
 
@@ -193,6 +192,12 @@ def _is_unit(unit: str, before: str) -> bool:
     if len(unit) == 1:
         return bool(re.search(r"\d\s+$|[a-zA-Z\d]\s?/\s?$", before)) and not re.search(r"=|[A-Za-z]\s*$", before)
     return True
+
+
+def _without_grouped_digits(text: str) -> str:
+    """Without commas within numbers, where others are followed by a space, or where nothing is in a list."""
+    joined = _GROUPED.sub(lambda found: found[0].replace(",", ""), text)
+    return joined if re.search(r",\s", text) or ("," not in joined and not _encloses(text)) else text
 
 
 def _without_grouping(text: str) -> str:

@@ -32,7 +32,9 @@ _TERM = (
     rf"(?:\s?{_TIMES}\s{{0,2}}10\s?\^\s?\{{?\s?(?P<scale>-?\d+)\s?\}}?)?"
 )
 _NUMBER = re.compile(_TERM)
-_WHOLE = re.compile(rf"(?P<sign>[+-]?)\s?(?P<currency>[$€£¥₹]?)\s?(?P<minus>-?)(?:{_TERM})\s?(?P<unit>%|\^\\circ\s?)?")
+_WHOLE = re.compile(
+    rf"(?P<sign>[+-]?)\s?(?P<currency>[$€£¥₹]?)\s?(?P<minus>-?)(?:{_TERM})\s?(?P<unit>%|\^\{{\\circ\}})?"
+)
 _GROUPED_BY_SPACE = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d])")
 _DECIMAL_COMMA = re.compile(r"(?<![\d,.])0,(\d+)(?![\d,.])")
 _LABEL = re.compile(

@@ -23,7 +23,7 @@ from forkpoint_policies.answers.notation import closing_braces, one_notation, wi
         (r"\text{a \textbf{b}}", " a  b  "),
         (r"\sqrt2 + \sqrt x", r"\sqrt{2} + \sqrt{x}"),
         (r"50\% of \$5", "50% of $5"),
-        ("45°", r"45^\circ "),
+        ("45°", r"45^{\circ}"),
         (r"\{1\}", r"\{1\}"),
         ("x ** 2 and x**2, **bold**", "x^2 and x^2, **bold**"),
         ("1{,}000 or {1{,}2}", "1000 or {1,2}"),
