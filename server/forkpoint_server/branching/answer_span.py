@@ -20,8 +20,8 @@ def answer_span(written: Sequence[bytes], num_characters: int, extract: str, ans
     text = b"".join(written).decode(errors="surrogateescape")[:num_characters]
     if extract in COMPUTED:  # it is not read from hundreds of pieces: each may take seconds
         stated = formula(text) or ""
-        begin, end = (at := text.rfind(stated)), at + len(stated)
-        return _tokens(written, text, begin, end) if stated and begin >= 0 else None
+        start = text.rfind(stated)
+        return _tokens(written, text, start, start + len(stated)) if stated and start >= 0 else None
     read = extractor(extract)
     earliest = max(0, len(text) - MAX_CHARACTERS)
     begin = next((at for at in range(len(text) - 1, earliest - 1, -1) if read(text[at:]) == answer), None)
