@@ -31,6 +31,8 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
     """The ways to match a rule's placebo, the fairest first; none for a rule that acts everywhere alike."""
     do = rule.do
     kinds: list[Match] = []
+    if do.probe is not None and do.probe.measure_only:
+        return ()  # it changes nothing: the rules that wait for what it measures have placebos
     if do.suppress is not None or do.amplify is not None:
         kinds += ["probability", "count", "frequency"]
     if do.truncate is not None:

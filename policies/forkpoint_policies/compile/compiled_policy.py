@@ -51,8 +51,8 @@ class CompiledPolicy:
     `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a
     rule's own. `written` are the tokens with which further requests of a resumption start; those of its placebo are
     sampled by `written_instead`. A probe writes `trial` before its trial answers, and `ending` where it ends the
-    reasoning. `label` is the policy's name in metrics; `none` for requests that are only
-    observed.
+    reasoning. `program` acts as if no probe had been sure, `when_sure` as where one was. `label` is the policy's name
+    in metrics; `none` for requests that are only observed.
     """
 
     policy: Policy
@@ -63,6 +63,7 @@ class CompiledPolicy:
     written_instead: PlaceboSampler | None = None
     trial: Insertion = Insertion()
     ending: Insertion = Insertion()
+    when_sure: Program | None = None
     label: str = "none"
 
     @property
@@ -81,10 +82,20 @@ class CompiledPolicy:
         return key_of(self.packed)
 
     @cached_property
+    def packed_when_sure(self) -> bytes:
+        """As `packed`, of `when_sure`."""
+        return self.packed if self.when_sure is None else self.when_sure.pack()
+
+    @cached_property
+    def key_when_sure(self) -> str:
+        return key_of(self.packed_when_sure)
+
+    @cached_property
     def num_bytes(self) -> int:
         """The memory that CPython takes for the policy and its program, rounded up."""
         written = len(self.policy.model_dump_json(exclude_unset=True))
-        return OBJECT_BYTES + BYTES_PER_WRITTEN * written + BYTES_PER_PACKED * len(self.packed)
+        programs = 1 if self.when_sure is None else 2
+        return OBJECT_BYTES + BYTES_PER_WRITTEN * written + programs * BYTES_PER_PACKED * len(self.packed)
 
     @cached_property
     def digest(self) -> str:

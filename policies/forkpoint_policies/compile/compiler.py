@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
@@ -95,15 +96,18 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         if automaton.states
         else b"",
     )
+    measured = [rule.number for rule in ordered if policy.rules[rule.number].confidence_bound is not None]
+    unsure = [structs.replace(rule, at_most=0) if rule.number in measured else rule for rule in ordered]
     return CompiledPolicy(
         policy,
-        program,
+        structs.replace(program, rules=unsure) if measured else program,
         warnings=tuple(dict.fromkeys(build.warnings)),
         placebo_samplers=tuple(replace(sampler, rule=index_of[sampler.rule]) for sampler in build.placebo_samplers),
         written=tuple(build.written),
         written_instead=build.written_instead,
         trial=build.trial,
         ending=build.ending,
+        when_sure=program if measured else None,
     )
 
 

@@ -51,6 +51,8 @@ class When(Strict):
 
     Entropies are of the distribution at temperature 1, before the request's sampling parameters; with `at_temperature`,
     the entropies, varentropy and likeliest probability that this condition bounds are of the distribution at that one.
+    `probe_confidence_above` holds from where the policy's probe, with `measure_only`, found the model surer than that
+    of its answer, until the next probe.
     """
 
     entropy_above: Nats | Literal["fork"] | None = None
@@ -73,6 +75,7 @@ class When(Strict):
     previous: Previous | None = None
     end_of_reasoning_within: Nats | None = None
     end_of_reasoning_rank_below: Annotated[int, Field(ge=2, le=1_000_000, strict=True)] | None = None
+    probe_confidence_above: Probability | None = None
     region: Region = "any"
     after_token: Place | None = None
     before_token: Place | None = None

@@ -102,6 +102,10 @@ class Rule(Strict):
             raise ValueError(
                 "contradicts itself: in the answer the reasoning has already ended; use region `reasoning`"
             )
+        if when.probe_confidence_above is not None and self.tree_action is not None:
+            raise ValueError(
+                f"{do.action} cannot wait for a probe: a request has one tree; leave probe_confidence_above out"
+            )
         if do.probe is not None:
             self._check_probe(do.probe)
         return self
@@ -112,11 +116,11 @@ class Rule(Strict):
             raise ValueError(f"when.at_most {when.at_most} is fewer than the {needed} trial answers that an end needs")
         first, every = when.after_token or 0, when.every or 1
         if isinstance(when.before_token, int) and isinstance(first, int):
-            positions = -(-(when.before_token - first) // every)
+            positions = len(range(-(-first // every) * every, when.before_token, every))
             if positions < needed:
                 raise ValueError(
-                    f"when.before_token {when.before_token} leaves {max(0, positions)} positions, and an end needs "
-                    f"{needed} trial answers"
+                    f"when.before_token {when.before_token} leaves {positions} positions, and an end needs {needed} "
+                    "trial answers"
                 )
         if probe.drop == "previous" and when.previous is None:
             raise ValueError("do.probe.drop 'previous' needs when.previous, whose word or ending is dropped")
@@ -125,6 +129,11 @@ class Rule(Strict):
     def original(self) -> Rule:
         """The rule of which this one is the placebo, or this rule if it is not a placebo."""
         return self.do.control.like if self.do.control is not None else self
+
+    @property
+    def confidence_bound(self) -> float | None:
+        """The confidence of a probe's answer above which the rule, or its original, acts."""
+        return self.original.when.probe_confidence_above
 
     @property
     def tree_action(self) -> TreeAction | None:
@@ -153,12 +162,35 @@ class Policy(Strict):
             raise ValueError(
                 f"rules {numbers} take several requests; a request has one tree, so only one rule of a policy can"
             )
+        self._check_measured()
         return self
+
+    def _check_measured(self) -> None:
+        """The rules that wait for what the probe measures have one, and one bound."""
+        bounds = {
+            number: bound for number, rule in enumerate(self.rules) if (bound := rule.confidence_bound) is not None
+        }
+        tree = self.tree_rule
+        probe = tree.original.do.probe if tree is not None else None
+        measures = probe is not None and probe.measure_only
+        if bounds and not measures:
+            raise ValueError(
+                f"rules[{min(bounds)}].when.probe_confidence_above needs another rule with a probe that is measure_only"
+            )
+        if measures and not bounds:
+            raise ValueError("a probe that is measure_only needs a rule with when.probe_confidence_above")
+        if len(set(bounds.values())) > 1:
+            raise ValueError(f"rules {sorted(bounds)} have different probe_confidence_above; give them one bound")
 
     @property
     def tree_rule(self) -> Rule | None:
         """The rule whose action runs several engine requests, if there is one."""
         return next((rule for rule in self.rules if rule.tree_action is not None), None)
+
+    @property
+    def confidence_bound(self) -> float | None:
+        """The confidence of a probe's answer above which the rules that wait for one act; None without such rules."""
+        return next((bound for rule in self.rules if (bound := rule.confidence_bound) is not None), None)
 
     @property
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from forkpoint_policies.spec import Branch, Probe, Rule, Sample
 from .branch import BranchController
 from .consistency import ConsistencyController
 from .interface import Controller, TreeControl
+from .measure import MeasureController
 from .probe import ProbeController
 from .resume import ResumeController
 from .sample import SampleController
@@ -21,6 +22,8 @@ def controller_of(runner: TreeControl, rule: Rule) -> Controller:
         # the kernel says where the placebo of a rule that follows signals fires
         by_chance = control is not None and not follows_signals(rule.original)
         return BranchController(runner, action, by_chance)
+    if isinstance(action, Probe) and action.measure_only:
+        return MeasureController(runner, action, rule.original.when)
     if isinstance(action, Probe):
         return ProbeController(runner, action, rule.original.when, is_placebo)
     if isinstance(action, Sample):

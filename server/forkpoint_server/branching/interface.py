@@ -47,6 +47,7 @@ class ChildStart:
     trial: TrialSampling | None = None
     max_tokens: int | None = None
     first: bool = True
+    sure: bool = False  # whether rules that wait for a sure probe act
 
 
 @dataclass(eq=False)
@@ -84,6 +85,7 @@ class TreeRequest:
     ending: Insertion  # what it writes where it ends the reasoning
     encode: Callable[[str], list[int]] | None
     stop: int  # the token that ends a text, NO_TOKEN without one
+    confidence_bound: float | None  # of a probe that only measures
     connector_family: Callable[[int], str | None]  # of a token
     rules_out: Callable[[Sequence[int], int], bool]  # whether the policy's bans rule out a token after others
 
@@ -108,12 +110,12 @@ class TreeControl(Protocol):
     def start_child(
         self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
         max_tokens: int | None = None, trial: TrialSampling | None = None, replaces_parent: bool = False,
-        is_whole: bool = False,
+        is_whole: bool = False, sure: bool = False,
     ) -> Choice | None:  # fmt: skip
         """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
 
         The first token has this `probability` at temperature 1. One that replaces its parent needs no further room, and
-        one that `is_whole` ends with these tokens.
+        one that `is_whole` ends with these tokens. `sure`: rules that wait for a sure probe act in it.
         """
 
     def stop(self, choice: Choice, ending: Ending) -> None:

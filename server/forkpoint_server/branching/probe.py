@@ -9,9 +9,9 @@ import numpy as np
 
 from forkpoint_policies.spec import Probe, When
 
-from .interface import Choice, TreeControl, TrialSampling
+from .interface import Choice, TreeControl
 from .seeds import derived_seed
-from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin
+from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin, sampling_of
 from .trial_start import TrialStart, TrialStarts
 
 
@@ -76,7 +76,7 @@ class ProbeController:
             start.position,
             request.trial.following(start.kept, request.encode),
             kind="probe",
-            trial=self._sampling(),
+            trial=sampling_of(self.action, request.regions.reasoning_end),
         )
         if probe is not None:
             self._trials.append(Trial(probe, position, start))
@@ -137,18 +137,6 @@ class ProbeController:
     def _trunk(self) -> Choice | None:
         """The first answer, until another one has replaced it."""
         return self._current if self._current is not None and self._current.node.number == 0 else None
-
-    def _sampling(self) -> TrialSampling:
-        action, end = self.action, self.runner.request.regions.reasoning_end
-        ends_itself = action.span is not None and action.span.needs_end and len(end) == 1
-        return TrialSampling(
-            max_tokens=action.tokens,
-            stop=action.stop,
-            stop_token_ids=tuple(end) if ends_itself else (),
-            temperature=action.temperature,
-            top_p=action.top_p,
-            presence_penalty=action.presence_penalty,
-        )
 
     def _exit_after(self, trial: Trial) -> Exit:
         last = self._answers[-1] if self._answers else None

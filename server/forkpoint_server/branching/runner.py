@@ -86,6 +86,7 @@ class TreeRunner:
             ending=compiled.ending,
             encode=self.context.model.encode,
             stop=self.context.model.stop,
+            confidence_bound=compiled.policy.confidence_bound,
             connector_family=self.context.connectors.family,
             rules_out=BannedStarts(compiled.policy, self.context.model, self.origin.region).rule_out,
         )
@@ -158,12 +159,12 @@ class TreeRunner:
     def start_child(
         self, parent: Choice, position: int, tokens: Sequence[int], *, probability: float = 1.0, kind: Kind = "answer",
         max_tokens: int | None = None, trial: TrialSampling | None = None, replaces_parent: bool = False,
-        is_whole: bool = False,
+        is_whole: bool = False, sure: bool = False,
     ) -> Choice | None:  # fmt: skip
         """Start an answer or a probe that leaves another one at a position with these tokens; None if it cannot start.
 
         The first token has this `probability` at temperature 1. One that replaces its parent needs no further room, and
-        one that `is_whole` ends with these tokens.
+        one that `is_whole` ends with these tokens. `sure`: rules that wait for a sure probe act in it.
         """
         node = parent.node
 
@@ -200,7 +201,7 @@ class TreeRunner:
             output.finish_reason = output.finish_reason or "stop"
         if kind == "answer":
             metrics.SHARED.labels(self.context.model_name, self.context.compiled.label).inc(position)
-        seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" else -1)
+        seed = derived_seed(parent.seed, position, tokens[0] if kind == "answer" and tokens else -1)
         choice = Choice(child, output, seed, replaces_parent)
         if output.finish_reason is not None:  # the tokens that it starts with are all, or complete a stop string
             self._add(choice)
@@ -219,6 +220,7 @@ class TreeRunner:
             trial=trial,
             max_tokens=max_tokens,
             first=False,
+            sure=sure,
         )
         return self._run(choice, start)
 

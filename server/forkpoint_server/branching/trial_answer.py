@@ -1,4 +1,4 @@
-"""What a trial answer says: its text, the answer in it, and how sure the model was of it."""
+"""Trial answers: how they are sampled, what one says, and how sure the model was of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,20 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.requests.tree import Node
 
 from .choice_output import text_of
-from .interface import Choice, TreeRequest
+from .interface import Choice, TreeRequest, TrialSampling
+
+
+def sampling_of(probe: Probe, reasoning_end: Sequence[int]) -> TrialSampling:
+    """How a probe's trial answers are sampled; `reasoning_end` are the tokens of the end marker."""
+    ends_itself = probe.span is not None and probe.span.needs_end and len(reasoning_end) == 1
+    return TrialSampling(
+        max_tokens=probe.tokens,
+        stop=probe.stop,
+        stop_token_ids=tuple(reasoning_end) if ends_itself else (),
+        temperature=probe.temperature,
+        top_p=probe.top_p,
+        presence_penalty=probe.presence_penalty,
+    )
 
 
 class TrialAnswer(NamedTuple):

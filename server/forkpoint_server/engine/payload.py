@@ -59,8 +59,8 @@ def payload_of(
     """
     compiled = context.compiled
     return PolicyPayload(
-        program=compiled.packed,
-        key=compiled.key,
+        program=compiled.packed_when_sure if start.sure else compiled.packed,
+        key=compiled.key_when_sure if start.sure else compiled.key,
         handle=trace.handle,
         address=context.receiver.address,
         word_state=start.word_state,

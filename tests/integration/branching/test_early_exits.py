@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import openai
@@ -36,7 +37,12 @@ def written(node: dict[str, Any]) -> str:
 EXITS: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "deer": (use("deer", probability=0.0), 1, "\n**Final Answer**\n\\boxed", "\n</think>\n\n"),
     "eat": (after(BLANK_LINES, "eat", fewest=3, variance=1000.0), 3, "\n</think>\n\n", "\n</think>\n\n"),
-    "answer-convergence": (use("answer-convergence", equal=2, extract="text"), 2, "\n</think>\n\\boxed{", ""),
+    "answer-convergence": (
+        use("answer-convergence", equal=2, extract="last_number", text="\n"),
+        2,
+        "\n</think>\n",
+        "\n</think>\n\\boxed{",
+    ),
     "think-brake": (
         after(BLANK_LINE_AT_THE_END, "think-brake", within=50.0, before="."),
         1,
@@ -147,3 +153,18 @@ def test_a_probe_that_cannot_end_anything(client: openai.OpenAI, rule: dict[str,
     body: Any = refused.value.body
     assert body["param"] == field
     assert right in body["message"]
+
+
+def test_cgrs_never_samples_its_words_where_a_probe_was_sure(client: openai.OpenAI) -> None:
+    """A blank line each 24 tokens; any guess is sure enough, or none, which leaves vLLM's own tokens."""
+    lines = {"rules": [BLANK_LINES]}
+    sure = generate(client, after(BLANK_LINES, "cgrs", certainty=0.0), max_tokens=300)
+    found = tree(client, sure)["tree"]["nodes"]
+    assert {node["kind"] for node in found} == {"answer", "probe"}
+    assert [node["parent"] for node in found if node["kind"] == "answer"] == [None, 0], "it takes over once, and stays"
+    first = reasoning(sure).index("\n\n")
+    assert not re.search(r"\b(Wait|But|Alternatively|Hmm)\b", reasoning(sure)[first:])
+    never = generate(client, after(BLANK_LINES, "cgrs", certainty=1.0), max_tokens=300)
+    plain = generate(client, lines, max_tokens=300)
+    assert text(never.choices[0]) == text(plain.choices[0])
+    assert re.search(r"\b(Wait|But|Alternatively|Hmm)\b", reasoning(plain)[first:]), "it would have"

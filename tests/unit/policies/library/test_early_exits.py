@@ -6,6 +6,7 @@ lines, which returns the text that their code would go on with.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.compile.program import Walk
+from forkpoint_policies.compile.program import UNLIMITED, Action, Walk
 from forkpoint_policies.compile.regions import IN_REASONING, Region
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE
 from forkpoint_policies.library import LIBRARY
@@ -48,7 +49,7 @@ def fires_at(policy: Policy, tokens: Sequence[int]) -> list[int]:
     for position, token in enumerate([*tokens, END]):
         last = tokens[position - 1] if position else None
         held = not rule.needs_previous or (last is not None and bool({(ANY_STATE, last), (before, last)} & entries))
-        in_time = position >= rule.first_position and (position - rule.first_position) % rule.every == 0
+        in_time = position >= rule.first_position and position % rule.every == 0
         if held and in_time and region & IN_REASONING and len(found) < rule.at_most:
             found.append(position)
         before = word
@@ -98,7 +99,7 @@ class Replay:
         (chosen,) = (node for node in nodes if node.chosen)
         replaced = chosen.parent is not None
         kept = chosen.tokens(chosen.position + len(chosen.forced_tokens)) if replaced else chosen.tokens()
-        return text_of(token for token in kept if token != END)  # type: ignore[arg-type]
+        return text_of([token for token in kept if token != END])
 
     def _play(self, start: ChildStart) -> list[int]:
         if start.trial is None:
@@ -417,3 +418,60 @@ def test_the_placebo_of_no_thinking_ends_the_reasoning_after_other_tokens(match:
         assert not set(text) & (set(written) - {END_THINK})
     assert len({tuple(text) for text in texts.values()}) == 3
     assert np.mean([len(text) for text in texts.values()]) == len(written)
+
+
+# CGRS
+
+GUESS_BOX = "**Final Answer**\n\\boxed{"
+
+
+def authors_cgrs(certainties: Sequence[float], bound: float = 0.9) -> str:
+    """The paper's rule: the certainty after each step says whether the next one may have the words."""
+    text = "1 Wait 0.\n\n"
+    for number, certainty in enumerate(certainties, 1):
+        text += f"1 {'so' if certainty > bound else 'Wait'} {number}.\n\n"
+    return text
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cgrs(seed: int) -> None:
+    """The model would write "Wait" at each step, and writes "so" where it must not. No code was published."""
+    random = np.random.default_rng(seed)
+    certainties = [float(random.choice([0.5, 0.89, 0.91, 0.99])) for _ in range(6)]
+
+    def play(start: ChildStart) -> list[int]:
+        text = text_of(start.tokens)
+        if start.trial is not None:
+            return encode("4}")
+        steps = range(text.count("\n\n"), len(certainties) + 1)
+        return [*encode("".join(f"1 {'so' if start.sure else 'Wait'} {number}.\n\n" for number in steps)), END]
+
+    def fires(start: ChildStart, position: int) -> bool:
+        written = [*start.tokens, *play(start)]
+        return start.trial is None and position < len(written) and text_of(written[:position]).endswith("\n\n")
+
+    def entropy(start: ChildStart, position: int) -> float:
+        number = text_of(start.tokens).count("\n\n") - 1
+        return (1 - certainties[min(number, len(certainties) - 1)]) * math.log(VOCABULARY.size)
+
+    tree = StubTree(use("cgrs"), play, forks=fires, entropy=entropy, answers=200, max_running=500, longest=10_000)
+    nodes = tree.run()
+    (chosen,) = (node for node in nodes if node.chosen)
+    assert text_of([token for token in chosen.tokens() if token != END]) == authors_cgrs(certainties)
+    assert [text_of(node.forced_tokens) for node in nodes if node.kind == "probe"][:1] == [GUESS_BOX]
+    changes = sum(one != other for one, other in itertools.pairwise([False, *(one > 0.9 for one in certainties)]))
+    assert sum(node.kind == "answer" for node in nodes) == 1 + changes, "an answer takes over at each change only"
+    streamed = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
+    assert streamed == chosen.tokens()
+
+
+def test_cgrs_suppresses_four_words_as_they_are_written_where_a_probe_is_sure() -> None:
+    compiled = compile_policy(use("cgrs"), TARGET)
+    assert compiled.when_sure is not None
+    (own,) = (rule for rule in compiled.program.rules if rule.action == Action.MASK)
+    (sure,) = (rule for rule in compiled.when_sure.rules if rule.action == Action.MASK)
+    assert (own.at_most, sure.at_most) == (0, UNLIMITED)
+    written = {VOCABULARY.tokens[token] for token in sure.target.tokens}
+    assert {b"Wait", b" Wait", b"But"} <= written
+    assert not written & {b"wait", b" wait", b"but", b" but", b"so"}
+    assert matches_of(use("cgrs"))[0] == "probability"

@@ -1,4 +1,4 @@
-"""The actions that run several engine requests: what they accept, and the errors of what they do not."""
+"""A probe says how the reasoning ends, and what says nothing beside that is an error that names the field."""
 
 from __future__ import annotations
 
@@ -6,55 +6,67 @@ from typing import Any
 
 import pytest
 
-from forkpoint_policies.spec import parse_policy
-from tests.unit.policies.factories import Json
+from forkpoint_policies.spec import InputError, parse_policy
 
-from .wrong_input import Wrong, check_rejected, do
-
-BRANCH, SAMPLE, RESUME = (f"policy.rules[0].do.{name}" for name in ("branch", "sample", "resume"))
-
-
-def sample(**fields: Any) -> Json:
-    return do(sample=fields)
+PROBE = "policy.rules[0].do.probe"
+SURE = {"probability_above": 0.9}
+MEASURE = {"do": {"probe": {"measure_only": True}}}
+WAITS = {"when": {"probe_confidence_above": 0.9}, "do": {"suppress": {"words": ["wait"]}}}
 
 
-def majority(**fields: Any) -> Json:
-    return sample(select="majority", **fields)
+def probe(**fields: Any) -> dict[str, Any]:
+    return {"rules": [{"do": {"probe": fields}}]}
 
 
-WRONG: Wrong = {
-    "more first answers than answers": (
-        majority(answers=3, first=4), f"{SAMPLE}.first", "4, more than the 3 `answers` .*at most 3",
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no end": (probe(tokens=5), PROBE, "exactly one of probability_above"),
+    "two ends": (probe(agreement=2, **SURE), PROBE, "exactly one of"),
+    "a span without a mean": (probe(agreement=2, span={}), PROBE, "span says nothing"),
+    "a span of nothing": (probe(tokens=3, span={"skip": 3}, **SURE), PROBE, "leaves none of the 3"),
+    "doubts of no answer": (probe(rejects=["no"], **SURE), PROBE, "rejects says nothing"),
+    "no marker to be before": (
+        probe(place="reasoning", before="x", **SURE), PROBE, "before says nothing",
     ),
-    "more than the answers by default": (majority(first=33), f"{SAMPLE}.first", "at most 32"),
-    "a window beyond the answers": (majority(answers=4, unanimous=5), f"{SAMPLE}.unanimous", "at most 4"),
-    "no first answer": (majority(first=0), f"{SAMPLE}.first", "at least 1|greater than or equal to 1"),
-    "a threshold without confidence": (majority(warm_up=4), SAMPLE, "warm_up says nothing .*'majority'"),
-    "the first by confidence": (sample(first=1), SAMPLE, "first says nothing with select 'confidence'"),
-    "a power without ranks": (majority(power=1.0), SAMPLE, "it is for self-certainty"),
-    "two rules for stopping": (majority(first=1, posterior_at=0.9), SAMPLE, "posterior_at and first both say"),
-    "a share and a window": (majority(unanimous=2, decided_at=0.9), SAMPLE, "unanimous and decided_at both"),
-    "ranks that are decided": (
-        sample(select="self-certainty", decided_at=0.9), SAMPLE, "all answers are ranked",
+    "an end after the end": (probe(end_of_reasoning_within=1.0), PROBE, "needs place 'reasoning'"),
+    "an answer of no extractor": (
+        probe(end_reasoning={"after": "{answer}"}, **SURE), PROBE, "needs agreement",
     ),
-    "a posterior of nothing": (majority(posterior="dirichlet"), SAMPLE, "without posterior_at"),
-    "an order of nothing": (majority(first_by="text"), SAMPLE, "without first"),
-    "a few at a time of all": (majority(at_a_time=2), SAMPLE, "without posterior_at"),
-    "an unknown vote": (sample(select="median"), f"{SAMPLE}.select", "confidence"),
+    "nothing to drop": (probe(drop="previous", **SURE), "policy.rules[0]", "needs when.previous"),
+    "fewer trials than needed": (
+        {"rules": [{"when": {"at_most": 3}, "do": {"probe": {"agreement": 2, "fewest": 4}}}]},
+        "policy.rules[0]", "fewer than the 4 trial answers",
+    ),
+    "fewer positions than needed": (
+        {"rules": [{"when": {"after_token": 1, "before_token": 100, "every": 25}, "do": {"probe": {"agreement": 4}}}]},
+        "policy.rules[0]", "leaves 3 positions",
+    ),
+    "a limit and no probe": ({"rules": [WAITS]}, "policy", "rules[0].when.probe_confidence_above needs another rule"),
+    "a measure and no rule": ({"rules": [MEASURE]}, "policy", "needs a rule with when.probe_confidence_above"),
+    "two limits": (
+        {"rules": [MEASURE, WAITS, {**WAITS, "when": {"probe_confidence_above": 0.5}}]}, "policy", "give them one",
+    ),
+    "a measure that ends": (
+        probe(measure_only=True, **SURE), PROBE, "says nothing with measure_only",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "field", "right"), WRONG.values(), ids=WRONG.keys())
-def test_wrong_input_names_its_field_and_what_would_be_right(data: Any, field: str, right: str) -> None:
-    check_rejected(data, field, right)
+@pytest.mark.parametrize(("written", "field", "right"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_with_a_probe(written: dict[str, Any], field: str, right: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_policy(written)
+    assert error.value.field == field
+    assert right in error.value.message
+    assert len(str(error.value)) < 400
 
 
-@pytest.mark.parametrize(
-    ("action", "share"),
-    [({}, 0.95), ({"decided_at": None}, None), ({"select": "majority"}, None),
-     ({"select": "majority", "decided_at": 0.8}, 0.8)],
-)  # fmt: skip
-def test_only_confidence_has_a_deciding_share_by_default(action: dict[str, Any], share: float | None) -> None:
-    read = parse_policy(sample(**action)).rules[0].do.sample
-    assert read is not None
-    assert read.deciding_share == share
+def test_the_fewest_trial_answers_before_an_end() -> None:
+    def needed(**fields: Any) -> int:
+        found = parse_policy(probe(**fields)).rules[0].do.probe
+        assert found is not None
+        return found.needed
+
+    assert needed(**SURE) == 1
+    assert needed(variance_below=1.0) == 2
+    assert needed(agreement=5, fewest=3) == 5
+    assert needed(agreement=5, fewest=9) == 9
