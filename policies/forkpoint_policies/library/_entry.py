@@ -80,6 +80,13 @@ class Largest:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Stands in a rule for the words in a text parameter, which are separated by commas."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class First:
     """Stands in a rule for as many of these words as a parameter says."""
 
@@ -89,7 +96,7 @@ class First:
 
 @dataclass(frozen=True)
 class Entry:
-    """A named policy: `rules` as a user would write them, with Param, Largest and First for parameters.
+    """A named policy: `rules` as a user would write them, with Param, Largest, Listed and First for parameters.
 
     `caution` says where its evidence is weak.
     """
@@ -140,6 +147,8 @@ def _filled(part: Any, values: Mapping[str, Any]) -> Any:
             return max(1, round(product)) if part.whole else product
         case Largest():
             return max(values[name] for name in part.names)
+        case Listed():
+            return [word for one in values[part.name].split(",") if (word := one.strip())]
         case First():
             return list(part.words[: values[part.name]])
         case Mapping():

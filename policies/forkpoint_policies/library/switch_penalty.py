@@ -2,7 +2,7 @@
 
 from forkpoint_policies.spec.connectors import SWITCH_WORDS
 
-from ._entry import Entry, Number, param
+from ._entry import Entry, Listed, Number, Text, param
 
 ENTRY = Entry(
     name="switch-penalty",
@@ -12,16 +12,17 @@ ENTRY = Entry(
     ),
     source="arXiv:2501.18585",
     caution=(
-        "[unconfirmed]: the paper gives alpha and beta, but no list of words; these three, in any case, are ours."
+        "[unconfirmed]: the paper gives alpha and beta, but lists no words; the default `words`, in any case, are ours."
     ),
     parameters={
         "alpha": Number(3.0, 0.01, 100, "how far the logits are lowered"),
         "beta": Number(600, 1, 1_000_000, "for how many tokens of a thought", whole=True),
+        "words": Text(", ".join(SWITCH_WORDS), "the words, separated by commas"),
     },
     rules=[
         {
-            "when": {"region": "reasoning", "words": SWITCH_WORDS, "since_connector_below": param("beta")},
-            "do": {"suppress": {"words": SWITCH_WORDS, "bias": param("alpha", times=-1.0)}},
+            "when": {"region": "reasoning", "words": Listed("words"), "since_connector_below": param("beta")},
+            "do": {"suppress": {"words": Listed("words"), "bias": param("alpha", times=-1.0)}},
         }
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from forkpoint_policies.spec import InputError
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token
 
 from .replay import replay
@@ -33,3 +34,13 @@ def test_parameters_and_the_end_of_the_reasoning(alpha: float, beta: int) -> Non
     expected = [alpha if t < start + beta else 0.0 for t, start in enumerate(starts)] + [0.0] * 4
     assert [float(step.before[ANOTHER] - step.after[ANOTHER]) for step in steps] == pytest.approx(expected)
     assert all(step.after[X] == 0 for step in steps)
+
+
+def test_other_words() -> None:
+    wait = token(" wait")
+    steps = replay("switch-penalty", [LOGITS] * 4, [X, wait, X], options={"words": "wait, Hmm,", "beta": 2})
+    assert [float(step.before[wait] - step.after[wait]) for step in steps] == [3.0, 3.0, 3.0, 0.0]
+    assert all(step.after[ANOTHER] == 0 for step in steps)
+    with pytest.raises(InputError, match="names no token") as caught:
+        replay("switch-penalty", [LOGITS], [], options={"words": " , "})
+    assert caught.value.field == "policy.with"
