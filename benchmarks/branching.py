@@ -113,7 +113,7 @@ def _delays(server: Server) -> list[int]:
         body = {
             "model": SERVED_NAME,
             "messages": messages,
-            "policy": "branch",
+            "policy": "branch-at-forks",
             "n": 8,
             "max_tokens": 400,
             "seed": number,

@@ -31,9 +31,9 @@ AT_LINES: dict[str, Any] = {
 FITTED: dict[str, dict[str, Any]] = {
     "guess-confidence": {},
     "guess-agreement": {"every": 40, "equal": 4, "extract": "text"},
-    "think-again": {"text": " Wait", "budget_tokens": 1500},
+    "keep-thinking": {"text": " Wait", "budget_tokens": 1500},
     "deepconf": {"answers": SAMPLES, "warm_up": 4, "window": 64, "extract": "text"},
-    "branch-first": {"branches": SAMPLES},
+    "first-at-forks": {"branches": SAMPLES},
     "cot-branch": {"answers": SAMPLES},
 }
 """Parameters for texts of a few hundred tokens without lines; else the defaults."""

@@ -1,7 +1,7 @@
 """Trees, independent samples and branches at random positions, at equal tokens: pass@k and the majority's answer.
 
 Each arm answers each puzzle of the set. Independent samples count with as many answers as cost the engine the same on
-average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch`.
+average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch-at-forks`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _placebo(policy: dict[str, Any]) -> dict[str, Any]:
 
 FORK = {"entropy_above": "fork"}
 ARMS: dict[str, Any] = {
-    "branch": "branch",
-    "branch.placebo": "branch.placebo",
+    "branch-at-forks": "branch-at-forks",
+    "branch-at-forks.placebo": "branch-at-forks.placebo",
     "gap 32": _branching(FORK, min_gap=32),
     "gap 100": _branching(FORK, min_gap=100),
     "gap 100, trunk only": _branching(FORK, min_gap=100, depth=1),

@@ -204,9 +204,12 @@ def _branch(chance: random.Random) -> dict[str, Any]:
     _maybe(chance, branch, 0.3, budget_tokens=chance.choice((1, 10, 60)))
     _maybe(chance, branch, 0.3, alternatives=chance.choice(("sampled", {"connectors": sorted(FAMILIES)})))
     _maybe(chance, branch, 0.2, fill=chance.choice(("none", "sample")))
+    _maybe(chance, branch, 0.2, top_entropy_above=chance.choice((0.0, 1.0)), top_entropy_of=chance.randint(2, 20))
     _maybe(chance, branch, 0.5, select=chance.choice(("majority", "likelihood", "confidence", "margin", "first")))
     if branch.get("select") in ("majority", "confidence"):
         branch |= {"extract": chance.choice(EXTRACTORS), "decided_at": chance.choice((0.5, 1.0))}
+    if branch.get("select") == "first":
+        branch["first"] = chance.randint(1, branch.get("max_branches", 3))
     return {"branch": branch}
 
 
@@ -231,13 +234,36 @@ def _probe(chance: random.Random) -> dict[str, Any]:
 
 
 def _sample(chance: random.Random) -> dict[str, Any]:
+    if chance.random() < 0.5:
+        return {"sample": _vote(chance)}
     sample: dict[str, Any] = {"answers": chance.randint(1, 8), "warm_up": chance.randint(1, 4)}
     _maybe(chance, sample, 0.5, window=chance.choice((1, 4, 2048)), keep_percent=chance.choice((10.0, 50.0, 100.0)))
     _maybe(chance, sample, 0.5, decided_at=chance.choice((0.5, None)), extract=chance.choice(EXTRACTORS))
     return {"sample": sample}
 
 
+def _vote(chance: random.Random) -> dict[str, Any]:
+    """Of `sample`, without a warm-up."""
+    answers = chance.randint(1, 8)
+    rule = chance.choice(
+        (
+            {},
+            {"decided_at": 0.5},
+            {"posterior_at": 0.9, "posterior": chance.choice(("beta", "dirichlet")), "at_a_time": chance.randint(1, 3)},
+            {"unanimous": chance.randint(1, answers)},
+            {"first": chance.randint(1, answers), "first_by": chance.choice(("reasoning", "text"))},
+            {"select": "self-certainty", "power": chance.choice((0.0, 0.5, 2.0))},
+        )
+    )
+    return {"select": "majority", "answers": answers, "extract": chance.choice(EXTRACTORS), **rule}
+
+
 def _resume(chance: random.Random) -> dict[str, Any]:
+    if chance.random() < 0.5:
+        resume: dict[str, Any] = {"text": chance.choice(WORDS), "tokens": chance.choice((1, 20))}
+        _maybe(chance, resume, 0.5, base_tokens=chance.choice((1, 30)), times=chance.randint(1, 3))
+        _maybe(chance, resume, 0.5, final={"text": chance.choice(WORDS), "tokens": chance.choice((1, 9))})
+        return {"resume": resume}
     return {"resume": {"text": chance.choice(WORDS), "budget_tokens": chance.choice((1, 20, 60))}}
 
 

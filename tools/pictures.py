@@ -33,7 +33,7 @@ def two_policies(page: Page) -> None:
 
 
 def tree(page: Page) -> None:
-    submit(page, HARD, "branch", answers="6", most="400")
+    submit(page, HARD, "branch-at-forks", answers="6", most="400")
     settled(page)
     run_of(page).locator(".tree [role=treeitem] .reach").nth(2).click()
     page.mouse.move(2, 2)

@@ -27,9 +27,9 @@ CALM: Json = {
 }
 
 MIX: tuple[tuple[Kind, Json], ...] = (
-    ("branching", {"policy": "branch", "n": 3}),
+    ("branching", {"policy": "branch-at-forks", "n": 3}),
     ("branching", {"policy": APART, "n": 2}),
-    ("branching", {"policy": "branch-first"}),
+    ("branching", {"policy": "first-at-forks"}),
     ("branching", {"policy": "deer"}),
     ("no policy", {}),
     ("no policy", {}),

@@ -50,9 +50,9 @@ class CompiledPolicy:
 
     `warnings` are for the policy's author. `placebo_samplers` sample, for each request, the tokens that replace a
     rule's own. `written` are the tokens with which further requests of a resumption start; those of its placebo are
-    sampled by `written_instead`. A probe writes `trial` before its trial answers, and `ending` where it ends the
-    reasoning. `program` acts as if no probe had been sure, `when_sure` as where one was. `label` is the policy's name
-    in metrics; `none` for requests that are only observed.
+    sampled by `written_instead`, and `final` are those of its last text. A probe writes `trial` before its trial
+    answers, and `ending` where it ends the reasoning. `program` acts as if no probe had been sure, `when_sure` as where
+    one was. `label` is the policy's name in metrics; `none` for requests that are only observed.
     """
 
     policy: Policy
@@ -64,6 +64,7 @@ class CompiledPolicy:
     trial: Insertion = Insertion()
     ending: Insertion = Insertion()
     when_sure: Program | None = None
+    final: tuple[int, ...] = ()
     label: str = "none"
 
     @property

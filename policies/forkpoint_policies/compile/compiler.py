@@ -108,6 +108,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         trial=build.trial,
         ending=build.ending,
         when_sure=program if measured else None,
+        final=tuple(build.final),
     )
 
 
@@ -132,6 +133,7 @@ class _Build:
         self.sets = TokenSets(target, automaton, self.warnings)
         self.placebo_samplers: list[PlaceboSampler] = []
         self.written: list[int] = []
+        self.final: list[int] = []
         self.written_instead: PlaceboSampler | None = None
         self.trial = self.ending = Insertion()
 
@@ -244,7 +246,11 @@ class _Build:
         if isinstance(action, Probe):
             self._read_probe(action, field)
             return list(self.trial.tokens)
-        return self._text(action.text, f"{field}.text") if isinstance(action, Resume) else []
+        if not isinstance(action, Resume):
+            return []
+        if action.final is not None:
+            self.final = self._text(action.final.text, f"{field}.final.text")
+        return self._text(action.text, f"{field}.text")
 
     def _read_probe(self, probe: Probe, field: str) -> None:
         """What a probe writes before its trial answers, and where it ends the reasoning."""

@@ -1,26 +1,36 @@
-"""CoT-decoding: an answer from each of the likeliest first tokens, and the one that is surest of its result."""
+"""CoT-decoding: an answer from each of the likeliest first tokens, and the result of which they are surest."""
 
-from ._entry import Entry, Number, param
+from ._entry import Entry, Number, Text, param
 
 ENTRY = Entry(
     name="cot-branch",
     description=(
-        "Begins with each of the 10 likeliest first tokens, goes on with the likeliest token each time, and returns "
-        "the answer in which the likeliest token leads the second by most, where the result is written."
+        "Begins with each of the 10 likeliest first tokens and goes on with the likeliest token each time. The lead of "
+        "the likeliest token over the second, averaged over the tokens in which the result is written, is summed over "
+        "answers with the same result; returns the answer with the most, of those the widest lead."
     ),
     source="arXiv:2402.10200",
     caution=(
-        "Found on models that were not trained to reason. The first answer's own first token is sampled as the request "
-        "says: temperature 0 gives the paper's ten. What is written after the reasoning counts as the result."
+        "Found on models that were not trained to reason. The result is what the extractor reads after the reasoning, "
+        "by default the last number; where its tokens are not found, all tokens after the reasoning count."
     ),
     rules=[
         {
             "when": {"before_token": 1},
             "do": {
-                "branch": {"width": param("answers"), "max_branches": param("answers"), "depth": 1, "select": "margin"}
+                "branch": {
+                    "width": param("answers"),
+                    "max_branches": param("answers"),
+                    "depth": 1,
+                    "select": "margin",
+                    "extract": param("extract"),
+                }
             },
         },
-        {"when": {"after_token": 1}, "do": {"temperature": 0}},
+        {"do": {"temperature": 0}},
     ],
-    parameters={"answers": Number(10, 2, 256, "first tokens to start with", whole=True)},
+    parameters={
+        "answers": Number(10, 2, 256, "first tokens to start with", whole=True),
+        "extract": Text("last_number", "what answers are compared by: an extractor"),
+    },
 )

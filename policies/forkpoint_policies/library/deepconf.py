@@ -11,9 +11,10 @@ ENTRY = Entry(
     ),
     source="arXiv:2508.15260",
     caution=(
-        "The server's --max-branches bounds the answers, 16 by default: more than the first 16 need it raised. 10 and "
-        "90 % are the paper's; with 10 the vote rests on few answers, and confident wrong ones win. Compare with "
-        "deepconf.placebo."
+        "The server's --max-branches bounds the answers, 16 by default: as many as set the threshold, so that none is "
+        "stopped, of which a warning says. 256 answers and 10 % are the authors' code's; the paper has 90 % too. With "
+        "10 the vote rests on few answers, and confident wrong ones win. The code has no share at which all stop; 0.95 "
+        "is the paper's. Compare with deepconf.placebo."
     ),
     rules=[
         {
@@ -30,7 +31,7 @@ ENTRY = Entry(
         }
     ],
     parameters={
-        "answers": Number(32, 1, 256, "most answers", whole=True),
+        "answers": Number(256, 1, 256, "most answers", whole=True),
         "warm_up": Number(16, 1, 256, "answers that set the threshold", whole=True),
         "window": Number(2048, 1, 2048, "tokens over which confidence is averaged", whole=True),
         "keep_percent": Number(

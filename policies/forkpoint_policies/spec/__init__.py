@@ -25,6 +25,7 @@ from .fields import (
 from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
 from .tree_actions import (
     ANSWER,
+    MAX_ALTERNATIVES,
     AnswerSpan,
     Branch,
     EndText,
@@ -45,6 +46,7 @@ __all__ = [
     "ANSWER",
     "CONFIDENCE_TOKENS",
     "DEFAULT_FORK_THRESHOLD_NATS",
+    "MAX_ALTERNATIVES",
     "MAX_BRANCHES",
     "MAX_NAME",
     "MAX_RULES",

@@ -24,6 +24,9 @@ from .fields import (
     check_families,
 )
 
+MAX_ALTERNATIVES = 20
+"""How many of the likeliest tokens are known where a rule branches."""
+
 Select = Literal["all", "majority", "likelihood", "confidence", "margin", "first"]
 
 
@@ -40,6 +43,7 @@ class OfFamilies(Strict):
 
 Extract = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Answers = Annotated[int, Field(ge=1, le=MAX_BRANCHES, strict=True)]
+Length = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
 
 
 def _check_extract(name: str) -> str:
@@ -61,9 +65,14 @@ class Branch(Strict):
     answers have `budget_tokens` tokens, with shared tokens counted once, no further branch starts and running branches
     end; the trunk continues.
 
-    `select` says what is returned: every answer, or one. `extract` names what `majority` and `confidence` compare, and
-    `decided_at` is the share of the votes at which the other answers are stopped. By default, and with `fill` `sample`,
-    answers sampled from the prompt make up the number of choices that the tree did not reach.
+    With `top_entropy_above`, it branches only where the entropy of the `top_entropy_of` likeliest tokens, renormalised,
+    is above this too; it is never more than the entropy of the whole distribution, which `when` compares.
+
+    `select` says what is returned: every answer, or one. `extract` names what votes compare: those of `majority`, of
+    `confidence`, of `margin` (weighted by how far the likeliest token leads the second where the answer is written)
+    and, where the `first` so many to end on their own vote, of `first`. `decided_at` is the share of the votes at which
+    the other answers are stopped. By default, and with `fill` `sample`, answers sampled from the prompt make up the
+    number of choices that the tree did not reach.
     """
 
     width: Answers = 1
@@ -73,17 +82,36 @@ class Branch(Strict):
     alternatives: Annotated[
         Annotated[Literal["likeliest", "sampled"], VALUE] | Annotated[OfFamilies, OBJECT], WHICH
     ] = "likeliest"
+    top_entropy_above: Nats | None = None
+    top_entropy_of: Annotated[int, Field(ge=2, le=MAX_ALTERNATIVES, strict=True)] = MAX_ALTERNATIVES
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] | None = None
     select: Select = "all"
+    first: Answers = 1
     extract: Extracted = "last_number"
     decided_at: Share | None = None
     fill: Literal["none", "sample"] | None = None
 
+    @field_validator("first")
+    @classmethod
+    def _check_first(cls, first: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_branches")
+        if most is not None and first > most:
+            raise ValueError(f"is {first}, more than the {most} answers of `max_branches`; at most {most}")
+        return first
+
     @model_validator(mode="after")
     def _check(self) -> Branch:
-        if self.select not in ("majority", "confidence"):
-            for name in {"extract", "decided_at"} & self.model_fields_set:
-                raise ValueError(f"{name} says nothing with select {self.select!r}; it is for majority and confidence")
+        votes = self.select in ("majority", "confidence")
+        if "decided_at" in self.model_fields_set and not votes:
+            raise ValueError(f"decided_at says nothing with select {self.select!r}; it is for majority and confidence")
+        if "first" in self.model_fields_set and self.select != "first":
+            raise ValueError(f"first says nothing with select {self.select!r}; it is for select 'first'")
+        if "extract" in self.model_fields_set and not votes and self.select not in ("margin", "first"):
+            raise ValueError(
+                f"extract says nothing with select {self.select!r}; it is for majority, confidence, margin and first"
+            )
+        if "top_entropy_of" in self.model_fields_set and self.top_entropy_above is None:
+            raise ValueError("top_entropy_of says nothing without top_entropy_above")
         if self.fill == "sample" and self.select != "all":
             raise ValueError(
                 f"fill says nothing with select {self.select!r}: only with `all` does a request set how many answers"
@@ -279,12 +307,36 @@ class Sample(Strict):
         return self.decided_at if by_default else None
 
 
+class Final(Strict):
+    """What is written at last, after all continuations, and how many of the likeliest tokens follow."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+    tokens: Annotated[int, Field(ge=1, le=1000, strict=True)] = 16
+
+
 class Resume(Strict):
-    """When the answer is complete, continue with this text instead of ending, and repeat until the answers have
-    `budget_tokens`."""
+    """When the answer is complete, continue with this text instead of ending.
+
+    It repeats until the answers have `budget_tokens`. Or, with `tokens`, each continuation has at most so many, there
+    are at most `times`, and an answer that is cut at `base_tokens`, or at the tokens of a continuation, is continued as
+    one that has ended. At last `final` is written, and completed with the likeliest tokens.
+    """
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)] = "Wait"
     budget_tokens: Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)] = 4096
+    base_tokens: Length | None = None
+    tokens: Length | None = None
+    times: Annotated[int, Field(ge=1, le=MAX_BRANCHES, strict=True)] = 1
+    final: Final | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Resume:
+        if self.tokens is not None and "budget_tokens" in self.model_fields_set:
+            raise ValueError("budget_tokens and tokens both say how long it goes on; keep one of them")
+        for name in ("base_tokens", "times", "final"):
+            if name in self.model_fields_set and self.tokens is None:
+                raise ValueError(f"{name} says nothing without tokens, those of each continuation")
+        return self
 
 
 TreeAction = Branch | Probe | Sample | Resume

@@ -15,7 +15,7 @@ from .candidate import candidate_of
 from .choice_output import ends_at_character
 from .interface import Choice, TreeControl
 from .seeds import derived_seed
-from .voting import Candidate, choose, decided
+from .voting import Candidate, choose, decided, elect, first_ended
 
 
 @dataclass
@@ -23,12 +23,14 @@ class BranchController:
     """Branches the answers of a request at their forks.
 
     `by_chance` is the placebo of a rule that does not follow signals: as many forks in each answer, at random
-    positions, once its length is known.
+    positions, once its length is known. Of a rule that does, the kernel fires at random, and an `is_placebo` branches
+    wherever it does.
     """
 
     runner: TreeControl
     action: Branch
     by_chance: bool = False
+    is_placebo: bool = False
     returns_one: bool = field(init=False)
     _num_forks: dict[int, int] = field(default_factory=dict)  # of the placebo: forks to place, by the answer's number
 
@@ -77,7 +79,11 @@ class BranchController:
     def select(self) -> Sequence[Choice]:
         if not self.returns_one:
             return self.runner.choices
-        number = choose(self._candidates(), self.action.select)
+        candidates, number = self._candidates(), None
+        if self.action.select == "first" and self.action.first > 1:
+            number = elect(first_ended(candidates, self.action.first))
+        if number is None:
+            number = choose(candidates, self.action.select)
         return [self.runner.choices[number or 0]]
 
     def _fill(self) -> None:
@@ -96,14 +102,14 @@ class BranchController:
         node, request = choice.node, self.runner.request
         alternatives = node.trace.alternatives(position)
         width = width_at(node, position, self.action, self.runner.tree, request.max_answers)
-        if not width or alternatives is None:
+        if not width or alternatives is None or not (self.is_placebo or self._is_open(alternatives)):
             return
         sampled = node.token_at(position)
-        if self.by_chance and all(
+        if (self.by_chance or request.takes_likeliest) and all(
             signed < 0 or token == sampled
             for token, signed in zip(alternatives.tokens, alternatives.signed, strict=True)
         ):
-            # a policy that leaves only the likeliest token, as `cot-branch` does: what it removed can start a branch
+            # a temperature of 0 leaves only the likeliest token: what it removed can start a branch
             alternatives = replace(alternatives, signed=alternatives.probabilities)
         before = node.tokens(position)
         tokens = branch_tokens(
@@ -119,6 +125,11 @@ class BranchController:
         for token in tokens:
             self.runner.start_child(choice, position, [token], probability=probabilities[token])
 
+    def _is_open(self, alternatives: Alternatives) -> bool:
+        """Whether the likeliest tokens alone are as uncertain as the action asks."""
+        least = self.action.top_entropy_above
+        return least is None or top_entropy(alternatives.probabilities[: self.action.top_entropy_of]) > least
+
     def _can_continue(self, before: Sequence[int], token: int) -> bool:
         """Whether an answer can start so: the token does not end it, split a character, or begin a banned word."""
         request = self.runner.request
@@ -129,7 +140,8 @@ class BranchController:
         return ends_at_character([*before, token], request.vocabulary) and not request.rules_out(before, token)
 
     def _is_decided(self, num_left: int) -> bool:
-        return decided(self._candidates(), self.action.select, self.action.decided_at, num_left)
+        action = self.action
+        return decided(self._candidates(), action.select, action.decided_at, num_left, action.first)
 
     def _candidates(self) -> list[Candidate]:
         action = self.action
@@ -142,6 +154,13 @@ class BranchController:
 def is_spent(action: Branch, tree: Tree) -> bool:
     """Whether the tree's answers have generated all the tokens of its budget."""
     return action.budget_tokens is not None and tree.num_generated_tokens >= action.budget_tokens
+
+
+def top_entropy(probabilities: Sequence[float]) -> float:
+    """The entropy, in nats, of these probabilities, renormalised."""
+    shares = np.array([probability for probability in probabilities if probability > 0])
+    shares /= shares.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers: int) -> int:

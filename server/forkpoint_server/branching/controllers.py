@@ -21,7 +21,7 @@ def controller_of(runner: TreeControl, rule: Rule) -> Controller:
     if isinstance(action, Branch):
         # the kernel says where the placebo of a rule that follows signals fires
         by_chance = control is not None and not follows_signals(rule.original)
-        return BranchController(runner, action, by_chance)
+        return BranchController(runner, action, by_chance, is_placebo)
     if isinstance(action, Probe) and action.measure_only:
         return MeasureController(runner, action, rule.original.when)
     if isinstance(action, Probe):

@@ -34,8 +34,9 @@ class TrialSampling:
 class ChildStart:
     """Where a request of the tree starts: the tokens after the prompt that it continues, its seed, and its state there.
 
-    A probe's is a `trial`, with parameters of its own. Exactly one request of a tree is `first`: it enters the engine
-    as the client's request; the others start only while the engine has room.
+    A probe's is a `trial`, with parameters of its own, and so is a last text that the likeliest tokens complete.
+    Exactly one request of a tree is `first`: it enters the engine as the client's request; the others start only while
+    the engine has room.
     """
 
     tokens: list[int]
@@ -86,6 +87,8 @@ class TreeRequest:
     encode: Callable[[str], list[int]] | None
     stop: int  # the token that ends a text, NO_TOKEN without one
     confidence_bound: float | None  # of a probe that only measures
+    final_tokens: Sequence[int]  # the policy's text with which a resumed answer's last request starts
+    takes_likeliest: bool  # the policy has a temperature of 0 somewhere
     connector_family: Callable[[int], str | None]  # of a token
     rules_out: Callable[[Sequence[int], int], bool]  # whether the policy's bans rule out a token after others
 
@@ -104,7 +107,7 @@ class TreeControl(Protocol):
     def has_room(self) -> bool:
         """Whether the engine has room for one more request of a tree."""
 
-    def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
+    def start_root(self, seed: int, needs_room: bool = True, max_tokens: int | None = None) -> Choice | None:
         """Start an answer at the end of the prompt; None without room for it, unless it needs none."""
 
     def start_child(

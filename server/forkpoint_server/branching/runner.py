@@ -17,7 +17,7 @@ from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.progress import StartState, finish_choice, num_alternatives, open_traces
 from forkpoint_server.requests.tree import Ending, Kind, Tree
 from forkpoint_server.traces.trace import Trace
-from forkpoint_server.vllm_seam import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
+from forkpoint_server.vllm_seam import RequestOutput, RequestOutputKind, SamplingParams
 
 from .banned_starts import BannedStarts
 from .candidate import text_after_reasoning
@@ -25,6 +25,7 @@ from .choice_output import ChoiceOutput, branch_output, text_of
 from .interface import ChildStart, Choice, Controller, TreeRequest, TrialSampling
 from .seeds import derived_seed
 from .state_handover import StateHandover
+from .tree_output import TreeOutput
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class TreeRunner:
             encode=self.context.model.encode,
             stop=self.context.model.stop,
             confidence_bound=compiled.policy.confidence_bound,
+            final_tokens=compiled.final,
+            takes_likeliest=any(rule.do.temperature == 0 for rule in compiled.policy.rules),
             connector_family=self.context.connectors.family,
             rules_out=BannedStarts(compiled.policy, self.context.model, self.origin.region).rule_out,
         )
@@ -102,7 +105,7 @@ class TreeRunner:
         self._unread: list[Choice] = []  # ended, and what they say is still to be read
         self._num_ended = 0
         self._records_pending = False  # an event says that records have arrived
-        self._sent = 0, 0  # tokens and characters of the one answer that is returned
+        self._output = TreeOutput(self.request_id, self.params, self.choices)
 
     @property
     def running(self) -> list[Choice]:
@@ -133,26 +136,30 @@ class TreeRunner:
                     controller.on_end(event.choice)
 
                 # send what is new
-                if event.choice is not None and not at_end and (output := self._update_of(event.choice)) is not None:
-                    yield output
-                if streams_settled and (output := self._settled_update(controller)) is not None:
-                    yield output
+                if event.choice is not None and not at_end:
+                    output = self._output.update_of(event.choice, finished=not self._running)
+                    if output is not None:
+                        yield output
+                if streams_settled and (settled := controller.settled()) is not None:
+                    output = self._output.settled_update(*settled)
+                    if output is not None:
+                        yield output
             selected = controller.select()
             reasons = [choice.node.finish_reason for choice in selected]
             if at_end:
-                yield self._final(selected)
+                yield self._output.final(selected)
         except Exception:
             reasons = ["error"]
             raise
         finally:
             await self._close(reasons)
 
-    def start_root(self, seed: int, needs_room: bool = True) -> Choice | None:
+    def start_root(self, seed: int, needs_room: bool = True, max_tokens: int | None = None) -> Choice | None:
         """Start an answer at the end of the prompt; None without room for it, unless it needs none."""
         first = not self.choices
         if not first and needs_room and not self._find_room():
             return None
-        start = replace(self.origin, seed=seed, first=first)
+        start = replace(self.origin, seed=seed, first=first, max_tokens=max_tokens)
         node = self.tree.add(self._open_trace(0, start), None, 0, (), "answer")
         return self._run(Choice(node, ChoiceOutput(node.number), seed), start)
 
@@ -358,64 +365,6 @@ class TreeRunner:
                 if position >= node.checked_until and position in trace.forks:
                     node.checked_until = position + 1
                     controller.on_fork(choice, position)
-
-    def _update_of(self, choice: Choice) -> RequestOutput | None:
-        """What is new of an answer, as a delta or whole; None if nothing is."""
-        delta = self.params.output_kind == RequestOutputKind.DELTA
-        output = choice.output.delta(self.params) if delta else choice.output.whole(self.params)
-        if output is None or choice.finish_sent:
-            return None
-        if choice.running:
-            output.finish_reason = None  # sent after the answer's last forks were reported
-        choice.finish_sent, choice.node.choice = not choice.running, output.index
-        return self._request_output([output], finished=not self._running)
-
-    def _settled_update(self, controller: Controller) -> RequestOutput | None:
-        """What is new of the one answer that will be returned; None if nothing is."""
-        settled = controller.settled()
-        if settled is None:
-            return None
-        choice, num_tokens = settled
-        output = choice.output
-        output.sent_tokens, output.sent_characters = self._sent
-        completion = output.settled_delta(num_tokens, self.params)
-        if completion is None:
-            return None
-        self._sent = output.sent_tokens, output.sent_characters
-        completion.index = 0
-        return self._request_output([completion], finished=False)
-
-    def _final(self, selected: Sequence[Choice]) -> RequestOutput:
-        """The selected answers: whole, or what follows the settled tokens that were sent."""
-        completions, sends_rest = [], any(self._sent)
-        for index, choice in enumerate(selected):
-            choice.node.chosen, output = True, choice.output
-            if sends_rest:
-                output.sent_tokens, output.sent_characters = self._sent
-            completion = output.delta(self.params) if sends_rest else output.whole(self.params)
-            assert completion is not None
-            completion.index, completion.finish_reason = index, completion.finish_reason or "abort"
-            choice.node.choice = index
-            completions.append(completion)
-        return self._request_output(completions, finished=True)
-
-    def _request_output(self, outputs: list[CompletionOutput], finished: bool) -> RequestOutput:
-        first, last = self.choices[0].first_output, self.choices[0].last_output
-        return RequestOutput(
-            request_id=self.request_id,
-            prompt=first.prompt if first is not None else None,
-            prompt_token_ids=first.prompt_token_ids if first is not None else None,
-            prompt_logprobs=first.prompt_logprobs if first is not None else None,
-            outputs=outputs,
-            finished=finished,
-            metrics=last.metrics if last is not None else None,
-            lora_request=first.lora_request if first is not None else None,
-            num_cached_tokens=first.num_cached_tokens if first is not None else None,
-            num_cache_creation_tokens=first.num_cache_creation_tokens if first is not None else None,
-            prompt_token_id_logprobs=first.prompt_token_id_logprobs if first is not None else None,
-            kv_transfer_params=last.kv_transfer_params if last is not None else None,
-            ec_transfer_params=last.ec_transfer_params if last is not None else None,
-        )
 
     async def _close(self, reasons: Sequence[str | None]) -> None:
         """Count how the request and its branches ended, and wait until none of its requests runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from forkpoint_policies.spec import Branch, Probe, Resume
+from forkpoint_policies.spec import MAX_ALTERNATIVES, Branch, Probe, Resume
 from forkpoint_server import metrics
 from forkpoint_server.traces.logprobs import PolicyLogprobs
 from forkpoint_server.traces.replaced_tokens import ReplacedTokens
@@ -14,7 +14,7 @@ from .context import RequestContext
 
 ALTERNATIVES = 5
 """How many of the likeliest tokens a trace shows at a position."""
-BRANCH_ALTERNATIVES = 20
+BRANCH_ALTERNATIVES = MAX_ALTERNATIVES
 """How many of the likeliest tokens a branch chooses from, and confidence is averaged over."""
 
 

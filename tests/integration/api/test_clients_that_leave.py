@@ -59,11 +59,11 @@ def as_it_ends(server: Server, client: socket.socket, name: str) -> None:
 
 
 STAGES: dict[str, tuple[Stage, dict[str, Any]]] = {
-    "before anything": (at_once, {"policy": "branch", "n": 4, **LONG}),
+    "before anything": (at_once, {"policy": "branch-at-forks", "n": 4, **LONG}),
     "before the first token": (as_it_waits, {"policy": "nowait", "n": 3, **LONG}),
     "at the first token": (at_the_first_token, {"policy": "nowait", **LONG}),
     "in the middle of several": (at_the_first_token, {"policy": "observe", "n": 3, **LONG}),
-    "in its branches": (in_its_branches, {"policy": "branch", "n": 4, **LONG}),
+    "in its branches": (in_its_branches, {"policy": "branch-at-forks", "n": 4, **LONG}),
     "while it probes": (at_the_first_token, {"policy": "deer", **LONG}),
     "during the vote": (during_the_vote, {"policy": VOTE, "max_tokens": 1500}),
     "as it ends": (as_it_ends, {"policy": "nowait", "max_tokens": 5, "ignore_eos": True}),
@@ -93,7 +93,7 @@ def test_room_for_branches_is_released(server: Server) -> None:
     body = {
         "model": "countdown",
         "prompt": "Use 8, 1, 9, 25 to make 66.",
-        "policy": "branch",
+        "policy": "branch-at-forks",
         "n": 8,
         "max_tokens": 200,
         "seed": 3,

@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
     """
     environment = {**ONE_PROCESS, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
     with serving(
-        tmp_path_factory.mktemp("branching"), "--policy", "branch", "--max-live-branches", "8",
+        tmp_path_factory.mktemp("branching"), "--policy", "branch-at-forks", "--max-live-branches", "8",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-scale-out",
         "--otlp-traces-endpoint", collector.endpoint, "--admin-api-key", ADMIN_KEY, environment=environment,
     ) as running:  # fmt: skip

@@ -275,7 +275,7 @@ def test_the_placebo_of_a_probe_ends_elsewhere_but_as_late_on_average(client: op
     "policy",
     [
         {"use": "deer", "with": {"probability": 0.9}},
-        {"use": "think-again", "with": {"budget_tokens": 400}},
+        {"use": "keep-thinking", "with": {"budget_tokens": 400}},
         {"use": "deer", "with": {"probability": 1.0}},
     ],
 )
@@ -304,10 +304,32 @@ def test_unsure_samples_are_stopped_and_the_others_vote(client: openai.OpenAI) -
     assert len(response.choices) == 1
 
 
-def test_thinking_again(client: openai.OpenAI) -> None:
+def test_thinking_again_and_a_last_answer(client: openai.OpenAI) -> None:
+    """The first answer is cut, or its end is replaced; then a word, at most 30 tokens, a last text and 6 tokens."""
+    for base, cut in ((25, True), (900, False)):
+        values = {"base_tokens": base, "tokens": 30, "final_tokens": 6}
+        response = generate(client, {"use": "think-again", "with": values}, max_tokens=1200)
+        found = tree(client, response)["tree"]["nodes"]
+        assert [node["parent"] for node in found] == [None, 0, 1]
+        assert found[1]["token"] == " Wait"
+        assert (found[0]["tokens_generated"] == base) == cut
+        assert found[1]["position"] == found[0]["tokens_generated"] - (not cut)
+        assert found[1]["tokens_generated"] <= 31
+        assert [node["chosen"] for node in found] == [False, False, True]
+        whole = text(response.choices[0])
+        before, last, _ = whole.rpartition(" Final Answer within \\boxed{}:")
+        assert " Wait" in before
+        assert last
+        chunks = list(generate(client, {"use": "think-again", "with": values}, max_tokens=1200, stream=True))
+        deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+        said = [f"{(delta.model_extra or {}).get('reasoning') or ''}{delta.content or ''}" for delta in deltas]
+        assert "".join(said) == whole
+
+
+def test_thinking_until_a_budget_is_spent(client: openai.OpenAI) -> None:
     budget = 700
     response = generate(
-        client, {"use": "think-again", "with": {"text": " Wait", "budget_tokens": budget}}, max_tokens=1000
+        client, {"use": "keep-thinking", "with": {"text": " Wait", "budget_tokens": budget}}, max_tokens=1000
     )
     plain = generate(client, "observe", max_tokens=1000)
     found = tree(client, response)["tree"]
@@ -372,7 +394,7 @@ def test_all_choices_where_the_model_forks_nowhere(client: openai.OpenAI, server
         "max_tokens": 3, "seed": 2,
     }  # fmt: skip
     fewer = {"rules": [{"when": {"entropy_above": 40.0}, "do": {"branch": {"fill": "none"}}}]}
-    for policy, count in (("branch", 6), (fewer, 1)):
+    for policy, count in (("branch-at-forks", 6), (fewer, 1)):
         answer = httpx.post(f"{server.api}/completions", json={**body, "policy": policy}).raise_for_status()
         found = answer.json()
         assert [choice["index"] for choice in found["choices"]] == list(range(count))
@@ -385,7 +407,7 @@ def test_all_choices_where_the_model_forks_nowhere(client: openai.OpenAI, server
 
 
 def test_a_vote_of_more_answers_than_the_server_allows_says_so(client: openai.OpenAI, server: Server) -> None:
-    said = "takes 32 answers, and this server allows 16 (--max-branches)"
+    said = "takes 256 answers, and this server allows 16 (--max-branches)"
     validated = httpx.post(f"{server.api}/policies/validate", json={"policy": "deepconf"}).raise_for_status().json()
     assert any(warning.startswith(said) for warning in validated["warnings"])
     response = generate(client, "deepconf", max_tokens=20)
@@ -433,11 +455,11 @@ def test_one_answer_of_several_on_the_other_routes(client: openai.OpenAI, server
         input=PUZZLE[0]["content"],
         max_output_tokens=400,
         stream=stream,
-        extra_body={"policy": "branch-first"},
+        extra_body={"policy": "first-at-forks"},
     )
     last = list(response)[-1].response if stream else response
     assert last.model_extra["forkpoint"]["branches"] > 0
-    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 400, "policy": "branch-first", "stream": stream}
+    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 400, "policy": "first-at-forks", "stream": stream}
     answer = httpx.post(f"{server.api}/messages", json=body, timeout=60).raise_for_status()
     assert '"branches":' in answer.text
     assert '"forkpoint":' in answer.text
@@ -488,5 +510,5 @@ def test_the_servers_default_gives_way_where_it_cannot_be(server: Server, route:
 def test_the_servers_default_branches_where_it_can(server: Server) -> None:
     body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 200, "n": 3, "seed": 2}
     response = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
-    assert response.headers["x-forkpoint-policy"] == "branch"
+    assert response.headers["x-forkpoint-policy"] == "branch-at-forks"
     assert response.json()["forkpoint"]["branches"] == 2

@@ -112,7 +112,7 @@ def abort(server: Server, names: list[str]) -> None:
 def test_what_stops_a_tree_early_leaves_none_behind(client: openai.OpenAI, server: Server) -> None:
     cases: list[tuple[Any, dict[str, Any]]] = [
         (SHALLOW, {"n": 4, "stop": ["Wait", "Therefore"]}),
-        ("branch-first", {}),
+        ("first-at-forks", {}),
         ({"use": "deer", "with": {"probability": 0.0}}, {}),
     ]
     for policy, options in cases:
@@ -127,7 +127,7 @@ def test_under_load_trees_stay_smaller_and_nothing_queues(client: openai.OpenAI,
     before, most = server.metrics(), 0.0
     with ThreadPoolExecutor(trees) as pool:
         pending = [
-            pool.submit(generate, client, "branch", n=8, seed=seed, max_tokens=200, timeout=300)
+            pool.submit(generate, client, "branch-at-forks", n=8, seed=seed, max_tokens=200, timeout=300)
             for seed in range(trees)
         ]
         while not all(one.done() for one in pending):
@@ -143,5 +143,5 @@ def test_under_load_trees_stay_smaller_and_nothing_queues(client: openai.OpenAI,
         assert response.model_extra["forkpoint"]["warnings"] == []
         refused += tree["refused"]
     wait_until(server, 0, 0)
-    counted = 'forkpoint_branches_total{outcome="refused",policy="branch"}'
+    counted = 'forkpoint_branches_total{outcome="refused",policy="branch-at-forks"}'
     assert server.metrics()[counted] - before.get(counted, 0.0) == refused > 0

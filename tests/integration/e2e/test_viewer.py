@@ -123,7 +123,7 @@ def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, s
 
 def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Server) -> None:
     visit(page, server)
-    submit(page, EASY, "branch", answers="4", most="300")
+    submit(page, EASY, "branch-at-forks", answers="4", most="300")
     settled(page)
     trace = trace_of(server, ids_shown(page)[0])
     nodes, choices = trace["tree"]["nodes"], trace["choices"]

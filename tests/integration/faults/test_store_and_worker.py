@@ -70,7 +70,14 @@ def test_a_socket_that_is_deleted_while_it_is_used(faulty: Faulty) -> None:
     """Who holds a connection keeps it."""
     (socket,) = (faulty.folder / "t").glob("forkpoint-*/telemetry")
     socket.unlink()
-    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 50, "policy": "branch", "n": 3, "seed": 1}
+    body = {
+        "model": "countdown",
+        "messages": MESSAGES,
+        "max_tokens": 50,
+        "policy": "branch-at-forks",
+        "n": 3,
+        "seed": 1,
+    }
     answer = httpx.post(f"{faulty.experiment.server.api}/chat/completions", json=body, timeout=120).json()
     assert (answer["forkpoint"]["complete"], len(answer["choices"])) == (True, 3)
     assert health(faulty.experiment.server) == (200, "")

@@ -23,9 +23,9 @@ from forkpoint_policies.spec.answer_extractors import extractor
 Measure = Callable[[Sequence[float], Sequence[str | None]], float]
 """The value of several answers to one question, from their scores and their extracted answers."""
 
-TREE, PLACEBO = "branch", "branch.placebo"
+TREE, PLACEBO = "branch-at-forks", "branch-at-forks.placebo"
 RULE = {"when": {"entropy_above": "fork", "region": "reasoning"}, "do": {"branch": {"fill": "none"}}}
-"""The rule of `branch`, without the independent samples with which it fills up: they are what it is compared with."""
+"""The rule of `branch-at-forks`, without the independent samples that fill it up: it is compared with such."""
 POLICIES: Mapping[str, Mapping[str, Any]] = {
     TREE: {"rules": [RULE]},
     PLACEBO: {"rules": [{"do": {"control": {"like": RULE, "match": "positions"}}}]},
@@ -95,7 +95,7 @@ def conclude(
             "Branching where the entropy is high finds a right answer more often than independent samples of as many "
             "tokens."
         ),
-        "arXiv:2510.11170: 64 % fewer tokens, up to 12 % more pass@k",
+        "arXiv:2510.11170, of EAGer, which moves budget between prompts too: 64 % fewer tokens, 12 % more pass@k",
         (
             Criterion(
                 f"{PASS}, less independent samples of as many tokens",
@@ -258,7 +258,7 @@ FINDING = Finding(
     claim="Branching only where the entropy is high gives more right answers for fewer tokens than sampling.",
     source="arXiv:2510.11170",
     protocol=(
-        "`branch` with several answers to each question and no samples among them (`fill`: `none`), against "
+        "`branch-at-forks` with several answers to each question and no samples among them (`fill`: `none`), against "
         "independent samples of as many tokens on average, and against its placebo, which branches as often at random "
         "positions. Right is one of the answers (pass@k), or the majority's."
     ),

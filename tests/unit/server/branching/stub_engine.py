@@ -62,6 +62,7 @@ class StubTree:
     top: float | Callable[[ChildStart, int], float] = 0.5
     longest: int = 40
     likely: Callable[[ChildStart], tuple[float, ...]] = lambda start: (0.5, 0.3, 0.1)
+    margin: Callable[[ChildStart, int], float] | None = None
     certainty: Callable[[ChildStart], float] = lambda start: 1.0
     likeliest: tuple[int, ...] = (A, B, C)  # the tokens that are so likely
 
@@ -107,12 +108,15 @@ class StubTree:
                     position, self.entropy(start, position), np.array(self.likeliest, np.int32), likely
                 )
                 confidence = float(confidence_of(likely[None])[0])
-                trace.add_confidence(position, confidence, float(likely[0] - likely[1]), self.certainty(start))
+                margin = float(likely[0] - likely[1]) if self.margin is None else self.margin(start, position)
+                trace.add_confidence(position, confidence, margin, self.certainty(start))
                 trace.tokens.append(token)
                 if trace.on_records is not None:
                     trace.on_records()
                 is_stop = token == END or (start.trial is not None and number == len(written) - 1)
                 reason = "stop" if is_stop else None
+                if reason is None and number + 1 == len(written) == start.max_tokens:
+                    reason = "length"
                 text = TARGET.vocabulary.tokens[token].decode()
                 choice = CompletionOutput(0, text, [token], None, None, finish_reason=reason)
                 first: Any = {"metrics": "measured", "kv_transfer_params": {"remote": 1}} if start.first else {}

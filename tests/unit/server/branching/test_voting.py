@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkpoint_policies.spec import Select
-from forkpoint_server.branching.voting import Candidate, choose, count_votes, decided
+from forkpoint_server.branching.voting import Candidate, choose, count_votes, decided, elect, first_ended, ranked_votes
 
 SELECTS: tuple[Select, ...] = ("majority", "likelihood", "confidence", "margin", "first")
 
@@ -61,6 +61,38 @@ def test_votes_are_weighted_by_confidence() -> None:
     ]
     assert choose(some, "majority") in (0, 1)
     assert choose(some, "confidence") == 2
+
+
+def test_margins_of_equal_answers_are_summed() -> None:
+    some = [
+        Candidate(0, "4", 0, margin=0.5),
+        Candidate(1, "5", 1, margin=0.3),
+        Candidate(2, "5", 2, margin=0.4),
+        Candidate(3, "5", 3),
+    ]
+    assert choose(some, "margin") == 2
+    assert choose(some[:2], "margin") == 0
+
+
+def test_the_first_of_those_who_say_what_most_say() -> None:
+    some = candidates("4", "5", None, "5", "4")
+    assert elect(some) == 0
+    assert elect(some[1:]) == 1
+    assert elect(some, {0: 1.0, 1: 2.0, 2: 9.0, 3: 1.0, 4: 1.0}) == 1
+    assert elect([Candidate(0, None, 0), Candidate(1, "4", 1, cut_in_reasoning=True)]) is None
+
+
+def test_votes_by_rank() -> None:
+    assert ranked_votes({0: 0.5, 1: None, 2: 2.0, 3: 0.5}, 2.0) == {2: 16.0, 0: 9.0, 3: 4.0, 1: 1.0}
+    assert set(ranked_votes({0: 0.5, 1: 0.7}, 0.0).values()) == {1.0}
+
+
+def test_the_first_answers_that_ended() -> None:
+    some = [Candidate(0, "4", 2), Candidate(1, "5", 0, truncated=True), Candidate(2, "6", 1), Candidate(3)]
+    assert [one.number for one in first_ended(some, 1)] == [2]
+    assert [one.number for one in first_ended(some, 3)] == [2, 0]
+    assert not decided(some, "first", None, first=3)
+    assert decided(some, "first", None, first=2)
 
 
 def test_the_widest_margin() -> None:
