@@ -36,6 +36,7 @@ ELSEWHERE: Mapping[str, str] = {
     "FORKPOINT_BASE_URL": "is installed elsewhere; tests/integration/clients has a task of its own",
     "vllm bench serve": "loads a server for minutes",
     "guidellm run": "is installed elsewhere, and loads a server for minutes",
+    "aiperf profile": "is installed elsewhere, and loads a server for minutes",
     "forkpoint findings --questions": "takes an hour; tests/integration/api/test_findings.py has a shorter one",
 }
 """Blocks that cannot be run here, by how they start, and why. Their syntax and arguments are checked."""
