@@ -86,13 +86,16 @@ class ProbeController:
         if self._exit is None or self._exited or choice is not self._trunk():
             return
         if not self.by_chance:
-            if len(choice.output.tokens) >= self._exit.start.position:
+            position, length = self._exit.start.position, len(choice.output.tokens)
+            # the records that the successor inherits from may come after the tokens, that of the next position too
+            reported = choice.node.trace.last_final_position + 1 >= min(length, position + 1)
+            if length >= position and (reported or not choice.running):
                 self._leave(choice, self._exit)
             return
         request = self.runner.request
-        length = request.regions.read(choice.output.tokens, request.region).reasoning_end
-        if length is not None:
-            self._exit_by_chance(choice, length)
+        ended_at = request.regions.read(choice.output.tokens, request.region).reasoning_end
+        if ended_at is not None:
+            self._exit_by_chance(choice, ended_at)
 
     def on_end(self, choice: Choice) -> None:
         """Judge the probes in order of position, even after the trunk has ended; the first to suffice counts."""
@@ -110,6 +113,9 @@ class ProbeController:
             if is_whole and self._is_enough(trunk, trial) and self._num_judged >= self.action.fewest:
                 self._exit = self._exit_after(trial)
                 self.on_tokens(trunk)
+
+        if self._exit is not None and not self.by_chance and not trunk.running:
+            self.on_tokens(trunk)
 
         # the placebo of a trunk that has ended within its reasoning: before its end
         if self._exit is not None and self.by_chance and trunk is self._current and not trunk.running:

@@ -76,9 +76,13 @@ class FinishedRequest:
         prompts = {id(trace.prompt): len(trace.prompt) for trace in self.traces}
         nodes = () if self.tree is None else self.tree.nodes
         texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions, *self.warnings)
+        answers = (node.answer for node in nodes)
         return (
             REQUEST_BYTES
-            + 4 * sum(len(text) for text in texts if text is not None)  # the widest strings have four bytes a character
+            + 4
+            * sum(
+                len(text) for text in (*texts, *answers) if text is not None
+            )  # the widest strings have four bytes a character
             + PROMPT_TOKEN_BYTES * sum(prompts.values())
             + sum(trace.num_bytes for trace in self.traces)
             + sum(NODE_BYTES + PROMPT_TOKEN_BYTES * (len(node.forced_tokens) + len(node.forks)) for node in nodes)

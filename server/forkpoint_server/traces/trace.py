@@ -51,7 +51,7 @@ class Alternatives:
         return tuple(map(abs, self.signed))
 
 
-@dataclass
+@dataclass(slots=True)
 class Trace:
     """One choice: its tokens as the engine returned them, and the record of each position as the worker sent it.
 

@@ -65,8 +65,10 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
         for claim in one["claims"]:
             assert claim["verdict"] in WORDS
             for part in claim["parts"]:
-                assert part["value"] is not None, part
-                assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
+                if part["value"] is None:
+                    assert part["what"] == "verified forks that lie in the top fifth"  # so few texts may have none
+                else:
+                    assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
                 assert part["questions"] <= int(QUESTIONS)
                 assert part["verdict"] == "undecided"  # on so few questions, for any interval
                 assert part["n_needed"] >= 10

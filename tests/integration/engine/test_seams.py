@@ -47,6 +47,7 @@ PARAMETERS: dict[str, list[str]] = {
     # engine
     "tokens_input": ["prompt_token_ids", "prompt", "cache_salt"],
     "Logprob": ["logprob", "rank", "decoded_token"],
+    "is_mistral_tokenizer": ["obj"],
     "random_uuid": [],
     # stop strings
     "check_stop_strings": ["output_text", "new_char_count", "stop", "include_in_output"],
