@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from forkpoint_policies.spec import Probe, When
 
 from .interface import Choice, TreeControl
-from .trial_answer import confidence_of_trial, sampling_of
+from .trial_answer import confidence_of_trial, start_trial
 from .trial_start import TrialStarts
 
 
@@ -47,20 +47,8 @@ class MeasureController:
         node = choice.node
         if choice is not self._current or (node.parent is not None and position <= node.position):
             return
-        request = self.runner.request
         start = self._starts.at(choice.output.tokens, position)
-        if start is None:
-            return
-        if sum(other.node.kind == "probe" for other in self.runner.running) >= request.max_answers:
-            self.runner.tree.num_refused += 1
-            return
-        trial = self.runner.start_child(
-            choice,
-            start.position,
-            request.trial.following(start.kept, request.encode),
-            kind="probe",
-            trial=sampling_of(self.action, request.regions.reasoning_end),
-        )
+        trial = None if start is None else start_trial(self.runner, self.action, choice, start)
         if trial is not None:
             self._measured.append(Measurement(position, trial))
 

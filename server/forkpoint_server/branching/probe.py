@@ -11,7 +11,7 @@ from forkpoint_policies.spec import Probe, When
 
 from .interface import Choice, TreeControl
 from .seeds import derived_seed
-from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin, sampling_of
+from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin, start_trial
 from .trial_start import TrialStart, TrialStarts
 
 
@@ -63,23 +63,13 @@ class ProbeController:
         """Start a probe where the rule fired."""
         if choice is not self._trunk() or self._exit is not None:
             return
-        request = self.runner.request
         start, last = self._starts.at(choice.output.tokens, position), self._last_fired
         self._last_fired = position
         if start is None or (self._starts.drops_endings and start.position <= last and not start.kept):
             return  # no sentence has ended, or a further ending follows the last one
-        if sum(other.node.kind == "probe" for other in self.runner.running) >= request.max_answers:
-            self.runner.tree.num_refused += 1
-            return
-        probe = self.runner.start_child(
-            choice,
-            start.position,
-            request.trial.following(start.kept, request.encode),
-            kind="probe",
-            trial=sampling_of(self.action, request.regions.reasoning_end),
-        )
-        if probe is not None:
-            self._trials.append(Trial(probe, position, start))
+        trial = start_trial(self.runner, self.action, choice, start)
+        if trial is not None:
+            self._trials.append(Trial(trial, position, start))
 
     def on_tokens(self, choice: Choice) -> None:
         """End the reasoning once the trunk is long enough; the placebo, once the reasoning's length is known."""

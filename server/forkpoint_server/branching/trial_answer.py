@@ -1,4 +1,4 @@
-"""Trial answers: how they are sampled, what one says, and how sure the model was of it."""
+"""Trial answers: how they start and are sampled, what one says, and how sure the model was of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,23 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_server.requests.tree import Node
 
 from .choice_output import text_of
-from .interface import Choice, TreeRequest, TrialSampling
+from .interface import Choice, TreeControl, TreeRequest, TrialSampling
+from .trial_start import TrialStart
+
+
+def start_trial(runner: TreeControl, probe: Probe, choice: Choice, start: TrialStart) -> Choice | None:
+    """Start a trial answer of a choice; None, counted as refused, while as many run as the request may have answers."""
+    request = runner.request
+    if sum(other.node.kind == "probe" for other in runner.running) >= request.max_answers:
+        runner.tree.num_refused += 1
+        return None
+    return runner.start_child(
+        choice,
+        start.position,
+        request.trial.following(start.kept, request.encode),
+        kind="probe",
+        trial=sampling_of(probe, request.regions.reasoning_end),
+    )
 
 
 def sampling_of(probe: Probe, reasoning_end: Sequence[int]) -> TrialSampling:
