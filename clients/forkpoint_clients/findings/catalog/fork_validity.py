@@ -153,7 +153,7 @@ def conclude(
             (
                 f"Only tokens with a probability of at least {MIN_PROBABILITY:g} are alternatives: forcing one that "
                 "the model would hardly ever sample derails the text, and proves no fork. A position with a single "
-                "such token is no fork."
+                "such token does not count as a fork."
             ),
         ),
     )
