@@ -19,6 +19,7 @@ from forkpoint_server.policies.resolve import HEADER, NONE, ResolvedRequest, res
 from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.options import DEFAULTS, RequestOptions
+from forkpoint_server.requests.prompt_start import prompt_start
 from forkpoint_server.requests.recording import ExperimentRecording
 from forkpoint_server.requests.serialize import summarise_request
 from forkpoint_server.requests.summary import count_in_metrics, num_generated_tokens, release_spans
@@ -96,7 +97,7 @@ class PolicyMiddleware:
             enrolment = service.experiments.enrol(path, resolved.body, headers, model_name)
         context = await service.open_context(policy, resolved.options, resolved.by_default, enrolment, model_name)
         if context is not None:
-            context.client_id = chosen_id
+            context.client_id, context.prompt_start = chosen_id, prompt_start(resolved.body)
         return resolved, context
 
     async def _run(

@@ -54,6 +54,7 @@ class RequestContext:
     client_id: str | None = None  # the id that the client chose, in the header X-Request-Id or in the body
     engine_id: str | None = None  # the response's id as the engine knows it before there is a response
     response_id: str | None = None
+    prompt_start: str | None = None  # of what its user wrote
     prompt: Sequence[int] = ()  # of the traces that are opened next
     num_prompt_tokens: int = 0
     num_program_bytes: int = 0  # of the policy's program, once per choice
@@ -129,6 +130,10 @@ class RequestContext:
             traces=tuple(self.traces),
             tree=self.tree,
             warnings=self.warnings,
+            prompt_start=self.prompt_start,
+            finish_reasons=tuple(self.finish_reasons),
+            created=self.created,
+            seconds=time.monotonic() - self.started_at,
         )
 
 

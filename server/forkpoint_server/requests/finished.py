@@ -64,6 +64,10 @@ class FinishedRequest:
     traces: tuple[Trace, ...]
     tree: Tree | None
     warnings: tuple[str, ...] = ()
+    prompt_start: str | None = None  # of what its user wrote
+    finish_reasons: tuple[str, ...] = ()
+    created: float = 0.0  # seconds since 1970
+    seconds: float = 0.0  # that it took
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -76,6 +80,7 @@ class FinishedRequest:
         prompts = {id(trace.prompt): len(trace.prompt) for trace in self.traces}
         nodes = () if self.tree is None else self.tree.nodes
         texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions, *self.warnings)
+        texts = (*texts, self.prompt_start)
         answers = (node.answer for node in nodes)
         return (
             REQUEST_BYTES

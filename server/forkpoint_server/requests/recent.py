@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
 from .context import RequestContext
+from .figures import Figures, figures_of
 from .finished import FinishedRequest
 from .serialize import trace_to_dict
 
@@ -28,7 +30,13 @@ class StoredTrace:
 
     ids: tuple[str, ...]
     num_tokens: int
+    request: FinishedRequest
     to_dict: Callable[[], dict[str, Any]]
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Its figures, computed once: they take a pass over its records."""
+        return figures_of(self.request)
 
 
 class RecentTraces:
@@ -69,6 +77,16 @@ class RecentTraces:
                 return context
         return None
 
+    def running(self) -> list[RequestContext]:
+        """The requests that run in the engine under an id, the newest first."""
+        if not self._max_tokens:
+            return []
+        return [one for one in reversed(self._running) if one.engine_id is not None and not one.inactive]
+
+    def stored(self) -> list[StoredTrace]:
+        """The stored requests, the newest first."""
+        return list(reversed(self._stored.values()))
+
     def is_running(self, context: RequestContext) -> bool:
         return any(running is context for running in self._running)
 
@@ -79,7 +97,7 @@ class RecentTraces:
         """
         number = next(self._numbers)
         num_tokens = -(-(finished.num_bytes + num_more_bytes) // TOKEN_BYTES)
-        stored = StoredTrace(tuple(dict.fromkeys(map(canonical, finished.ids))), num_tokens, to_dict)
+        stored = StoredTrace(tuple(dict.fromkeys(map(canonical, finished.ids))), num_tokens, finished, to_dict)
         for key in stored.ids:
             self._take_over(key, number)
         self._stored[number] = stored

@@ -1,4 +1,4 @@
-"""`/v1/forks`: where a recent request forked, or a text that the client sends."""
+"""`/v1/forks`: the recent requests, where one forked, or where a text that the client sends does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from forkpoint_server.errors import error_object, not_found
@@ -16,6 +16,7 @@ from forkpoint_server.fork_analysis.job import Job, prepare
 from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
 from forkpoint_server.http.event_stream import HEADERS
+from forkpoint_server.requests.listing import Entry, Filters, list_requests
 from forkpoint_server.requests.reports import ReportThread
 from forkpoint_server.requests.stream import DONE, event_of
 from forkpoint_server.service import Service
@@ -24,11 +25,35 @@ from forkpoint_server.vllm_seam import with_cancellation
 from .bodies import describe_body, json_body
 
 PROGRESS_SECONDS = 0.25
+MAX_ROWS = 200
 
 
 def forks_router(service: Service) -> APIRouter:
     """The routes, bound to a running server."""
     router = APIRouter(tags=["forkpoint"])
+
+    @router.get("/v1/forks")
+    async def list_traces(
+        policy: str | None = None,
+        experiment: str | None = None,
+        arm: str | None = None,
+        finish_reason: str | None = None,
+        running: bool | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        limit: int = Query(default=50, ge=1, le=MAX_ROWS),
+    ) -> Response:
+        """The recent requests whose traces are stored, and those that run; running ones first, then the newest.
+
+        Each row has the request's id, time, model, policy, experiment and arm, the start of its prompt, its tokens,
+        forks and their share, the policy's effect, and how it ended. Filters: `policy` (`none`: without one),
+        `experiment`, `arm`, `finish_reason`, `running`, and `text` in the prompt's start. `after=ID` continues a list
+        after the row with that id.
+        """
+        filters = Filters(policy, experiment, arm, finish_reason, running, text)
+        entries: list[Entry] = [*service.recent.running(), *service.recent.stored()]
+        rows = await service.reports.json(lambda: list_requests(entries, filters, limit, after))
+        return Response(rows, media_type="application/json")
 
     @router.get("/v1/forks/{request_id:path}")
     async def show_trace(request_id: str, stream: bool = False) -> Any:

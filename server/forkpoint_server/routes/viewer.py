@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parents[1] / "viewer"
@@ -28,6 +28,16 @@ def viewer_router() -> APIRouter:
         response = await files.get_response(path, request.scope)
         response.headers.update(HEADERS)
         return response
+
+    @router.get("/")
+    async def redirect_root() -> Response:
+        """The console."""
+        return RedirectResponse("forkpoint")  # relative: the server may be behind a prefix
+
+    @router.get("/forkpoint/")
+    async def redirect_folder() -> Response:
+        """The console."""
+        return RedirectResponse("../forkpoint")
 
     @router.get("/forkpoint")
     async def show_page(request: Request) -> Response:

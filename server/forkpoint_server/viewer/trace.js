@@ -42,7 +42,7 @@ export class Choice {
   /** Where parts come together to characters, the last one shows them. @param {number} last */
   #join(last) {
     let first = last;
-    while (first > 0 && this.tokens[first - 1].bytes !== null && this.tokens[first - 1].text !== "") first--;
+    while (first > 0 && this.tokens[first - 1].bytes !== null && this.tokens[first - 1].text.includes("\ufffd")) first--;
     const parts = this.tokens.slice(first, last + 1);
     try {
       const whole = new TextDecoder("utf-8", { fatal: true }).decode(fromHex(parts.map((part) => part.bytes).join("")));

@@ -30,7 +30,11 @@ EASY, HARD = "Use 3, 7, 2, 11 to make 17.", "Use 3, 7, 2, 5 to make 24."
 LONG = "4"
 """With this seed the embedded model takes a thousand tokens for HARD, so that one can look while they come."""
 WRONG = {"rules": [{"when": {"entropy": 1}, "do": {"stop": {}}}]}
-HOSTILE = ["<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", "\ufffd", "\ufffd", "\u2066"]
+PARTS = ["c3", "a9", "e4", "bd", "a0", "e5", "a5", "bd"]
+"""The bytes of é, 你 and 好, one token each."""
+HOSTILE = [
+    "<img src=x onerror=alert(1)>", "\u202egnp.exe", "a\nb", "\u0000\u200b", *["\ufffd"] * len(PARTS), "\u2066",
+]  # fmt: skip
 
 
 def test_tokens_come_coloured_and_stay_what_the_api_reports(page: Page, server: Server) -> None:
@@ -207,8 +211,8 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
     visit(page, server)
     choice = {
         "index": 0, "begun": 0, "prompt": 0, "token_ids": list(range(len(HOSTILE))), "tokens": HOSTILE,
-        "token_bytes": {"4": "c3", "5": "a9"}, "positions": [0], "entropies": [1.0], "in_reasoning": [True],
-        "actions": [[]],
+        "token_bytes": {str(4 + number): part for number, part in enumerate(PARTS)}, "positions": [0],
+        "entropies": [1.0], "in_reasoning": [True], "actions": [[]],
     }  # fmt: skip
     alternatives = [
         {"token": token, "token_id": number, "probability": 0.1, "possible": True}
@@ -240,7 +244,7 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
     assert texts[1] == "⟨202E⟩gnp.exe"
     assert texts[2].split() == ["a⏎", "b"]
     assert texts[3] == "␀⟨200B⟩"
-    assert texts[4:6] == ["·", "é"]
+    assert texts[4 : 4 + len(PARTS)] == ["·", "é", "·", "·", "你", "·", "·", "好"]
     page.locator(".text .token").first.click()
     expect(page.locator("#card .alternative")).to_have_count(len(HOSTILE))
     assert page.locator("#runs img, #card img").count() == 0

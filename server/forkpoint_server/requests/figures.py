@@ -1,0 +1,34 @@
+"""The few figures of a request that lists of requests show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .context import Reported
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`effect` is the number of tokens that the policy is expected to have changed."""
+
+    num_forks: int
+    forks_share: float | None  # of the tokens with a record
+    effect: float
+
+
+def figures_of(request: Reported) -> Figures:
+    """The figures of a request, from its records."""
+    profiles, num_rules = [trace.profile() for trace in request.traces], len(request.applied.actions)
+    num_measured = sum(len(profile.position) for profile in profiles)
+    num_forks = sum(int((profile.entropy > request.fork_threshold).sum()) for profile in profiles)
+    return Figures(
+        num_forks,
+        round(num_forks / num_measured, 4) if num_measured else None,
+        sum(float(profile.effect[:, :num_rules].sum()) for profile in profiles),
+    )
+
+
+def num_tokens_of(request: Reported) -> int:
+    """The tokens generated so far, those that answers share counted once."""
+    tree = request.tree
+    return sum(len(trace.tokens) for trace in request.traces) if tree is None else tree.num_generated_tokens
