@@ -1,6 +1,8 @@
-"""What each policy of the library does to the embedded model's answers, beside its placebo, on held-out puzzles.
+"""What each policy of the library that acts on logits does to the embedded model's answers, beside its placebo.
 
-All arms answer the same puzzles with the same seeds at temperature 1: `python -m benchmarks.library --set hard nowait`.
+All arms answer the same held-out puzzles with the same seeds at temperature 1. Answers are stored as they arrive: the
+same command resumes a run. `python -m benchmarks.library --set hard --out runs/library nowait`; `--server` measures a
+server that runs already, of another version too.
 """
 
 from __future__ import annotations
@@ -8,26 +10,34 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
-from numpy.typing import NDArray
 
+from forkpoint_clients.ab.run import seed_of
+from forkpoint_clients.evaluate import formatting, stats
+from forkpoint_clients.evaluate.asker import Answer, Asker, Question, SamplingParams
+from forkpoint_clients.evaluate.datasets import Item, read
+from forkpoint_clients.evaluate.journal import Journal, Unit
+from forkpoint_clients.evaluate.scorers import scorer
+from forkpoint_policies import catalog
 from forkpoint_policies.placebo import PLACEBO
-from forkpoint_policies.tasks.countdown import Puzzle, held_out_puzzles, is_correct
 from tests.processes.forkpoint_server import serving
 
+FORMAT = 1
+"""The journal's format; increased when its lines change."""
+
 CAP_TOKENS = 1000
-AT_ONCE = 256
-DRAWS = 4000
+IN_FLIGHT = 224
+SEED = 0
 NO_POLICY = "none"
 COLUMNS = (
-    "arm", "correct", "difference, points", "reasoning tokens", "difference", "capped", "positions acted on",
-    "effect per answer"
+    "arm", "right", "difference, points", "reasoning tokens", "difference", "cut off", "positions acted on",
+    "effect per answer", "effect per token"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
     "alpha-one": {"paragraph": "."},  # the embedded model writes no paragraphs
@@ -37,71 +47,114 @@ FITTED: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    correct: bool
-    reasoning_tokens: int
-    tokens: int
-    fired: int
+class Figures:
+    """One answer's figures."""
+
+    right: float
+    reasoning_tokens: float
+    tokens: float
+    fired: float
     effect: float
-    capped: bool
+    cut_off: float
 
 
-async def generate(client: openai.AsyncOpenAI, puzzle: Puzzle, arm: str, seed: int) -> Answer:
-    """One answer under an arm: a policy's name, or NO_POLICY."""
-    policy = {"use": arm, "with": FITTED.get(arm.removesuffix(PLACEBO), {})} if arm != NO_POLICY else "observe"
-    response = await client.chat.completions.create(
-        model="countdown",
-        messages=[{"role": "user", "content": puzzle.prompt}],
-        temperature=1.0,
-        max_tokens=CAP_TOKENS,
-        seed=seed,
-        extra_body={"policy": policy},
+def arms(names: Sequence[str]) -> list[str]:
+    """NO_POLICY, then the library's policies of these names (all, if there are none) that act on logits alone, each
+    before its placebo.
+    """
+    acting = [named.policy.name for named in catalog.library() if named.policy.tree_rule is None]
+    return [NO_POLICY, *(name for name in acting if not names or name.removesuffix(PLACEBO) in names)]
+
+
+def policy_of(arm: str) -> Any:
+    """An arm's `policy` field. `observe` changes nothing, and reports what the others do."""
+    if arm == NO_POLICY:
+        return "observe"
+    fitted = FITTED.get(arm.removesuffix(PLACEBO))
+    return {"use": arm, "with": fitted} if fitted else arm
+
+
+async def answer_all(asker: Asker, journal: Journal, items: Sequence[Item], names: Sequence[str], tokens: int) -> None:
+    """Answer every puzzle under each arm, arm by arm, and print each arm's row when it and the arms before are done."""
+    sampling = SamplingParams(tokens)
+    units = [(Unit(item.id, 0, name), item) for name in names for item in items]
+    missing = iter([(unit, item) for unit, item in units if unit not in journal.answers])
+    unprinted = list(names)
+
+    def print_finished() -> None:
+        while unprinted and all(Unit(item.id, 0, unprinted[0]) in journal.answers for item in items):
+            print(row(unprinted[0], *(figures(journal.answers, items, arm) for arm in (unprinted.pop(0), names[0]))))
+
+    async def work() -> None:
+        for unit, item in missing:
+            question = Question(item.messages, seed_of(SEED, item.id, 0), policy_of(unit.arm))
+            journal.write(unit, await asker.ask(question, sampling))
+            print_finished()
+
+    print_finished()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(IN_FLIGHT):
+            group.create_task(work())
+
+
+def figures(answers: Mapping[Unit, Answer], items: Sequence[Item], arm: str) -> list[Figures]:
+    """An arm's figures, by puzzle. Raises ValueError if the server rejected a request."""
+    return [_figures(item, answers[Unit(item.id, 0, arm)], arm) for item in items]
+
+
+def _figures(item: Item, answer: Answer, arm: str) -> Figures:
+    if answer.error is not None or answer.forkpoint is None:
+        raise ValueError(f"{arm}, {item.id}: {answer.error or 'the server is not a Forkpoint'}")
+    acted = answer.forkpoint["interventions"].values()
+    return Figures(
+        scorer("countdown").score(item, answer.text),
+        float(answer.forkpoint["reasoning_tokens"]),
+        float(answer.tokens),
+        float(sum(action["fired"] for action in acted)),
+        float(answer.effect or 0.0),
+        float(answer.finish_reason == "length"),
     )
-    summary: dict[str, Any] = (response.model_extra or {})["forkpoint"]
-    acted = list(summary["interventions"].values())
-    return Answer(
-        is_correct(puzzle, response.choices[0].message.content),
-        summary["reasoning_tokens"],
-        summary["tokens"],
-        sum(one["fired"] for one in acted),
-        sum(one["effect"] for one in acted),
-        response.choices[0].finish_reason == "length",
+
+
+def row(arm: str, answers: Sequence[Figures], plain: Sequence[Figures]) -> str:
+    """A line of the table. Differences to no policy are paired by puzzle, with the intervals of `evaluate.stats`."""
+    puzzles, tokens = np.arange(len(answers)), sum(one.tokens for one in answers)
+    right = [one.right - before.right for one, before in zip(answers, plain, strict=True)]
+    longer = [one.reasoning_tokens - before.reasoning_tokens for one, before in zip(answers, plain, strict=True)]
+    effect = sum(one.effect for one in answers)
+    cells = (
+        f"`{arm}`",
+        f"{np.mean([one.right for one in answers]):.0%}",
+        formatting.points(stats.mean(right, puzzles, bound=1.0)) if arm != NO_POLICY else "",
+        f"{np.mean([one.reasoning_tokens for one in answers]):.0f}",
+        formatting.change(stats.mean(longer, puzzles)) if arm != NO_POLICY else "",
+        f"{np.mean([one.cut_off for one in answers]):.0%}",
+        f"{sum(one.fired for one in answers) / tokens:.1%}",
+        f"{effect / len(answers):.2f}",
+        f"{effect / tokens:.4f}",
     )
+    return f"| {' | '.join(cells)} |"
 
 
-async def generate_all(url: str, arm: str, puzzles: Sequence[Puzzle]) -> list[Answer]:
-    """Every puzzle under an arm."""
-    free = asyncio.Semaphore(AT_ONCE)
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=3600, max_retries=0) as client:
-
-        async def one(number: int) -> Answer:
-            async with free:
-                return await generate(client, puzzles[number], arm, seed=number)
-
-        return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
+@contextmanager
+def _served(url: str | None) -> Iterator[str]:
+    """The API of the server at `url`, or of one of this tree that runs until the block ends."""
+    if url is not None:
+        yield url
+        return
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), "--max-num-seqs", "256") as server:
+        yield server.api
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of a mean, by bootstrap over puzzles."""
-    random = np.random.default_rng(0)
-    means = values[random.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
-
-
-def row(arm: str, answers: list[Answer], plain: list[Answer]) -> str:
-    """A line of the table: of each figure the mean, and of the paired differences to no policy the interval too."""
-    correct, before = (np.array([one.correct for one in some], float) for some in (answers, plain))
-    length, length_before = (np.array([one.reasoning_tokens for one in some], float) for some in (answers, plain))
-    more, longer = correct - before, length - length_before
-    low, high = interval(more)
-    shortest, longest = interval(longer)
-    acted = sum(one.fired for one in answers) / max(1, sum(one.tokens for one in answers))
-    return (
-        f"| `{arm}` | {correct.mean():.1%} | {100 * more.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
-        f"| {length.mean():.0f} "
-        f"| {longer.mean():+.0f} [{shortest:+.0f}, {longest:+.0f}] | {np.mean([one.capped for one in answers]):.0%} "
-        f"| {acted:.1%} | {np.mean([one.effect for one in answers]):.2f} |"
-    )
+async def measure(url: str, folder: Path, difficulty: str, puzzles: int, names: Sequence[str], tokens: int) -> None:
+    """Print a set's table, and store its answers in the folder."""
+    items = read(f"countdown:{difficulty}", puzzles, SEED)
+    configuration = {"benchmarks.library": FORMAT, "set": difficulty, "tokens": tokens, "seed": SEED}
+    print(f"\n{difficulty}: {puzzles} held-out puzzles, at most {tokens} tokens\n")
+    print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}", flush=True)
+    async with Asker(url, "countdown", concurrency=IN_FLIGHT) as asker:
+        with Journal(folder / difficulty, configuration) as journal:
+            await answer_all(asker, journal, items, names, tokens)
 
 
 def main() -> None:
@@ -110,19 +163,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="POLICY", help="these and their placebos; all when none is named")
     parser.add_argument("--puzzles", type=int, default=300)
     parser.add_argument("--set", choices=("easy", "hard"), action="append", help="both by default")
+    parser.add_argument("--tokens", type=int, default=CAP_TOKENS, help="the longest answer")
+    parser.add_argument("--placebos", action=argparse.BooleanOptionalAction, default=True, help="measure these, too")
+    parser.add_argument("--server", metavar="URL", help="the API of a server that runs; by default one is started")
+    parser.add_argument("--out", type=Path, help="the folder that keeps the answers; a temporary one by default")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), "--max-num-seqs", "256") as server:
-        listed = openai.OpenAI(base_url=server.api, api_key="none").get("/policies", cast_to=dict[str, Any])["data"]
-        known = [policy["name"] for policy in listed]
-        arms = [name for name in known if not args.names or name.removesuffix(PLACEBO) in args.names]
+    names = [name for name in arms(args.names) if args.placebos or not name.endswith(PLACEBO)]
+    with tempfile.TemporaryDirectory() as unkept, _served(args.server) as url:
         for difficulty in args.set or ("easy", "hard"):
-            puzzles = held_out_puzzles(difficulty, args.puzzles)
-            print(f"\n{difficulty}: {args.puzzles} held-out puzzles, at most {CAP_TOKENS} tokens\n")
-            print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
-            plain = asyncio.run(generate_all(server.api, NO_POLICY, puzzles))
-            print(row(NO_POLICY, plain, plain), flush=True)
-            for arm in arms:
-                print(row(arm, asyncio.run(generate_all(server.api, arm, puzzles)), plain), flush=True)
+            asyncio.run(measure(url, args.out or Path(unkept), difficulty, args.puzzles, names, args.tokens))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ from forkpoint_policies.spec.answer_extractors import extractor
 from forkpoint_policies.tasks.countdown import Puzzle, held_out_puzzles, is_correct
 from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving
 
-from .library import interval
-
 CAP_TOKENS = 1000
 AT_ONCE = 31  # so that the engine runs all leaves at once: beyond it, branches would be refused
 DRAWS = 4000
@@ -195,6 +193,13 @@ def beside_placebo(name: str, by_arm: Mapping[str, Arm]) -> str | None:
     own, elsewhere = (np.array([(one.passed, one.majority) for one in arm.outcomes]) for arm in (by_arm[name], placebo))
     passed, voted = (points(column) for column in (own - elsewhere).T)
     return f"{name} less its placebo, points: one of them right {passed}, majority {voted}"
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of a mean, by bootstrap over puzzles."""
+    random = np.random.default_rng(0)
+    means = values[random.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def points(values: NDArray[np.float64]) -> str:

@@ -10,8 +10,8 @@ from .comparison import ArmFigures, Comparison
 
 GENERAL = [
     (
-        "High entropy only suggests a fork: in published resampling data (Llama-3-8B-Instruct) 11.4 % of the top fifth "
-        "by entropy were verified as forks, and 1.1 % of the rest."
+        "High entropy only suggests a fork: in published resampling data (Llama-3-8B-Instruct) 11.4% of the top fifth "
+        "by entropy were verified as forks, and 1.1% of the rest."
     ),
     (
         "Greedy runs in bfloat16 on benchmarks of 30 questions vary by up to 9 points between GPU configurations "

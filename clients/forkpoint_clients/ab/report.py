@@ -104,10 +104,10 @@ class ComparisonReport:
 
         figures, comparison = [], self.comparison
         if comparison.differences:
-            caption = f"Right answers, minus {names[0]}, with 95 % intervals."
+            caption = f"Right answers, minus {names[0]}, with 95% intervals."
             figures.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
         if comparison.caps:
-            caption = "Right answers if every answer is cut off at the same number of tokens; bands are 95 % intervals."
+            caption = "Right answers if every answer is cut off at the same number of tokens; bands are 95% intervals."
             figures.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
             caption = (
                 "The same by mean length: a higher curve uses tokens better. Marks are the arms at their own length."

@@ -13,8 +13,8 @@ MINUS = "−"
 
 
 def percent(estimate: Estimate | None) -> str:
-    """A share: 48.7 % [43.0, 54.4]."""
-    return _formatted(estimate, 100, "{:.1f}", " %")
+    """A share: 48.7% [43.0, 54.4]."""
+    return _formatted(estimate, 100, "{:.1f}", "%")
 
 
 def points(estimate: Estimate | None) -> str:
@@ -56,7 +56,7 @@ def plain(value: float | None, digits: int = 1) -> str:
 
 def share(estimate: Estimate | None) -> str:
     """A share without its interval."""
-    return UNKNOWN if estimate is None else f"{100 * estimate.value:.0f} %"
+    return UNKNOWN if estimate is None else f"{100 * estimate.value:.0f}%"
 
 
 def _formatted(estimate: Estimate | None, times: float, form: str, unit: str) -> str:

@@ -31,7 +31,7 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     PLACEBO: {"rules": [{"do": {"control": {"like": RULE, "match": "positions"}}}]},
 }
 PASS, MAJORITY = "one of them right", "majority right"
-HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5 %")
+HEADER = ("arm", "measure", "as many as", "tokens", "right", "less as many samples, 97.5%")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def conclude(
             for name, answers in trees.items()
         }
         rows += [
-            ("independent samples", measure, f"{count}", f"{count * mean_tokens:.0f}", f"{100 * right:.1f} %", "")
+            ("independent samples", measure, f"{count}", f"{count * mean_tokens:.0f}", f"{100 * right:.1f}%", "")
             for count, right in enumerate(np.mean(list(curves.values()), axis=0), 1)
         ]
         rows += [_row(name, measure, tree) for name, tree in values[measure].items()]
@@ -95,7 +95,7 @@ def conclude(
             "Branching where the entropy is high finds a right answer more often than independent samples of as many "
             "tokens."
         ),
-        "arXiv:2510.11170, of EAGer, which moves budget between prompts too: 64 % fewer tokens, 12 % more pass@k",
+        "arXiv:2510.11170, of EAGer, which moves budget between prompts too: 64% fewer tokens, 12% more pass@k",
         (
             Criterion(
                 f"{PASS}, less independent samples of as many tokens",
@@ -117,11 +117,11 @@ def conclude(
         (claim,),
         figures=(
             Figure(
-                f"{MAJORITY}, less independent samples of as many tokens (97.5 %)",
+                f"{MAJORITY}, less independent samples of as many tokens (97.5%)",
                 values[MAJORITY][TREE].gain,
                 "points",
             ),
-            Figure(f"{MAJORITY}, less branches at random positions (97.5 %)", to_placebo[MAJORITY], "points"),
+            Figure(f"{MAJORITY}, less branches at random positions (97.5%)", to_placebo[MAJORITY], "points"),
         ),
         tables=(Table(f"{leaves} answers to a question", HEADER, tuple(rows)),),
         plots=(plots.intervals("branching", caption, shown, "difference, points", 100),),

@@ -26,7 +26,7 @@ from forkpoint_clients.findings.verdict import Claim, Criterion
 
 BAN, NOWAIT = "thinking-ban", "nowait"
 SHORTER = -0.10
-"""A tenth fewer tokens is the least that counts as shorter; others found 13 to 16 % where 27 to 51 % were claimed."""
+"""A tenth fewer tokens is the least that counts as shorter; others found 13 to 16% where 27 to 51% were claimed."""
 
 TOLERATED = -0.05
 MATCHES = ("probability", "count")
@@ -66,7 +66,7 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
     )
     harmless = Claim(
         "Without reflection words the answers are shorter and as good.",
-        "arXiv:2506.08343: 27 to 51 % fewer tokens",
+        "arXiv:2506.08343: 27 to 51% fewer tokens",
         (
             Criterion(f"tokens of {NOWAIT}, relative to no policy", shorter, "below", SHORTER, count, "points", level),
             less(f"{NOWAIT} less no policy", nowait, base, "above", TOLERATED),
@@ -133,7 +133,7 @@ FINDING = Finding(
         "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much "
         "probability is taken from other words at each position, or as many words of the vocabulary are banned. "
         f"Paired by question and seed; at most {-100 * TOLERATED:g} points less are called as good, at least "
-        f"{-100 * SHORTER:g} % fewer tokens shorter."
+        f"{-100 * SHORTER:g}% fewer tokens shorter."
     ),
     retest=retest,
 )

@@ -93,7 +93,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
         ),
         notes=(
             (
-                f"{100 * compared:.0f} % of the connectors have other tokens that are sampled as rarely, from half to "
+                f"{100 * compared:.0f}% of the connectors have other tokens that are sampled as rarely, from half to "
                 "twice as often. Without this control the peak would say nothing of connectors: rare tokens are mostly "
                 "sampled where much is possible."
             ),

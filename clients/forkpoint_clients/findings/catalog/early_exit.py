@@ -51,7 +51,7 @@ class EarlyExit:
 EXITS = (
     EarlyExit(
         "guess-confidence",
-        "19 to 80 % shorter, and more right",
+        "19 to 80% shorter, and more right",
         "arXiv:2504.15895",
         "takes what the model would say after its end at each reflection word, mean probability above 0.95: deer's "
         "rule for models that write no boxes",
@@ -65,7 +65,7 @@ EXITS = (
     ),
     EarlyExit(
         "eat",
-        "13 to 21 % fewer tokens without loss",
+        "13 to 21% fewer tokens without loss",
         "arXiv:2509.26522",
         "entropy after a tried end at each sentence or line, its moving variance below 0.001 after 25",
     ),

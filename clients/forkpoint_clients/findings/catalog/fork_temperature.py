@@ -107,8 +107,8 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         ),
         notes=(
             (
-                f"Without a policy {100 * fork_share:.1f} % of the reasoning tokens are forks, so that "
-                f"{100 * share:.0f} % of the others were to be as many. Heated were, of an answer on average: "
+                f"Without a policy {100 * fork_share:.1f}% of the reasoning tokens are forks, so that "
+                f"{100 * share:.0f}% of the others were to be as many. Heated were, of an answer on average: "
                 f"{counts}; heat changes how long answers become."
             ),
             (

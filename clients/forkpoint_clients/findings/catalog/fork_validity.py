@@ -119,7 +119,7 @@ def conclude(
             ),
             *(
                 Figure(
-                    f"{kind}-entropy positions with a second token of at least {100 * MIN_PROBABILITY:g} %",
+                    f"{kind}-entropy positions with a second token of at least {100 * MIN_PROBABILITY:g}%",
                     share(
                         [position.second >= MIN_PROBABILITY for position in group],
                         [position.question for position in group],
@@ -182,7 +182,7 @@ def claims(tested: Sequence[TestedPosition], alpha: float = ALPHA, each: float =
         ),
         Claim(
             "Most verified forks lie in the top fifth by entropy.",
-            "published resampling data: 72 % of 645 forks of Llama-3-8B-Instruct, 52 % of 132 of R1-Distill-Llama-8B",
+            "published resampling data: 72% of 645 forks of Llama-3-8B-Instruct, 52% of 132 of R1-Distill-Llama-8B",
             (criterion("verified forks that lie in the top fifth", _share_in_top(compared.ratio), 0.5, "percent"),),
             headline=False,
         ),
@@ -215,7 +215,7 @@ FINDING = Finding(
         f"In the texts of a fifth of the questions, at least ten, {HIGH} random positions of the reasoning in the top "
         f"fifth by entropy, and {LOW} of the others. POST /v1/forks continues the text from the two likeliest tokens "
         f"at each, if both have a probability of at least {MIN_PROBABILITY:g}; a fork is verified where the answers "
-        "differ (Fisher or chi-square, false-discovery rate 5 % over the text). With the embedded model on easy "
+        "differ (Fisher or chi-square, false-discovery rate 5% over the text). With the embedded model on easy "
         "puzzles, as each position takes dozens of continuations."
     ),
     retest=retest,

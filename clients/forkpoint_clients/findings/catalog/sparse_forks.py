@@ -45,7 +45,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     ranked, owner = entropies[order], groups[order]
     concentrated = Claim(
         "More than half of the tokens are sampled with almost no entropy.",
-        "arXiv:2506.01939: 50.6 % of tokens below 0.01 nats; 20 % above 0.672 (Qwen3-8B)",
+        "arXiv:2506.01939: 50.6% of tokens below 0.01 nats; 20% above 0.672 (Qwen3-8B)",
         (Criterion(f"tokens below {CERTAIN_NATS} nats", certain, "above", 0.5, count, "percent", alpha),),
     )
     connected = Claim(
@@ -71,7 +71,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
             Figure("80th percentile of the entropies", percentile, "nats"),
             Figure("mean entropy", clustered(entropies, owners), "nats"),
             Figure(
-                "connectors among the top 20 %",
+                "connectors among the top 20%",
                 share(connectors[entropies > percentile.value], owners[entropies > percentile.value]),
                 "percent",
             ),

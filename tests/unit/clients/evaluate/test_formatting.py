@@ -14,7 +14,7 @@ from forkpoint_clients.evaluate.stats import Estimate
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (formatting.percent(Estimate(0.487, 0.43, 0.544)), "48.7 % [43.0, 54.4]"),
+        (formatting.percent(Estimate(0.487, 0.43, 0.544)), "48.7% [43.0, 54.4]"),
         (formatting.points(Estimate(-0.173, -0.24, -0.103)), "−17.3 [−24.0, −10.3]"),
         (formatting.count(Estimate(633.2, 601, 665)), "633 [601, 665]"),
         (formatting.change(Estimate(73, 25, 122)), "+73 [+25, +122]"),
@@ -23,7 +23,7 @@ from forkpoint_clients.evaluate.stats import Estimate
         (formatting.number(Estimate(0.93)), "0.93"),
         (formatting.percent(None), "–"),
         (formatting.count(Estimate(math.nan)), "–"),
-        (formatting.share(Estimate(0.25)), "25 %"),
+        (formatting.share(Estimate(0.25)), "25%"),
         (formatting.share(None), "–"),
         (formatting.plain(-1.25, 2), "−1.25"),
         (formatting.plain(math.nan), "–"),
