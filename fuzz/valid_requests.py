@@ -157,8 +157,9 @@ def _rule(chance: random.Random, is_placebo: bool, tree: bool = False) -> dict[s
     if not {"sample", "resume"} & set(do) and chance.random() < 0.8:
         rule["when"] = _conditions(chance)
     if is_placebo:
-        match = chance.choice(("probability", "count", "frequency", "positions"))
-        rule = {"do": {"control": {"like": rule, "match": match}}}
+        match = chance.choice(("probability", "count", "frequency", "positions", "dose"))
+        strength = {"strength": chance.uniform(0.5, 12.0)} if match == "dose" else {}
+        rule = {"do": {"control": {"like": rule, "match": match, **strength}}}
     return rule
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 from .library import LIBRARY, Entry
 from .placebo import PLACEBO, matches_of, placebo_of
-from .spec import InputError, Match, Policy, name_some
+from .spec import MAX_STRENGTH_NATS, InputError, Match, Policy, name_some
+
+_STRENGTH = {
+    "strength": {
+        "default": None,
+        "minimum": 0,
+        "maximum": MAX_STRENGTH_NATS,
+        "meaning": "with match `dose`: how far the logits of other tokens move apart, in nats; `forkpoint ab` finds it",
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Named:
             "one_of": list(self.match),
             "meaning": "what the placebo has in common with the policy",
         }
-        return {"match": meaning, **own}
+        return {"match": meaning, **(_STRENGTH if "dose" in self.match else {}), **own}
 
     def use(self, values: Mapping[str, Any], field: str = "policy.with") -> Policy:
         """The policy with these parameters. Raises InputError with the path of a wrong one."""
@@ -50,14 +59,15 @@ class Named:
                 raise InputError(
                     f"{field}.{name}", f"is not a parameter of {self.policy.name!r}; its parameters: {known}"
                 )
-        own = {name: value for name, value in values.items() if name != "match"}
+        placebo = ("match", "strength") if self.of is not None else ()
+        own = {name: value for name, value in values.items() if name not in placebo}
         plain = self.entry.use(own, field) if self.entry is not None else self.of or self.policy
         if self.of is None:
             return plain
         match = values.get("match", self.match[0])
         if match not in self.match:
             raise InputError(f"{field}.match", f"must be one of {', '.join(self.match)}, not {match!r}")
-        return placebo_of(plain, match)
+        return placebo_of(plain, match, field, _strength(values, match, field))
 
     def to_dict(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -74,6 +84,23 @@ class Named:
             "placebo": None if self.of is not None or not self.match else self.policy.name + PLACEBO,
             "match": list(self.match),
         }
+
+
+def _strength(values: Mapping[str, Any], match: Match, field: str) -> float | None:
+    """The strength of a placebo matched by dose, in nats; None of any other. Raises InputError."""
+    strength = values.get("strength")
+    if match != "dose":
+        if "strength" in values:
+            raise InputError(f"{field}.strength", f"is of match 'dose'; match {match!r} has none")
+        return None
+    number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    if not number or not 0 < strength <= MAX_STRENGTH_NATS:
+        raise InputError(
+            f"{field}.strength",
+            f"must be above 0 and at most {MAX_STRENGTH_NATS:g} nats for match 'dose', not {strength!r}; "
+            "`forkpoint ab` finds it for a model",
+        )
+    return float(strength)
 
 
 def with_placebo(policy: Policy, entry: Entry | None = None) -> Iterator[Named]:

@@ -1,4 +1,4 @@
-"""The matched placebo of a policy: it acts as often and as strongly, on tokens or positions chosen at random.
+"""The matched placebo of a policy: it acts on tokens or positions chosen at random, matched place by place or by dose.
 
 The published controls are unfair: to ban a set of random tokens removes almost no probability, to ban "Wait" removes a
 lot.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import MAX_NAME, MAX_TOKENS, Control, Do, InputError, Match, Policy, Rule
+from .spec import MAX_NAME, MAX_TOKENS, Control, Do, InputError, Match, Policy, Probe, Rule, Sample
 
 PLACEBO = ".placebo"
 
@@ -41,6 +41,8 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
         kinds += ["count", "frequency"]
     if _chooses_positions(rule):
         kinds += ["positions"]
+    if kinds and any(action is not None for action in (do.suppress, do.amplify, do.truncate, do.temperature)):
+        kinds += ["dose"]
     return tuple(kinds)
 
 
@@ -49,9 +51,11 @@ def matches_of(policy: Policy) -> tuple[Match, ...]:
     return tuple(dict.fromkeys(kind for rule in policy.rules for kind in kinds_of(rule)))
 
 
-def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy") -> Policy:
+def placebo_of(
+    policy: Policy, match: Match | None = None, field: str = "policy", strength: float | None = None
+) -> Policy:
     """NAME.placebo: every rule replaced by its control. A rule that `match` means nothing for gets the first that it
-    can have.
+    can have. `strength` is of a placebo matched by dose, in nats.
 
     Raises InputError for a policy without a placebo, or one that cannot be matched so.
     """
@@ -62,26 +66,38 @@ def placebo_of(policy: Policy, match: Match | None = None, field: str = "policy"
         )
     if match is not None and match not in possible:
         raise InputError(field, f"{policy.name!r} cannot be matched by {match!r}; it can by {', '.join(possible)}")
+    if match == "dose" and strength is None:
+        raise InputError(field, "a placebo matched by dose needs a strength in nats, as `forkpoint ab` finds it")
     if len(policy.name + PLACEBO) > MAX_NAME:
         raise InputError(
             f"{field}.name", f"is too long to have a placebo; at most {MAX_NAME - len(PLACEBO)} characters"
         )
     return Policy(
         name=policy.name + PLACEBO,
-        description=(
-            f"The placebo of {policy.name}: acts as often and as strongly, on tokens or positions drawn at random."
-        ),
+        description=(f"The placebo of {policy.name}: {_MATCHED[match or possible[0]]}"),
         source=policy.source,
         shadow=policy.shadow,
-        rules=tuple(_control(rule, match) for rule in policy.rules),
+        rules=tuple(_control(rule, match, strength) for rule in policy.rules),
     )
 
 
-def _control(rule: Rule, match: Match | None) -> Rule:
+_MATCHED: dict[Match, str] = {
+    "probability": "where the policy would act, moves as much probability among other tokens, up to what they hold.",
+    "count": "acts on as many tokens, chosen at random from the vocabulary.",
+    "frequency": "acts on tokens chosen at random that are together as frequent in the model's own text.",
+    "positions": "acts at as many positions, chosen at random.",
+    "dose": "changes other tokens at random at every position, as much per token as its strength was calibrated to.",
+}
+
+
+def _control(rule: Rule, match: Match | None, strength: float | None) -> Rule:
     kinds = kinds_of(rule)
     if not kinds:
         return rule  # acts everywhere alike: so does its placebo
-    return Rule(do=Do(control=Control(like=rule, match=match if match in kinds else kinds[0])))
+    chosen = match if match in kinds else kinds[0]
+    if chosen != "dose":
+        return Rule(do=Do(control=Control(like=rule, match=chosen)))
+    return Rule(do=Do(control=Control(like=rule, match=chosen, strength=strength)))
 
 
 def _chooses_positions(rule: Rule) -> bool:
@@ -101,6 +117,16 @@ def _writes_before_end(rule: Rule) -> bool:
 def follows_signals(rule: Rule) -> bool:
     """Whether what the model does says where the rule acts, rather than the position alone."""
     return any(getattr(rule.when, signal) is not None for signal in _SIGNALS)
+
+
+def is_placed_by_server(rule: Rule) -> bool:
+    """Whether the placebo of a tree rule is placed by the server, which alone knows where the rule acts: its kernel
+    rule stays as it is. Of others, the kernel fires at random positions."""
+    branch = rule.do.branch
+    by_top_tokens = branch is not None and branch.top_entropy_above is not None
+    return isinstance(rule.tree_action, Probe | Sample) or (
+        rule.tree_action is not None and (by_top_tokens or not follows_signals(rule))
+    )
 
 
 @dataclass(frozen=True, eq=False)

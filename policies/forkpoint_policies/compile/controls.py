@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-from forkpoint_policies.placebo import PlaceboSampler, follows_signals, kinds_of
-from forkpoint_policies.spec import Control, InputError, Probe, Sample
+from forkpoint_policies.placebo import PlaceboSampler, is_placed_by_server, kinds_of
+from forkpoint_policies.spec import Control, InputError
 
-from .program import Action, CompiledRule, ControlKind, TokenSet
+from .program import ON_SETS, Action, CompiledRule, ControlKind, Curve, Shape, Signal, TokenSet
 from .served_model import ServedModel
 from .word_automaton import ANY_STATE, FREE
 
@@ -30,11 +31,11 @@ def control_rule(
     if match == "probability":
         return msgspec.structs.replace(like, control=ControlKind.PROBABILITY), None
     if match == "positions":
-        tree_action = control.like.tree_action
-        by_server = isinstance(tree_action, Probe | Sample) or (
-            tree_action is not None and not follows_signals(control.like)
-        )
-        return (like if by_server else msgspec.structs.replace(like, control=ControlKind.POSITIONS)), None
+        if is_placed_by_server(control.like):
+            return like, None
+        return msgspec.structs.replace(like, control=ControlKind.POSITIONS), None
+    if match == "dose":
+        return _spread(like, control.strength or 0.0), None
     vocabulary, forced = target.vocabulary, like.action in (Action.FORCE, Action.TREE)
     # the tokens that are the whole word: other pieces complete it only after a prefix
     own = {t for t, s in zip(like.target.tokens, like.target.states, strict=True) if s in (ANY_STATE, FREE)}
@@ -70,3 +71,25 @@ def control_rule(
         return like, sampler
     sampled = msgspec.structs.replace(like, control=ControlKind.SAMPLED)
     return (sampled if forced else msgspec.structs.replace(sampled, target=TokenSet())), sampler
+
+
+def _spread(like: CompiledRule, strength_nats: float) -> CompiledRule:
+    """The control matched by dose: at every position of the rule's region and range of tokens, and never on the tokens
+    that the rule raises or lowers.
+
+    Its action is a mask of those tokens, which the kernel takes back: it says which tokens keep their probability.
+    """
+    return CompiledRule(
+        number=like.number,
+        action=Action.MASK,
+        strength=Curve(Shape.CONSTANT, 0.0),
+        low=[-math.inf] * len(Signal),
+        high=[math.inf] * len(Signal),
+        probability=Curve(Shape.CONSTANT, 1.0),
+        target=like.target if like.action in ON_SETS else TokenSet(),
+        control=ControlKind.DOSE,
+        spread=strength_nats,
+        region=like.region,
+        first_position=like.first_position,
+        last_position=like.last_position,
+    )

@@ -55,12 +55,14 @@ MARKS = (Action.OBSERVE, Action.TREE)
 
 
 class ControlKind(IntEnum):
-    """How a placebo differs from its rule; SAMPLED has tokens or a text sampled for each request."""
+    """How a placebo differs from its rule; SAMPLED has tokens or a text sampled for each request, DOSE spreads the
+    logits of tokens other than the rule's own at random."""
 
     NONE = 0
     SAMPLED = 1
     PROBABILITY = 2
     POSITIONS = 3
+    DOSE = 4
 
 
 class RegionCode(IntEnum):
@@ -131,6 +133,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
     text: list[int] = []
     instead: bool = False
     control: int = ControlKind.NONE
+    spread: float = 0.0  # of DOSE, nats
     since_below: int = UNLIMITED
     needs_previous: bool = False
     window: int = 0

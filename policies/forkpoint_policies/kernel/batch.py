@@ -64,7 +64,8 @@ class Stage:
     """One action: the rule with this index, in these rows (None: all of them).
 
     `at` are its tokens as places in the flattened logits. `again`: a rule before it may have changed the distribution.
-    `displaced`: instead of what the action does, the same probability is moved among other tokens.
+    `displaced`: instead of what the action does, the same probability is moved among other tokens; with `spread`, their
+    logits move apart.
     """
 
     rule: int
@@ -77,6 +78,7 @@ class Stage:
     again: bool
     displaced: bool
     keep: int  # the k of a top-k
+    spread: Tensor | None = None  # [k] float32 nats
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ def _stages(
                 again=action.again,
                 displaced=action.displaced,
                 keep=action.keep,
+                spread=rules.spread[chosen, action.rule] if action.spread else None,
             )
         )
     return tuple(stages)

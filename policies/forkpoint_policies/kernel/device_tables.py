@@ -49,6 +49,7 @@ class Rules:
     window: Tensor  # [p, R] int64
     entropy_window: Tensor  # [p, R] int64
     at_temperature: Tensor  # [p, R] float32
+    spread: Tensor  # [p, R] float32 nats, of placebos matched by dose
     needs_previous: Tensor  # [p, R] bool
     by_chance: Tensor  # [p, R] bool, the control that acts at random positions
     forces: Tensor  # [p, R] bool
@@ -193,13 +194,14 @@ def _draws_entropy(rule: CompiledRule) -> bool:
 @dataclass(frozen=True)
 class Acting:
     """An action of a program on the logits. `again`: a rule before it may have changed the distribution. `displaced`:
-    the same probability is moved among other tokens instead."""
+    a placebo changes other tokens instead, by probability or (`spread`) by dose."""
 
     rule: int
     action: Action
     again: bool
     displaced: bool
     keep: int = 0  # the k of a top-k
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,9 @@ class Facts:
         for index, rule in enumerate(program.rules):
             if rule.action not in (*MARKS, Action.FORCE):
                 keep = int(rule.strength.a) if rule.action == Action.TOP_K else 0
-                acting.append(
-                    Acting(index, Action(rule.action), bool(acting), rule.control == ControlKind.PROBABILITY, keep)
-                )
+                displaced = rule.control in (ControlKind.PROBABILITY, ControlKind.DOSE)
+                spread = rule.control == ControlKind.DOSE
+                acting.append(Acting(index, Action(rule.action), bool(acting), displaced, keep, spread))
         instead = [
             index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS
         ]
@@ -396,6 +398,7 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
             )
         },
         "at_temperature": numbers("at_temperature", np.float32),
+        "spread": numbers("spread", np.float32),
         "every": np.maximum(numbers("every"), 1),
         "needs_previous": numbers("needs_previous", np.bool_),
         "by_chance": control == ControlKind.POSITIONS,

@@ -22,7 +22,7 @@ from .fields import (
     WordMatch,
     is_name,
 )
-from .policy import DEFAULT_FORK_THRESHOLD_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
+from .policy import DEFAULT_FORK_THRESHOLD_NATS, MAX_STRENGTH_NATS, SCHEMA, Control, Do, Policy, Rule, parse_policy
 from .tree_actions import (
     ANSWER,
     MAX_ALTERNATIVES,
@@ -50,6 +50,7 @@ __all__ = [
     "MAX_BRANCHES",
     "MAX_NAME",
     "MAX_RULES",
+    "MAX_STRENGTH_NATS",
     "MAX_TEXT",
     "MAX_TOKENS",
     "MAX_WINDOW",

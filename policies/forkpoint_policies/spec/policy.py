@@ -17,28 +17,44 @@ from pydantic import (
 from .actions import Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
 from .conditions import When
 from .errors import InputError, explain
-from .fields import MAX_RULES, Heat, Match, Name, Strict, exactly_one
+from .fields import MAX_RULES, Heat, Match, Name, Number, Strict, exactly_one
 from .size_limits import SizeLimitError, check_size
 from .tree_actions import Branch, Probe, Resume, Sample, TreeAction
 
 DEFAULT_FORK_THRESHOLD_NATS = 0.672
 """The 80th percentile of Qwen3-8B's token entropies on one task (arXiv:2506.01939); what uncalibrated models get."""
 
+MAX_STRENGTH_NATS = 40.0
+"""Of a placebo matched by dose: beyond it, what is lowered has no probability left."""
 
 SCHEMA = Path(__file__).parent / "policy.schema.json"
 """The language as a JSON Schema, as it is served and shipped."""
 
 
 class Control(Strict):
-    """The matched placebo of another rule: it acts as often and as strongly, on tokens or positions chosen at random.
+    """The matched placebo of another rule: it acts on tokens or positions chosen at random.
 
-    `probability`: where the rule would act, the same probability moves from (or to) other tokens. `count`: the same
-    number of tokens, sampled from the vocabulary. `frequency`: tokens with the same total frequency in the model's own
-    text. `positions`: the same action at the same share of positions. The request's seed determines all of them.
+    `probability`: where the rule would act, the same probability moves from (or to) other tokens, up to what they hold.
+    `count`: the same number of tokens, sampled from the vocabulary. `frequency`: tokens with the same total frequency
+    in the model's own text. `positions`: the same action at the same share of positions. `dose`: at every position of
+    the rule's region and range of tokens, other tokens' logits move up or down at random, `strength` nats apart; it is
+    the strength at which the mean effect per token is the policy's, as `forkpoint ab` finds it. The request's seed
+    determines all of them.
     """
 
     like: Rule
     match: Match
+    strength: Annotated[Number, Field(gt=0, le=MAX_STRENGTH_NATS)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Control:
+        if self.match == "dose" and self.strength is None:
+            raise ValueError(
+                "match `dose` needs a `strength` in nats: the one that `forkpoint ab` calibrates for this model"
+            )
+        if self.match != "dose" and self.strength is not None:
+            raise ValueError(f"`strength` is of match `dose`; match {self.match!r} has none")
+        return self
 
 
 class Do(Strict):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
-from forkpoint_policies.compile.program import Action, CompiledRule, Curve, Shape
+from forkpoint_policies.compile.program import Action, CompiledRule, ControlKind, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
 from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.live import named_policies
@@ -167,7 +167,7 @@ def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int
     return {
         "rule": rule.number,
         "action": source.original.do.action if branches else Action(rule.action).name.lower(),
-        "strength": _number(rule.strength),
+        "strength": _number(rule.strength) if rule.control != ControlKind.DOSE else rule.spread,
         "control": source.do.control.match if source.do.control is not None else None,
         "text": [_text(service, token) for token in (written if branches else rule.text)],
         "token_ids": sorted({token for token, _ in pairs}),

@@ -43,15 +43,16 @@ def test_every_way_of_matching(client: openai.OpenAI) -> None:
     """Also by frequency: the embedded model's own text was measured."""
     matches = [(name, match) for name in LIBRARY for match in matches_of(LIBRARY[name].policy)]
     for name, match in matches:
+        values = {"match": match} | ({"strength": 2.0} if match == "dose" else {})
         response = client.chat.completions.create(
             model="countdown",
             messages=MESSAGES,
             max_tokens=3,
             seed=1,
-            extra_body={"policy": {"use": f"{name}.placebo", "with": {"match": match}}},
+            extra_body={"policy": {"use": f"{name}.placebo", "with": values}},
         )
         assert summary_of(response)["policy"] == f"{name}.placebo"
-    assert {match for _, match in matches} == {"probability", "count", "frequency", "positions"}
+    assert {match for _, match in matches} == {"probability", "count", "frequency", "positions", "dose"}
 
 
 def test_parameters_reach_the_model(client: openai.OpenAI) -> None:
@@ -170,4 +171,4 @@ def test_parameters_are_listed(server: Server) -> None:
     assert set(listed) == set(NAMES)
     assert listed["switch-penalty"]["parameters"]["alpha"]["default"] == 3.0
     assert listed["switch-penalty"]["placebo"] == "switch-penalty.placebo"
-    assert listed["nowait.placebo"]["parameters"]["match"]["one_of"] == ["probability", "count", "frequency"]
+    assert listed["nowait.placebo"]["parameters"]["match"]["one_of"] == ["probability", "count", "frequency", "dose"]

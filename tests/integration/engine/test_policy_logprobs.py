@@ -54,7 +54,10 @@ def policies() -> Iterator[tuple[str, Policy]]:
         if name in ("suppress", "amplify"):
             for match in matches_of(policy):
                 if match != "frequency":  # needs a calibration, and samples its tokens before the kernel
-                    yield f"{name}, placebo by {match}", placebo_of(policy, match)
+                    yield (
+                        f"{name}, placebo by {match}",
+                        placebo_of(policy, match, strength=2.0 if match == "dose" else None),
+                    )
     yield "shadow", parse_policy({"rules": POLICIES["suppress"]}).in_shadow()
 
 

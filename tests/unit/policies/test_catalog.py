@@ -88,11 +88,19 @@ WRONG: dict[str, tuple[str, Json, str, str]] = {
     ),
     "match of a policy": ("nowait", {"match": "count"}, "policy.with.match", "is not a parameter of 'nowait'"),
     "unknown match": ("nowait.placebo", {"match": "size"}, "policy.with.match", "one of probability, count, frequency"),
+    "a dose without a strength": (
+        "nowait.placebo",
+        {"match": "dose"},
+        "policy.with.strength",
+        "above 0 and at most 40 nats for match 'dose', not None; `forkpoint ab` finds it",
+    ),
+    "a strength without a dose": ("nowait.placebo", {"strength": 2}, "policy.with.strength", "is of match 'dose'"),
+    "a strength of a policy": ("nowait", {"strength": 2}, "policy.with.strength", "is not a parameter of 'nowait'"),
     "impossible match": (
         "dual-temperature.placebo",
         {"match": "count"},
         "policy.with.match",
-        "one of positions, not 'count'",
+        "one of positions, dose, not 'count'",
     ),
 }
 
@@ -102,6 +110,13 @@ def test_wrong_parameters(name: str, values: Json, field: str, right: str) -> No
     with pytest.raises(InputError, match=right) as caught:
         use(name, **values)
     assert caught.value.field == field
+
+
+def test_a_placebo_by_dose_has_the_strength_that_was_calibrated() -> None:
+    by_dose = use("nowait.placebo", match="dose", strength=2.5)
+    assert [rule.do.control.strength for rule in by_dose.rules if rule.do.control is not None] == [2.5]
+    mixed = use("cgrs.placebo", match="dose", strength=2)
+    assert {rule.do.control.match for rule in mixed.rules if rule.do.control is not None} == {"dose"}
 
 
 def test_a_users_policy_has_a_placebo_too() -> None:

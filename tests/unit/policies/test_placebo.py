@@ -1,4 +1,4 @@
-"""Placebos act as often and as strongly as what they control for, on tokens or positions sampled from the seed."""
+"""Placebos act on tokens or positions sampled from the seed, as often or as much as what they control for."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WORDS = {"words": ["wait", "so", "now"]}
 UNSURE = random_logits(SIZE, scale=1.5)
 
 
-def control(written: Json, match: Match) -> CompiledPolicy:
-    return compile_policy(placebo_of(parse_policy({"name": "it", **written}), match), TARGET)
+def control(written: Json, match: Match, strength: float | None = None) -> CompiledPolicy:
+    return compile_policy(placebo_of(parse_policy({"name": "it", **written}), match, strength=strength), TARGET)
 
 
 def request(made: CompiledPolicy, seed: int, **options: Any) -> Request:
@@ -53,6 +53,87 @@ def test_the_same_probability_is_moved_between_other_tokens(do: Json, temperatur
     touched = after[0] != UNSURE
     assert not (moved != UNSURE)[:, touched].any(), "the rule's own tokens are left alone"
     assert len({tuple((one != UNSURE).nonzero().flatten().tolist()) for one in moved}) > 10, "sampled by the seed"
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
+@pytest.mark.parametrize(
+    "do", [{"suppress": WORDS}, {"suppress": WORDS | {"bias": -1.5}}, {"amplify": WORDS | {"bias": 2.0}}]
+)
+def test_a_dose_moves_other_tokens_apart_and_leaves_the_policys_own(do: Json, temperature: float) -> None:
+    made = control(policy({"when": {"entropy_above": 40.0}, "do": do}), "dose", strength=3.0)
+    plain, moved = UNSURE[None].clone(), UNSURE.repeat(20, 1)
+    Run(Request(compile_policy(parse_policy(policy(rule(**do))), TARGET).program)).step(plain, [[]])
+    own = plain[0] != UNSURE
+    record = Run(*(request(made, seed, temperature=temperature) for seed in range(20))).step(moved, [[]] * 20)
+    before, after = torch.softmax(UNSURE / temperature, -1), torch.softmax(moved / temperature, -1)
+    assert not (moved != UNSURE)[:, own].any()
+    assert torch.allclose(after[:, own], before[own].expand(20, -1), rtol=1e-4, atol=1e-8), (
+        "they keep their probability"
+    )
+    distances = (after - before).abs().sum(-1) / 2
+    assert record.numbers[:, 4].tolist() == pytest.approx(distances.tolist(), rel=1e-4)
+    assert len({round(float(one), 6) for one in distances}) > 10, "sampled by the seed"
+    for row in moved:
+        up, down = (row - UNSURE)[row > UNSURE], (row - UNSURE)[row < UNSURE]
+        assert up.max() - up.min() < 1e-5
+        assert down.max() - down.min() < 1e-5
+        assert float(up.mean() - down.mean()) == pytest.approx(3.0, abs=1e-4), "the strength, in nats"
+
+
+def test_a_dose_reaches_where_the_policys_words_hold_nearly_all() -> None:
+    """The words hold 95% at one position in ten: moving the rest there reaches a twentieth of the policy's dose."""
+    logits = random_logits(10, SIZE, scale=3.0)
+    word = token("Wait")
+    logits[0, word] = logits[0].logsumexp(-1) + np.log(19)
+    written = policy(rule(suppress=WORDS))
+    doses = {}
+    for name, made in {
+        "policy": compile_policy(parse_policy(written), TARGET),
+        "probability": control(written, "probability"),
+        "1": control(written, "dose", 1.0),
+        "4": control(written, "dose", 4.0),
+        "16": control(written, "dose", 16.0),
+    }.items():
+        run, found = Run(*(request(made, seed) for seed in range(20))), []
+        for position in range(10):
+            record = run.step(logits[position].repeat(20, 1), [[token("x")] * position] * 20)
+            found.append(record.numbers[:, 4].mean().item())
+        doses[name] = float(np.mean(found))
+    assert doses["probability"] < 0.5 * doses["policy"]
+    assert doses["1"] < doses["4"] < doses["16"], "it rises with the strength"
+    assert doses["16"] > doses["policy"]
+
+
+def test_a_dose_of_a_truncation_or_a_temperature_moves_all_tokens() -> None:
+    for written in (policy(rule(truncate={"min_p": 0.1})), policy(rule({"entropy_above": 1.0}, temperature=2.0))):
+        made = control(written, "dose", strength=2.0)
+        record = Run(request(made, 3)).step(UNSURE[None].clone(), [[]])
+        assert fired(record) == [0]
+        assert effects(record)[0] > 0.1
+
+
+def test_a_dose_stays_in_the_rules_region_and_range_of_tokens() -> None:
+    when = {"region": "reasoning", "after_token": 2, "before_token": 5, "every": 2, "at_most": 1, "entropy_above": 40.0}
+    made = control(policy({"when": when, "do": {"suppress": WORDS}}), "dose", strength=2.0)
+    run, acted = Run(request(made, 3)), []
+    for position in range(8):
+        text = [token("x")] * position
+        acted.append(fired(run.step(UNSURE[None].clone(), [text])) == [0])
+    assert acted == [False, False, True, True, True, False, False, False]
+    ended = Run(request(made, 3))
+    ended.step(UNSURE[None].clone(), [[token("x")] * 3])
+    assert not fired(ended.step(UNSURE[None].clone(), [[token("x")] * 3 + [END_THINK]]))
+
+
+def test_a_dose_has_a_strength_and_no_other_match_has() -> None:
+    like = rule(suppress=WORDS)
+    for wrong, right in (
+        ({"like": like, "match": "dose"}, "needs a `strength`"),
+        ({"like": like, "match": "count", "strength": 1.0}, "is of match `dose`"),
+        ({"like": like, "match": "dose", "strength": 41.0}, "less than or equal to 40|at most 40"),
+    ):
+        with pytest.raises(InputError, match=right):
+            parse_policy(policy(rule(control=wrong)))
 
 
 def test_as_many_tokens_are_sampled_once_per_request() -> None:
@@ -196,7 +277,7 @@ def test_a_temperature_by_entropy_gets_one_of_the_past() -> None:
 def test_each_policy_of_the_library_has_a_placebo(name: str) -> None:
     entry = LIBRARY[name]
     for match in matches_of(entry.policy):
-        placebo = placebo_of(entry.policy, match)
+        placebo = placebo_of(entry.policy, match, strength=2.0 if match == "dose" else None)
         assert placebo.name == f"{name}.placebo"
         assert parse_policy(placebo.model_dump(mode="json", exclude_unset=True)) == placebo
         if match != "frequency":

@@ -16,7 +16,7 @@ from forkpoint_policies.kernel.conditions import Decision, Seen
 from forkpoint_policies.kernel.signals import weight_at
 
 from .force import write_texts
-from .placebo import displace
+from .placebo import displace, spread
 from .temperature import apply_temperature
 from .token_sets import change_set
 from .truncate import truncate
@@ -56,7 +56,7 @@ def _apply(work: Work, stage: Stage, rows: Tensor | None) -> None:
     else:
         truncate(work, stage, chosen)
     if before is not None:
-        displace(work, stage, chosen, before)
+        (displace if stage.spread is None else spread)(work, stage, chosen, before)
 
 
 def _note_choice(work: Work, stage: Stage) -> None:

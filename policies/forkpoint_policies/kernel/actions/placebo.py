@@ -8,7 +8,7 @@ from torch import Tensor
 from forkpoint_policies.kernel.batch import Stage
 from forkpoint_policies.kernel.numerics import uniform
 
-from .work import Work
+from .work import MAX_EXPONENT, Work, of_stage
 
 PLACEBO_TOKENS = 256
 _SHUFFLE = 1 << 20  # a salt beyond those of the decisions; each rule and token adds to it
@@ -29,10 +29,8 @@ def displace(work: Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
     shares = torch.softmax(before / temperature, dim=-1)
     had = (shares * touched).sum(dim=-1)
     has = (torch.softmax(after / temperature, dim=-1) * touched).sum(dim=-1)
-    others = torch.where(touched, 0.0, shares)
-    top, tokens = others.topk(min(PLACEBO_TOKENS, others.shape[1]), dim=-1)
-    salt = _SHUFFLE * (stage.rule + 1) + tokens
-    order = uniform(work.layout.seed[rows][:, None], work.decision.position[rows][:, None], salt).argsort(dim=-1)
+    top, tokens = _likeliest(torch.where(touched, 0.0, shares))
+    order = _chance(work, stage, rows, tokens).argsort(dim=-1)
     top, tokens = top.gather(1, order), tokens.gather(1, order)
     mass = top.cumsum(dim=-1)
     taken = ((mass - top) < had[:, None]) & (top > 0)
@@ -43,3 +41,36 @@ def displace(work: Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
     change = torch.where(taken & fired[:, None], bias[:, None], 0.0)
     work.effects[rows, stage.rule] = torch.where(fired, (wanted - held).abs(), 0.0)
     work.values.index_copy_(0, rows, before.scatter_add_(1, tokens, change))
+
+
+def spread(work: Work, stage: Stage, rows: Tensor, before: Tensor) -> None:
+    """The placebo matched by dose: undo the action, and move the logits of other tokens apart.
+
+    Of the PLACEBO_TOKENS likeliest tokens that the action leaves as they are, each is raised or lowered by half the
+    spread, at random. Together they keep their probability, so that the action's own tokens keep theirs.
+    """
+    temperature = work.layout.temperature[rows][:, None]
+    own = (work.values.index_select(0, rows) != before) & (before > -torch.inf)
+    top, tokens = _likeliest(torch.where(own, 0.0, torch.softmax(before / temperature, dim=-1)))
+    assert stage.spread is not None
+    half = of_stage(stage, stage.spread, rows)[:, None] / 2
+    bias = torch.where(_chance(work, stage, rows, tokens) < 0.5, half, -half)
+    factor = (bias / temperature).clamp(min=-MAX_EXPONENT, max=MAX_EXPONENT).exp()
+    tiny = torch.finfo(torch.float32).tiny
+    mean = ((top * factor).sum(dim=-1, keepdim=True) / top.sum(dim=-1, keepdim=True).clamp(min=tiny)).clamp(min=tiny)
+    fired = work.decision.fired[rows, stage.rule][:, None]
+    change = torch.where(fired & (top > 0), bias - temperature * mean.log(), 0.0)
+    work.effects[rows, stage.rule] = torch.where(fired, top * (factor / mean - 1).abs(), 0.0).sum(dim=-1) / 2
+    work.values.index_copy_(0, rows, before.scatter_add_(1, tokens, change))
+
+
+def _likeliest(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """The PLACEBO_TOKENS largest shares of each row, and their tokens."""
+    largest = shares.topk(min(PLACEBO_TOKENS, shares.shape[1]), dim=-1)
+    return largest.values, largest.indices
+
+
+def _chance(work: Work, stage: Stage, rows: Tensor, tokens: Tensor) -> Tensor:
+    """A number in [0, 1) for each of these tokens [k, …] at its row's position."""
+    salt = _SHUFFLE * (stage.rule + 1) + tokens
+    return uniform(work.layout.seed[rows][:, None], work.decision.position[rows][:, None], salt)

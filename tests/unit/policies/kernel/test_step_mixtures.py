@@ -112,7 +112,8 @@ def richer_rules(draw: st.DrawFn) -> Json:
     except InputError:  # two of its conditions contradict each other
         reject()
     match = draw(st.sampled_from([None, None, *(kind for kind in kinds if kind not in ("frequency", "count"))]))
-    return rule if match is None else {"do": {"control": {"like": rule, "match": match}}}
+    strength = {"strength": draw(st.floats(0.5, 12.0))} if match == "dose" else {}
+    return rule if match is None else {"do": {"control": {"like": rule, "match": match, **strength}}}
 
 
 def possible(written: Json, target: ServedModel) -> bool:
