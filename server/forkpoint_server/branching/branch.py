@@ -22,9 +22,9 @@ from .voting import Candidate, choose, decided, elect, first_ended
 class BranchController:
     """Branches the answers of a request at their forks.
 
-    `by_chance` is the placebo of a rule that does not follow signals: as many forks in each answer, at random
-    positions, once its length is known. Of a rule that does, the kernel fires at random, and an `is_placebo` branches
-    wherever it does.
+    `by_chance` is the placebo of a rule whose forks the server finds: as many forks in each answer, at random
+    positions, once its length is known. Of another, the kernel fires at random, and an `is_placebo` branches wherever
+    it does.
     """
 
     runner: TreeControl
@@ -43,7 +43,9 @@ class BranchController:
 
     def on_fork(self, choice: Choice, position: int) -> None:
         if self.by_chance:
-            self._num_forks[choice.node.number] = self._num_forks.get(choice.node.number, 0) + 1
+            alternatives = choice.node.trace.alternatives(position)
+            if alternatives is None or self._is_open(alternatives):
+                self._num_forks[choice.node.number] = self._num_forks.get(choice.node.number, 0) + 1
         else:
             self._fork(choice, position)
 

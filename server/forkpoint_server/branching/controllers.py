@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkpoint_policies.placebo import follows_signals
+from forkpoint_policies.placebo import is_placed_by_server
 from forkpoint_policies.spec import Branch, Probe, Rule, Sample
 
 from .branch import BranchController
@@ -19,8 +19,7 @@ def controller_of(runner: TreeControl, rule: Rule) -> Controller:
     action, control = rule.tree_action, rule.do.control
     is_placebo = control is not None
     if isinstance(action, Branch):
-        # the kernel says where the placebo of a rule that follows signals fires
-        by_chance = control is not None and not follows_signals(rule.original)
+        by_chance = control is not None and is_placed_by_server(rule.original)
         return BranchController(runner, action, by_chance, is_placebo)
     if isinstance(action, Probe) and action.measure_only:
         return MeasureController(runner, action, rule.original.when)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from forkpoint_policies.compile.compiled_policy import Insertion
 from forkpoint_policies.compile.regions import Regions
@@ -51,6 +51,13 @@ class ChildStart:
     sure: bool = False  # whether rules that wait for a sure probe act
 
 
+class TrialAnswer(NamedTuple):
+    """A trial answer as it is compared, and as it was written: what a box of the trial holds, if there is one."""
+
+    compared: str
+    written: str
+
+
 @dataclass(eq=False)
 class Choice:
     """One answer or probe of the tree: its node, what it returns, and the task that runs it."""
@@ -65,6 +72,7 @@ class Choice:
     finish_sent: bool = False
     cut_in_reasoning: bool = False  # it has ended before its answer began
     candidate: Candidate | None = None  # for the vote, read once it has ended
+    trial_answer: TrialAnswer | None = None  # of a probe whose answers are compared, read once it has ended
 
     @property
     def running(self) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 
 from forkpoint_policies.spec import Probe, When
 
-from .interface import Choice, TreeControl
+from .interface import Choice, TreeControl, TrialAnswer
 from .seeds import derived_seed
-from .trial_answer import MovingVariance, TrialAnswer, answer_of, confidence_of_trial, end_margin, start_trial
+from .trial_answer import MovingVariance, confidence_of_trial, end_margin, start_trial
 from .trial_start import TrialStart, TrialStarts
 
 
@@ -180,7 +180,7 @@ class ProbeController:
         if action.end_of_reasoning_within is not None:
             (end,) = request.regions.reasoning_end
             return end_margin(trunk.node, trial.fired_at, choice, end) <= action.end_of_reasoning_within
-        self._answers.append(answer_of(request, action, choice))
+        self._answers.append(choice.trial_answer)
         compared = [one and one.compared for one in self._answers[-(action.agreement or 0) :]]
         return len(compared) == action.agreement and compared[0] is not None and len(set(compared)) == 1
 

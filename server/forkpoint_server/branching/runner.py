@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from forkpoint_policies.spec import extract_of
+from forkpoint_policies.spec import Probe, extract_of
 from forkpoint_server import metrics
 from forkpoint_server.answers import read_answer
 from forkpoint_server.requests.context import RequestContext
@@ -26,6 +26,7 @@ from .interface import ChildStart, Choice, Controller, TreeRequest, TrialSamplin
 from .seeds import derived_seed
 from .state_handover import StateHandover
 from .tree_output import TreeOutput
+from .trial_answer import read_trial
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class TreeRunner:
         assert rule is not None
         assert rule.tree_action is not None
         self.tree.extract = self._extract = extract_of(rule.tree_action)
+        self._probe = rule.tree_action if isinstance(rule.tree_action, Probe) else None
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._handover = StateHandover(compiled.program, self.origin)
         self._running: dict[int, Choice] = {}  # by the number of the node
@@ -350,7 +352,11 @@ class TreeRunner:
         """Read what the answers and probes that have ended say, before the controller sees that they have."""
         while self._unread:
             choice = self._unread.pop()
-            choice.node.answer = await read_answer(self._extract, text_after_reasoning(self.request, choice))
+            if choice.node.kind == "probe" and self._probe is not None and self._probe.agreement is not None:
+                choice.trial_answer = read = await read_trial(self.request, self._probe, choice)
+                choice.node.answer = None if read is None else read.compared
+            else:
+                choice.node.answer = await read_answer(self._extract, text_after_reasoning(self.request, choice))
 
     def _report_forks(self, controller: Controller) -> None:
         """Report to the controller where the rule fired since the last time, each answer's positions in order."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forkpoint_policies.spec import AnswerSpan, Probe
 from forkpoint_policies.spec.answer_extractors import extractor
+from forkpoint_server.answers import read_answer
 from forkpoint_server.requests.tree import Node
 
 from .choice_output import text_of
-from .interface import Choice, TreeControl, TreeRequest, TrialSampling
+from .interface import Choice, TreeControl, TreeRequest, TrialAnswer, TrialSampling
 from .trial_start import TrialStart
 
 
@@ -47,14 +47,7 @@ def sampling_of(probe: Probe, reasoning_end: Sequence[int]) -> TrialSampling:
     )
 
 
-class TrialAnswer(NamedTuple):
-    """An answer as it is compared, and as it was written: what a box of the trial holds, if there is one."""
-
-    compared: str
-    written: str
-
-
-def answer_of(request: TreeRequest, probe: Probe, trial: Choice) -> TrialAnswer | None:
+async def read_trial(request: TreeRequest, probe: Probe, trial: Choice) -> TrialAnswer | None:
     """What the probe's extractor finds in its text and the trial answer after it; None if there is nothing, one of the
     words that it rejects, or a box that the probe opens and the trial answer does not close."""
     own = text_of(trial.node.trace.tokens, request.vocabulary, request.params)
@@ -63,7 +56,7 @@ def answer_of(request: TreeRequest, probe: Probe, trial: Choice) -> TrialAnswer 
     box = extractor("boxed_text")(probe.text + own)
     if box is None and _num_open_braces(probe.text):
         return None
-    compared = extractor(probe.extract)(probe.text + own)
+    compared = await read_answer(probe.extract, probe.text + own)
     return None if compared is None else TrialAnswer(compared, box or compared)
 
 

@@ -13,12 +13,9 @@ from .context import Reported, RequestContext
 from .reports import report_to_json
 from .sampled_logprobs import choices_to_dicts, trace_to_logprobs
 from .summary import summary
-from .tree import Node, Tree
+from .tree import Node, Tree, shortened
 
 OBSERVE = "observe"
-MAX_ANSWER = 500
-"""Characters that are shown of what an answer says."""
-
 MAX_TOKENS_AT_ONCE = 4_000
 """Whose figures take the event loop a few milliseconds."""
 
@@ -158,7 +155,7 @@ def node_to_dict(node: Node, texts: Detokenizer) -> dict[str, Any]:
         "delay": node.delay,
         "finish_reason": node.finish_reason,
         "ended": node.ended,
-        "answer": _shortened(node.answer),
+        "answer": shortened(node.answer),
         "chosen": node.chosen,
     }
 
@@ -168,11 +165,6 @@ def node_state(node: Node) -> tuple[Any, ...]:
     parent = node.parent
     replaced = parent is not None and node.position < parent.length
     return len(node.trace.tokens), node.delay, node.finish_reason, node.ended, node.answer, node.chosen, replaced
-
-
-def _shortened(answer: str | None) -> str | None:
-    """What an answer says, as shown: an extractor may find a long text, and the trace has its tokens already."""
-    return answer if answer is None or len(answer) <= MAX_ANSWER else f"{answer[: MAX_ANSWER - 1]}…"
 
 
 def alternatives_to_dicts(found: Alternatives | None, texts: Detokenizer) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
 from .context import Reported, RequestContext
+from .tree import Node, shortened
 
 
 def summary(context: Reported) -> dict[str, Any]:
@@ -46,9 +47,15 @@ def summary(context: Reported) -> dict[str, Any]:
         "refused": sum(int(profile.refused.sum()) for profile in profiles),
         "branches": 0 if tree is None else tree.num_answers - 1,
         "tokens_shared": 0 if tree is None else tree.num_shared_tokens,
+        "answers": [] if tree is None else [_answer(node) for node in tree.nodes if node.kind == "answer"],
         "complete": not any(trace.num_missing for trace in context.traces),
         "warnings": list(context.warnings),
     }
+
+
+def _answer(node: Node) -> dict[str, Any]:
+    """What a leaf of a tree says, as votes compare it, and which choice of the response it is, if any."""
+    return {"index": node.number, "choice": node.choice, "answer": shortened(node.answer)}
 
 
 def num_generated_tokens(context: RequestContext) -> int | None:

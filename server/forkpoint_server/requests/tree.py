@@ -13,6 +13,8 @@ Ending = Literal["stop", "length", "abort", "error", "outvoted", "unsure", "exit
 Or it was stopped: it could no longer be chosen, was less confident than others, or was replaced from an earlier one."""
 
 Kind = Literal["answer", "probe"]
+MAX_ANSWER = 500
+"""Characters that are shown of what an answer says."""
 
 
 @dataclass(eq=False)
@@ -141,3 +143,8 @@ class Tree:
         if parent is not None and kind == "answer" and position not in parent.forks:
             parent.forks.append(position)
         return node
+
+
+def shortened(answer: str | None) -> str | None:
+    """What an answer says, as shown: an extractor may find a long text, and the trace has its tokens already."""
+    return answer if answer is None or len(answer) <= MAX_ANSWER else f"{answer[: MAX_ANSWER - 1]}…"

@@ -62,6 +62,7 @@ class StubTree:
     top: float | Callable[[ChildStart, int], float] = 0.5
     longest: int = 40
     likely: Callable[[ChildStart], tuple[float, ...]] = lambda start: (0.5, 0.3, 0.1)
+    likely_at: Callable[[int], tuple[float, ...]] | None = None  # in place of `likely`, by position
     margin: Callable[[ChildStart, int], float] | None = None
     certainty: Callable[[ChildStart], float] = lambda start: 1.0
     likeliest: tuple[int, ...] = (A, B, C)  # the tokens that are so likely
@@ -103,7 +104,8 @@ class StubTree:
                     draft = self.drafts.get(position)
                     top = self.top(start, position) if callable(self.top) else self.top
                     trace.add(*record(position, self.entropy(start, position), top, fired, len(program.rules), draft))
-                likely = np.array(self.likely(start), np.float32)
+                here = self.likely(start) if self.likely_at is None else self.likely_at(position)
+                likely = np.array(here, np.float32)
                 trace.add_alternatives(
                     position, self.entropy(start, position), np.array(self.likeliest, np.int32), likely
                 )

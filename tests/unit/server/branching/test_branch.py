@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from forkpoint_policies.spec import parse_policy
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.requests.summary import summary
@@ -56,6 +57,22 @@ def test_only_connectors_of_a_family() -> None:
 def test_no_answer_starts_beyond_the_maximum_depth() -> None:
     nodes = StubTree({"branch": {"depth": 2}}, rest, answers=9).run()
     assert max(node.depth for node in nodes) == 2
+
+
+@pytest.mark.parametrize("when", [{}, {"entropy_above": 0.5}], ids=["anywhere", "where unsure"])
+def test_the_placebo_counts_only_forks_whose_likeliest_tokens_are_uncertain(when: dict[str, Any]) -> None:
+    """One position in five is open: as many branches start, at any position."""
+    like = {"when": when, "do": {"branch": {"depth": 1, "top_entropy_above": 0.5, "top_entropy_of": 3, "fill": "none"}}}
+    policy = parse_policy({"rules": [{"do": {"control": {"like": like, "match": "positions"}}}]})
+    counts, positions = [], set()
+    for seed in range(12):
+        tree = StubTree(policy, lambda start: [A] * max(0, 20 - len(start.tokens)) + [END], answers=30, seed=seed)
+        tree.likely_at = lambda position: (0.4, 0.3, 0.3) if position % 5 == 0 else (0.98, 0.01, 0.01)
+        nodes = tree.run()
+        counts.append(len([node for node in nodes if node.depth == 1]))
+        positions |= {node.position for node in nodes if node.depth == 1}
+    assert set(counts) == {5}, "the positions 0, 5, 10, 15 and 20"
+    assert len(positions) > 10
 
 
 def forks_once(start: ChildStart, position: int) -> bool:

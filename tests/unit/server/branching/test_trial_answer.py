@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from vllm.sampling_params import SamplingParams
 
 from forkpoint_policies.spec import Probe
+from forkpoint_policies.spec.answer_extractors import COMPUTED, EXTRACTORS
 from forkpoint_server.branching.choice_output import ChoiceOutput
 from forkpoint_server.branching.interface import Choice, TreeRequest
-from forkpoint_server.branching.trial_answer import MovingVariance, answer_of, confidence_of_trial, end_margin
+from forkpoint_server.branching.trial_answer import MovingVariance, confidence_of_trial, end_margin, read_trial
 from forkpoint_server.requests.tree import Node
 from forkpoint_server.traces.trace import Trace
 from tests.unit.policies.vocabularies import END_THINK, TARGET, VOCABULARY, encode, tokens
@@ -73,11 +75,27 @@ def test_an_answer_that_must_be_followed_by_the_end_of_the_reasoning() -> None:
     assert confidence_of_trial(request(), probe, trial(tokens("{|4|}|."))) == 0.0
 
 
-def test_the_answer_is_read_from_the_text_and_the_trial_answer() -> None:
+async def test_the_answer_is_read_from_the_text_and_the_trial_answer() -> None:
     probe = Probe.model_validate({"agreement": 2, "extract": "boxed_text", "text": "\\boxed{", "rejects": ["no"]})
-    assert answer_of(request(), probe, trial(encode("1.50} \\]"))) == ("1.50", "1.50")
-    assert answer_of(request(), probe, trial(encode("1.50"))) is None, "the box is not closed"
-    assert answer_of(request(), probe, trial(encode("1.50} Now"))) is None, "as a part of any word"
+    assert await read_trial(request(), probe, trial(encode("1.50} \\]"))) == ("1.50", "1.50")
+    assert await read_trial(request(), probe, trial(encode("1.50"))) is None, "the box is not closed"
+    assert await read_trial(request(), probe, trial(encode("1.50} Now"))) is None, "as a part of any word"
+
+
+async def test_a_computed_answer_is_read_in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def read(text: str) -> str:
+        threads.append(threading.current_thread().name)
+        return text
+
+    for name, extract in EXTRACTORS.items():
+        monkeypatch.setitem(EXTRACTORS, name, read)
+        probe = Probe.model_validate({"agreement": 2, "extract": name, "text": ""})
+        assert await read_trial(request(), probe, trial(encode("4"))) is not None, extract
+        monkeypatch.undo()
+        on_loop = threads.pop() == threading.current_thread().name
+        assert on_loop == (name not in COMPUTED), name
 
 
 def test_the_moving_variance_is_that_of_the_authors_code() -> None:

@@ -25,7 +25,7 @@ from forkpoint_server.requests.serialize import (
     trace_to_dict,
     tree_to_dict,
 )
-from forkpoint_server.requests.tree import Tree
+from forkpoint_server.requests.tree import MAX_ANSWER, Tree
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.trace import Trace
 from tests.unit.policies.factories import Json
@@ -161,11 +161,11 @@ def test_a_node_has_what_it_says() -> None:
     node = tree.add(Trace(1, 0, tokens=[WAIT]), None, 0, (), "answer")
     before = node_state(node)
     assert node_to_dict(node, TEXTS)["answer"] is None
-    node.answer = "4" * serialize.MAX_ANSWER
+    node.answer = "4" * MAX_ANSWER
     assert node_state(node) != before
     assert node_to_dict(node, TEXTS)["answer"] == node.answer
     node.answer += "5"
-    assert node_to_dict(node, TEXTS)["answer"] == "4" * (serialize.MAX_ANSWER - 1) + "…"
+    assert node_to_dict(node, TEXTS)["answer"] == "4" * (MAX_ANSWER - 1) + "…"
     assert tree_to_dict(tree, TEXTS)["extract"] == "text"
 
 

@@ -109,7 +109,8 @@ def test_a_followed_tree_adds_up(answers: int, max_tokens: int, monkeypatch: pyt
         with recent.track(tree.context):
             listening = [asyncio.create_task(following(followers, tree.context)) for _ in range(3)]
             await tree.outputs()
-            await asyncio.sleep(0.05)
+            for _ in range(200):  # followers poll once a pass of the event loop; an event has a token at least
+                await asyncio.sleep(0)
         events.extend(await asyncio.gather(*listening))
 
     asyncio.run(both())

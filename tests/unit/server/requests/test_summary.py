@@ -99,6 +99,20 @@ def test_the_tokens_of_a_tree_are_counted_once() -> None:
     assert num_generated_tokens(answered()) is None, "vLLM's own count is right"
 
 
+def test_what_the_answers_of_a_tree_say() -> None:
+    context = context_of(SUPPRESS, tree=Tree())
+    assert context.tree is not None
+    root = context.tree.add(Trace(1, 0, tokens=[WAIT, END]), None, 0, (), "answer")
+    probe = context.tree.add(Trace(2, 1, tokens=[END]), root, 1, (WAIT,), "probe")
+    branch = context.tree.add(Trace(3, 2, tokens=[END]), root, 1, (WAIT,), "answer")
+    root.answer, probe.answer, branch.answer, branch.choice = None, "7", "4" * 1000, 0
+    assert summary(context)["answers"] == [
+        {"index": 0, "choice": None, "answer": None},
+        {"index": 2, "choice": 0, "answer": "4" * 499 + "…"},
+    ]
+    assert summary(answered())["answers"] == []
+
+
 def test_the_record_of_an_experiment_has_the_arms_that_would_have_acted() -> None:
     context = answered()
     detector = TriggerDetector(context.compiled, {1: frozenset({0}), 2: frozenset({9})}, always=1)
