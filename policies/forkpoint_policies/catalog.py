@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,14 +94,14 @@ def _strength(values: Mapping[str, Any], match: Match, field: str) -> float | No
         if "strength" in values:
             raise InputError(f"{field}.strength", f"is of match 'dose'; match {match!r} has none")
         return None
-    number = isinstance(strength, int | float) and not isinstance(strength, bool)
-    if not number or not 0 < strength <= MAX_STRENGTH_NATS:
+    number = float(strength) if isinstance(strength, int | float) and not isinstance(strength, bool) else math.nan
+    if not 0 < number <= MAX_STRENGTH_NATS:
         raise InputError(
             f"{field}.strength",
             f"must be above 0 and at most {MAX_STRENGTH_NATS:g} nats for match 'dose', not {strength!r}; "
             "`forkpoint ab` finds it for a model",
         )
-    return float(strength)
+    return number
 
 
 def with_placebo(policy: Policy, entry: Entry | None = None) -> Iterator[Named]:
