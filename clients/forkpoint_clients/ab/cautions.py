@@ -45,8 +45,12 @@ def warnings(comparison: Comparison, placebos: Mapping[str, str] | None = None) 
 
 
 def _warnings(comparison: Comparison, placebos: Mapping[str, str]) -> Iterator[str]:
-    if comparison.answered < comparison.num_requested:
-        yield f"The run is not complete: it has {comparison.answered} of {comparison.num_requested} answers."
+    if comparison.interim:
+        yield (
+            f"The run is not complete: it has {comparison.answered} of {comparison.num_requested} answers. These are "
+            f"interim figures of the {comparison.compared} answers to the first questions that all arms have answered, "
+            "without p-values."
+        )
     if comparison.questions < FEW_QUESTIONS:
         yield (
             f"{comparison.questions} questions are few: intervals of so few clusters are wide, and may still be too "

@@ -18,6 +18,8 @@ from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
 from forkpoint_clients.evaluate.stats import EqualMeanComparison, Estimate, ScoredLengths
 
+from .run import completed_blocks
+
 CAPS = 24
 """The number of length caps compared, evenly spaced up to the longest answer."""
 MAX_PARALLEL_SCORERS = 8
@@ -99,7 +101,8 @@ class Comparison:
     """The content of a report. A complete run has `num_requested` answers; `failures` counts failures by their message.
 
     An answer of a `multi_request_arms` arm takes several requests. Its tokens are those of a whole tree, so what a
-    shorter limit would have left of it is unknown: `caps` excludes these arms.
+    shorter limit would have left of it is unknown: `caps` excludes these arms. If `interim`, the figures are of the
+    first `compared` answers only, complete blocks of a question under all arms, and there are no p-values.
     """
 
     num_requested: int
@@ -110,6 +113,8 @@ class Comparison:
     caps: Sequence[AtCap]
     failures: Mapping[str, int] = field(default_factory=dict)
     multi_request_arms: Sequence[str] = ()
+    interim: bool = False
+    compared: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, with None for unknown figures."""
@@ -173,7 +178,39 @@ def compare(
         _caps({arm: of_arm[arm] for arm in single}, arms[0]) if at_equal_length and single else [],
         dict(sorted(failures.items(), key=lambda failure: -failure[1])),
         trees,
+        compared=len(answers),
     )
+
+
+def compare_interim(
+    answers: Mapping[Unit, ScoredAnswer],
+    order: Sequence[Unit],
+    arms: Sequence[str],
+    num_requested: int,
+    multi_request_arms: Collection[str] = (),
+) -> Comparison:
+    """The figures of a run that has not ended: of complete blocks only, without p-values.
+
+    `order` are the units in the order of their requests. Looking at p-values repeatedly, or at the answers that ended
+    first, would mislead.
+    """
+    complete = {unit: answers[unit] for unit in completed_blocks(order, answers)}
+    found = compare(complete, arms, num_requested, False, multi_request_arms)
+    return replace(
+        found,
+        answered=sum(unit in answers for unit in order),
+        differences=[_without_p(difference) for difference in found.differences],
+        interim=True,
+    )
+
+
+def _without_p(difference: Difference) -> Difference:
+    estimates = {
+        name: replace(estimate, p=math.nan)
+        for name in ("correct", "tokens", "reasoning_tokens", "truncated")
+        if (estimate := getattr(difference, name)) is not None
+    }
+    return replace(difference, correct_p_holm=math.nan, **estimates)
 
 
 def _branched(answer: Answer) -> bool:

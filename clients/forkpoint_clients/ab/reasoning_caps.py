@@ -107,10 +107,10 @@ async def prepare_caps(prepared: PreparedRun, caps: Sequence[CapArm]) -> Prepare
     by_name = {arm.name: arm for arm in prepared.run.arms}
     arms = tuple(replace(by_name[cap.exit_arm], name=cap.name, policy=cap.policy) for cap in caps)
     askers = {cap.name: prepared.askers[cap.exit_arm] for cap in caps}
-    for cap in caps:
-        await askers[cap.name].validate(cap.policy)
+    digests = {cap.name: (await askers[cap.name].validate(cap.policy))["digest"] for cap in caps}
     spec = replace(prepared.run, arms=arms, items=halves(prepared.run.items)[1])
-    return PreparedRun(spec, askers, {cap.name: cap.policy for cap in caps}, dict.fromkeys(askers), ())
+    labels = {cap.name: replace(cap, exit_arm=prepared.labels.get(cap.exit_arm, cap.exit_arm)).name for cap in caps}
+    return PreparedRun(spec, askers, {cap.name: cap.policy for cap in caps}, digests, (), labels=labels)
 
 
 def compare_with_caps(answers: Mapping[Unit, ScoredAnswer], caps: Sequence[CapArm]) -> list[CapComparison]:

@@ -29,13 +29,14 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """The report of a run."""
+    """The report of a run. `history` says how the run grew, where a reader must know."""
 
     configuration: Mapping[str, Any]
     scorer: str
     arms: Sequence[Arm]
     comparison: Comparison
     reasoning_caps: Sequence[CapComparison] = ()
+    history: Sequence[str] = ()
 
     @property
     def cautions(self) -> dict[str, str]:
@@ -44,7 +45,16 @@ class ComparisonReport:
 
     def warnings(self) -> list[str]:
         """Warnings about the answers."""
-        return cautions.warnings(self.comparison, placebos(self.arms))
+        return [*cautions.warnings(self.comparison, placebos(self.arms)), *self.history]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each arm: its figures, and its difference from the first arm. None where unknown."""
+        differences = {difference.arm: difference for difference in self.comparison.differences}
+        arms = [without_nan(asdict(arm)) for arm in self.comparison.arms]
+        return [
+            arm | ({"difference": without_nan(asdict(differences[arm["arm"]]))} if arm["arm"] in differences else {})
+            for arm in arms
+        ]
 
     def notes(self) -> Iterator[str]:
         """Sentences to print below the tables: warnings about the answers, and cautions about each policy."""
@@ -136,6 +146,7 @@ def environment() -> Environment:
 
 def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ()) -> list[Table]:
     """For the terminal: the arms, their differences from the first, and those of early exits from a cap."""
+    interim = f" (interim: the first {comparison.compared} answers)" if comparison.interim else ""
     arms = Table(
         Column("arm", overflow="fold"),
         "right",
@@ -145,7 +156,7 @@ def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ())
         "effect",
         "per token",
         "answers",
-        title="Arms",
+        title=f"Arms{interim}",
     )
     for arm in comparison.arms:
         failed = f", {arm.errors + arm.failed_scorers} without a score" if arm.errors + arm.failed_scorers else ""
@@ -168,7 +179,7 @@ def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ())
         "p (Holm)",
         "tokens",
         "cut off at equal mean tokens",
-        title=f"Differences from {first}, paired",
+        title=f"Differences from {first}, paired{interim}",
     )
     for difference in comparison.differences:
         equal = formatting.UNKNOWN

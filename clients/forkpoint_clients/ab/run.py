@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any, get_args
 
 from forkpoint_clients.evaluate.asker import (
@@ -28,12 +29,10 @@ from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_policies.spec import TreeAction
 
 from .arms import Arm, ArmError
+from .continuation import FORMAT, KIND, question_digest, reused, stored_unit
 
 TREE_ACTIONS = frozenset(action.__name__.lower() for action in get_args(TreeAction))
 """The actions for which one answer takes several requests of the engine, as the server names them."""
-
-FORMAT = 1
-"""The journal's format; increased when its lines change."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,7 @@ class RunSpec:
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
     def configuration(self, digests: Mapping[str, str | None]) -> dict[str, Any]:
-        """The journal's first line, without secrets.
-
-        It holds the digest of each arm's policy: a changed policy is another run.
-        """
+        """The journal's first line, without secrets, with the digest of each arm's policy."""
         arms = [
             {
                 "name": arm.name,
@@ -65,7 +61,7 @@ class RunSpec:
             for arm in self.arms
         ]
         return {
-            "forkpoint ab": FORMAT,
+            KIND: FORMAT,
             "data": {"source": self.data, "questions": len(self.items), "digest": digest(self.items)},
             "arms": arms,
             "samples": self.samples,
@@ -83,6 +79,21 @@ class RunSpec:
         return units
 
 
+def completed_blocks(units: Sequence[Unit], answered: Collection[Unit]) -> list[Unit]:
+    """The units of the first blocks that are complete: of one question and sample under all arms.
+
+    Units are in a random order that does not depend on the answers, so these are a fair sample. The answers that have
+    ended at any time are not: short ones end first.
+    """
+    complete: list[Unit] = []
+    for _, block in groupby(units, key=lambda unit: (unit.question, unit.sample)):
+        members = list(block)
+        if not all(unit in answered for unit in members):
+            break
+        complete += members
+    return complete
+
+
 def seed_of(run_seed: int, question: str, sample: int) -> int:
     """The seed of every arm's `sample`-th answer to a question: 31 bits, independent of the other questions."""
     return int.from_bytes(hashlib.sha256(f"{run_seed} {sample} {question}".encode()).digest()[:4]) >> 1
@@ -92,7 +103,8 @@ def seed_of(run_seed: int, question: str, sample: int) -> int:
 class PreparedRun:
     """A run whose servers have been checked, with each arm's asker and `policy` field (None sends no such field).
 
-    The arms in `multi_request_arms`, placebos included, take several requests of the engine per answer.
+    The arms in `multi_request_arms`, placebos included, take several requests of the engine per answer. `labels` are
+    the names under which the journal stores arms, where these are not their own.
     """
 
     run: RunSpec
@@ -101,6 +113,11 @@ class PreparedRun:
     digests: Mapping[str, str | None]
     warnings: Sequence[str]
     multi_request_arms: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def stored(self, journal: Journal) -> dict[Unit, Answer]:
+        """The answers to this run's units that the journal holds."""
+        return reused(journal, self.run.units(), self.labels)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -166,7 +183,9 @@ async def ask(
     """
     run = prepared.run
     messages = {item.id: item.messages for item in run.items}
-    remaining = iter([unit for unit in run.units() if unit not in journal.answers])
+    digests = {item.id: question_digest(item) for item in run.items}
+    stored = prepared.stored(journal)
+    remaining = iter([unit for unit in run.units() if unit not in stored])
 
     async def work(units: Iterator[Unit]) -> None:
         for unit in units:
@@ -174,7 +193,7 @@ async def ask(
                 messages[unit.question], seed_of(run.seed, unit.question, unit.sample), prepared.policies[unit.arm]
             )
             answer = await prepared.askers[unit.arm].ask(question, run.sampling)
-            journal.write(unit, answer)
+            journal.write(stored_unit(unit, prepared.labels), answer, digests[unit.question])
             answered(unit, answer)
 
     try:

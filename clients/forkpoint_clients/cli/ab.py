@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 from forkpoint_clients.ab import arms, reasoning_caps, run
-from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score, score_answer
+from forkpoint_clients.ab.comparison import (
+    Comparison,
+    ScoredAnswer,
+    compare,
+    compare_interim,
+    score,
+    score_answer,
+)
+from forkpoint_clients.ab.continuation import Continuation, growth
 from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
+from forkpoint_clients.ab.tally import Tally
 from forkpoint_clients.client import DEFAULT_URL
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, SamplingParams, ServerLostError, ServerRefusesError
@@ -25,6 +37,8 @@ from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalErr
 from forkpoint_clients.evaluate.scorers import Scorer, scorer
 
 from .options import SERVER, ApiKey
+from .output import Format, FormatOption, print_data
+from .progress import progress_lines, seconds
 from .running import app, fail, run_app
 
 RESUMABLE = 3
@@ -95,10 +109,12 @@ def compare_arms(
     ] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Compare policies on a data set: the same questions with the same seeds, interleaved.
 
-    If it is stopped, the same command resumes it and requests nothing twice; another --scorer only scores again.
+    If it is stopped, the same command resumes it and requests nothing twice. With more questions, samples or arms, it
+    requests only what is missing; with fewer, it reports on those. Another --scorer only scores again.
     """
     try:
         measure = scorer(score_by or ("countdown" if data.startswith(datasets.COUNTDOWN) else "exact"))
@@ -107,7 +123,7 @@ def compare_arms(
         compared = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
         sampling = SamplingParams(max_tokens, temperature, top_p, _fields(extra))
         spec = run.RunSpec(server, model, data, items, compared, samples, seed, sampling)
-        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout))
+        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout, form))
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
@@ -134,34 +150,63 @@ def unwritable(error: OSError, out: Path) -> str:
 
 
 async def _run(
-    spec: run.RunSpec, measure: Scorer, out: Path, api_key: str, concurrency: int, retries: int, timeout_seconds: float
+    spec: run.RunSpec,
+    measure: Scorer,
+    out: Path,
+    api_key: str,
+    concurrency: int,
+    retries: int,
+    timeout_seconds: float,
+    form: Format,
 ) -> None:
-    console = Console()
+    console = Console(stderr=True)
     async with AsyncExitStack() as stack:
         prepared = await run.prepare(spec, stack, api_key, concurrency, retries, timeout_seconds)
         for warning in prepared.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False)
-        with Journal(out, prepared.configuration) as journal:
-            total = len(spec.units())
+        continuation = Continuation(prepared.configuration, spec.items)
+        with Journal(out, continuation.configure) as journal:
+            for notice in continuation.notices:
+                console.print(notice, markup=False, highlight=False, soft_wrap=True)
+            prepared = replace(prepared, labels=continuation.labels)
+            stored, order = prepared.stored(journal), spec.units()
             if journal.answers:
-                there = sum(unit in journal.answers for unit in spec.units())
-                console.print(f"{there} of {total} answers are there already")
-            answers = await asyncio.to_thread(score, journal.answers, spec.items, measure)
-            names, caps = [arm.name for arm in spec.arms], []
+                console.print(f"{len(stored)} of {len(order)} answers are there already")
+            answers = await asyncio.to_thread(score, stored, spec.items, measure)
+            caps: list[reasoning_caps.CapArm] = []
             try:
-                await _ask(prepared, journal, measure, concurrency, answers, total, console)
-                caps = reasoning_caps.choose(journal.answers, spec)
+                await _ask(prepared, journal, measure, concurrency, answers, console)
+                caps = reasoning_caps.choose(prepared.stored(journal), spec)
                 await _ask_caps(prepared, caps, journal, measure, concurrency, answers, console)
             finally:
                 if answers:
-                    comparison = compare(answers, names, total, multi_request_arms=prepared.multi_request_arms)
-                    capped = reasoning_caps.compare_with_caps(answers, caps)
-                    report = ComparisonReport(prepared.configuration, measure.name, spec.arms, comparison, capped)
+                    # sums do not depend on the order in which answers arrived
+                    ordered = {unit: answers[unit] for unit in sorted(answers, key=astuple)}
+                    comparison = _compare(prepared, ordered)
+                    capped = reasoning_caps.compare_with_caps(ordered, caps)
+                    history = growth(journal.stored.configurations)
+                    report = ComparisonReport(
+                        prepared.configuration, measure.name, spec.arms, comparison, capped, history
+                    )
                     report.write(out)
-                    console.print(*tables(comparison, capped))
-                    for note in report.notes():
-                        console.print(note, markup=False, highlight=False, soft_wrap=True)
-                    console.print(f"{out / PAGE} and {out / RESULTS}", soft_wrap=True)
+                    _print(report, form)
+                    files = f"{out / PAGE} and {out / RESULTS}"
+                    print(files, file=sys.stdout if form is Format.TABLE else sys.stderr)
+
+
+def _compare(prepared: run.PreparedRun, answers: Mapping[Unit, ScoredAnswer]) -> Comparison:
+    """The comparison of a run, or the interim one of a run that has not ended."""
+    names, order = [arm.name for arm in prepared.run.arms], prepared.run.units()
+    if all(unit in answers for unit in order):
+        return compare(answers, names, len(order), multi_request_arms=prepared.multi_request_arms)
+    return compare_interim(answers, order, names, len(order), prepared.multi_request_arms)
+
+
+def _print(report: ComparisonReport, form: Format) -> None:
+    """Print the result: all of it as a table, the data alone in any other form."""
+    print_data(form, report.to_dict(), report.records(), tables(report.comparison, report.reasoning_caps))
+    if form is Format.TABLE:
+        print(*report.notes(), sep="\n")
 
 
 async def _ask_caps(
@@ -176,8 +221,9 @@ async def _ask_caps(
     """Send the questions of the second half under the caps that early exits are compared with."""
     if caps:
         of_caps = await reasoning_caps.prepare_caps(prepared, caps)
+        answers |= await asyncio.to_thread(score, of_caps.stored(journal), of_caps.run.items, measure)
         console.print(f"then {', '.join(cap.name for cap in caps)}, on half of the questions", markup=False)
-        await _ask(of_caps, journal, measure, concurrency, answers, len(of_caps.run.units()), console)
+        await _ask(of_caps, journal, measure, concurrency, answers, console)
 
 
 async def _ask(
@@ -186,49 +232,61 @@ async def _ask(
     measure: Scorer,
     concurrency: int,
     answers: dict[Unit, ScoredAnswer],
-    total: int,
     console: Console,
 ) -> None:
-    """Send the remaining units: add each scored answer to `answers`, and show the result so far in the terminal."""
+    """Send the remaining units, add each scored answer to `answers`, and show how far the run is."""
     items = {item.id: item for item in prepared.run.items}
+    arms_of_run, stored = [arm.name for arm in prepared.run.arms], prepared.stored(journal)
+    tally = Tally.of(arms_of_run, len(prepared.run.units()), stored)
     scoring: set[asyncio.Task[None]] = set()
-    with _live_progress(prepared.run, answers, total, console) as progress:
 
-        async def rate(unit: Unit, answer: Answer) -> None:
-            answers[unit] = await asyncio.to_thread(score_answer, answer, items[unit.question], measure)
+    async def rate(unit: Unit, answer: Answer) -> None:
+        answers[unit] = await asyncio.to_thread(score_answer, answer, items[unit.question], measure)
 
-        def answered(unit: Unit, answer: Answer) -> None:
-            task = asyncio.create_task(rate(unit, answer))
-            scoring.add(task)
-            task.add_done_callback(scoring.discard)
-            progress.advance(progress.task_ids[0])
+    def answered(unit: Unit, answer: Answer) -> None:
+        task = asyncio.create_task(rate(unit, answer))
+        scoring.add(task)
+        task.add_done_callback(scoring.discard)
+        tally.add(unit, answer)
 
+    if tally.answered == tally.total:
+        return
+    async with AsyncExitStack() as showing:
+        if console.is_terminal:
+            view = Live(
+                get_renderable=lambda: _view(prepared, tally, answers),
+                console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True,
+            )  # fmt: skip
+            showing.enter_context(view)
+        else:
+            await showing.enter_async_context(progress_lines("ab", lambda: describe(tally)))
         try:
             await run.ask(prepared, journal, concurrency, answered)
         finally:
             await asyncio.gather(*scoring)
 
 
-@contextlib.contextmanager
-def _live_progress(
-    spec: run.RunSpec, answers: Mapping[Unit, ScoredAnswer], total: int, console: Console
-) -> Iterator[Progress]:
-    """A progress bar and, in a terminal, the tables of the comparison so far, refreshed every REFRESH_SECONDS."""
-    names = [arm.name for arm in spec.arms]
-    progress = Progress(
-        TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    )
-    progress.add_task("answers", total=total, completed=sum(unit.arm in names for unit in answers))
+def describe(tally: Tally) -> str:
+    """How far a run is, in a line."""
+    left = tally.seconds_left
+    speed = f"{tally.tokens_per_second:.0f} tokens/s" + ("" if left is None else f", about {seconds(left)} left")
+    per_arm = ", ".join(f"{name} {arm.answers}" for name, arm in tally.arms.items())
+    cut, errors = (sum(getattr(arm, count) for arm in tally.arms.values()) for count in ("truncated", "errors"))
+    return f"{tally.answered} of {tally.total} answers, {speed}; {per_arm}; {cut} cut off, {errors} errors"
 
-    def render() -> Group:
-        shown = dict(answers)
-        return Group(*(tables(compare(shown, names, total, at_equal_length=False)) if shown else []), progress)
 
-    if not console.is_terminal:
-        yield progress
-        return
-    with Live(get_renderable=render, console=console, refresh_per_second=1 / REFRESH_SECONDS, transient=True):
-        yield progress
+def _view(prepared: run.PreparedRun, tally: Tally, answers: Mapping[Unit, ScoredAnswer]) -> Group:
+    """The live view: counts and speed, and the means over the questions that all arms have answered."""
+    counts = Table("arm", "answers", "cut off", "errors")
+    for name, arm in tally.arms.items():
+        counts.add_row(Text(name), str(arm.answers), str(arm.truncated), str(arm.errors))
+    left = tally.seconds_left
+    speed = f"{tally.tokens_per_second:.0f} tokens/s" + ("" if left is None else f", about {seconds(left)} left")
+    bar = Progress(TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TextColumn(speed))
+    bar.add_task("answers", total=tally.total, completed=tally.answered)
+    names, order, shown = [arm.name for arm in prepared.run.arms], prepared.run.units(), dict(answers)
+    interim = compare_interim(shown, order, names, len(order), prepared.multi_request_arms)
+    return Group(counts, *(tables(interim) if interim.compared else []), bar)
 
 
 def _fields(text: str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stored = (folder / JOURNAL_FILE).read_bytes()
     done = subprocess.run(command(server.api, folder), capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert f"{there - 1} of {TOTAL} answers are there already" in done.stdout
+    assert f"{there - 1} of {TOTAL} answers are there already" in done.stderr
     assert (folder / JOURNAL_FILE).read_bytes().startswith(stored[: stored.rindex(b"\n") + 1]), (
         "what was there is there"
     )
@@ -75,7 +75,8 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_question_has_one_answer_under_each_arm(out: Path) -> None:
-    configuration, answers, _ = read(out / JOURNAL_FILE)
+    stored = read(out / JOURNAL_FILE)
+    (configuration,), answers = stored.configurations, stored.answers
     items = read_data("countdown:easy", QUESTIONS)
     assert {(unit.question, unit.arm) for unit in answers} == {(item.id, arm) for item in items for arm in ARMS}
     assert len(answers) == TOTAL
@@ -95,7 +96,7 @@ def test_every_question_has_one_answer_under_each_arm(out: Path) -> None:
 
 def test_the_figures_are_the_journals(out: Path) -> None:
     """Recomputed from the journal without the code that made them."""
-    answers = read(out / JOURNAL_FILE)[1]
+    answers = read(out / JOURNAL_FILE).answers
     results: dict[str, Any] = json.loads((out / "results.json").read_text())
     puzzles = {
         item.id: Puzzle(tuple(item.answer["numbers"]), item.answer["target"])
@@ -133,7 +134,9 @@ def test_an_answer_can_be_had_again(server: Server, out: Path) -> None:
     import openai
 
     item = read_data("countdown:easy", QUESTIONS)[0]
-    answers = {unit.arm: answer for unit, answer in read(out / JOURNAL_FILE)[1].items() if unit.question == item.id}
+    answers = {
+        unit.arm: answer for unit, answer in read(out / JOURNAL_FILE).answers.items() if unit.question == item.id
+    }
     response = openai.OpenAI(base_url=server.api, api_key="none").chat.completions.create(
         model="countdown", messages=list(item.messages), temperature=1.0, max_tokens=300, seed=seed_of(0, item.id, 0),  # type: ignore[arg-type]
         extra_body={"policy": "nowait"},
@@ -209,7 +212,7 @@ def test_a_server_that_is_lost(server: Server, tmp_path: Path) -> None:
     assert process.returncode == RESUMABLE, said
     assert "does not answer, after 2 tries" in said
     assert "the same command continues from there" in said
-    _, answers, _ = read(tmp_path / JOURNAL_FILE)
+    answers = read(tmp_path / JOURNAL_FILE).answers
     assert 2 <= len(answers) < TOTAL
     assert all(answer.error is None for answer in answers.values())
     assert json.loads((tmp_path / "results.json").read_text())["answered"] == len(answers)
@@ -224,7 +227,7 @@ def test_an_early_exit_is_compared_with_a_cap_of_the_same_mean(server: Server, t
         "--arm", f"exit={json.dumps(policy)}", "--max-tokens", "300", "--out", str(out),
     ]  # fmt: skip
     first = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=300)
-    _, answers, _ = read(out / JOURNAL_FILE)
+    answers = read(out / JOURNAL_FILE).answers
     results = json.loads((out / "results.json").read_text())
     (found,) = results["reasoning_caps"]
     own = [unit for unit in answers if unit.arm == f"exit: reasoning-cap {found['cap']}"]
@@ -232,7 +235,7 @@ def test_an_early_exit_is_compared_with_a_cap_of_the_same_mean(server: Server, t
     assert sorted(unit.question for unit in own) == sorted(items[3:])
     assert (found["arm"], found["pairs"], len(answers)) == ("exit", 3, 6 + 6 + 3)
     assert all(answers[unit].error is None for unit in own)
-    assert f"reasoning-cap {found['cap']}" in first.stdout
+    assert f"reasoning-cap {found['cap']}" in first.stderr
     assert "Early exits and a cap of the same mean" in (out / "report.html").read_text()
     before = generated(server)
     subprocess.run(arguments, check=True, capture_output=True, timeout=300)

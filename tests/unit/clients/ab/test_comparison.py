@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from forkpoint_clients.ab import cautions
-from forkpoint_clients.ab.comparison import ScoredAnswer, compare, score
+from forkpoint_clients.ab.comparison import ScoredAnswer, compare, compare_interim, score
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.asker import Answer, Choice
 from forkpoint_clients.evaluate.datasets import Item
@@ -90,7 +90,8 @@ def test_p_values_are_corrected_for_the_arms() -> None:
 def test_a_run_with_few_answers(answers: int) -> None:
     """Figures that are not known yet are null, and nothing fails."""
     some = dict(list({**made("a", 0.5, 10, 1), **made("b", 0.5, 10, 2)}.items())[:answers])
-    found = compare(some, ["a", "b"], 240)
+    order = [Unit(f"q{number}", sample, arm) for number in range(40) for sample in range(3) for arm in ("a", "b")]
+    found = compare_interim(some, order, ["a", "b"], 240)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["answered"] == answers
     assert data["differences"][0]["correct"] is None

@@ -34,7 +34,7 @@ def test_written_answers_are_read_back(tmp_path: Path) -> None:
     path = write(tmp_path / "new" / "folder")
     with Journal(path.parent, CONFIGURATION) as journal:
         assert journal.answers == {unit: answer(str(number)) for number, unit in enumerate(UNITS)}
-    assert read(path)[0] == CONFIGURATION
+    assert read(path).configurations == [CONFIGURATION]
 
 
 def test_cut_off_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_without_answers_there_is_nothing_to_mix(tmp_path: Path) -> None:
         pass
     with Journal(tmp_path, {"forkpoint ab": 1}):
         pass
-    assert read(tmp_path / JOURNAL_FILE)[0] == {"forkpoint ab": 1}
+    assert read(tmp_path / JOURNAL_FILE).configurations == [{"forkpoint ab": 1}]
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
