@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 
 from .resources import AsyncExperiments, AsyncForks, AsyncPolicies, Experiments, Forks, Policies
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
+
+
+def api_url(url: str) -> str:
+    """A server's API from what a user writes: with `http://`, and `/v1` where the URL has no path."""
+    url = url if "://" in url else f"http://{url}"
+    parts = urlsplit(url)
+    return parts._replace(path="/v1").geturl() if parts.path in ("", "/") else url
 
 
 class Forkpoint(openai.OpenAI):

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from forkpoint_clients.client import api_url
 from forkpoint_clients.evaluate.asker import NO_POLICY
 from forkpoint_clients.evaluate.doses import PLACEBO
 from forkpoint_clients.yaml_file import YamlError, one_line, read_yaml
@@ -81,7 +82,7 @@ def arms(
     if not by_name:
         raise ArmError("there is no arm; give at least one, as in --arm none --arm nowait --arm nowait.placebo")
     for name, url in _values(urls, "--arm-url", by_name):
-        by_name[name] = replace(by_name[name], url=url)
+        by_name[name] = replace(by_name[name], url=api_url(url))
     for name, model in _values(models, "--arm-model", by_name):
         by_name[name] = replace(by_name[name], model=model)
     for name, key in _values(api_keys, "--arm-api-key", by_name):

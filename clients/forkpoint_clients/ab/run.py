@@ -153,6 +153,7 @@ async def prepare(
                 url, model, api_key=key, concurrency=concurrency, retries=retries, timeout_seconds=timeout_seconds
             )
             askers[where] = await stack.enter_async_context(asker)
+            await asker.reach()
         asker = of_arm[arm.name] = askers[where]
         # is it a Forkpoint? (once per server)
         if asker.url not in forkpoint:
@@ -163,7 +164,7 @@ async def prepare(
         if arm.policy is not None:
             if not forkpoint[asker.url]:
                 raise ArmError(
-                    f"the arm {arm.name!r} has a policy, and {asker.url} is not a Forkpoint: "
+                    f"the arm {arm.name!r} has a policy, and {asker.url} is not a Forkpoint server: "
                     "it takes only the arm `none`"
                 )
             validation = await asker.validate(arm.policy)

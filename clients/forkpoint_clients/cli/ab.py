@@ -36,10 +36,10 @@ from forkpoint_clients.evaluate.asker import RETRIES, Answer, SamplingParams, Se
 from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, scorer
 
-from .options import SERVER, ApiKey
+from .options import SERVER, ApiKey, normalised
 from .output import Format, FormatOption, print_data
 from .progress import progress_lines, seconds
-from .running import app, fail, run_app
+from .running import app, completion_of, fail, run_app
 
 RESUMABLE = 3
 """The exit status of a run that the same command resumes."""
@@ -47,6 +47,7 @@ INTERRUPTED = 130
 REFRESH_SECONDS = 2.0
 
 application = app("Compare policies on a data set: the same questions with the same seeds, interleaved.")
+complete = completion_of(application)
 
 
 def main(arguments: list[str]) -> int:
@@ -67,7 +68,11 @@ def compare_arms(
     server: Annotated[
         str,
         typer.Option(
-            "--server", metavar="URL", envvar=SERVER, help="any OpenAI-compatible one; policies need a Forkpoint"
+            "--server",
+            metavar="URL",
+            envvar=SERVER,
+            callback=normalised,
+            help="any OpenAI-compatible server; policies need a Forkpoint; /v1 is added where there is no path",
         ),
     ] = DEFAULT_URL,
     score_by: Annotated[

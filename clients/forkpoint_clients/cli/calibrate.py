@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import openai
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from forkpoint_clients.calibrate import (
     EMBEDDED_MODEL,
@@ -27,11 +30,14 @@ from forkpoint_clients.evaluate.asker import Asker, ServerLostError, ServerRefus
 from forkpoint_clients.evaluate.datasets import DataError
 
 from .options import ApiKey, Server
-from .running import app, fail, run_app
+from .output import Format, FormatOption, print_data
+from .progress import progress_lines
+from .running import app, completion_of, fail, run_app
 
 NAME = "calibrate"
 
 application = app("Measure where the served model's forks start, on your prompts.")
+complete = completion_of(application)
 
 
 def main(arguments: list[str]) -> int:
@@ -53,9 +59,10 @@ def calibrate(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="the longest answer; without it as long as the model can")
     ] = None,
-    concurrency: Annotated[int, typer.Option("--at-once", min=1, max=512, help="requests at the same time")] = 32,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=512, help="requests at the same time")] = 32,
     api_key: ApiKey = "none",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="measure, and store nothing")] = False,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Generate from your prompts at temperature 1, and store the 80th percentile of the entropies as fork threshold."""
     try:
@@ -68,6 +75,7 @@ def calibrate(
                 max_tokens,
                 concurrency,
                 dry_run,
+                form,
             )
         )
     except (DataError, ServerLostError, ServerRefusesError, ValueError) as error:
@@ -83,12 +91,14 @@ async def _calibrate(
     max_tokens: int | None,
     concurrency: int,
     dry_run: bool,
+    form: Format,
 ) -> None:
-    console = Console()
+    console = Console(stderr=True)
     async with closed_asker as asker:
+        await asker.reach()
         if not await asker.is_forkpoint():
             raise DataError(
-                f"{asker.url} is not a Forkpoint: it lists no policies, and its entropies cannot be measured"
+                f"{asker.url} is not a Forkpoint server: it lists no policies, and its entropies cannot be measured"
             )
         asker.model = asker.model or (await asker.get("/models"))["data"][0]["id"]
         if own_prompts is None and asker.model != EMBEDDED_MODEL:
@@ -97,29 +107,49 @@ async def _calibrate(
             )
         prompts = embedded_prompts() if own_prompts is None else own_prompts
         if len(prompts) < MIN_PROMPTS:
-            console.print(f"Only {len(prompts)} prompts: the interval over prompts will say little.")
+            few = "1 prompt is" if len(prompts) == 1 else f"{len(prompts)} prompts are"
+            console.print(f"{few} few: the interval over prompts will say little.")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("tokens", total=tokens)
+        progress = Progress(*columns, console=console)
+        task = progress.add_task("tokens", total=tokens)
+        async with AsyncExitStack() as showing:
+            if console.is_terminal:
+                showing.enter_context(progress)
+            else:
+                done = progress.tasks[0]
+                await showing.enter_async_context(
+                    progress_lines(NAME, lambda: f"{done.completed:,.0f} of {tokens:,} tokens")
+                )
             answers = await measure_answers(
                 asker, prompts, tokens, concurrency, max_tokens, lambda more: progress.advance(task, more)
             )
         profile = summarise(answers)
-        _show(console, asker.model, profile)
+        body = profile.to_dict(asker.model, digest(prompts))
+        if form is Format.TABLE:
+            print(describe(asker.model, profile))
+        else:
+            print_data(form, body, [body], [_fields(body)])
         if dry_run:
             console.print("Nothing was stored (--dry-run).")
             return
-        await asker.client.put("/calibration", body=profile.to_dict(asker.model, digest(prompts)), cast_to=object)
+        await asker.client.put("/calibration", body=body, cast_to=object)
         console.print(f"Stored: {asker.url} uses it from now on, and whenever it serves this model.", soft_wrap=True)
 
 
-def _show(console: Console, model: str, profile: Profile) -> None:
+def describe(model: str, profile: Profile) -> str:
+    """A profile in two lines. Of one prompt there is no interval."""
     low, high = profile.interval
-    console.print(
-        f"{model}: fork threshold {profile.fork_threshold:.3f} nats (95 % interval {low:.3f} to {high:.3f}), the 80th "
-        f"percentile "
-        f"of {profile.tokens:,} tokens in {profile.answers} answers to {profile.prompts} prompts.\n"
-        f"{100 * profile.share_below_0_01:.0f} % of the tokens are below 0.01 nats; an answer reasons for "
-        f"{profile.mean_reasoning_tokens:.0f} tokens on average (used by alpha-one).",
-        soft_wrap=True,
+    interval = f"95% interval {low:.3f} to {high:.3f}" if profile.prompts > 1 else "no interval: it needs more prompts"
+    return (
+        f"{model}: fork threshold {profile.fork_threshold:.3f} nats ({interval}), the 80th percentile of "
+        f"{profile.tokens:,} tokens in {profile.answers} answers to {profile.prompts} prompts.\n"
+        f"{100 * profile.share_below_0_01:.0f}% of the tokens are below 0.01 nats; an answer reasons for "
+        f"{profile.mean_reasoning_tokens:.0f} tokens on average (used by alpha-one)."
     )
+
+
+def _fields(record: Mapping[str, Any]) -> Table:
+    table = Table("field", "value")
+    for name, value in record.items():
+        table.add_row(name, str(value))
+    return table

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import openai
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from forkpoint_clients.client import DEFAULT_URL, Forkpoint
@@ -20,13 +19,15 @@ from forkpoint_clients.types import Experiment
 from forkpoint_clients.yaml_file import YamlError, read_yaml
 
 from .options import ApiKey, Server
-from .running import app, fail, or_list, run_app
+from .output import Format, FormatOption, print_data, print_tables
+from .running import app, completion_of, fail, or_list, run_app
 
 NAME = "experiments"
 SHARE = {"error", "truncated"}
 """Metrics of 0 or 1, whose means are shares."""
 
 application = app("Experiments on a server's live traffic.")
+complete = completion_of(application)
 
 
 def main(arguments: list[str]) -> int:
@@ -35,18 +36,19 @@ def main(arguments: list[str]) -> int:
 
 
 @application.command("list")
-def list_experiments(server: Server = DEFAULT_URL, api_key: ApiKey = "none") -> None:
+def list_experiments(server: Server = DEFAULT_URL, api_key: ApiKey = "none", form: FormatOption = Format.TABLE) -> None:
     """All experiments."""
     with _client(server, api_key) as client:
         listed = list(client.experiments.list())
-    if not listed:
+    if not listed and form is Format.TABLE:
         print("there are no experiments; `forkpoint experiments create FILE` makes one")
         return
     table = Table("name", "status", "unit", "arms", "description")
     for experiment in listed:
         arms = ", ".join(f"{arm.name} {arm.weight:.0%}{_paused(arm.status)}" for arm in experiment.arms)
         table.add_row(experiment.name, _status(experiment), experiment.unit, arms, experiment.description)
-    Console().print(table)
+    data = [experiment.to_dict() for experiment in listed]
+    print_data(form, data, data, [table])
 
 
 @application.command()
@@ -62,11 +64,17 @@ def show(
     ] = None,
     server: Server = DEFAULT_URL,
     api_key: ApiKey = "none",
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """One experiment: its arms, its figures and what they say so far."""
     effects = dict(_effect(text) for text in effect or ())
     with _client(server, api_key) as client:
-        _show(client.experiments.get(name, effects), effects)
+        experiment = client.experiments.get(name, effects)
+    if form is Format.TABLE:
+        _show(experiment, effects)
+    else:
+        tables = [_arms(experiment), *([_metrics(experiment)] if experiment.analysis is not None else [])]
+        print_data(form, experiment.to_dict(), list(_records(experiment)), tables)
 
 
 @application.command()
@@ -157,9 +165,28 @@ def _effect(text: str) -> tuple[str, float]:
 
 
 def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
-    console = Console()
     _print_status(experiment)
-    # arms
+    print_tables([_arms(experiment)])
+    if experiment.analysis is None:
+        return
+    # verdict
+    ratio = experiment.analysis.get("sample_ratio") or {}
+    if ratio.get("passed") is False:
+        print("The arms' numbers of units do not match their weights: no verdict can be trusted.")
+        print(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}")
+    elif experiment.analysis.get("verdict"):
+        print(experiment.analysis["verdict"])
+    # metrics, and what is worth knowing about them
+    for reason, where in _reasons(experiment).items():
+        print(f"{', '.join(where)}: {reason}")
+    print_tables([_metrics(experiment)])
+    for note in _requests_needed(experiment, effects):
+        print(note)
+    for warning in _warnings(experiment):
+        print(f"warning: {warning}")
+
+
+def _arms(experiment: Experiment) -> Table:
     counts = {count.arm: count for count in experiment.figures or ()}
     arms = Table("arm", "policy", "weight", "requests", "units", title="Arms")
     for arm in experiment.arms:
@@ -170,24 +197,30 @@ def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
         named = f"{arm.name}{control}{' (shadow)' if arm.shadow else ''}{_paused(arm.status)}"
         requests, units = (str(here.requests), str(here.units)) if here is not None else (UNKNOWN, UNKNOWN)
         arms.add_row(named, policy, f"{arm.weight:.1%}", requests, units)
-    console.print(arms)
-    if experiment.analysis is None:
-        return
-    # verdict
-    ratio = experiment.analysis.get("sample_ratio") or {}
-    if ratio.get("passed") is False:
-        console.print(
-            "The arms' numbers of units do not match their weights: no verdict can be trusted.", style="bold red"
-        )
-        console.print(str(ratio.get("reason") or f"p = {p_value(ratio.get('p_value'))}"), markup=False)
-    elif experiment.analysis.get("verdict"):
-        console.print(str(experiment.analysis["verdict"]), style="bold", markup=False)
-    # metrics, and what is worth knowing about them
-    console.print(_metrics(experiment))
-    for note in _requests_needed(experiment, effects):
-        console.print(note, markup=False, highlight=False)
-    for warning in _warnings(experiment):
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+    return arms
+
+
+def _records(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """A record for each metric of each arm."""
+    for metric, about in _metric_analyses(experiment).items():
+        for arm, figures in about["arms"].items():
+            yield {"metric": metric, "role": about.get("role", ""), "arm": arm, **figures}
+
+
+def _reasons(experiment: Experiment) -> dict[str, list[str]]:
+    """Why metrics say what they say, each reason once, with the metrics and arms that it is about."""
+    reasons: dict[str, list[str]] = {}
+    for record in _records(experiment):
+        difference = record.get("difference") or {}
+        says, text = _says(difference), str(difference.get("text") or "")
+        if reason := text.removeprefix(says).strip(":; "):
+            reasons.setdefault(reason, []).append(f"{record['metric']} of {record['arm']}")
+    return reasons
+
+
+def _says(difference: Mapping[str, Any]) -> str:
+    """The verdict on a difference, without its reason."""
+    return str(difference.get("verdict") or difference.get("text") or "")
 
 
 def _metric_analyses(experiment: Experiment) -> Mapping[str, Any]:
@@ -231,7 +264,7 @@ def _metrics(experiment: Experiment) -> Table:
                 _figure(metric, figures.get("mean"), figures.get("interval")),
                 _figure(metric, difference.get("estimate"), difference.get("interval"), "+"),
                 p_value(difference.get("p_value_holm")) if difference else "",
-                str(difference.get("text") or difference.get("verdict") or ""),
+                _says(difference),
             )  # fmt: skip
     return table
 

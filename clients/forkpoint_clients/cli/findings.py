@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from forkpoint_clients.ab.report import PAGE, RESULTS
 from forkpoint_clients.client import DEFAULT_URL
@@ -20,10 +23,13 @@ from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
 from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError
 from forkpoint_clients.evaluate.scorers import scorer
+from forkpoint_policies.spec import unknown_name
 
 from .ab import INTERRUPTED, RESUMABLE, unwritable
-from .options import SERVER, ApiKey
-from .running import app, fail, run_app
+from .options import SERVER, ApiKey, normalised
+from .output import Format, FormatOption, print_data
+from .progress import progress_lines
+from .running import app, completion_of, fail, run_app
 
 if TYPE_CHECKING:
     from forkpoint_clients.findings.base import Finding
@@ -44,6 +50,7 @@ START = (
 )
 
 application = app("Test published findings again, on the model behind a server.")
+complete = completion_of(application)
 
 
 def main(arguments: list[str]) -> int:
@@ -59,7 +66,13 @@ def findings(
     listed: Annotated[bool, typer.Option("--list", help="list the findings and send nothing")] = False,
     server: Annotated[
         str,
-        typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API; most findings need a Forkpoint"),
+        typer.Option(
+            "--server",
+            metavar="URL",
+            envvar=SERVER,
+            callback=normalised,
+            help="the server; most findings need a Forkpoint; /v1 is added",
+        ),
     ] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
     data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,
@@ -95,6 +108,7 @@ def findings(
     ] = None,
     api_key: ApiKey = "none",
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Test published findings again: each with its protocol, intervals and a verdict no more certain than they are.
 
@@ -103,12 +117,18 @@ def findings(
     from forkpoint_clients.findings.catalog import FINDINGS
 
     if listed:
-        for finding in FINDINGS.values():
-            print(f"{finding.name:18}{finding.question} ({finding.source})")
+        table = Table("name", "question", "source")
+        records = [
+            {"name": finding.name, "question": finding.question, "source": finding.source}
+            for finding in FINDINGS.values()
+        ]
+        for record in records:
+            table.add_row(*record.values())
+        print_data(form, records, records, [table])
         return
     try:
         if unknown := [name for name in names or () if name not in FINDINGS]:
-            raise ValueError(f"there is no finding {unknown[0]!r}; there are {', '.join(FINDINGS)}")
+            raise ValueError(unknown_name("finding", unknown[0], FINDINGS, "`forkpoint findings --list`"))
         chosen = [FINDINGS[name] for name in FINDINGS if not names or name in names]
         count = questions or (QUICK if quick else QUESTIONS)
         setting, configuration = _setting(data, score_by, extract, count, samples, seed, max_tokens, quick)
@@ -123,6 +143,7 @@ def findings(
                 {"server": asker.url, "model": model, **configuration},
                 command,
                 out,
+                form,
             )
         )
         if markdown is not None:
@@ -169,7 +190,7 @@ def _setting(
     measure.check(items)
     short = datasets.read(EASY, count, seed) if embedded else items
     setting = LabSetting(items, short, measure, samples, seed, configuration["max_tokens"], extract)
-    return (replace(setting, continuations=QUICK_CONTINUATIONS) if quick else setting), configuration
+    return (replace(setting, continuations=QUICK_CONTINUATIONS, quick=True) if quick else setting), configuration
 
 
 async def _retest(
@@ -180,17 +201,19 @@ async def _retest(
     configuration: dict[str, Any],
     command: str,
     out: Path,
+    form: Format,
 ) -> FindingsReport:
     from forkpoint_clients.findings.lab import Lab
     from forkpoint_clients.findings.report import FindingsReport, RetestedFinding, tables
     from forkpoint_clients.findings.run import retest
 
-    console, started_at = Console(), time.monotonic()
+    console, started_at = Console(stderr=True), time.monotonic()
     fixed = {
         name: configuration[name] for name in ("server", "model", "data", "digest", "seed", "max_tokens", "extract")
     }
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with asker:
+        await asker.reach()
         # what the journal's answers depend on
         await asker.get("/models")
         if await asker.is_forkpoint():
@@ -198,11 +221,20 @@ async def _retest(
                 "fork_threshold"
             ]
         # the findings, one after another
-        with (
-            Journal(out, {"forkpoint findings": FORMAT, **fixed}) as journal,
-            Progress(*columns, console=console) as progress,
-        ):
+        async with AsyncExitStack() as stack:
+            journal = stack.enter_context(Journal(out, {"forkpoint findings": FORMAT, **fixed}))
+            progress = Progress(*columns, console=console)
             task = progress.add_task("answers", total=None)
+            current = progress.tasks[0]
+            if console.is_terminal:
+                stack.enter_context(progress)
+            else:
+                await stack.enter_async_context(
+                    progress_lines(
+                        "findings",
+                        lambda: f"{current.description}: {current.completed:.0f} of {current.total or 0:.0f}",
+                    )
+                )
             lab = Lab(setting, asker, journal, concurrency)
             lab.progress = lambda what, done, total: progress.update(
                 task, description=what[:60], completed=done, total=total
@@ -210,16 +242,24 @@ async def _retest(
 
             def print_verdict(retested: RetestedFinding) -> None:
                 reason = f" ({retested.cannot})" if retested.cannot else ""
-                console.print(f"{retested.finding.name}: {retested.verdict}{reason}", highlight=False)
+                verdict = f"{retested.finding.name}: {retested.verdict_text}{reason}"
+                console.print(verdict, highlight=False, soft_wrap=True)
 
             tested = await retest(chosen, lab, print_verdict)
     # the report
     seconds = time.monotonic() - started_at
     report = FindingsReport(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
     report.write(out)
-    console.print(*tables(tested))
-    console.print(f"{report.cost['said']} {out / PAGE} and {out / RESULTS}", soft_wrap=True)
+    data = report.to_dict()
+    print_data(form, data, [summary_record(finding) for finding in data["findings"]], tables(tested))
+    said = f"{report.cost['said']} {out / PAGE} and {out / RESULTS}"
+    print(said, file=sys.stdout if form is Format.TABLE else sys.stderr)
     return report
+
+
+def summary_record(finding: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding's verdict without its figures."""
+    return {name: finding[name] for name in ("name", "verdict", "quick", "n_needed", "source", "cannot")}
 
 
 def _cost(answers: Sequence[Answer], now: Cost, seconds: float) -> dict[str, Any]:

@@ -6,14 +6,27 @@ from typing import Annotated
 
 import typer
 
+from forkpoint_clients.client import api_url
+
 KEY = "FORKPOINT_API_KEY"
 SERVER = "FORKPOINT_SERVER"
 
+
+def normalised(url: str | None) -> str | None:
+    """The server's API as `api_url` completes it. For `callback` of an option."""
+    return None if url is None else api_url(url)
+
+
 Server = Annotated[
-    str, typer.Option("--server", metavar="URL", envvar=SERVER, help="the server's API, as in http://127.0.0.1:8000/v1")
-]
+    str,
+    typer.Option(
+        "--server", metavar="URL", envvar=SERVER, callback=normalised,
+        help="the server, as in http://127.0.0.1:8000; /v1 is added",
+    ),
+]  # fmt: skip
 MaybeServer = Annotated[
-    str | None, typer.Option("--server", metavar="URL", help="the server to use, as in http://127.0.0.1:8000/v1")
+    str | None,
+    typer.Option("--server", metavar="URL", callback=normalised, help="the server to use, as in http://127.0.0.1:8000"),
 ]
 ApiKey = Annotated[
     str,

@@ -96,12 +96,12 @@ def _print_csv(records: Sequence[Record]) -> None:
 
 
 def _cells(table: Table) -> tuple[list[str], list[list[str]]]:
-    headings = [_text(column.header) for column in table.columns]
+    headings = [_text(column.header).replace(";", "") for column in table.columns]
     columns = [[_text(cell) for cell in column.cells] for column in table.columns]
     return headings, [list(row) for row in zip(*columns, strict=True)]
 
 
 def _text(cell: Any) -> str:
-    """A cell's text on one line, without rich's markup."""
+    """A cell's text on one line."""
     shown = cell.plain if isinstance(cell, Text) else str(cell)
-    return " ".join(shown.replace("-\n", "").split())
+    return "; ".join(" ".join(line.split()) for line in shown.splitlines())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import typer
+from typer.main import get_command
 
 FAILED = 1
 
@@ -21,14 +24,38 @@ def run_app(app: typer.Typer, name: str, arguments: list[str]) -> int:
 
 def or_list(arguments: list[str]) -> list[str]:
     """The arguments, with the subcommand `list` if they name none."""
-    if arguments and (not arguments[0].startswith("-") or arguments[0] == "--help"):
+    if arguments and (not arguments[0].startswith("-") or arguments[0] in ("--help", "-h")):
         return arguments
     return ["list", *arguments]
 
 
 def app(text: str, **options: Any) -> typer.Typer:
-    """An application that shows plain errors, and no shell completion."""
-    return typer.Typer(help=text, add_completion=False, pretty_exceptions_enable=False, **options)
+    """An application that shows plain errors; `-h` is help. `forkpoint completion` completes for all of them."""
+    settings = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(
+        help=text, add_completion=False, pretty_exceptions_enable=False, context_settings=settings, **options
+    )
+
+
+def completion_of(app: typer.Typer) -> Callable[[list[str]], list[str]]:
+    """What the shell can complete: a function of the words after the command, of which the last is unfinished."""
+
+    def complete(words: list[str]) -> list[str]:
+        command: Any = get_command(app)
+        *before, last = words
+        for word in before:
+            command = getattr(command, "commands", {}).get(word, command)
+        options = {name: parameter for parameter in command.params for name in parameter.opts}
+        if before and before[-1] in options:  # its value
+            default = options[before[-1]].default
+            known = [str(choice.value) for choice in type(default)] if isinstance(default, Enum) else []
+        elif last.startswith("-"):
+            known = [name for name in options if name.startswith("-")] + ["--help"]
+        else:
+            known = list(getattr(command, "commands", {}))
+        return [word for word in known if word.startswith(last)]
+
+    return complete
 
 
 def fail(name: str, message: object, status: int = FAILED) -> typer.Exit:

@@ -24,6 +24,9 @@ NO_POLICY = "none"
 RETRIES = 7
 """Retries of one question. The SDK waits 0.5 s, then twice as long up to 8 s: half a minute before it gives up."""
 
+FIRST_CONTACT_SECONDS = 10.0
+"""How long the first answer of a server may take; a list of models needs no engine."""
+
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -153,6 +156,19 @@ class Asker:
     ) -> None:
         await self.client.close()
 
+    async def reach(self) -> None:
+        """Contact the server for the first time, without the retries of a run: a wrong address fails at once.
+
+        Raises ServerLostError. An answer of any kind is a contact.
+        """
+        try:
+            first = self.client.with_options(max_retries=0, timeout=FIRST_CONTACT_SECONDS)
+            await first.get("/models", cast_to=object)
+        except openai.APIConnectionError as error:
+            raise ServerLostError(f"{self.url} does not answer: {_cause(error)}") from None
+        except openai.APIError:
+            pass  # what is wrong with it, the next request says
+
     async def ask(self, question: Question, sampling: SamplingParams) -> Answer:
         """The answer to a question. Raises ServerLostError and ServerRefusesError."""
         extra: dict[str, Any] = dict(sampling.extra)
@@ -215,8 +231,9 @@ class Asker:
         Raises ServerLostError or ServerRefusesError if the error is not about it.
         """
         if isinstance(error, openai.APIConnectionError) or _is_transient(error):
+            cause = _cause(error) if isinstance(error, openai.APIConnectionError) else error_message(error)
             raise ServerLostError(
-                f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {error_message(error)}"
+                f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {cause}"
             ) from None
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError):
             raise ServerRefusesError(f"{self.url}: {error_message(error)}") from None
@@ -224,11 +241,20 @@ class Asker:
 
 
 def error_message(error: openai.OpenAIError) -> str:
-    """The server's own message if there is one, else the SDK's with its cause."""
+    """The server's own message if there is one, else the SDK's; of a lost connection, its URL and the cause."""
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return str(error.body.get("message", error))
+    if isinstance(error, openai.APIConnectionError):
+        url = error.request.url
+        port = f":{url.port}" if url.port else ""
+        return f"{url.scheme}://{url.host}{port} does not answer: {_cause(error)}"
+    return str(error)
+
+
+def _cause(error: openai.APIConnectionError) -> str:
+    """Why a server could not be reached."""
     cause = error.__cause__
-    return f"{error} ({cause})" if isinstance(error, openai.APIConnectionError) and cause and str(cause) else str(error)
+    return str(cause) if cause and str(cause) else str(error)
 
 
 def _is_transient(error: openai.APIError) -> bool:

@@ -80,6 +80,7 @@ class LabSetting:
     min_probability: float = 0.05
     verify_every: int = 5
     min_verified: int = 10
+    quick: bool = False
 
     @property
     def verified(self) -> Sequence[Item]:

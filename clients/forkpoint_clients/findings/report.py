@@ -21,6 +21,9 @@ from forkpoint_clients.evaluate.stats import Estimate
 from .base import Figure, Finding, Result
 from .verdict import Claim, Criterion, Form, Verdict
 
+QUICK = "quick run: decides nothing"
+"""Marks the verdicts of a run that only shows that all works."""
+
 PLOT_INK = "#6e7781"
 """The text colour of plots in files, which do not know the page around them: legible on white and on black."""
 
@@ -29,15 +32,28 @@ VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 @dataclass(frozen=True)
 class RetestedFinding:
-    """A finding with its result, or why there is none."""
+    """A finding with its result, or why there is none. A `quick` run has too few questions for its verdict to count."""
 
     finding: Finding
     result: Result | None = None
     cannot: str = ""
+    quick: bool = False
 
     @property
     def verdict(self) -> Verdict:
         return self.result.verdict if self.result is not None else Verdict("undecided")
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, marked where it does not count."""
+        return f"{self.verdict} ({QUICK})" if self.quick else str(self.verdict)
+
+    @property
+    def light(self) -> str:
+        """The verdict as a colour's name: for, against, or neither."""
+        if self.quick or self.verdict.word == "undecided":
+            return "open"
+        return "for" if self.verdict.word in ("reproduced", "measured") else "against"
 
 
 @dataclass(frozen=True)
@@ -119,7 +135,7 @@ def tables(tested: Sequence[RetestedFinding]) -> list[Terminal]:
         parts = [part for claim in claims if claim.headline for part in claim.parts]
         table.add_row(
             retested.finding.name,
-            str(retested.verdict),
+            retested.verdict_text,
             "\n".join(part.what for part in parts) or retested.cannot,
             "\n".join(written(part) for part in parts),
             "\n".join(interval(part) for part in parts),
@@ -136,6 +152,7 @@ def _finding_to_dict(retested: RetestedFinding) -> dict[str, Any]:
         "source": finding.source,
         "protocol": finding.protocol,
         "verdict": retested.verdict.word,
+        "quick": retested.quick,
         "n_needed": retested.verdict.needed,
         "cannot": retested.cannot or None,
         "claims": [],

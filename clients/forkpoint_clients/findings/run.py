@@ -17,16 +17,16 @@ async def retest(
     """Retest the findings; `done` is called with each. Raises ServerLostError and ServerRefusesError; the journal is
     complete.
     """
-    retested = []
+    retested, quick = [], lab.setting.quick
     forkpoint = await lab.asker.is_forkpoint()
     for finding in findings:
         if not forkpoint:
-            outcome = RetestedFinding(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is not one")
+            outcome = RetestedFinding(finding, cannot=f"{NO_FORKPOINT}, and {lab.asker.url} is not one", quick=quick)
         else:
             try:
-                outcome = RetestedFinding(finding, await finding.retest(lab))
+                outcome = RetestedFinding(finding, await finding.retest(lab), quick=quick)
             except CannotError as error:
-                outcome = RetestedFinding(finding, cannot=str(error))
+                outcome = RetestedFinding(finding, cannot=str(error), quick=quick)
         retested.append(outcome)
         done(outcome)
     return retested

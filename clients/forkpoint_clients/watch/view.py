@@ -18,6 +18,12 @@ BARS = "▁▂▃▄▅▆▇█"
 ROLES = ("planning", "execution")
 ENTROPY = "forkpoint_token_entropy_nats"
 TOKENS = "forkpoint_tokens_total"
+PER_THOUSAND = {
+    "fired": "forkpoint_interventions_total",
+    "changed": "forkpoint_intervention_effect_total",
+    "connectors": "forkpoint_connectors_total",
+}
+"""The counters that are shown per 1,000 tokens."""
 MAX_ROWS = 12
 """The most rows of a table, so that all tables fit on a screen."""
 
@@ -25,11 +31,66 @@ MAX_ROWS = 12
 def show(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> RenderableType:
     """The whole view, for a window of scrapes that ends with this delta."""
     parts: list[RenderableType] = [_summary(window, delta, server), _policies(delta)]
-    if delta.current("forkpoint_branches_total"):
-        parts.append(_branches(delta))
-    if delta.has("forkpoint_experiment_requests_total"):
-        parts.append(_arms(delta))
-    return Group(*parts)
+    if idle := idle_policies(delta):
+        parts.append(Text(f"idle: {', '.join(idle)}", style="dim"))
+    return Group(*parts, *_details(delta))
+
+
+def tables(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> list[Table]:
+    """The same as `show`, as tables alone."""
+    summary = _grid(window, delta)
+    summary.title = f"{_title(delta, server)}, over {delta.seconds:.0f} s"
+    return [summary, _policies(delta), *_details(delta)]
+
+
+def records(delta: ScrapeDelta) -> list[dict[str, float | str | None]]:
+    """A record for each policy that was active between the scrapes. Rates are per second."""
+    return [
+        {
+            "policy": policy,
+            "choices_per_second": delta.rate("forkpoint_requests_total", policy=policy),
+            "tokens_per_second": sum(delta.rate(TOKENS, policy=policy, role=role) for role in ROLES),
+            "forks_per_second": delta.rate(TOKENS, policy=policy, role=ROLES[0]),
+            "mean_reasoning_tokens": delta.mean("forkpoint_reasoning_tokens", policy=policy),
+            **{f"{role}_entropy_nats": delta.mean(ENTROPY, policy=policy, role=role) for role in ROLES},
+            **{
+                f"{name}_per_1000_tokens": _per_thousand(delta, counter, policy)
+                for name, counter in PER_THOUSAND.items()
+            },
+        }
+        for policy in _active(delta)
+    ]
+
+
+def idle_policies(delta: ScrapeDelta) -> list[str]:
+    """The policies that did nothing between the scrapes."""
+    active = _active(delta)
+    return [policy for policy in _by_requests(delta) if policy not in active]
+
+
+def _details(delta: ScrapeDelta) -> list[Table]:
+    """Tables of what only some servers do: branches and experiments."""
+    branches = [_branches(delta)] if delta.current("forkpoint_branches_total") else []
+    return branches + ([_arms(delta)] if delta.has("forkpoint_experiment_requests_total") else [])
+
+
+def _by_requests(delta: ScrapeDelta) -> list[str]:
+    named = set(delta.values("forkpoint_requests_total", "policy")) | set(delta.values(TOKENS, "policy"))
+    return sorted(named, key=lambda policy: (-delta.current("forkpoint_requests_total", policy=policy), policy))
+
+
+def _active(delta: ScrapeDelta) -> list[str]:
+    return [
+        policy
+        for policy in _by_requests(delta)
+        if delta.increase("forkpoint_requests_total", policy=policy) or delta.increase(TOKENS, policy=policy)
+    ]
+
+
+def _per_thousand(delta: ScrapeDelta, counter: str, policy: str) -> float | None:
+    """Events per 1,000 tokens of a policy; None without tokens."""
+    thousands = delta.increase(TOKENS, policy=policy) / 1000
+    return delta.increase(counter, policy=policy) / thousands if thousands else None
 
 
 def unreachable(server: str, why: str, seconds: float) -> RenderableType:
@@ -40,11 +101,22 @@ def unreachable(server: str, why: str, seconds: float) -> RenderableType:
 
 def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
     """The whole server: requests, forks, entropies."""
+    return Panel(
+        _grid(window, delta), title=Text(_title(delta, server)), subtitle=f"over {delta.seconds:.0f} s",
+        title_align="left", subtitle_align="right",
+    )  # fmt: skip
+
+
+def _title(delta: ScrapeDelta, server: str) -> str:
     versions = [delta.values("forkpoint_build_info", label) for label in ("version", "vllm")]
     forkpoint, vllm = (" ".join(values) or UNKNOWN for values in versions)
+    return f"{server}  forkpoint {forkpoint}, vLLM {vllm}"
+
+
+def _grid(window: ScrapeWindow, delta: ScrapeDelta) -> Table:
     planning, execution = (delta.rate(TOKENS, role=role) for role in ROLES)
     step = delta.mean("forkpoint_step_seconds")
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid("", "", "", padding=(0, 2))
     grid.add_row(
         "requests",
         f"{delta.rate('forkpoint_requests_total'):.1f} choices/s",
@@ -62,10 +134,7 @@ def _summary(window: ScrapeWindow, delta: ScrapeDelta, server: str) -> Panel:
         along = window.along(lambda between, role=role: between.mean(ENTROPY, role=role))  # type: ignore[misc]
         grid.add_row(f"entropy, {role}", f"{plain(delta.mean(ENTROPY, role=role), 3)} nats", sparkline(along))
     grid.add_row("kernel", UNKNOWN if step is None else f"{1000 * step:.2f} ms a step", _lost(delta))
-    title = f"{server}  forkpoint {forkpoint}, vLLM {vllm}"
-    return Panel(
-        grid, title=Text(title), subtitle=f"over {delta.seconds:.0f} s", title_align="left", subtitle_align="right"
-    )
+    return grid
 
 
 def _lost(delta: ScrapeDelta) -> Text:
@@ -76,22 +145,11 @@ def _lost(delta: ScrapeDelta) -> Text:
 def _policies(delta: ScrapeDelta) -> Table:
     table = _table(
         "policy", "choices\n/s", "tokens\n/s", "forks", "entropy:\nfork, rest", "fired\n/1k", "changed\n/1k",
-        "connec-\ntors/1k", "reason-\ning",
+        "words\n/1k", "think\ntokens",
     )  # fmt: skip
-    named = set(delta.values("forkpoint_requests_total", "policy")) | set(delta.values(TOKENS, "policy"))
-    for policy in sorted(named, key=lambda policy: -delta.current("forkpoint_requests_total", policy=policy))[
-        :MAX_ROWS
-    ]:
+    for policy in _active(delta)[:MAX_ROWS]:
         planning, execution = (delta.rate(TOKENS, policy=policy, role=role) for role in ROLES)
-        thousands = delta.increase(TOKENS, policy=policy) / 1000
-        per = (
-            delta.increase(name, policy=policy) / thousands if thousands else None
-            for name in (
-                "forkpoint_interventions_total",
-                "forkpoint_intervention_effect_total",
-                "forkpoint_connectors_total",
-            )
-        )
+        per = (_per_thousand(delta, counter, policy) for counter in PER_THOUSAND.values())
         table.add_row(
             Text(policy),
             f"{delta.rate('forkpoint_requests_total', policy=policy):.1f}",

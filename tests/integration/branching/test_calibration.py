@@ -78,7 +78,7 @@ def test_it_is_used_at_once(server: Server, capsys: pytest.CaptureFixture[str]) 
     assert after["tokens"] == before["tokens"]
     assert "X-Forkpoint-Warning" not in httpx.get(f"{server.url}/health").headers
 
-    arguments = ["--server", server.api, "--tokens", "2000", "--max-tokens", "400", "--at-once", "16"]
+    arguments = ["--server", server.api, "--tokens", "2000", "--max-tokens", "400", "--concurrency", "16"]
     assert main(arguments) == 1, "it has no key"
     assert "admin key" in capsys.readouterr().err
     assert main([*arguments, "--api-key", ADMIN_KEY]) == 0

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from forkpoint_clients import AsyncForkpoint, Forkpoint
+from forkpoint_clients.client import api_url
 from forkpoint_clients.types import Experiment, Outcome, Progress, Trace
 
 POLICY = {
@@ -234,3 +235,17 @@ def test_a_trace_in_a_notebook() -> None:
 def test_a_trace_without_records() -> None:
     data = {"choices": [{"index": 0, "tokens": ["a"], "positions": [], "entropies": []}], "fork_points": []}
     assert 'title=""' in Trace.model_validate(data)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("http://h:8000", "http://h:8000/v1"),
+        ("http://h:8000/", "http://h:8000/v1"),
+        ("h:8000", "http://h:8000/v1"),
+        ("http://h:8000/v1", "http://h:8000/v1"),
+        ("https://h/openai/v1", "https://h/openai/v1"),
+    ],
+)
+def test_a_servers_url_needs_no_v1(written: str, url: str) -> None:
+    assert api_url(written) == url

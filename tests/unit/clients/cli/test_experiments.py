@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +72,39 @@ def test_show(requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
         "truncated: read it with care",
     ):
         assert expected in said
-    for figure in ("12.5% [10.0%, 20.0%]", "+12.5% [−10.0%, +35.0%]", "0.200", "undecided", "guardrail"):
+    for figure in ("12.5% [10.0%, 20.0%]", "+12.5% [-10.0%, +35.0%]", "0.200", "undecided", "guardrail"):
         assert figure in said
+
+
+def test_show_says_a_shared_reason_once(
+    requests: Requests, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the table, and the verdict alone in its rows."""
+    metrics: Any = EXPERIMENT["analysis"]["metrics"]  # type: ignore[index]
+    waiting = {
+        **metrics["truncated"]["arms"]["calm"]["difference"],
+        "verdict": "not yet decided",
+        "text": "not yet decided: needs 100 units in each arm, and has 4",
+    }
+    arms = {"plain": {"mean": 0.1}, "calm": {"mean": 0.2, "difference": waiting}}
+    monkeypatch.setitem(EXPERIMENT["analysis"], "metrics", {"tokens": {"arms": arms}, "seconds": {"arms": arms}})  # type: ignore[arg-type]
+    assert experiments.main(["show", "try"]) == 0
+    said = capsys.readouterr().out
+    assert "tokens of calm, seconds of calm: needs 100 units in each arm, and has 4\n" in said
+    assert said.count("needs 100 units") == 1
+    assert said.count("not yet decided\n") == 2
+
+
+def test_show_as_data(requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main(["show", "try", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["analysis"]["verdict"] == "nothing is decided yet"
+    assert experiments.main(["show", "try", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["metric"], row["arm"], row["difference_estimate"]) for row in rows] == [
+        ("truncated", "plain", ""), ("truncated", "calm", "0.125"),
+    ]  # fmt: skip
+    assert experiments.main(["show", "try", "--format", "md"]) == 0
+    assert "| metric | role | arm | mean |" in capsys.readouterr().out
 
 
 def test_show_says_how_many_more_requests_an_effect_takes(
@@ -108,4 +141,4 @@ def test_show_says_why_the_sample_ratio_is_wrong(
 def test_a_server_that_does_not_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai._base_client, "DEFAULT_MAX_RETRIES", 0)
     assert experiments.main(["list", "--server", "http://127.0.0.1:9/v1"]) == 1
-    assert "forkpoint experiments: Connection error" in capsys.readouterr().err
+    assert "forkpoint experiments: http://127.0.0.1:9 does not answer: " in capsys.readouterr().err
