@@ -262,25 +262,40 @@ def engine_config(args: Namespace) -> VllmConfig:
 
 
 def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
-    """Turn chunked prefill off on a CPU, unless the arguments set it.
+    """Make vLLM compute each prompt in one step on a CPU, unless the arguments rule it out; then warn.
 
-    vLLM's CPU build crashes when it computes the prompt of a request with a seed in pieces. A whole prompt must fit
-    into a batch: where --max-num-batched-tokens is smaller than the context, it can only warn.
+    vLLM's CPU build crashes at a request with a seed whose prompt it computes in pieces: it takes back the number that
+    was sampled after a piece by moving the generator's offset, which a generator on a CPU does not have. Without
+    chunked prefill a prompt waits for a batch with room for all of it, also when it resumes after preemption. A batch
+    must then hold as many tokens as the context, which is vLLM's default without chunked prefill.
     """
-    scheduler = config.scheduler_config
-    if config.device_config.device_type != "cpu" or args.enable_chunked_prefill is not None:
+    if config.device_config.device_type != "cpu" or config.model_config.runner_type != "generate":
         return
-    if config.model_config.runner_type != "generate" or not scheduler.enable_chunked_prefill:
-        return
-    budget, context = args.max_num_batched_tokens, config.model_config.max_model_len
-    if budget is not None and budget < context:
+    scheduler, context = config.scheduler_config, config.model_config.max_model_len
+    budget = args.max_num_batched_tokens
+    pieces = None
+    if args.enable_chunked_prefill:
+        pieces = "--enable-chunked-prefill"
+    elif budget is not None and budget < context and scheduler.enable_chunked_prefill:
+        pieces = f"--max-num-batched-tokens {budget}, smaller than the context of {context} tokens,"
+    elif 0 < scheduler.long_prefill_token_threshold < context:
+        pieces = f"--long-prefill-token-threshold {scheduler.long_prefill_token_threshold}"
+    elif args.enable_prefix_caching and config.cache_config.mamba_cache_mode == "align":
+        pieces = "--enable-prefix-caching, for a model with recurrent layers,"
+    if pieces is not None:
         logger.warning(
-            "--max-num-batched-tokens %d is smaller than the context of %d tokens, so vLLM computes prompts in pieces; "
-            "on a CPU it crashes when a request with a seed is among them",
-            budget, context,
-        )  # fmt: skip
+            "%s makes vLLM compute prompts in pieces; on a CPU it crashes when a request with a seed is among them",
+            pieces,
+        )
         return
-    args.enable_chunked_prefill = False
+    if config.model_config.is_multimodal_model:
+        logger.warning(
+            "vLLM may compute a prompt with several images in pieces; on a CPU it crashes if the request has a seed"
+        )
+    if config.cache_config.mamba_cache_mode == "align":
+        args.enable_prefix_caching = False  # it cuts prompts at blocks
+    if scheduler.enable_chunked_prefill:
+        args.enable_chunked_prefill = False
 
 
 def _choose_processor(args: Namespace, config: VllmConfig) -> None:

@@ -27,6 +27,13 @@ RETRIES = 7
 FIRST_CONTACT_SECONDS = 10.0
 """How long the first answer of a server may take; a list of models needs no engine."""
 
+ENDED = "It answered before and now refuses connections, so its process has probably ended; its log says why."
+CPU_FAULT = (
+    'On a CPU, stock vLLM ends with "CPU Generator does not use offset" when it computes the prompt of a request with '
+    "a seed in pieces: start it with --no-enable-chunked-prefill, or use forkpoint serve."
+)
+"""All our requests have a seed."""
+
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -147,6 +154,10 @@ class Asker:
         self.model = model
         self.client = openai.AsyncOpenAI(base_url=url, api_key=api_key, max_retries=retries, timeout=timeout_seconds)
         self._free = asyncio.Semaphore(concurrency)
+        self._reached = False
+        """Whether the server ever responded."""
+        self._forkpoint = False
+        """Whether the server is known to be a Forkpoint."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,6 +200,7 @@ class Asker:
                 )
             except openai.APIError as error:
                 return Answer(error=self.reason(error), latency_seconds=time.monotonic() - started_at)
+            self._reached = True
             return _answer(response, round(time.monotonic() - started_at, 4))
 
     async def trace(self, response_id: str) -> dict[str, Any]:
@@ -198,9 +210,11 @@ class Asker:
     async def get(self, path: str) -> dict[str, Any]:
         """The JSON body of any route below the server's URL. Raises ServerLostError, ServerRefusesError."""
         try:
-            return await self.client.get(path, cast_to=dict[str, Any])
+            body = await self.client.get(path, cast_to=dict[str, Any])
         except openai.APIError as error:
             raise ServerRefusesError(f"{self.url}: {self.reason(error)}") from None
+        self._reached = True
+        return body
 
     async def validate(self, policy: str | Mapping[str, Any]) -> dict[str, Any]:
         """The server's validation of a policy.
@@ -217,13 +231,16 @@ class Asker:
         try:
             policies: Any = await self.client.get("/policies", cast_to=object)
         except openai.APIStatusError as error:
+            self._reached = not _is_transient(error)
             if error.status_code in (401, 403) or _is_transient(error):
                 self.reason(error)
             return False
         except openai.APIError as error:
             self.reason(error)
             return False
-        return isinstance(policies, dict) and isinstance(policies.get("data"), list)
+        self._reached = True
+        self._forkpoint = isinstance(policies, dict) and isinstance(policies.get("data"), list)
+        return self._forkpoint
 
     def reason(self, error: openai.APIError) -> str:
         """Why the server rejected this one question.
@@ -234,10 +251,18 @@ class Asker:
             cause = _cause(error) if isinstance(error, openai.APIConnectionError) else error_message(error)
             raise ServerLostError(
                 f"{self.url} does not answer, after {self.client.max_retries + 1} tries: {cause}"
+                f"{self._how_it_ended(error)}"
             ) from None
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError):
             raise ServerRefusesError(f"{self.url}: {error_message(error)}") from None
         return error_message(error)
+
+    def _how_it_ended(self, error: openai.APIError) -> str:
+        """What a refused connection says about a server that worked before; empty for any other error."""
+        refused = type(error.__cause__).__name__ == "ConnectError"  # of httpx or httpx2, whichever the SDK uses
+        if not self._reached or not refused:
+            return ""
+        return f"\n{ENDED}" if self._forkpoint else f"\n{ENDED} {CPU_FAULT}"
 
 
 def error_message(error: openai.OpenAIError) -> str:

@@ -1,10 +1,14 @@
 """The embedded model really reasons, really forks, and leaves headroom: measured through the server."""
 
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
 import numpy as np
 import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from forkpoint_server.cli import DEMO_ARGUMENTS
 from tests.integration.puzzles import Attempt, attempts
 
 EASY, HARD = 160, 80
@@ -37,3 +41,23 @@ def test_connectors_are_single_tokens_with_and_without_a_space(client: openai.Op
     tokens = {token for family in families for token in family["tokens"]}
     for word in ("Wait", "Hmm", "Alternatively", "Instead", "Therefore", "Then", "So", "Maybe", "Let's"):
         assert {word, f" {word}"} <= tokens
+
+
+def test_seeded_prompts_of_all_lengths_at_once(client: openai.OpenAI) -> None:
+    """vLLM's CPU build ends at a seeded request whose prompt it computes in pieces, as it would with these by default:
+    a batch does not hold them all.
+    """
+    lengths = [100 + 1900 * number // 63 for number in range(64)]
+    assert sum(lengths) > 4 * int(DEMO_ARGUMENTS[DEMO_ARGUMENTS.index("--max-num-batched-tokens") + 1])
+
+    def complete(length: int) -> int:
+        prompt = Random(length).choices(range(100, 500), k=length)
+        answer = client.completions.create(
+            model="countdown", prompt=prompt, max_tokens=4, seed=length, extra_body={"ignore_eos": True}
+        )
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == length
+        return answer.usage.completion_tokens
+
+    with ThreadPoolExecutor(64) as pool:
+        assert list(pool.map(complete, lengths)) == [4] * 64

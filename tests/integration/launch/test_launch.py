@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from forkpoint_server.demo import WEIGHTS
 from tests.integration.polling import until
 from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, free_port
 
@@ -44,10 +46,11 @@ chosen = []
 for arguments in json.loads(sys.argv[1]):
     args = parse(arguments)
     keep_prompts_whole(args, engine_config(args))
-    chosen.append(engine_config(args).scheduler_config.enable_chunked_prefill)
+    config = engine_config(args)
+    chosen.append((config.scheduler_config.enable_chunked_prefill, config.cache_config.enable_prefix_caching))
 print(json.dumps(chosen))
 """
-"""Whether vLLM computes prompts in pieces, with each of several arguments."""
+"""Whether vLLM computes prompts in pieces, and whether it caches their prefixes, with each of several arguments."""
 
 EACH = """
 import contextlib, io, json, sys
@@ -101,14 +104,40 @@ def test_wrong_arguments(arguments: tuple[str, ...], said: dict[tuple[str, ...],
 def test_prompts_are_computed_whole_on_a_cpu_unless_the_arguments_say_otherwise(tmp_path: Path) -> None:
     """In pieces, a request with a seed ends vLLM's CPU build."""
     small = ["--max-num-seqs", "8", "--max-num-batched-tokens"]
-    cases = [[], ["--no-enable-chunked-prefill"], ["--enable-chunked-prefill"], [*small, "2048"], [*small, "1024"]]
-    command = [sys.executable, "-c", CHUNKED, json.dumps(cases)]
+    recurrent = [str(write_recurrent_model(tmp_path / "recurrent")), "--max-num-seqs", "8"]
+    whole, pieces, uncached = [False, True], [True, True], [False, False]
+    cases = [
+        ([], whole),
+        (["--no-enable-chunked-prefill"], whole),
+        (["--enable-chunked-prefill"], pieces),
+        ([*small, "2048"], whole),
+        ([*small, "1024"], pieces),
+        (["--long-prefill-token-threshold", "100"], pieces),
+        (recurrent, uncached),
+        ([*recurrent, "--enable-prefix-caching"], pieces),
+    ]
+    command = [sys.executable, "-c", CHUNKED, json.dumps([arguments for arguments, _ in cases])]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment(tmp_path), check=False
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
-    assert json.loads(ended.stdout.splitlines()[-1]) == [False, False, True, False, True]
-    assert "--max-num-batched-tokens 1024 is smaller than the context of 2048 tokens" in ended.stdout + ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == [chosen for _, chosen in cases]
+    said = ended.stdout + ended.stderr
+    assert said.count("makes vLLM compute prompts in pieces") == 4
+    assert "--max-num-batched-tokens 1024, smaller than the context of 2048 tokens, makes vLLM compute" in said
+
+
+def write_recurrent_model(folder: Path) -> Path:
+    """The configuration of a model with recurrent and attention layers, beside the embedded tokenizer."""
+    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    config = {
+        "architectures": ["Lfm2ForCausalLM"], "model_type": "lfm2", "torch_dtype": "float32", "vocab_size": 1024,
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "max_position_embeddings": 2048, "conv_L_cache": 3,
+        "layer_types": ["conv", "full_attention"],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def test_the_command_ends_with_what_is_wrong(tmp_path: Path) -> None:

@@ -167,3 +167,24 @@ def test_an_answer_is_its_first_choice() -> None:
     answer = Answer((Choice("a", "r", "length"), Choice("b", "", "stop")), 5)
     assert (answer.text, answer.reasoning, answer.finish_reason) == ("a", "r", "length")
     assert Answer(error="no").finish_reason is None
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("forkpoint", [False, True])
+async def test_a_server_that_worked_and_is_gone_has_probably_ended(forkpoint: bool) -> None:
+    """All our questions have a seed, with which vLLM's CPU build can crash: the message names that."""
+
+    def policies(path: str, _: object) -> tuple[int, object]:
+        return (200, {"data": []}) if forkpoint and path == "/policies" else (404, error("Not Found"))
+
+    with stub_server(lambda _: (200, completion("4")), policies) as server:
+        worked, never_reached = Asker(server.url, "m", retries=1), Asker(server.url, "m", retries=1)
+        assert await worked.is_forkpoint() is forkpoint
+        assert (await worked.ask(PLAIN, SamplingParams())).text == "4"
+    async with worked, never_reached:
+        with pytest.raises(ServerLostError, match="It answered before and now refuses connections") as lost:
+            await worked.ask(PLAIN, SamplingParams())
+        assert ("CPU Generator does not use offset" in str(lost.value)) is not forkpoint
+        with pytest.raises(ServerLostError) as unreachable:
+            await never_reached.ask(PLAIN, SamplingParams())
+        assert "It answered before" not in str(unreachable.value)
