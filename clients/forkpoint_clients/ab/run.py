@@ -24,7 +24,7 @@ from forkpoint_clients.evaluate.asker import (
     ServerRefusesError,
     without_userinfo,
 )
-from forkpoint_clients.evaluate.datasets import Item, digest
+from forkpoint_clients.evaluate.datasets import Item, digest, provenance
 from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_policies.spec import TreeAction
 
@@ -62,7 +62,12 @@ class RunSpec:
         ]
         return {
             KIND: FORMAT,
-            "data": {"source": self.data, "questions": len(self.items), "digest": digest(self.items)},
+            "data": {
+                "source": self.data,
+                "questions": len(self.items),
+                "digest": digest(self.items),
+                **provenance(self.data),
+            },
             "arms": arms,
             "samples": self.samples,
             "seed": self.seed,

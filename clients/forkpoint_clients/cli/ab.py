@@ -57,7 +57,13 @@ def main(arguments: list[str]) -> int:
 
 @application.command()
 def compare_arms(
-    data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:easy, countdown:hard")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help=datasets.SOURCES,
+        ),
+    ],
     arm: Annotated[
         list[str],
         typer.Option(
@@ -80,8 +86,8 @@ def compare_arms(
         typer.Option(
             "--scorer",
             help=(
-                "exact, number, math, boxed, last_line, json_field:PATH, countdown, regex:…, python:FILE.py:FUNCTION, "
-                "command:…"
+                "exact, number, math, boxed, last_line, json_field:PATH, countdown, gym, gym:partial, regex:…, "
+                "python:FILE.py:FUNCTION, command:…"
             ),
         ),
     ] = "",
@@ -122,7 +128,7 @@ def compare_arms(
     requests only what is missing; with fewer, it reports on those. Another --scorer only scores again.
     """
     try:
-        measure = scorer(score_by or ("countdown" if data.startswith(datasets.COUNTDOWN) else "exact"))
+        measure = scorer(score_by or datasets.default_scorer(data))
         items = datasets.read(data, limit)
         measure.check(items)
         compared = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())

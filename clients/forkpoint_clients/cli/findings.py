@@ -75,7 +75,10 @@ def findings(
         ),
     ] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", help="the model's name there")] = EMBEDDED,
-    data: Annotated[str, typer.Option("--data", help="a JSONL file, or countdown:hard, countdown:easy")] = HARD,
+    data: Annotated[
+        str,
+        typer.Option("--data", help=datasets.SOURCES),
+    ] = HARD,
     score_by: Annotated[str, typer.Option("--scorer", help="as of `forkpoint ab`")] = "",
     extract: Annotated[
         str,
@@ -174,11 +177,12 @@ def _setting(
 
     extractor(extract)
     embedded = data.startswith(datasets.COUNTDOWN)
-    measure = scorer(score_by or ("countdown" if embedded else "exact"))
+    measure = scorer(score_by or datasets.default_scorer(data))
     items = datasets.read(data, count, seed) if embedded else datasets.read(data)
     configuration: dict[str, Any] = {
         "data": data,
         "digest": None if embedded else datasets.digest(items),
+        **datasets.provenance(data),
         "scorer": measure.name,
         "extract": extract,
         "questions": min(count, len(items)),

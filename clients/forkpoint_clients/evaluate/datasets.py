@@ -1,4 +1,6 @@
-"""Questions with reference answers: a JSONL file, or Countdown puzzles held out from the embedded model's training."""
+"""Questions with reference answers: a JSONL file, Countdown puzzles held out from the embedded model's training,
+reasoning-gym's generators (`gym`), or a data set on the hub (`hub_data`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from typing import Any, Literal, get_args
 
 from forkpoint_policies.tasks.countdown import Difficulty, held_out_puzzles
 
+from . import gym, hub_data
+
 COUNTDOWN = "countdown:"
+SOURCES = "a JSONL file, countdown:easy, countdown:hard, gym:NAME[:SIZE[:SEED]], hf:REPOSITORY[:CONFIG[:SPLIT]]"
+"""What can be named as data."""
+
 PUZZLES = 200
 """The default number of puzzles."""
 
@@ -30,8 +37,8 @@ class Item:
 
 
 def read(source: str, limit: int | None = None, seed: int = 0) -> list[Item]:
-    """The first `limit` questions of a JSONL file, or puzzles of `countdown:easy` or `countdown:hard` sampled with
-    `seed`.
+    """The first `limit` questions of a JSONL file, of `gym:NAME[:SIZE[:SEED]]` or of `hf:REPOSITORY[:CONFIG[:SPLIT]]`,
+    or puzzles of `countdown:easy` or `countdown:hard` sampled with `seed`.
 
     Each line of the file is an object with `question` (a text) or `messages` (as in the chat API), `answer`, and an
     optional `id`, which defaults to `line-N`. Other fields are ignored. Raises DataError with the file and line.
@@ -40,8 +47,27 @@ def read(source: str, limit: int | None = None, seed: int = 0) -> list[Item]:
         raise DataError(f"the limit must be at least 1, not {limit}")
     if source.startswith(COUNTDOWN):
         return _countdown(source.removeprefix(COUNTDOWN), limit or PUZZLES, seed)
-    items = _lines(Path(source))
+    if source.startswith(gym.GYM):
+        items = _generated(gym.parse(source), limit)
+    elif source.startswith(hub_data.HUB):
+        items = _of_hub(hub_data.parse(source))
+    else:
+        items = _lines(Path(source))
     return items[:limit]
+
+
+def default_scorer(source: str) -> str:
+    """The scorer of a source if none is named."""
+    if source.startswith(COUNTDOWN):
+        return "countdown"
+    return "gym" if source.startswith(gym.GYM) else "exact"
+
+
+def provenance(source: str) -> dict[str, Any]:
+    """What a report must say of questions that others made, beside their source and digest: versions and seed."""
+    if source.startswith(gym.GYM):
+        return gym.parse(source).provenance()
+    return hub_data.parse(source).provenance() if source.startswith(hub_data.HUB) else {}
 
 
 def digest(items: Sequence[Item]) -> str:
@@ -75,6 +101,29 @@ def _countdown(difficulty: str, count: int, seed: int) -> list[Item]:
                 raise DataError(str(error)) from None
     generators = ", ".join(COUNTDOWN + known for known in difficulties)
     raise DataError(f"there is no generator {COUNTDOWN}{difficulty}; there are {generators}")
+
+
+def _generated(source: gym.GymSource, limit: int | None) -> list[Item]:
+    """`answer` holds what the scorer `gym` needs to find the question again."""
+    items = []
+    for index in range(min(source.size, limit or source.size)):
+        entry = source.entry(index)
+        where = {"gym": source.name, "size": source.size, "seed": source.seed, "index": index}
+        items.append(
+            Item(
+                f"{source.name}-{source.seed}-{index}",
+                ({"role": "user", "content": entry["question"]},),
+                {**where, "answer": str(entry["answer"])},
+            )
+        )
+    return items
+
+
+def _of_hub(source: hub_data.HubSource) -> list[Item]:
+    return [
+        Item(f"{source.split}-{number}", _messages(row, f"{source.repository}, row {number}"), row["answer"])
+        for number, row in enumerate(source.rows(), 1)
+    ]
 
 
 def _lines(file: Path) -> list[Item]:

@@ -20,6 +20,7 @@ from forkpoint_policies.answers.sympy_process import SYMPY
 from forkpoint_policies.spec.answer_extractors import extractor, formula, value_of
 from forkpoint_policies.tasks.countdown import Puzzle, is_correct
 
+from . import gym
 from .datasets import DataError, Item
 
 COMMAND_SECONDS = 60
@@ -65,8 +66,8 @@ class Scorer:
 
 
 def scorer(name: str) -> Scorer:
-    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `regex:PATTERN`, `python:FILE.py:FUNCTION`,
-    `command:…`.
+    """A scorer by name: one in EXTRACTED, `json_field:PATH`, `countdown`, `gym`, `gym:partial`, `regex:PATTERN`,
+    `python:FILE.py:FUNCTION`, `command:…`.
 
     `math` compares as mathematics; where two spellings differ, Math-Verify decides, which also accepts a rounded number
     and a percentage for its value. A pattern with a group compares the group's last match with the reference answer;
@@ -77,6 +78,8 @@ def scorer(name: str) -> Scorer:
     """
     if name == "countdown":
         return Scorer(name, _countdown)
+    if name in ("gym", "gym:partial"):
+        return Scorer(name, _gym if name == "gym" else _gym_partial)
     if name.startswith(REGEX):
         return _regex(name)
     if name.startswith(PYTHON):
@@ -87,7 +90,16 @@ def scorer(name: str) -> Scorer:
         read = extractor(EXTRACTED.get(name, name))
     except ValueError:
         known = ", ".join(
-            [*EXTRACTED, "countdown", "json_field:PATH", "regex:PATTERN", "python:FILE.py:FUNCTION", "command:COMMAND"]
+            [
+                *EXTRACTED,
+                "countdown",
+                "gym",
+                "gym:partial",
+                "json_field:PATH",
+                "regex:PATTERN",
+                "python:FILE.py:FUNCTION",
+                "command:COMMAND",
+            ]
         )
         raise ValueError(f"there is no scorer {name!r}; there are {known}") from None
     plain = extractor("text")
@@ -106,6 +118,18 @@ def scorer(name: str) -> Scorer:
 def _countdown(item: Item, text: str) -> float:
     puzzle = Puzzle(tuple(item.answer["numbers"]), item.answer["target"])
     return float(is_correct(puzzle, text))
+
+
+def _gym(item: Item, text: str) -> float:
+    """1 where the generator gives its full mark: most give a little for any number, too."""
+    return float(_gym_partial(item, text) == 1)
+
+
+def _gym_partial(item: Item, text: str) -> float:
+    of = item.answer
+    if not isinstance(of, dict) or "gym" not in of:
+        raise ValueError(f"the scorer gym needs a question of --data {gym.GYM}NAME")
+    return gym.score(gym.GymSource(of["gym"], of["size"], of["seed"]), of["index"], text)
 
 
 def _regex(name: str) -> Scorer:
