@@ -138,7 +138,7 @@ def test_an_invalid_puzzle_marks_the_item() -> None:
     [
         (
             "guess",
-            r"there is no scorer 'guess'; there are exact, number, boxed, last_line, math, countdown, json_field:PATH",
+            r"there is no scorer 'guess'; there are exact, number, boxed, last_line, math, countdown, gym, ",
         ),
         ("regex:(", "is not a regular expression"),
         ("regex:(a)(b)", "has 2 groups"),
