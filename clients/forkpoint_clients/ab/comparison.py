@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.asker import Answer
 from forkpoint_clients.evaluate.datasets import Item
+from forkpoint_clients.evaluate.doses import mean_dose
 from forkpoint_clients.evaluate.formatting import without_nan
 from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
@@ -241,15 +242,8 @@ def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFig
         average(lambda answer: answer.effect),
         average(_fired),
         average(lambda answer: (answer.forkpoint or {}).get("mean_entropy")),
-        _dose(scored.answer for scored in completed.values()),
+        mean_dose(scored.answer for scored in completed.values()),
     )
-
-
-def _dose(answers: Iterable[Answer]) -> float | None:
-    """The effect of all answers together per token."""
-    known = [(answer.effect, answer.tokens) for answer in answers if answer.effect is not None]
-    tokens = sum(tokens for _, tokens in known)
-    return sum(effect for effect, _ in known) / tokens if tokens else None
 
 
 def _mean(answers: Mapping[tuple[str, int], ScoredAnswer], read: Callable[[Answer], float | None]) -> Estimate | None:

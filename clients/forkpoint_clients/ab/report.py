@@ -20,6 +20,8 @@ from forkpoint_clients.evaluate.formatting import without_nan
 from . import cautions
 from .arms import Arm, placebos
 from .comparison import Comparison
+from .dose_matching import DoseMatch
+from .placebo_comparison import PlaceboComparison
 from .reasoning_caps import CapComparison
 
 RESULTS, PAGE = "results.json", "report.html"
@@ -37,6 +39,8 @@ class ComparisonReport:
     comparison: Comparison
     reasoning_caps: Sequence[CapComparison] = ()
     history: Sequence[str] = ()
+    placebos: Sequence[PlaceboComparison] = ()
+    dose_matches: Sequence[DoseMatch] = ()
 
     @property
     def cautions(self) -> dict[str, str]:
@@ -76,6 +80,8 @@ class ComparisonReport:
             "scorer": self.scorer,
             **self.comparison.to_dict(),
             "reasoning_caps": [without_nan(asdict(cap)) for cap in self.reasoning_caps],
+            "placebos": [{**without_nan(asdict(one)), "conclusion": one.conclusion} for one in self.placebos],
+            "doses": [asdict(one) for one in self.dose_matches],
             "warnings": self.warnings(),
             "cautions": self.cautions,
             "general_cautions": cautions.GENERAL,
@@ -97,6 +103,8 @@ class ComparisonReport:
                 arms=names,
                 comparison=self.comparison,
                 reasoning_caps=self.reasoning_caps,
+                placebos=self.placebos,
+                dose_matches=self.dose_matches,
                 configuration=self.configuration,
                 scorer=self.scorer,
                 warnings=self.warnings(),
@@ -144,8 +152,13 @@ def environment() -> Environment:
     return templates
 
 
-def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ()) -> list[Table]:
-    """For the terminal: the arms, their differences from the first, and those of early exits from a cap."""
+def tables(
+    comparison: Comparison,
+    reasoning_caps: Sequence[CapComparison] = (),
+    placebos: Sequence[PlaceboComparison] = (),
+) -> list[Table]:
+    """For the terminal: the arms, their differences from the first, those of policies from their placebos, and those of
+    early exits from a cap."""
     interim = f" (interim: the first {comparison.compared} answers)" if comparison.interim else ""
     arms = Table(
         Column("arm", overflow="fold"),
@@ -192,7 +205,23 @@ def tables(comparison: Comparison, reasoning_caps: Sequence[CapComparison] = ())
             formatting.change(difference.tokens),
             equal,
         )
-    return [arms, pairs, *([_caps_table(reasoning_caps)] if reasoning_caps else [])]
+    more = [_placebos_table(placebos)] if placebos else []
+    return [arms, pairs, *more, *([_caps_table(reasoning_caps)] if reasoning_caps else [])]
+
+
+def _placebos_table(placebos: Sequence[PlaceboComparison]) -> Table:
+    found = Table(
+        Column("arm", overflow="fold"),
+        Column("its placebo", overflow="fold"),
+        "dose ratio",
+        "right, points",
+        "conclusion",
+        title="Policies, less their placebos, paired",
+    )
+    for one in placebos:
+        ratio = formatting.plain(one.ratio, 2)
+        found.add_row(one.arm, one.placebo, ratio, formatting.points(one.correct), one.conclusion)
+    return found
 
 
 def _caps_table(reasoning_caps: Sequence[CapComparison]) -> Table:

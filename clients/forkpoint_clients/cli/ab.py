@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from forkpoint_clients.ab import arms, reasoning_caps, run
+from forkpoint_clients.ab import arms, dose_matching, reasoning_caps, run
 from forkpoint_clients.ab.comparison import (
     Comparison,
     ScoredAnswer,
@@ -28,6 +28,7 @@ from forkpoint_clients.ab.comparison import (
     score_answer,
 )
 from forkpoint_clients.ab.continuation import Continuation, growth
+from forkpoint_clients.ab.placebo_comparison import compare_with_placebos
 from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
 from forkpoint_clients.ab.tally import Tally
 from forkpoint_clients.client import DEFAULT_URL
@@ -95,6 +96,14 @@ def compare_arms(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="only the first questions; 200 puzzles by default")
     ] = None,
+    dose_answers: Annotated[
+        int,
+        typer.Option(
+            "--dose-answers",
+            min=0,
+            help="calibration answers per strength that give a placebo its policy's dose; 0 leaves placebos as named",
+        ),
+    ] = dose_matching.DEFAULT_ANSWERS,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="questions at once")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="of the answers' seeds and the order of asking")] = 0,
     max_tokens: Annotated[
@@ -134,7 +143,7 @@ def compare_arms(
         compared = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
         sampling = SamplingParams(max_tokens, temperature, top_p, _fields(extra))
         spec = run.RunSpec(server, model, data, items, compared, samples, seed, sampling)
-        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout, form))
+        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout, form, dose_answers))
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
@@ -169,12 +178,19 @@ async def _run(
     retries: int,
     timeout_seconds: float,
     form: Format,
+    dose_answers: int,
 ) -> None:
     console = Console(stderr=True)
     async with AsyncExitStack() as stack:
         prepared = await run.prepare(spec, stack, api_key, concurrency, retries, timeout_seconds)
         for warning in prepared.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False)
+        matches: Sequence[dose_matching.DoseMatch] = ()
+        if dose_answers:
+            prepared, matches = await dose_matching.match_doses(
+                prepared, out, dose_answers, lambda line: console.print(line, markup=False, soft_wrap=True)
+            )
+            spec = prepared.run
         continuation = Continuation(prepared.configuration, spec.items)
         with Journal(out, continuation.configure) as journal:
             for notice in continuation.notices:
@@ -196,8 +212,10 @@ async def _run(
                     comparison = _compare(prepared, ordered)
                     capped = reasoning_caps.compare_with_caps(ordered, caps)
                     history = growth(journal.stored.configurations)
+                    whole = {unit: ordered[unit] for unit in run.completed_blocks(order, ordered)}
+                    beside = compare_with_placebos(whole, arms.placebos(spec.arms))
                     report = ComparisonReport(
-                        prepared.configuration, measure.name, spec.arms, comparison, capped, history
+                        prepared.configuration, measure.name, spec.arms, comparison, capped, history, beside, matches
                     )
                     report.write(out)
                     _print(report, form)
@@ -215,7 +233,9 @@ def _compare(prepared: run.PreparedRun, answers: Mapping[Unit, ScoredAnswer]) ->
 
 def _print(report: ComparisonReport, form: Format) -> None:
     """Print the result: all of it as a table, the data alone in any other form."""
-    print_data(form, report.to_dict(), report.records(), tables(report.comparison, report.reasoning_caps))
+    print_data(
+        form, report.to_dict(), report.records(), tables(report.comparison, report.reasoning_caps, report.placebos)
+    )
     if form is Format.TABLE:
         print(*report.notes(), sep="\n")
 

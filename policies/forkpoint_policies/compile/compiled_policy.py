@@ -9,7 +9,7 @@ from functools import cached_property
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import ANSWER, Policy
 
-from .program import Program, key_of
+from .program import Action, Program, key_of
 
 OBJECT_BYTES, BYTES_PER_WRITTEN, BYTES_PER_PACKED = 8_000, 8, 15
 """The memory of a compiled policy: without its contents, per byte of its JSON, and per byte of its packed program."""
@@ -65,6 +65,7 @@ class CompiledPolicy:
     ending: Insertion = Insertion()
     when_sure: Program | None = None
     final: tuple[int, ...] = ()
+    rank_rules: tuple[tuple[int, int], ...] = ()
     label: str = "none"
 
     @property
@@ -106,7 +107,11 @@ class CompiledPolicy:
     @cached_property
     def actions(self) -> tuple[str, ...]:
         """The action of each compiled rule, by the name that the user wrote."""
-        return tuple(self.policy.rules[rule.number].do.action for rule in self.program.rules)
+        written = (self.policy.rules[rule.number] for rule in self.program.rules)
+        return tuple(
+            "observe" if rule.action == Action.OBSERVE and source.tree_action is not None else source.do.action
+            for rule, source in zip(self.program.rules, written, strict=True)
+        )
 
     def placebo_tokens(self, seed: int) -> dict[int, list[int]]:
         """The tokens that replace those of a rule (by its index in the program) in a request with this seed."""

@@ -12,6 +12,7 @@ from msgspec import structs
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
     ANSWER,
+    MAX_RULES,
     EndReasoning,
     EntropyTemperature,
     Force,
@@ -73,6 +74,12 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     marker = _spelled_marker(policy, target)
     build = _Build(target, policy_automaton(policy, target.vocabulary, path, marker), marker)
     rules = [build.rule(rule, number, f"{path}.rules[{number}]") for number, rule in enumerate(policy.rules)]
+    by_rank = [one for number, rule in enumerate(policy.rules) for one in _rank_rules(rule, rules[number])]
+    rules += [rule for _, rule in by_rank]
+    if len(rules) > MAX_RULES:
+        raise InputError(
+            f"{path}.rules", f"take {len(rules)} rules of the kernel with a probe's ranks; {MAX_RULES} at most"
+        )
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
     check_windows(rules, path)
@@ -109,7 +116,18 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         ending=build.ending,
         when_sure=program if measured else None,
         final=tuple(build.final),
+        rank_rules=tuple((rank, index) for rank, own in by_rank for index, rule in enumerate(ordered) if rule is own),
     )
+
+
+def _rank_rules(rule: Rule, compiled: CompiledRule) -> list[tuple[int, CompiledRule]]:
+    """For each rank that a probe tells apart, a rule that marks where the end of the reasoning has at most this one."""
+    probe, found = rule.original.do.probe, []
+    for rank in () if probe is None else probe.ranks:
+        high = [*compiled.high]
+        high[Signal.END_RANK] = min(high[Signal.END_RANK], rank + 1.0)
+        found.append((rank, structs.replace(compiled, action=Action.OBSERVE, high=high)))
+    return found
 
 
 def _spelled_marker(policy: Policy, target: ServedModel) -> NamedWord | None:
@@ -265,8 +283,9 @@ class _Build:
                     f"{field}.text is empty, so that what the model says first after its reasoning is tried, its "
                     "result or not; a text that requests the result is surer"
                 )
-        if probe.end_of_reasoning_within is not None:
-            self._need_end_token(f"{field}.end_of_reasoning_within")
+        for name in ("end_of_reasoning_within", "end_of_reasoning_ranks"):
+            if getattr(probe, name) is not None:
+                self._need_end_token(f"{field}.{name}")
         if (end := probe.end_reasoning) is not None:
             self.ending = self._around_end(end.before, end.after, f"{field}.end_reasoning")
             if end.stop and self.target.stop == NO_TOKEN:
@@ -346,11 +365,10 @@ class _Build:
         end = self._tokens_of(when.before_token)
         if first >= end and when.after_token is not None:
             raise InputError(path, f"no position is both after_token {first} and before_token {end} of this model")
-        for below, window in (("confidence_below", "confidence_window"), ("mean_entropy_below", "mean_entropy_window")):
-            if getattr(when, below) is not None and getattr(when, window) > end:
+        for name, width in when.windows.items():
+            if width > end:
                 raise InputError(
-                    f"{path}.{window}",
-                    f"is {getattr(when, window)} tokens, which is never full before before_token {end}; at most {end}",
+                    f"{path}.{name}", f"is {width} tokens, which is never full before before_token {end}; at most {end}"
                 )
         return first, end - 1
 

@@ -13,8 +13,10 @@ ENTRY = Entry(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The "
         "tried answers cost tokens, which `usage` counts. The authors' code samples them at temperature 1, though a "
         "comment in it says greedy; here they are greedy (`temperature`). Its stop strings miss some ends of an "
-        "answer, such as '}$', so that its mean goes on past them; here it ends at the brace. With `word` "
-        "Alternatively, it is their other variant; for Qwen3 use deer-qwen3."
+        "answer, such as '}$', so that its mean goes on past them; here it ends at the brace. Their code also ends the "
+        "reasoning at a share of the longest answer (`think_ratio`, 0.9 in its scripts); here only reasoning-cap or "
+        "max_tokens does. With `word` Alternatively, it is their other variant; for Qwen3 use "
+        "deer-qwen3."
     ),
     rules=[
         {

@@ -12,7 +12,8 @@ ENTRY = Entry(
     caution=(
         "The authors found Qwen3 too sure of its answers otherwise. Compare with a plain cap at the same mean length "
         "(reasoning-cap) and with ends at random (deer-qwen3.placebo). Their code samples the tried answers at "
-        "temperature 1; here they are greedy (`temperature`)."
+        "temperature 1; here they are greedy (`temperature`). It also ends the reasoning at a share of the longest "
+        "answer (`think_ratio`); here only reasoning-cap or max_tokens does."
     ),
     rules=[
         {

@@ -12,7 +12,8 @@ ENTRY = Entry(
     caution=(
         "The guesses cost tokens, which `usage` counts; compare with reasoning-cap. The authors' levels are (`equal`, "
         "`every`): mild 8, 64, the default here; low 5, 64; mid 3, 64; high 2, 64; crazy 2, 32. A word of doubt is "
-        "found inside others too: 'no' in 'now'."
+        "found inside others too: 'no' in 'now'. Their code also guesses after the reasoning has ended, and compares "
+        "guesses with its own equality of formulas, in place of Math-Verify."
     ),
     rules=[
         {

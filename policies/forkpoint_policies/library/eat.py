@@ -13,7 +13,8 @@ ENTRY = Entry(
     caution=(
         "The bound depends on the model and on `text`: sweep it, and compare with reasoning-cap. The authors' code "
         "takes entropies in bits at temperature 0.6; here they are in nats at temperature 1. Its `min_distance` of 25 "
-        "skips the first 26 values after the first. For R1-0528 it writes one newline as `text`, and with a prompt "
+        "skips the first 26 values after the first. It chooses the end on a complete reasoning; here the "
+        "reasoning ends there, at the same blank line. For R1-0528 it writes one newline as `text`, and with a prompt "
         "'\\nFinal answer: '. A model that writes no blank lines is never ended."
     ),
     rules=[

@@ -114,6 +114,12 @@ class When(Strict):
             raise ValueError(f"no position is both after_token {first} and before_token {end}")
         return self
 
+    @property
+    def windows(self) -> dict[str, int]:
+        """The windows, in tokens, that must be full before the condition can hold, by their fields."""
+        bounds = {"confidence_window": self.confidence_below, "mean_entropy_window": self.mean_entropy_below}
+        return {name: getattr(self, name) for name, bound in bounds.items() if bound is not None}
+
     def _check_order(self, above: str, below: str) -> None:
         low, high = getattr(self, above), getattr(self, below)
         if low is None or high is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
@@ -151,8 +151,17 @@ class EndText(Strict):
 
 
 Stops = Annotated[tuple[Word, ...], Field(max_length=16, fail_fast=True)]
-Criterion = Literal["probability_above", "variance_below", "agreement", "end_of_reasoning_within"]
-CRITERIA: tuple[Criterion, ...] = ("probability_above", "variance_below", "agreement", "end_of_reasoning_within")
+Criterion = Literal[
+    "probability_above", "variance_below", "agreement", "end_of_reasoning_within", "end_of_reasoning_ranks"
+]  # fmt: skip
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+MAX_RANKS = 8
+Ranks = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1_000_000, strict=True)], ...], Field(min_length=1, max_length=16)
+]
+_WITH_RANKS = frozenset({"end_of_reasoning_ranks", "sentences", "drop", "end_reasoning", "exit_after_tokens"})
+"""What a probe without trial answers can hold."""
+
 ANSWER = "{answer}"
 
 
@@ -176,7 +185,10 @@ class Probe(Strict):
     - `agreement`: the last so many trial answers `extract` the same, and none of them has one of the words `rejects`,
       as a part of any word and in any case;
     - `end_of_reasoning_within`: the end of the reasoning, in place of the trial answer's first token, is at most so
-      many nats less likely than the likeliest next token where the rule fired.
+      many nats less likely than the likeliest next token where the rule fired;
+    - `end_of_reasoning_ranks`: one of the lists holds: the rank of the end of the reasoning among the next tokens (1:
+      the likeliest) where the rule fired is at most the first number, where it fired before that at most the second,
+      and so on. No trial answers are generated.
 
     `end_reasoning` is what is written there: by default what the trial answer followed. With `exit_after_tokens`, the
     reasoning goes on for so many tokens before. With `measure_only` it never ends here: the confidence of the trial
@@ -199,6 +211,7 @@ class Probe(Strict):
     smoothing: Share = 0.2
     agreement: Annotated[int, Field(ge=2, le=1000, strict=True)] | None = None
     end_of_reasoning_within: Nats | None = None
+    end_of_reasoning_ranks: Annotated[tuple[Ranks, ...], Field(min_length=1, max_length=8)] | None = None
     extract: Extracted = "text"
     rejects: Stops = ()
     span: AnswerSpan | None = None
@@ -213,6 +226,13 @@ class Probe(Strict):
             raise ValueError(f"{ways[0]} says nothing with measure_only, with which no trial answer ends the reasoning")
         if not self.measure_only and len(ways) != 1:
             raise ValueError(f"must hold exactly one of {', '.join(CRITERIA)}: it says when the reasoning ends")
+        if self.end_of_reasoning_ranks is not None:
+            if other := sorted(self.model_fields_set - _WITH_RANKS):
+                raise ValueError(f"{other[0]} says nothing with end_of_reasoning_ranks, which needs no trial answers")
+            if len(self.ranks) > MAX_RANKS:
+                raise ValueError(
+                    f"end_of_reasoning_ranks has {len(self.ranks)} different ranks; at most {MAX_RANKS} are told apart"
+                )
         needs = {"extract": "agreement", "rejects": "agreement", "smoothing": "variance_below"}
         for name, way in needs.items():
             if name in self.model_fields_set and getattr(self, way) is None:
@@ -230,6 +250,11 @@ class Probe(Strict):
         if self.end_reasoning is not None and ANSWER in self.end_reasoning.after and self.agreement is None:
             raise ValueError(f"end_reasoning.after: {ANSWER} needs agreement, which says what the answer is")
         return self
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The different ranks of `end_of_reasoning_ranks`, the smallest first."""
+        return tuple(sorted({rank for ranks in self.end_of_reasoning_ranks or () for rank in ranks}))
 
     @property
     def needed(self) -> int:

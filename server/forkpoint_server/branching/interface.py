@@ -95,6 +95,7 @@ class TreeRequest:
     encode: Callable[[str], list[int]] | None
     stop: int  # the token that ends a text, NO_TOKEN without one
     confidence_bound: float | None  # of a probe that only measures
+    rank_rules: Sequence[tuple[int, int]]  # ranks of the end of the reasoning, and the rules that mark them
     final_tokens: Sequence[int]  # the policy's text with which a resumed answer's last request starts
     takes_likeliest: bool  # the policy has a temperature of 0 somewhere
     connector_family: Callable[[int], str | None]  # of a token

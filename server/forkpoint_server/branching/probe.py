@@ -11,7 +11,7 @@ from forkpoint_policies.spec import Probe, When
 
 from .interface import Choice, TreeControl, TrialAnswer
 from .seeds import derived_seed
-from .trial_answer import MovingVariance, confidence_of_trial, end_margin, start_trial
+from .trial_answer import MovingVariance, confidence_of_trial, end_margin, end_rank, ranks_hold, start_trial
 from .trial_start import TrialStart, TrialStarts
 
 
@@ -50,6 +50,7 @@ class ProbeController:
     _num_judged: int = 0
     _answers: list[TrialAnswer | None] = field(default_factory=list)
     _entropy: MovingVariance | None = None
+    _ranks: list[float] = field(default_factory=list)  # of the end of the reasoning, where the rule fired
     _exit: Exit | None = None  # of the first probe that sufficed
     _exited: bool = False
 
@@ -67,6 +68,12 @@ class ProbeController:
         self._last_fired = position
         if start is None or (self._starts.drops_endings and start.position <= last and not start.kept):
             return  # no sentence has ended, or a further ending follows the last one
+        if self.action.end_of_reasoning_ranks is not None:
+            self._ranks.append(end_rank(self.runner.request, choice.node, position))
+            if ranks_hold(self.action.end_of_reasoning_ranks, self._ranks):
+                self._exit = self._exit_after(position, start)
+                self.on_tokens(choice)
+            return
         trial = start_trial(self.runner, self.action, choice, start)
         if trial is not None:
             self._trials.append(Trial(trial, position, start))
@@ -101,7 +108,7 @@ class ProbeController:
             self._num_judged += 1
             is_whole = trial.choice.node.ended in ("stop", "length")
             if is_whole and self._is_enough(trunk, trial) and self._num_judged >= self.action.fewest:
-                self._exit = self._exit_after(trial)
+                self._exit = self._exit_after(trial.fired_at, trial.start)
                 self.on_tokens(trunk)
 
         if self._exit is not None and not self.by_chance and not trunk.running:
@@ -134,12 +141,12 @@ class ProbeController:
         """The first answer, until another one has replaced it."""
         return self._current if self._current is not None and self._current.node.number == 0 else None
 
-    def _exit_after(self, trial: Trial) -> Exit:
+    def _exit_after(self, fired_at: int, start: TrialStart) -> Exit:
         last = self._answers[-1] if self._answers else None
         answer = last.written if last is not None else None
         if self.action.exit_after_tokens:
-            return Exit(TrialStart(trial.fired_at + self.action.exit_after_tokens), answer)
-        return Exit(trial.start, answer)
+            return Exit(TrialStart(fired_at + self.action.exit_after_tokens), answer)
+        return Exit(start, answer)
 
     def _exit_by_chance(self, trunk: Choice, length: int) -> None:
         """End a reasoning of this length at a random position, whose mean over the seeds is that of the exit."""

@@ -89,6 +89,7 @@ class TreeRunner:
             encode=self.context.model.encode,
             stop=self.context.model.stop,
             confidence_bound=compiled.policy.confidence_bound,
+            rank_rules=compiled.rank_rules,
             final_tokens=compiled.final,
             takes_likeliest=any(rule.do.temperature == 0 for rule in compiled.policy.rules),
             connector_family=self.context.connectors.family,

@@ -91,6 +91,25 @@ def end_margin(trunk: Node, position: int, trial: Choice, end_token: int) -> flo
     return math.inf if end <= 0 else math.log(top) - math.log(end)
 
 
+def end_rank(request: TreeRequest, trunk: Node, position: int) -> float:
+    """The least rank that the end of the reasoning is known not to exceed at a position of the trunk; infinite beyond
+    the ranks that the policy tells apart."""
+    profile = trunk.trace.profile()
+    at = int(np.searchsorted(profile.position, position))
+    if profile.position[at : at + 1].tolist() != [position]:
+        return math.inf
+    return min((rank for rank, rule in request.rank_rules if profile.fired[at, rule]), default=math.inf)
+
+
+def ranks_hold(ladders: Sequence[Sequence[int]], ranks: Sequence[float]) -> bool:
+    """Whether the last ranks, in the order of their positions, are within one of the lists, the last rank within its
+    first number."""
+    return any(
+        len(ranks) >= len(ladder) and all(rank <= most for rank, most in zip(reversed(ranks), ladder, strict=False))
+        for ladder in ladders
+    )
+
+
 @dataclass
 class MovingVariance:
     """The exponential moving mean and variance of a sequence that starts with `mean`, as in the code of

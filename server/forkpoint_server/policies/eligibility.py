@@ -15,6 +15,9 @@ TOKENS = "/inference/v1/generate"
 BATCH = "/v1/chat/completions/batch"
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", TOKENS, BATCH)
 WITH_CHOICES = ("/v1/chat/completions", "/v1/completions", TOKENS)
+MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""The fields that limit a request's tokens; the first that is set counts."""
+
 INCOMPATIBLE_OPTIONS = ("use_beam_search", "background")
 """Beam search sends a new engine request for each token; a background response is returned before it is generated."""
 
@@ -33,6 +36,8 @@ def eligible_policy(path: str, resolved: ResolvedRequest, max_branches: int) -> 
         ):
             raise InputError("policy", f"does not work with {option}; leave one of the two out")
         return None
+    if policy is not None and not resolved.by_default:
+        check_windows(path, resolved.body, policy.policy)
     action = None if policy is None else tree_action_of(policy.policy)
     if action is None:
         return policy
@@ -50,6 +55,26 @@ def incompatible_option(body: Mapping[str, Any]) -> str | None:
 def tree_action_of(policy: Policy) -> TreeAction | None:
     """The action of a policy that runs several engine requests; None if it has none, or is in shadow."""
     return None if policy.shadow or policy.tree_rule is None else policy.tree_rule.tree_action
+
+
+def check_windows(path: str, body: Mapping[str, Any], policy: Policy) -> None:
+    """Check that the windows of a policy's conditions can fill within the request's limit of tokens.
+
+    Raises InputError for one that cannot: its rule would never act.
+    """
+    limits = body.get("sampling_params") if path == TOKENS else body
+    found = [limits.get(name) for name in MAX_TOKENS] if isinstance(limits, Mapping) else []
+    most = next((limit for limit in found if isinstance(limit, int)), None)
+    if most is None:
+        return
+    for number, rule in enumerate(policy.rules):
+        for name, width in rule.original.when.windows.items():
+            if width > most:
+                raise InputError(
+                    f"policy.rules[{number}].when.{name}",
+                    f"is {width} tokens, which is never full in a request of at most {most}; raise its max_tokens, or "
+                    "shorten the window",
+                )
 
 
 def check_choices(path: str, body: Mapping[str, Any], action: TreeAction, max_branches: int) -> None:

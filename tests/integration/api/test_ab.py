@@ -29,11 +29,11 @@ TOTAL = QUESTIONS * len(ARMS)
 RESUMABLE = 3
 
 
-def command(url: str, out: Path, *more: str) -> list[str]:
+def command(url: str, out: Path, *more: str, dose_answers: int = 0) -> list[str]:
     arms = [part for arm in ARMS for part in ("--arm", arm)]
     return [
         str(COMMAND), "ab", "--server", url, "--data", "countdown:easy", "--limit", str(QUESTIONS), *arms,
-        "--max-tokens", "300",
+        "--max-tokens", "300", "--dose-answers", str(dose_answers),
         "--out", str(out), *more,
     ]  # fmt: skip
 
@@ -241,3 +241,32 @@ def test_an_early_exit_is_compared_with_a_cap_of_the_same_mean(server: Server, t
     subprocess.run(arguments, check=True, capture_output=True, timeout=300)
     assert generated(server) == before
     assert json.loads((out / "results.json").read_text())["reasoning_caps"] == [found]
+
+
+def test_a_weak_placebo_gets_its_policys_dose_before_the_run(server: Server, tmp_path: Path) -> None:
+    """By its name, the placebo of `nowait` has a small part of its dose; the strength found is used, and stored."""
+
+    def run() -> str:
+        sent = subprocess.run(
+            command(server.api, tmp_path, dose_answers=12), capture_output=True, text=True, check=False, timeout=300
+        )
+        assert sent.returncode == 0, sent.stderr
+        return sent.stdout
+
+    printed = run()
+    assert "it is matched by dose instead" in printed + (tmp_path / "report.html").read_text()
+    results = json.loads((tmp_path / "results.json").read_text())
+    (found,) = results["doses"]
+    assert found["as_named"] < 0.6 * found["policy_dose"]
+    assert abs(found["dose"] / found["policy_dose"] - 1) < 0.25
+    (placebo,) = (arm for arm in results["configuration"]["arms"] if arm["name"] == "nowait.placebo")
+    assert placebo["policy"] == {
+        "use": "nowait.placebo",
+        "with": {"match": "dose", "strength": found["strength"]},
+    }
+    (beside,) = results["placebos"]
+    assert beside["ratio"] > 2 * found["as_named"] / found["policy_dose"]
+    before = generated(server)
+    run()
+    assert generated(server) == before
+    assert json.loads((tmp_path / "results.json").read_text())["doses"] == results["doses"]

@@ -135,6 +135,16 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "policy.with.match",
         "probability, count, frequency",
     ),
+    "a dose without its strength": (
+        {"use": "nowait.placebo", "with": {"match": "dose"}},
+        "policy.with.strength",
+        "`forkpoint ab` finds it",
+    ),
+    "a window that is never full": (
+        {"rules": [{"when": {"confidence_below": 2.0}, "do": {"stop": {}}}]},
+        "policy.rules[0].when.confidence_window",
+        "is 2048 tokens, which is never full in a request of at most 50",
+    ),
     "no placebo": ("nowait.placebo.placebo", "policy", "has no placebo"),
     "contradiction": (
         {"rules": [{"do": {"suppress": {"words": ["wait"]}}}, {"do": {"amplify": {"words": ["wait"], "bias": 1}}}]},
@@ -152,7 +162,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize(("policy", "field", "right"), WRONG.values(), ids=WRONG.keys())
 def test_errors_for_wrong_policies_say_what_would_be_right(server: Server, policy: Any, field: str, right: str) -> None:
-    body = {"model": "countdown", "messages": MESSAGES, "policy": policy}
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 50, "policy": policy}
     answer = httpx.post(f"{server.api}/chat/completions", json=body)
     assert answer.status_code == 400
     error = answer.json()["error"]

@@ -20,7 +20,7 @@ def test_warnings() -> None:
     assert "of the answers of none are truncated at the length limit" in said
     assert "The answers of nowait are longer than those of none" in said
     assert (
-        "nowait changed 0.0449 tokens per token, nowait.placebo 0.0197: so the comparison is not of equal doses" in said
+        "nowait changed 0.0449 tokens per token, nowait.placebo 0.0197 (0.44 of it): so the comparison is not" in said
     )
     assert "2 arms are compared with none" in said
     assert "not complete" not in said

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.compile.program import UNLIMITED, Action, Walk
+from forkpoint_policies.compile.program import UNLIMITED, Action, Signal, Walk
 from forkpoint_policies.compile.regions import IN_REASONING, Region
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of, placebo_of
-from forkpoint_policies.spec import Policy
+from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server.branching.interface import ChildStart
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, VOCABULARY, encode
 from tests.unit.server.branching.stub_engine import StubTree
@@ -475,3 +475,81 @@ def test_cgrs_suppresses_four_words_as_they_are_written_where_a_probe_is_sure() 
     assert {b"Wait", b" Wait", b"But"} <= written
     assert not written & {b"wait", b" wait", b"but", b" but", b"so"}
     assert matches_of(use("cgrs"))[0] == "probability"
+
+
+def rcpd_stops(ranks: Sequence[int]) -> int | None:
+    """The sentence at which arXiv:2508.17627v2, appendix C, stops: saturation, progressive convergence, short-term
+    stability, or long-term persistence of the rank."""
+    for t in range(len(ranks)):
+        back = [ranks[t - k] for k in range(t + 1)]
+        saturated = back[0] <= 5
+        converging = len(back) > 3 and back[0] <= 10 and back[1] <= 50 and back[2] <= 100 and back[3] <= 1000
+        stable = len(back) > 2 and max(back[:3]) <= 20
+        persistent = len(back) > 5 and max(back[:6]) <= 50
+        if saturated or converging or stable or persistent:
+            return t
+    return None
+
+
+RANKS: dict[str, tuple[list[int], int | None]] = {
+    "saturation": ([900, 6, 5, 1], 2),
+    "convergence": ([1000, 100, 50, 10], 3),
+    "convergence is of four sentences": ([100, 50, 10, 300], None),
+    "convergence from too far": ([1001, 100, 50, 10], None),
+    "three of at most 20": ([2000, 20, 20, 20], 3),
+    "two of at most 20": ([2000, 20, 20, 21], None),
+    "six of at most 50": ([2000, 50, 50, 50, 50, 50, 50], 6),
+    "five of at most 50": ([2000, 50, 50, 50, 50, 50, 51], None),
+    "never": ([5000] * 7, None),
+}
+RANKS |= {
+    f"random {seed}": ([int(10 ** np.random.default_rng([seed, n]).uniform(0.75, 3.2)) for n in range(9)], None)
+    for seed in range(8)
+}
+RANKS = {name: (ranks, rcpd_stops(ranks) if "random" in name else stop) for name, (ranks, stop) in RANKS.items()}
+
+
+@pytest.mark.parametrize(("ranks", "stop"), RANKS.values(), ids=RANKS.keys())
+def test_rcpd_stops_by_the_ranks_of_the_end(ranks: list[int], stop: int | None) -> None:
+    assert rcpd_stops(ranks) == stop
+    sentences = [encode(" so but." if number % 2 else " but so.") for number in range(len(ranks) + 1)]
+    ends = list(itertools.accumulate(map(len, sentences)))
+    written = [token for sentence in sentences for token in sentence]
+    policy = LIBRARY["rcpd"].policy
+    fired = fires_at(policy, written)
+    assert set(ends[:-1]) <= set(fired)
+
+    def play(start: ChildStart) -> list[int]:
+        return [*written, END_THINK, END] if not start.tokens else [END]
+
+    tree = StubTree(
+        policy,
+        play,
+        forks=lambda start, position: not start.tokens and position in fired,
+        answers=1,
+        longest=len(written) + 9,
+        rank=lambda start, position: ranks[ends.index(position)] if position in ends[:-1] else 1,
+    )
+    nodes = tree.run()
+    if stop is None:
+        assert len(nodes) == 1
+        return
+    assert tree.started[1].tokens == [*written[: ends[stop]], END_THINK]
+    assert [node.ended for node in nodes] == ["exit", "stop"]
+
+
+def test_ranks_need_no_trial_answers() -> None:
+    ladder: dict[str, Any] = {"end_of_reasoning_ranks": [[5], [20, 20]]}
+    for more, right in (
+        ({"tokens": 3}, "tokens says nothing with end_of_reasoning_ranks"),
+        ({"agreement": 2}, "must hold exactly one|agreement says nothing"),
+        ({"end_of_reasoning_ranks": [list(range(1, 10))]}, "9 different ranks; at most 8"),
+    ):
+        with pytest.raises(InputError, match=right):
+            parse_policy({"rules": [{"do": {"probe": ladder | more}}]})
+    policy = parse_policy({"rules": [{"do": {"probe": ladder}}]})
+    compiled = compile_policy(policy, TARGET)
+    assert [rank for rank, _ in compiled.rank_rules] == [5, 20]
+    assert compiled.actions == ("probe", "observe", "observe")
+    for rank, rule in compiled.rank_rules:
+        assert compiled.program.rules[rule].high[Signal.END_RANK] == rank + 1

@@ -65,6 +65,7 @@ class StubTree:
     likely_at: Callable[[int], tuple[float, ...]] | None = None  # in place of `likely`, by position
     margin: Callable[[ChildStart, int], float] | None = None
     certainty: Callable[[ChildStart], float] = lambda start: 1.0
+    rank: Callable[[ChildStart, int], int] = lambda start, position: 1  # of the end of the reasoning
     likeliest: tuple[int, ...] = (A, B, C)  # the tokens that are so likely
 
     def __post_init__(self) -> None:
@@ -100,7 +101,10 @@ class StubTree:
                 position = len(start.tokens) + number
                 if position != self.lost:
                     program = self.context.compiled.program
-                    fired = self.forks(start, position) << (program.tree_rule_index or 0)
+                    fires = self.forks(start, position)
+                    fired = fires << (program.tree_rule_index or 0)
+                    for rank, rule in self.context.compiled.rank_rules if fires else ():
+                        fired |= (self.rank(start, position) <= rank) << rule
                     draft = self.drafts.get(position)
                     top = self.top(start, position) if callable(self.top) else self.top
                     trace.add(*record(position, self.entropy(start, position), top, fired, len(program.rules), draft))

@@ -32,7 +32,7 @@ def request() -> TreeRequest:
     return TreeRequest(
         seed=0, max_answers=1, params=PARAMS, vocabulary=VOCABULARY, regions=TARGET.regions, region=1,
         written_tokens=(), trial=unused, ending=unused, encode=TARGET.encode, stop=TARGET.stop, confidence_bound=None,
-        final_tokens=(), takes_likeliest=False, connector_family=unused, rules_out=unused,
+        rank_rules=(), final_tokens=(), takes_likeliest=False, connector_family=unused, rules_out=unused,
     )  # fmt: skip
 
 

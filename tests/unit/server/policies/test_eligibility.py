@@ -135,3 +135,37 @@ def test_a_policy_that_the_server_cuts_says_so(do: dict[str, Any], said: str) ->
     assert ("none is stopped" in warning) == ("all of them" in said)
     assert limit_warnings(policy_of(do).policy, 5) == ()
     assert limit_warnings(policy_of(do, shadow=True).policy, MAX_BRANCHES) == ()
+
+
+def windowed(**when: Any) -> LabeledPolicy:
+    rules = [{"do": {"observe": {}}}, {"when": when, "do": {"temperature": 0.5}}]
+    return label_policy("it", parse_policy({"name": "it", "rules": rules}))
+
+
+UNSURE = windowed(confidence_below=2.0, confidence_window=100)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"max_tokens": 99}),
+        (CHAT, {"max_completion_tokens": 99, "max_tokens": 200}),
+        (RESPONSES, {"max_output_tokens": 99}),
+        (TOKENS, {"sampling_params": {"max_tokens": 99}}),
+    ],
+)
+def test_a_window_that_is_never_full_is_refused(path: str, body: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is 100 tokens, which is never full in a request of at most 99") as caught:
+        eligible_policy(path, request(UNSURE, **body), MAX_BRANCHES)
+    assert caught.value.field == "policy.rules[1].when.confidence_window"
+
+
+def test_a_window_that_can_be_full_is_not_refused() -> None:
+    for body in ({"max_tokens": 100}, {}, {"max_tokens": None}, {"max_completion_tokens": 100, "max_tokens": 1}):
+        assert eligible_policy(CHAT, request(UNSURE, **body), MAX_BRANCHES) is UNSURE
+    assert eligible_policy(CHAT, request(PLAIN, max_tokens=1), MAX_BRANCHES) is PLAIN
+    assert eligible_policy(CHAT, request(UNSURE, by_default=True, max_tokens=1), MAX_BRANCHES) is UNSURE
+    calm = windowed(mean_entropy_below=0.1, mean_entropy_window=64)
+    with pytest.raises(InputError, match="is 64 tokens") as caught:
+        eligible_policy(CHAT, request(calm, max_tokens=63), MAX_BRANCHES)
+    assert caught.value.field == "policy.rules[1].when.mean_entropy_window"
