@@ -29,9 +29,9 @@ test-fast: setup ## Run the unit tests without the slow ones; ARGS goes to pytes
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) -m 'not soak and not slow' tests/unit $(ARGS)
 
-soak: setup ## Run the tests that take long; ARGS goes to pytest
+soak: setup ## Run the tests that take long; MODEL=PATH also compares with stock vLLM on that model; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)
-	$(VENV)/bin/pytest -m soak $(ARGS)
+	$(VENV)/bin/pytest -m soak $(if $(MODEL),--real-model "$(MODEL)") $(ARGS)
 
 fuzz: setup ## Fuzz what reads a policy, for five minutes; ARGS goes to libFuzzer
 	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || { echo 'make fuzz: needs Atheris, for which not every Python has a wheel: $(PIP) install atheris' >&2; exit 1; }

@@ -37,6 +37,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
     return ByServer(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The model of `make soak MODEL=PATH`."""
+    parser.addoption("--real-model", metavar="PATH", help="folder of a model, to compare with stock vLLM on it")
+    parser.addoption(
+        "--real-model-arguments",
+        default="--enable-auto-tool-choice --tool-call-parser hermes",
+        help="its further arguments for both servers; default: %(default)s",
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_tls_context() -> Iterator[None]:
     """Not one per `httpx.get` and per SDK client: each takes 40 ms of CPU, which polling takes from the engine."""
