@@ -154,10 +154,8 @@ def evidence(
     shared += ["--max-tokens", str(max_tokens)] if max_tokens is not None else []
     _findings(run, [*(finding or []), *shared, "--extract", extract], Budget(budget), questions, len(items))
     per_answer = _tokens_per_answer(run)
-    count = run.state.setdefault(
-        "arm_questions",
-        Budget(budget).questions_of_arms(per_answer, run.state["tokens"], min(ab_questions, len(items))),
-    )
+    used = run.state["tokens"] - _tokens_of_arms(run)  # the same when the arms continue
+    count = Budget(budget).questions_of_arms(per_answer, used, min(ab_questions, len(items)))
     _say(run, f"{len(ARMS)} arms, {count} questions each")
     arms = [word for arm in ARMS for word in ("--arm", arm)]
     _stage(
@@ -225,10 +223,11 @@ def _findings(run: Run, arguments: list[str], budget: Budget, first: int, most: 
     _say(run, f"findings, {count} questions")
     _stage(run, FINDINGS, findings.main, [*arguments, *pages, "--questions", str(count)], tokens)
     results = run.read(f"{FINDINGS}/{RESULTS}")
-    if results is None or run.state.get("grown"):
+    if results is None or run.state.get("grown_within") == budget.tokens:
         return
-    more = budget.questions_of_findings(first, tokens(), int(used_before["tokens"]), needed_questions(results), most)
-    if more > first:
+    run.state["grown_within"] = budget.tokens
+    more = budget.questions_of_findings(count, tokens(), int(used_before["tokens"]), needed_questions(results), most)
+    if more > count:
         run.state["grown"] = more
         _say(run, f"findings, {more} questions: some were undecided")
         _stage(run, FINDINGS, findings.main, [*arguments, *pages, "--questions", str(more)], tokens)
