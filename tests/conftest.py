@@ -82,7 +82,7 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder, str(model), "--load-format", "dummy", "--served-model-name", "random", "--max-model-len", "256",
         "--enforce-eager",
         "--api-key", API_KEY, "--admin-api-key", ADMIN_KEY, "--policies", str(folder / "policies"), "--policy", "calm",
-        "--list-aliases", "calm",
+        "--model-aliases", "calm",
         environment=ONE_PROCESS,
     ) as running:  # fmt: skip
         yield running

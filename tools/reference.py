@@ -22,12 +22,12 @@ from forkpoint_policies.catalog import with_placebo
 from forkpoint_policies.library import LIBRARY, Entry
 from forkpoint_policies.library._entry import Number, Text
 from forkpoint_server import metrics
-from forkpoint_server.cli import own_arguments
 from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.viewer import viewer_router
+from forkpoint_server.serve_arguments import own_arguments
 from forkpoint_server.service import Service
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
 from forkpoint_server.calibration.threshold import Threshold
@@ -64,6 +66,9 @@ logger = logging.getLogger(__name__)
 
 GENERATE = "generate"
 """The task, of those that vLLM reports for a model, to which policies apply."""
+
+LISTENING_POLL_SECONDS = 0.05
+"""How often the start looks whether the socket accepts connections."""
 
 EXPOSED_HEADERS = (
     "X-Forkpoint-Policy",
@@ -160,6 +165,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     # vLLM's app, with our state, middlewares and routes
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
+    app.title, app.version = "Forkpoint", __version__
     service = await _make_service(app, engine, started)
     app.add_exception_handler(ApiError, handle_error)
     app.add_exception_handler(InputError, handle_error)
@@ -176,9 +182,10 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
         logger.warning(warning)
     if started.default_policy is not None:
         logger.warning("the default policy does not apply on %s", ", ".join(routes_without_policies(app.routes)))
-    logger.info("serving on %s with %d named policies", started.address, len(list(started.registry)))
     await service.start()
     after_requests.push_async_callback(service.stop)
+    announcement = asyncio.create_task(_announce(started, service, cast(str, engine.model_config.served_model_name)))
+    after_requests.callback(announcement.cancel)
     return await serve_http(app, sock=started.sock, **_http_options(args))
 
 
@@ -218,7 +225,7 @@ def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, 
     app.user_middleware += [
         Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
         Middleware(HealthWarnings, warnings=service.warnings, failure=engine.failure),
-        Middleware(ModelAliases, registry=service.registry, listed=args.list_aliases),
+        Middleware(ModelAliases, registry=service.registry, listed=args.model_aliases),
         Middleware(PolicyMiddleware, service=service),
     ]
     for middleware in app.user_middleware:
@@ -236,6 +243,25 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(calibration_router(service, admin_key))
     app.include_router(models_router(service))
     app.include_router(viewer_router())
+
+
+async def _announce(started: _Started, service: Service, model: str) -> None:
+    """Log what is served and where, once the socket accepts connections: the last lines of the start."""
+    while not started.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # noqa: ASYNC110  # nothing signals it
+        await asyncio.sleep(LISTENING_POLL_SECONDS)
+    await asyncio.sleep(LISTENING_POLL_SECONDS)  # uvicorn's own lines come first
+    policies = sum(not named.policy.name.endswith(PLACEBO) for named in started.registry)
+    logger.info(
+        "Forkpoint %s on vLLM %s serves %s: %d policies (default: %s), fork threshold %.3f nats, database %s",
+        __version__, VLLM_VERSION, model, policies, started.default_policy or "none", service.threshold.nats,
+        started.database.url.render_as_string(hide_password=True),
+    )  # fmt: skip
+    logger.info("Console: %s/forkpoint", browsable(started.address))
+
+
+def browsable(address: str) -> str:
+    """A server's address as a browser on its machine can open it."""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:").replace("//:", "//127.0.0.1:")
 
 
 def routes_without_policies(routes: Iterable[BaseRoute]) -> list[str]:

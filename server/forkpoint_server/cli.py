@@ -6,21 +6,15 @@ import logging
 import os
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from itertools import pairwise
-from math import inf
-from pathlib import Path
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.worker.orphan import SERVER_PID
-from forkpoint_server.http.model_list import ALL
-from forkpoint_server.policies.registry import Registry, read_policies
-from forkpoint_server.requests.recent import MAX_TOKENS
-from forkpoint_server.store.database import open_database
 
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
+from .serve_arguments import check_early, help_text, own_arguments, registry_of
 
 if TYPE_CHECKING:
     from .vllm_seam import VllmConfig
@@ -37,6 +31,9 @@ half a million tokens. The weights are bfloat16: processors without instructions
 scale-out, tokens can go in and out.
 """
 
+LAUNCHER = "vllm.entrypoints.launchers.launcher"
+"""The logger with which vLLM lists its routes: more than fifty lines."""
+
 PROCESSORS = {
     False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
     True: "forkpoint_policies.worker.vllm_v2:PolicyProcessorV2",
@@ -44,13 +41,16 @@ PROCESSORS = {
 """The logits processor for each model runner, by `vllm_config.use_v2_model_runner`."""
 
 
-MAX_BUCKETS = 64
-"""Of a histogram: each is one more series for every policy and model."""
-
-
 def main(arguments: list[str]) -> int:
     """Run the server; returns the exit status."""
     signal.signal(signal.SIGTERM, _exit_on_sigterm)  # until vLLM's HTTP server handles it
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(help_text())
+        return 0
+    try:
+        check_early(arguments)  # importing vLLM takes long
+    except (InputError, ValueError, OSError) as error:
+        return _fail(_one_line(error))
     try:
         home = use_writable_home()
     except OSError as error:
@@ -69,12 +69,7 @@ def main(arguments: list[str]) -> int:
                 f"vLLM {VLLM_VERSION} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
                 "install that one, or pass --allow-untested-vllm"
             )
-        registry = Registry(read_policies(args.policies) if args.policies else None)
-        if args.policy:
-            registry.get(args.policy, "--policy")
-        for name in args.list_aliases:
-            if name != ALL:
-                registry.get(name, "--list-aliases")
+        registry = registry_of(args)
         config = engine_config(args)
         keep_prompts_whole(args, config)
         if config.device_config.device_type == "cpu":
@@ -87,6 +82,8 @@ def main(arguments: list[str]) -> int:
                 f"--policy: the model is served for {config.model_config.runner_type} and generates no text, so no "
                 "policy applies; leave --policy out"
             )
+        from .store.database import open_database
+
         database = open_database(args.database_url) if generates else None
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
@@ -142,71 +139,15 @@ def parse(arguments: list[str]) -> Namespace:
     configure_logging_from_args(args)
     if not args.log_config_file:  # that file configures our loggers too
         _log_as_vllm()
+        logging.getLogger(LAUNCHER).addFilter(_is_no_route)
     validate_parsed_serve_args(args)
     return args
 
 
-def own_arguments(parser: ArgumentParser) -> None:
-    """Add Forkpoint's own arguments to those of vLLM's server."""
-    own = parser.add_argument_group("Forkpoint")
-    own.add_argument("--policy", metavar="NAME", help="the policy of requests that name none")
-    own.add_argument(
-        "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
-    )
-    own.add_argument(
-        "--list-aliases", metavar="NAME[,NAME…]", type=_names, default=(),
-        help="the policies whose aliases MODEL:NAME are in GET /v1/models, or `all`; every alias can be requested, "
-        "listed or not",
-    )  # fmt: skip
-    own.add_argument(
-        "--max-branches",
-        metavar="N",
-        type=_positive,
-        default=16,
-        help="the most answers of one request's tree (%(default)s)",
-    )
-    own.add_argument(
-        "--max-live-branches", metavar="N", type=_positive, default=128,
-        help="the most branches of all requests that run at once; beyond it, trees stay smaller (%(default)s)",
-    )  # fmt: skip
-    own.add_argument(
-        "--database-url", metavar="URL",
-        help="where policies, experiments and their outcomes are stored: sqlite:////PATH or postgresql://…; by default "
-        "a file in the user's data folder",
-    )  # fmt: skip
-    own.add_argument(
-        "--retention-days", metavar="DAYS", type=_positive, default=90,
-        help="how long after its last request a stopped experiment's requests and outcomes are stored (%(default)s)",
-    )  # fmt: skip
-    own.add_argument(
-        "--admin-api-key", metavar="KEY",
-        help="the key for the routes that change policies, experiments and calibrations; with --api-key, it is good "
-        "for all other routes too",
-    )  # fmt: skip
-    own.add_argument(
-        "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TOKENS,
-        help="the memory for the traces of recent requests (GET /v1/forks/ID), in tokens of 100 bytes; with 0, "
-        "none are stored, and running requests are not shown (%(default)s)",
-    )  # fmt: skip
-    own.add_argument(
-        "--max-body-mib", metavar="N", type=_positive, default=64,
-        help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
-    )  # fmt: skip
-    own.add_argument(
-        "--token-buckets", metavar="N,N,…", type=_buckets,
-        help="the upper bounds of the buckets of forkpoint_reasoning_tokens, rising; by default powers of two from 8 "
-        "to 131072",
-    )  # fmt: skip
-    own.add_argument(
-        "--seconds-buckets", metavar="S,S,…", type=_buckets,
-        help="the upper bounds of the buckets of forkpoint_request_seconds, rising; by default from 0.1 to 3600",
-    )  # fmt: skip
-    own.add_argument(
-        "--show-arms", action="store_true",
-        help="show the clients of experiments their arm, in headers and in the `forkpoint` object; otherwise only the "
-        "generated text depends on the arm",
-    )  # fmt: skip
-    own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
+def _is_no_route(record: logging.LogRecord) -> bool:
+    """Whether a log record is none of those with which vLLM lists each of its routes, or debugging wants them."""
+    listed = record.getMessage().startswith(("Available routes", "Route: "))
+    return not listed or logging.getLogger(LAUNCHER).isEnabledFor(logging.DEBUG)
 
 
 def _log_as_vllm() -> None:
@@ -216,36 +157,6 @@ def _log_as_vllm() -> None:
         ours = logging.getLogger(name)
         ours.handlers, ours.propagate = list(theirs.handlers), theirs.propagate
         ours.setLevel(theirs.level)
-
-
-def _non_negative(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ArgumentTypeError(f"must be a whole number, not {text!r}")
-    return int(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)
-
-
-def _buckets(text: str) -> tuple[float, ...]:
-    """Upper bounds as in 1,10,100: rising numbers above 0."""
-    try:
-        bounds = tuple(float(bound) for bound in text.split(","))
-    except ValueError:
-        bounds = ()
-    rising = all(low < high for low, high in pairwise(bounds))
-    if not 1 <= len(bounds) <= MAX_BUCKETS or not rising or not 0 < bounds[0] <= bounds[-1] < inf:
-        raise ArgumentTypeError(
-            f"must be up to {MAX_BUCKETS} rising numbers above 0, separated by commas, as in 1,10,100; not {text!r}"
-        )
-    return bounds
 
 
 def engine_config(args: Namespace) -> VllmConfig:

@@ -9,15 +9,21 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forkpoint_policies.placebo import PLACEBO
 from forkpoint_server.policies.registry import Registry
 
 from .paths import MODELS, path_of
 
 ALL = "all"
+POLICIES = "policies"
+"""All policies without their placebos."""
 
 
 class ModelAliases:
-    """Lists `MODEL:POLICY` beside each model for the policies `listed`, or for ALL. Others can be requested as well."""
+    """Lists `MODEL:POLICY` beside each model for the policies `listed`, or for POLICIES or ALL.
+
+    Others can be requested as well.
+    """
 
     def __init__(self, app: ASGIApp, registry: Registry, listed: Collection[str]) -> None:
         self._app = app
@@ -52,9 +58,13 @@ class ModelAliases:
 
     def _with_aliases(self, models: dict[str, Any]) -> dict[str, Any]:
         names = [named.policy.name for named in self._registry]
-        shown = [name for name in names if name in self._listed or ALL in self._listed]
+        shown = [name for name in names if self._is_listed(name)]
         aliases = [alias_card(model, name) for model in models["data"] for name in shown]
         return {**models, "data": [*models["data"], *aliases]}
+
+    def _is_listed(self, name: str) -> bool:
+        is_placebo = name.endswith(PLACEBO)
+        return name in self._listed or ALL in self._listed or (POLICIES in self._listed and not is_placebo)
 
 
 def alias_card(model: dict[str, Any], policy: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from urllib.parse import unquote
 from .context import RequestContext
 from .figures import Figures, figures_of
 from .finished import FinishedRequest
+from .limits import MAX_TRACE_TOKENS
 from .serialize import trace_to_dict
 
-MAX_TOKENS = 2_000_000
 TOKEN_BYTES = 100
 """The memory for traces is stated in tokens: one without alternatives takes about as much, an alternative too."""
 
@@ -46,7 +46,7 @@ class RecentTraces:
     cannot be found.
     """
 
-    def __init__(self, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, max_tokens: int = MAX_TRACE_TOKENS) -> None:
         self._max_tokens = max_tokens
         self._stored: OrderedDict[int, StoredTrace] = OrderedDict()  # by a number of ours, the oldest first
         self._by_id: dict[str, int] = {}

@@ -25,7 +25,7 @@ def test_serves_that_model_with_vllms_arguments(other: openai.OpenAI) -> None:
     models: list[Any] = list(other.models.list())
     assert models[0].id == "random"
     assert models[0].max_model_len == 256
-    assert [model.id for model in models] == ["random", "random:calm"]  # --list-aliases
+    assert [model.id for model in models] == ["random", "random:calm"]  # --model-aliases
 
 
 def test_the_servers_default_policy(other: openai.OpenAI) -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from forkpoint_server.http.model_list import ALL, ModelAliases
+from forkpoint_server.http.model_list import ALL, POLICIES, ModelAliases
 from forkpoint_server.policies.registry import Registry
 
 REGISTRY = Registry()
@@ -64,3 +64,11 @@ async def test_other_routes_are_passed_on(method: str, path: str, status: int) -
     start, *parts = await answer(method, path, status)
     assert start["status"] == status
     assert json.loads(b"".join(part["body"] for part in parts)) == MODELS
+
+
+async def test_policies_are_listed_without_their_placebos() -> None:
+    *_, body = await answer(listed=(POLICIES,))
+    names = [model["id"] for model in json.loads(body["body"])["data"]]
+    assert "m:nowait" in names
+    assert not any(name.endswith(".placebo") for name in names)
+    assert len(names) == 1 + sum(not named.policy.name.endswith(".placebo") for named in REGISTRY)

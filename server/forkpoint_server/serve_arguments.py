@@ -1,0 +1,184 @@
+"""Forkpoint's own arguments of `forkpoint serve`, and what can be checked of them before vLLM is imported."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+
+from forkpoint_server.http.model_list import ALL, POLICIES
+from forkpoint_server.policies.registry import Registry, read_policies
+from forkpoint_server.requests.limits import MAX_TRACE_TOKENS
+
+NO_ALIASES = "none"
+MAX_BUCKETS = 64
+"""Of a histogram: each is one more series for every policy and model."""
+
+DEFAULT_PORT = 8000
+"""vLLM's."""
+
+USAGE = "forkpoint serve [MODEL] [ARGUMENTS]…"
+
+
+def own_arguments(parser: ArgumentParser) -> None:
+    """Add Forkpoint's own arguments to those of vLLM's server."""
+    own = parser.add_argument_group("Forkpoint")
+    own.add_argument("--policy", metavar="NAME", help="the policy of requests that name none")
+    own.add_argument(
+        "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
+    )
+    own.add_argument(
+        "--model-aliases", metavar="WHICH", type=_names, default=(),
+        help="the aliases MODEL:POLICY in GET /v1/models: none, policies (all without their placebos), all, or "
+        "NAME,NAME…; every alias can be requested, listed or not (none)",
+    )  # fmt: skip
+    own.add_argument(
+        "--max-branches",
+        metavar="N",
+        type=_positive,
+        default=16,
+        help="the most answers of one request's tree (%(default)s)",
+    )
+    own.add_argument(
+        "--max-live-branches", metavar="N", type=_positive, default=128,
+        help="the most branches of all requests that run at once; beyond it, trees stay smaller (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--database-url", metavar="URL",
+        help="where policies, experiments and their outcomes are stored: sqlite:////PATH or postgresql://…; by default "
+        "a file in the user's data folder",
+    )  # fmt: skip
+    own.add_argument(
+        "--retention-days", metavar="DAYS", type=_positive, default=90,
+        help="how long after its last request a stopped experiment's requests and outcomes are stored (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--admin-api-key", metavar="KEY",
+        help="the key for the routes that change policies, experiments and calibrations; with --api-key, it is good "
+        "for all other routes too",
+    )  # fmt: skip
+    own.add_argument(
+        "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TRACE_TOKENS,
+        help="the memory for the traces of recent requests (GET /v1/forks/ID), in tokens of 100 bytes; with 0, "
+        "none are stored, and running requests are not shown (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--max-body-mib", metavar="N", type=_positive, default=64,
+        help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
+    )  # fmt: skip
+    own.add_argument(
+        "--token-buckets", metavar="N,N,…", type=_buckets,
+        help="the upper bounds of the buckets of forkpoint_reasoning_tokens, rising; by default powers of two from 8 "
+        "to 131072",
+    )  # fmt: skip
+    own.add_argument(
+        "--seconds-buckets", metavar="S,S,…", type=_buckets,
+        help="the upper bounds of the buckets of forkpoint_request_seconds, rising; by default from 0.1 to 3600",
+    )  # fmt: skip
+    own.add_argument(
+        "--show-arms", action="store_true",
+        help="show the clients of experiments their arm, in headers and in the `forkpoint` object; otherwise only the "
+        "generated text depends on the arm",
+    )  # fmt: skip
+    own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
+
+
+def help_text() -> str:
+    """Forkpoint's own arguments, and how to see vLLM's. Importing vLLM for its help would take long."""
+    parser = ArgumentParser(prog="forkpoint serve", usage=USAGE, add_help=False, description=DESCRIPTION)
+    own_arguments(parser)
+    return (
+        f"{parser.format_help()}\nAll arguments of vLLM's server work too, --host and --port (8000) among them: "
+        "forkpoint serve --help=all\nlists them, --help=listgroup their groups, and --help=max those with `max` in "
+        "their names."
+    )
+
+
+DESCRIPTION = (
+    "Serve MODEL, or the embedded demo model, with policies: vLLM's OpenAI-compatible server, and the console at "
+    "http://HOST:PORT/forkpoint."
+)
+
+
+def check_early(arguments: Sequence[str]) -> None:
+    """Check Forkpoint's arguments and the port. Exits with 2 for a value of the wrong type.
+
+    Arguments in vLLM's --config file are not seen here; they are checked later. Raises InputError, ValueError and
+    OSError.
+    """
+    parser = ArgumentParser(prog="forkpoint serve", usage=USAGE, add_help=False, allow_abbrev=False)
+    own_arguments(parser)
+    for name in ("--host", "--port", "--uds"):
+        parser.add_argument(name)
+    args, _ = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
+    registry_of(args)
+    if args.uds is None:
+        has_model = (bool(arguments) and not arguments[0].startswith("-")) or "--model" in arguments
+        _check_port(args.host or ("" if has_model else "127.0.0.1"), args.port)
+
+
+def registry_of(args: Namespace) -> Registry:
+    """The policies of these arguments, among them all that the arguments name. Raises InputError and ValueError."""
+    registry = Registry(read_policies(args.policies) if args.policies else None)
+    if args.policy:
+        registry.get(args.policy, "--policy")
+    for name in args.model_aliases:
+        if name not in (ALL, POLICIES):
+            registry.get(name, "--model-aliases")
+    return registry
+
+
+def _with_dashes(argument: str) -> str:
+    """An argument with dashes in its name, as vLLM reads `--max_branches`."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
+def _check_port(host: str, port: str | None) -> None:
+    """Raise OSError if another process listens there. What else is wrong with an address, vLLM says."""
+    number = DEFAULT_PORT if port is None else int(port) if port.isascii() and port.isdecimal() else 0
+    if not 0 < number < 1 << 16:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(f"--port: {number} is in use on {host or 'this machine'}; choose another") from None
+
+
+def _non_negative(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return () if names == (NO_ALIASES,) else names
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _buckets(text: str) -> tuple[float, ...]:
+    """Upper bounds as in 1,10,100: rising numbers above 0."""
+    try:
+        bounds = tuple(float(bound) for bound in text.split(","))
+    except ValueError:
+        bounds = ()
+    rising = all(low < high for low, high in pairwise(bounds))
+    if not 1 <= len(bounds) <= MAX_BUCKETS or not rising or not 0 < bounds[0] <= bounds[-1] < inf:
+        raise ArgumentTypeError(
+            f"must be up to {MAX_BUCKETS} rising numbers above 0, separated by commas, as in 1,10,100; not {text!r}"
+        )
+    return bounds

@@ -1,0 +1,98 @@
+"""Forkpoint's own arguments: what they accept, and what they say of the rest."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+
+from forkpoint_policies.spec import InputError
+from forkpoint_server.serve_arguments import check_early, help_text, own_arguments
+
+
+@pytest.fixture
+def parser() -> ArgumentParser:
+    parser = ArgumentParser()
+    own_arguments(parser)
+    return parser
+
+
+@pytest.mark.parametrize("name", ["token_buckets", "seconds_buckets"])
+def test_buckets(parser: ArgumentParser, name: str) -> None:
+    option = "--" + name.replace("_", "-")
+    assert getattr(parser.parse_args([]), name) is None
+    assert getattr(parser.parse_args([option, "0.5,10, 100"]), name) == (0.5, 10.0, 100.0)
+    assert getattr(parser.parse_args([option, "7"]), name) == (7.0,)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,", "2,1", "1,1", "0,1", "-1,1", "1,inf", "1,nan", "nan", ",".join(map(str, range(1, 66)))]
+)
+def test_buckets_that_do_not_rise(parser: ArgumentParser, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--token-buckets={text}"])
+    assert "must be up to 64 rising numbers above 0, separated by commas" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("none", ()), ("policies", ("policies",)), ("calm, nowait", ("calm", "nowait"))]
+)
+def test_model_aliases(parser: ArgumentParser, text: str, names: tuple[str, ...]) -> None:
+    assert parser.parse_args([]).model_aliases == ()
+    assert parser.parse_args(["--model-aliases", text]).model_aliases == names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--policy", "nowiat"], "--policy: there is no policy 'nowiat'; did you mean nowait"),
+        (["MODEL", "--model_aliases=nope"], "--model-aliases: there is no policy 'nope'"),
+        (["--policies", "nowhere", "--max-model-len", "8"], "nowhere is not a folder"),
+    ],
+)
+def test_wrong_values_are_found_early(arguments: list[str], said: str) -> None:
+    with pytest.raises((InputError, ValueError), match=said):
+        check_early([*arguments, "--port", "0"])
+
+
+def test_a_wrong_type_ends_the_command_early(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        check_early(["--max-branches", "many"])
+    assert ended.value.code == 2
+    assert "argument --max-branches: must be a whole number above 0, not 'many'" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"--port: {port} is in use on 127.0.0.1; choose another"):
+            check_early(["--port", str(port)])
+        check_early(["--port", "0"])
+        check_early(["--uds", "/tmp/socket", "--port", str(port)])
+
+
+def test_arguments_of_vllm_are_left_to_it() -> None:
+    check_early(["/a/model", "--max-model-len", "many", "--port", "many", "--no-such-thing"])
+
+
+def test_help_describes_every_argument_and_how_to_see_vllms(parser: ArgumentParser) -> None:
+    shown = " ".join(help_text().split())
+    for action in parser._actions:
+        assert action.option_strings[-1] in shown
+    assert "the policy of requests that name none" in shown
+    assert "forkpoint serve --help=all" in shown
+
+
+def test_a_wrong_flag_needs_neither_vllm_nor_torch(tmp_path: Path) -> None:
+    """They take many seconds to import."""
+    program = (
+        "import sys; from forkpoint_server.cli import main; status = main(['--policy', 'nowiat']); "
+        "print(status, 'vllm' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "1 False False\n"
+    assert done.stderr.startswith("forkpoint serve: --policy: there is no policy 'nowiat'; did you mean nowait")
