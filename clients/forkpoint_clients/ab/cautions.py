@@ -61,17 +61,21 @@ def _warnings(comparison: Comparison, placebos: Mapping[str, str]) -> Iterator[s
             f"{failed} answers have no score and are excluded with their pairs; if an arm causes that, the rest is "
             f"biased."
         )
-    for arm in comparison.arms:
-        if arm.truncated is not None and arm.truncated.value > MANY_TRUNCATED:
-            share = f"{arm.truncated.value:.0%} of the answers of {arm.arm}"
-            yield f"{share} are truncated at the length limit: their scores also depend on length."
-    for difference in comparison.differences:
-        if difference.tokens is not None and difference.tokens.excludes_zero:
-            longer = "longer" if difference.tokens.value > 0 else "shorter"
-            yield (
-                f"The answers of {difference.arm} are {longer} than those of {difference.to}: compare them at equal "
-                f"length."
-            )
+    cut = [
+        f"{arm.truncated.value:.0%} of the answers of {arm.arm}"
+        for arm in comparison.arms
+        if arm.truncated is not None and arm.truncated.value > MANY_TRUNCATED
+    ]
+    if cut:
+        yield f"{', '.join(cut)} are truncated at the length limit: their scores also depend on length."
+    lengths = [
+        f"The answers of {difference.arm} are {'longer' if difference.tokens.value > 0 else 'shorter'} than those of "
+        f"{difference.to}"
+        for difference in comparison.differences
+        if difference.tokens is not None and difference.tokens.excludes_zero
+    ]
+    if lengths:
+        yield f"{'; '.join(lengths)}: compare them at equal length."
     if comparison.multi_request_arms:
         yield (
             f"An answer of {', '.join(comparison.multi_request_arms)} takes several requests, and its tokens are those "

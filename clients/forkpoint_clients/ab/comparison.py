@@ -43,8 +43,8 @@ class ArmFigures:
     """Means over an arm's answers.
 
     `truncated` is the share of truncated answers, `effect` the expected number of changed tokens per answer, `dose`
-    that per token. `reasoning_tokens`, `effect`, `dose`, `fired` and `mean_entropy` (nats) are None if no server
-    reported them.
+    that per token, `tokens_per_right` the generated tokens for each right answer. `reasoning_tokens`, `effect`, `dose`,
+    `fired` and `mean_entropy` (nats) are None if no server reported them.
     """
 
     arm: str
@@ -60,6 +60,7 @@ class ArmFigures:
     fired: float | None
     mean_entropy: float | None
     dose: float | None = None
+    tokens_per_right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,15 @@ def figures(arm: str, answers: Mapping[tuple[str, int], ScoredAnswer]) -> ArmFig
         average(_fired),
         average(lambda answer: (answer.forkpoint or {}).get("mean_entropy")),
         mean_dose(scored.answer for scored in completed.values()),
+        _tokens_per_right(completed.values()),
     )
+
+
+def _tokens_per_right(answers: Collection[ScoredAnswer]) -> float | None:
+    """All tokens of scored answers, by the sum of their scores."""
+    scored = [answer for answer in answers if answer.score is not None]
+    right = sum(answer.score or 0.0 for answer in scored)
+    return sum(answer.answer.tokens for answer in scored) / right if right else None
 
 
 def _mean(answers: Mapping[tuple[str, int], ScoredAnswer], read: Callable[[Answer], float | None]) -> Estimate | None:

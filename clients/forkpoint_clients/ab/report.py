@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich.table import Column, Table
 
 from forkpoint_clients.evaluate import formatting
+from forkpoint_clients.evaluate.datasets import Item
 from forkpoint_clients.evaluate.formatting import without_nan
+from forkpoint_clients.evaluate.journal import Unit
 
 from . import cautions
 from .arms import Arm, placebos
-from .comparison import Comparison
+from .comparison import Comparison, ScoredAnswer
 from .dose_matching import DoseMatch
+from .flips import answers_csv, flips
 from .placebo_comparison import PlaceboComparison
 from .reasoning_caps import CapComparison
+from .verdicts import ArmVerdict, marked_points, verdicts
 
 RESULTS, PAGE = "results.json", "report.html"
 CAPS_SHOWN = 8
@@ -31,7 +36,10 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """The report of a run. `history` says how the run grew, where a reader must know."""
+    """The report of a run. `history` says how the run grew, where a reader must know.
+
+    With `answers` and `items` the page shows which questions flipped, and offers all answers as CSV.
+    """
 
     configuration: Mapping[str, Any]
     scorer: str
@@ -41,6 +49,14 @@ class ComparisonReport:
     history: Sequence[str] = ()
     placebos: Sequence[PlaceboComparison] = ()
     dose_matches: Sequence[DoseMatch] = ()
+    answers: Mapping[Unit, ScoredAnswer] = field(default_factory=dict)
+    items: Sequence[Item] = ()
+    title: str = ""
+
+    @property
+    def verdicts(self) -> list[ArmVerdict]:
+        """What the comparison says of each arm but the first."""
+        return verdicts(self.comparison)
 
     @property
     def cautions(self) -> dict[str, str]:
@@ -61,7 +77,9 @@ class ComparisonReport:
         ]
 
     def notes(self) -> Iterator[str]:
-        """Sentences to print below the tables: warnings about the answers, and cautions about each policy."""
+        """Sentences to print below the tables: verdicts, warnings about the answers, and cautions about policies."""
+        for verdict in self.verdicts:
+            yield verdict.sentence
         for warning in self.warnings():
             yield f"warning: {warning}"
         for caution, names in self._cautioned().items():
@@ -78,6 +96,8 @@ class ComparisonReport:
         return {
             "configuration": self.configuration,
             "scorer": self.scorer,
+            "title": self.title or None,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
             **self.comparison.to_dict(),
             "reasoning_caps": [without_nan(asdict(cap)) for cap in self.reasoning_caps],
             "placebos": [{**without_nan(asdict(one)), "conclusion": one.conclusion} for one in self.placebos],
@@ -95,12 +115,19 @@ class ComparisonReport:
     def page(self) -> str:
         """The report as self-contained HTML."""
         names = [arm.name for arm in self.arms]
+        servers = {arm["name"]: arm["server"] for arm in self.configuration.get("arms", ())}
+        table = answers_csv(self.answers).encode("utf-8", "backslashreplace") if self.answers else b""
         caps = list(self.comparison.caps)
         return (
             environment()
             .get_template("ab.html.jinja")
             .render(
                 arms=names,
+                title=self.title,
+                verdicts=self.verdicts,
+                flips=flips(self.answers, names, self.items, servers),
+                csv=Markup(base64.b64encode(table).decode()),  # noqa: S704  # base64 has no markup
+                settings=list(settings(self.configuration)),
                 comparison=self.comparison,
                 reasoning_caps=self.reasoning_caps,
                 placebos=self.placebos,
@@ -112,18 +139,25 @@ class ComparisonReport:
                 general=cautions.GENERAL,
                 caps=caps[len(caps) - 1 :: -max(1, len(caps) // CAPS_SHOWN)][::-1] if len(names) > 1 else [],
                 failures=list(islice(self.comparison.failures.items(), FAILURES_SHOWN)),
+                forest=self._forest(names),
                 plots=self._plots(names),
                 made=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             )
         )
 
+    def _forest(self, names: Sequence[str]) -> dict[str, str] | None:
+        from . import plots
+
+        if not self.comparison.differences:
+            return None
+        caption = f"Right answers, minus {names[0]}, with 95% intervals."
+        return {"svg": Markup(plots.differences(self.comparison.differences)), "caption": caption}  # noqa: S704  # escaped there
+
     def _plots(self, names: Sequence[str]) -> list[dict[str, str]]:
         from . import plots
 
-        figures, comparison = [], self.comparison
-        if comparison.differences:
-            caption = f"Right answers, minus {names[0]}, with 95% intervals."
-            figures.append({"svg": Markup(plots.differences(comparison.differences)), "caption": caption})  # noqa: S704  # escaped there
+        figures: list[dict[str, str]] = []
+        comparison = self.comparison
         if comparison.caps:
             caption = "Right answers if every answer is cut off at the same number of tokens; bands are 95% intervals."
             figures.append({"svg": Markup(plots.capped(comparison.caps, names)), "caption": caption})  # noqa: S704
@@ -132,6 +166,18 @@ class ComparisonReport:
             )
             figures.append({"svg": Markup(plots.at_mean_length(comparison.caps, names)), "caption": caption})  # noqa: S704
         return figures
+
+
+def settings(configuration: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A configuration as rows of a table: nested fields by their path, lists of objects by their names."""
+    for name, value in configuration.items():
+        if isinstance(value, Mapping) and value:
+            yield from settings(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple) and value and all(isinstance(part, Mapping) for part in value):
+            for part in value:
+                yield from settings(part, f"{prefix}{name}.{part.get('name', '')}.")
+        elif value is not None:
+            yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def environment() -> Environment:
@@ -147,9 +193,17 @@ def environment() -> Environment:
         formatting.p_value,
         formatting.plain,
         formatting.share,
+        marked_points,
+        stacked,
     ):
         templates.filters[formatter.__name__] = formatter
     return templates
+
+
+def stacked(figure: str) -> Markup:
+    """A formatted figure with its interval on a second line: tables then fit the page."""
+    value, bracket, interval = figure.partition(" [")
+    return escape(value) + (Markup(" <br><small>[{}</small>").format(interval) if bracket else "")
 
 
 def tables(
@@ -168,6 +222,7 @@ def tables(
         "cut off",
         "effect",
         "per token",
+        "tokens a right one",
         "answers",
         title=f"Arms{interim}",
     )
@@ -181,6 +236,7 @@ def tables(
             formatting.share(arm.truncated),
             formatting.plain(arm.effect, 2),
             formatting.plain(arm.dose, 3),
+            formatting.plain(arm.tokens_per_right, 0),
             f"{arm.answers}{failed}",
         )
     if not comparison.differences:
@@ -200,7 +256,7 @@ def tables(
             equal = f"{formatting.points(at_mean.difference)} at {at_mean.tokens:.0f}"
         pairs.add_row(
             difference.arm,
-            formatting.points(difference.correct),
+            marked_points(difference),
             formatting.p_value(difference.correct_p_holm),
             formatting.change(difference.tokens),
             equal,

@@ -129,6 +129,7 @@ def compare_arms(
     ] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")] = RETRIES,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="seconds for one answer")] = 3600,
+    title: Annotated[str, typer.Option("--title", help="of the report; by default the arms' names")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Compare policies on a data set: the same questions with the same seeds, interleaved.
@@ -143,7 +144,7 @@ def compare_arms(
         compared = arms.arms(arm, arm_url or (), arm_model or (), arm_api_key or ())
         sampling = SamplingParams(max_tokens, temperature, top_p, _fields(extra))
         spec = run.RunSpec(server, model, data, items, compared, samples, seed, sampling)
-        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout, form, dose_answers))
+        asyncio.run(_run(spec, measure, out, api_key, concurrency, retries, timeout, form, dose_answers, title))
     except (ValueError, JournalError, ServerRefusesError) as error:
         raise fail("ab", error) from None
     except ServerLostError as error:
@@ -179,6 +180,7 @@ async def _run(
     timeout_seconds: float,
     form: Format,
     dose_answers: int,
+    title: str,
 ) -> None:
     console = Console(stderr=True)
     async with AsyncExitStack() as stack:
@@ -215,8 +217,9 @@ async def _run(
                     whole = {unit: ordered[unit] for unit in run.completed_blocks(order, ordered)}
                     beside = compare_with_placebos(whole, arms.placebos(spec.arms))
                     report = ComparisonReport(
-                        prepared.configuration, measure.name, spec.arms, comparison, capped, history, beside, matches
-                    )
+                        prepared.configuration, measure.name, spec.arms, comparison, capped, history, beside, matches,
+                        _of_arms(ordered, spec), spec.items, title,
+                    )  # fmt: skip
                     report.write(out)
                     _print(report, form)
                     files = f"{out / PAGE} and {out / RESULTS}"
@@ -229,6 +232,12 @@ def _compare(prepared: run.PreparedRun, answers: Mapping[Unit, ScoredAnswer]) ->
     if all(unit in answers for unit in order):
         return compare(answers, names, len(order), multi_request_arms=prepared.multi_request_arms)
     return compare_interim(answers, order, names, len(order), prepared.multi_request_arms)
+
+
+def _of_arms(answers: Mapping[Unit, ScoredAnswer], spec: run.RunSpec) -> dict[Unit, ScoredAnswer]:
+    """The answers of the run's arms, without those of caps."""
+    names = {arm.name for arm in spec.arms}
+    return {unit: scored for unit, scored in answers.items() if unit.arm in names}
 
 
 def _print(report: ComparisonReport, form: Format) -> None:

@@ -136,6 +136,18 @@ def bounded_difference(
     return Estimate(value, low, high, error, p, unseen)
 
 
+def detectable(observed: Estimate, clusters: int, alpha: float = ALPHA, power: float = 0.8) -> float | None:
+    """The difference that an interval as wide as the observed one excludes zero for, with this power.
+
+    None if the spread is unknown. By the usual approximation with Student's t for both quantiles.
+    """
+    if clusters < 2 or math.isnan(observed.error):
+        return None
+    student = distributions.t(clusters - 1)
+    spread = math.sqrt(observed.error**2 + observed.unseen**2 / (clusters * (clusters - 1)))
+    return float((student.ppf(1 - alpha / 2) + student.ppf(power)) * spread) if spread > 0 else None
+
+
 def proportion(correct: ArrayLike, clusters: ArrayLike, alpha: float = ALPHA) -> Estimate:
     """The mean of scores from 0 to 1 [answers] with Wilson's interval, which stays in 0 to 1, for the effective sample
     size.

@@ -125,7 +125,7 @@ def test_the_figures_are_the_journals(out: Path) -> None:
         assert reported["tokens"]["value"] == pytest.approx(np.mean(longer))
         assert (reported["tokens"]["low"], reported["tokens"]["high"]) == pytest.approx((interval.low, interval.high))
     page = (out / "report.html").read_text()
-    assert f"{results['arms'][1]['tokens']['value']:.0f} [" in page
+    assert f"{results['arms'][1]['tokens']['value']:.0f} <br><small>[" in page
     assert "27 to 51 % shorter traces are claimed" in page
 
 

@@ -26,6 +26,7 @@ def made(
         for sample in range(SAMPLES):
             length = int(random.integers(tokens // 2, tokens * 3 // 2))
             choice = Choice("x", "", "length" if cut and length > tokens else "stop")
-            answer = Answer((choice,), length, length - 5, 1.0, None if effect is None else summary(effect))
+            forkpoint = None if effect is None else summary(effect)
+            answer = Answer((choice,), length, length - 5, 1.0, forkpoint, f"chatcmpl-{question}/{sample}")
             found[Unit(f"q{question}", sample, arm)] = ScoredAnswer(answer, float(random.random() < chance))
     return found
