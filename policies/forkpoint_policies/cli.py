@@ -16,7 +16,7 @@ DESCRIPTIONS = {
     "serve": "serve a model with policies: any argument of vLLM's server, and Forkpoint's own",
     "ab": "compare policies on a data set, with the same questions and seeds",
     "calibrate": "measure the served model's fork threshold on your prompts",
-    "evidence": "print what is known of each policy, and from which measurements",
+    "evidence": "calibrate a model, retest findings on it and compare policies, on one page",
     "experiments": "define, show and change experiments on a server's live traffic",
     "findings": "retest published findings on the served model",
     "policies": "list, show and check policies, with or without a server",

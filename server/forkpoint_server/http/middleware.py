@@ -28,6 +28,7 @@ from forkpoint_server.service import Service
 from .body import DisconnectTracker, ParsedBody, read_body
 from .disclosure import headers_of, shows_silence, shows_summary
 from .event_stream import KeepAlive
+from .misspelt_fields import misspelt_fields, warning_of
 from .model_echo import ModelEcho
 from .paths import FORKS, OWN, may_generate, path_of
 from .summary_injection import Additions, SummaryInjection
@@ -50,7 +51,8 @@ class PolicyMiddleware:
             await self._app(scope, receive, send)
             return
         received_at = time.monotonic()
-        tracker = DisconnectTracker(receive, send)
+        warnings: list[str] = []
+        tracker = DisconnectTracker(receive, warning_of(send, warnings))
         try:
             body = await read_body(tracker.receive)
         except InputError as error:
@@ -64,6 +66,7 @@ class PolicyMiddleware:
             check_items(scope, body)
             if path in GENERATING:
                 assert body.data is not None
+                warnings += misspelt_fields(body.data)
                 resolved, context = await self._resolve(path, headers, body.data)
             else:
                 resolved, context = _without_policy(path, scope, headers, body.data or {}, self._service), None

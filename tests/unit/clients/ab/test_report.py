@@ -175,7 +175,9 @@ def test_the_page_starts_with_a_verdict_and_the_forest_plot(page: str) -> None:
 def test_flipped_questions_are_side_by_side_and_all_answers_are_in_the_csv(page: str) -> None:
     one = report(NAMES, first=BROKEN)
     scores = {
-        (unit.question, unit.sample): scored.score for unit, scored in one.answers.items() if unit.arm == "nowait"
+        (unit.question, unit.sample): scored.score or 0.0
+        for unit, scored in one.answers.items()
+        if unit.arm == "nowait"
     }
     pairs = [
         (scored.score, scores[unit.question, unit.sample])
