@@ -171,4 +171,4 @@ MAY_BE_REFUSED = (
 )
 """The calls that a model's chat template may refuse."""
 CALLS_A_TOOL = ("chat, tools, required", "chat, tools, named", "responses, tools, required", "messages, tools")
-"""The calls whose answer must hold a tool call, whatever the model."""
+"""The calls whose whole answer is a tool call, whatever the model."""

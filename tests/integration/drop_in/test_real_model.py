@@ -104,10 +104,16 @@ def test_it_answers_as_stock_vllm(answers: dict[str, tuple[Answered, Answered]],
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_a_call_is_answered(answers: dict[str, tuple[Answered, Answered]], call: Call) -> None:
-    """So that errors are not compared with errors; and a call for a tool has one."""
+    """So that errors are not compared with errors; and a call for a tool has one, unless it was cut off before."""
     _, own = answers[Comparison(call).name]
     if call.name not in MAY_BE_REFUSED:
         assert own.status == (400 if call.name in REFUSED else 200)
-    if call.name in CALLS_A_TOOL:
-        body: Any = own.body
+    body: Any = own.body
+    if call.name in CALLS_A_TOOL and not _is_cut_off(body):
         assert called(body) == ["get_weather"]
+
+
+def _is_cut_off(body: Any) -> bool:
+    """Whether an answer of any route ended at its limit of tokens, as that of a model that reasons at length does."""
+    reasons = [choice["finish_reason"] for choice in body.get("choices", ())]
+    return "length" in reasons or body.get("status") == "incomplete" or body.get("stop_reason") == "max_tokens"
