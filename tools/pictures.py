@@ -45,12 +45,24 @@ def narrow(page: Page) -> None:
     run_of(page).locator(".text .token.fork").nth(4).click()
 
 
+def policy_editor(page: Page) -> None:
+    page.evaluate("location.hash = '#/policies?edit=nowait'")
+    page.locator(".matched-token").first.wait_for()
+
+
+def policy_cards(page: Page) -> None:
+    page.evaluate("location.hash = '#/policies'")
+    page.locator("[data-policy=nowait]").wait_for()
+
+
 PICTURES: dict[str, tuple[Callable[[Page], None], tuple[int, int], Any]] = {
     "light": (one_run, (1200, 780), "light"),
     "dark": (two_policies, (1200, 960), "dark"),
     "two-policies": (two_policies, (1200, 960), "light"),
     "tree": (tree, (1200, 900), "light"),
     "narrow": (narrow, (360, 900), "light"),
+    "policies": (policy_cards, (1200, 800), "dark"),
+    "editor": (policy_editor, (1200, 720), "light"),
 }
 
 

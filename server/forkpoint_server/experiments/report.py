@@ -93,9 +93,9 @@ def analyse_experiment(
             triggered = dict(unit_sums(database, stored.id, until, (arm.name, control), triggered=number))
         observed = None
         if triggered and control_alternates:
-            observed = _sums(unit_sums(database, stored.id, until, (control,), observed=number).get(control))
-        own, of_control = _sums(triggered.get(arm.name)), _sums(triggered.get(control))
-        arms.append(Arm(arm.name, _sums(sums.get(arm.name)), own, of_control, observed))
+            observed = sums_by_metric(unit_sums(database, stored.id, until, (control,), observed=number).get(control))
+        own, of_control = sums_by_metric(triggered.get(arm.name)), sums_by_metric(triggered.get(control))
+        arms.append(Arm(arm.name, sums_by_metric(sums.get(arm.name)), own, of_control, observed))
 
     # metrics: declared, built in, and those that outcomes have
     measured = {metric for by_metric in sums.values() for metric in by_metric}
@@ -160,7 +160,8 @@ def _settled_until(database: Engine, stored: StoredExperiment, oldest_start: flo
     return min(oldest_start or np.inf, time.time() - longest if longest else np.inf)
 
 
-def _sums(by_metric: Mapping[str, UnitSums] | None) -> dict[str, Sums]:
+def sums_by_metric(by_metric: Mapping[str, UnitSums] | None) -> dict[str, Sums]:
+    """The database's sums of an arm, for the analysis."""
     return {
         metric: Sums(sums.requests, sums.sums, sums.units, sums.epochs) for metric, sums in (by_metric or {}).items()
     }

@@ -15,6 +15,7 @@ from forkpoint_server.experiments.definition import METRIC_NAME, Change, Definit
 from forkpoint_server.experiments.lifecycle import definition_to_store, first_epoch, next_epoch
 from forkpoint_server.experiments.outcomes import read_outcomes, record_outcomes
 from forkpoint_server.experiments.report import analyse_experiment, arm_figures, effects_of, experiment_to_dict
+from forkpoint_server.experiments.timeline import MAX_POINTS, timeline
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.service import Service
@@ -105,6 +106,15 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.follow()
         await service.experiments.compiled(made.id)
         return _to_dict(service, made)
+
+    @router.get("/v1/experiments/{name}/timeline")
+    async def show_timeline(
+        name: str, metric: str, points: int = Query(default=20, ge=1, le=MAX_POINTS)
+    ) -> dict[str, Any]:
+        """How the intervals of a metric narrowed: each arm's difference from the control at `points` times."""
+        stored = await _stored(service, name)
+        async with one_report:
+            return await in_thread(timeline, service.database, stored, metric, points)
 
     @router.get("/v1/experiments/{name:path}")
     async def show_experiment(

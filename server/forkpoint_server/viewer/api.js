@@ -1,6 +1,9 @@
 // The server's routes, as any client requests them. Paths are relative to the page, so that it also works behind a prefix.
 
-const KEY = "forkpoint-key";
+const KEY = "forkpoint-key", ADMIN_KEY = "forkpoint-admin-key";
+
+/** Dispatched on the window when a route needs the server's key. */
+export const KEY_NEEDED = "forkpoint:key";
 
 /** What the server did not do, in its own words. */
 export class Refusal extends Error {
@@ -12,20 +15,22 @@ export class Refusal extends Error {
   }
 }
 
-/** Keep the key for this tab. @param {string} key */
-export const useKey = (key) => sessionStorage.setItem(KEY, key);
+/** Keep the key for this tab. @param {string} key @param {boolean} [admin] */
+export const useKey = (key, admin = false) => sessionStorage.setItem(admin ? ADMIN_KEY : KEY, key);
+
+/** @typedef {{method?: string, body?: any, signal?: AbortSignal, admin?: boolean}} Options  `admin`: with the admin's key, if there is one */
 
 /**
  * Ask a route. Throws a Refusal for any answer that is not a success, and one of status 0 when the server is not reached.
  * @param {string} path
- * @param {{body?: any, signal?: AbortSignal}} [options]
+ * @param {Options} [options]
  */
-export async function ask(path, { body, signal } = {}) {
-  const key = sessionStorage.getItem(KEY);
+export async function ask(path, { method, body, signal, admin = false } = {}) {
+  const key = (admin && sessionStorage.getItem(ADMIN_KEY)) || sessionStorage.getItem(KEY);
   let response;
   try {
     response = await fetch(path, {
-      method: body === undefined ? "GET" : "POST",
+      method: method ?? (body === undefined ? "GET" : "POST"),
       headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...(key ? { Authorization: `Bearer ${key}` } : {}) },
       body: body === undefined ? undefined : JSON.stringify(body),
       signal,
@@ -34,11 +39,12 @@ export async function ask(path, { body, signal } = {}) {
     if (signal?.aborted) throw error;
     throw new Refusal(0, "The server does not answer. Is it still running?", null);
   }
+  if (response.status === 401 && !admin) dispatchEvent(new Event(KEY_NEEDED));
   if (!response.ok) throw refusal(response.status, await response.text());
   return response;
 }
 
-/** @param {string} path @param {{body?: any, signal?: AbortSignal}} [options] @returns {Promise<any>} */
+/** @param {string} path @param {Options} [options] @returns {Promise<any>} */
 export const askJson = async (path, options) => (await ask(path, options)).json();
 
 /** @param {number} status @param {string} text */

@@ -2,6 +2,7 @@
 
 import { element, inNats, percent } from "./elements.js";
 import { family, sign } from "./families.js";
+import { said } from "./frame.js";
 import { drawnToken } from "./text.js";
 import { drawnAlone, named } from "./visible.js";
 
@@ -39,15 +40,29 @@ export class Card {
    * @param {number} position
    * @param {HTMLElement} span  beside which it is shown
    * @param {HTMLElement} origin  has the keys again afterwards
-   * @param {((alternative: Alternative) => void) | null} go  null where one cannot go on from here
+   * @param {((alternative: Alternative) => void) | null} go  null where one cannot continue from here
+   * @param {(() => Promise<Alternative[]>) | null} look  asks what else could stand here; null where one cannot
    */
-  open(token, position, span, origin, go) {
+  open(token, position, span, origin, go, look) {
     this.#stay();
     this.origin = origin;
-    this.element.replaceChildren(...inside(token, position, (alternative) => {
+    const draw = () => this.element.replaceChildren(...inside(token, position, (alternative) => {
       this.close();
       go?.(alternative);
-    }, go !== null));
+    }, go !== null, look && (async () => {
+      const { element: shown } = this, held = shown.contains(document.activeElement);
+      shown.setAttribute("aria-busy", "true");
+      try {
+        token.likely = await look();
+        draw();
+        if (held) this.enter();
+      } catch (error) {
+        shown.append(element("p", { class: "invalid" }, said(error)));
+      } finally {
+        shown.removeAttribute("aria-busy");
+      }
+    })));
+    draw();
     this.element.hidden = false;
     this.#place(span);
   }
@@ -104,15 +119,16 @@ export class Card {
   }
 }
 
-/** @param {Token} token @param {number} position @param {(alternative: Alternative) => void} go @param {boolean} possible */
-function inside(token, position, go, possible) {
+/** @param {Token} token @param {number} position @param {(alternative: Alternative) => void} go @param {boolean} possible @param {(() => Promise<void>) | null} look */
+function inside(token, position, go, possible, look) {
   const point = token.change ?? token.fork, kind = family(token.id);
+  const alternatives = point?.alternatives.length ? point.alternatives : token.likely ?? [];
   const facts = [
     token.nats === null ? "no record" : inNats(token.nats),
     token.fork && "fork",
     kind && `${sign(kind)} ${kind}`,
     !token.reasoning && token.nats !== null && "answer",
-    token.given && "put here",
+    token.given && "forced",
   ];
   return [
     element("div", { class: "card-head" },
@@ -120,13 +136,27 @@ function inside(token, position, go, possible) {
       element("span", { class: "card-where" }, `token ${position}, id ${token.id}`)),
     element("p", { class: "card-facts" }, facts.filter(Boolean).join(" · ")),
     token.change && intervened(token, token.change),
-    point && point.alternatives.length > 0
-      ? element("div", { class: "alternatives", role: "group", "aria-label": possible ? "Go on from here with" : "Alternatives" },
-        ...point.alternatives.map((one) => alternative(one, token, go, possible)))
-      : element("p", { class: "hint" }, "Alternatives are recorded at forks, and where a policy had an effect."),
+    probabilities(token, alternatives),
+    alternatives.length > 0 && element("div", { class: "alternatives", role: "group", "aria-label": possible ? "Continue from here with" : "Alternatives" },
+      ...alternatives.map((one) => alternative(one, token, go, possible))),
+    !alternatives.length && (look
+      ? element("button", { type: "button", onclick: look }, "Show what else could stand here")
+      : element("p", { class: "hint" }, "Alternatives are recorded at forks, and where a policy had an effect.")),
     token.fork?.verified && verified(token.fork.verified),
-    point && point.alternatives.length > 0 && possible && element("p", { class: "hint" }, "Choose one to go on from here with it."),
+    alternatives.length > 0 && possible && element("p", { class: "hint" }, "Click to continue from here."),
   ].filter((one) => one instanceof Node);
+}
+
+/** This token's probability before and after what the policy and the sampling settings did. @param {Token} token @param {Alternative[]} alternatives */
+function probabilities(token, alternatives) {
+  const before = token.before ?? alternatives.find((one) => one.token_id === token.id)?.probability ?? null;
+  if (token.sampled === null || before === null) return null;
+  const bar = (/** @type {string} */ name, /** @type {number} */ share) => {
+    const filled = element("i", { class: "bar" });
+    filled.style.setProperty("--share", String(share));
+    return element("span", { class: "before-after" }, filled, element("span", {}, name), element("b", {}, percent(share)));
+  };
+  return element("div", { class: "probabilities" }, bar("before the policy", before), bar(token.given ? "written" : "as it was sampled", token.sampled));
 }
 
 /** What the policy did here. @param {Token} token @param {Point} change */
@@ -146,10 +176,10 @@ function alternative(one, token, go, possible) {
   return element("button", {
     type: "button", class: `alternative${drawnHere ? " here" : ""}${one.possible ? "" : " taken"}`, disabled: drawnHere || !possible,
     "data-id": one.token_id, onclick: () => go(one),
-    "aria-label": `${named(one.token)}, ${percent(one.probability)}${drawnHere ? ", stands here" : ""}${one.possible ? "" : ", taken away by the policy"}`,
+    "aria-label": `${named(one.token)}, ${percent(one.probability)}${drawnHere ? ", stands here" : ""}${one.possible ? "" : ", removed by the policy"}`,
   },
   bar, element("span", { class: "alternative-token" }, ...drawnAlone(one.token)),
-  element("span", { class: "alternative-note" }, drawnHere ? "here" : one.possible ? "" : "taken away"),
+  element("span", { class: "alternative-note" }, drawnHere ? "here" : one.possible ? "" : "removed"),
   element("span", { class: "alternative-share" }, percent(one.probability)));
 }
 

@@ -1,26 +1,36 @@
 // One run as it is shown: what it is, its plot, its tree, its text.
 
 import { element, counted, inNats } from "./elements.js";
+import { chip, said } from "./frame.js";
 import { Plot } from "./plot.js";
-import { Text, spoken } from "./text.js";
+import { likeliest } from "./requests.js";
+import { FOLD_RADIUS, Text, spoken } from "./text.js";
 import { Tree } from "./tree.js";
+import { Verification } from "./verify.js";
 
 /** @typedef {import("./run.js").Run} Run */
 /** @typedef {import("./card.js").Card} Card */
+
+const STALL_SECONDS = 5;
+const LEAST_FOLDED = 60; // shorter answers are read whole
 
 export class Column {
   /**
    * @param {Run} run
    * @param {string} title
    * @param {Card} card
-   * @param {{say: (text: string) => void, failed: (error: unknown) => void, difference: () => number | null}} page
+   * @param {{say: (text: string) => void, failed: (error: unknown) => void, difference: () => number | null,
+   *   zoomed: (part: import("./plot.js").Part) => void}} page
    */
   constructor(run, title, card, page) {
     this.run = run;
     this.card = card;
     this.page = page;
+    /** @type {unknown} what it failed with */
+    this.error = null;
     this.plot = new Plot(`Entropy over position, run ${run.name}`, {
       moved: (position) => this.#moved(position, "plot"),
+      zoomed: page.zoomed,
       opened: (position) => {
         this.text.element.focus({ preventScroll: true });
         this.text.move(position);
@@ -35,14 +45,23 @@ export class Column {
     });
     this.title = element("span", {}, title);
     this.state = element("p", { class: "state" });
+    this.ending = element("span", {});
     this.facts = element("p", { class: "facts" });
+    this.verification = new Verification(run, run.changed);
     this.prompt = element("details", { class: "prompt", hidden: true }, element("summary", {}, "Prompt as the model sees it"), element("pre", {}));
     this.problem = element("p", { class: "problem", role: "alert", hidden: true });
+    this.fold = element("button", {
+      type: "button", class: "quiet", hidden: true, "aria-pressed": "false", title: `Fold what is farther than ${FOLD_RADIUS} tokens from any fork`,
+      onclick: () => {
+        this.text.fold(!this.text.folded);
+        this.fold.setAttribute("aria-pressed", String(this.text.folded));
+      },
+    }, `Forks ± ${FOLD_RADIUS}`);
     this.link = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#copy() }, "Copy link");
     this.save = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#save() }, "Save trace");
     this.element = element("article", { class: "run", "data-run": run.name, "aria-label": `Run ${run.name}: ${title}` },
-      element("header", {}, element("h2", {}, element("span", { class: "badge" }, run.name), this.title), this.state, element("div", { class: "actions" }, this.link, this.save)),
-      this.problem, this.facts, this.plot.element, this.tree.element, this.text.element, this.prompt);
+      element("header", {}, element("h2", {}, element("span", { class: "badge" }, run.name), this.title), this.ending, this.state, element("div", { class: "actions" }, this.fold, this.link, this.save)),
+      this.problem, this.facts, this.plot.element, this.tree.element, this.text.element, this.verification.element, this.prompt);
   }
 
   /** @param {number} length  of the longest answer that is shown @param {number | null} divergence */
@@ -54,21 +73,30 @@ export class Column {
     this.plot.element.hidden = this.text.element.hidden = !this.problem.hidden && !run.tokens.length;
     this.text.show(run.tokens, divergence);
     this.plot.show(run.tokens, threshold, length, divergence);
-    this.tree.show(run.branches.all, selected, length);
-    this.state.textContent = run.running ? (run.progress ?? "running") : run.loaded ? (trace?.id ?? "") : "";
+    this.tree.show(run.branches.all, selected, this.plot.shown);
+    this.verification.show();
+    this.ending.replaceChildren(...(selected && selected.state !== "running" && run.tokens.length ? [endingChip(selected, run)] : []));
+    this.state.textContent = run.running ? (run.silent > STALL_SECONDS ? `no token for ${run.silent.toFixed(0)} s` : run.progress ?? "running") : run.loaded ? (trace?.id ?? "") : "";
     this.element.setAttribute("aria-busy", String(run.running > 0));
     this.facts.replaceChildren(...facts(run).map((fact) => element("span", {}, fact)));
     this.link.hidden = this.save.hidden = !trace?.done || !trace.id;
+    this.fold.hidden = run.tokens.length < LEAST_FOLDED;
     const prompt = trace?.prompts[0]?.text ?? "";
     this.prompt.hidden = prompt === "";
     const shown = /** @type {HTMLElement} */ (this.prompt.querySelector("pre"));
     if (shown.textContent !== prompt) shown.textContent = prompt;
   }
 
+  /** Show a part of the plot and of the tree. @param {import("./plot.js").Part} part */
+  zoom(part) {
+    this.plot.zoom(part);
+    this.tree.show(this.run.branches.all, this.run.selected, this.plot.shown);
+  }
+
   /** What the server refused, or what went wrong. @param {unknown} error */
   fail(error) {
-    const { message, field } = /** @type {any} */ (error);
-    this.problem.textContent = field && !String(message).startsWith(field) ? `${field}: ${message}` : String(message);
+    this.error = error;
+    this.problem.textContent = said(error);
     this.problem.hidden = false;
   }
 
@@ -105,8 +133,10 @@ export class Column {
   #show(position) {
     const { run } = this, branch = run.selected, token = run.tokens[position], span = this.text.spanAt(position);
     if (!branch || !token || !span) return;
-    const go = run.goesOn(branch) ? (/** @type {any} */ one) => run.goOn(branch, position, one).catch(this.page.failed) : null;
-    this.card.open(token, position, span, this.text.element, go);
+    const possible = run.goesOn(branch), model = run.settings?.model ?? "";
+    const go = possible ? (/** @type {any} */ one) => run.goOn(branch, position, one).catch(this.page.failed) : null;
+    const look = possible ? () => likeliest(model, [...run.promptOf(branch), ...branch.idsBefore(position)]) : null;
+    this.card.open(token, position, span, this.text.element, go, look);
   }
 
   async #copy() {
@@ -131,6 +161,12 @@ export class Column {
   }
 }
 
+/** How the selected answer ended. @param {import("./branches.js").Branch} branch @param {Run} run */
+function endingChip({ state }, run) {
+  if (state === "length") return chip(`length: cut off at ${run.tokens.length.toLocaleString("en")} tokens`, "warn");
+  return chip(state, state === "stop" ? "" : "warn");
+}
+
 /** The figures of the selected answer. @param {Run} run @returns {string[]} */
 function facts(run) {
   const tokens = run.tokens, known = tokens.filter((token) => token.nats !== null);
@@ -139,13 +175,17 @@ function facts(run) {
   const mean = known.reduce((sum, token) => sum + /** @type {number} */ (token.nats), 0) / known.length;
   const expected = changed.reduce((sum, token) => sum + /** @type {any} */ (token.change).effect, 0);
   const answers = run.branches.all.filter((branch) => !branch.probe).length;
-  const named = run.trace?.policy;
+  const named = run.trace?.policy, fired = tokens.filter((token) => token.actions.some((action) => action !== "observe")).length;
+  const { forced = 0 } = run.trace?.summary ?? {}, { generated, shared } = run.trace?.whole?.tree ?? {};
   return [
     counted(tokens.length, "token"),
-    `${counted(forks, "fork")} (${((100 * forks) / tokens.length).toFixed(0)} %)`,
+    `${counted(forks, "fork")} (${((100 * forks) / tokens.length).toFixed(0)}%)`,
     `mean ${inNats(mean)}`,
     ...(named && changed.length ? [`${run.trace?.shadow ? "would have acted" : "acted"} at ${changed.length}, about ${expected.toFixed(1)} tokens changed`] : []),
+    ...(named && fired && !changed.length ? [`fired at ${counted(fired, "token")} and changed nothing`] : []),
+    ...(forced ? [`forced ${counted(forced, "token")}`] : []),
     ...(answers > 1 ? [counted(answers, "answer")] : []),
+    ...(generated ? [`whole tree: ${counted(generated, "token")} generated, ${shared.toLocaleString("en")} shared`] : []),
     ...(run.trace?.summary?.complete === false ? ["some records were lost"] : []),
   ];
 }

@@ -1,4 +1,4 @@
-// Two runs beside each other: where the answers part, and what each drew there.
+// Two runs beside each other: where the answers differ, and what each sampled there.
 
 import { element, counted, percent } from "./elements.js";
 import { drawnToken } from "./text.js";
@@ -20,14 +20,20 @@ export function differenceText(one, other, go) {
   const at = difference(one, other);
   if (at === null) {
     const same = Math.min(one.tokens.length, other.tokens.length);
-    if (one.running || other.running) return same ? [`The same so far: ${counted(same, "token")}.`] : [];
-    return same ? [`The same to the end: ${counted(same, "token")}, none of them another.`] : [];
+    if (one.running || other.running) return same ? [`Identical so far: ${counted(same, "token")}.`] : [];
+    return same ? [`Identical to the end: ${counted(same, "token")}.${unchanged(one, other)}`] : [];
   }
   const button = element("button", { type: "button", class: "link", onclick: go }, `at token ${at}`);
   return [
-    at === 0 ? "They differ from the beginning, " : `The same for ${counted(at, "token")}; they part `, button, ": ",
+    at === 0 ? "They differ from the beginning, " : `Identical for ${counted(at, "token")}; they differ `, button, ": ",
     ...side(one, other, at), ", ", ...side(other, one, at), ".",
   ];
+}
+
+/** Which policies fired and changed nothing. @param {...Run} runs */
+function unchanged(...runs) {
+  const idle = runs.filter((run) => run.trace?.policy && run.tokens.some((token) => token.actions.length));
+  return idle.map((run) => ` ${run.trace?.policy} fired at ${counted(run.tokens.filter((token) => token.actions.length).length, "token")} and changed no choice.`).join("");
 }
 
 /** Up to here both have the same text, so the alternatives of one also hold for the other. */
@@ -37,5 +43,5 @@ function side(run, other, at) {
   if (!token) return [`${run.name} ended`];
   const offered = [token, other.tokens[at]].flatMap((one) => (one?.change ?? one?.fork)?.alternatives ?? []);
   const share = offered.find((one) => one.token_id === token.id)?.probability;
-  return [`${run.name} drew `, element("code", {}, ...drawnToken(token, true)), ...(share === undefined ? [] : [` (${percent(share)} before any policy)`])];
+  return [`${run.name} sampled `, element("code", {}, ...drawnToken(token, true)), ...(share === undefined ? [] : [` (${percent(share)} before any policy)`])];
 }

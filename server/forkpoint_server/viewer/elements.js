@@ -12,7 +12,7 @@ export function element(tag, properties = {}, ...children) {
     if (value === undefined || value === null) continue;
     if (name === "class") made.className = value;
     else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name.includes("-") || name === "role" || name === "for") made.setAttribute(name, String(value));
+    else if (name.includes("-") || ["role", "for", "list"].includes(name)) made.setAttribute(name, String(value));
     else made[name] = value;
   }
   made.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child !== null && child !== false && child !== undefined)));
@@ -28,8 +28,8 @@ export const inNats = (nats) =>
 
 /** @param {number} probability */
 export const percent = (probability) => {
-  if (probability > 0 && probability < 0.00005) return "< 0.01 %";
-  return `${(100 * probability).toFixed(probability >= 0.1 ? 0 : probability < 0.001 ? 2 : 1)} %`;
+  if (probability > 0 && probability < 0.00005) return "< 0.01%";
+  return `${(100 * probability).toFixed(probability >= 0.1 ? 0 : probability < 0.001 ? 2 : 1)}%`;
 };
 
 /** @param {number} number @param {string} one @param {string} [many] */

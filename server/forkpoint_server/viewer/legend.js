@@ -14,15 +14,17 @@ export class Legend {
     /** @type {string | null} */
     this.pressed = null;
     this.families = element("div", { class: "families", role: "group", "aria-label": "Connectors" });
-    this.threshold = NaN;
+    this.state = "";
     this.counts = "";
   }
 
-  /** @param {Token[]} tokens  of all runs @param {number} threshold */
-  show(tokens, threshold) {
-    if (threshold !== this.threshold) {
-      this.threshold = threshold;
-      this.place.replaceChildren(scale(threshold), ...signs(), this.families);
+  /** @param {Token[]} tokens  of all runs @param {number} threshold @param {boolean} tree  whether a tree is shown */
+  show(tokens, threshold, tree) {
+    const acted = tokens.some((token) => token.change), given = tokens.some((token) => token.given);
+    const state = [threshold, acted, given, tree].join();
+    if (state !== this.state) {
+      this.state = state;
+      this.place.replaceChildren(scale(threshold), ...signs({ acted, given, tree }), this.families);
     }
     /** @type {Map<string, number>} */
     const counts = new Map();
@@ -65,8 +67,14 @@ function scale(threshold) {
     bar, labels, element("span", { class: "ramp-unit" }, "nats"));
 }
 
-function signs() {
+/** @param {{acted: boolean, given: boolean, tree: boolean}} which  of the signs can be seen */
+function signs({ acted, given, tree }) {
   /** @param {string} kind @param {string} sample @param {string} text */
   const one = (kind, sample, text) => element("span", { class: "signs" }, element("span", { class: `token ${kind}` }, sample), ` ${text}`);
-  return [one("fork", "fork", "above the threshold"), one("acted", "acted", "the policy had an effect"), one("given", "put", "put there, not sampled")];
+  return [
+    one("fork", "fork", "above the threshold"),
+    ...(acted ? [one("acted", "acted", "the policy had an effect")] : []),
+    ...(given ? [one("given", "forced", "inserted, not sampled")] : []),
+    ...(tree ? [element("span", { class: "signs" }, "● stopped ▮ cut off × aborted ★ chosen ◇ probe")] : []),
+  ];
 }

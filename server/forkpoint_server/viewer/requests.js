@@ -15,7 +15,8 @@ import { Trace } from "./trace.js";
  */
 export async function generate(trace, settings, from, changed, signal) {
   const path = "messages" in from ? "v1/chat/completions" : "v1/completions";
-  const response = await ask(path, { body: { ...bodyOf(settings), ...from }, signal });
+  const { chat_template_kwargs: template, ...body } = bodyOf(settings);
+  const response = await asked(path, { ...body, ...("messages" in from && template ? { chat_template_kwargs: template } : {}), ...from }, signal);
   /** @type {Promise<void> | null} */
   let following = null;
   try {
@@ -42,13 +43,14 @@ export async function follow(trace, id, changed) {
 }
 
 /**
- * Have the served model tell where the forks of a text are.
+ * Have the served model measure where the forks of a text are.
  * @param {Trace} trace
  * @param {any} body  of POST /v1/forks
  * @param {(progress: {phase: string, done: number, total: number}) => void} progress
+ * @param {AbortSignal} [signal]
  */
-export async function measure(trace, body, progress) {
-  for await (const update of events(await ask("v1/forks", { body: { ...body, stream: true } }))) {
+export async function measure(trace, body, progress, signal) {
+  for await (const update of events(await ask("v1/forks", { body: { ...body, stream: true }, signal }))) {
     if (update.object === "trace") trace.take(update);
     else progress(update);
   }
@@ -65,12 +67,46 @@ export async function offered() {
   return { models: models.data.filter(plain), policies: policies.data, connectors: connectors.data };
 }
 
+/** Whether the server can say with which probability each token was sampled; not under speculative decoding. */
+let knowsSampled = true;
+
 /** @param {Settings} settings */
-function bodyOf({ model, policy, seed, temperature, most, answers }) {
+export function bodyOf({ model, policy, seed, temperature, topP, most, answers, template }) {
   return {
     model, policy, seed, stream: true, forks: true,
     ...(temperature === null ? {} : { temperature }),
+    ...(topP === null ? {} : { top_p: topP }),
     ...(most === null ? {} : { max_tokens: most }),
     ...(answers > 1 ? { n: answers } : {}),
+    ...(template === null ? {} : { chat_template_kwargs: template }),
   };
+}
+
+/** Ask for an answer, with the probabilities that its tokens were sampled with where the server can tell them. @param {string} path @param {any} body @param {AbortSignal} signal */
+async function asked(path, body, signal) {
+  if (!knowsSampled) return ask(path, { body, signal });
+  try {
+    return await ask(path, { body: { ...body, policy_logprobs: true }, signal });
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.field !== "policy_logprobs") throw error;
+    knowsSampled = false;
+    return ask(path, { body, signal });
+  }
+}
+
+const LIKELIEST = 5;
+
+/**
+ * The likeliest tokens after a prompt, before any policy, at temperature 1: one token is generated to see them.
+ * @param {string} model
+ * @param {number[]} prompt
+ * @returns {Promise<import("./types.js").Alternative[]>}
+ */
+export async function likeliest(model, prompt) {
+  const body = { model, prompt, policy: "none", max_tokens: 1, temperature: 0, logprobs: LIKELIEST, return_tokens_as_token_ids: true };
+  const { choices } = await askJson("v1/completions", { body });
+  const found = Object.entries(choices[0].logprobs.top_logprobs[0]).map(([name, nats]) => ({ id: Number(name.slice("token_id:".length)), nats: Number(nats) }));
+  const texts = await Promise.all(found.map(({ id }) => askJson("detokenize", { body: { model, tokens: [id] } })));
+  return found.map(({ id, nats }, at) => ({ token: texts[at].prompt, token_id: id, probability: Math.exp(nats), possible: true }))
+    .sort((one, other) => other.probability - one.probability);
 }

@@ -17,6 +17,7 @@ export class Run {
     /** @type {Branch | null} */
     this.selected = null;
     this.running = 0;
+    this.cameAt = 0;
     /** @type {string | null} */
     this.progress = null;
     /** @type {Set<AbortController>} */
@@ -83,8 +84,8 @@ export class Run {
   goOn(branch, position, alternative) {
     const settings = /** @type {Settings} */ (this.settings), path = branch.path();
     const given = [instead(path[position], alternative.token_id, alternative.token)];
-    const root = /** @type {Trace} */ (this.trace), choice = root.choices[rootOf(branch).index];
-    const prompt = [...root.prompts[choice?.prompt ?? 0].token_ids, ...branch.idsBefore(position), alternative.token_id];
+    const root = /** @type {Trace} */ (this.trace);
+    const prompt = [...this.promptOf(branch), ...branch.idsBefore(position), alternative.token_id];
     const trace = new Trace();
     this.branches.add(trace, holder(branch, position), position, given);
     this.selected = /** @type {Branch} */ (this.branches.all.at(-1));
@@ -97,6 +98,17 @@ export class Run {
     const left = Math.min(settings.most === null ? Infinity : settings.most - position - 1, this.contextTokens - prompt.length);
     const rest = { ...settings, answers: 1, most: Math.max(1, left === Infinity ? 1 : left) };
     return this.#during((signal) => generate(trace, rest, { prompt }, () => this.#notify(), signal));
+  }
+
+  /** The token ids of the prompt that an answer follows. @param {Branch} branch */
+  promptOf(branch) {
+    const root = /** @type {Trace} */ (this.trace), choice = root.choices[rootOf(branch).index];
+    return root.prompts[choice?.prompt ?? 0].token_ids;
+  }
+
+  /** Seconds since anything came, while something runs. */
+  get silent() {
+    return this.running ? (performance.now() - this.cameAt) / 1000 : 0;
   }
 
   stop() {
@@ -114,12 +126,15 @@ export class Run {
     const abort = new AbortController();
     this.aborts.add(abort);
     this.running++;
+    this.cameAt = performance.now();
+    const watch = setInterval(() => this.silent > 1 && this.changed(), 1000);
     this.changed();
     try {
       await work(abort.signal);
     } catch (error) {
       if (!abort.signal.aborted) throw error;
     } finally {
+      clearInterval(watch);
       this.aborts.delete(abort);
       this.running--;
       this.progress = null;
@@ -128,6 +143,7 @@ export class Run {
   }
 
   #notify() {
+    this.cameAt = performance.now();
     this.branches.grow();
     const { all } = this.branches, chosen = all.filter((branch) => branch.node?.chosen);
     // Of several answers the one that the server chose is shown, until another one is picked.

@@ -1,11 +1,17 @@
 // An answer as text: a span for each token, coloured by entropy, and a cursor that the pointer and the keys move.
 
-import { element, inNats, still } from "./elements.js";
+import { Blocks } from "./blocks.js";
+import { counted, element, inNats, still } from "./elements.js";
 import { family, sign } from "./families.js";
 import { share } from "./scale.js";
 import { drawn, drawnAlone, named } from "./visible.js";
 
 /** @typedef {import("./types.js").Token} Token */
+
+/** Tokens that stay on each side of a fork, or of a place where the policy had an effect, when the rest is folded. */
+export const FOLD_RADIUS = 5;
+const AT_ONCE_TOKENS = 100;
+const SMOOTH_TOKENS = 200; // farther than that, the text jumps
 
 export class Text {
   /**
@@ -16,12 +22,17 @@ export class Text {
     this.handlers = handlers;
     /** @type {Token[]} */
     this.tokens = [];
-    /** @type {{span: HTMLElement, token: Token, version: number}[]} */
-    this.shown = [];
     /** @type {number | null} */
     this.cursor = null;
+    /** @type {HTMLElement | undefined} */
+    this.marked = undefined;
     /** @type {number | null} */
     this.divergence = null;
+    /** @type {string | null} */
+    this.sought = null;
+    this.folded = false;
+    /** @type {Set<number>} the first tokens of folds that were opened */
+    this.unfolded = new Set();
     this.part = element("div", { class: "part" }, "answer");
     this.element = element("div", {
       class: "text", tabIndex: 0, role: "group", dir: "auto", "aria-label": label, "aria-keyshortcuts": "[ ] Enter",
@@ -32,35 +43,46 @@ export class Text {
       // By the keys: what was touched is another token than the first.
       onfocus: () => this.cursor === null && this.tokens.length && this.element.matches(":focus-visible") && this.move(0),
     });
+    this.blocks = new Blocks(this.element, {
+      token: (token, place) => draw(element("span", { class: "token", "data-at": place }), token, true),
+      redraw: (span, token) => draw(span, token, span.dataset.text !== token.text),
+      fold: (from, to) => this.#fold(from, to),
+      dressed: (node, place) => {
+        if (place === this.divergence) node.classList.add("diverges");
+        if (place === this.cursor) this.mark(place);
+        if (this.sought !== null) node.classList.toggle("sought", node.dataset.family === this.sought);
+      },
+    });
   }
 
   /** Show an answer, changing no more than has changed. @param {Token[]} tokens @param {number | null} divergence */
   show(tokens, divergence) {
-    const followed = this.#atEnd();
+    // What comes at once is read from its beginning.
+    const followed = this.#atEnd() && tokens.length - this.tokens.length < AT_ONCE_TOKENS;
     this.tokens = tokens;
-    tokens.forEach((token, place) => {
-      const there = this.shown[place];
-      if (!there) this.#append(token, place);
-      else if (there.token !== token || there.version !== token.version) this.#draw(there, token);
-    });
-    for (const { span } of this.shown.splice(tokens.length)) span.remove();
-    if (this.divergence !== divergence) {
-      this.shown[this.divergence ?? -1]?.span.classList.remove("diverges");
-      this.shown[divergence ?? -1]?.span.classList.add("diverges");
-      this.divergence = divergence;
+    const begins = answerStart(tokens);
+    const before = this.divergence;
+    this.divergence = divergence;
+    this.blocks.show(tokens, begins, this.folded ? this.#kept() : null);
+    if (before !== divergence) {
+      if (before !== null) this.spanAt(before)?.classList.remove("diverges");
+      if (divergence !== null) this.spanAt(divergence)?.classList.add("diverges");
     }
-    this.#part();
+    const block = begins < 0 ? undefined : this.blocks.blockAt(begins)?.element;
+    if (!block) this.part.remove();
+    else if (block.previousElementSibling !== this.part) block.before(this.part);
     if (this.cursor !== null && this.cursor >= tokens.length) this.mark(tokens.length ? tokens.length - 1 : null);
     if (followed) this.element.scrollTop = this.element.scrollHeight;
   }
 
   /** Show where the cursor is. @param {number | null} position @param {boolean} [visibly] */
   mark(position, visibly = false) {
-    this.shown[this.cursor ?? -1]?.span.classList.remove("cursor");
+    this.marked?.classList.remove("cursor");
+    const far = Math.abs((position ?? 0) - (this.cursor ?? 0)) > SMOOTH_TOKENS;
     this.cursor = position;
-    const span = this.shown[position ?? -1]?.span;
-    span?.classList.add("cursor");
-    if (span && visibly) span.scrollIntoView({ block: "nearest", behavior: still() ? "auto" : "smooth" });
+    this.marked = position === null ? undefined : this.spanAt(position);
+    this.marked?.classList.add("cursor");
+    if (this.marked && visibly) this.marked.scrollIntoView({ block: "nearest", behavior: far || still() ? "auto" : "smooth" });
   }
 
   /** Put the cursor somewhere by the keys. @param {number} position */
@@ -72,50 +94,43 @@ export class Text {
 
   /** @param {number} position */
   spanAt(position) {
-    return this.shown[position]?.span;
+    return this.blocks.nodeAt(position);
   }
 
   /** Frame the connectors of a family; of none, no more. @param {string | null} name */
   highlight(name) {
-    for (const { span } of this.shown) span.classList.toggle("sought", name !== null && span.dataset.family === name);
+    this.sought = name;
+    for (const node of this.blocks.nodes) node.classList.toggle("sought", name !== null && node.dataset.family === name);
   }
 
-  /** Put a line before the answer, where the reasoning has ended. */
-  #part() {
-    const { tokens } = this;
-    const begins = tokens.findIndex((token, place) => place > 0 && token.nats !== null && !token.reasoning && tokens[place - 1].reasoning);
-    const span = this.shown[begins]?.span;
-    if (!span) this.part.remove();
-    else if (span.previousElementSibling !== this.part) span.before(this.part);
+  /** Fold what is farther than FOLD_RADIUS from any fork, or unfold it all. @param {boolean} folded */
+  fold(folded) {
+    this.folded = folded;
+    this.unfolded.clear();
+    this.show(this.tokens, this.divergence);
+    if (this.cursor !== null) this.mark(this.cursor, true);
   }
 
-  /** @param {Token} token @param {number} place */
-  #append(token, place) {
-    const span = element("span", { class: "token", "data-at": place });
-    const shown = { span, token, version: -1 };
-    this.shown.push(shown);
-    this.#draw(shown, token);
-    if (place === this.divergence) span.classList.add("diverges");
-    this.element.append(span);
+  /** Which tokens are shown when the rest is folded. */
+  #kept() {
+    const kept = new Uint8Array(this.tokens.length);
+    this.tokens.forEach((token, place) => {
+      if (token.fork || token.change || token.given || place === this.divergence) kept.fill(1, Math.max(0, place - FOLD_RADIUS), place + FOLD_RADIUS + 1);
+    });
+    for (let place = 0; place < kept.length; place++)
+      if (!kept[place] && this.unfolded.has(place)) while (place < kept.length && !kept[place]) kept[place++] = 1;
+    return (/** @type {number} */ place) => kept[place] === 1;
   }
 
-  /** @param {{span: HTMLElement, token: Token, version: number}} shown @param {Token} token */
-  #draw(shown, token) {
-    const { span } = shown, kind = family(token.id);
-    if (shown.token !== token || shown.version === -1 || span.dataset.text !== token.text) span.replaceChildren(...drawnToken(token));
-    shown.token = token;
-    shown.version = token.version;
-    span.dataset.text = token.text;
-    span.dataset.id = String(token.id);
-    if (token.nats === null) delete span.dataset.nats;
-    else span.dataset.nats = String(token.nats);
-    span.style.setProperty("--share", String(share(token.nats)));
-    span.classList.toggle("unknown", token.nats === null);
-    span.classList.toggle("fork", token.fork !== null);
-    span.classList.toggle("acted", token.change !== null);
-    span.classList.toggle("given", token.given);
-    if (kind) Object.assign(span.dataset, { family: kind, sign: sign(kind) });
-    else for (const name of ["family", "sign"]) delete span.dataset[name]; // another answer's token may have stood here
+  /** @param {number} from @param {number} to */
+  #fold(from, to) {
+    return element("button", {
+      type: "button", class: "fold", tabIndex: -1, title: `Show ${counted(to - from, "token")}`,
+      onclick: () => {
+        this.unfolded.add(from);
+        this.show(this.tokens, this.divergence);
+      },
+    }, `⋯ ${to - from} ⋯`);
   }
 
   /** @param {Event} event @returns {number | null} */
@@ -146,8 +161,8 @@ export class Text {
     const at = this.cursor ?? 0, difference = this.handlers.difference();
     /** @type {Record<string, () => void>} */
     const keys = {
-      ArrowRight: () => this.move(at + 1),
-      ArrowLeft: () => this.move(at - 1),
+      ArrowRight: () => this.#step(at, 1),
+      ArrowLeft: () => this.#step(at, -1),
       Home: () => this.move(0),
       End: () => this.move(this.tokens.length - 1),
       "]": () => this.#seek(at, 1, (token) => token.fork !== null),
@@ -163,6 +178,14 @@ export class Text {
     keys[event.key]();
   }
 
+  /** To the next token, over a fold. @param {number} at @param {1 | -1} step */
+  #step(at, step) {
+    const here = this.spanAt(at);
+    let place = at + step;
+    while (this.folded && place > 0 && place < this.tokens.length - 1 && this.spanAt(place) === here) place += step;
+    this.move(place);
+  }
+
   /** @param {number} at @param {1 | -1} step @param {(token: Token) => boolean} wanted */
   #seek(at, step, wanted) {
     for (let place = at + step; place >= 0 && place < this.tokens.length; place += step)
@@ -173,6 +196,29 @@ export class Text {
     const { scrollTop, clientHeight, scrollHeight } = this.element;
     return scrollHeight - scrollTop - clientHeight < 24 && this.cursor === null;
   }
+}
+
+/** Where the answer begins, after the reasoning; -1 where it does not. @param {Token[]} tokens */
+export function answerStart(tokens) {
+  return tokens.findIndex((token, place) => place > 0 && token.nats !== null && !token.reasoning && tokens[place - 1].reasoning);
+}
+
+/** @param {HTMLElement} span @param {Token} token @param {boolean} rewritten  its text is another one */
+function draw(span, token, rewritten) {
+  const kind = family(token.id), { dataset } = span;
+  if (rewritten) {
+    span.replaceChildren(...drawnToken(token));
+    dataset.text = token.text;
+    dataset.id = String(token.id);
+  }
+  if (token.nats !== null) dataset.nats = String(token.nats);
+  span.style.setProperty("--share", String(share(token.nats)));
+  span.className = [
+    "token", token.nats === null && "unknown", token.fork && "fork", token.change && "acted", token.given && "given",
+    ...["cursor", "diverges", "sought"].filter((name) => span.classList.contains(name)),
+  ].filter(Boolean).join(" ");
+  if (kind) Object.assign(dataset, { family: kind, sign: sign(kind) });
+  return span;
 }
 
 /** What a token writes; a part of a character as its bytes. @param {Token} token @param {boolean} [alone] @returns {(Node | string)[]} */

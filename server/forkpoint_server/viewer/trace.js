@@ -34,6 +34,18 @@ export class Choice {
     });
   }
 
+  /** Take the probabilities that the tokens were sampled with, and which of them the policy wrote; known when the answer has ended. @param {any} data */
+  sampledWith(data) {
+    const probability = (/** @type {number | null | undefined} */ nats) => (nats === null || nats === undefined ? null : Math.exp(nats));
+    const written = new Set(data.written ?? []);
+    this.tokens.forEach((token, place) => {
+      const before = probability(data.logprobs?.[place]), sampled = probability(data.policy_logprobs?.[place]);
+      if (before === null && sampled === null && !written.has(place)) return;
+      Object.assign(token, { before, sampled, given: token.given || written.has(place) });
+      token.version++;
+    });
+  }
+
   /** The token at a position of the answer. @param {number} position @returns {Token | undefined} */
   at(position) {
     return this.tokens[position - this.begun];
@@ -93,6 +105,7 @@ export class Trace {
     for (const point of data.fork_points ?? []) this.#point(point, "fork");
     for (const point of data.intervention_points ?? []) this.#point(point, "change");
     if (data.object === "trace") {
+      for (const one of data.choices ?? []) this.choices[one.index].sampledWith(one);
       this.whole = data;
       this.summary = data.forkpoint;
     }
@@ -121,7 +134,7 @@ export class Trace {
 
 /** @param {number} id @param {string} text @param {string | null} [bytes] @returns {Token} */
 export function fresh(id, text, bytes = null) {
-  return { id, text, bytes, nats: null, reasoning: false, actions: [], fork: null, change: null, given: false, version: 0 };
+  return { id, text, bytes, nats: null, reasoning: false, actions: [], fork: null, change: null, given: false, likely: null, before: null, sampled: null, version: 0 };
 }
 
 /** @param {string} hex */

@@ -25,7 +25,10 @@
  * @property {string[]} actions
  * @property {Point | null} fork
  * @property {Point | null} change
- * @property {boolean} given  put there by a branch or by a click, not sampled
+ * @property {boolean} given  put there by a branch, by a click or by the policy, not sampled
+ * @property {Alternative[] | null} likely  what else could stand here, where it was asked for
+ * @property {number | null} before  its probability in the model's own distribution
+ * @property {number | null} sampled  its probability in the distribution that it was sampled from
  * @property {number} version
  *
  * @typedef {object} TreeNode  as in `tree.nodes` of a trace
@@ -37,6 +40,8 @@
  * @property {string[]} tokens
  * @property {string | null} finish_reason
  * @property {string | null} ended
+ * @property {string | null} answer  what it says
+ * @property {number} tokens_generated
  * @property {boolean} chosen
  * @property {number | null} entropy
  * @property {Alternative[]} alternatives
@@ -46,8 +51,10 @@
  * @property {any} policy  a name, an inline policy, or "none"
  * @property {number} seed
  * @property {number | null} temperature
+ * @property {number | null} topP
  * @property {number | null} most  tokens
  * @property {number} answers
+ * @property {any} template  arguments of the chat template, null for none
  */
 
 export {};

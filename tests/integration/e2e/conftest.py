@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect
 
 from tests.processes.chromium import chromium
 from tests.processes.forkpoint_server import Server
 
 SECONDS = 60
+expect.set_options(timeout=1000 * SECONDS)  # as the page's: what is expected may wait for the server
 NOT_LOADED = "Failed to load resource"
 """What the browser logs for a refusal, however the page handles it; these are counted by their status instead."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -50,7 +51,7 @@ def test_tokens_come_coloured_and_stay_what_the_api_reports(page: Page, server: 
     acted = trace["intervention_points"][0]
     page.locator(".text .token.acted").first.hover()
     said = page.locator("#card .card-act")
-    expect(said).to_contain_text(f"{acted['action']}: {100 * acted['effect']:.0f} %")
+    expect(said).to_contain_text(f"{acted['action']}: {100 * acted['effect']:.0f}%")
     expect(said.locator("b")).to_have_text(acted["alternatives"][0]["token"].replace(" ", "␣"))
     taken = page.locator("#card .alternative.taken").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert taken == [one["token_id"] for one in acted["alternatives"] if not one["possible"]] != []
@@ -73,7 +74,7 @@ def test_a_fork_shows_its_alternatives_and_a_click_goes_on_with_one(page: Page, 
     offered = page.locator("#card .alternative").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert offered == [one["token_id"] for one in point["alternatives"]]
     expect(page.locator("#card .alternative-share").first).to_have_text(
-        f"{100 * point['alternatives'][0]['probability']:.0f} %"
+        f"{100 * point['alternatives'][0]['probability']:.0f}%"
     )
     expect(run.locator(".readout")).to_contain_text(f"{point['index']} · {point['entropy']:.2f} nats")
 
@@ -121,7 +122,7 @@ def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, s
     assert parts > 0
     for name in ("A", "B"):
         expect(run_of(page, name).locator(".token.diverges")).to_have_attribute("data-at", str(parts))
-    expect(page.locator("#difference")).to_contain_text(f"The same for {parts} tokens; they part at token {parts}")
+    expect(page.locator("#difference")).to_contain_text(f"Identical for {parts} tokens; they differ at token {parts}")
     expect(page.locator("#difference code").first).to_have_text(one["choices"][0]["tokens"][parts].replace(" ", "␣"))
 
 
@@ -140,6 +141,16 @@ def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Se
         above = [] if node["parent"] is None else path(node["parent"])[: node["position"]]
         return [*above, *node["token_ids"], *own]
 
+    said = lanes.locator(".said").all_text_contents()
+    labels = {number: lane.get_attribute("aria-label") or "" for number, lane in enumerate(lanes.all())}
+    assert len(said) == len(nodes)
+    answers = [node["answer"] for node in nodes if node["answer"]]
+    assert sorted(re.findall(r"[①-⑳] (.*?) ·", "\n".join(labels.values()))) == sorted(
+        one if len(one) <= 36 else f"{one[:35]}…" for one in answers
+    )
+    tree = trace["tree"]
+    facts = run_of(page).locator(".facts")
+    expect(facts).to_contain_text(f"{tree['generated']:,} tokens generated, {tree['shared']:,} shared")
     seen, family = [], families(server)
     for number in range(len(nodes)):
         lanes.nth(number).locator(".reach").click()
@@ -162,10 +173,11 @@ def test_a_refused_policy_shows_the_servers_message(page: Page, server: Server, 
     ).json()
     expect(run_of(page, "A").get_by_role("alert")).to_have_text(response["error"]["message"])
     assert shown(page, "B")  # the other run goes its way
-    assert page_log.refused == [400]
+    assert set(page_log.refused) == {400}  # the request, and the check while one writes
+    expect(page.locator("#policy-a-inline-verdict")).to_contain_text("rules[0].when.entropy")
     page.fill("#policy-a-inline", "{")
     page.click("#run")
-    expect(page.locator("#problem")).to_contain_text("not JSON")
+    expect(page.locator("#problem")).to_contain_text("neither YAML nor JSON")
 
 
 def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Server, page_log: PageLog) -> None:
@@ -183,7 +195,8 @@ def test_a_trace_is_opened_by_its_id_and_by_its_address(page: Page, server: Serv
     expect(run_of(page).get_by_role("heading")).to_contain_text("nowait")
     page.fill("#open-id", "chatcmpl-unheard-of")
     page.click("#open .primary")
-    expect(run_of(page).get_by_role("alert")).to_contain_text("there is no trace of 'chatcmpl-unheard-of'")
+    expect(page.locator("#problem")).to_contain_text("there is no trace of 'chatcmpl-unheard-of'")
+    check_shows(shown(page), trace_of(server, response_id))  # what was there stays
     assert page_log.refused == [404]
 
 
@@ -252,6 +265,7 @@ def test_what_a_model_writes_is_shown_and_never_read_as_a_page(page: Page, serve
 
 def test_all_of_it_by_the_keys_alone(page: Page, server: Server) -> None:
     visit(page, server)
+    page.select_option("#policy-b", "(nothing)")
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "prompt":
@@ -262,7 +276,7 @@ def test_all_of_it_by_the_keys_alone(page: Page, server: Server) -> None:
     page.wait_for_selector(".text .token")
     settled(page)
     trace = trace_of(server, ids_shown(page)[0])
-    for _ in range(30):
+    for _ in range(45):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.className") == "text":
             break

@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from forkpoint_clients import notebook
@@ -17,10 +18,16 @@ D3 = {
     "LICENSE": "3e6849627f74ff73c257a3ae1efb574015d94fc1035c05ec3c15805165efcbc4",
 }
 """SHA-256 of the files `dist/d3.min.js` and `LICENSE` of the npm package d3 7.9.0."""
+JS_YAML = {
+    "js-yaml.min.js": "45dc3dd03dc07a06705a2c2989b8c7f709013f04bd5386e3279d4e447f07ebd7",
+    "LICENSE": "a07bc24468b9654ce76a547d47a2db282d07733b715db4c73a98bd63961f9550",
+}
+"""The same of `dist/js-yaml.min.js` and `LICENSE` of js-yaml 4.1.0."""
 
 
-def test_d3_is_the_published_release() -> None:
-    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (PAGE / "d3-7.9.0").iterdir()} == D3
+@pytest.mark.parametrize(("folder", "files"), [("d3-7.9.0", D3), ("js-yaml-4.1.0", JS_YAML)])
+def test_a_vendored_library_is_the_published_release(folder: str, files: dict[str, str]) -> None:
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (PAGE / folder).iterdir()} == files
 
 
 def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
@@ -34,7 +41,8 @@ def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
 def test_the_page_loads_nothing_external_and_has_no_inline_script() -> None:
     page = (PAGE / "index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)|\son\w+=|\bstyle=", page) == []
-    for file in (*PAGE.glob("*.js"), *PAGE.glob("*.css"), PAGE / "index.html"):
+    own = (*PAGE.glob("*.js"), *PAGE.glob("pages/*.js"), *PAGE.glob("*.css"), PAGE / "index.html")
+    for file in own:
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
         assert re.findall(r"https?://|\binnerHTML\b|\beval\(", text) == [], file.name
 
