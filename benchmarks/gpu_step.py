@@ -33,7 +33,7 @@ from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.spec.connectors import FAMILIES, NOWAIT_WORDS, THINKING_WORDS
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import RequestSlots
+from forkpoint_policies.worker.torch_slots import TorchSlots
 
 VOCABULARY = 151_936  # Qwen3's
 ROWS = (1, 16, 64, 256, 512)
@@ -135,10 +135,11 @@ def figures(mix: str, policies: Sequence[str], fresh: Tensor, target: ServedMode
     from forkpoint_policies.kernel.signals import in_triton
 
     rows, device = len(fresh), fresh.device
-    slots = RequestSlots(rows, VOCABULARY, device)
-    requests = [slots.add(row, payload(policies[row % len(policies)], row, target), 1.0, []) for row in range(rows)]
-    seats = [request.at(row) for row, request in enumerate(requests)]
-    layout, _ = slots.layout(seats, rows)
+    slots = TorchSlots(rows, VOCABULARY, device)
+    for row in range(rows):
+        slots.add(row, payload(policies[row % len(policies)], row, target), 1.0, [], address=0)
+    seats = [slots.row(row, row) for row in range(rows)]
+    layout = slots.layout(seats, rows)
     layout_us = on_host(lambda: slots.layout(seats, rows))
     logits, last = torch.empty_like(fresh), 1000 + torch.arange(rows, device=device)
     position = torch.zeros(rows, dtype=torch.int64, device=device)

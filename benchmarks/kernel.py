@@ -7,32 +7,36 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.compiler import ServedModel, compile_policy
-from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.compile.regions import Region, single_token_regions
 from forkpoint_policies.compile.word_automaton import FREE
-from forkpoint_policies.kernel.step import Rows, step
+from forkpoint_policies.kernel.step_types import Batch
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import RequestSlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_server.demo.tokenizer import SPECIAL, for_serving
 from forkpoint_server.policies.served_model import read_vocabulary
 
 from .model import VOCABULARY, build_tokenizer
 from .tables import Ratio, Row, Table
-from .traffic import Traffic
 
 ROWS = (1, 16, 64, 256)
-POLICIES = ("observe", "nowait")
+MIX_OF_8 = (
+    "observe", "nowait", "dual-temperature", "entropix", "switch-penalty", "thinking-ban", "top-h",
+    "amplify-reflection",
+)  # fmt: skip
+MIXES: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("observe", "nowait", "dual-temperature", "top-h")},
+    "mix of 8": MIX_OF_8,
+}
 GOAL, GOAL_ROWS = 8.0, 256
 CPU = torch.device("cpu")
 FIRST_PLAIN = 1000  # a token from which on none is special: rows stay in their reasoning
-
-COUNTED = "Of look-ups and scattered writes only the elements that move are counted."
 
 Processor = Callable[[Tensor], object]
 
@@ -42,13 +46,12 @@ def kernel(rounds: int, sizes: Sequence[int] = ROWS) -> Table:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        target = _target()
+        target = served_model()
         rows = [row for size in sizes for row in _compare(size, target, rounds)]
     finally:
         torch.set_num_threads(threads)
     notes = (
         "Row by row: softmax, log, product, sum, and one .item() per row, for the entropy; it decides nothing.",
-        f"MB: read and written by each torch operation and each pass of a compiled sweep, cached or not. {COUNTED}",
         f"A row of logits is {VOCABULARY * 4 / 1e6:.2f} MB.",
     )
     title = f"one step on one thread, {VOCABULARY:,} tokens"
@@ -64,26 +67,30 @@ def row_by_row(logits: Tensor) -> list[float]:
     return entropies
 
 
-def stepper(policy: str, target: ServedModel, rows: int) -> Processor:
-    """A kernel step for a full batch under a policy. As in the adapters, one layout serves until the batch changes."""
-    program = compile_policy(LIBRARY[policy].policy, target).program
-    packed = program.pack()
-    slots = RequestSlots(rows, VOCABULARY, CPU)
-    seats = []
+def stepper(policies: Sequence[str], target: ServedModel, rows: int) -> Processor:
+    """A step for a full batch under these policies in turn."""
+    slots = PolicySlots(rows, VOCABULARY, CPU)
     for row in range(rows):
-        payload = PolicyPayload(packed, key_of(packed), row + 1, "", FREE, Region.REASONING, 0, row, {})
-        seats.append(slots.add(row, payload, 1.0, []).at(row))
-    layout, _ = slots.layout(seats, rows)
-    generated = itertools.count()
-    last = FIRST_PLAIN + torch.arange(rows)
+        slots.add(row, payload(policies[row % len(policies)], row, target), 1.0, [])
+    generated, last_tokens = itertools.count(-1), FIRST_PLAIN + torch.arange(rows)
+    of_rows, prompt_lens = np.arange(rows, dtype=np.int32), torch.zeros(rows, dtype=torch.int32)
 
     def run(logits: Tensor) -> object:
-        return step(slots.slots, Rows(layout, torch.full_like(last, next(generated)), last), logits)
+        positions = torch.full((rows,), next(generated))
+        return slots.step(Batch(of_rows, positions, last_tokens, prompt_lens), logits)
 
     return run
 
 
-def _target() -> ServedModel:
+def payload(policy: str, seed: int, target: ServedModel) -> PolicyPayload:
+    """A request's policy, as the server sends it."""
+    compiled = compile_policy(LIBRARY[policy].policy, target)
+    return PolicyPayload(
+        compiled.packed, compiled.key, seed + 1, "", FREE, Region.REASONING, 0, seed, compiled.placebo_tokens(seed)
+    )
+
+
+def served_model() -> ServedModel:
     tokenizer = for_serving(build_tokenizer())
     return ServedModel(
         vocabulary=read_vocabulary(tokenizer, VOCABULARY),
@@ -97,15 +104,11 @@ def _compare(size: int, target: ServedModel, rounds: int) -> list[Row]:
     logits = torch.empty_like(fresh)
     arms: dict[str, Processor] = {
         "row by row": row_by_row,
-        **{policy: stepper(policy, target, size) for policy in POLICIES},
+        **{name: stepper(policies, target, size) for name, policies in MIXES.items()},
     }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    traffic: dict[str, float] = {}
-    for name, arm in arms.items():  # also the first, slow call
-        logits.copy_(fresh)
-        with Traffic() as counted:
-            arm(logits)
-        traffic[name] = counted.bytes / size / 1e6
+    for arm in arms.values():  # the first calls are slow
+        arm(logits.copy_(fresh))
         arm(logits.copy_(fresh))
     steps = max(1, 64 // size)
     for _ in range(rounds):
@@ -119,11 +122,11 @@ def _compare(size: int, target: ServedModel, rounds: int) -> list[Row]:
             ratios=(Ratio(tuple(theirs / own for own, theirs in zip(seconds[name], against, strict=True))),),
             goal=GOAL if size == GOAL_ROWS else None,
             aside=(
-                f"{statistics.median(seconds[name]) * 1e6 / size:.0f} µs and {traffic[name]:.1f} MB a row, "
-                f"row by row {statistics.median(against) * 1e6 / size:.0f} µs and {traffic['row by row']:.1f} MB"
+                f"{statistics.median(seconds[name]) * 1e6 / size:.0f} µs a row, "
+                f"row by row {statistics.median(against) * 1e6 / size:.0f} µs"
             ),
         )
-        for name in POLICIES
+        for name in MIXES
     ]
 
 

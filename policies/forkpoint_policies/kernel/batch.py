@@ -13,7 +13,6 @@ from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Progra
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
 from .device_tables import NEVER, Acting, Marks, Moves, RegionMoves, Rules, Tables, Uses, padded
-from .sampling_limits import SamplingLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +21,8 @@ class SlotRow:
 
     `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens
     that replace a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as
-    generated; `forced_tokens`, if any, are written after them. Records of the row go to `address` (none if it is empty)
-    under `handle`, with so many alternatives and, if it has `limits`, the log probability of its last token.
+    generated; `forced_tokens`, if any, are written after them. Records of the row have the request's `handle`, and so
+    many alternatives.
 
     `row` is the row of the logits, and `offset` how many draft tokens it comes after.
     """
@@ -38,9 +37,7 @@ class SlotRow:
     num_shared_tokens: int = 0
     forced_tokens: Sequence[int] = ()
     handle: int = 0
-    address: str = ""
     alternatives: int = 0
-    limits: SamplingLimits | None = None
     row: int = 0
     offset: int = 0
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.batch import SlotRow
-from forkpoint_policies.kernel.step import Record
+from forkpoint_policies.kernel.sampling_limits import SamplingLimits
+from forkpoint_policies.kernel.step_types import StepRecord
+
+from .request import Request
 
 Truncate = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """vLLM's truncation: logits [m, vocabulary] with top-k [m] or None and top-p [m] or None applied, perhaps in place."""
@@ -27,41 +29,37 @@ the time of so many steps, within these limits, as a distribution is large and s
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """The rows of a layout whose requests want log probabilities, with the parameters that they are sampled with."""
+    """The rows of a batch whose requests want log probabilities, with the parameters that they are sampled with."""
 
     handles: tuple[int, ...]
     addresses: tuple[str, ...]
-    places: Tensor  # [m] int64, indices into the layout's rows
     rows: Tensor  # [m] int64, rows of the logits
     temperature: Tensor  # [m] float32; 1 for greedy requests, whose log probabilities vLLM too takes there
     min_p: Tensor | None  # [m] float32
     top_k: Tensor | None  # [m] int32
     top_p: Tensor | None  # [m] float32
-    detailed: tuple[tuple[int, int], ...]  # index among these rows, and index among the rows with alternatives
+    detailed: tuple[int, ...]  # which of them have alternatives
 
     @staticmethod
-    def of(rows: Sequence[SlotRow], vocabulary: int, device: torch.device) -> ScoredRows | None:
-        """Those of a layout's rows; None if there are none."""
-        chosen = [(place, row) for place, row in enumerate(rows) if row.limits is not None and row.address]
-        if not chosen:
+    def of(rows: Sequence[tuple[int, Request]], vocabulary: int, device: torch.device) -> ScoredRows | None:
+        """Of rows of the logits and their requests; None if there are none."""
+        limits = [request.payload.limits or SamplingLimits() for _, request in rows]
+        if not rows:
             return None
-        limits = [row.limits for _, row in chosen if row.limits is not None]
-        detailed = {place: number for number, place in enumerate(p for p, row in enumerate(rows) if row.alternatives)}
 
         def tensor(values: Sequence[float], dtype: torch.dtype) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)
 
         top_k = [one.top_k if one.top_k > 0 else vocabulary for one in limits]
         return ScoredRows(
-            handles=tuple(row.handle for _, row in chosen),
-            addresses=tuple(row.address for _, row in chosen),
-            places=tensor([place for place, _ in chosen], torch.int64),
-            rows=tensor([row.row for _, row in chosen], torch.int64),
-            temperature=tensor([row.temperature or 1.0 for _, row in chosen], torch.float32),
+            handles=tuple(request.payload.handle for _, request in rows),
+            addresses=tuple(request.payload.address for _, request in rows),
+            rows=tensor([row for row, _ in rows], torch.int64),
+            temperature=tensor([request.temperature or 1.0 for _, request in rows], torch.float32),
             min_p=tensor([one.min_p for one in limits], torch.float32) if any(one.min_p for one in limits) else None,
             top_k=tensor(top_k, torch.int32) if any(one < vocabulary for one in top_k) else None,
             top_p=tensor([one.top_p for one in limits], torch.float32) if any(o.top_p < 1 for o in limits) else None,
-            detailed=tuple((number, detailed[place]) for number, (place, _) in enumerate(chosen) if place in detailed),
+            detailed=tuple(number for number, (_, request) in enumerate(rows) if request.payload.alternatives),
         )
 
 
@@ -108,7 +106,7 @@ class LastDistributions:
         self._held: Held | None = None
         self._patience_seconds = IDLE_SECONDS
 
-    def advance(self, record: Record, logits: Tensor, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
+    def advance(self, record: StepRecord, logits: Tensor, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
         """After a step, whose logits [batch, vocabulary] are those that will be sampled from: what can be sent."""
         found: list[SampledTokens | WholeRows] = []
         before, self._held = self._held, None
@@ -118,9 +116,9 @@ class LastDistributions:
                 self._patience_seconds = _patience_seconds(time.monotonic() - before.since)
         if scored is not None:
             logprobs = distribution(logits.index_select(0, scored.rows), scored, self._truncate)
-            position = record.position.index_select(0, scored.places)
-            if scored.detailed and record.alternatives is not None:
-                found.append(_alternatives(scored, position, logprobs, record.alternatives))
+            position = record.position.index_select(0, scored.rows)
+            if scored.detailed:
+                found.append(_alternatives(scored, position, logprobs, record.likeliest))
             ready = None
             if logprobs.is_cuda:
                 ready = torch.cuda.Event()
@@ -157,7 +155,7 @@ def distribution(logits: Tensor, scored: ScoredRows, truncate: Truncate) -> Tens
     return scaled.log_softmax(dim=-1)
 
 
-def _resolved(before: Held, record: Record, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
+def _resolved(before: Held, record: StepRecord, scored: ScoredRows | None) -> list[SampledTokens | WholeRows]:
     """What this step shows of the last one's tokens; the distributions of requests that are not in it, whole."""
     held, now = before.scored, () if scored is None else scored.handles
     place_now = {handle: place for place, handle in enumerate(now)}
@@ -166,7 +164,7 @@ def _resolved(before: Held, record: Record, scored: ScoredRows | None) -> list[S
     if both and scored is not None:
         first = torch.tensor([place for place, _ in both], device=before.position.device)
         second = torch.tensor([place for _, place in both], device=before.position.device)
-        places = scored.places.index_select(0, second)
+        places = scored.rows.index_select(0, second)
         token = record.last_token.index_select(0, places)
         logprob = before.logprobs[first, token]
         found.append(
@@ -185,17 +183,17 @@ def _resolved(before: Held, record: Record, scored: ScoredRows | None) -> list[S
     return found
 
 
-def _alternatives(scored: ScoredRows, position: Tensor, logprobs: Tensor, alternatives: Tensor) -> SampledTokens:
+def _alternatives(scored: ScoredRows, position: Tensor, logprobs: Tensor, likeliest: Tensor) -> SampledTokens:
     """The likeliest tokens, of which a branch may write one."""
-    width, device = alternatives.shape[1], position.device
-    rows = torch.tensor([row for row, _ in scored.detailed], device=device)
-    tokens = alternatives.index_select(0, torch.tensor([number for _, number in scored.detailed], device=device))
-    place = position.index_select(0, rows).repeat_interleave(width)
+    width = likeliest.shape[1]
+    chosen = torch.tensor(scored.detailed, device=position.device)
+    tokens = likeliest.index_select(0, scored.rows.index_select(0, chosen)).long()
+    place = position.index_select(0, chosen)[:, None].expand_as(tokens)
     return SampledTokens(
-        handles=tuple(scored.handles[row] for row, _ in scored.detailed for _ in range(width)),
-        addresses=tuple(scored.addresses[row] for row, _ in scored.detailed for _ in range(width)),
-        position=place,
-        known_at=place + 1,
+        handles=tuple(scored.handles[row] for row in scored.detailed for _ in range(width)),
+        addresses=tuple(scored.addresses[row] for row in scored.detailed for _ in range(width)),
+        position=torch.where(tokens >= 0, place, -1).flatten(),  # other requests may want more of them
+        known_at=(place + 1).flatten(),
         token=tokens.flatten(),
-        logprob=logprobs.index_select(0, rows).gather(1, tokens).flatten(),
+        logprob=logprobs.index_select(0, chosen).gather(1, tokens.clamp(min=0)).flatten(),
     )

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,54 +18,27 @@ import zmq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.kernel.batch import SlotRow
-from forkpoint_policies.kernel.step import Record
+from forkpoint_policies.kernel.native.columns import NONE, R_ADDRESS, R_EFFECT, R_POSITION, SENT_COLUMNS
+from forkpoint_policies.kernel.step_types import StepRecord
+from forkpoint_policies.spec import MAX_RULES
 
+from .destinations import Destinations
 from .records import (
-    DRAFT,
     LOGPROB_TYPE,
     MAX_MESSAGES_WAITING,
     Distribution,
-    RecordRows,
     alternatives_type,
     encode,
     encode_distribution,
     encode_logprobs,
     num_columns,
 )
-from .sampled_from import LastDistributions, SampledTokens, ScoredRows, Truncate, WholeRows
+from .sampled_from import LastDistributions, SampledTokens, Truncate, WholeRows
 
 logger = logging.getLogger(__name__)
 
 MAX_STEPS_WAITING = 4096
 LOOK_EVERY_SECONDS = 0.004
-
-
-@dataclass(frozen=True)
-class Destinations:
-    """Where the rows of a layout report to: a handle per row, the rows that belong to each address, and those that want
-    log probabilities."""
-
-    handles: Tensor  # [n] int32, on the host
-    drafts: NDArray[np.int32]  # [n], DRAFT for each row after draft tokens, else 0
-    rows_of: dict[str, NDArray[np.int64]]
-    detailed: NDArray[np.int32]  # [m]
-    scored: ScoredRows | None = None
-
-    @staticmethod
-    def of(rows: Sequence[SlotRow], vocabulary: int, device: torch.device) -> Destinations:
-        """Where these rows of a layout report to."""
-        rows_of: dict[str, list[int]] = {}
-        for number, row in enumerate(rows):
-            if row.address:
-                rows_of.setdefault(row.address, []).append(number)
-        return Destinations(
-            handles=torch.tensor([row.handle for row in rows], dtype=torch.int32),
-            drafts=np.where(np.array([row.offset for row in rows]) > 0, DRAFT, 0).astype(np.int32),
-            rows_of={address: np.array(own) for address, own in rows_of.items()},
-            detailed=np.array([number for number, row in enumerate(rows) if row.alternatives > 0], np.int32),
-            scored=ScoredRows.of(rows, vocabulary, device),
-        )
 
 
 @dataclass(frozen=True)
@@ -80,12 +52,12 @@ class _Logprobs:
 
 @dataclass(frozen=True)
 class _Step:
-    rows: Tensor
-    rules: int
-    details: Tensor | None
-    ready: torch.cuda.Event | None
+    """The tensors of a StepRecord on the host, once it is ready."""
+
+    record: StepRecord
     destinations: Destinations
     seconds: float
+    ready: torch.cuda.Event | None
 
 
 class Sender:
@@ -103,32 +75,22 @@ class Sender:
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def report(self, record: Record, destinations: Destinations, seconds: float, logits: Tensor) -> None:
+    def report(self, record: StepRecord, destinations: Destinations, seconds: float, logits: Tensor) -> None:
         """Copy a record to the host without waiting for it, and queue it. `logits` are those of the batch, changed."""
         if self._thread is None:  # started late: a processor may be made before its process forks
             self._thread = threading.Thread(target=self._run, name="forkpoint-telemetry", daemon=True)
             self._thread.start()
-        # the columns of row_type, in its order; the handle is added by the thread
-        heads = torch.stack((record.position, record.last_token, record.flags), dim=1).int()
-        numbers = (record.numbers,) if record.inherited is None else (record.numbers, record.inherited)
-        rows = torch.cat((heads, *(some.view(torch.int32) for some in numbers)), dim=1)
-        details = None
-        if record.alternatives is not None and record.probabilities is not None:
-            certainty = record.probabilities.new_zeros(len(record.probabilities))
-            numbers_of = torch.cat(
-                (record.probabilities, (certainty if record.certainty is None else record.certainty)[:, None]), dim=1
+        on_host, ready = record, None
+        if record.rows.is_cuda:
+            on_host = StepRecord(
+                *(getattr(record, one.name).to("cpu", non_blocking=True) for one in fields(StepRecord))
             )
-            details = torch.cat((record.alternatives.int(), numbers_of.view(torch.int32)), dim=1)
-        ready = None
-        if rows.is_cuda:
-            rows = rows.to("cpu", non_blocking=True)
-            details = details.to("cpu", non_blocking=True) if details is not None else None
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MAX_STEPS_WAITING:
-            self._waiting.append(_Step(rows, record.num_rules, details, ready, destinations, seconds))
+            self._waiting.append(_Step(on_host, destinations, seconds, ready))
         else:
-            self.lost += len(rows)
+            self.lost += len(record.rows)
         for found in self._last.advance(record, logits, destinations.scored):
             self._waiting.append(found if isinstance(found, WholeRows) else _to_host(found))
 
@@ -165,7 +127,7 @@ class Sender:
                 else:
                     self._send_whole(step, context, sockets)
             except Exception:  # telemetry must never take the worker down
-                self.lost += len(step.rows) if isinstance(step, _Step) else 0
+                self.lost += len(step.record.rows) if isinstance(step, _Step) else 0
                 logger.exception("forkpoint: a telemetry record could not be sent")
 
     def _send(
@@ -173,15 +135,17 @@ class Sender:
     ) -> None:
         if step.ready is not None:
             step.ready.synchronize()
-        handles = step.destinations.handles.numpy()
-        rows = np.concatenate((handles[:, None], step.rows.numpy()), axis=1)
-        flags = RecordRows(rows, step.rules).flags
-        flags |= step.destinations.drafts
-        for address, own in step.destinations.rows_of.items():
-            details = _details_of(step, own)
+        rows = step.record.rows.numpy()
+        addresses = np.where(rows[:, R_POSITION] >= 0, rows[:, R_ADDRESS], NONE)
+        # with the columns of branches there are as many rules as there can be, else as the longest program has
+        rules = step.destinations.wanted.rules
+        rules, columns = (MAX_RULES, SENT_COLUMNS) if step.destinations.wanted.branches else (rules, R_EFFECT + rules)
+        for address in np.unique(addresses[addresses >= 0]).tolist():
+            own = np.flatnonzero(addresses == address)
             try:
-                socket = _socket(address, context, sockets)
-                socket.send_multipart(encode(rows[own], details, step.rules, step.seconds), zmq.NOBLOCK)
+                socket = _socket(step.destinations.addresses[address], context, sockets)
+                frames = encode(rows[own, :columns], _details_of(step.record, own), rules, step.seconds)
+                socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 self.lost += len(own)
 
@@ -241,11 +205,12 @@ def _to_host(tokens: SampledTokens) -> _Logprobs:
     return _Logprobs(tokens, values, ready)
 
 
-def _details_of(step: _Step, own: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The alternatives of these rows, with each row's index among them."""
-    if step.details is None:
+def _details_of(record: StepRecord, own: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The alternatives of these rows, with each row's index among them, as records.alternatives_type."""
+    likeliest = record.likeliest.numpy()
+    places = np.flatnonzero(likeliest[own, 0] >= 0)
+    if not len(places):
         return np.zeros((0, num_columns(alternatives_type(0))), np.int32)
-    place = {int(row): number for number, row in enumerate(own)}
-    pairs = [(number, place[int(row)]) for number, row in enumerate(step.destinations.detailed) if int(row) in place]
-    details = step.details.numpy()[[number for number, _ in pairs]]
-    return np.concatenate((np.array([[row] for _, row in pairs], np.int32).reshape(-1, 1), details), axis=1)
+    rows = own[places]
+    numbers = record.probabilities.numpy()[rows].view(np.int32), record.certainty.numpy()[rows, None].view(np.int32)
+    return np.concatenate((places[:, None].astype(np.int32), likeliest[rows], *numbers), axis=1)

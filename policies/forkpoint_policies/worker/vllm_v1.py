@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 from vllm.config import VllmConfig
@@ -12,14 +13,13 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
-from forkpoint_policies.kernel.batch import Layout, SlotRow
-from forkpoint_policies.kernel.signals import warm_up
-from forkpoint_policies.kernel.step import Rows, step
+from forkpoint_policies.kernel.native.columns import NONE
+from forkpoint_policies.kernel.step_types import Batch
 
 from .orphan import end_with_server
 from .payload import PolicyPayload
-from .request_slots import RequestSlots
-from .sender import Destinations, Sender
+from .policy_slots import PolicySlots
+from .sender import Sender
 
 
 class PolicyProcessorV1(LogitsProcessor):
@@ -27,14 +27,13 @@ class PolicyProcessorV1(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         end_with_server()
-        slots = vllm_config.scheduler_config.max_num_seqs
-        self._slots = RequestSlots(slots, vllm_config.model_config.get_vocab_size(), device)
+        count = vllm_config.scheduler_config.max_num_seqs
+        self._slots = PolicySlots(count, vllm_config.model_config.get_vocab_size(), device)
         self._device = device
-        self._free = list(range(slots))
-        self._at: dict[int, tuple[SlotRow, list[int]]] = {}  # batch index -> request and its tokens so far
-        self._batch: tuple[Layout, Destinations, list[list[int]]] | None = None
+        self._free = list(range(count))
+        self._at: dict[int, tuple[int, list[int]]] = {}  # batch index -> slot and the request's tokens so far
+        self._prompt_lens = torch.zeros(count, dtype=torch.int32, device=device)  # tokens are counted without prompts
         self._sender = Sender(apply_top_k_top_p)
-        warm_up(device.type)
         # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
 
@@ -44,7 +43,6 @@ class PolicyProcessorV1(LogitsProcessor):
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         if batch_update is None:
             return
-        self._batch = None
         for index in batch_update.removed:
             self._remove(index)
         for index, params, _, generated in batch_update.added:
@@ -63,28 +61,33 @@ class PolicyProcessorV1(LogitsProcessor):
         if not self._at:
             return logits
         started = time.perf_counter()
-        if self._batch is None:
-            indices = sorted(self._at)
-            layout, destinations = self._slots.layout([self._at[index][0].at(index) for index in indices], len(logits))
-            self._batch = layout, destinations, [self._at[index][1] for index in indices]
-        layout, destinations, generated = self._batch
-        # V1 hands out tokens as Python lists only, so the last of each is fetched here; the kernel takes it from there
-        last = torch.tensor([tokens[-1] if tokens else 0 for tokens in generated], device=self._device)
-        position = torch.tensor([len(tokens) for tokens in generated], device=self._device)
-        record = step(self._slots.slots, Rows(layout, position, last), logits)
-        if self._reports and destinations.rows_of:
-            self._sender.report(record, destinations, time.perf_counter() - started, logits)
+        # V1 hands out tokens as Python lists only, so the last of each is fetched here
+        slots, positions, last_tokens = np.full((3, len(logits)), NONE)
+        for index, (slot, tokens) in self._at.items():
+            slots[index], positions[index] = slot, len(tokens) - 1
+            last_tokens[index] = tokens[-1] if tokens else 0
+        batch = Batch(
+            slots.astype(np.int32),
+            torch.from_numpy(positions).to(self._device),
+            torch.from_numpy(last_tokens).to(self._device),
+            self._prompt_lens,
+        )
+        record = self._slots.step(batch, logits)
+        if self._reports:
+            self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
         return logits
 
     def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:
         payload = PolicyPayload.of(params.extra_args)
         if payload is not None:
-            self._at[index] = self._slots.add(self._free.pop(), payload, params.temperature, generated), generated
+            slot = self._free.pop()
+            self._slots.add(slot, payload, params.temperature, generated)
+            self._at[index] = slot, generated
 
     def _remove(self, index: int) -> None:
         if index in self._at:
             self._release(self._at.pop(index)[0])
 
-    def _release(self, request: SlotRow) -> None:
-        self._slots.remove(request.slot)
-        self._free.append(request.slot)
+    def _release(self, slot: int) -> None:
+        self._slots.remove(slot)
+        self._free.append(slot)

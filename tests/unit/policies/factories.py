@@ -1,5 +1,4 @@
-"""Batches of requests with policies, stepped as by the adapters: through RequestSlots, with logits that the test
-chooses."""
+"""Batches of requests with policies, stepped as by the adapters, through PolicySlots; the test chooses the logits."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +17,12 @@ from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel, com
 from forkpoint_policies.compile.program import Program, key_of
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.compile.word_automaton import FREE
-from forkpoint_policies.kernel.batch import SlotRow
+from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
-from forkpoint_policies.kernel.step import Record, Rows, step
+from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import RequestSlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
 
 from .vocabularies import TARGET
 
@@ -104,6 +104,54 @@ class Request:
         )
 
 
+@dataclass(frozen=True)
+class Record:
+    """What a StepRecord says of the rows that have a policy. `alternatives` are of the rows that have some."""
+
+    position: Tensor  # [n] int64
+    last_token: Tensor  # [n] int64
+    flags: Tensor  # [n] int64
+    numbers: Tensor  # [n, 4 + R] float32: entropy, varentropy, top probability, connector mass, effect per rule
+    inherited: Tensor  # [n, 1 + 2 R] float32: confidence in nats, and per rule what counted for its placebo
+    alternatives: Tensor | None  # [m, k] int64
+    probabilities: Tensor | None  # [m, k] float32
+    certainty: Tensor | None  # [m] float32
+
+    @staticmethod
+    def of(record: StepRecord, rows: Sequence[int], rules: int) -> Record:
+        own = record.rows[list(rows)]
+        numbers = own.view(torch.float32)
+        detailed = [row for row in rows if int(record.likeliest[row, 0]) >= 0]
+        return Record(
+            position=own[:, c.R_POSITION].long(),
+            last_token=own[:, c.R_LAST_TOKEN].long(),
+            flags=own[:, c.R_FLAGS].long(),
+            numbers=numbers[:, c.R_ENTROPY : c.R_EFFECT + rules].contiguous(),
+            inherited=torch.cat(
+                [
+                    numbers[:, c.R_CONFIDENCE : c.R_CONFIDENCE + 1],
+                    numbers[:, c.R_HELD : c.R_HELD + rules],
+                    numbers[:, c.R_PLACED : c.R_PLACED + rules],
+                ],
+                dim=1,
+            ),
+            alternatives=record.likeliest[detailed].long() if detailed else None,
+            probabilities=record.probabilities[detailed] if detailed else None,
+            certainty=record.certainty[detailed] if detailed else None,
+        )
+
+
+def step(
+    slots: PolicySlots, slot_of_row: Sequence[int], generated: Sequence[int], last_tokens: Sequence[int], logits: Tensor
+) -> Record:
+    """One step of [rows, vocabulary] logits, in place: of each row, its request's slot (NONE: no policy), how many
+    tokens are generated before it, and the last of them."""
+    positions, prompt_lens = torch.tensor(generated) - 1, torch.zeros(len(slots.has_policy_at), dtype=torch.int32)
+    batch = Batch(np.array(slot_of_row, np.int32), positions, torch.tensor(last_tokens), prompt_lens)
+    rows = [row for row, slot in enumerate(slot_of_row) if slot != c.NONE]
+    return Record.of(slots.step(batch, logits), rows, slots.wanted.rules)
+
+
 class Run:
     """Requests that are generated together.
 
@@ -112,8 +160,8 @@ class Run:
 
     def __init__(self, *requests: Request, vocabulary: int = TARGET.vocabulary.size) -> None:
         self.requests = requests
-        self.slots = RequestSlots(len(requests), vocabulary, CPU)
-        self.added: dict[int, SlotRow] = {}
+        self.slots = PolicySlots(len(requests), vocabulary, CPU)
+        self.added: set[int] = set()
 
     def step(self, logits: Tensor, generated: Sequence[list[int]], batch: Sequence[int] | None = None) -> Record:
         """One step, which changes the [batch, vocabulary] logits; `generated[i]` is what request i has so far.
@@ -121,17 +169,15 @@ class Run:
         `batch` names the request in each row, by default all of them; at least one has a policy.
         """
         batch = range(len(self.requests)) if batch is None else batch
-        rows = [row for row, number in enumerate(batch) if self.requests[number].program is not None]
-        numbers = [batch[row] for row in rows]
-        for number in numbers:
-            if number not in self.added:
+        for number in batch:
+            if number not in self.added and self.requests[number].program is not None:
                 request = self.requests[number]
                 payload = msgspec.structs.replace(request.payload(), handle=number + 1)
-                self.added[number] = self.slots.add(number, payload, request.temperature, generated[number])
-        layout, _ = self.slots.layout([self.added[batch[row]].at(row) for row in rows], len(batch))
-        position = torch.tensor([len(generated[number]) for number in numbers])
-        last = torch.tensor([generated[number][-1] if generated[number] else 0 for number in numbers])
-        return step(self.slots.slots, Rows(layout, position, last), logits)
+                self.slots.add(number, payload, request.temperature, generated[number])
+                self.added.add(number)
+        slots = [number if number in self.added else c.NONE for number in batch]
+        own = [generated[number] for number in batch]
+        return step(self.slots, slots, [len(one) for one in own], [one[-1] if one else 0 for one in own], logits)
 
 
 def apply(policy: Json, logits: Tensor, *, target: ServedModel = TARGET, **request: Any) -> tuple[Tensor, Record]:

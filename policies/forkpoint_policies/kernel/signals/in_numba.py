@@ -8,14 +8,7 @@ rows around it.
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba  # type: ignore[import-untyped]
@@ -24,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forkpoint_policies.kernel.row_threads import num_parts, run_parts
+
 from .definition import MIN_EXPONENT, MIN_WEIGHT, Signals
 
 BLOCK = 2048
-ELEMENTS_PER_THREAD = 1 << 20  # less than this is done before another thread has woken up
 
 Floats = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -252,38 +246,5 @@ def _flat(logits: Tensor) -> tuple[Floats, int]:
 
 def _over_rows(rows: int, vocabulary: int, sweep: Callable[[int, int], None]) -> None:
     """`sweep` all rows, on as many of torch's threads as are worth waking."""
-    parts = min(torch.get_num_threads(), rows, rows * vocabulary // ELEMENTS_PER_THREAD)
-    if parts > 1:
-        parts = min(parts, len(_cores()))
-    if parts <= 1:
-        sweep(0, rows)
-        return
-    bounds = [rows * part // parts for part in range(parts + 1)]
-    others = [_pool(os.getpid()).submit(sweep, *pair) for pair in pairwise(bounds[1:])]
-    sweep(0, bounds[1])
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - one per process, as a fork has no threads but the one that forked
-    cores = _cores()
-    return ThreadPoolExecutor(len(cores), "forkpoint-signals", initializer=lambda: os.sched_setaffinity(0, cores))
-
-
-@cache
-def _cores() -> frozenset[int]:
-    """The cores to compute on: those of this thread or, where each of torch's threads is bound to one, as by vLLM,
-    those of all.
-
-    A new thread is bound like the one that started it: without this, all rows would be measured on one core. None if
-    unknown.
-    """
-    if sys.platform != "linux":
-        return frozenset()
-    own = os.sched_getaffinity(0)
-    if len(own) == 1:
-        with suppress(OSError):  # a thread that ended in between
-            threads = [os.sched_getaffinity(int(thread.name)) for thread in Path("/proc/self/task").iterdir()]
-            own = set().union(*(cores for cores in threads if len(cores) == 1))
-    return frozenset(own)
+    parts = num_parts(rows, vocabulary)
+    run_parts([rows * part // parts for part in range(parts + 1)], sweep)

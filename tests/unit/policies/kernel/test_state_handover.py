@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Action, Program
-from forkpoint_policies.kernel.batch import SlotRow
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Past, Path, bins_of
-from forkpoint_policies.kernel.step import Record, Rows, step
 from forkpoint_policies.worker.payload import PolicyPayload
-from forkpoint_policies.worker.request_slots import RequestSlots
-from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from tests.unit.policies.factories import CPU, Record, Request, compiled, policy, random_logits, rule, step
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
 BRANCH = rule(branch={})
@@ -56,17 +54,16 @@ def generated(seed: int) -> list[int]:
     return answer[:LENGTH]
 
 
-def evaluate(slots: RequestSlots, request: SlotRow, position: int, last: int, logits: Tensor) -> tuple[Record, Tensor]:
-    layout, _ = slots.layout([request.at(0)], 1)
+def evaluate(slots: PolicySlots, slot: int, position: int, last: int, logits: Tensor) -> tuple[Record, Tensor]:
     changed = logits[None].clone()
-    return step(slots.slots, Rows(layout, torch.tensor([position]), torch.tensor([last])), changed), changed
+    return step(slots, [slot], [position], [last], changed), changed
 
 
 def past_of(records: list[Record], program: Program) -> Past:
     """The records of the first tokens, as the server has them."""
     rules = len(program.rules)
     flags = torch.cat([record.flags for record in records])
-    extra = torch.cat([record.inherited for record in records if record.inherited is not None]).numpy()
+    extra = torch.cat([record.inherited for record in records]).numpy()
     return Past(
         entropy=torch.cat([record.numbers[:, 0] for record in records]).numpy(),
         fired=(flags[:, None] >> torch.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).bool().numpy(),
@@ -96,20 +93,20 @@ def branched(payload: PolicyPayload, program: Program, path: list[int], records:
 def test_a_branch_continues_exactly_like_the_answer_it_forked_from(name: str, seed: int, num_shared: int) -> None:
     program = compiled(policy(*RULES[name], BRANCH))
     answer, logits = generated(seed), random_logits(LENGTH + 1, SIZE, seed=seed, scale=2.0)
-    slots = RequestSlots(2, SIZE, CPU)
+    slots = PolicySlots(2, SIZE, CPU)
     first = Request(program, seed=seed).payload()
-    trunk = slots.add(0, first, 1.0, [])
+    slots.add(0, first, 1.0, [])
     records, after = [], []
     for position in range(LENGTH):
-        record, changed = evaluate(slots, trunk, position, answer[position - 1] if position else 0, logits[position])
+        record, changed = evaluate(slots, 0, position, answer[position - 1] if position else 0, logits[position])
         records.append(record)
         after.append(changed)
     if records[num_shared - 1].flags[0] & 4:
         return  # a text is being written: no fork there
     payload = branched(first, program, answer[:num_shared], records[:num_shared])
-    branch = slots.add(1, payload, 1.0, [])
+    slots.add(1, payload, 1.0, [])
     for position in range(num_shared, LENGTH):
-        record, changed = evaluate(slots, branch, position - num_shared, answer[position - 1], logits[position])
+        record, changed = evaluate(slots, 1, position - num_shared, answer[position - 1], logits[position])
         assert torch.equal(changed, after[position]), position
         assert int(record.flags[0]) == int(records[position].flags[0])
         assert int(record.position[0]) == position
@@ -120,16 +117,16 @@ def test_a_branch_of_a_branch_inherits_from_both() -> None:
     """The records of the trunk followed by those of the first branch are the records of one answer: nothing else is
     needed."""
     program = compiled(policy(rule({"at_most": 3}, temperature=0.5), BRANCH))
-    slots, logits = RequestSlots(3, SIZE, CPU), random_logits(SIZE)
+    slots, logits = PolicySlots(3, SIZE, CPU), random_logits(SIZE)
     payload = Request(program).payload()
-    trunk = slots.add(0, payload, 1.0, [])
-    records = [evaluate(slots, trunk, position, 9, logits)[0] for position in range(2)]
-    first = slots.add(1, branched(payload, program, [9, 10], records), 1.0, [])
-    records.append(evaluate(slots, first, 0, 10, logits)[0])
-    second = slots.add(2, branched(payload, program, [9, 10, 11], records), 1.0, [])
+    slots.add(0, payload, 1.0, [])
+    records = [evaluate(slots, 0, position, 9, logits)[0] for position in range(2)]
+    slots.add(1, branched(payload, program, [9, 10], records), 1.0, [])
+    records.append(evaluate(slots, 1, 0, 10, logits)[0])
+    slots.add(2, branched(payload, program, [9, 10, 11], records), 1.0, [])
     heated = RULES_SHIFT + next(index for index, one in enumerate(program.rules) if one.action == Action.TEMPERATURE)
     assert [int(record.flags[0]) >> heated & 1 for record in records] == [1, 1, 1]
-    assert [int(evaluate(slots, second, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [
+    assert [int(evaluate(slots, 2, position, 12, logits)[0].flags[0]) >> heated & 1 for position in (0, 1)] == [
         0,
         0,
     ]

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.regions import Region
+from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.record_flags import FORCED, IN_REASONING, LEFT_ALONE
-from forkpoint_policies.kernel.step import NO_POSITION, Record, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import (
     CPU,
     Json,
+    Record,
     Request,
     Run,
     apply,
@@ -28,6 +29,7 @@ from tests.unit.policies.factories import (
     policy,
     random_logits,
     rule,
+    step,
 )
 from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
 
@@ -204,8 +206,7 @@ def test_a_row_without_any_possible_token(temperature: float) -> None:
     assert record.numbers[0, 0] == 0
     assert effects(record) == [0.0] * 4
     assert not int(record.flags[0]) & LEFT_ALONE, "no mask removed its last token"
-    assert record.probabilities is not None
-    assert record.probabilities.tolist() == [[0.0] * 3]
+    assert record.probabilities is None or not record.probabilities.any(), "no token has a probability"
 
 
 # The effect: how much of what is sampled changes.
@@ -484,7 +485,9 @@ def test_self_certainty_is_the_divergence_from_the_uniform_distribution(forbidde
     expected = float(-(allowed + math.log(len(allowed))).mean())
     assert record.certainty is not None
     assert record.certainty.tolist() == [pytest.approx(expected, rel=1e-5)]
-    assert apply(policy(rule(observe={})), logits, alternatives=4)[1].certainty is None
+    unread = apply(policy(rule(observe={})), logits, alternatives=4)[1].certainty
+    assert unread is not None
+    assert unread.tolist() == [0.0], "only policies that branch have it"
 
 
 def test_alternatives_are_the_likeliest_tokens_before_any_change() -> None:
@@ -535,21 +538,19 @@ def test_confidence_where_a_grammar_leaves_few_tokens() -> None:
 
 def test_pieces_of_a_recomputed_prompt_count_for_no_rule() -> None:
     """After a preemption V2 computes what a request had generated like a prompt, in pieces that end before it."""
-    slots = RequestSlots(1, SIZE, CPU)
+    slots = PolicySlots(1, SIZE, CPU)
     generated = tokens("x|y|x")
     payload = Request(compiled(policy(rule({"at_most": 2}, observe={})))).payload()
-    assignment = slots.add(0, payload, 1.0, [])
-    layout, _ = slots.layout([assignment.at(0)], 1)
+    slots.add(0, payload, 1.0, [])
 
     def at(position: int) -> Record:
-        last = torch.tensor([generated[position - 1] if position > 0 else 0])
-        return step(slots.slots, Rows(layout, torch.tensor([position]), last), SPREAD[None].clone())
+        last = generated[position - 1] if position > 0 else 0
+        return step(slots, [0], [position], [last], SPREAD[None].clone())
 
     assert [fired(at(position)) for position in (0, 1)] == [[0], [0]]
-    again = slots.add(0, payload, 1.0, generated[:1])
-    layout, _ = slots.layout([again.at(0)], 1)
+    slots.add(0, payload, 1.0, generated[:1])
     piece = at(-3)
-    assert piece.position.tolist() == [NO_POSITION]
+    assert piece.position.tolist() == [NONE]
     assert [fired(at(position)) for position in (1, 2)] == [[0], []]
 
 

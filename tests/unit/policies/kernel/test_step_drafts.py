@@ -9,9 +9,9 @@ from torch import Tensor
 
 from forkpoint_policies.catalog import library
 from forkpoint_policies.compile.program import Program
-from forkpoint_policies.kernel.step import Record, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots
-from tests.unit.policies.factories import CPU, Request, compiled, policy, random_logits, rule
+from forkpoint_policies.kernel.record_flags import DRAFT
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from tests.unit.policies.factories import CPU, Record, Request, compiled, policy, random_logits, rule, step
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token
 
 DEPTH = 4
@@ -43,14 +43,12 @@ def logits_after(prefix: list[int], seed: int) -> Tensor:
 
 def one_by_one(program: Program, stream: list[int], seed: int) -> list[tuple[Tensor, Record]]:
     """The logits and the record of each position of a text without speculation."""
-    slots = RequestSlots(1, SIZE, CPU)
-    row = slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
+    slots = PolicySlots(1, SIZE, CPU)
+    slots.add(0, Request(program, seed=seed).payload(), 1.0, [])
     found = []
     for position in range(len(stream) + 1):
-        layout, _ = slots.layout([row], 1)
         after = logits_after(stream[:position], seed)[None]
-        last = torch.tensor(stream[position - 1 : position] or [0])
-        found.append((after, step(slots.slots, Rows(layout, torch.tensor([position]), last), after)))
+        found.append((after, step(slots, [0], [position], stream[position - 1 : position] or [0], after)))
     return found
 
 
@@ -60,25 +58,22 @@ def test_any_drafts_and_any_acceptance_give_the_result_of_single_steps(program: 
     likely = [token(one) for one in ("so", " so", "wait", " wait", "\n\n", "x", " but", "Wait", ".")]
     stream = [int(random.choice(likely)) for _ in range(24)]
     expected = one_by_one(PROGRAMS[program], stream, seed)
-    slots = RequestSlots(3, SIZE, CPU, DEPTH)
-    assignment = slots.add(1, Request(PROGRAMS[program], seed=seed).payload(), 1.0, [])
+    slots = PolicySlots(3, SIZE, CPU, DEPTH)
+    slots.add(1, Request(PROGRAMS[program], seed=seed).payload(), 1.0, [])
     committed = 0
     while committed <= len(stream) - DEPTH:
         drafts = int(random.integers(0, DEPTH))
         right = int(random.integers(0, drafts + 1))  # the number of drafts that the text continues with
         text = stream[: committed + right] + [token("y")] * (drafts - right)
-        rows = [assignment.at(offset, offset) for offset in range(drafts + 1)]
-        layout, _ = slots.layout(rows, drafts + 1)
         prefixes = [text[: committed + offset] for offset in range(drafts + 1)]
         after = torch.stack([logits_after(prefix, seed) for prefix in prefixes])
-        last = torch.tensor([(prefix or [0])[-1] for prefix in prefixes])
-        positions = torch.tensor([len(prefix) for prefix in prefixes])
-        record = step(slots.slots, Rows(layout, positions, last), after)
+        last = [(prefix or [0])[-1] for prefix in prefixes]
+        record = step(slots, [1] * (drafts + 1), [len(prefix) for prefix in prefixes], last, after)
         for offset in range(right + 1):
             wanted, recorded = expected[committed + offset]
             assert torch.equal(after[offset], wanted[0]), (committed, offset)
             assert torch.equal(record.numbers[offset], recorded.numbers[0])
-            assert record.flags[offset] == recorded.flags[0]
+            assert int(record.flags[offset]) == int(recorded.flags[0]) | (DRAFT if offset else 0)
         if random.random() < 0.2:
             continue  # evaluated again, as after a step that was not committed
         committed += right + 1

@@ -13,10 +13,9 @@ from torch import Tensor
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.record_flags import FORCED
-from forkpoint_policies.kernel.step import Record
 from forkpoint_policies.library import LIBRARY
 from tests.unit.policies import float64_reference
-from tests.unit.policies.factories import Request, Run, fired, random_logits
+from tests.unit.policies.factories import Record, Request, Run, fired, random_logits
 from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, token
 
 UNSURE = random_logits(SIZE, scale=1.0)  # about 5 nats

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.kernel.batch import SlotRow
-from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.sampling_limits import SamplingLimits
-from forkpoint_policies.kernel.step import NO_POSITION, Record
+from forkpoint_policies.kernel.step_types import StepRecord
+from forkpoint_policies.worker.payload import PolicyPayload
+from forkpoint_policies.worker.request import Request
 from forkpoint_policies.worker.sampled_from import (
     IDLE_SECONDS,
     LastDistributions,
@@ -29,7 +29,6 @@ from tests.unit.policies.factories import CPU, compiled, policy, random_logits, 
 
 SIZE = 50
 PROGRAM = compiled(policy(rule(observe={})))
-USES = Uses.of([PROGRAM])
 
 
 def truncate(logits: Tensor, top_k: Tensor | None, top_p: Tensor | None) -> Tensor:
@@ -44,29 +43,33 @@ def truncate(logits: Tensor, top_k: Tensor | None, top_p: Tensor | None) -> Tens
     return logits
 
 
-def row(handle: int, place: int = 0, temperature: float = 1.0, alternatives: int = 0, **limits: Any) -> SlotRow:
-    return SlotRow(
-        0, "key", PROGRAM, USES, temperature, handle=handle, address="ipc://here", alternatives=alternatives, row=place,
-        limits=SamplingLimits(**limits),
-    )  # fmt: skip
+def row(
+    handle: int,
+    place: int = 0,
+    temperature: float = 1.0,
+    alternatives: int = 0,
+    address: str = "ipc://here",
+    **limits: Any,
+) -> tuple[int, Request]:
+    payload = PolicyPayload(b"", "key", handle, address, 0, 1, alternatives, limits=SamplingLimits(**limits))
+    return place, Request(payload, PROGRAM, temperature)
 
 
-def scored(*rows: SlotRow) -> ScoredRows:
+def scored(*rows: tuple[int, Request]) -> ScoredRows:
     found = ScoredRows.of(rows, SIZE, CPU)
     assert found is not None
     return found
 
 
-def record(*seen: tuple[int, int], alternatives: Tensor | None = None) -> Record:
+def record(*seen: tuple[int, int], likeliest: dict[int, list[int]] | None = None) -> StepRecord:
     """Of rows with these positions and last tokens."""
-    return Record(
-        position=torch.tensor([position for position, _ in seen]),
-        last_token=torch.tensor([token for _, token in seen]),
-        flags=torch.zeros(len(seen), dtype=torch.int64),
-        numbers=torch.zeros(len(seen), 4),
-        alternatives=alternatives,
-        probabilities=None if alternatives is None else torch.zeros(alternatives.shape),
-    )
+    rows = torch.zeros(len(seen), c.RECORD_COLUMNS, dtype=torch.int32)
+    rows[:, c.R_POSITION] = torch.tensor([position for position, _ in seen])
+    rows[:, c.R_LAST_TOKEN] = torch.tensor([token for _, token in seen])
+    tokens = torch.full((len(seen), 3), c.NONE, dtype=torch.int32)
+    for place, some in (likeliest or {}).items():
+        tokens[place, : len(some)] = torch.tensor(some)
+    return StepRecord(rows, tokens, torch.zeros(tokens.shape), torch.zeros(len(seen)))
 
 
 def expected(
@@ -113,10 +116,9 @@ def test_each_row_has_its_own_limits() -> None:
     assert found[2].numpy() == pytest.approx(expected(logits[2], 1.0, top_p=0.5), abs=1e-5)
 
 
-def test_rows_without_limits_or_a_destination_are_left_out() -> None:
-    assert ScoredRows.of([replace(row(1), limits=None), replace(row(2), address="")], SIZE, CPU) is None
-    rows = [replace(row(1), limits=None), row(2, 1)]
-    assert scored(*rows).handles == (2,)
+def test_a_batch_without_scored_rows_has_none() -> None:
+    assert ScoredRows.of([], SIZE, CPU) is None
+    assert scored(row(2, 1)).handles == (2,)
 
 
 def test_a_token_gets_its_log_probability_when_the_next_step_shows_it() -> None:
@@ -151,19 +153,21 @@ def test_the_pieces_of_a_prompt_are_no_tokens() -> None:
     (found,) = last.advance(record((0, 2)), random_logits(1, SIZE), rows)
     assert isinstance(found, SampledTokens)
     assert (found.position.tolist(), found.known_at.tolist()) == ([0], [0])
-    (found,) = last.advance(record((NO_POSITION, 2)), random_logits(1, SIZE), rows)
+    (found,) = last.advance(record((c.NONE, 2)), random_logits(1, SIZE), rows)
     assert isinstance(found, SampledTokens)
-    assert (found.position.tolist(), found.known_at.tolist()) == ([0], [NO_POSITION])
+    assert (found.position.tolist(), found.known_at.tolist()) == ([0], [c.NONE])
 
 
 def test_alternatives_have_their_log_probabilities_at_once() -> None:
     last, logits = LastDistributions(truncate), random_logits(2, SIZE)
     rows = scored(row(5, 0), row(6, 1, alternatives=2))
-    (found,) = last.advance(record((3, 0), (4, 0), alternatives=torch.tensor([[11, 12]])), logits, rows)
+    (found,) = last.advance(record((3, 0), (4, 0), likeliest={1: [11, 12]}), logits, rows)
     assert isinstance(found, SampledTokens)
-    assert (found.handles, found.position.tolist(), found.token.tolist()) == ((6, 6), [4, 4], [11, 12])
-    assert found.known_at.tolist() == [5, 5], "as of tokens that were sampled there"
-    assert found.logprob.tolist() == pytest.approx(logits[1].log_softmax(dim=-1)[[11, 12]].tolist())
+    assert found.handles == (6, 6, 6)
+    assert found.position.tolist() == [4, 4, -1], "another request may want more of them"
+    assert found.token.tolist()[:2] == [11, 12]
+    assert found.known_at.tolist() == [5, 5, 5], "as of tokens that were sampled there"
+    assert found.logprob.tolist()[:2] == pytest.approx(logits[1].log_softmax(dim=-1)[[11, 12]].tolist())
 
 
 def test_what_is_held_for_long_is_sent_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ import pytest
 import torch
 import zmq
 
-from forkpoint_policies.kernel.batch import SlotRow
-from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.sampling_limits import SamplingLimits
-from forkpoint_policies.kernel.step import Record
+from forkpoint_policies.kernel.step_types import StepRecord
+from forkpoint_policies.worker.destinations import Destinations
+from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.records import (
     MAX_MESSAGES_WAITING,
     Batch,
@@ -26,13 +26,15 @@ from forkpoint_policies.worker.records import (
     decode_distribution,
     decode_logprobs,
 )
-from forkpoint_policies.worker.sender import Destinations, Sender
+from forkpoint_policies.worker.request import Request, Wanted
+from forkpoint_policies.worker.sampled_from import ScoredRows
+from forkpoint_policies.worker.sender import Sender
 from tests.unit.policies.factories import compiled, policy, rule
 
 PATIENCE_MS = 10_000
 NO_LOGITS = torch.zeros(0, 0)
 PROGRAM = compiled(policy(rule(observe={})))
-USES = Uses.of([PROGRAM])
+RULES = 2
 
 
 @contextmanager
@@ -56,29 +58,31 @@ def numbers_of(rows: RecordRows) -> list[list[float]]:
     return numbers
 
 
-def record_of(rows: int, detailed: int = 0, rules: int = 2, alternatives: int = 3) -> Record:
-    """A record whose numbers name their row: row 3 has entropy 3, and its alternatives are 30, 31, …"""
-    heads = torch.arange(rows, dtype=torch.float32)[:, None] + torch.arange(4 + rules) / 100
-    tokens = torch.arange(alternatives) + 10 * torch.arange(detailed)[:, None]
-    return Record(
-        position=torch.arange(rows) + 1000,
-        last_token=torch.arange(rows) + 2000,
-        flags=torch.arange(rows) << 8,
-        numbers=heads,
-        alternatives=tokens if detailed else None,
-        probabilities=tokens / 1000 if detailed else None,
-        certainty=tokens[:, 0] / 10 if detailed else None,
-    )
+def numbers_of_record(rows: int) -> torch.Tensor:
+    """They name their row: row 3 has entropy 3."""
+    return torch.arange(rows, dtype=torch.float32)[:, None] + torch.arange(4 + RULES) / 100
 
 
-def to(rows_of: dict[str, list[int]], rows: int, detailed: list[int] | None = None) -> Destinations:
-    """Row r has handle 500 + r."""
-    return Destinations(
-        handles=torch.arange(500, 500 + rows, dtype=torch.int32),
-        drafts=np.zeros(rows, np.int32),
-        rows_of={address: np.array(own) for address, own in rows_of.items()},
-        detailed=np.array(detailed or [], np.int32),
-    )
+def record_of(rows: int, sent: dict[int, list[int]] | None = None, detailed: Sequence[int] = ()) -> StepRecord:
+    """A record of which `sent` says which rows go to which address. Row r has handle 500 + r, and the n-th of the
+    detailed rows the alternatives 10 n, 10 n + 1, …"""
+    values = torch.zeros(rows, c.RECORD_COLUMNS, dtype=torch.int32)
+    values[:, c.R_HANDLE] = torch.arange(rows) + 500
+    values[:, c.R_POSITION] = torch.arange(rows) + 1000
+    values[:, c.R_LAST_TOKEN] = torch.arange(rows) + 2000
+    values[:, c.R_FLAGS] = torch.arange(rows) << 8
+    values[:, c.R_ADDRESS] = c.NONE
+    for address, own in (sent or {0: list(range(rows))}).items():
+        values[own, c.R_ADDRESS] = address
+    values.view(torch.float32)[:, c.R_ENTROPY : c.R_EFFECT + RULES] = numbers_of_record(rows)
+    likeliest, certainty = torch.full((rows, 3), c.NONE, dtype=torch.int32), torch.zeros(rows)
+    for number, row in enumerate(detailed):
+        likeliest[row], certainty[row] = torch.arange(3) + 10 * number, number
+    return StepRecord(values, likeliest, likeliest / 1000, certainty)
+
+
+def to(*addresses: str) -> Destinations:
+    return Destinations(addresses, Wanted(rules=RULES))
 
 
 def untruncated(logits: torch.Tensor, top_k: torch.Tensor | None, top_p: torch.Tensor | None) -> torch.Tensor:
@@ -100,12 +104,12 @@ def sending() -> Iterator[Sender]:
 def test_a_record_arrives(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket, sending() as sender:
-        sender.report(record_of(3), to({address: [0, 1, 2]}, rows=3), seconds=0.25, logits=NO_LOGITS)
+        sender.report(record_of(3), to(address), seconds=0.25, logits=NO_LOGITS)
         batch = receive(socket)
     assert batch.rows.handle.tolist() == [500, 501, 502]
     assert batch.rows.position.tolist() == [1000, 1001, 1002]
     assert batch.rows.flags.tolist() == [0, 256, 512]
-    assert numbers_of(batch.rows) == record_of(3).numbers.tolist()
+    assert numbers_of(batch.rows) == numbers_of_record(3).tolist()
     assert batch.alternatives.shape == (0, 0)
     assert batch.seconds == 0.25
     assert sender.lost == 0
@@ -115,14 +119,14 @@ def test_records_arrive_in_order(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/t"
     with receiving(address) as socket, sending() as sender:
         for number in range(200):
-            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=float(number), logits=NO_LOGITS)
+            sender.report(record_of(1), to(address), seconds=float(number), logits=NO_LOGITS)
         assert [receive(socket).seconds for _ in range(200)] == list(range(200))
 
 
 def test_each_address_gets_its_own_rows(tmp_path: Path) -> None:
     one, other = f"ipc://{tmp_path}/one", f"ipc://{tmp_path}/other"
     with receiving(one) as first, receiving(other) as second, sending() as sender:
-        sender.report(record_of(5), to({one: [0, 3], other: [1, 4]}, rows=5), seconds=0.0, logits=NO_LOGITS)
+        sender.report(record_of(5, {0: [0, 3], 1: [1, 4]}), to(one, other), seconds=0.0, logits=NO_LOGITS)
         here, there = receive(first), receive(second)
     assert (here.rows.handle.tolist(), there.rows.handle.tolist()) == ([500, 503], [501, 504])
     assert here.rows.entropy.tolist() == [0.0, 3.0]
@@ -133,8 +137,8 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
     """Rows 1, 2 and 4 of five have alternatives; each address gets those of its own rows, numbered among these."""
     one, other, third = (f"ipc://{tmp_path}/{name}" for name in ("one", "other", "third"))
     with receiving(one) as first, receiving(other) as second, receiving(third) as last, sending() as sender:
-        destinations = to({one: [0, 4, 1], other: [2], third: [3]}, rows=5, detailed=[1, 2, 4])
-        sender.report(record_of(5, detailed=3), destinations, seconds=0.0, logits=NO_LOGITS)
+        record = record_of(5, {0: [0, 4, 1], 1: [2], 2: [3]}, detailed=[1, 2, 4])
+        sender.report(record, to(one, other, third), seconds=0.0, logits=NO_LOGITS)
         batches = [receive(first), receive(second), receive(last)]
     reported = [
         {
@@ -152,7 +156,7 @@ def test_alternatives_belong_to_their_rows(tmp_path: Path) -> None:
 def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
     """The queues hold a limited number of messages for it; the rest is lost and counted."""
     address, steps, rows = f"ipc://{tmp_path}/nobody", MAX_MESSAGES_WAITING + 500, 2
-    sender, record, destinations = Sender(untruncated), record_of(rows), to({address: [0, 1]}, rows=rows)
+    sender, record, destinations = Sender(untruncated), record_of(rows), to(address)
     longest = 0.0
     for _ in range(steps):
         started = time.perf_counter()
@@ -169,7 +173,7 @@ def test_an_absent_receiver_neither_blocks_nor_raises(tmp_path: Path) -> None:
 def test_a_receiver_that_comes_late_gets_what_waited(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/late"
     with sending() as sender:
-        sender.report(record_of(1), to({address: [0]}, rows=1), seconds=1.5, logits=NO_LOGITS)
+        sender.report(record_of(1), to(address), seconds=1.5, logits=NO_LOGITS)
         time.sleep(0.05)
         with receiving(address) as socket:
             assert receive(socket).seconds == 1.5
@@ -179,15 +183,15 @@ def test_an_absent_receiver_does_not_delay_records_for_others(tmp_path: Path) ->
     gone, here = f"ipc://{tmp_path}/gone", f"ipc://{tmp_path}/here"
     with receiving(here) as socket, sending() as sender:
         for _ in range(50):
-            sender.report(record_of(2), to({gone: [0], here: [1]}, rows=2), seconds=0.0, logits=NO_LOGITS)
+            sender.report(record_of(2, {0: [0], 1: [1]}), to(gone, here), seconds=0.0, logits=NO_LOGITS)
         assert [receive(socket).rows.handle.tolist() for _ in range(50)] == [[501]] * 50
 
 
 def test_an_invalid_address_is_logged_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     address = f"ipc://{tmp_path}/t"
     with caplog.at_level(logging.ERROR), receiving(address) as socket, sending() as sender:
-        sender.report(record_of(3), to({"nonsense": [0, 1, 2]}, rows=3), seconds=0.0, logits=NO_LOGITS)
-        sender.report(record_of(3), to({address: [0]}, rows=3), seconds=0.5, logits=NO_LOGITS)
+        sender.report(record_of(3), to("nonsense"), seconds=0.0, logits=NO_LOGITS)
+        sender.report(record_of(3), to(address), seconds=0.5, logits=NO_LOGITS)
         assert receive(socket).seconds == 0.5
     assert sender.lost == 3
     assert "telemetry record could not be sent" in caplog.text
@@ -196,12 +200,13 @@ def test_an_invalid_address_is_logged_and_counted(tmp_path: Path, caplog: pytest
 def test_log_probabilities_arrive_with_the_next_token_and_the_last_distribution_whole(tmp_path: Path) -> None:
     """Position 0 samples token 2, position 1 is the last: nothing comes after it."""
     address, logits = f"ipc://{tmp_path}/t", torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
-    row = SlotRow(0, "key", PROGRAM, USES, 1.0, handle=7, address=address, limits=SamplingLimits())
-    destinations = Destinations.of([row.at(0)], 3, torch.device("cpu"))
+    payload = PolicyPayload(b"", "key", 7, address, 0, 1, limits=SamplingLimits())
+    scored = ScoredRows.of([(0, Request(payload, PROGRAM, 1.0))], 3, torch.device("cpu"))
+    destinations = Destinations([address], Wanted(rules=RULES), scored)
     with receiving(address) as socket, sending() as sender:
         for position, last in enumerate((0, 2)):
             record = record_of(1)
-            record = replace(record, position=torch.tensor([position]), last_token=torch.tensor([last]))
+            record.rows[0, c.R_POSITION], record.rows[0, c.R_LAST_TOKEN] = position, last
             sender.report(record, destinations, seconds=0.0, logits=logits[position, None])
         messages = [socket.recv_multipart() for _ in range(4)]
     (first,) = decode_logprobs(next(one for one in messages if len(one) == 1))
@@ -217,7 +222,7 @@ def test_closing_sends_what_waits(tmp_path: Path) -> None:
     with receiving(address) as socket:
         sender = Sender(untruncated)
         for _ in range(20):
-            sender.report(record_of(1), to({address: [0]}, rows=1), seconds=0.0, logits=NO_LOGITS)
+            sender.report(record_of(1), to(address), seconds=0.0, logits=NO_LOGITS)
         sender.close()
         sender.close()
         assert len([receive(socket) for _ in range(20)]) == 20

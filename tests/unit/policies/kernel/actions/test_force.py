@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.step import NO_POSITION, Rows, step
-from forkpoint_policies.worker.request_slots import RequestSlots
-from tests.unit.policies.factories import CPU, Request, Run, compiled, policy, random_logits, rule
+from forkpoint_policies.kernel.native.columns import NONE
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from tests.unit.policies.factories import CPU, Request, Run, compiled, policy, random_logits, rule, step
 from tests.unit.policies.vocabularies import SIZE, tokens
 
 OBSERVED = compiled(policy(rule(observe={})))
@@ -66,24 +66,22 @@ def test_texts_of_different_lengths_in_one_batch() -> None:
 
 
 def test_a_preempted_request_resumes_its_forced_text() -> None:
-    slots = RequestSlots(2, SIZE, CPU)
-    resumed = slots.add(1, Request(OBSERVED, forced_tokens=TEXT, num_shared_tokens=3).payload(), 0.0, TEXT[:2])
-    layout, _ = slots.layout([resumed.at(0)], 1)
+    slots = PolicySlots(2, SIZE, CPU)
+    slots.add(1, Request(OBSERVED, forced_tokens=TEXT, num_shared_tokens=3).payload(), 0.0, TEXT[:2])
     changed = random_logits(1, SIZE)
-    record = step(slots.slots, Rows(layout, torch.tensor([2]), torch.tensor(TEXT[1:2])), changed)
+    record = step(slots, [1], [2], TEXT[1:2], changed)
     assert record.position.tolist() == [5]
     assert only(changed[0]) == TEXT[2:3]
 
 
 def test_under_speculation_each_row_has_its_own_forced_token() -> None:
     """Wrong drafts are rejected, as only the forced token can be sampled instead of them."""
-    slots, drafts = RequestSlots(1, SIZE, CPU, depth=3), tokens("y|y")
-    assignment = slots.add(0, Request(OBSERVED, forced_tokens=TEXT).payload(), 1.0, [])
-    layout, _ = slots.layout([assignment.at(offset, offset) for offset in range(3)], 3)
+    slots, drafts = PolicySlots(1, SIZE, CPU, depth=3), tokens("y|y")
+    slots.add(0, Request(OBSERVED, forced_tokens=TEXT).payload(), 1.0, [])
     for committed in (0, 1):
         changed = random_logits(3, SIZE)
-        last = torch.tensor([TEXT[committed - 1] if committed else 0, *drafts])
-        record = step(slots.slots, Rows(layout, torch.arange(committed, committed + 3), last), changed)
+        last = [TEXT[committed - 1] if committed else 0, *drafts]
+        record = step(slots, [0, 0, 0], list(range(committed, committed + 3)), last, changed)
         assert record.position.tolist() == [committed, committed + 1, committed + 2]
         assert [only(row)[0] for row in changed] == TEXT[committed : committed + 3]
-    assert NO_POSITION not in record.position.tolist()
+    assert NONE not in record.position.tolist()

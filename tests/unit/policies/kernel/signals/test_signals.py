@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forkpoint_policies.kernel import signals
+from forkpoint_policies.kernel import row_threads, signals
 from forkpoint_policies.kernel.signals import Signals, in_numba, in_torch, stable_sum
 from forkpoint_policies.kernel.signals.in_torch import CHUNK
 from tests.unit.policies import float64_reference
@@ -173,8 +173,8 @@ def test_a_row_has_the_same_signals_alone(by: signals.Implementation, rows: int,
 @pytest.fixture
 def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with ThreadPoolExecutor(3) as pool:
-        monkeypatch.setattr(in_numba, "_pool", lambda process: pool)
-        monkeypatch.setattr(in_numba, "_cores", lambda: frozenset(range(4)))
+        monkeypatch.setattr(row_threads, "_pool", lambda process: pool)
+        monkeypatch.setattr(row_threads, "_cores", lambda: frozenset(range(4)))
         monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
         yield
 
@@ -182,7 +182,7 @@ def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_rows_on_threads_have_the_same_signals(four_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = rows_of_logits(11, 3000, seed=6)
     expected = in_numba.measure(logits)
-    monkeypatch.setattr(in_numba, "ELEMENTS_PER_THREAD", 3000)
+    monkeypatch.setattr(row_threads, "ELEMENTS_PER_THREAD", 3000)
     swept: list[tuple[int, int]] = []
     in_numba._over_rows(11, 3000, lambda start, end: swept.append((start, end)))
     assert sorted(swept) == [(0, 2), (2, 5), (5, 8), (8, 11)]
@@ -199,9 +199,9 @@ def test_an_error_on_a_thread_is_not_lost(four_threads: None) -> None:
 
 
 def test_the_pool_computes_on_this_threads_cores() -> None:
-    assert in_numba._cores() <= os.sched_getaffinity(0)
-    with in_numba._pool.__wrapped__(os.getpid()) as pool:
-        assert pool.submit(os.sched_getaffinity, 0).result() == in_numba._cores()
+    assert row_threads._cores() <= os.sched_getaffinity(0)
+    with row_threads._pool.__wrapped__(os.getpid()) as pool:
+        assert pool.submit(os.sched_getaffinity, 0).result() == row_threads._cores()
 
 
 @pytest.mark.parametrize("width", [*SIZES, 0])

@@ -1,0 +1,291 @@
+// Sweeps over a row of logits, by all threads that work on it. Sums depend on the row alone: blocks are added up in
+// float32, and the blocks in float64.
+//
+// Weights are w = e^d with d = (logit - peak) · coldness; those below e^LOWEST count as nothing.
+#pragma once
+
+constexpr float LOWEST = -87.0f;  // e^-87 is about the smallest normal float32
+constexpr float HIGHEST = 88.0f;  // e^88 is about the largest
+constexpr float NOTHING = -INFINITY;
+constexpr double MIN_WEIGHT = 0x1p-126;
+constexpr int BLOCK = 2048;
+constexpr double MASS_UNITS = 0x1p40;  // masses are whole numbers of these, so that their sum has no order
+
+DEVICE int bits_of(float value) {
+    int bits;
+    __builtin_memcpy(&bits, &value, 4);
+    return bits;
+}
+
+DEVICE float float_of(int bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+}
+
+// A number in the order of the logits.
+DEVICE int rank_of(float value) {
+    const int bits = bits_of(value);
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+constexpr int NOTHING_RANK = -2139095041;  // of -inf
+
+DEVICE unsigned key_of(float value) { return (unsigned)rank_of(value) ^ 0x80000000u; }
+
+DEVICE float multiply_add(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDACC_RTC__)
+    return fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+// e^x for x from LOWEST to HIGHEST, by arithmetic that compilers turn into vectors. e^x = 2^k e^r with k = round(x / ln
+// 2); ln 2 is in two parts, so that r is exact; e^r = 1 + r + r² P(r), with Cephes' coefficients of P
+// (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
+DEVICE float exponential(float x) {
+    constexpr float ROUNDER = 1.5f * (1 << 23);  // added to a small float, it leaves the nearest integer in the low bits
+    const float shifted = multiply_add(x, 1.4426950408889634f, ROUNDER);
+    const float twos = shifted - ROUNDER;
+    const float r = multiply_add(twos, 2.12194440e-4f, multiply_add(twos, -0.693359375f, x));
+    float p = 1.9875691500e-4f;
+    p = multiply_add(p, r, 1.3981999507e-3f);
+    p = multiply_add(p, r, 8.3334519073e-3f);
+    p = multiply_add(p, r, 4.1665795894e-2f);
+    p = multiply_add(p, r, 1.6666665459e-1f);
+    p = multiply_add(p, r, 5.0000001201e-1f);
+    const int k = bits_of(shifted) - bits_of(ROUNDER);
+    return (multiply_add(p * r, r, r) + 1.0f) * float_of((k + 127) << 23);
+}
+
+DEVICE float weight_of(float depth) {
+    const float weight = exponential(smaller(larger(depth, LOWEST), HIGHEST));
+    return depth >= LOWEST ? weight : 0.0f;
+}
+
+struct Sums {
+    double a, b, c;
+};
+
+// Up to three sums over a row. `term` gets a logit and adds to its three float references; what it returns is written
+// back where WRITES says so.
+template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratch, Term term) {
+    double whole_a = 0, whole_b = 0, whole_c = 0;
+    for (int begin = 0; begin < line.size; begin += BLOCK) {
+        const int end = smaller(begin + BLOCK, line.size);
+        float a = 0, b = 0, c = 0;
+        float *values = line.values;
+#pragma omp simd reduction(+ : a, b, c)
+        for (int token = begin + thread(); token < end; token += num_threads()) {
+            const float value = term(values[token], a, b, c);
+            if (WRITES) values[token] = value;
+        }
+        whole_a += a, whole_b += b, whole_c += c;
+    }
+    return {sum_of_threads(whole_a, scratch), sum_of_threads(whole_b, scratch), sum_of_threads(whole_c, scratch)};
+}
+
+// Σ w; never 0, so that a row of -inf alone can be divided by it.
+DEVICE double weight(Line line, float peak, float coldness, Scratch &scratch) {
+    const Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
+        a += weight_of((value - peak) * coldness);
+        return value;
+    });
+    return larger(sums.a, MIN_WEIGHT);
+}
+
+// Σ w, Σ w d and Σ w d²; the first is never 0.
+DEVICE Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
+    Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &b, float &c) {
+        const float depth = larger((value - peak) * coldness, LOWEST);
+        const float w = depth > LOWEST ? weight_of(depth) : 0.0f;
+        a += w, b += w * depth, c += w * depth * depth;
+        return value;
+    });
+    sums.a = larger(sums.a, MIN_WEIGHT);
+    return sums;
+}
+
+// Divide the logits; ½ Σ |p' - p| of the distributions before, of coldness `cold` and Σ w `total`, and after.
+//
+// With p ∝ e^(cold · depth), p' exceeds p on one side of a single depth: the distance is what p' has more there.
+DEVICE double divide(Line line, float divisor, float peak, float cold, double total, double new_total, Scratch &scratch) {
+    const float new_cold = cold / divisor, slope = new_cold - cold, limit = (float)log(new_total / total);
+    const Sums sums = sum_up<true>(line, scratch, [=](float value, float &a, float &b, float &) {
+        const float depth = value - peak;
+        const bool above = depth * slope > limit;
+        a += above ? weight_of(depth * cold) : 0.0f;
+        b += above ? weight_of(depth * new_cold) : 0.0f;
+        return value / divisor;
+    });
+    return larger(sums.b / new_total - sums.a / total, 0.0);
+}
+
+// Mask what is below a limit; Σ w of what is left.
+DEVICE double keep_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
+    const Sums sums = sum_up<true>(line, scratch, [=](float value, float &a, float &, float &) {
+        const float w = weight_of((value - peak) * coldness);
+        a += value >= limit ? w : 0.0f;
+        return value >= limit ? value : NOTHING;
+    });
+    return larger(sums.a, MIN_WEIGHT);
+}
+
+// Σ (logit - peak) over the possible logits, those above -inf, and how many they are.
+DEVICE Sums sum_of_possible(Line line, float peak, Scratch &scratch) {
+    return sum_up<false>(line, scratch, [=](float value, float &a, float &b, float &) {
+        const bool possible = value > NOTHING;
+        a += possible ? value - peak : 0.0f;
+        b += possible ? 1.0f : 0.0f;
+        return value;
+    });
+}
+
+// Σ (logit - peak - mean)² over the possible logits.
+DEVICE double sum_of_squares(Line line, float peak, float mean, Scratch &scratch) {
+    return sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
+        const float far = value - peak - mean;
+        a += value > NOTHING ? far * far : 0.0f;
+        return value;
+    }).a;
+}
+
+// How many logits are above this one.
+DEVICE int num_above(Line line, float least, Scratch &scratch) {
+    return (int)sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
+        a += value > least ? 1.0f : 0.0f;
+        return value;
+    }).a;
+}
+
+DEVICE float highest(Line line, Scratch &scratch) {
+    int found = NOTHING_RANK;
+    const float *values = line.values;
+#pragma omp simd reduction(max : found)
+    for (int token = thread(); token < line.size; token += num_threads()) {
+        const int rank = rank_of(values[token]);
+        found = rank > found ? rank : found;
+    }
+    found = max_of_threads(found, scratch);
+    return float_of(found ^ ((found >> 31) & 0x7FFFFFFF));
+}
+
+// The first token with this logit; the vocabulary's size without one.
+DEVICE int find(Line line, float value, Scratch &scratch) {
+    int first = line.size;
+    for (int token = thread(); token < line.size; token += num_threads())
+        if (line.values[token] == value) {
+            first = token;
+            break;
+        }
+    return -max_of_threads(-first, scratch);
+}
+
+// The likeliest token of a row whose largest logit is `peak`: the first one, also of a row of -inf alone.
+DEVICE int find_likeliest(Line line, float peak, Scratch &scratch) {
+    const int found = find(line, peak, scratch);
+    return found < line.size ? found : find(line, NOTHING, scratch);
+}
+
+// Mask all other tokens, and let this one have a logit.
+DEVICE void keep_only(Line line, int token, float value) {
+    for (int other = thread(); other < line.size; other += num_threads())
+        line.values[other] = other == token ? value : NOTHING;
+}
+
+DEVICE void copy(Line from, float *into) {
+    for (int token = thread(); token < from.size; token += num_threads()) into[token] = from.values[token];
+}
+
+// Into scratch.maxima, the ranks of the largest of every NUM_MAXIMA-th logit, from each of the first on.
+DEVICE void find_maxima(Line line, Scratch &scratch) {
+    for (int first = thread(); first < NUM_MAXIMA; first += num_threads()) scratch.maxima[first] = NOTHING_RANK;
+    for (int begin = 0; begin < line.size; begin += NUM_MAXIMA) {
+        const int count = smaller(NUM_MAXIMA, line.size - begin);
+        const float *values = line.values + begin;
+        int *maxima = scratch.maxima;
+#pragma omp simd
+        for (int first = thread(); first < count; first += num_threads()) {
+            const int rank = rank_of(values[first]);
+            maxima[first] = rank > maxima[first] ? rank : maxima[first];
+        }
+    }
+    wait();
+}
+
+// Write to scratch.tokens the possible tokens of at least this rank, in no order, as many as there is room for; how
+// many there are.
+DEVICE int collect_from(Line line, int rank, Scratch &scratch) {
+    if (is_first()) scratch.counts[0] = 0;
+    wait();
+    constexpr int GROUP = 64;
+    for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
+        const int end = smaller(begin + GROUP, line.size);
+        int most = NOTHING_RANK;
+#pragma omp simd reduction(max : most)
+        for (int token = begin; token < end; ++token) {
+            const int own = rank_of(line.values[token]);
+            most = own > most ? own : most;
+        }
+        if (most < rank || most == NOTHING_RANK) continue;
+        for (int token = begin; token < end; ++token) {
+            const int own = rank_of(line.values[token]);
+            if (own >= rank && own > NOTHING_RANK) {
+                const int at = add(&scratch.counts[0], 1);
+                if (at < MAX_CANDIDATES) scratch.tokens[at] = token;
+            }
+        }
+    }
+    wait();
+    const int count = scratch.counts[0];
+    wait();
+    return count;
+}
+
+// Count, in scratch.counts, the digits at `shift` of the possible tokens' keys that have this prefix before it.
+DEVICE void count_digits(Line line, int shift, unsigned long long prefix, Scratch &scratch) {
+    for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.counts[digit] = 0;
+    wait();
+    for (int token = thread(); token < line.size; token += num_threads()) {
+        if (line.values[token] == NOTHING) continue;
+        const unsigned long long key = key_of(line.values[token]);
+        if (key >> (shift + 8) == prefix) add(&scratch.counts[key >> shift & 255], 1);
+    }
+    wait();
+}
+
+// As count_digits, the tokens' weights in scratch.masses.
+DEVICE void weigh_digits(Line line, int shift, unsigned long long prefix, float peak, float coldness, Scratch &scratch) {
+    for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.masses[digit] = 0;
+    wait();
+    for (int token = thread(); token < line.size; token += num_threads()) {
+        const float depth = (line.values[token] - peak) * coldness;
+        if (depth < LOWEST) continue;
+        const unsigned long long key = key_of(line.values[token]);
+        if (key >> (shift + 8) == prefix)
+            add(&scratch.masses[key >> shift & 255], (unsigned long long)(exponential(depth) * MASS_UNITS));
+    }
+    wait();
+}
+
+// Write to scratch.tokens those above a key, and those below the token `before` that have it; how many. In no order.
+DEVICE int collect_above(Line line, unsigned key, int before, Scratch &scratch) {
+    if (is_first()) scratch.counts[0] = 0;
+    wait();
+    for (int token = thread(); token < line.size; token += num_threads()) {
+        const unsigned own = key_of(line.values[token]);
+        if (own > key || (own == key && token < before)) scratch.tokens[add(&scratch.counts[0], 1)] = token;
+    }
+    wait();
+    const int count = scratch.counts[0];
+    wait();
+    return count;
+}
+
+// How many of the tokens below `before` have this key.
+DEVICE int num_with_key(Line line, unsigned key, int before, Scratch &scratch) {
+    int count = 0;
+    for (int token = thread(); token < before; token += num_threads()) count += key_of(line.values[token]) == key;
+    return sum_of_threads(count, scratch);
+}

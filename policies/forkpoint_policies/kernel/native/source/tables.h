@@ -1,0 +1,85 @@
+// What a step reads and writes. The columns of each table are declared in columns.py, which the build turns into
+// constants: a program's numbers, a slot's, a cell's and a record's have the same names there and here.
+#pragma once
+
+struct Tables {
+    const int *heap;      // [numbers], programs and texts
+    const float *floats;  // [numbers]
+    const int *slots;     // [slots, SLOT_INTS]
+    const unsigned long long *seeds;  // [slots]
+    const float *temperatures;        // [slots], 0 for requests that take the likeliest token
+    int *cells;            // [slots * depth, CELL_INTS]
+    float *chances;        // [slots * depth, CELL_FLOATS]
+    int *history;          // [slots, HISTORY_BINS], how many of the request's entropies lie in each bin
+    double *sums;          // [slots, SUMS], of confidences, nats
+    double *entropy_sums;  // [slots, SUMS], nats
+    long long depth;       // the cells of a slot: as many rows as a request can have in a step
+};
+
+// Which request each row of the logits belongs to, and where it is. A request's rows follow each other: the one after
+// its committed tokens, then one after each draft token.
+struct Batch {
+    const int *slots;            // [rows], NONE for rows without a request
+    const long long *positions;  // [rows], of the row's last token in its prompt and answer
+    const int *last_tokens;      // [rows]
+    const int *prompt_lens;      // [slots], tokens
+    long long rows;
+};
+
+struct Step {
+    float *logits;         // [rows, stride], of which `vocabulary` are used
+    long long stride;
+    long long vocabulary;
+    int *record;           // [rows, RECORD_COLUMNS], floats by their bits
+    int *likeliest;        // [rows, alternatives]
+    float *probabilities;  // [rows, alternatives]
+    float *certainty;      // [rows] nats, of rows with alternatives under a policy that branches
+    long long alternatives;
+};
+
+struct Measured {
+    float peak;  // the largest logit
+    float total;  // Σ e^(logit - peak)
+    float entropy, varentropy, top_probability;
+};
+
+struct Decision {
+    int position, word_state;
+    int fired;  // a bit per rule
+    int shut;   // rules whose tokens must not be sampled here
+    int forced_rule, forced_token;
+    float past_entropy;  // nats, sampled from the request's past, for a placebo
+};
+
+// A request's program and state, where the threads that work on its rows read them quickly.
+struct Request {
+    int slot, program;
+    int head[HEAD + MAX_RULES * RULE_INTS];
+    float numbers[MAX_RULES * RULE_FLOATS];
+    int cell[CELL_INTS];
+    float chances[CELL_FLOATS];
+};
+
+constexpr int NUM_DIGITS = 256;
+constexpr int NUM_MAXIMA = 1024;
+constexpr int MAX_CANDIDATES = 512;  // the most tokens that are put in order
+
+// What the threads that work on one row share.
+struct Scratch {
+    Measured measured;
+    Decision decision;
+    int counts[NUM_DIGITS];
+    unsigned long long masses[NUM_DIGITS];
+    int tokens[MAX_CANDIDATES];
+    int order[MAX_CANDIDATES];
+    int maxima[NUM_MAXIMA];
+    float mass[MAX_RULES];      // each rule's connectors
+    float replaced[MAX_RULES];  // the probability of the tokens that each rule replaces
+    float at[MAX_RULES][3];     // entropy, varentropy and top probability at each rule's own temperature
+    float *copies[2];           // [vocabulary] each, for what must not be written to the logits
+};
+
+struct Line {
+    float *values;
+    int size;
+};

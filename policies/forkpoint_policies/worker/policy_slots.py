@@ -1,0 +1,123 @@
+"""The requests of a worker that have a policy, by slot, and the step over a batch. Shared by both adapters."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forkpoint_policies.kernel.native.build import CompilerError
+from forkpoint_policies.kernel.native.columns import NONE
+from forkpoint_policies.kernel.step_types import Batch, StepRecord
+
+from .destinations import Destinations
+from .native_slots import NativeSlots
+from .payload import PolicyPayload
+from .request import Request, Wanted, step_temperature
+from .sampled_from import ScoredRows
+from .torch_slots import TorchSlots
+
+logger = logging.getLogger(__name__)
+
+KERNEL_VARIABLE = "FORKPOINT_KERNEL"
+"""An environment variable: `torch` asks for the slow step where the compiled one could be used."""
+
+
+class PolicySlots:
+    """`depth` is the most rows that one request has in a step."""
+
+    def __init__(self, count: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
+        self.slots = _slots_on(count, vocabulary, device, depth)
+        self._vocabulary, self._device = vocabulary, device
+        self._requests: dict[int, Request] = {}
+        self._slot_of: dict[int, int] = {}  # by handle
+        self._scored: dict[int, Request] = {}  # those whose tokens' log probabilities are reported
+        self.has_policy_at = np.zeros(count, np.bool_)
+        """[slots]"""
+        self._by_wanted: Counter[Wanted] = Counter()
+        self._wanted: Wanted | None = None
+        self.addresses: list[str] = []
+        """Where records go, by the number in their column."""
+
+    def add(self, slot: int, payload: PolicyPayload, temperature: float, generated: Sequence[int]) -> Request:
+        """Put a request into a slot; `generated` are its tokens so far: none unless it was preempted before."""
+        # V2 does not report a preemption: the request is added again, perhaps to another slot
+        for stale in {slot, self._slot_of.get(payload.handle, slot)}:
+            self.remove(stale)
+        temperature = step_temperature(temperature)
+        program = self.slots.add(slot, payload, temperature, generated, self._number_of(payload.address))
+        request = self._requests[slot] = Request(payload, program, temperature)
+        self._slot_of[payload.handle] = slot
+        self.has_policy_at[slot] = True
+        if payload.limits is not None and payload.address:
+            self._scored[slot] = request
+        self._by_wanted[request.wanted] += 1
+        self._wanted = None
+        return request
+
+    def remove(self, slot: int) -> None:
+        """Free a slot, if it is not free.
+
+        A request's state is saved for a while: vLLM does not report whether the request ended or will be resumed.
+        """
+        request = self._requests.pop(slot, None)
+        if request is None:
+            return
+        self.slots.remove(slot)
+        self._slot_of.pop(request.payload.handle, None)
+        self._scored.pop(slot, None)
+        self.has_policy_at[slot] = False
+        self._by_wanted[request.wanted] -= 1
+        if not self._by_wanted[request.wanted]:
+            del self._by_wanted[request.wanted]
+        self._wanted = None
+
+    def has_policy(self, slots: NDArray[np.integer]) -> bool:
+        """Whether the request of any of these slots has a policy."""
+        return bool(self.has_policy_at[slots].any())
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the requests of the worker want of records: the most that any of them does."""
+        if self._wanted is None:
+            self._wanted = Wanted(
+                rules=max((one.rules for one in self._by_wanted), default=0),
+                alternatives=max((one.alternatives for one in self._by_wanted), default=0),
+                branches=any(one.branches for one in self._by_wanted),
+            )
+        return self._wanted
+
+    def step(self, batch: Batch, logits: Tensor) -> StepRecord:
+        """Apply the policy of each row's request to the [rows, vocabulary] float32 logits, in place."""
+        return self.slots.step(batch, logits, self.wanted.alternatives)
+
+    def destinations(self, batch: Batch) -> Destinations:
+        """Where the record of a batch goes."""
+        scored = None
+        if self._scored:
+            rows = [(row, self._scored[slot]) for row, slot in enumerate(batch.slots.tolist()) if slot in self._scored]
+            scored = ScoredRows.of(rows, self._vocabulary, self._device)
+        return Destinations(self.addresses, self.wanted, scored)
+
+    def _number_of(self, address: str) -> int:
+        if not address:
+            return NONE
+        if address not in self.addresses:
+            self.addresses.append(address)
+        return self.addresses.index(address)
+
+
+def _slots_on(count: int, vocabulary: int, device: torch.device, depth: int) -> NativeSlots | TorchSlots:
+    """The compiled step where there can be one, else the slow one."""
+    if device.type == "cpu" and os.environ.get(KERNEL_VARIABLE) != "torch":
+        try:
+            return NativeSlots(count, vocabulary, device, depth)
+        except CompilerError as error:
+            logger.warning("forkpoint: steps are slower than they could be: %s", error)
+    return TorchSlots(count, vocabulary, device, depth)

@@ -1,0 +1,115 @@
+"""The compiled step does what the one in torch's operations does: any mixture of policies, drafts and preemptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from forkpoint_policies.compile.program import ControlKind, Program
+from forkpoint_policies.kernel.native import columns as c
+from forkpoint_policies.kernel.step_types import Batch, StepRecord
+from forkpoint_policies.worker.native_slots import NativeSlots
+from forkpoint_policies.worker.request import step_temperature
+from forkpoint_policies.worker.torch_slots import TorchSlots
+from tests.unit.policies.factories import CPU, Request, random_logits
+from tests.unit.policies.kernel.test_step_mixtures import mixtures, some_tokens
+
+STEPS, DEPTH, ALTERNATIVES = 6, 3, 3
+LAST_PLACES = 2  # units in the last place by which logits may differ where both do arithmetic
+BY_OTHER_TOKENS = (ControlKind.PROBABILITY, ControlKind.DOSE)
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+
+@pytest.mark.slow
+@given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_both_kernels_do_the_same(kernel: str, mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+    if kernel == "torch":
+        return  # both are stepped here
+    size, requests, starts = mixture
+    random = np.random.default_rng(seed)
+    kernels = NativeSlots(len(requests), size, CPU, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
+    generated: list[list[int]] = [[] for _ in requests]
+    inside = set[int]()
+    for time in range(STEPS):
+        batch = [number for number, start in enumerate(starts) if start <= time]
+        random.shuffle(batch)
+        for number in batch:
+            if number in inside and random.random() < 0.1:  # preempted
+                for slots in kernels:
+                    slots.remove(number)
+                inside.remove(number)
+            if requests[number].program is not None and number not in inside:
+                add(kernels, number, requests[number], generated[number])
+                inside.add(number)
+        drafts = [int(random.integers(0, DEPTH)) for _ in batch]
+        rows = [(number, draft) for number, own in zip(batch, drafts, strict=True) for draft in range(own + 1)]
+        if not any(number in inside for number, _ in rows):
+            continue
+        texts = {
+            number: generated[number] + some_tokens(random, own) for number, own in zip(batch, drafts, strict=True)
+        }
+        logits = random_logits(len(rows), size, seed=seed + time, scale=float(random.uniform(0.5, 4.0)))
+        logits[torch.from_numpy(random.random(logits.shape) < 0.1)] = -torch.inf
+        before = [texts[number][: len(generated[number]) + draft] for number, draft in rows]
+        batch_rows = Batch(
+            np.array([number for number, _ in rows], np.int32),
+            torch.tensor([len(one) - 1 for one in before]),
+            torch.tensor([one[-1] if one else 0 for one in before]),
+            torch.zeros(len(requests), dtype=torch.int32),
+        )
+        changed = logits.clone(), logits.clone()
+        records = [
+            kernels[0].step(batch_rows, changed[0], ALTERNATIVES),
+            kernels[1].step(batch_rows, changed[1], ALTERNATIVES),
+        ]
+        check([requests[number].program for number, _ in rows], records[0], records[1], changed)
+        for number, own in zip(batch, drafts, strict=True):
+            accepted = int(random.integers(0, own + 1))
+            if random.random() < 0.8:  # else it is evaluated again
+                text = texts[number][: len(generated[number]) + accepted]
+                generated[number] = text + some_tokens(random, 1)
+
+
+def add(kernels: Sequence[NativeSlots | TorchSlots], slot: int, request: Request, generated: list[int]) -> None:
+    payload = msgspec.structs.replace(request.payload(), handle=slot + 1)
+    for slots in kernels:
+        slots.add(slot, payload, step_temperature(request.temperature), generated, 0)
+
+
+def check(
+    programs: Sequence[Program | None], one: StepRecord, other: StepRecord, changed: tuple[Tensor, Tensor]
+) -> None:
+    """The same rules fire, records agree to rounding, and logits to the last places."""
+    whole = slice(0, c.R_ENTROPY)
+    for row, program in enumerate(programs):
+        ours, theirs = one.rows[row], other.rows[row]
+        if program is None:
+            assert torch.equal(changed[0][row], changed[1][row])
+            assert int(ours[c.R_POSITION]) == int(theirs[c.R_POSITION]) == c.NONE
+            continue
+        assert torch.equal(ours[whole], theirs[whole]), "handle, position, last token, flags"
+        numbers = ours[c.R_ENTROPY : c.R_CONFIDENCE].view(torch.float32)
+        assert torch.allclose(numbers, theirs[c.R_ENTROPY : c.R_CONFIDENCE].view(torch.float32), rtol=2e-3, atol=2e-5)
+        assert torch.equal(one.likeliest[row], other.likeliest[row])
+        assert torch.allclose(one.probabilities[row], other.probabilities[row], rtol=1e-4, atol=1e-7)
+        assert torch.allclose(one.certainty[row], other.certainty[row], rtol=1e-5, atol=1e-6)
+        if any(rule.control in BY_OTHER_TOKENS for rule in program.rules):
+            own, others = (values[row].nan_to_num(neginf=-1e9) for values in changed)
+            assert torch.allclose(own, others, rtol=1e-4, atol=1e-4)
+        else:
+            assert int((order(changed[0][row]) - order(changed[1][row])).abs().max()) <= LAST_PLACES
+
+
+def order(values: Tensor) -> Tensor:
+    """Whole numbers of which neighbours are neighbouring float32."""
+    bits = values.view(torch.int32).long()
+    return torch.where(bits < 0, -(2**31) - bits, bits)
