@@ -76,6 +76,12 @@ def _kernel(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     return [kernel(plan.rounds, sizes or ROWS)]
 
 
+def _records(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .records import CONCURRENCY, records
+
+    return [records(plan.rounds, sizes or CONCURRENCY)]
+
+
 def _branching(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .branching import LEAVES, branching
 
@@ -96,6 +102,7 @@ def _coverage(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
 
 TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "kernel": _kernel,
+    "records": _records,
     "demo": _demo,
     "qwen": _qwen,
     "telemetry": _telemetry,

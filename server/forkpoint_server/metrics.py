@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -132,6 +134,15 @@ def use_model(name: str) -> None:
 def served_model() -> str:
     """The name that `use_model` has set; empty before."""
     return _SERVER[MODEL]
+
+
+def observe_all(histogram: Histogram, values: NDArray[np.floating]) -> None:
+    """As `observe` for each value, in one step: the entropies of long answers would take the event
+    loop a second."""
+    counts = np.bincount(np.searchsorted(histogram._upper_bounds, values), minlength=len(histogram._upper_bounds))
+    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=False):  # NaN would be behind the last
+        bucket.inc(count)
+    histogram._sum.inc(float(values.sum(dtype=np.float64)))
 
 
 def use_buckets(histogram: Histogram, upper_bounds: Sequence[float]) -> None:

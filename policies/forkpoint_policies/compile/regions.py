@@ -84,6 +84,11 @@ class Regions:
         """The tokens that have a move from some state."""
         return frozenset(token for _, token, _ in self.moves)
 
+    @cached_property
+    def special_tokens(self) -> frozenset[int]:
+        """The tokens that have a move from some state, or that are no reasoning."""
+        return self.moving_tokens | self.uncounted
+
     def follow(self, tokens: Iterable[int], state: int) -> int:
         """The state after these tokens."""
         moves = self.next_states
@@ -97,6 +102,9 @@ class Regions:
         reader.read(tokens)
         return reader
 
+
+TOKENS_AT_ONCE = 64
+"""So many tokens without a marker are read in one step."""
 
 UNMARKED = Regions()
 """All text is reasoning, and nothing is a tool call."""
@@ -130,8 +138,18 @@ class RegionReader:
 
     def read(self, tokens: Sequence[int]) -> None:
         """Read the tokens after those that were read before."""
+        for begin in range(len(self.in_reasoning), len(tokens), TOKENS_AT_ONCE):
+            end = min(begin + TOKENS_AT_ONCE, len(tokens))
+            if self.state <= HOME and self.regions.special_tokens.isdisjoint(tokens[begin:end]):
+                inside = bool(self.state & IN_REASONING)
+                self.in_reasoning += bytes((inside,)) * (end - begin)
+                self.num_reasoning_tokens += inside * (end - begin)
+            else:
+                self._read_each(tokens, begin, end)
+
+    def _read_each(self, tokens: Sequence[int], begin: int, end: int) -> None:
         regions, moves = self.regions, self.regions.next_states
-        for position in range(len(self.in_reasoning), len(tokens)):
+        for position in range(begin, end):
             token, state = tokens[position], self.state
             inside = bool(state & IN_REASONING)
             self.in_reasoning.append(inside)

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +36,7 @@ __all__ = [
     "alternatives_type",
     "decode",
     "decode_distribution",
+    "decode_header",
     "decode_logprobs",
     "encode",
     "encode_distribution",
@@ -98,7 +98,7 @@ HEAD = Struct(
 """The first columns of a row, for reading one row quickly: handle, position, last token, flags, entropy."""
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(NamedTuple):
     """How to read the two arrays, and the seconds that the step took on the worker's host."""
 
     rows: int
@@ -107,6 +107,9 @@ class Header(msgspec.Struct, frozen=True):
     detailed: int
     alternatives: int
     seconds: float
+
+
+_HEADER = Struct("=iiiiid")
 
 
 @dataclass(frozen=True)
@@ -176,14 +179,32 @@ def encode(rows: NDArray[np.int32], details: NDArray[np.int32], rules: int, seco
     """The frames of a message; `rows` and `details` as `row_type` and `alternatives_type` declare them."""
     alternatives = (details.shape[1] - num_columns(alternatives_type(0))) // 2
     header = Header(len(rows), rows.shape[1], rules, len(details), alternatives, seconds)
-    return [msgspec.msgpack.encode(header), rows.tobytes(), details.tobytes()]
+    return [_HEADER.pack(*header), rows.tobytes(), details.tobytes()]
+
+
+def decode_header(frames: Sequence[bytes]) -> Header:
+    """The header of a message, whose other frames have the lengths that it states. Raises ValueError otherwise."""
+    if len(frames) != 3:
+        raise ValueError(f"a message has 3 frames, not {len(frames)}")
+    if len(frames[0]) != _HEADER.size:
+        raise ValueError(f"a header has {_HEADER.size} bytes, not {len(frames[0])}")
+    header = Header(*_HEADER.unpack(frames[0]))
+    rows, columns, rules, detailed, alternatives, _ = header
+    if min(rows, rules, detailed, alternatives) < 0 or columns not in _widths(rules):
+        raise ValueError(f"not a header: {header}")
+    if len(frames[1]) != 4 * rows * columns or len(frames[2]) != 4 * detailed * (2 + 2 * alternatives):
+        raise ValueError(f"the arrays are not as long as the header says: {header}")
+    return header
+
+
+@cache
+def _widths(rules: int) -> tuple[int, int]:
+    return num_columns(row_type(rules)), num_columns(row_type(rules, branches=True))
 
 
 def decode(frames: Sequence[bytes]) -> Batch:
     """Read a message. Raises ValueError when it is not one."""
-    if len(frames) != 3:
-        raise ValueError(f"a message has 3 frames, not {len(frames)}")
-    header = msgspec.msgpack.decode(frames[0], type=Header)
+    header = decode_header(frames)
     rows = np.frombuffer(frames[1], np.int32).reshape(header.rows, header.columns)
     kind = alternatives_type(header.alternatives)
     details = np.frombuffer(frames[2], np.int32).reshape(header.detailed, num_columns(kind))

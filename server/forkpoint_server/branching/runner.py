@@ -262,7 +262,8 @@ class TreeRunner:
     def _open_trace(self, first_position: int, start: StartState) -> Trace:
         trace = open_traces(self.context, 1, start, first_position)[0]
         trace.tree_rule_index = self.context.compiled.program.tree_rule_index
-        trace.on_records, trace.stores_all_alternatives = self._on_records, self.stores_all_alternatives
+        trace.stores_all_alternatives = self.stores_all_alternatives
+        trace.listen(self._on_records)
         return trace
 
     def _on_records(self) -> None:

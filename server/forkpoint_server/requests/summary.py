@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.util.types import AttributeValue
-from prometheus_client import Histogram
 
 from forkpoint_policies.spec import Policy
 from forkpoint_server import metrics
@@ -110,7 +108,7 @@ def _count_trace(context: RequestContext, trace: Trace) -> None:
     planning = profile.entropy > context.fork_threshold
     for role, chosen in (("planning", planning), ("execution", ~planning)):
         metrics.TOKENS.labels(*labels, role).inc(int(chosen.sum()))
-        observe_all(metrics.ENTROPY.labels(*labels, role), profile.entropy[chosen])
+        metrics.observe_all(metrics.ENTROPY.labels(*labels, role), profile.entropy[chosen])
 
     # connectors and reasoning
     for family, times in context.connectors.count(trace.tokens).items():
@@ -123,14 +121,6 @@ def _count_trace(context: RequestContext, trace: Trace) -> None:
         families = _connector_families(compiled.policy, compiled.program.rules[rule].number)
         metrics.INTERVENTIONS.labels(*labels, action, families).inc(int(profile.fired[:, rule].sum()))
         metrics.EFFECT.labels(*labels, action).inc(float(profile.effect[:, rule].sum()))
-
-
-def observe_all(histogram: Histogram, values: NDArray[np.float32]) -> None:
-    """As `observe` for each value, in one step: the entropies of long answers would take the event loop a second."""
-    counts = np.bincount(np.searchsorted(histogram._upper_bounds, values), minlength=len(histogram._upper_bounds))
-    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=False):  # NaN would be behind the last
-        bucket.inc(count)
-    histogram._sum.inc(float(values.sum(dtype=np.float64)))
 
 
 def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:

@@ -7,7 +7,8 @@ import itertools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,15 +22,19 @@ from forkpoint_policies.worker.records import (
     Batch,
     decode,
     decode_distribution,
+    decode_header,
     decode_logprobs,
 )
 from forkpoint_server import metrics
 
+from .record_log import RecordLog
 from .trace import Trace, confidence_of, margin_of
 
 logger = logging.getLogger(__name__)
 
 HANDLES = 2**31 - 1
+STEPS_AT_ONCE = 64
+"""So many steps' times are counted together."""
 SETTLE_SECONDS = 1.0
 SILENT = (
     "no records of tokens arrive from the engine: answers are right, figures about them incomplete, "
@@ -46,9 +51,11 @@ class Receiver:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forkpoint-")
         self._context: zmq.asyncio.Context | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._traces: dict[int, Trace] = {}
         self._handles = itertools.count(1)
+        self._log = RecordLog(self._deliver)
+        self._step_seconds = array("d")
         self.address = f"ipc://{Path(self._folder.name) / 'telemetry'}"
         self.silent = False
         self._num_batches = 0
@@ -64,13 +71,13 @@ class Receiver:
                 "no telemetry: %s cannot be listened on (%s); a shorter TMPDIR may help", self.address, error
             )
             self.address = ""
-            return
-        self._task = asyncio.create_task(self._listen(socket), name="forkpoint-telemetry")
+        else:
+            self._tasks.append(asyncio.create_task(self._listen(socket), name="forkpoint-telemetry"))
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._context is not None:
             self._context.destroy(linger=0)
         self._folder.cleanup()
@@ -92,6 +99,7 @@ class Receiver:
             threshold=threshold,
             max_alternatives=max_alternatives,
         )
+        trace.log = self._log
         self._traces[trace.handle] = trace
         metrics.RUNNING.labels(metrics.served_model()).set(len(self._traces))
         return trace
@@ -106,9 +114,10 @@ class Receiver:
 
     def close(self, traces: Iterable[Trace]) -> None:
         """Stop collecting: the choices have been reported, or their client has left."""
+        self._count_steps()
         for trace in traces:
-            self._traces.pop(trace.handle, None)
             trace.finish()
+            self._traces.pop(trace.handle, None)
         metrics.RUNNING.labels(metrics.served_model()).set(len(self._traces))
 
     async def _listen(self, socket: zmq.asyncio.Socket) -> None:
@@ -116,34 +125,48 @@ class Receiver:
             await socket.poll()
             with suppress(zmq.Again):
                 while True:  # read all that is queued: waking up costs more than reading
-                    self._read(await socket.recv_multipart(zmq.NOBLOCK))
+                    self.read(await socket.recv_multipart(zmq.NOBLOCK))
 
-    def _read(self, frames: list[bytes]) -> None:
+    def read(self, frames: list[bytes]) -> None:
+        """Read a message."""
         try:
             if len(frames) == 1:
                 self._add_logprobs(frames)
             elif len(frames) == 2:
                 self._add_distribution(frames)
             else:
-                self._add_batch(decode(frames))
+                self._add_batch(frames)
         except Exception:  # one bad message must not end the telemetry of all requests
             logger.exception("a telemetry message could not be read")
 
-    def _add_batch(self, batch: Batch) -> None:
-        metrics.STEP.labels(metrics.served_model()).observe(batch.seconds)
+    def _add_batch(self, frames: list[bytes]) -> None:
+        header = decode_header(frames)
+        self._log.add(header.columns, header.rules, frames[1])
         self._num_batches, self.silent = self._num_batches + 1, False
-        columns, rules, whole = batch.rows.values.shape[1], batch.rows.rules, batch.rows.values.tobytes()
-        stride = columns * batch.rows.values.itemsize
-        callbacks: dict[int, Callable[[], None]] = {}
-        for row, handle in enumerate(batch.rows.handle.tolist()):
-            if trace := self._traces.get(handle):
-                trace.add(columns, rules, whole[row * stride : (row + 1) * stride])
-                if trace.on_records is not None:
-                    callbacks[handle] = trace.on_records
-        if len(batch.detailed):
+        self._step_seconds.append(header.seconds)
+        if len(self._step_seconds) >= STEPS_AT_ONCE:
+            self._count_steps()
+        listening = self._log.listening
+        if not listening and not header.detailed:
+            return
+        batch = decode(frames)
+        handles = listening.intersection(batch.rows.handle.tolist()) if listening else ()
+        traces = [self._traces[handle] for handle in sorted(handles) if handle in self._traces]
+        for trace in traces:
+            self._log.read(trace.handle)
+        if header.detailed:
             self._add_alternatives(batch)
-        for on_records in callbacks.values():
-            on_records()
+        for trace in traces:
+            if trace.on_records is not None:
+                trace.on_records()
+
+    def _deliver(self, handle: int, columns: int, rules: int, rows: bytes) -> None:
+        if trace := self._traces.get(handle):
+            trace.add(columns, rules, rows)
+
+    def _count_steps(self) -> None:
+        metrics.observe_all(metrics.STEP.labels(metrics.served_model()), np.array(self._step_seconds))
+        del self._step_seconds[:]
 
     def _add_logprobs(self, frames: list[bytes]) -> None:
         for handle, position, token, nats in decode_logprobs(frames):

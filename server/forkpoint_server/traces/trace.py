@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -29,10 +31,14 @@ from forkpoint_policies.worker.records import (
 )
 
 from .logprobs import PolicyLogprobs
+from .record_log import RecordLog
 from .replaced_tokens import ReplacedTokens
 
 MIN_EFFECT = 0.01
 """From this effect of a policy at a position, the likeliest tokens without it are stored: one in a hundred differs."""
+
+MANY_BYTES = 1_000
+"""So many bytes of records are looked at together rather than one by one."""
 
 TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_500, 43, 200, 160, 80
 """What CPython takes for a trace without its contents, for a token, for records of one width without the records, and
@@ -76,7 +82,8 @@ class Trace:
     tree_rule_index: int | None = None  # in the program, of the rule that branches
     forks: dict[int, float] = field(default_factory=dict)  # position -> nats, where that rule fired
     new_forks: list[int] = field(default_factory=list)  # of these, the ones that the tree's runner has not read
-    on_records: Callable[[], None] | None = None  # called when records arrived
+    log: RecordLog | None = None  # where its records arrive; None after its end
+    on_records: Callable[[], None] | None = None  # called when records arrived; set by `listen`
     confidence: dict[int, float] = field(default_factory=dict)  # position -> nats
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
     certainty: dict[int, float] = field(default_factory=dict)  # position -> nats, the self-certainty
@@ -135,12 +142,30 @@ class Trace:
         self._counter.read(self.tokens)
         return self._counter.num_reasoning_tokens
 
-    def add(self, columns: int, rules: int, row: bytes) -> None:
-        """Store a record. A position may come again, as with a prompt computed in chunks; the last record counts."""
+    def listen(self, on_records: Callable[[], None]) -> None:
+        """Call `on_records` whenever records have been added."""
+        self.on_records = on_records
+        if self.log is not None:
+            self.log.listening.add(self.handle)
+
+    def add(self, columns: int, rules: int, rows: bytes) -> None:
+        """Store consecutive records. A position may come again, as with a prompt computed in chunks; the last record
+        counts."""
         if not self._chunks or self._chunks[-1][:2] != (columns, rules):
             self._chunks.append((columns, rules, bytearray()))
-        self._chunks[-1][2].extend(row)
-        _, position, last_token, flags, entropy = HEAD.unpack_from(row)
+        self._chunks[-1][2].extend(rows)
+        if len(rows) > MANY_BYTES and self.tree_rule_index is None and not self._drafts:
+            heads = np.frombuffer(rows, np.int32).reshape(-1, columns)
+            if not (heads[:, 3] & DRAFT).any():
+                self._last_drafts = ()
+                self.last_final_position = max(self.last_final_position, int(heads[:, 1].max()))
+                rows = b""
+        for _, position, last_token, flags, entropy in _heads(columns).iter_unpack(rows):
+            self._add_head(position, last_token, flags, entropy)
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def _add_head(self, position: int, last_token: int, flags: int, entropy: float) -> None:
         if flags & DRAFT:  # the rows of a step are consecutive
             self._last_drafts = self._drafts[position] = (*self._last_drafts, last_token)
         else:
@@ -153,8 +178,11 @@ class Trace:
                 self.new_forks.append(position)
             else:
                 self.forks.pop(position, None)
-        if self._arrived is not None:
-            self._arrived.set()
+
+    def read(self) -> None:
+        """Add the records that have arrived."""
+        if self.log is not None:
+            self.log.read(self.handle)
 
     def add_alternatives(
         self, position: int, entropy: float, tokens: NDArray[np.int32], signed: NDArray[np.float32], effect: float = 0.0
@@ -215,17 +243,27 @@ class Trace:
 
     async def settle(self, deadline: float) -> None:
         """Wait until every token has its record, or until `deadline` (of time.monotonic)."""
-        while self._is_incomplete() and (left := deadline - time.monotonic()) > 0:
-            self._arrived = asyncio.Event()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), left)
-        self._arrived = None
+        if self.log is not None:
+            self.log.listening.add(self.handle)
+        try:
+            while self._is_incomplete() and (left := deadline - time.monotonic()) > 0:
+                self._arrived = asyncio.Event()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), left)
+        finally:
+            self._arrived = None
+            if self.log is not None and self.on_records is None:
+                self.log.listening.discard(self.handle)
 
     def _is_incomplete(self) -> bool:
         return bool(self.num_missing) or (self.logprobs is not None and None in self.policy_logprobs())
 
     def finish(self) -> None:
         """Release what is not needed after the choice has ended."""
+        self.read()
+        if self.log is not None:
+            self.log.forget(self.handle)
+            self.log = None
         if self.logprobs is not None:
             self.logprobs.finish(self.tokens, self.first_position, self.forks)
         self.on_records = self._profile = None  # the callback would keep the whole tree alive
@@ -234,6 +272,7 @@ class Trace:
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; not those evaluated beyond them (a stop string's tail)."""
+        self.read()
         amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
         if self._profile is not None and self._profile[0] == amount and (read := self._profile[1]()) is not None:
             return read
@@ -244,6 +283,7 @@ class Trace:
 
     def has_records_since(self, cursor: tuple[int, int]) -> bool:
         """Whether records have arrived after a cursor of `records_since`, of committed tokens or not."""
+        self.read()
         number, offset = cursor
         return number < len(self._chunks) - 1 or (bool(self._chunks) and offset < len(self._chunks[number][2]))
 
@@ -252,6 +292,7 @@ class Trace:
 
         `until`: those of the first so many tokens only.
         """
+        self.read()
         first, offset = cursor
         parts, length = [], self.first_position + (len(self.tokens) if until is None else until)
         for number, (columns, rules, chunk) in enumerate(self._chunks[first:], first):
@@ -270,12 +311,15 @@ class Trace:
         rules = max((part.rules for part in parts), default=0)
 
         def column(name: str) -> NDArray[Any]:
-            return np.concatenate([_column(part, name, rules) for part in parts or [_NO_ROWS]])
+            found = [_column(part, name, rules) for part in parts or [_NO_ROWS]]
+            return found[0] if len(found) == 1 else np.concatenate(found)
 
         position, flags = column("position"), column("flags")
-        own = np.flatnonzero(self._own(position, column("last_token"), flags))[::-1]
-        position, last = np.unique(position[own], return_index=True)
-        last = own[last]
+        last = np.flatnonzero(self._own(position, column("last_token"), flags))
+        position = position[last]
+        if not (position[1:] > position[:-1]).all():
+            position, first = np.unique(position[::-1], return_index=True)
+            last = last[::-1][first]
         flags = flags[last]
         fired = (flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_)
         if self.replaced is not None:
@@ -324,7 +368,15 @@ def _column(part: RecordRows, name: str, rules: int) -> NDArray[Any]:
     if name in _OF_BRANCHES and not part.branches:
         return np.zeros((len(part.values), rules) if name in _PER_RULE else len(part.values), np.float32)
     values = part.column(name)
-    return np.pad(values, ((0, 0), (0, rules - values.shape[1]))) if name in _PER_RULE else values
+    if name not in _PER_RULE or values.shape[1] == rules:
+        return values
+    return np.pad(values, ((0, 0), (0, rules - values.shape[1])))
+
+
+@cache
+def _heads(columns: int) -> Struct:
+    """Reads the HEAD of each row of so many columns."""
+    return Struct(f"{HEAD.format}{4 * columns - HEAD.size}x")
 
 
 def _rows(columns: int, rules: int, chunk: bytearray) -> RecordRows:
@@ -335,6 +387,7 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
     """One trace of consecutive ones from position 0. Where drafts ran over an end, the next trace's records count."""
     whole = Trace(0, traces[0].choice, ended=True)
     for trace in traces:
+        trace.read()
         whole.tokens += trace.tokens
         whole._chunks += trace._chunks
         whole._alternatives |= trace._alternatives

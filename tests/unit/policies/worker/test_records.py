@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,8 +102,9 @@ def test_invalid_frames_raise_an_error() -> None:
     for wrong in ([], frames[:2], [*frames, b""]):
         with pytest.raises(ValueError, match="3 frames"):
             decode(wrong)
-    with pytest.raises(ValueError, match="reshape"):
+    with pytest.raises(ValueError, match="as long as the header says"):
         decode([frames[0], frames[1][:-4], frames[2]])
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match="a header has"):
         decode([b"\xc1", *frames[1:]])
-    assert issubclass(msgspec.DecodeError, ValueError), "so one error covers all that can be wrong"
+    with pytest.raises(ValueError, match="not a header"):
+        decode([b"\xff" * len(frames[0]), *frames[1:]])

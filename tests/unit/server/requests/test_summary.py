@@ -13,13 +13,13 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_l
 
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.worker.records import FORCED, IN_REASONING, LEFT_ALONE, REFUSED, RULES_SHIFT
+from forkpoint_server import metrics
 from forkpoint_server.experiments.shadow_rules import TriggerDetector
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.summary import (
     count_in_metrics,
     experiment_record,
     num_generated_tokens,
-    observe_all,
     release_spans,
     summary,
 )
@@ -171,8 +171,8 @@ def test_values_are_observed_all_at_once_as_one_by_one() -> None:
         registry = CollectorRegistry()
         histogram = Histogram("nats", "", ["role"], buckets=(0.001, 0.2, 0.672, 3.5), registry=registry).labels("x")
         if at_once:
-            observe_all(histogram, values)
-            observe_all(histogram, values[:0])
+            metrics.observe_all(histogram, values)
+            metrics.observe_all(histogram, values[:0])
         else:
             for value in values.tolist():
                 histogram.observe(value)
