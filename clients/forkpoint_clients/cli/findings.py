@@ -41,7 +41,7 @@ FORMAT = 1
 
 EMBEDDED, HARD, EASY = "countdown", "countdown:hard", "countdown:easy"
 EMBEDDED_TOKENS = 1000
-QUESTIONS, QUICK = 100, 16
+QUESTIONS, QUICK, MIN_QUESTIONS = 100, 16, 2
 QUICK_CONTINUATIONS = 8
 
 START = (
@@ -88,7 +88,13 @@ def findings(
         ),
     ] = "last_line",
     questions: Annotated[
-        int | None, typer.Option("--questions", min=2, help=f"how many; {QUESTIONS} by default", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--questions",
+            metavar="N | NAME=N",
+            help=f"how many, of all findings or of one; {QUESTIONS} by default; may be repeated",
+            show_default=False,
+        ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="answers to each question under each arm")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="of the questions, the answers and the sampled positions")] = 0,
@@ -133,14 +139,20 @@ def findings(
         if unknown := [name for name in names or () if name not in FINDINGS]:
             raise ValueError(unknown_name("finding", unknown[0], FINDINGS, "`forkpoint findings --list`"))
         chosen = [FINDINGS[name] for name in FINDINGS if not names or name in names]
-        count = questions or (QUICK if quick else QUESTIONS)
-        setting, configuration = _setting(data, score_by, extract, count, samples, seed, max_tokens, quick)
-        command = _command(names or [], model, data, score_by, extract, count, samples, seed, max_tokens, quick)
+        count, exceptions = _counts(questions or [], QUICK if quick else QUESTIONS, [one.name for one in chosen])
+        counts = {one.name: exceptions.get(one.name, count) for one in chosen}
+        setting, configuration = _setting(
+            data, score_by, extract, max(counts.values()), samples, seed, max_tokens, quick
+        )
+        configuration |= {"questions": min(count, len(setting.items)), "questions_of": exceptions}
+        requested = [str(count), *(f"{name}={own}" for name, own in exceptions.items())]
+        command = _command(names or [], model, data, score_by, extract, requested, samples, seed, max_tokens, quick)
         asker = Asker(server, model, api_key=api_key, concurrency=concurrency, retries=retries)
         report = asyncio.run(
             _retest(
                 chosen,
                 setting,
+                counts,
                 asker,
                 concurrency,
                 {"server": asker.url, "model": model, **configuration},
@@ -168,6 +180,25 @@ def findings(
         ) from None
 
 
+def _counts(requested: Sequence[str], default: int, names: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """The number of questions, and that of the findings with a number of their own. Raises ValueError."""
+    count, exceptions = default, {}
+    for one in requested:
+        name, separator, number = one.rpartition("=")
+        if separator and name not in names:
+            raise ValueError(f"--questions {one}: {name!r} is not among the findings of this run: {', '.join(names)}")
+        if not number.isdecimal() or int(number) < MIN_QUESTIONS:
+            raise ValueError(
+                f"--questions {one}: give a number of at least {MIN_QUESTIONS}, or the same for one finding: "
+                f"{names[0]}={QUESTIONS}"
+            )
+        if separator:
+            exceptions[name] = int(number)
+        else:
+            count = int(number)
+    return count, exceptions
+
+
 def _setting(
     data: str, score_by: str, extract: str, count: int, samples: int, seed: int, max_tokens: int | None, quick: bool
 ) -> tuple[LabSetting, dict[str, Any]]:
@@ -185,7 +216,6 @@ def _setting(
         **datasets.provenance(data),
         "scorer": measure.name,
         "extract": extract,
-        "questions": min(count, len(items)),
         "samples": samples,
         "seed": seed,
         "max_tokens": max_tokens or (EMBEDDED_TOKENS if embedded else None),
@@ -200,6 +230,7 @@ def _setting(
 async def _retest(
     chosen: Sequence[Finding],
     setting: LabSetting,
+    counts: Mapping[str, int],
     asker: Asker,
     concurrency: int,
     configuration: dict[str, Any],
@@ -249,7 +280,7 @@ async def _retest(
                 verdict = f"{retested.finding.name}: {retested.verdict_text}{reason}"
                 console.print(verdict, highlight=False, soft_wrap=True)
 
-            tested = await retest(chosen, lab, print_verdict)
+            tested = await retest(chosen, lab, print_verdict, counts)
     # the report
     seconds = time.monotonic() - started_at
     report = FindingsReport(tested, command, configuration, _cost(list(journal.answers.values()), lab.cost, seconds))
@@ -269,10 +300,15 @@ def summary_record(finding: Mapping[str, Any]) -> dict[str, Any]:
 def _cost(answers: Sequence[Answer], now: Cost, seconds: float) -> dict[str, Any]:
     """The cost of this run, and of all answers in its folder."""
     tokens = sum(answer.tokens for answer in answers)
-    summary = (
-        f"{len(answers):,} requests with {tokens:,} generated tokens; "
-        f"this run sent {now.requests:,} with {now.tokens:,} in {seconds / 60:.1f} minutes."
-    )
+    summary = f"{len(answers):,} requests with {tokens:,} generated tokens"
+    if now.requests == len(answers):
+        summary += f", in {seconds / 60:.1f} minutes."
+    elif now.requests:
+        summary += (
+            f"; this run sent {now.requests:,} of them, with {now.tokens:,} tokens, in {seconds / 60:.1f} minutes."
+        )
+    else:
+        summary += "; this run sent none, all were on disk."
     return {
         "all_requests": len(answers), "all_tokens": tokens, "requests": now.requests, "tokens": now.tokens,
         "seconds": round(seconds, 1), "said": summary,
@@ -285,7 +321,7 @@ def _command(
     data: str,
     score_by: str,
     extract: str,
-    count: int,
+    questions: Sequence[str],
     samples: int,
     seed: int,
     max_tokens: int | None,
@@ -298,7 +334,7 @@ def _command(
         ("--data", data, HARD),
         ("--scorer", score_by, ""),
         ("--extract", extract, "last_line"),
-        ("--questions", count, None),
+        *(("--questions", one, None) for one in questions),
         ("--samples", samples, 1),
         ("--seed", seed, None),
         ("--max-tokens", max_tokens, None),

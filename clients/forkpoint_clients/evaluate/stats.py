@@ -210,8 +210,13 @@ def two_shares(
     error = math.sqrt(sum(share * (1 - share) * student / size for share, size in zip(smoothed, sizes, strict=True)))
     return TwoShares(
         Estimate(difference, *_floats(confint_proportions_2indep(*table, "newcomb", "diff", alpha)), error),
-        Estimate(ratio, *_floats(confint_proportions_2indep(*table, "log-adjusted", "ratio", alpha))),
+        _ratio_without_end(ratio, *_floats(confint_proportions_2indep(*table, "log-adjusted", "ratio", alpha))),
     )
+
+
+def _ratio_without_end(ratio: float, low: float, high: float) -> Estimate:
+    """A ratio with its interval, which has no upper end if the second share has no events."""
+    return Estimate(ratio, low, high if math.isfinite(ratio) else math.inf)
 
 
 def _independent(values: Floats, clusters: ArrayLike) -> float:

@@ -87,6 +87,10 @@ class LabSetting:
         """The questions whose texts have positions verified: each position takes dozens of continuations."""
         return self.short[: max(self.min_verified, len(self.items) // self.verify_every)]
 
+    def first(self, count: int) -> LabSetting:
+        """The same setting with the first `count` questions only."""
+        return replace(self, items=self.items[:count], short=self.short[:count])
+
 
 @dataclass
 class Cost:

@@ -95,9 +95,9 @@ def conclude(answers: Mapping[str, Answers], alpha: float = ALPHA) -> Result:
             plots.intervals("connectors", "Right answers, less those of no policy.", losses, "difference, points", 100),
         ),
         notes=(
-            "The two papers contradict each other; each claim has its own verdict, and the first is the finding's.",
+            "The two papers contradict each other. Each claim has its own verdict; the finding's is the first.",
             (
-                "A ban of random words takes away next to no probability (see the effects): the placebo by probability "
+                "A ban of random words removes almost no probability (see the effects), so the placebo by probability "
                 "is the fair one."
             ),
             *doses(answers, {f"{name}, placebo by {match}": name for name in (BAN, NOWAIT) for match in MATCHES}),
@@ -130,10 +130,10 @@ FINDING = Finding(
     ),
     source="arXiv:2506.02867, against arXiv:2506.08343",
     protocol=(
-        "Both published lists of words are banned inside the reasoning, and beside each its two placebos: as much "
-        "probability is taken from other words at each position, or as many words of the vocabulary are banned. "
-        f"Paired by question and seed; at most {-100 * TOLERATED:g} points less are called as good, at least "
-        f"{-100 * SHORTER:g}% fewer tokens shorter."
+        "Each of the two published lists of words is banned inside the reasoning. Its two placebos take as much "
+        "probability from other words at each position, or ban as many other words of the vocabulary. Paired by "
+        f"question and seed. A loss of at most {-100 * TOLERATED:g} points counts as equally good, and at least "
+        f"{-100 * SHORTER:g}% fewer tokens count as shorter."
     ),
     retest=retest,
 )

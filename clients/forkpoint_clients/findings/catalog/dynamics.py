@@ -35,7 +35,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners)
     beyond, compared = beyond_rarity(texts, level)
     claim = Claim(
-        "Entropy peaks where a connector is sampled, and more than where another token is that is as rare.",
+        "Entropy peaks where a connector is sampled, and peaks higher there than at other tokens that are as rare.",
         "our own, after the tokens of arXiv:2506.01939",
         (
             Criterion(
@@ -93,9 +93,9 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
         ),
         notes=(
             (
-                f"{100 * compared:.0f}% of the connectors have other tokens that are sampled as rarely, from half to "
-                "twice as often. Without this control the peak would say nothing of connectors: rare tokens are mostly "
-                "sampled where much is possible."
+                f"{100 * compared:.0f}% of the connectors have such tokens to be compared with, sampled half to twice "
+                "as often. Without this control the peak would say nothing about connectors: rare tokens mostly occur "
+                "where many tokens are possible."
             ),
         ),
     )
@@ -229,9 +229,9 @@ FINDING = Finding(
     claim="Entropy peaks at connectors. How planning and execution drift along a trace is open: here it is measured.",
     source="our own question, after arXiv:2506.01939",
     protocol=(
-        "The traces of answers at temperature 1 without a policy. Planning tokens are those above the fork threshold, "
-        "in force at the server, execution tokens the others. Texts are aligned at their connectors, and by tenths of "
-        "their reasoning. Connectors are compared with other tokens that are sampled as rarely."
+        "The traces of answers at temperature 1 without a policy. Planning tokens lie above the server's fork "
+        "threshold, execution tokens below it. Texts are aligned at their connectors, and by tenths of their "
+        "reasoning. Connectors are compared with other tokens that are sampled as rarely."
     ),
     retest=retest,
 )

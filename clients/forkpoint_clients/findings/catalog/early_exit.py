@@ -51,7 +51,7 @@ class EarlyExit:
 EXITS = (
     EarlyExit(
         "guess-confidence",
-        "19 to 80% shorter, and more right",
+        "19 to 80% shorter and more often right",
         "arXiv:2504.15895",
         "takes what the model would say after its end at each reflection word, mean probability above 0.95: deer's "
         "rule for models that write no boxes",
@@ -65,7 +65,7 @@ EXITS = (
     ),
     EarlyExit(
         "eat",
-        "13 to 21% fewer tokens without loss",
+        "13 to 21% shorter without loss",
         "arXiv:2509.26522",
         "entropy after a tried end at each sentence or line, its moving variance below 0.001 after 25",
     ),
@@ -139,7 +139,7 @@ def conclude(
         cap_name, cap_questions = f"{name} less a cap at {caps[name]} reasoning tokens", questions_of(cap)
         claims.append(
             Claim(
-                f"{name}: {early_exit.claim}, so that it beats a plain cap of the same length.",
+                f"{name} is {early_exit.claim}: it beats a plain cap of the same length.",
                 early_exit.source,
                 (
                     Criterion(cap_name, to_cap, "above", 0.0, cap_questions, "points", level, each),
@@ -177,14 +177,14 @@ def conclude(
         ),
         notes=(
             (
-                "Tokens are all that were generated, tried answers among them. The cap is chosen on the first half of "
-                f"the questions, so that its mean number of tokens is the policy's own, and compared on the {LATER}. "
-                "Where no cap is as long as the policy with its probes, it is the whole reasoning."
+                "Tokens count everything that was generated, trial answers too. The cap is chosen on the first half "
+                f"of the questions to have the policy's mean number of tokens, and compared on the {LATER}. If the "
+                "policy with its probes costs more than any cap, the cap is the whole reasoning."
             ),
             *idle(base, answers),
             (
-                "A placebo ends at random positions with the same mean; it waits for the reasoning's end, and so costs "
-                "more tokens than the policy."
+                "A placebo ends the reasoning at random positions with the same mean. It waits for the end of the "
+                "whole reasoning, and so costs more tokens than the policy."
             ),
         ),
     )
@@ -201,8 +201,8 @@ def idle(base: Answers, answers: Mapping[str, Answers]) -> Iterator[str]:
         ended = sum(own is not None and before is not None and own < before for before, own in pairs)
         if ended < MIN_ENDED_SHARE * len(pairs):
             yield (
-                f"{early_exit.name} ended {ended} of {len(pairs)} answers early: its worth cannot be seen here, only "
-                "its cost."
+                f"{early_exit.name} ended {ended} of {len(pairs)} answers early: these figures show its cost, and "
+                "nothing of its worth."
             )
 
 

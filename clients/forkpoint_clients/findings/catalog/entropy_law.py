@@ -64,14 +64,14 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
             Figure("ceiling that the fit predicts, where entropy is 0 (b − a)", ceiling, "percent"),
             Figure(
                 (
-                    "share of the variance between the runs that the fit explains, chance in each run counted as what "
-                    "it does not"
+                    "share of the variance between the runs that the fit explains; chance within each run counts as "
+                    "unexplained"
                 ),
                 explained,
                 "percent",
             ),
             Figure(
-                "by how much the mean entropy differs between the runs",
+                "range of the mean entropies",
                 Estimate(span),
                 "nats",
             ),
@@ -90,13 +90,13 @@ def conclude(answers: Mapping[float, Answers], alpha: float = ALPHA) -> Result:
         ),
         notes=(
             *(
-                [f"The mean entropies differ by {span:.3f} nats, less than {MIN_RANGE_NATS:g}: that decides nothing."]
+                [f"The mean entropies span {span:.3f} nats, less than {MIN_RANGE_NATS:g}: too little for a verdict."]
                 if narrow
                 else []
             ),
             (
-                "The published law is about a policy that is being trained. Temperatures move the entropy of one "
-                "model, which is a weaker test of the law and refutes it only for this use."
+                "The published law describes a model during training. Here the temperature moves the entropy of a "
+                "single model: a weaker test, which can refute the law only for this use."
             ),
         ),
     )

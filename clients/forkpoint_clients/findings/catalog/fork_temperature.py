@@ -107,13 +107,13 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         ),
         notes=(
             (
-                f"Without a policy {100 * fork_share:.1f}% of the reasoning tokens are forks, so that "
-                f"{100 * share:.0f}% of the others were to be as many. Heated were, of an answer on average: "
-                f"{counts}; heat changes how long answers become."
+                f"Without a policy {100 * fork_share:.1f}% of the reasoning tokens are forks, and "
+                f"{100 * share:.0f}% of the others are as many. Heated tokens of an answer, on average: {counts}. They "
+                "differ because heat changes the length of answers."
             ),
             (
-                "The effect is the expected number of changed tokens. Where random positions lose no more than forks, "
-                "it is the number of heated tokens and not their being forks that is tolerated."
+                "The effect is the expected number of changed tokens. If random positions lose no more than forks, "
+                "then what the model tolerates is the number of heated tokens, not heat at forks."
             ),
             *doses(answers, dict.fromkeys(NAMES[2:4], NAMES[1])),
         ),
@@ -126,10 +126,10 @@ FINDING = Finding(
     claim="High-entropy tokens can be sampled at temperature 2 without loss; low-entropy tokens cannot.",
     source="arXiv:2506.01939",
     protocol=(
-        f"The temperature is multiplied by {HEAT:g} inside the reasoning: above the fork threshold, at as many random "
-        "positions (the placebo), at a random share of the tokens below it, chosen so that in the answers without a "
-        f"policy they are as many, and at all of these. Paired by question and seed. Less than {-100 * TOLERATED:g} "
-        "points are called no loss."
+        f"Inside the reasoning, the temperature is multiplied by {HEAT:g} at forks (above the fork threshold), at as "
+        "many random positions (the placebo), at a random share of the execution tokens (below the threshold; as many "
+        "as the forks in answers without a policy), or at all execution tokens. Paired by question and seed. A loss "
+        f"of less than {-100 * TOLERATED:g} points counts as no loss."
     ),
     retest=retest,
 )

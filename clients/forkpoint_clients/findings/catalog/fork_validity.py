@@ -142,18 +142,18 @@ def conclude(
         ),
         notes=(
             (
-                f"{count} texts were verified, about one of {each:.3g} questions: the number of questions needed is "
-                "scaled accordingly."
+                f"{count} texts were tested, about one for every {each:.3g} questions; the number of questions needed "
+                "accounts for that."
             ),
             (
                 f"High is above {threshold:.3f} nats, the 80th percentile of these texts. {continuations} "
-                "continuations of each alternative only find forks that change the outcome much: the shares are lower "
+                "continuations of each alternative find only forks that change the outcome much: the shares are lower "
                 "bounds."
             ),
             (
-                f"Only tokens with a probability of at least {MIN_PROBABILITY:g} are alternatives: forcing one that "
-                "the model would hardly ever sample derails the text, and proves no fork. A position with a single "
-                "such token does not count as a fork."
+                f"Only tokens with a probability of at least {MIN_PROBABILITY:g} are alternatives: a token that the "
+                "model would hardly ever sample derails the text, which proves nothing. A position with a single such "
+                "token does not count as a fork."
             ),
         ),
     )
@@ -212,11 +212,11 @@ FINDING = Finding(
     claim="High-entropy tokens are forks, which steer the reasoning.",
     source="arXiv:2506.01939",
     protocol=(
-        f"In the texts of a fifth of the questions, at least ten, {HIGH} random positions of the reasoning in the top "
-        f"fifth by entropy, and {LOW} of the others. POST /v1/forks continues the text from the two likeliest tokens "
-        f"at each, if both have a probability of at least {MIN_PROBABILITY:g}; a fork is verified where the answers "
-        "differ (Fisher or chi-square, false-discovery rate 5% over the text). With the embedded model on easy "
-        "puzzles, as each position takes dozens of continuations."
+        f"The texts of a fifth of the questions, at least ten, are tested: {HIGH} random positions of the reasoning in "
+        f"the top fifth by entropy, and {LOW} others. At each, POST /v1/forks continues the text from the two "
+        f"likeliest tokens if both have a probability of at least {MIN_PROBABILITY:g}. A position is a verified fork "
+        "if the answers differ (Fisher's exact or chi-square test, false-discovery rate 5% within the text). The "
+        "embedded model is tested on easy puzzles, because each position takes dozens of continuations."
     ),
     retest=retest,
 )

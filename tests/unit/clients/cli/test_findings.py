@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,43 @@ def test_answers_under_other_policies_and_thresholds_are_not_mixed(
         assert findings.main(arguments) == 1
         assert "another configuration: fork_threshold was 0.5, is 0.75. Give another folder" in capsys.readouterr().err
         assert len(server.requests) == before
+
+
+def test_one_finding_can_have_more_questions_than_the_others(data: Path, tmp_path: Path) -> None:
+    """The answers of the first questions are shared; the report says how many each rests on."""
+    policies = Policies()
+    with stub_server(policies.reply, policies.route) as server:
+        data.write_text(data.read_text() + '{"question": "4 + 4?", "answer": "8"}\n')
+        more = [
+            "sparse-forks",
+            "--questions",
+            "2",
+            "--questions",
+            "sparse-forks=3",
+            "--markdown",
+            str(tmp_path / "p.md"),
+        ]
+        assert findings.main([*command(data, tmp_path, server.url), *more]) == 0
+        assert len(server.requests) == 3
+    results = json.loads((tmp_path / "results.json").read_text())
+    counts = {one["name"]: one["claims"][0]["parts"][0]["questions"] for one in results["findings"]}
+    assert counts == {"sparse-forks": 3, "dynamics": 0}, "the one token of these answers has none around it"
+    assert "--questions 2 --questions sparse-forks=3" in results["command"]
+    page = (tmp_path / "p.md").read_text()
+    assert "2 questions of" in page
+    assert "(sparse-forks: 3)" in page
+
+
+@pytest.mark.parametrize(
+    ("requested", "said"),
+    [
+        ("nowait=3", "'nowait' is not among the findings of this run: dynamics"),
+        ("1", "give a number of at least 2, or the same for one finding: dynamics=100"),
+        ("dynamics=many", "give a number of at least 2"),
+    ],
+)
+def test_numbers_of_questions_that_say_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], requested: str, said: str
+) -> None:
+    assert findings.main([*command(data, tmp_path, "http://127.0.0.1:9/v1"), "--questions", requested]) == 1
+    assert said in capsys.readouterr().err
