@@ -35,7 +35,14 @@ def report() -> FindingsReport:
     """Some findings, and one that could not be tested."""
     tested = [RetestedFinding(FINDINGS[name], make()) for name, make in RESULTS.items()]
     tested.append(RetestedFinding(FINDINGS["branching"], cannot="needs a <Forkpoint> & more"))
-    configuration = {"model": "m", "data": "d.jsonl", "questions": 80, "scorer": "exact", "seed": 3}
+    configuration = {
+        "model": "m",
+        "data": "d.jsonl",
+        "questions": 80,
+        "questions_of": {"dynamics": 90},
+        "scorer": "exact",
+        "seed": 3,
+    }
     return FindingsReport(
         tested, "forkpoint findings --seed 3", configuration, {"said": "Nothing was sent.", "tokens": 0}
     )

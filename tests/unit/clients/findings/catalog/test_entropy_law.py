@@ -30,7 +30,7 @@ def test_a_narrow_range_of_entropies_decides_nothing() -> None:
     assert entropy_law.conclude(runs).claims[0].parts[0].estimate.low > 0
     found = entropy_law.conclude(narrow)
     assert found.verdict.word == "undecided"
-    assert "differ by 0.100 nats" in found.notes[0]
+    assert "span 0.100 nats" in found.notes[0]
 
 
 def test_the_entropy_is_that_of_the_sampled_distribution() -> None:

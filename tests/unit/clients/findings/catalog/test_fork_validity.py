@@ -85,10 +85,10 @@ def test_the_intervals_hold_with_few_forks(texts: int, high: float, low: float) 
 def test_without_a_fork_elsewhere_the_interval_holds_the_measured_share() -> None:
     """All verified forks lie in the top fifth: the measured share is 1, and so is the upper end of its interval."""
     tested = [
-        TestedPosition(f"q{text}", high, 1.0 if high else 0.1, high and text < 5, 0.3)
+        fork_validity.TestedPosition(f"q{text}", high, 1.0 if high else 0.1, high and text < 5, 0.3)
         for text in range(20)
         for high in (True, True, True, *[False] * 12)
     ]
-    estimate = claims(tested)[1].parts[0].estimate
+    estimate = fork_validity.claims(tested)[1].parts[0].estimate
     assert estimate.value == estimate.high == 1.0
     assert 0.3 < estimate.low < 0.9
