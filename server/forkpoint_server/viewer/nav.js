@@ -46,7 +46,9 @@ export function navigate(entries, failed) {
     current = entry.name;
     if (!pages.has(entry.name)) pages.set(entry.name, entry.load().then((mount) => mount(byId(`page-${entry.name}`))));
     try {
-      await (await pages.get(entry.name))?.show(query);
+      const page = await pages.get(entry.name);
+      byId("content").setAttribute("aria-busy", "false");
+      await page?.show(query);
     } catch (error) {
       failed(error);
     }

@@ -62,6 +62,7 @@ def test_every_route_that_is_open_is_documented(other_server: Server) -> None:
     """Every route of the app, vLLM's included, that answers without a key."""
     hidden = {
         ("get", "/metrics"),
+        ("get", "/"),
         ("get", "/forkpoint"),
         ("get", "/forkpoint/main.js"),
         ("get", "/docs"),

@@ -30,7 +30,9 @@ def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
         assert one.summary["policy"] == name
         assert one.summary["complete"], name
         actions = {rule.do.action for named in library() if named.policy.name == name for rule in named.policy.rules}
-        assert set(one.summary["interventions"]) == actions
+        if name.startswith("rcpd"):
+            actions |= {"observe"}  # its criterion watches the ranks of the marker by rules that observe
+        assert set(one.summary["interventions"]) == actions, name
     plain = found["observe"].reasoning
     changed = [name for name, one in found.items() if one.reasoning != plain]
     assert len(changed) > len(NAMES) / 3
@@ -78,12 +80,13 @@ def test_stop_and_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
     assert summary_of(answered)["reasoning_tokens"] == 4
 
 
-def test_a_position_in_lengths_of_the_models_reasoning(client: openai.OpenAI) -> None:
-    """The embedded model's mean is 416.2 tokens; .02 of it are 8."""
+def test_a_position_in_lengths_of_the_models_reasoning(client: openai.OpenAI, server: Server) -> None:
+    """The embedded model's mean is 416.2 tokens, unless another test has calibrated it."""
+    mean = httpx.get(f"{server.api}/calibration").json().get("mean_reasoning_tokens") or 416.2
     when = {"region": "reasoning", "after_token": {"reasoning_lengths": 0.02}}
     end = {"rules": [{"when": when, "do": {"end_reasoning": {}}}]}
     answered = client.chat.completions.create(model="countdown", messages=MESSAGES, seed=1, extra_body={"policy": end})
-    assert summary_of(answered)["reasoning_tokens"] == 8
+    assert summary_of(answered)["reasoning_tokens"] == round(0.02 * mean)
 
 
 @pytest.mark.parametrize("policy", ["top-n-sigma", "p-less", "dyna-temperature"])

@@ -15,6 +15,7 @@ PROMPT = "Use 3, 7, 2 to make 17."
 def visit_page(page: Page, server: Server, name: str, query: str = "") -> None:
     page.goto(f"{server.url}/forkpoint#/{name}{query}")
     expect(page.locator("#served")).not_to_be_empty()
+    expect(page.locator("#content")).to_have_attribute("aria-busy", "false")
     expect(page.locator(f"#page-{name} h1")).to_be_visible()
 
 

@@ -24,6 +24,7 @@ SHOWN = """text => [...text.querySelectorAll('.token')].map(span => ({
 def visit(page: Page, server: Server, hash: str = "") -> None:  # noqa: A002  # the address's part of this name
     page.goto(f"{server.url}/forkpoint{hash}")
     expect(page.locator("#served")).not_to_be_empty()
+    expect(page.locator("#content")).to_have_attribute("aria-busy", "false")
 
 
 def submit(page: Page, prompt: str, policy: str = "none", beside: str | None = None, **fields: str) -> None:

@@ -58,7 +58,8 @@ def test_an_unknown_command_is_an_error_that_names_the_known(
     assert "there is no command 'sevre'" in said.err
     assert "did you mean serve?" in said.err
     assert main(["xyzzy"]) == 2
-    assert f"commands: ab, calibrate, completion, experiments, findings, {installed}, " in capsys.readouterr().err
+    known = f"commands: ab, calibrate, completion, evidence, experiments, findings, {installed}, "
+    assert known in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argument", ["--version", "-V", "version"])
