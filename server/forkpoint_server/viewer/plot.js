@@ -28,6 +28,7 @@ export class Plot {
     this.divergence = null;
     /** @type {number | null} */
     this.cursor = null;
+    this.pointed = false;
     /** @type {Part} */
     this.part = null;
     this.width = 0;
@@ -38,7 +39,10 @@ export class Plot {
       class: "plot", tabIndex: 0, role: "slider", "aria-label": label, "aria-valuemin": 0,
       onpointermove: (/** @type {PointerEvent} */ event) => this.#point(event),
       onpointerdown: (/** @type {PointerEvent} */ event) => this.#point(event),
-      onpointerleave: () => handlers.moved(null),
+      onpointerleave: () => {
+        if (this.pointed) handlers.moved(null); // the page may scroll under a pointer that has not moved
+        this.pointed = false;
+      },
       onclick: () => this.cursor !== null && handlers.opened(this.cursor),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
       "aria-keyshortcuts": "+ - 0",
@@ -155,6 +159,7 @@ export class Plot {
 
   /** @param {PointerEvent} event */
   #point(event) {
+    this.pointed = true;
     const at = Math.floor(this.#x.invert(event.clientX - this.plot.getBoundingClientRect().left));
     if (this.tokens.length) this.handlers.moved(Math.min(Math.max(at, 0), this.tokens.length - 1));
   }

@@ -45,14 +45,20 @@ export class Text {
     });
     this.blocks = new Blocks(this.element, {
       token: (token, place) => draw(element("span", { class: "token", "data-at": place }), token, true),
-      redraw: (span, token) => draw(span, token, span.dataset.text !== token.text),
-      fold: (from, to) => this.#fold(from, to),
-      dressed: (node, place) => {
-        if (place === this.divergence) node.classList.add("diverges");
-        if (place === this.cursor) this.mark(place);
-        if (this.sought !== null) node.classList.toggle("sought", node.dataset.family === this.sought);
+      redraw: (span, token, place) => {
+        draw(span, token, span.dataset.text !== token.text);
+        this.#dressed(span, place);
       },
+      fold: (from, to) => this.#fold(from, to),
+      dressed: (node, place) => this.#dressed(node, place),
     });
+  }
+
+  /** What an element says beside its token: that was lost when it was drawn. @param {HTMLElement} node @param {number} place */
+  #dressed(node, place) {
+    if (place === this.divergence) node.classList.add("diverges");
+    if (place === this.cursor) this.mark(place);
+    if (this.sought !== null) node.classList.toggle("sought", node.dataset.family === this.sought);
   }
 
   /** Show an answer, changing no more than has changed. @param {Token[]} tokens @param {number | null} divergence */

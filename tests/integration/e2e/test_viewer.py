@@ -57,6 +57,7 @@ def test_tokens_come_coloured_and_stay_what_the_api_reports(page: Page, server: 
     assert taken == [one["token_id"] for one in acted["alternatives"] if not one["possible"]] != []
     family = families(server)
     assert [one["family"] for one in shown(page)] == [family.get(token) for token in trace["choices"][0]["token_ids"]]
+    page.keyboard.press("Escape")  # the card may lie over the legend
     page.locator("#legend .chip").first.click()
     name = page.locator("#legend .chip").first.get_attribute("data-family")
     expect(page.locator(".text .token.sought")).to_have_count(sum(one["family"] == name for one in shown(page)))
