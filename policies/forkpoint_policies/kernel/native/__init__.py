@@ -1,1 +1,1 @@
-"""One step of a batch: every row runs its own program, in a fixed number of launches whatever the mix."""
+"""One step of a batch on a CPU: every row runs its own program, in one call of compiled C++ for any mix of policies."""

@@ -14,9 +14,9 @@ from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch
-from forkpoint_policies.worker.native_slots import NativeSlots
+from forkpoint_policies.worker.native_slots import Loaded, NativeSlots
 from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
-from forkpoint_policies.worker.torch_slots import MAX_TABLES, TorchSlots
+from forkpoint_policies.worker.torch_slots import MAX_TABLES, TorchSlots, _LoadedProgram
 from tests.unit.policies.factories import CPU, Record, Request, compiled, fired, policy, random_logits, rule, step
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
@@ -42,9 +42,8 @@ def evaluate(slots: PolicySlots, rows: list[int], generated: list[list[int]]) ->
 
 def sizes(slots: NativeSlots | TorchSlots) -> int:
     """The bytes of all programs that are loaded."""
-    if isinstance(slots, NativeSlots):
-        return sum(one.size_bytes for one in slots._programs.values())
-    return sum(one.size_bytes for one in slots._programs.values())
+    programs: list[_LoadedProgram | Loaded] = [*slots._programs.values()]
+    return sum(one.size_bytes for one in programs)
 
 
 def numbered(number: int) -> Program:

@@ -1,1 +1,1 @@
-"""The step as C++: plain functions of one row, one source for CPUs and GPUs."""
+"""The step as C++: plain functions of one row. `cpu.cpp` includes the others."""

@@ -16,9 +16,9 @@ DEVICE BlockMoments block_moments(const float *values, int count, float referenc
         const int rank = rank_of(values[at]);
         most = rank > most ? rank : most;
         const float depth = larger(values[at] - reference, LOWEST);
-        const float all = exponential(smaller(depth, HIGHEST));  // far above the reference it is not used
-        const float w = values[at] - reference >= LOWEST ? all : 0.0f;
-        s0 += w, s1 += w * depth, s2 += w * depth * depth;
+        const float all = exponential(depth);  // far above the reference it is nonsense, which is not used
+        const float w = depth > LOWEST ? all : 0.0f, first = w * depth;
+        s0 += w, s1 += first, s2 = multiply_add(first, depth, s2);
     }
     return {s0, s1, s2, float_of(most ^ ((most >> 31) & 0x7FFFFFFF))};
 }

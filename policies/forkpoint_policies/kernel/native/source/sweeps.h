@@ -5,7 +5,6 @@
 #pragma once
 
 constexpr float LOWEST = -87.0f;  // e^-87 is about the smallest normal float32
-constexpr float HIGHEST = 88.0f;  // e^88 is about the largest
 constexpr float NOTHING = -INFINITY;
 constexpr double MIN_WEIGHT = 0x1p-126;
 constexpr int BLOCK = 2048;
@@ -41,7 +40,7 @@ DEVICE float multiply_add(float a, float b, float c) {
 #endif
 }
 
-// e^x for x from LOWEST to HIGHEST, by arithmetic that compilers turn into vectors. e^x = 2^k e^r with k = round(x / ln
+// e^x for x from LOWEST to 88, by arithmetic that compilers turn into vectors. e^x = 2^k e^r with k = round(x / ln
 // 2); ln 2 is in two parts, so that r is exact; e^r = 1 + r + r² P(r), with Cephes' coefficients of P
 // (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
 DEVICE float exponential(float x) {
@@ -60,7 +59,7 @@ DEVICE float exponential(float x) {
 }
 
 DEVICE float weight_of(float depth) {
-    const float weight = exponential(smaller(larger(depth, LOWEST), HIGHEST));
+    const float weight = exponential(larger(depth, LOWEST));  // no depth is above 0: the peak is the largest logit
     return depth >= LOWEST ? weight : 0.0f;
 }
 
