@@ -192,12 +192,13 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
 async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -> Service:
     """The server's state. Raises InputError where the model cannot express one of the operator's policies."""
     args = started.args
-    threshold = Threshold(started.database, engine.model_config.model, lambda: _base_models(app))
+    calibration = read_token_frequencies(Path(args.model))
+    threshold = Threshold(
+        started.database, engine.model_config.model, lambda: _base_models(app), calibration.mean_reasoning_tokens
+    )
     await asyncio.to_thread(threshold.read)
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
-    calibration = read_token_frequencies(Path(args.model))
-    if threshold.mean_reasoning_tokens is not None:
-        calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
+    calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
     model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
     config = ServerConfig(
         registry=started.registry,

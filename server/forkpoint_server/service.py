@@ -80,7 +80,7 @@ class Service:
         """Use the calibration as it is now: policies are compiled anew, with what `fork` and `reasoning_lengths` now
         mean."""
         for cache in (self.compiled_policies, self.inline_policies):
-            mean = self.threshold.mean_reasoning_tokens or cache.model.mean_reasoning_tokens
+            mean = self.threshold.mean_reasoning_tokens
             cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats, mean_reasoning_tokens=mean))
 
     def warnings(self) -> list[str]:

@@ -22,13 +22,21 @@ class Threshold:
     """The fork threshold in use; it changes only when a calibration is stored.
 
     `model` is the path or repository, by which calibrations are stored: a served name may mean another model later.
-    `names` returns the names under which the model is served now.
+    `names` returns the names under which the model is served now. `own_mean_reasoning_tokens` is the mean length of the
+    model's reasoning by its folder, used where the stored calibration has none.
     """
 
-    def __init__(self, database: Engine, model: str, names: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        model: str,
+        names: Callable[[], Sequence[str]],
+        own_mean_reasoning_tokens: float | None = None,
+    ) -> None:
         self._database = database
         self._model = model
         self.names = names
+        self._own_mean_reasoning_tokens = own_mean_reasoning_tokens
         self.profile: EntropyProfile | None = None
 
     def read(self) -> None:
@@ -50,8 +58,9 @@ class Threshold:
 
     @property
     def mean_reasoning_tokens(self) -> float | None:
-        """The mean length of the model's reasoning, if the stored calibration has it."""
-        return None if self.profile is None else self.profile.mean_reasoning_tokens
+        """The mean length of the model's reasoning: by the stored calibration, else by the model's folder."""
+        stored = None if self.profile is None else self.profile.mean_reasoning_tokens
+        return self._own_mean_reasoning_tokens if stored is None else stored
 
     def warnings(self) -> list[str]:
         """Warnings for the user about the threshold."""
@@ -60,6 +69,9 @@ class Threshold:
     def to_dict(self) -> dict[str, Any]:
         """The response of `GET /v1/calibration`."""
         if self.profile is not None:
-            return {"object": "calibration", "calibrated": True, **self.profile.model_dump(mode="json")}
-        default = {"model": self.names()[0], "fork_threshold": self.nats, "warning": NOT_CALIBRATED}
-        return {"object": "calibration", "calibrated": False, **default}
+            measured = self.profile.model_dump(mode="json")
+        else:
+            measured = {"model": self.names()[0], "fork_threshold": self.nats, "warning": NOT_CALIBRATED}
+        mean = self.mean_reasoning_tokens
+        calibrated = self.profile is not None
+        return {"object": "calibration", "calibrated": calibrated, **measured, "mean_reasoning_tokens": mean}

@@ -60,3 +60,14 @@ def test_a_calibration_is_stored_under_the_model_and_not_its_alias(database: Eng
     another = Threshold(database, "org/other", lambda: ["m"])
     another.read()
     assert another.nats == DEFAULT_FORK_THRESHOLD_NATS, "another model with the same served name"
+
+
+def test_the_mean_length_is_the_models_own_where_the_calibration_has_none(database: Engine) -> None:
+    """Not that of a calibration before it: what `GET /v1/calibration` shows is what policies are compiled with."""
+    threshold = Threshold(database, "org/model", lambda: ["m"], 416.2)
+    threshold.read()
+    assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 416.2
+    threshold.write(parse_profile({**PROFILE, "mean_reasoning_tokens": 98.5}))
+    assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 98.5
+    threshold.write(parse_profile(PROFILE))
+    assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 416.2
