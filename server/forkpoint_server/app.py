@@ -106,7 +106,7 @@ class _Started:
 async def serve(args: Namespace, options: PolicyOptions) -> None:
     """Serve until interrupted. `args` are vLLM's parsed arguments, with our logits processor among them."""
     address, sock = setup_server(args, reuse_port=False)
-    receiver = Receiver()
+    receiver = Receiver(args.telemetry_host)
     spans = export_spans(args.otlp_traces_endpoint)
     registry, default_policy, database = options.registry, options.default_policy, options.database
     started = _Started(args, registry, default_policy, database, receiver, spans, address, sock)

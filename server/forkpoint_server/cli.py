@@ -14,7 +14,8 @@ from forkpoint_policies.worker.orphan import SERVER_PID
 
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
-from .serve_arguments import check_early, help_text, own_arguments, registry_of
+from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of
+from .telemetry_host import telemetry_host
 
 if TYPE_CHECKING:
     from .vllm_seam import VllmConfig
@@ -82,12 +83,15 @@ def main(arguments: list[str]) -> int:
                 f"--policy: the model is served for {config.model_config.runner_type} and generates no text, so no "
                 "policy applies; leave --policy out"
             )
+            args.telemetry_host = "" if args.headless else telemetry_host(args.telemetry_host, config)
         from .store.database import open_database
 
-        database = open_database(args.database_url) if generates else None
+        database = open_database(args.database_url) if generates and not args.headless else None
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     os.environ[SERVER_PID] = str(os.getpid())
+    if args.headless:
+        return _run_headless(args)
     import uvloop
 
     from .app import PolicyOptions, serve, serve_without_policies
@@ -124,9 +128,11 @@ def parse(arguments: list[str]) -> Namespace:
         args.model = args.model_tag
 
     # one API server
-    if (args.api_server_count or 1) > 1 or args.headless or args.grpc:
-        raise ValueError("forkpoint serve runs one API server; leave --api-server-count, --headless and --grpc out")
-    args.api_server_count = None
+    if (args.api_server_count or 1) > 1 or args.grpc:
+        raise ValueError("forkpoint serve runs one API server; leave --api-server-count and --grpc out")
+    if args.headless:
+        check_headless(args)
+    args.api_server_count = 0 if args.headless else None
 
     # keys
     if args.admin_api_key is not None and not args.admin_api_key.strip():
@@ -168,8 +174,21 @@ def engine_config(args: Namespace) -> VllmConfig:
             "policies need the model's tokenizer; leave --skip-tokenizer-init out, or add --runner pooling"
         )
     options = AsyncEngineArgs.from_cli_args(args)
-    config: VllmConfig = options.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    config: VllmConfig = options.create_engine_config(UsageContext.OPENAI_API_SERVER, headless=args.headless)
     return config
+
+
+def _run_headless(args: Namespace) -> int:
+    """Run this node's part of a model until interrupted, as vLLM does."""
+    from .vllm_seam import run_headless
+
+    try:
+        run_headless(args)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        return _fail(_one_line(error))
+    return 0
 
 
 def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:

@@ -67,6 +67,11 @@ def own_arguments(parser: ArgumentParser) -> None:
         "none are stored, and running requests are not shown (%(default)s)",
     )  # fmt: skip
     own.add_argument(
+        "--telemetry-host", metavar="ADDRESS", default="",
+        help="the address of this machine to which workers on other hosts send their records, encrypted; by default "
+        "--master-addr or --data-parallel-address where the model runs on several hosts",
+    )  # fmt: skip
+    own.add_argument(
         "--max-body-mib", metavar="N", type=_positive, default=64,
         help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
     )  # fmt: skip
@@ -114,11 +119,24 @@ def check_early(arguments: Sequence[str]) -> None:
     own_arguments(parser)
     for name in ("--host", "--port", "--uds"):
         parser.add_argument(name)
+    parser.add_argument("--headless", action="store_true")
     args, _ = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
     registry_of(args)
-    if args.uds is None:
+    if args.headless:
+        check_headless(args)
+    elif args.uds is None:
         has_model = (bool(arguments) and not arguments[0].startswith("-")) or "--model" in arguments
         _check_port(args.host or ("" if has_model else "127.0.0.1"), args.port)
+
+
+def check_headless(args: Namespace) -> None:
+    """Raise ValueError for what a node without an API server cannot use."""
+    own = ArgumentParser()
+    own_arguments(own)
+    for name, default in vars(own.parse_args([])).items():
+        if getattr(args, name) != default and name != "allow_untested_vllm":
+            argument = name.replace("_", "-")
+            raise ValueError(f"--{argument}: a --headless node serves no requests; name it on the first node only")
 
 
 def registry_of(args: Namespace) -> Registry:

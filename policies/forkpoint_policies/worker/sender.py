@@ -23,6 +23,7 @@ from forkpoint_policies.kernel.step_types import StepRecord
 from forkpoint_policies.spec import MAX_RULES
 
 from .destinations import Destinations
+from .endpoint import Endpoint
 from .records import (
     LOGPROB_TYPE,
     MAX_MESSAGES_WAITING,
@@ -190,7 +191,7 @@ def _socket(
         sockets[address] = socket = context.socket(zmq.PUSH)
         socket.setsockopt(zmq.SNDHWM, MAX_MESSAGES_WAITING)
         socket.setsockopt(zmq.LINGER, 200)
-        socket.connect(address)
+        Endpoint.decode(address).connect(socket)
     return sockets[address]
 
 

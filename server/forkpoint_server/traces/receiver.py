@@ -28,6 +28,7 @@ from forkpoint_policies.worker.records import (
 from forkpoint_server import metrics
 
 from .record_log import RecordLog
+from .remote_socket import RemoteSocket
 from .trace import Trace, confidence_of, margin_of
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,15 @@ SILENT = (
 class Receiver:
     """Listens for the worker's records. `address` is what payloads name; empty if no socket could be bound.
 
+    With `host`, an address of this machine, it listens for workers on other hosts too.
+
     `silent`: a request waited for records in vain, and none has arrived since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forkpoint-")
         self._context: zmq.asyncio.Context | None = None
+        self._remote = RemoteSocket(host) if host else None
         self._tasks: list[asyncio.Task[None]] = []
         self._traces: dict[int, Trace] = {}
         self._handles = itertools.count(1)
@@ -61,6 +65,7 @@ class Receiver:
         self._num_batches = 0
 
     async def start(self) -> None:
+        """Listen. Raises zmq.ZMQError where the address for other hosts cannot be listened on."""
         self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.PULL)
         socket.setsockopt(zmq.RCVHWM, MAX_MESSAGES_WAITING)
@@ -73,11 +78,17 @@ class Receiver:
             self.address = ""
         else:
             self._tasks.append(asyncio.create_task(self._listen(socket), name="forkpoint-telemetry"))
+        if self._remote is not None:
+            remote = self._remote.start()
+            self.address = self._remote.endpoint(self.address).encode()
+            self._tasks.append(asyncio.create_task(self._listen(remote), name="forkpoint-remote-telemetry"))
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._remote is not None:
+            self._remote.stop()
         if self._context is not None:
             self._context.destroy(linger=0)
         self._folder.cleanup()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forkpoint_policies.spec import InputError
-from forkpoint_server.serve_arguments import check_early, help_text, own_arguments
+from forkpoint_server.serve_arguments import check_early, check_headless, help_text, own_arguments
 
 
 @pytest.fixture
@@ -96,3 +96,10 @@ def test_a_wrong_flag_needs_neither_vllm_nor_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "1 False False\n"
     assert done.stderr.startswith("forkpoint serve: --policy: there is no policy 'nowiat'; did you mean nowait")
+
+
+def test_a_headless_node_has_no_arguments_about_requests(parser: ArgumentParser) -> None:
+    check_headless(parser.parse_args(["--allow-untested-vllm"]))
+    for arguments in (["--policy", "nowait"], ["--trace-tokens", "0"], ["--telemetry-host", "127.0.0.1"]):
+        with pytest.raises(ValueError, match=f"{arguments[0]}: a --headless node serves no requests"):
+            check_early(["MODEL", "--headless", *arguments])

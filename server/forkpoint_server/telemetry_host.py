@@ -1,0 +1,37 @@
+"""On which address a server listens for workers on other hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkpoint_policies.worker.endpoint import ChannelKeys
+from forkpoint_server.traces.remote_socket import check_host
+
+if TYPE_CHECKING:
+    from .vllm_seam import VllmConfig
+
+
+def telemetry_host(host: str, config: VllmConfig) -> str:
+    """The address on which to listen for workers on other hosts; empty where there are none.
+
+    `host` is what --telemetry-host names, or empty: then the address at which vLLM itself waits for its other hosts.
+
+    Raises ValueError for one on which this machine cannot listen, and for a key that cannot be used.
+    """
+    parallel = config.parallel_config
+    if not host and parallel.nnodes > 1:
+        host = parallel.master_addr
+    elif (
+        not host and not parallel.local_engines_only and parallel.data_parallel_size_local < parallel.data_parallel_size
+    ):
+        host = parallel.data_parallel_master_ip
+    if host:
+        try:
+            check_host(host)
+        except OSError as error:
+            raise ValueError(
+                f"--telemetry-host: cannot listen on {host} ({error}); name an address of this machine that the other "
+                "hosts reach"
+            ) from error
+        ChannelKeys.of_cluster()
+    return host

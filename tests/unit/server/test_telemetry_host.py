@@ -1,0 +1,43 @@
+"""The address for workers on other hosts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from forkpoint_policies.worker.endpoint import TELEMETRY_KEY
+from forkpoint_server.telemetry_host import telemetry_host
+
+
+def config(**parallel: Any) -> Any:
+    fields = {"nnodes": 1, "data_parallel_size": 1, "data_parallel_size_local": 1, "local_engines_only": False}
+    addresses = {"master_addr": "127.0.0.2", "data_parallel_master_ip": "127.0.0.3"}
+    return SimpleNamespace(parallel_config=SimpleNamespace(**fields | addresses | parallel))
+
+
+@pytest.mark.parametrize(
+    ("named", "parallel", "host"),
+    [
+        ("", {}, ""),
+        ("", {"nnodes": 2}, "127.0.0.2"),
+        ("", {"data_parallel_size": 2}, "127.0.0.3"),
+        ("", {"data_parallel_size": 2, "data_parallel_size_local": 2}, ""),
+        ("", {"data_parallel_size": 2, "local_engines_only": True}, ""),
+        ("127.0.0.4", {"nnodes": 2}, "127.0.0.4"),
+    ],
+)
+def test_where_workers_on_other_hosts_report(named: str, parallel: dict[str, Any], host: str) -> None:
+    assert telemetry_host(named, config(**parallel)) == host
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"--telemetry-host: cannot listen on 192\.0\.2\.1"):
+        telemetry_host("192.0.2.1", config())
+
+
+def test_a_short_telemetry_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TELEMETRY_KEY, "short")
+    with pytest.raises(ValueError, match=TELEMETRY_KEY):
+        telemetry_host("", config(nnodes=2))
