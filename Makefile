@@ -11,7 +11,7 @@ JOBS := 2
 # Tests of one server run in one process (tests/conftest.py), in the order of `testpaths`; a process that dies ends the run.
 PYTEST := $(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup serve test test-fast soak fuzz audit bench lint lock schema dashboard reference pictures clean
+.PHONY: help setup serve test test-fast test-hosts soak fuzz audit bench lint lock schema dashboard reference pictures clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
@@ -28,6 +28,10 @@ test: setup $(CLIENTS)/.ready ## Run the tests, the fast ones first; ARGS goes t
 test-fast: setup ## Run the unit tests without the slow ones; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) -m 'not soak and not slow' tests/unit $(ARGS)
+
+test-hosts: setup ## Run the tests on two hosts, made of network namespaces; as root; ARGS goes to pytest
+	@bash tests/processes/debian.sh $(VENV)
+	$(VENV)/bin/pytest tests/integration/hosts $(ARGS)
 
 soak: setup ## Run the tests that take long; MODEL=PATH also compares with stock vLLM on that model; ARGS goes to pytest
 	@bash tests/processes/debian.sh $(VENV)

@@ -31,7 +31,6 @@ ELSEWHERE: Mapping[str, str] = {
     "forkpoint serve": "starts another server, or needs a GPU",
     "docker compose": "needs Docker",
     "createdb": "needs a PostgreSQL in which one may create databases; the store's tests start their own",
-    "ray start": "needs several machines",
     "lm_eval run": "is installed elsewhere, and needs its data sets; tests/integration/clients has a task of its own",
     "FORKPOINT_BASE_URL": "is installed elsewhere; tests/integration/clients has a task of its own",
     "vllm bench serve": "loads a server for minutes",

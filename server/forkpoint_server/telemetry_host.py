@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forkpoint_policies.worker.endpoint import ChannelKeys
-from forkpoint_server.traces.remote_socket import check_host
+from forkpoint_server.traces.remote_socket import own_address
 
 if TYPE_CHECKING:
     from .vllm_seam import VllmConfig
 
 
 def telemetry_host(host: str, config: VllmConfig) -> str:
-    """The address on which to listen for workers on other hosts; empty where there are none.
+    """The address on which to listen for workers on other hosts, as digits; empty where there are none.
 
     `host` is what --telemetry-host names, or empty: then the address at which vLLM itself waits for its other hosts.
 
@@ -25,13 +25,13 @@ def telemetry_host(host: str, config: VllmConfig) -> str:
         not host and not parallel.local_engines_only and parallel.data_parallel_size_local < parallel.data_parallel_size
     ):
         host = parallel.data_parallel_master_ip
-    if host:
-        try:
-            check_host(host)
-        except OSError as error:
-            raise ValueError(
-                f"--telemetry-host: cannot listen on {host} ({error}); name an address of this machine that the other "
-                "hosts reach"
-            ) from error
-        ChannelKeys.of_cluster()
-    return host
+    if not host:
+        return ""
+    ChannelKeys.of_cluster()
+    try:
+        return own_address(host)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--telemetry-host: cannot listen on {host} ({error}); name an address of this machine that the other "
+            "hosts reach"
+        ) from error

@@ -57,3 +57,4 @@ install() {
 unpack prometheus prometheus promtool
 unpack_library libfaketime libfaketimeMT.so.1
 install chromium chromium
+install iproute2 ip

@@ -52,9 +52,9 @@ class Receiver:
     """
 
     def __init__(self, host: str = "") -> None:
+        self._remote = RemoteSocket(host) if host else None
         self._folder = tempfile.TemporaryDirectory(prefix="forkpoint-")
         self._context: zmq.asyncio.Context | None = None
-        self._remote = RemoteSocket(host) if host else None
         self._tasks: list[asyncio.Task[None]] = []
         self._traces: dict[int, Trace] = {}
         self._handles = itertools.count(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket as sockets
 
@@ -23,10 +24,11 @@ MAX_MESSAGE_BYTES = 64 << 20
 
 
 class RemoteSocket:
-    """Listens on `host`, an address of this machine that the other hosts reach, at a free port."""
+    """Listens on `host`, an address of this machine that the other hosts reach (`own_address`), at a free port."""
 
     def __init__(self, host: str) -> None:
-        self._host = f"[{host}]" if ":" in host else host
+        self._is_ipv6 = ":" in host
+        self._host = f"[{host}]" if self._is_ipv6 else host
         cluster = ChannelKeys.of_cluster()
         self._keys, self._hands_over = cluster or ChannelKeys.new(), cluster is None
         self._context = zmq.asyncio.Context()  # its own: the authenticator is about all sockets of a context
@@ -39,7 +41,7 @@ class RemoteSocket:
         socket: zmq.asyncio.Socket = self._context.socket(zmq.PULL)
         socket.setsockopt(zmq.RCVHWM, MAX_MESSAGES_WAITING)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IPV6, self._is_ipv6)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.curve_server = True
@@ -66,8 +68,15 @@ class RemoteSocket:
         self._context.destroy(linger=0)
 
 
-def check_host(host: str) -> None:
-    """Raise OSError unless this machine can listen on the address."""
+def own_address(host: str) -> str:
+    """The address of this machine with that name, as digits: what a socket can listen on.
+
+    Raises OSError where this machine cannot listen on it, and ValueError for one that other hosts cannot reach.
+    """
     family, kind, protocol, _, address = sockets.getaddrinfo(host, 0, type=sockets.SOCK_STREAM)[0]
     with sockets.socket(family, kind, protocol) as one:
         one.bind(address)
+    digits = str(address[0])
+    if ipaddress.ip_address(digits).is_unspecified:
+        raise ValueError(f"{host} means all addresses of this machine")
+    return digits

@@ -26,15 +26,20 @@ def config(**parallel: Any) -> Any:
         ("", {"data_parallel_size": 2, "data_parallel_size_local": 2}, ""),
         ("", {"data_parallel_size": 2, "local_engines_only": True}, ""),
         ("127.0.0.4", {"nnodes": 2}, "127.0.0.4"),
+        ("localhost", {"nnodes": 2}, "127.0.0.1"),
     ],
 )
 def test_where_workers_on_other_hosts_report(named: str, parallel: dict[str, Any], host: str) -> None:
     assert telemetry_host(named, config(**parallel)) == host
 
 
-def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"--telemetry-host: cannot listen on 192\.0\.2\.1"):
-        telemetry_host("192.0.2.1", config())
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "Cannot assign"), ("0.0.0.0", "all addresses"), ("::", "all addresses"), ("no-such.invalid", "")],
+)
+def test_an_address_that_other_hosts_do_not_reach_is_refused(host: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"--telemetry-host: cannot listen on {host} \(.*{reason}"):
+        telemetry_host(host, config())
 
 
 def test_a_short_telemetry_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ import zmq
 from forkpoint_policies.worker.endpoint import TELEMETRY_KEY, Endpoint, KeyPair
 from forkpoint_policies.worker.records import alternatives_type, encode, num_columns, row_type
 from forkpoint_server.traces.receiver import Receiver
-from forkpoint_server.traces.remote_socket import check_host
 from forkpoint_server.traces.trace import Trace
 
 HOST = "127.0.0.1"
@@ -155,12 +154,14 @@ async def test_a_stranger_between_them_reads_nothing() -> None:
 
 
 async def test_after_a_cut_the_worker_reports_again_and_losses_are_counted() -> None:
-    """The proxy, which stands for the network, drops its connection; records sent meanwhile arrive or are missing."""
+    """The proxy, which stands for the network, drops its connections. What was in them is lost; the rest arrives."""
+    num_before, num_after = 5, 50
     connections: list[asyncio.StreamWriter] = []
 
     async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            target.write(data)
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
         target.close()
 
     async with receiving() as (receiver, endpoint):
@@ -169,32 +170,31 @@ async def test_after_a_cut_the_worker_reports_again_and_losses_are_counted() -> 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             server_reader, server_writer = await asyncio.open_connection(host, int(port))
             connections.extend((writer, server_writer))
-            await asyncio.gather(pass_on(reader, server_writer), pass_on(server_reader, writer), return_exceptions=True)
+            await asyncio.gather(pass_on(reader, server_writer), pass_on(server_reader, writer))
 
         proxy = await asyncio.start_server(accept, HOST, 0)
         through = Endpoint(endpoint.local, f"tcp://{HOST}:{proxy.sockets[0].getsockname()[1]}", *keys_of(endpoint))
         async with connected(through) as socket:
-            before, after = opened(receiver, 1), opened(receiver, 1)
-            socket.send_multipart(message(before.handle, 0))
+            before, during = opened(receiver, num_before), opened(receiver, 1)
+            for position in range(num_before):
+                socket.send_multipart(message(before.handle, position))
             await receiver.settle([before])
             assert before.num_missing == 0
+
+            # what is sent until the worker is connected again may be lost
             for writer in connections:
                 writer.transport.abort()
-            socket.send_multipart(message(after.handle, 0))
-            await asyncio.wait_for(_all_arrived(receiver, after), 8)
+            async with asyncio.timeout(20):
+                while during.num_missing:
+                    socket.send_multipart(message(during.handle, 0))
+                    await asyncio.sleep(0.05)
+
+            after = opened(receiver, num_after + 1)
+            for position in range(num_after):
+                socket.send_multipart(message(after.handle, position))
+            await receiver.settle([after])
+            assert after.num_missing == 1, "the one that was never sent"
         proxy.close()
-
-
-async def _all_arrived(receiver: Receiver, trace: Trace) -> None:
-    while trace.num_missing:
-        receiver.silent = False
-        await receiver.settle([trace])
-
-
-def test_an_address_of_another_machine_is_refused() -> None:
-    check_host(HOST)
-    with pytest.raises(OSError, match=r"."):
-        check_host("192.0.2.1")
 
 
 def test_an_endpoint_is_one_string() -> None:
