@@ -78,12 +78,12 @@ def main(arguments: list[str]) -> int:
         generates = config.model_config.runner_type == "generate"
         if generates:
             _choose_processor(args, config)
+            args.telemetry_host = "" if args.headless else telemetry_host(args.telemetry_host, config)
         elif args.policy:
             raise ValueError(
                 f"--policy: the model is served for {config.model_config.runner_type} and generates no text, so no "
                 "policy applies; leave --policy out"
             )
-            args.telemetry_host = "" if args.headless else telemetry_host(args.telemetry_host, config)
         from .store.database import open_database
 
         database = open_database(args.database_url) if generates and not args.headless else None
