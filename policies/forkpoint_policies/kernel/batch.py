@@ -13,6 +13,8 @@ from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Progra
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
 from .device_tables import NEVER, Acting, Marks, Moves, RegionMoves, Rules, Tables, Uses, padded
+from .sampled_range import LimitedRows
+from .sampling_limits import NO_LIMITS, SamplingLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class SlotRow:
     `key` names the program. `temperature` is 0 for a request that takes the likeliest token. `sampled` are the tokens
     that replace a rule's own, by the rule's index. The last `num_shared_tokens` tokens of the prompt count as
     generated; `forced_tokens`, if any, are written after them. Records of the row have the request's `handle`, and so
-    many alternatives.
+    many alternatives. `limits` are those of its sampling.
 
     `row` is the row of the logits, and `offset` how many draft tokens it comes after.
     """
@@ -38,6 +40,7 @@ class SlotRow:
     forced_tokens: Sequence[int] = ()
     handle: int = 0
     alternatives: int = 0
+    limits: SamplingLimits = NO_LIMITS
     row: int = 0
     offset: int = 0
 
@@ -139,6 +142,7 @@ class Layout:
     shutting: tuple[Stage, ...]  # the forces that stand in place of other tokens
     turns: tuple[Turn, ...]
     measured_at: tuple[MeasuredAt, ...] = ()
+    limited: LimitedRows | None = None  # rows whose rules depend on what can be sampled, which is not every token
 
 
 def build_layout(
@@ -202,7 +206,17 @@ def build_layout(
         shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
         turns=_turns(whole, entries),
         measured_at=_measured_at([one.temperatures for one in facts], rules),
+        limited=_limited_rows(entries, device) if tables.uses.instead else None,
     )
+
+
+def _limited_rows(entries: Sequence[SlotRow], device: torch.device) -> LimitedRows | None:
+    chosen = [
+        (row, entry.temperature, entry.limits)
+        for row, entry in enumerate(entries)
+        if entry.uses.instead and entry.temperature > 0 and entry.limits.any
+    ]
+    return LimitedRows.of(chosen, device) if chosen else None
 
 
 def _measured_at(temperatures: Sequence[frozenset[float]], rules: Rules) -> tuple[MeasuredAt, ...]:

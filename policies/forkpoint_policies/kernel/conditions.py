@@ -19,6 +19,7 @@ from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
 from .batch import Layout, Turn
 from .device_tables import SET_CHUNK, Rules, belongs
 from .numerics import evaluate, uniform
+from .sampled_range import possible_tokens
 from .signals import Signals, measure, weight_at
 from .state import NO_RULE, Chances, Core, History, State, Texts, Window
 from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, MIN_BIN_NATS
@@ -47,6 +48,8 @@ class Seen:
     confidence: Tensor | None  # float32 nats
     likeliest: Tensor | None  # int64
     at: Tensor | None = None  # [n, 3, R] float32: entropy, varentropy, top probability at each rule's temperature
+    possible_from: Tensor | None = None  # [n] float32: tokens below this logit cannot be sampled
+    possible_total: Tensor | None = None  # [n] float32: `total` without them
 
     def of(self, turn: Turn) -> Seen:
         """What was seen in a turn's rows."""
@@ -98,6 +101,9 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
     if layout.uses.instead and layout.greedy is not None:
         likeliest = torch.full_like(layout.slot, -1)
         likeliest[layout.greedy] = values.index_select(0, layout.greedy).argmax(dim=-1)
+    possible_from, possible_total = None, None
+    if layout.limited is not None:
+        possible_from, possible_total = possible_tokens(values, signals.peak, total, layout.limited)
     at = None
     if layout.measured_at:
         here = torch.stack((signals.entropy, signals.varentropy, signals.top_probability), dim=1)
@@ -117,6 +123,8 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
         confidence,
         likeliest,
         at,
+        possible_from,
+        possible_total,
     )
 
 
@@ -141,7 +149,7 @@ def decide(
         holds &= state.marks.previous[:, :count] | ~rules.needs_previous
     fired, shut, replaced, awaiting = placed & holds, None, None, None
     if uses.instead:
-        replaced = _would_be_drawn(values, seen, turn, core.word_state)
+        replaced = _would_be_sampled(values, seen, turn, core.word_state)
         awaiting = fired & rules.by_token
         fired &= ~rules.by_token
         drawn = _drawn(turn, position, replaced, fired & rules.instead & ~rules.by_chance) | ~rules.instead
@@ -292,15 +300,19 @@ def _windowed_mean(window: Window, value: Tensor, width: Tensor, position: Tenso
     return torch.where(here + 1 >= width, ((until - since) / width.clamp(min=1)).float(), torch.inf)
 
 
-def _would_be_drawn(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
-    """The probability of each rule's tokens at the request's temperature, before any rule acts, [k, R]; 1 or 0 for
-    greedy rows."""
+def _would_be_sampled(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
+    """The probability of each rule's tokens at the request's temperature and under its top-k, top-p and min-p, before
+    any rule acts, [k, R]; 1 or 0 for greedy rows."""
     rules, greedy = turn.rules, turn.temperature == 0
     counts = belongs(rules.target_states, word_state) & rules.instead[:, :, None]
     temperature = torch.where(greedy, 1.0, turn.temperature)[:, None, None]
-    depth = (turn.pick(values, rules.target_tokens) - seen.peak[:, None, None]) / temperature
+    logits = turn.pick(values, rules.target_tokens)
+    if seen.possible_from is not None:
+        counts &= logits >= seen.possible_from[:, None, None]
+    depth = (logits - seen.peak[:, None, None]) / temperature
     weight = torch.where(counts, depth.exp(), 0.0)
-    drawn = set_sum(weight.flatten(0, 1)).view(rules.region.shape) / seen.total[:, None]
+    total = seen.total if seen.possible_total is None else seen.possible_total
+    drawn = set_sum(weight.flatten(0, 1)).view(rules.region.shape) / total[:, None]
     if seen.likeliest is not None:
         certain = (counts & (rules.target_tokens == seen.likeliest[:, None, None])).any(dim=-1)
         drawn = torch.where(greedy[:, None], certain.float(), drawn)

@@ -95,6 +95,9 @@ class NativeSlots:
         numbers[c.HANDLE], numbers[c.ADDRESS] = payload.handle, address
         numbers[c.ALTERNATIVES], numbers[c.NUM_SHARED] = payload.alternatives, payload.num_shared_tokens
         numbers[c.SAMPLED] = numbers[c.FORCED] = c.NONE
+        limits = np.array([payload.limits.top_p, payload.limits.min_p], np.float32).view(np.int32)
+        numbers[c.LIMIT_TOP_K] = max(0, payload.limits.top_k)
+        numbers[c.LIMIT_TOP_P], numbers[c.LIMIT_MIN_P] = limits.tolist()
         if payload.sampled:
             numbers[c.SAMPLED] = self.heap.store(encode_sampled(payload.sampled, len(loaded.program.rules)))
             blocks.append(numbers[c.SAMPLED])

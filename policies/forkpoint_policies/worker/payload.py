@@ -19,8 +19,8 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     to report. `seed` is the seed of all chance; `sampled` are the tokens that replace a rule's own (by its index in the
     program). The last `num_shared_tokens` tokens of the prompt are the answer that this request continues, and
     `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
-    this way. With `limits`, the log probability of each token in the distribution that it is sampled from is reported;
-    they are those that the request samples with.
+    this way. `limits` are those that the request samples with. `scored`: the log probability of each token in the
+    distribution that it is sampled from is reported.
     """
 
     program: bytes
@@ -35,7 +35,8 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     num_shared_tokens: int = 0
     inherited: Inherited | None = None
     forced_tokens: list[int] = []
-    limits: SamplingLimits | None = None
+    limits: SamplingLimits = SamplingLimits()
+    scored: bool = False
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this payload, which replaces anything that a client sent under the key."""

@@ -55,7 +55,7 @@ class PolicySlots:
         request = self._requests[slot] = Request(payload, program, temperature)
         self._slot_of[payload.handle] = slot
         self.has_policy_at[slot] = True
-        if payload.limits is not None and payload.address:
+        if payload.scored and payload.address:
             self._scored[slot] = request
         self._by_wanted[request.wanted] += 1
         self._wanted = None

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.kernel.step_types import StepRecord
 
 from .request import Request
@@ -43,7 +42,7 @@ class ScoredRows:
     @staticmethod
     def of(rows: Sequence[tuple[int, Request]], vocabulary: int, device: torch.device) -> ScoredRows | None:
         """Of rows of the logits and their requests; None if there are none."""
-        limits = [request.payload.limits or SamplingLimits() for _, request in rows]
+        limits = [request.payload.limits for _, request in rows]
         if not rows:
             return None
 

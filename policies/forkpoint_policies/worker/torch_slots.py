@@ -83,6 +83,7 @@ class TorchSlots:
             forced_tokens=payload.forced_tokens,
             handle=payload.handle,
             alternatives=payload.alternatives,
+            limits=payload.limits,
         )
         self._in_use[slot], self._addresses[slot] = request, address
         self._batch = None

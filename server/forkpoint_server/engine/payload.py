@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from forkpoint_policies.kernel.sampling_limits import SamplingLimits
+from forkpoint_policies.kernel.sampling_limits import NO_LIMITS, SamplingLimits
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.branching.interface import ChildStart, TrialSampling
 from forkpoint_server.requests.context import RequestContext
@@ -50,12 +50,12 @@ def initial_state(
 
 def payload_of(
     context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, *,
-    forced_tokens: Sequence[int] = (), limits: SamplingLimits | None = None,
+    forced_tokens: Sequence[int] = (), limits: SamplingLimits = NO_LIMITS, scored: bool = False,
 ) -> PolicyPayload:  # fmt: skip
     """The payload of an engine request that starts so and reports to a trace.
 
-    With `forced_tokens`, the request writes these instead of what the model would sample. With `limits`, the log
-    probabilities of its tokens are reported.
+    With `forced_tokens`, the request writes these instead of what the model would sample. `limits` are those of its
+    sampling. `scored`: the log probabilities of its tokens are reported.
     """
     compiled = context.compiled
     return PolicyPayload(
@@ -72,16 +72,12 @@ def payload_of(
         inherited=start.inherited,
         forced_tokens=list(forced_tokens),
         limits=limits,
+        scored=scored,
     )
 
 
-def limits_of(
-    context: RequestContext, params: SamplingParams, trial: TrialSampling | None = None
-) -> SamplingLimits | None:
-    """The limits of an engine request's sampling, if the log probabilities of its tokens are to be reported; a probe's
-    are those of its `trial`."""
-    if not context.options.policy_logprobs:
-        return None
+def limits_of(params: SamplingParams, trial: TrialSampling | None = None) -> SamplingLimits:
+    """The limits of an engine request's sampling; a probe's are those of its `trial`."""
     if trial is not None:
         return SamplingLimits(top_p=trial.top_p)
     return SamplingLimits(params.top_k, params.top_p, params.min_p)
@@ -96,7 +92,10 @@ def choice_params(
     changes: dict[str, Any] = {"n": 1, "seed": seed} if params.n > 1 else {}
     if context.options.policy_logprobs and params.num_logprobs is None:
         changes["logprobs"] = 0  # those of the model's own distribution, reported beside
-    payload = payload_of(context, trace, own_start, num_alternatives(context), limits=limits_of(context, params))
+    payload = payload_of(
+        context, trace, own_start, num_alternatives(context),
+        limits=limits_of(params), scored=context.options.policy_logprobs,
+    )  # fmt: skip
     return derived_params(params, extra_args=payload.into(params.extra_args), **changes)
 
 

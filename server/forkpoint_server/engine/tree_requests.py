@@ -62,8 +62,10 @@ class TreeRequests:
 
     def _params(self, trace: Trace, start: ChildStart) -> SamplingParams:
         params, context = self.request.params, self.request.context
-        limits = limits_of(context, params, start.trial)
-        payload = payload_of(context, trace, start, num_alternatives(context), limits=limits)
+        payload = payload_of(
+            context, trace, start, num_alternatives(context),
+            limits=limits_of(params, start.trial), scored=context.options.policy_logprobs,
+        )  # fmt: skip
         needs_logprobs = self.needs_logprobs or context.options.policy_logprobs
         passed = {
             name: value for name, value in (params.extra_args or {}).items() if start.first or name not in OF_THE_FIRST

@@ -104,7 +104,8 @@ def instruct(target: ServedModel) -> Instruct:
                 sampled=sampled_tokens,
                 num_shared_tokens=num_shared_tokens,
                 forced_tokens=list(forced_tokens),
-                limits=SamplingLimits(params.top_k, params.top_p, params.min_p) if scored else None,
+                limits=SamplingLimits(params.top_k, params.top_p, params.min_p),
+                scored=scored,
             )
             params.extra_args = instruction.into(None)
         return params

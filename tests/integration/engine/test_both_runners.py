@@ -85,6 +85,22 @@ def test_the_second_runner_leaves_the_state_right_too(
     assert found == generate(runners["V1"])
 
 
+@pytest.mark.parametrize("name", ["V1", "V2"])  # vLLM samples with a draft in Triton only, not in its interpreter
+def test_what_replaces_tokens_does_so_under_the_limits_of_the_sampling(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, name: str
+) -> None:
+    """With a min-p of 1 the likeliest token is certain: the rule acts where it does in a greedy request."""
+    words = {"words": ["so", "then", "let's", "try"]}
+    written = {"rules": [{"when": {"at_most": 3}, "do": {"force": {"text": " Wait", "instead_of": words}}}]}
+
+    def generate(**options: Any) -> list[tuple[int, ...]]:
+        return runners[name].generate(prompts, [instruct(written, max_tokens=20, **options) for _ in prompts])
+
+    greedy = generate(temperature=0.0)
+    assert greedy != runners[name].generate(prompts, [instruct(None, **GREEDY) for _ in prompts])
+    assert generate(temperature=1.5, min_p=1.0, seed=5) == greedy
+
+
 NUM_SHARED_TOKENS = 7
 FORCED_TOLERANCE_NATS = 0.05  # between runners and batches in bfloat16; a wrong prefix is off by nats
 

@@ -19,6 +19,7 @@ from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
+from forkpoint_policies.kernel.sampling_limits import NO_LIMITS, SamplingLimits
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.worker.payload import PolicyPayload
@@ -87,6 +88,7 @@ class Request:
     sampled: dict[int, list[int]] = field(default_factory=dict)
     num_shared_tokens: int = 0
     forced_tokens: list[int] = field(default_factory=list)
+    limits: SamplingLimits = NO_LIMITS
 
     def payload(self) -> PolicyPayload:
         assert self.program is not None
@@ -101,6 +103,7 @@ class Request:
             self.sampled,
             self.num_shared_tokens,
             forced_tokens=self.forced_tokens,
+            limits=self.limits,
         )
 
 

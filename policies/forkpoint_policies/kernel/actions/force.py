@@ -7,6 +7,7 @@ from torch import Tensor
 
 from forkpoint_policies.kernel.batch import ForcedRows
 from forkpoint_policies.kernel.device_tables import belongs
+from forkpoint_policies.kernel.sampled_range import mask_impossible
 
 from .token_sets import would_empty
 from .work import Work
@@ -17,6 +18,9 @@ def write_texts(work: Work, forcing: Tensor) -> None:
     layout, decision = work.layout, work.decision
     assert decision.forced is not None
     assert decision.token is not None
+    # what the limits exclude stays so when others are masked
+    if layout.limited is not None and decision.shut is not None:
+        mask_impossible(work.values, decision.shut.any(dim=-1), layout.limited)
     for stage in layout.shutting:
         assert decision.shut is not None
         assert decision.replaced is not None

@@ -68,7 +68,8 @@ NUM_SHARED = 4
 SAMPLED = 5  # offset of the tokens that replace rules' own: per rule an offset and a count, then the tokens; or NONE
 FORCED, NUM_FORCED = 6, 7  # offset of the tokens that were sent with the request
 ADDRESS = 8  # index of the address that its records are sent to, NONE for none
-SLOT_INTS = 9
+LIMIT_TOP_K, LIMIT_TOP_P, LIMIT_MIN_P = 9, 10, 11  # of its sampling, the last two by their bits; 0, 1 and 0: none
+SLOT_INTS = 12
 
 # --- the state of a request at a row: a cell ---
 POSITION = 0

@@ -14,6 +14,7 @@ from torch import Tensor
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.record_flags import FORCED, IN_REASONING, LEFT_ALONE
+from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import (
@@ -31,7 +32,7 @@ from tests.unit.policies.factories import (
     rule,
     step,
 )
-from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, token, tokens
+from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, THINK, UNMARKED, VOCABULARY, padded, token, tokens
 
 
 def ids(*token_ids: int, **fields: Any) -> Json:
@@ -585,6 +586,64 @@ def test_rules_that_replace_tokens_act_as_often_as_these_are_sampled() -> None:
     record = Run(*(Request(compiled(two), seed=seed) for seed in range(4000))).step(logits.repeat(4000, 1), [[]] * 4000)
     times = [sum(fired(record, row) == [rule] for row in range(4000)) for rule in (0, 1)]
     assert times == [pytest.approx(2000, abs=130), pytest.approx(1200, abs=120)]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+@pytest.mark.parametrize(
+    ("limits", "possible"),
+    [
+        (SamplingLimits(), [7, 8, 9, 10]),
+        (SamplingLimits(top_k=3), [7, 8, 9]),
+        (SamplingLimits(top_p=0.75), [7, 8]),
+        (SamplingLimits(min_p=0.45), [7, 8]),
+        (SamplingLimits(top_k=3, top_p=0.9), [7, 8, 9]),
+        (SamplingLimits(top_k=2, top_p=0.2, min_p=0.1), [7]),
+    ],
+)
+def test_under_limits_a_rule_replaces_tokens_as_often_as_they_would_be_sampled(
+    temperature: float, limits: SamplingLimits, possible: list[int]
+) -> None:
+    """And what the limits exclude is sampled nowhere else: not even where the rule's own tokens are not."""
+    shares = {7: 0.5, 8: 0.3, 9: 0.15, 10: 0.05}
+    logits = torch.full((SIZE,), -30.0)
+    logits[list(shares)] = torch.tensor(list(shares.values())).log() * temperature
+    left = sum(shares[one] for one in possible)
+    expected = sum(shares[one] for one in (8, 10) if one in possible) / left
+    written = policy(rule(force={"text": "so", "instead_of": ids(8, 10)}))
+    program, count = compiled(written), 2000
+    run = Run(*(Request(program, temperature, seed=seed, limits=limits) for seed in range(count)))
+    after = logits.repeat(count, 1)
+    record = run.step(after, [[]] * count)
+    assert record.numbers[:, 4].tolist() == pytest.approx([expected] * count, abs=1e-5)
+    forced = record.flags & FORCED > 0
+    assert abs(float(forced.float().mean()) - expected) <= 4 * math.sqrt(expected * (1 - expected) / count)
+    others = after[~forced][:, list(shares)] > -torch.inf
+    assert others.tolist() == [[one in possible and one not in (8, 10) for one in shares]] * len(others)
+
+
+def test_a_greedy_request_has_no_limits() -> None:
+    logits = random_logits(SIZE)
+    written = policy(rule(force={"text": "so", "instead_of": ids(int(logits.argmax()))}))
+    for limits in (SamplingLimits(), SamplingLimits(top_k=1, top_p=0.1)):
+        _, record = apply(written, logits, temperature=0.0, limits=limits)
+        assert int(record.flags[0]) & FORCED
+        assert effects(record) == [1.0]
+
+
+@pytest.mark.parametrize("limits", [SamplingLimits(top_k=300), SamplingLimits(top_p=0.97), SamplingLimits(top_k=5)])
+def test_limits_in_a_large_vocabulary(limits: SamplingLimits) -> None:
+    """More possible tokens than are put in order, and another rule that acts before."""
+    size = 3000
+    logits = random_logits(size, scale=0.3)
+    written = policy(rule(temperature=1.5), rule(force={"text": "so", "instead_of": ids(*range(0, size, 2))}))
+    target = replace(TARGET, vocabulary=padded(size))
+    _, record = apply(written, logits, target=target, limits=limits)
+    share = logits.double().softmax(-1)
+    ordered = share.sort(descending=True)
+    count = limits.top_k or int((ordered.values.cumsum(0) < limits.top_p).sum()) + 1
+    chosen = ordered.indices[:count]
+    expected = float(share[chosen[chosen % 2 == 0]].sum() / share[chosen].sum())
+    assert effects(record)[1] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("bias", "others"), [(-45.0, 387), (-30.0, 387), (-12.0, 3)])

@@ -15,6 +15,7 @@ from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.record_flags import LEFT_ALONE, RULES_SHIFT
+from forkpoint_policies.kernel.sampling_limits import NO_LIMITS, SamplingLimits
 from forkpoint_policies.placebo import kinds_of
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_policies.worker.torch_slots import TorchSlots
@@ -34,6 +35,7 @@ from tests.unit.policies.factories import (
 from tests.unit.policies.vocabularies import SIZE, TARGET, padded
 
 WORDS = st.sampled_from(["wait", "so", "double-check", "in conclusion", "know", "let's", "等等"])
+LIMITS = (SamplingLimits(top_k=20), SamplingLimits(top_p=0.9), SamplingLimits(5, 0.7, 0.05))
 FAMILIES = st.sampled_from(["reflection", "conclusion", "uncertainty"])
 NAMED = st.fixed_dictionaries(
     {},
@@ -187,6 +189,7 @@ def mixtures(draw: st.DrawFn) -> tuple[int, list[Request], list[int]]:
         alternatives=st.sampled_from([0, 0, 3]),
         region=st.integers(0, 1),
         seed=st.integers(0, 2**62),
+        limits=st.sampled_from([NO_LIMITS, *LIMITS]),
     )
     requests = [Request(compiled(policies[0], target)), *draw(st.lists(request, max_size=19))]
     requests = [replace(one, handle=number + 1) for number, one in enumerate(draw(st.permutations(requests)))]

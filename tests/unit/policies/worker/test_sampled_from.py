@@ -51,7 +51,9 @@ def row(
     address: str = "ipc://here",
     **limits: Any,
 ) -> tuple[int, Request]:
-    payload = PolicyPayload(b"", "key", handle, address, 0, 1, alternatives, limits=SamplingLimits(**limits))
+    payload = PolicyPayload(
+        b"", "key", handle, address, 0, 1, alternatives, limits=SamplingLimits(**limits), scored=True
+    )
     return place, Request(payload, PROGRAM, temperature)
 
 

@@ -14,7 +14,6 @@ import torch
 import zmq
 
 from forkpoint_policies.kernel.native import columns as c
-from forkpoint_policies.kernel.sampling_limits import SamplingLimits
 from forkpoint_policies.kernel.step_types import StepRecord
 from forkpoint_policies.worker.destinations import Destinations
 from forkpoint_policies.worker.payload import PolicyPayload
@@ -200,7 +199,7 @@ def test_an_invalid_address_is_logged_and_counted(tmp_path: Path, caplog: pytest
 def test_log_probabilities_arrive_with_the_next_token_and_the_last_distribution_whole(tmp_path: Path) -> None:
     """Position 0 samples token 2, position 1 is the last: nothing comes after it."""
     address, logits = f"ipc://{tmp_path}/t", torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
-    payload = PolicyPayload(b"", "key", 7, address, 0, 1, limits=SamplingLimits())
+    payload = PolicyPayload(b"", "key", 7, address, 0, 1, scored=True)
     scored = ScoredRows.of([(0, Request(payload, PROGRAM, 1.0))], 3, torch.device("cpu"))
     destinations = Destinations([address], Wanted(rules=RULES), scored)
     with receiving(address) as socket, sending() as sender:

@@ -106,6 +106,15 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
         write_effect(record, rule, effect);
     }
 
+    const int *slot = tables.slots + request.slot * SLOT_INTS;
+    if (decision.shut && has_limits(slot)) {  // what the limits exclude stays so when others are masked
+        protect(target, shadow, scratch);
+        const float top_logit = highest(target.line, scratch);
+        const double total = weight(target.line, top_logit, coldness, scratch);
+        const Possible possible = possible_tokens(target.line, slot, top_logit, coldness, total, scratch);
+        keep_from(target.line, possible.limit, top_logit, coldness, scratch);
+        wait();
+    }
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {  // what a rule replaces must not be sampled elsewhere
         const int *own = rule_of(request, rule);
         if (!own[INSTEAD] || own[CONTROL] == CONTROL_POSITIONS) continue;

@@ -12,11 +12,14 @@ DEVICE Line line_of(const Step &step, long long row) {
     return {step.logits + row * step.stride, (int)step.vocabulary};
 }
 
-// Σ e^((logit - peak) · coldness) over a set's tokens that count in this state of the word automaton.
-DEVICE double set_weight(Line line, const int *set, int count, int state, float peak, float coldness, Scratch &scratch) {
+// Σ e^((logit - peak) · coldness) over a set's tokens that count in this state of the word automaton, without those below
+// a limit.
+DEVICE double set_weight(Line line, const int *set, int count, int state, float peak, float coldness, float limit,
+                         Scratch &scratch) {
     double total = 0;
     for (int at = thread(); at < count; at += num_threads())
-        if (counts_in(set[count + at], state)) total += exp((double)((line.values[set[at]] - peak) * coldness));
+        if (counts_in(set[count + at], state) && line.values[set[at]] >= limit)
+            total += exp((double)((line.values[set[at]] - peak) * coldness));
     return sum_of_threads(total, scratch);
 }
 
@@ -58,25 +61,29 @@ DEVICE Seen look(const Tables &tables, Line line, const Request &request, Scratc
     const int *program = tables.heap + request.program;
     const int uses = request.head[USES], state = request.cell[WORD_STATE];
     const float peak = scratch.measured.peak, temperature = tables.temperatures[request.slot];
-    double total = scratch.measured.total;
+    const int *slot = tables.slots + request.slot * SLOT_INTS;
+    Possible possible = {NOTHING, scratch.measured.total};
     int top = -1;
     if (uses & USES_INSTEAD) {
         if (temperature == 0.0f)
             top = find_likeliest(line, peak, scratch);
         else if (temperature != 1.0f)
-            total = weight(line, peak, 1.0f / temperature, scratch);
+            possible.total = weight(line, peak, 1.0f / temperature, scratch);
+        if (temperature > 0.0f && has_limits(slot))
+            possible = possible_tokens(line, slot, peak, 1.0f / temperature, possible.total, scratch);
     }
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {
         const int *own = rule_of(request, rule);
         double mass = 0, replaced = 0;
         if (own[NUM_MASS])
-            mass = set_weight(line, program + own[MASS], own[NUM_MASS], state, peak, 1.0f, scratch);
+            mass = set_weight(line, program + own[MASS], own[NUM_MASS], state, peak, 1.0f, NOTHING, scratch);
         if (own[INSTEAD]) {
             const int *set = program + own[TARGET], count = own[NUM_TARGET];
             if (temperature == 0.0f)
                 replaced = has_token(set, count, state, top);
             else
-                replaced = set_weight(line, set, count, state, peak, 1.0f / temperature, scratch) / total;
+                replaced = set_weight(line, set, count, state, peak, 1.0f / temperature, possible.limit, scratch) /
+                           possible.total;
         }
         if (is_first()) scratch.mass[rule] = (float)(mass / scratch.measured.total), scratch.replaced[rule] = (float)replaced;
     }

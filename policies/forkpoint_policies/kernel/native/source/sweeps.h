@@ -121,6 +121,16 @@ DEVICE double divide(Line line, float divisor, float peak, float cold, double to
     return larger(sums.b / new_total - sums.a / total, 0.0);
 }
 
+// Σ w of what is not below a limit.
+DEVICE double weight_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
+    const Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
+        const float w = weight_of((value - peak) * coldness);
+        a += value >= limit ? w : 0.0f;
+        return value;
+    });
+    return larger(sums.a, MIN_WEIGHT);
+}
+
 // Mask what is below a limit; Σ w of what is left.
 DEVICE double keep_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
     const Sums sums = sum_up<true>(line, scratch, [=](float value, float &a, float &, float &) {
