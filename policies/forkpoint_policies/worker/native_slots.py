@@ -7,7 +7,6 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.native import cpu
 from forkpoint_policies.kernel.native.encode import encode_program, encode_sampled
 from forkpoint_policies.kernel.native.heap import Heap
-from forkpoint_policies.kernel.state_handover import HISTORY_BINS
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import MAX_WINDOW
 
@@ -53,11 +51,11 @@ class Loaded:
 class Saved:
     """The state of a request that was removed: it may be resumed."""
 
-    cells: Tensor
-    chances: Tensor | None
-    history: Tensor | None
-    sums: Tensor | None
-    entropy_sums: Tensor | None
+    cells: NDArray[np.generic]
+    chances: NDArray[np.generic] | None
+    history: NDArray[np.generic] | None
+    sums: NDArray[np.generic] | None
+    entropy_sums: NDArray[np.generic] | None
 
 
 class NativeSlots:
@@ -66,24 +64,16 @@ class NativeSlots:
     Raises CompilerError where the step cannot be compiled.
     """
 
-    def __init__(self, count: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
+    def __init__(self, count: int, vocabulary: int, depth: int = 1) -> None:
         cpu.load()
-        self.device, self.depth, self.vocabulary, self.count = device, depth, vocabulary, count
-        self.heap = Heap(torch.int32, device, FIRST_CAPACITY)
-        self.floats = Heap(torch.float32, device, FIRST_CAPACITY >> 4)
-        self.slots = torch.full((count, c.SLOT_INTS), c.NONE, dtype=torch.int32, device=device)
-        self.seeds = torch.zeros(count, dtype=torch.int64, device=device)
-        self.temperatures = torch.zeros(count, dtype=torch.float32, device=device)
-        self.cells = torch.zeros(count * depth, c.CELL_INTS, dtype=torch.int32, device=device)
-        self.chances = torch.zeros(count * depth, c.CELL_FLOATS, device=device)
-        self.history = torch.zeros(count, HISTORY_BINS, dtype=torch.int32, device=device)
-        self.sums = torch.zeros(count, c.SUMS, dtype=torch.float64, device=device)
-        self.entropy_sums = torch.zeros(count, c.SUMS, dtype=torch.float64, device=device)
+        self.depth, self.vocabulary = depth, vocabulary
+        self.heap = Heap(np.int32, FIRST_CAPACITY)
+        self.floats = Heap(np.float32, FIRST_CAPACITY >> 4)
+        self.tables = cpu.Tables.empty(count, depth)
         self._programs: OrderedDict[str, Loaded] = OrderedDict()
         self._program_bytes = 0
         self._stored: dict[int, Stored] = {}
         self._removed: OrderedDict[int, Saved] = OrderedDict()
-        self._staged: dict[int, tuple[list[int], int, float]] = {}  # slot -> numbers, seed, temperature
 
     def add(
         self, slot: int, payload: PolicyPayload, temperature: float, generated: Sequence[int], address: int
@@ -106,7 +96,9 @@ class NativeSlots:
             numbers[c.NUM_FORCED] = len(payload.forced_tokens)
             blocks.append(numbers[c.FORCED])
         self._start(slot, payload, loaded, generated)
-        self._staged[slot] = numbers, payload.seed, temperature
+        self.tables.slots[slot], self.tables.seeds[slot], self.tables.temperatures[slot] = (
+            numbers, payload.seed, temperature,
+        )  # fmt: skip
         self._stored[slot] = Stored(payload.handle, payload.key, loaded.uses, tuple(blocks))
         return loaded.program
 
@@ -118,47 +110,23 @@ class NativeSlots:
         request = self._stored.pop(slot, None)
         if request is None:
             return
-        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        tables, uses, cells = self.tables, request.uses, slice(slot * self.depth, (slot + 1) * self.depth)
         self._removed[request.handle] = Saved(
-            self.cells[cells].clone(),
-            self.chances[cells].clone() if request.uses & c.USES_CHANCES else None,
-            self.history[slot : slot + 1].clone() if request.uses & c.USES_HISTORY else None,
-            self.sums[slot : slot + 1].clone() if request.uses & c.USES_WINDOW else None,
-            self.entropy_sums[slot : slot + 1].clone() if request.uses & c.USES_ENTROPIES else None,
+            tables.cells[cells].copy(),
+            tables.chances[cells].copy() if uses & c.USES_CHANCES else None,
+            tables.history[slot].copy() if uses & c.USES_HISTORY else None,
+            tables.sums[slot].copy() if uses & c.USES_WINDOW else None,
+            tables.entropy_sums[slot].copy() if uses & c.USES_ENTROPIES else None,
         )
         while len(self._removed) > MAX_PREEMPTED:
             self._removed.popitem(last=False)
         for block in request.blocks:
             self.heap.release(block)
-        self._staged[slot] = [c.NONE] * c.SLOT_INTS, 0, 0.0
+        tables.slots[slot] = c.NONE
 
     def step(self, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
         """Apply each row's program to the [rows, vocabulary] logits, in place."""
-        self.flush()
-        return cpu.step(self.tables(), self.depth, batch, logits, alternatives)
-
-    def tables(self) -> tuple[Tensor, ...]:
-        """In the order of tables.h."""
-        return (
-            self.heap.values, self.floats.values, self.slots, self.seeds, self.temperatures, self.cells, self.chances,
-            self.history, self.sums, self.entropy_sums,
-        )  # fmt: skip
-
-    def flush(self) -> None:
-        """Write what was staged, without waiting for the device."""
-        if not self._staged:
-            return
-        slots = list(self._staged)
-        numbers = torch.tensor([self._staged[slot][0] for slot in slots], dtype=torch.int32)
-        seeds = torch.tensor([self._staged[slot][1] for slot in slots], dtype=torch.int64)
-        temperatures = torch.tensor([self._staged[slot][2] for slot in slots], dtype=torch.float32)
-        index = torch.tensor(slots)
-        self._staged.clear()
-        for table, values in ((self.slots, numbers), (self.seeds, seeds), (self.temperatures, temperatures)):
-            table[self._sent(index)] = self._sent(values)
-
-    def _sent(self, values: Tensor) -> Tensor:
-        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
+        return cpu.step(self.heap.values, self.floats.values, self.tables, self.depth, batch, logits, alternatives)
 
     def _start(self, slot: int, payload: PolicyPayload, loaded: Loaded, generated: Sequence[int]) -> None:
         """The state at the first position that will be evaluated."""
@@ -166,43 +134,38 @@ class NativeSlots:
         if generated:
             word_state, region = loaded.program.follow(generated, word_state, region)
         position = payload.num_shared_tokens + len(generated)
-        cell = np.zeros((self.depth, c.CELL_INTS), np.int32)
+        tables, rules, uses = self.tables, len(loaded.program.rules), loaded.uses
+        cells = slice(slot * self.depth, (slot + 1) * self.depth)
+        saved = self._removed.pop(payload.handle, None)
+        if saved is not None and int(saved.cells[0, c.POSITION]) <= position:
+            for table, rows, values in (
+                (tables.cells, cells, saved.cells), (tables.chances, cells, saved.chances),
+                (tables.history, slot, saved.history), (tables.sums, slot, saved.sums),
+                (tables.entropy_sums, slot, saved.entropy_sums),
+            ):  # fmt: skip
+                if values is not None:
+                    table[rows] = values
+            return
+        inherited, cell = payload.inherited, tables.cells[cells]
+        cell.fill(0)
         cell[:, c.POSITION], cell[:, c.WORD_STATE], cell[:, c.IN_REGION] = position, word_state, region
         cell[:, c.TEXT_RULE] = cell[:, c.TEXT_PENDING] = c.NONE
-        saved = self._removed.pop(payload.handle, None)
-        # this waits for the device, but only where a request is resumed
-        if saved is not None and int(saved.cells[0, c.POSITION]) > position:
-            saved = None
-        inherited = payload.inherited if saved is None else None
-        rules = len(loaded.program.rules)
         if inherited is not None:
             cell[:, c.FIRED : c.FIRED + rules] = inherited.fired
             cell[:, c.CONNECTOR : c.CONNECTOR + rules] = inherited.connector
             cell[:, c.AFTER_PREVIOUS] = sum(1 << rule for rule, yes in enumerate(inherited.previous) if yes)
-        cells = slice(slot * self.depth, (slot + 1) * self.depth)
-        self.cells[cells] = self._sent(torch.from_numpy(cell)) if saved is None else saved.cells
-        if loaded.uses & c.USES_CHANCES:
-            chances = np.zeros((self.depth, c.CELL_FLOATS), np.float32)
+        if uses & c.USES_CHANCES:
+            chances = tables.chances[cells]
+            chances.fill(0)
             if inherited is not None:
                 chances[:, c.HELD : c.HELD + rules] = inherited.held
                 chances[:, c.PLACED : c.PLACED + rules] = inherited.placed
-            self._write(self.chances, cells, chances, None if saved is None else saved.chances)
-        if loaded.uses & c.USES_HISTORY:
-            counts = np.zeros(HISTORY_BINS, np.int32)
-            if inherited is not None:
-                counts = np.frombuffer(inherited.history, np.int32).copy()
-            self._write(self.history, slice(slot, slot + 1), counts[None], None if saved is None else saved.history)
-        if loaded.uses & c.USES_WINDOW:
-            sums = moved_sums(b"" if inherited is None else inherited.sums, position)
-            self._write(self.sums, slice(slot, slot + 1), sums[None], None if saved is None else saved.sums)
-        if loaded.uses & c.USES_ENTROPIES:
-            sums = moved_sums(b"" if inherited is None else inherited.entropy_sums, position)
-            self._write(
-                self.entropy_sums, slice(slot, slot + 1), sums[None], None if saved is None else saved.entropy_sums
-            )
-
-    def _write(self, table: Tensor, rows: slice, fresh: NDArray[np.generic], saved: Tensor | None) -> None:
-        table[rows] = self._sent(torch.from_numpy(fresh)) if saved is None else saved
+        if uses & c.USES_HISTORY:
+            tables.history[slot] = 0 if inherited is None else np.frombuffer(inherited.history, np.int32)
+        if uses & c.USES_WINDOW:
+            tables.sums[slot] = moved_sums(b"" if inherited is None else inherited.sums, position)
+        if uses & c.USES_ENTROPIES:
+            tables.entropy_sums[slot] = moved_sums(b"" if inherited is None else inherited.entropy_sums, position)
 
     def _load(self, payload: PolicyPayload) -> Loaded:
         """The program of a request, cached by key; those that were requested the longest ago go first."""

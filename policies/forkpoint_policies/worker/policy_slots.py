@@ -117,7 +117,7 @@ def _slots_on(count: int, vocabulary: int, device: torch.device, depth: int) -> 
     """The compiled step where there can be one, else the slow one."""
     if device.type == "cpu" and os.environ.get(KERNEL_VARIABLE) != "torch":
         try:
-            return NativeSlots(count, vocabulary, device, depth)
+            return NativeSlots(count, vocabulary, depth)
         except CompilerError as error:
             logger.warning("forkpoint: steps are slower than they could be: %s", error)
     return TorchSlots(count, vocabulary, device, depth)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -12,12 +12,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from forkpoint_policies.kernel.row_threads import num_parts, run_parts
+from forkpoint_policies.kernel.state_handover import HISTORY_BINS
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 
 from . import columns as c
 from .build import library
 
-_TABLES = ("heap", "floats", "slots", "seeds", "temperatures", "cells", "chances", "history", "sums", "entropy_sums")
+
+@dataclass(frozen=True)
+class Tables:
+    """What is stored of the requests in slots; a slot has `depth` cells. tables.h says what the columns are."""
+
+    slots: NDArray[np.int32]
+    seeds: NDArray[np.int64]
+    temperatures: NDArray[np.float32]
+    cells: NDArray[np.int32]
+    chances: NDArray[np.float32]
+    history: NDArray[np.int32]
+    sums: NDArray[np.float64]
+    entropy_sums: NDArray[np.float64]
+
+    @staticmethod
+    def empty(slots: int, depth: int) -> Tables:
+        return Tables(
+            np.full((slots, c.SLOT_INTS), c.NONE, np.int32),
+            np.zeros(slots, np.int64),
+            np.zeros(slots, np.float32),
+            np.zeros((slots * depth, c.CELL_INTS), np.int32),
+            np.zeros((slots * depth, c.CELL_FLOATS), np.float32),
+            np.zeros((slots, HISTORY_BINS), np.int32),
+            np.zeros((slots, c.SUMS)),
+            np.zeros((slots, c.SUMS)),
+        )
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """In the order of the fields."""
+        return tuple(getattr(self, one.name).ctypes.data for one in fields(self))
 
 
 def _pointers(*names: str) -> list[tuple[str, type[ctypes.c_void_p]]]:
@@ -25,7 +56,7 @@ def _pointers(*names: str) -> list[tuple[str, type[ctypes.c_void_p]]]:
 
 
 class _Tables(ctypes.Structure):  # these three are declared in source/tables.h
-    _fields_ = [*_pointers(*_TABLES), ("depth", ctypes.c_longlong)]
+    _fields_ = [*_pointers("heap", "floats", *(one.name for one in fields(Tables))), ("depth", ctypes.c_longlong)]
 
 
 class _Batch(ctypes.Structure):
@@ -54,25 +85,33 @@ def load() -> ctypes.CDLL:
     return found
 
 
-def step(tables: Sequence[Tensor], depth: int, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
+def step(
+    heap: NDArray[np.generic],
+    floats: NDArray[np.generic],
+    tables: Tables,
+    depth: int,
+    batch: Batch,
+    logits: Tensor,
+    alternatives: int,
+) -> StepRecord:
     """Apply the program of each row's slot to the [rows, vocabulary] float32 logits, in place.
 
-    `tables` are in the order of tables.h; `depth` is the cells of a slot, and `alternatives` the most that a request of
-    the batch wants.
+    `depth` is the cells of a slot, and `alternatives` the most that a request of the batch wants.
     """
     values = logits if logits.stride(1) == 1 else logits.contiguous()
-    rows, vocabulary = values.shape
-    record = torch.empty(rows, c.RECORD_COLUMNS, dtype=torch.int32)
-    likeliest = torch.full((rows, max(1, alternatives)), c.NONE, dtype=torch.int32)
-    probabilities, certainty = torch.zeros(rows, max(1, alternatives)), torch.zeros(rows)
+    (rows, vocabulary), width = values.shape, max(1, alternatives)
+    record = StepRecord(
+        torch.empty(rows, c.RECORD_COLUMNS, dtype=torch.int32), torch.empty(rows, width, dtype=torch.int32),
+        torch.empty(rows, width), torch.empty(rows),
+    )  # fmt: skip
     slots, positions = np.ascontiguousarray(batch.slots, np.int32), batch.positions.long().contiguous()
     last_tokens, prompt_lens = batch.last_tokens.int().contiguous(), batch.prompt_lens.int().contiguous()
     arguments = (
-        _Tables(*(table.data_ptr() for table in tables), depth),
+        _Tables(heap.ctypes.data, floats.ctypes.data, *tables.addresses, depth),
         _Batch(slots.ctypes.data, positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(), rows),
         _Step(
-            values.data_ptr(), values.stride(0), vocabulary, record.data_ptr(), likeliest.data_ptr(),
-            probabilities.data_ptr(), certainty.data_ptr(), max(1, alternatives),
+            values.data_ptr(), values.stride(0), vocabulary, record.rows.data_ptr(), record.likeliest.data_ptr(),
+            record.probabilities.data_ptr(), record.certainty.data_ptr(), width,
         ),
     )  # fmt: skip
     pointers = tuple(ctypes.addressof(one) for one in arguments)
@@ -80,7 +119,7 @@ def step(tables: Sequence[Tensor], depth: int, batch: Batch, logits: Tensor, alt
     run_parts(_bounds(slots, vocabulary), lambda begin, end: compiled(*pointers, begin, end))
     if values is not logits:
         logits.copy_(values)
-    return StepRecord(record, likeliest, probabilities, certainty)
+    return record
 
 
 def _bounds(slots: NDArray[np.int32], vocabulary: int) -> list[int]:

@@ -1,28 +1,24 @@
-"""Memory for programs and texts: one array on the device, from which blocks are lent."""
+"""Memory for programs and texts: one array, from which blocks are lent."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 
 class Heap:
-    """Numbers on a device. Blocks are lent by offset; what is written to one arrives in the order of the stream."""
+    """Numbers. Blocks are lent by offset."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device, capacity: int) -> None:
-        self.values = torch.zeros(capacity, dtype=dtype, device=device)
+    def __init__(self, dtype: DTypeLike, capacity: int) -> None:
+        self.values: NDArray[np.generic] = np.zeros(capacity, dtype)
         self._free = [(0, capacity)]  # offset and length, by offset
         self._lent: dict[int, int] = {}
 
     def store(self, numbers: NDArray[np.generic]) -> int:
-        """Copy some numbers into a block of their own, without waiting for the device; its offset."""
+        """Copy some numbers into a block of their own; its offset."""
         size = max(1, len(numbers))
         offset = self._take(size)
-        source = torch.from_numpy(np.ascontiguousarray(numbers))
-        if self.values.is_cuda:
-            source = source.pin_memory()
-        self.values[offset : offset + len(numbers)].copy_(source, non_blocking=True)
+        self.values[offset : offset + len(numbers)] = numbers
         self._lent[offset] = size
         return offset
 
@@ -49,7 +45,7 @@ class Heap:
 
     def _grow(self, size: int) -> None:
         before = len(self.values)
-        grown = torch.zeros(max(2 * before, before + size), dtype=self.values.dtype, device=self.values.device)
-        grown[:before].copy_(self.values)
-        self.values = grown
-        self._free.append((before, len(grown) - before))
+        longer = np.zeros(max(2 * before, before + size), self.values.dtype)
+        longer[:before] = self.values
+        self.values = longer
+        self._free.append((before, len(longer) - before))

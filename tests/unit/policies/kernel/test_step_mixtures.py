@@ -269,7 +269,7 @@ def state_of(run: Run, slot: int, rules: int) -> dict[str, list[int]]:
             "fired": core.fired[slot, :rules].tolist(),
             "pending": [pending],
         }
-    cell = slots.cells[slot]
+    cell = slots.tables.cells[slot]
     return {
         "place": [int(cell[c.POSITION]), int(cell[c.IN_REGION])],
         "word_state": [int(cell[c.WORD_STATE])],

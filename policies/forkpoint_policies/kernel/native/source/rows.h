@@ -64,12 +64,24 @@ DEVICE void act_on_row(const Tables &tables, const Step &step, long long row, Li
     wait();
 }
 
+// Nothing yet is recorded of a row.
+DEVICE void start_record(const Step &step, long long row) {
+    for (int at = thread(); at < RECORD_COLUMNS; at += num_threads()) step.record[row * RECORD_COLUMNS + at] = 0;
+    for (int at = thread(); at < step.alternatives; at += num_threads()) {
+        step.likeliest[row * step.alternatives + at] = NONE;
+        step.probabilities[row * step.alternatives + at] = 0.0f;
+    }
+    if (is_first()) step.certainty[row] = 0.0f;
+    wait();
+}
+
 // All rows of the request whose first row this is; nothing where it is not. Records of rows from which nothing will be
 // sampled have the position NONE.
 DEVICE void step_request(const Tables &tables, const Batch &batch, const Step &step, long long first, Request &request,
                          Scratch &scratch) {
     const int slot = batch.slots[first], program = slot >= 0 ? tables.slots[slot * SLOT_INTS + PROGRAM] : NONE;
     if (program < 0) {
+        start_record(step, first);
         if (is_first()) step.record[first * RECORD_COLUMNS + R_POSITION] = NONE;
         return;
     }
@@ -81,8 +93,7 @@ DEVICE void step_request(const Tables &tables, const Batch &batch, const Step &s
     const bool samples = start_request(tables, request, generated, batch.last_tokens[first]);
     for (long long row = first; row < batch.rows && batch.slots[row] == slot; ++row) {
         int *record = step.record + row * RECORD_COLUMNS;
-        for (int at = thread(); at < RECORD_COLUMNS; at += num_threads()) record[at] = 0;
-        wait();
+        start_record(step, row);
         if (samples && row > first) next_row(tables, request, batch.last_tokens[row]);
         if (is_first()) {
             record[R_HANDLE] = numbers[HANDLE], record[R_ADDRESS] = numbers[ADDRESS];

@@ -38,7 +38,7 @@ def kernel() -> str:
 def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
     size, requests, starts = mixture
     random = np.random.default_rng(seed)
-    kernels = NativeSlots(len(requests), size, CPU, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
+    kernels = NativeSlots(len(requests), size, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
     generated: list[list[int]] = [[] for _ in requests]
     inside = set[int]()
     for time in range(STEPS):
