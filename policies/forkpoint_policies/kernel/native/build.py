@@ -27,7 +27,7 @@ from . import columns
 SOURCE = Path(__file__).parent / "source"
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno",
-    "-fno-trapping-math", "-shared", "-fPIC",
+    "-fno-trapping-math", "-funroll-loops", "-shared", "-fPIC",
 )  # fmt: skip
 
 

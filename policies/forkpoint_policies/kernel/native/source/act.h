@@ -95,6 +95,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
         Acting acting;
         acting.strength = evaluate(request.numbers + rule * RULE_FLOATS + STRENGTH, decision.position, entropy);
         acting.peak = peak, acting.coldness = coldness, acting.total = total, acting.word_state = decision.word_state;
+        if (!changed && coldness == 1.0f) acting.entropy = scratch.measured.entropy;
         set_tokens(acting, tables, request, rule);
         double effect = apply(target.line, acting, tables, request, rule, left_alone, scratch);
         changed = true;

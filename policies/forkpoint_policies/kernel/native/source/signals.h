@@ -9,18 +9,16 @@ struct BlockMoments {
 };
 
 DEVICE BlockMoments block_moments(const float *values, int count, float reference) {
-    float s0 = 0, s1 = 0, s2 = 0;
-    int most = NOTHING_RANK;
+    float s0 = 0, s1 = 0, s2 = 0, most = NOTHING;
 #pragma omp simd reduction(+ : s0, s1, s2) reduction(max : most)
     for (int at = 0; at < count; ++at) {
-        const int rank = rank_of(values[at]);
-        most = rank > most ? rank : most;
-        const float depth = larger(values[at] - reference, LOWEST);
-        const float all = exponential(depth);  // far above the reference it is nonsense, which is not used
-        const float w = depth > LOWEST ? all : 0.0f, first = w * depth;
+        const float value = values[at];
+        most = value > most ? value : most;
+        const float depth = larger(value - reference, LOWEST);  // what is lower adds e^LOWEST: nothing beside a peak
+        const float w = exponential(depth), first = w * depth;  // far above the reference they are nonsense: not used
         s0 += w, s1 += first, s2 = multiply_add(first, depth, s2);
     }
-    return {s0, s1, s2, float_of(most ^ ((most >> 31) & 0x7FFFFFFF))};
+    return {s0, s1, s2, most};
 }
 
 // Sums relative to one reference, relative to another one `shift` above it.

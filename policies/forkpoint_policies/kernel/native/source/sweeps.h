@@ -85,10 +85,38 @@ template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratc
     return {sum_of_threads(whole_a, scratch), sum_of_threads(whole_b, scratch), sum_of_threads(whole_c, scratch)};
 }
 
+// As sum_up, two sums over the logits that `counts` accepts. Where few are, this takes less time: `term` is called for
+// theirs only, and `write` for all.
+template <class Counts, class Term, class Write>
+DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Write write) {
+    double whole_a = 0, whole_b = 0;
+    for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
+        const int end = smaller(begin + GROUP, line.size);
+        float *values = line.values;
+        int any = 0;
+#pragma omp simd reduction(| : any)
+        for (int token = begin; token < end; ++token) any |= counts(values[token]) ? 1 : 0;
+        if (any) {
+            float a = 0, b = 0;
+#pragma omp simd reduction(+ : a, b)
+            for (int token = begin; token < end; ++token) {
+                float own_a = 0, own_b = 0;
+                term(values[token], own_a, own_b);
+                a += counts(values[token]) ? own_a : 0.0f;
+                b += counts(values[token]) ? own_b : 0.0f;
+            }
+            whole_a += a, whole_b += b;
+        }
+#pragma omp simd
+        for (int token = begin; token < end; ++token) values[token] = write(values[token]);
+    }
+    return {sum_of_threads(whole_a, scratch), sum_of_threads(whole_b, scratch), 0.0};
+}
+
 // Σ w; never 0, so that a row of -inf alone can be divided by it.
 DEVICE double weight(Line line, float peak, float coldness, Scratch &scratch) {
     const Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
-        a += weight_of((value - peak) * coldness);
+        a += exponential(larger((value - peak) * coldness, LOWEST));  // e^LOWEST is nothing beside the peak's 1
         return value;
     });
     return larger(sums.a, MIN_WEIGHT);
@@ -98,7 +126,7 @@ DEVICE double weight(Line line, float peak, float coldness, Scratch &scratch) {
 DEVICE Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
     Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &b, float &c) {
         const float depth = larger((value - peak) * coldness, LOWEST);
-        const float w = depth > LOWEST ? weight_of(depth) : 0.0f;
+        const float w = exponential(depth);
         a += w, b += w * depth, c += w * depth * depth;
         return value;
     });
@@ -108,17 +136,18 @@ DEVICE Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
 
 // Divide the logits; ½ Σ |p' - p| of the distributions before, of coldness `cold` and Σ w `total`, and after.
 //
-// With p ∝ e^(cold · depth), p' exceeds p on one side of a single depth: the distance is what p' has more there.
+// With p ∝ e^(cold · depth), p' exceeds p on one side of a single depth: the distance is by how much they differ above
+// it, where the likeliest tokens are.
 DEVICE double divide(Line line, float divisor, float peak, float cold, double total, double new_total, Scratch &scratch) {
-    const float new_cold = cold / divisor, slope = new_cold - cold, limit = (float)log(new_total / total);
-    const Sums sums = sum_up<true>(line, scratch, [=](float value, float &a, float &b, float &) {
-        const float depth = value - peak;
-        const bool above = depth * slope > limit;
-        a += above ? weight_of(depth * cold) : 0.0f;
-        b += above ? weight_of(depth * new_cold) : 0.0f;
-        return value / divisor;
-    });
-    return larger(sums.b / new_total - sums.a / total, 0.0);
+    const float new_cold = cold / divisor, limit = peak + (float)(log(new_total / total) / (new_cold - cold));
+    const Sums sums = sum_up_few(
+        line, scratch, [=](float value) { return value > limit; },
+        [=](float value, float &a, float &b) {
+            a = weight_of((value - peak) * cold);
+            b = weight_of((value - peak) * new_cold);
+        },
+        [=](float value) { return value / divisor; });
+    return fabs(sums.b / new_total - sums.a / total);
 }
 
 // Σ w of what is not below a limit.
@@ -133,11 +162,10 @@ DEVICE double weight_from(Line line, float limit, float peak, float coldness, Sc
 
 // Mask what is below a limit; Σ w of what is left.
 DEVICE double keep_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
-    const Sums sums = sum_up<true>(line, scratch, [=](float value, float &a, float &, float &) {
-        const float w = weight_of((value - peak) * coldness);
-        a += value >= limit ? w : 0.0f;
-        return value >= limit ? value : NOTHING;
-    });
+    const Sums sums = sum_up_few(
+        line, scratch, [=](float value) { return value >= limit; },
+        [=](float value, float &a, float &) { a = weight_of((value - peak) * coldness); },
+        [=](float value) { return value >= limit ? value : NOTHING; });
     return larger(sums.a, MIN_WEIGHT);
 }
 
@@ -228,7 +256,6 @@ DEVICE void find_maxima(Line line, Scratch &scratch) {
 DEVICE int collect_from(Line line, int rank, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
-    constexpr int GROUP = 64;
     for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
         const int end = smaller(begin + GROUP, line.size);
         int most = NOTHING_RANK;

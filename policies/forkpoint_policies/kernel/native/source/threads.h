@@ -6,6 +6,8 @@
 DEVICE int thread() { return 0; }
 DEVICE constexpr int num_threads() { return 1; }
 DEVICE void wait() {}
+constexpr int GROUP = 64;  // tokens that follow each other, which one thread looks at together
+
 DEVICE bool is_first() { return thread() == 0; }
 
 template <class T> DEVICE T sum_of_threads(T value, Scratch &) { return value; }

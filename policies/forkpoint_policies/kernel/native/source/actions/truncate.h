@@ -28,7 +28,9 @@ DEVICE float limit_among(Line line, int action, const Acting &acting, int count,
     }
     double whole = 0, mass = 0, weighed = 0;
     const double log_total = log(acting.total);
-    if (action == ACTION_TOP_H) whole = log_total - moments(line, acting.peak, acting.coldness, scratch).b / acting.total;
+    if (action == ACTION_TOP_H) whole = acting.entropy;
+    if (action == ACTION_TOP_H && whole < 0)
+        whole = log_total - moments(line, acting.peak, acting.coldness, scratch).b / acting.total;
     float limit = line.values[scratch.order[0]];
     for (int at = 0; at < count; ++at) {
         const float value = line.values[scratch.order[at]];
