@@ -72,6 +72,7 @@ def main(arguments: list[str]) -> int:
             )
         registry = registry_of(args)
         config = engine_config(args)
+        check_stages(config)
         keep_prompts_whole(args, config)
         if config.device_config.device_type == "cpu":
             check_compiled_code_can_run()
@@ -189,6 +190,19 @@ def _run_headless(args: Namespace) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
+
+
+def check_stages(config: VllmConfig) -> None:
+    """Raise ValueError for a pipeline in which vLLM's CPU build ends at the first request.
+
+    It makes room for the tensors of the stage before only when it compiles the model.
+    """
+    on_cpu, stages = config.device_config.device_type == "cpu", config.parallel_config.pipeline_parallel_size
+    if on_cpu and stages > 1 and config.model_config.enforce_eager:
+        raise ValueError(
+            "--pipeline-parallel-size: on a CPU, vLLM runs a pipeline only if it compiles the model; leave "
+            "--enforce-eager out, or pass --no-enforce-eager for the embedded model"
+        )
 
 
 def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:

@@ -25,6 +25,11 @@ WRONG = {
     ("--policies", "nowhere"): "forkpoint serve: --policies: nowhere is not a folder",
     ("--policies", "."): "bad.yaml: policy.rules\\[0\\].do.temperature",
     ("--api-server-count", "2"): "forkpoint serve: .*--api-server-count",
+    ("--headless", "--policy", "observe"): "forkpoint serve: --policy: a --headless node serves no requests",
+    ("--pipeline-parallel-size", "2"): "forkpoint serve: --pipeline-parallel-size: .* pass --no-enforce-eager",
+    ("--data-parallel-size", "2", "--data-parallel-size-local", "1", "--telemetry-host", "192.0.2.1"): (
+        "forkpoint serve: --telemetry-host: cannot listen on 192.0.2.1 .*name an address of this machine"
+    ),
     ("--reasoning-parser", "nope"): "forkpoint serve: .*nope",
     ("--skip-tokenizer-init",): "forkpoint serve: policies need the model's tokenizer; leave --skip-tok",
     ("--runner", "pooling", "--policy", "observe"): "forkpoint serve: --policy: .* generates no text",
