@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.placebo import PLACEBO
@@ -69,6 +69,9 @@ GENERATE = "generate"
 
 LISTENING_POLL_SECONDS = 0.05
 """How often the start looks whether the socket accepts connections."""
+
+SHUTDOWN_SECONDS = 10
+"""How long responses may take to end after the engine has stopped. `--shutdown-timeout` is the engine's, before it."""
 
 EXPOSED_HEADERS = (
     "X-Forkpoint-Policy",
@@ -151,7 +154,7 @@ async def _serve_without_policies(engine: EngineClient, args: Namespace, address
     await init_app_state(engine, app.state, args, tasks)
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     logger.info("serving on %s without policies: the model's tasks are %s", address, ", ".join(tasks))
-    return await serve_http(app, sock=sock, **_http_options(args))
+    return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes))
 
 
 async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncExitStack) -> Any:
@@ -186,7 +189,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     after_requests.push_async_callback(service.stop)
     announcement = asyncio.create_task(_announce(started, service, cast(str, engine.model_config.served_model_name)))
     after_requests.callback(announcement.cancel)
-    return await serve_http(app, sock=started.sock, **_http_options(args))
+    return await serve_http(app, sock=started.sock, **_http_options(args), **own_http_options(app.routes))
 
 
 async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -> Service:
@@ -300,6 +303,17 @@ def _http_options(args: Namespace) -> dict[str, Any]:
         "h11_max_header_count": args.h11_max_header_count,
         **({"log_config": log_config} if log_config is not None else {}),
     }
+
+
+def own_http_options(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """Uvicorn's options that vLLM leaves at their defaults.
+
+    Without a limit, uvicorn waits for a client that never sends the rest of its request, and for one whose engine
+    ended before it said so. With WebSockets on, it leaves a POST with `Upgrade: websocket` unanswered for as long as
+    its client waits; without, `BodyLimit` answers it.
+    """
+    speaks_websocket = any(isinstance(route, WebSocketRoute) for route in routes)
+    return {"timeout_graceful_shutdown": SHUTDOWN_SECONDS, **({} if speaks_websocket else {"ws": "none"})}
 
 
 async def _warm_up(engine: EngineClient) -> None:

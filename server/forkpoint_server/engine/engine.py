@@ -38,6 +38,7 @@ from forkpoint_server.vllm_seam import (
 from .admission import BackgroundBudget, EngineCapacity
 from .derived_params import bounded_params, derived_params
 from .early_ends import AnswerStops, as_requested, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
+from .encodable import check_encodable
 from .monitor import EngineMonitor
 from .parallel_sampling import merge_choices
 from .payload import choice_params, initial_state, plain_params, prompt_tokens_of, reserve_programs, signed_seed
@@ -76,9 +77,13 @@ class InterveningEngine:
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """As EngineClient.generate. With several choices under a policy, each is an engine request of its own."""
+        """As EngineClient.generate. With several choices under a policy, each is an engine request of its own.
+
+        Raises VLLMValidationError for what the engine cannot read, or this policy cannot continue.
+        """
         params = sampling_params.clone()
         params.extra_args = without_payload(params.extra_args)
+        check_encodable(params)
         context = current.get()  # read here, in the handler's context; the generator may run in another
 
         # does a policy apply?

@@ -21,12 +21,17 @@ MAX_OWN_BYTES = 16 << 20
 MAX_LENGTH_DIGITS = 18
 """Of a `Content-Length`; Python reads no number of more than 4,300."""
 
+LOST = "Upgrade: the body of a request that asks for another protocol is not read; send it without this header"
+
 PARSED = "forkpoint.parsed_body"
 """In the scope of a request to one of our routes: its JSON object, where a middleware has parsed it."""
 
 
 class BodyLimit:
-    """Answers 413 to a body that is larger than `max_bytes`, or than its route reads; no more of it is then read."""
+    """Answers 413 to a body that is larger than `max_bytes`, or than its route reads; no more of it is then read.
+
+    And 400 to one that was sent with the header `Upgrade`: httptools, which reads HTTP for uvicorn, drops it.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -48,13 +53,15 @@ class BodyLimit:
 
 
 class _LimitedExchange:
-    """The `receive` and `send` of one request whose body may be too large.
+    """The `receive` and `send` of one request whose body may be too large, or lost.
 
-    A handler may turn the error that `receive` raises into an answer of its own. That answer is replaced by the 413.
+    A handler may turn the error that `receive` raises into an answer of its own. The error's replaces that answer.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         stated = _stated_length(scope)
+        headers = Headers(scope=scope)
+        self._may_be_lost = "upgrade" in headers and (stated > 0 or "transfer-encoding" in headers)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -65,9 +72,15 @@ class _LimitedExchange:
         self.error: ApiError | None = None
 
     async def receive(self) -> Message:
-        """The client's next message. Raises ApiError (413) when the body is too large, or when its header says so."""
-        if self._left >= 0:
+        """The client's next message. Raises ApiError when the body is too large, when its header says so, or if it is
+        lost.
+        """
+        if self._left >= 0 and self.error is None:
             message = await self._receive()
+            if self._may_be_lost and not message.get("body") and not message.get("more_body"):
+                self.error = ApiError(HTTPStatus.BAD_REQUEST, LOST, "Upgrade")
+                raise self.error
+            self._may_be_lost = False
             self._left -= len(message.get("body", b""))
             if self._left >= 0:
                 return message
@@ -84,7 +97,7 @@ class _LimitedExchange:
             await self.refuse()
 
     async def refuse(self) -> None:
-        """Answer 413, once."""
+        """Answer the error, once."""
         assert self.error is not None
         if not self._started and not self._refused:
             self._refused = True

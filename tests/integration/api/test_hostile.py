@@ -348,3 +348,36 @@ def test_nothing_of_a_request_is_written_to_the_log(http: httpx.Client, server: 
     written = server.log.read_text(errors="replace")[before:]
     assert "Zanzibar" not in written
     assert "\nERROR forged line" not in written
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_a_request_for_another_protocol_is_answered_over_http(http: httpx.Client, protocol: str) -> None:
+    key = {"sec-websocket-version": "13", "sec-websocket-key": "A" * 22 + "=="}
+    upgrade = {"connection": "upgrade", "upgrade": protocol, **key}
+    assert http.get("/v1/models", headers=upgrade).status_code == 200
+    for path in (*BODIES, "/v1/policies/validate"):
+        started = time.monotonic()
+        answer = http.post(path, json={"model": "countdown", **BODIES.get(path, {})}, headers=upgrade)
+        assert answer.status_code == 400, answer.text  # BodyLimit's, or uvicorn's where the body is another packet
+        assert time.monotonic() - started < SECONDS / 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("top_k", 10**30),
+        ("thinking_token_budget", 10**30),
+        ("stop", HALF),
+        ("request_id", HALF),
+        ("structured_outputs", 5),
+    ],
+)
+def test_values_that_the_engine_cannot_read_are_named(http: httpx.Client, field: str, value: Any) -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        answer = post(http, path, {"model": "countdown", **BODIES[path], field: value})
+        assert answer.status_code == 400, answer.text
+        assert field in answer.json()["error"]["message"]
+
+
+def test_a_deeply_nested_invocation(http: httpx.Client) -> None:
+    assert post(http, "/invocations", b'{"prompt": ' + b"[" * 5000 + b"]" * 5000 + b"}").status_code == 400

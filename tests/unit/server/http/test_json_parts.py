@@ -9,7 +9,7 @@ import time
 import pytest
 
 from forkpoint_policies.spec import InputError
-from forkpoint_server.http.json_parts import MAX_PARTS, check_parts
+from forkpoint_server.http.json_parts import MAX_DEPTH, MAX_PARTS, check_parts
 
 TEXT = 'a "quoted: [{text}]" with \\ and \n: '
 
@@ -64,3 +64,18 @@ def test_sixteen_megabytes_are_counted_faster_than_they_are_parsed(raw: bytes) -
     with contextlib.suppress(InputError):
         check_parts(raw)
     assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"]": ', b"}"), (b'["{[", ', b"]")])
+def test_parts_inside_each_other_are_bounded(begin: bytes, end: bytes) -> None:
+    check_parts(begin * MAX_DEPTH + b"1" + end * MAX_DEPTH)
+    check_parts(b"[" + b",".join([begin + b"1" + end] * MAX_DEPTH * 3) + b"]")
+    for raw in (begin * (MAX_DEPTH + 1) + b"1" + end * (MAX_DEPTH + 1), begin * (MAX_DEPTH + 1)):
+        with pytest.raises(InputError, match=f"more than {MAX_DEPTH} objects and lists inside each other"):
+            check_parts(raw)
+
+
+def test_depth_is_counted_fast() -> None:
+    started = time.monotonic()
+    check_parts(b"[" + b",".join([b'{"a":"["}'] * (MAX_PARTS // 3)) + b"]")
+    assert time.monotonic() - started < 5

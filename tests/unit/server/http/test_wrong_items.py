@@ -80,3 +80,13 @@ async def test_the_first_wrong_item_of_many_is_refused(path: str, data: dict[str
 )
 async def test_what_vllm_can_read_or_answers_cheaply_is_left_to_it(path: str, data: Any) -> None:
     await check(path, {**MODEL, **data} if isinstance(data, dict) else data)
+
+
+@pytest.mark.parametrize("wrong", [5, True, "json", [], [[{}]], 2.5])
+async def test_structured_outputs_are_an_object(wrong: Any) -> None:
+    for path in ("/v1/chat/completions", "/invocations"):
+        with pytest.raises(InputError, match="must be an object") as raised:
+            await check(path, {"messages": [], "structured_outputs": wrong})
+        assert raised.value.field == "structured_outputs"
+        for right in (None, {}, {"choice": ["a"]}):
+            await check(path, {"messages": [], "structured_outputs": right})

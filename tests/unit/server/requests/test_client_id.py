@@ -38,3 +38,10 @@ def test_a_long_id_is_rejected(headers: dict[str, str], body: dict[str, Any], fi
         client_id(Headers(headers), body)
     assert raised.value.field == field
     assert len(str(raised.value)) < 200
+
+
+def test_half_of_a_character_is_refused() -> None:
+    with pytest.raises(InputError, match="half of a character") as raised:
+        client_id({}, {"request_id": "a\ud83c"})
+    assert raised.value.field == "request_id"
+    assert client_id({}, {"request_id": "\U0001f305 é"}) == "\U0001f305 é"
