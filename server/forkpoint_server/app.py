@@ -26,6 +26,7 @@ from forkpoint_server import __version__
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
+from forkpoint_server.engine.hidden_states import start_reading
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
@@ -203,6 +204,7 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
     calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
     model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
+    model = replace(model, states_unreadable=await start_reading(engine))
     config = ServerConfig(
         registry=started.registry,
         default_policy=started.default_policy,

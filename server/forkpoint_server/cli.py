@@ -244,6 +244,8 @@ def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
 
 def _choose_processor(args: Namespace, config: VllmConfig) -> None:
     """Add the logits processor for the model runner that vLLM will use. Raises ValueError if policies cannot work."""
+    from forkpoint_policies.worker.last_layer import EXTENSION
+
     if config.speculative_config is not None and not config.use_v2_model_runner:
         raise ValueError(
             "vLLM's V1 model runner, which it chose here, has no policies under speculative decoding; leave "
@@ -252,6 +254,7 @@ def _choose_processor(args: Namespace, config: VllmConfig) -> None:
         )
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
+    args.worker_extension_cls = args.worker_extension_cls or EXTENSION
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 
 

@@ -35,6 +35,12 @@ ENTROPY = Histogram(
     [MODEL, "policy", "role"],
     buckets=ENTROPY_BUCKETS_NATS,
 )
+EFFECTIVE_RANK = Histogram(
+    "forkpoint_effective_rank",
+    "Effective rank of the hidden states, at tokens generated under policies with a condition on it.",
+    [MODEL, "policy"],
+    buckets=(2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256),
+)
 INTERVENTIONS = Counter(
     "forkpoint_interventions", "Rules that fired, at committed tokens.", [MODEL, "policy", "action", "family"]
 )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import key_of
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError, Policy
+from forkpoint_policies.worker.last_layer import EXTENSION
 from forkpoint_policies.worker.payload import PolicyPayload
 
 from .calibration.token_frequencies import read_token_frequencies
 from .cli import PROCESSORS
 from .engine.derived_params import derived_params
+from .engine.hidden_states import READ_STATES, first_problem, unreadable
 from .engine.payload import PROMPT_TAIL, signed_seed
 from .policies.eligibility import tree_action_of
 from .policies.registry import Registry
@@ -33,6 +35,7 @@ def open_llm(model: str, **options: Any) -> LLM:
     """A vLLM `LLM`, with the logits processor that applies policies. `options` are those of `LLM`."""
     config = AsyncEngineArgs(model=model, **options).create_engine_config(usage_context=UsageContext.LLM_CLASS)
     processors = [*(options.pop("logits_processors", None) or []), PROCESSORS[config.use_v2_model_runner]]
+    options["worker_extension_cls"] = options.get("worker_extension_cls") or EXTENSION
     return LLM(model=model, logits_processors=processors, **options)
 
 
@@ -53,9 +56,9 @@ class OfflinePolicies:
     def __post_init__(self) -> None:
         engine = cast(EngineClient, self.llm.llm_engine)  # has the attributes that are read
         frequencies = read_token_frequencies(Path(engine.model_config.model))
-        self._model = read_served_model(
-            engine, ParserNames(self.reasoning_parser, None), frequencies, self.fork_threshold
-        )
+        model = read_served_model(engine, ParserNames(self.reasoning_parser, None), frequencies, self.fork_threshold)
+        problem = unreadable(self.llm.llm_engine.vllm_config) or first_problem(self.llm.collective_rpc(READ_STATES))
+        self._model = replace(model, states_unreadable=problem)
 
     def params(
         self, policy: str | dict[str, Any] | Policy, prompts: Sequence[Sequence[int]], params: SamplingParams

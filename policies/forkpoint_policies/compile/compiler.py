@@ -13,6 +13,7 @@ from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
     ANSWER,
     MAX_RULES,
+    RANK_BOUNDS,
     EndReasoning,
     EntropyTemperature,
     Force,
@@ -175,6 +176,9 @@ class _Build:
         for name in ("end_of_reasoning_within", "end_of_reasoning_rank_below"):
             if getattr(when, name) is not None:
                 self._need_end_token(f"{path}.when.{name}")
+        if when.reads_rank and self.target.states_unreadable:
+            bound = next(bound for bound in RANK_BOUNDS if getattr(when, bound) is not None)
+            raise InputError(f"{path}.when.{bound}", f"needs hidden states: {self.target.states_unreadable}")
         first_position, last_position = self._positions(when, f"{path}.when")
         previous = self.sets.tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
@@ -193,6 +197,8 @@ class _Build:
             "needs_previous": when.previous is not None,
             "window": when.confidence_window if when.confidence_below is not None else 0,
             "entropy_window": when.mean_entropy_window if when.mean_entropy_below is not None else 0,
+            "rank_window": when.rank_window if when.reads_rank else 0,
+            "rank_stride": when.rank_stride if when.reads_rank else 0,
             "at_temperature": when.at_temperature or 1.0,
             "region": RegionCode[when.region.upper()],
             "first_position": first_position,
@@ -409,6 +415,9 @@ class _Build:
             (Signal.CONFIDENCE, None, when.confidence_below),
             (Signal.MEAN_ENTROPY, None, when.mean_entropy_below),
             (Signal.END_RANK, None, when.end_of_reasoning_rank_below),
+            (Signal.EFFECTIVE_RANK, when.effective_rank_above, when.effective_rank_below),
+            (Signal.RANK_VELOCITY, when.effective_rank_velocity_above, when.effective_rank_velocity_below),
+            (Signal.RANK_ACCELERATION, when.effective_rank_acceleration_above, when.effective_rank_acceleration_below),
         )
         for signal, above, below in limits:
             if above is not None:

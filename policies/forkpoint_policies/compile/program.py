@@ -73,7 +73,8 @@ class RegionCode(IntEnum):
 
 class Signal(IntEnum):
     """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one; END_RANK
-    the rank of the token that ends the reasoning, 1 for the likeliest."""
+    the rank of the token that ends the reasoning, 1 for the likeliest. From EFFECTIVE_RANK on, they are computed from
+    the hidden states of the last layer: hidden.signals says how."""
 
     ENTROPY = 0
     VARENTROPY = 1
@@ -84,6 +85,9 @@ class Signal(IntEnum):
     END_MARGIN = 6
     MEAN_ENTROPY = 7
     END_RANK = 8
+    EFFECTIVE_RANK = 9
+    RANK_VELOCITY = 10
+    RANK_ACCELERATION = 11
 
 
 class Shape(IntEnum):
@@ -113,6 +117,13 @@ class TokenSet(msgspec.Struct, frozen=True):
     states: list[int] = []
 
 
+class RankSpan(msgspec.Struct, frozen=True):
+    """The effective rank is that of the last `window` tokens' states, every `stride` tokens."""
+
+    window: int
+    stride: int
+
+
 class CompiledRule(msgspec.Struct, frozen=True):
     """A rule as numbers. `number` is its index in the policy; `low` and `high` are exclusive bounds by Signal, open
     ones infinite.
@@ -138,6 +149,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     needs_previous: bool = False
     window: int = 0
     entropy_window: int = 0
+    rank_window: int = 0
+    rank_stride: int = 0
     at_temperature: float = 1.0
     region: int = RegionCode.ANY
     first_position: int = 0
@@ -179,6 +192,11 @@ class Program(msgspec.Struct, frozen=True):
         Its record says that the conditions held; that it fired is known with the next token.
         """
         return self.shadow and rule.instead and rule.control != ControlKind.POSITIONS
+
+    @property
+    def rank_span(self) -> RankSpan | None:
+        """Over which tokens the effective rank is measured, and how often; None where no rule depends on it."""
+        return next((RankSpan(rule.rank_window, rule.rank_stride) for rule in self.rules if rule.rank_window), None)
 
     @property
     def tree_rule_index(self) -> int | None:

@@ -41,7 +41,16 @@ def check_overlaps(rules: Sequence[CompiledRule], path: str) -> None:
 
 
 def check_windows(rules: Sequence[CompiledRule], path: str) -> None:
-    """Reject windows of entropies that a request's one running sum cannot serve."""
+    """Reject windows that what is stored of a request cannot serve: one sum of entropies, one window of states."""
+    ranked = [rule for rule in rules if rule.rank_window]
+    for rule in ranked:
+        for field in ("rank_window", "rank_stride"):
+            own, first = getattr(rule, field), getattr(ranked[0], field)
+            if own != first:
+                raise InputError(
+                    f"{path}.rules[{rule.number}].when.{field}",
+                    f"is {own}, and {first} in rules[{ranked[0].number}]; a policy has one",
+                )
     windowed = [rule for rule in rules if rule.entropy_window]
     if len({rule.at_temperature for rule in windowed}) > 1:
         raise InputError(

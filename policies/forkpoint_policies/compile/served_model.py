@@ -34,7 +34,8 @@ class ServedModel:
     handler tells the reasoning parser of the request; and in which state vLLM starts to count reasoning tokens.
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
     calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
-    tokens of every connector family.
+    tokens of every connector family. `states_unreadable` says why the last layer's hidden states cannot be read; it is
+    empty where they can.
     """
 
     vocabulary: Vocabulary
@@ -45,6 +46,7 @@ class ServedModel:
     encode: Callable[[str], list[int]] | None = None
     frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
     mean_reasoning_tokens: float | None = None
+    states_unreadable: str = ""
 
     @property
     def reasoning_end(self) -> int:

@@ -50,6 +50,7 @@ class Seen:
     at: Tensor | None = None  # [n, 3, R] float32: entropy, varentropy, top probability at each rule's temperature
     possible_from: Tensor | None = None  # [n] float32: tokens below this logit cannot be sampled
     possible_total: Tensor | None = None  # [n] float32: `total` without them
+    hidden: Tensor | None = None  # [n, native.columns.NUM_HIDDEN] float32
 
     def of(self, turn: Turn) -> Seen:
         """What was seen in a turn's rows."""
@@ -82,7 +83,7 @@ class Decision:
     told: Tensor | None = None  # [n, 2, R] float32, for this position what Chances sums up: held and placed
 
 
-def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
+def look(values: Tensor, signals: Signals, layout: Layout, hidden: Tensor | None = None) -> Seen:
     """What the rules of a batch need to see, from its [n, vocabulary] logits."""
     confidence, likeliest, total = None, None, signals.total
     if layout.windowed is not None:
@@ -125,6 +126,7 @@ def look(values: Tensor, signals: Signals, layout: Layout) -> Seen:
         at,
         possible_from,
         possible_total,
+        hidden,
     )
 
 
@@ -232,6 +234,10 @@ def _bounded(
 
 
 def _signal(signal: int, state: State, seen: Seen, values: Tensor, turn: Turn, position: Tensor) -> Tensor:
+    if signal >= Signal.EFFECTIVE_RANK:  # NaN lies within no bounds
+        if seen.hidden is None:
+            return torch.full_like(seen.entropy, torch.nan)[:, None]
+        return seen.hidden[:, signal - Signal.EFFECTIVE_RANK, None]
     if signal == Signal.RANK:
         assert state.history is not None
         return _rank(state.history, _bin(seen.entropy))[:, None]

@@ -38,8 +38,8 @@ class Rules:
     `low` and `high` are exclusive bounds by Signal; a curve is the four numbers of a program.Curve.
     """
 
-    low: Tensor  # [p, R, 9] float32
-    high: Tensor  # [p, R, 9] float32
+    low: Tensor  # [p, R, S] float32
+    high: Tensor  # [p, R, S] float32
     region: Tensor  # [p, R] int64
     first_position: Tensor  # [p, R] int64
     last_position: Tensor  # [p, R] int64

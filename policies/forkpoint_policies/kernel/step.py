@@ -31,6 +31,7 @@ class Rows:
     layout: Layout
     position: Tensor  # [n] int64
     last_token: Tensor  # [n] int64
+    hidden: Tensor | None = None  # [n, native.columns.NUM_HIDDEN] float32, as in Batch
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
     """Apply each row's policy to the [batch, vocabulary] float32 logits, in place, and advance the slots."""
     layout = rows.layout
     values = logits.contiguous() if layout.rows is None else logits.index_select(0, layout.rows)
-    seen = look(values, measure(values), layout)
+    seen = look(values, measure(values), layout, rows.hidden)
     alternatives, probabilities = _likeliest(values, seen, layout)
     certainty = _self_certainty(values, seen, layout)
     decision = _decide_all(slots, rows, values, seen)

@@ -16,13 +16,15 @@ class Batch:
     """Of each row of the logits: its request's slot, the position of the token that it comes after in prompt and
     answer, and that token.
 
-    A request's rows follow each other: the one after its committed tokens, then one after each draft token.
+    A request's rows follow each other: the one after its committed tokens, then one after each draft token. `hidden`
+    are the signals of its hidden states, NaN where not known; None where no request of the batch asks for any.
     """
 
     slots: NDArray[np.int32]  # [rows], on the host
     positions: Tensor  # [rows] int64
     last_tokens: Tensor  # [rows]
     prompt_lens: Tensor  # [slots], tokens
+    hidden: Tensor | None = None  # [rows, native.columns.NUM_HIDDEN] float32
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class StepRecord:
     likeliest: Tensor  # [n, k] int32
     probabilities: Tensor  # [n, k] float32
     certainty: Tensor  # [n] float32 nats, of policies that branch: the self-certainty of arXiv:2502.18581
+    hidden: Tensor | None = None  # [n, native.columns.NUM_HIDDEN] float32, as in Batch
 
     @property
     def position(self) -> Tensor:

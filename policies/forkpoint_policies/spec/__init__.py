@@ -1,7 +1,7 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
 from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
-from .conditions import CONFIDENCE_TOKENS, Previous, When
+from .conditions import CONFIDENCE_TOKENS, RANK_BOUNDS, Previous, When
 from .errors import InputError, name_some, unknown_name
 from .fields import (
     MAX_BRANCHES,
@@ -54,6 +54,7 @@ __all__ = [
     "MAX_TEXT",
     "MAX_TOKENS",
     "MAX_WINDOW",
+    "RANK_BOUNDS",
     "SCHEMA",
     "Amplify",
     "AnswerSpan",

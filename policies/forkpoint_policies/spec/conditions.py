@@ -35,6 +35,15 @@ AT_TEMPERATURE = (
 )  # fmt: skip
 """The bounds to which `at_temperature` applies."""
 
+MAX_RANK_WINDOW = 512
+RANK_BOUNDS = (
+    "effective_rank_above", "effective_rank_below", "effective_rank_velocity_above", "effective_rank_velocity_below",
+    "effective_rank_acceleration_above", "effective_rank_acceleration_below",
+)  # fmt: skip
+"""The bounds on the effective rank of a request's hidden states and its changes (arXiv:2509.23808)."""
+Rank = Annotated[Number, Field(ge=1, le=MAX_RANK_WINDOW)]
+RankChange = Annotated[Number, Field(ge=-MAX_RANK_WINDOW, le=MAX_RANK_WINDOW)]
+
 
 class Previous(Tokens):
     """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
@@ -52,7 +61,8 @@ class When(Strict):
     Entropies are of the distribution at temperature 1, before the request's sampling parameters; with `at_temperature`,
     the entropies, varentropy and likeliest probability that this condition bounds are of the distribution at that one.
     `probe_confidence_above` holds from where the policy's probe, with `measure_only`, found the model surer than that
-    of its answer, until the next probe.
+    of its answer, until the next probe. The effective rank is that of the last layer's hidden states at the last
+    `rank_window` tokens, measured every `rank_stride` tokens and valid until the next time.
     """
 
     entropy_above: Nats | Literal["fork"] | None = None
@@ -67,6 +77,14 @@ class When(Strict):
     mean_entropy_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = 64
     confidence_below: Nats | None = None
     confidence_window: Annotated[int, Field(ge=1, le=MAX_WINDOW, strict=True)] = MAX_WINDOW
+    effective_rank_above: Rank | None = None
+    effective_rank_below: Rank | None = None
+    effective_rank_velocity_above: RankChange | None = None
+    effective_rank_velocity_below: RankChange | None = None
+    effective_rank_acceleration_above: RankChange | None = None
+    effective_rank_acceleration_below: RankChange | None = None
+    rank_window: Annotated[int, Field(ge=2, le=MAX_RANK_WINDOW, strict=True)] = 64
+    rank_stride: Annotated[int, Field(ge=1, le=MAX_RANK_WINDOW, strict=True)] = 16
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
     words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
     match: WordMatch = "any_case"
@@ -102,6 +120,9 @@ class When(Strict):
             raise ValueError(f"at_temperature says nothing alone; add one of {', '.join(AT_TEMPERATURE)}")
         if "confidence_window" in self.model_fields_set and self.confidence_below is None:
             raise ValueError("confidence_window says nothing alone; add confidence_below")
+        for option in ("rank_window", "rank_stride"):
+            if option in self.model_fields_set and not self.reads_rank:
+                raise ValueError(f"{option} says nothing alone; add one of {', '.join(RANK_BOUNDS)}")
         if isinstance(self.probability, Schedule):
             low, high = self.probability.range()
             if low < 0 or high > 1:
@@ -109,16 +130,24 @@ class When(Strict):
         self._check_order("entropy_above", "entropy_below")
         self._check_order("varentropy_above", "varentropy_below")
         self._check_order("top_probability_above", "top_probability_below")
+        for above, below in zip(RANK_BOUNDS[::2], RANK_BOUNDS[1::2], strict=True):
+            self._check_order(above, below)
         first, end = self.after_token, self.before_token
         if isinstance(first, int) and isinstance(end, int) and first >= end:
             raise ValueError(f"no position is both after_token {first} and before_token {end}")
         return self
 
     @property
+    def reads_rank(self) -> bool:
+        """Whether the condition depends on the effective rank of the hidden states."""
+        return any(getattr(self, bound) is not None for bound in RANK_BOUNDS)
+
+    @property
     def windows(self) -> dict[str, int]:
         """The windows, in tokens, that must be full before the condition can hold, by their fields."""
         bounds = {"confidence_window": self.confidence_below, "mean_entropy_window": self.mean_entropy_below}
-        return {name: getattr(self, name) for name, bound in bounds.items() if bound is not None}
+        found = {name: getattr(self, name) for name, bound in bounds.items() if bound is not None}
+        return found | ({"rank_window": self.rank_window} if self.reads_rank else {})
 
     def _check_order(self, above: str, below: str) -> None:
         low, high = getattr(self, above), getattr(self, below)

@@ -6,12 +6,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forkpoint_policies.hidden.rank_windows import RankWindows
 from forkpoint_policies.kernel.native.build import CompilerError
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
@@ -35,6 +37,8 @@ class PolicySlots:
     def __init__(self, count: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
         self.slots = _slots_on(count, vocabulary, device, depth)
         self._vocabulary, self._device = vocabulary, device
+        self._ranks = RankWindows(count, depth)
+        self._ranked: dict[int, Request] = {}  # those whose policies depend on the effective rank
         self._requests: dict[int, Request] = {}
         self._slot_of: dict[int, int] = {}  # by handle
         self._scored: dict[int, Request] = {}  # those whose tokens' log probabilities are reported
@@ -57,6 +61,9 @@ class PolicySlots:
         self.has_policy_at[slot] = True
         if payload.scored and payload.address:
             self._scored[slot] = request
+        if (span := program.rank_span) is not None:
+            self._ranked[slot] = request
+            self._ranks.add(slot, payload.handle, span, payload.num_shared_tokens + len(generated))
         self._by_wanted[request.wanted] += 1
         self._wanted = None
         return request
@@ -72,6 +79,8 @@ class PolicySlots:
         self.slots.remove(slot)
         self._slot_of.pop(request.payload.handle, None)
         self._scored.pop(slot, None)
+        if self._ranked.pop(slot, None) is not None:
+            self._ranks.remove(slot)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
         if not self._by_wanted[request.wanted]:
@@ -93,9 +102,27 @@ class PolicySlots:
             )
         return self._wanted
 
-    def step(self, batch: Batch, logits: Tensor) -> StepRecord:
-        """Apply the policy of each row's request to the [rows, vocabulary] float32 logits, in place."""
-        return self.slots.step(batch, logits, self.wanted.alternatives)
+    def step(self, batch: Batch, logits: Tensor, states: Tensor | None = None) -> StepRecord:
+        """Apply the policy of each row's request to the [rows, vocabulary] float32 logits, in place.
+
+        `states` are the last layer's hidden states [rows, D], if they are known.
+        """
+        if self._ranked and states is not None:
+            batch = replace(batch, hidden=self._hidden(batch, states))
+        record = self.slots.step(batch, logits, self.wanted.alternatives)
+        return record if batch.hidden is None else replace(record, hidden=batch.hidden)
+
+    def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:
+        """The signals of hidden states at each row, as in Batch; None where no row's request has any."""
+        slots = batch.slots.tolist()
+        if self._ranked.keys().isdisjoint(slots):
+            return None
+        shared = [self._ranked[slot].payload.num_shared_tokens if slot in self._ranked else 0 for slot in slots]
+        prompt_lens = batch.prompt_lens[torch.from_numpy(np.maximum(batch.slots, 0)).to(self._device)]
+        # on a GPU this waits for the device: which positions are due is decided on the host
+        generated = (batch.positions.long() + 1 - prompt_lens.long()).tolist()
+        found = self._ranks.measure(slots, [own + more for own, more in zip(generated, shared, strict=True)], states)
+        return torch.tensor([(one.rank, one.velocity, one.acceleration) for one in found]).to(self._device)
 
     def destinations(self, batch: Batch) -> Destinations:
         """Where the record of a batch goes."""

@@ -2,7 +2,8 @@
 
 A message has three frames: a Header, the rows of `row_type` and the alternatives of `alternatives_type`. Both travel as
 int32 [n, columns]; floats are their bits. For requests that want log probabilities there are two more kinds: of one
-frame, the rows of LOGPROB_TYPE, and of two frames, a whole Distribution.
+frame, the rows of LOGPROB_TYPE, and of two frames, a whole Distribution. The signals of hidden states, of requests
+whose policies depend on some, are four frames of HiddenRows.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ __all__ = [
     "Batch",
     "Distribution",
     "Header",
+    "HiddenRows",
     "LogprobRow",
     "RecordRows",
     "alternatives_type",
     "decode",
     "decode_distribution",
     "decode_header",
+    "decode_hidden",
     "decode_logprobs",
     "encode",
     "encode_distribution",
+    "encode_hidden",
     "encode_logprobs",
     "num_columns",
     "row_type",
@@ -261,3 +265,30 @@ def decode_distribution(frames: Sequence[bytes]) -> Distribution:
         raise ValueError("not a distribution")
     handle, position = _DISTRIBUTION.unpack(frames[0])
     return Distribution(handle, position, np.frombuffer(frames[1], np.float32))
+
+
+@dataclass(frozen=True)
+class HiddenRows:
+    """Signals of hidden states, by request and position; NaN where one is not known."""
+
+    places: NDArray[np.int32]  # [n, 2]: handle, position
+    values: NDArray[np.float32]  # [n, k], in the order of kernel.native.columns.NUM_HIDDEN
+
+
+_HIDDEN = Struct("=ii")
+
+
+def encode_hidden(rows: HiddenRows) -> list[bytes]:
+    """The frames of a message with signals of hidden states; the last is empty, which tells it from others."""
+    return [_HIDDEN.pack(*rows.values.shape), rows.places.tobytes(), rows.values.tobytes(), b""]
+
+
+def decode_hidden(frames: Sequence[bytes]) -> HiddenRows:
+    """Read such a message. Raises ValueError when it is not one."""
+    if len(frames) != 4 or len(frames[0]) != _HIDDEN.size:
+        raise ValueError("not signals of hidden states")
+    rows, columns = _HIDDEN.unpack(frames[0])
+    if min(rows, columns) < 0 or len(frames[1]) != 8 * rows or len(frames[2]) != 4 * rows * columns:
+        raise ValueError("the signals of hidden states are not as many as their header says")
+    places = np.frombuffer(frames[1], np.int32).reshape(rows, 2)
+    return HiddenRows(places, np.frombuffer(frames[2], np.float32).reshape(rows, columns))

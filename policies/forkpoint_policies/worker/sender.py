@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import zmq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.kernel.native.columns import NONE, R_ADDRESS, R_EFFECT, R_POSITION, SENT_COLUMNS
+from forkpoint_policies.kernel.native.columns import NONE, R_ADDRESS, R_EFFECT, R_HANDLE, R_POSITION, SENT_COLUMNS
 from forkpoint_policies.kernel.step_types import StepRecord
 from forkpoint_policies.spec import MAX_RULES
 
@@ -28,9 +29,11 @@ from .records import (
     LOGPROB_TYPE,
     MAX_MESSAGES_WAITING,
     Distribution,
+    HiddenRows,
     alternatives_type,
     encode,
     encode_distribution,
+    encode_hidden,
     encode_logprobs,
     num_columns,
 )
@@ -83,9 +86,7 @@ class Sender:
             self._thread.start()
         on_host, ready = record, None
         if record.rows.is_cuda:
-            on_host = StepRecord(
-                *(getattr(record, one.name).to("cpu", non_blocking=True) for one in fields(StepRecord))
-            )
+            on_host = _copy_to_host(record)
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MAX_STEPS_WAITING:
@@ -145,10 +146,18 @@ class Sender:
             own = np.flatnonzero(addresses == address)
             try:
                 socket = _socket(step.destinations.addresses[address], context, sockets)
+                if step.record.hidden is not None:  # first, so that who has a record has these, too
+                    self._send_hidden(rows[own], step.record.hidden.numpy()[own], socket)
                 frames = encode(rows[own, :columns], _details_of(step.record, own), rules, step.seconds)
                 socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 self.lost += len(own)
+
+    def _send_hidden(self, rows: NDArray[np.int32], hidden: NDArray[np.float32], socket: zmq.Socket[bytes]) -> None:
+        known = np.isfinite(hidden).any(axis=1)
+        if known.any():
+            places = rows[known][:, [R_HANDLE, R_POSITION]]
+            socket.send_multipart(encode_hidden(HiddenRows(places, hidden[known])), zmq.NOBLOCK)
 
     def _send_logprobs(
         self, step: _Logprobs, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
@@ -181,6 +190,15 @@ class Sender:
             )
             with suppress(zmq.Again):
                 _socket(held.scored.addresses[row], context, sockets).send_multipart(frames, zmq.NOBLOCK)
+
+
+def _copy_to_host(record: StepRecord) -> StepRecord:
+    """Without waiting for the device."""
+    parts: dict[str, Any] = {one.name: getattr(record, one.name) for one in fields(StepRecord)}
+    copies: dict[str, Any] = {
+        name: None if part is None else part.to("cpu", non_blocking=True) for name, part in parts.items()
+    }
+    return StepRecord(**copies)
 
 
 def _socket(

@@ -106,12 +106,13 @@ class TorchSlots:
         """Apply each row's program to the [rows, vocabulary] logits, in place."""
         rows, layout = self._laid_out(batch.slots)
         chosen = [row.row for row in rows]
-        positions, last_tokens = batch.positions, batch.last_tokens
+        positions, last_tokens, hidden = batch.positions, batch.last_tokens, batch.hidden
         if layout.rows is not None:
             positions, last_tokens = positions.index_select(0, layout.rows), last_tokens.index_select(0, layout.rows)
+            hidden = None if hidden is None else hidden.index_select(0, layout.rows)
         # negative while a prompt is computed in pieces; the step takes that for the first position
         generated = positions.long() + 1 - batch.prompt_lens[layout.slot].long()
-        record = step(self.slots, Rows(layout, generated, last_tokens.long()), logits)
+        record = step(self.slots, Rows(layout, generated, last_tokens.long(), hidden), logits)
         return self._record(record, rows, chosen, len(logits), alternatives)
 
     def layout(self, rows: Sequence[SlotRow], total_rows: int) -> Layout:

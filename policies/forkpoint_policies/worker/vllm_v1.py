@@ -16,6 +16,7 @@ from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.step_types import Batch
 
+from .last_layer import LAST_LAYER
 from .orphan import end_with_server
 from .payload import PolicyPayload
 from .policy_slots import PolicySlots
@@ -72,7 +73,7 @@ class PolicyProcessorV1(LogitsProcessor):
             torch.from_numpy(last_tokens).to(self._device),
             self._prompt_lens,
         )
-        record = self._slots.step(batch, logits)
+        record = self._slots.step(batch, logits, LAST_LAYER.take(len(logits)))
         if self._reports:
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
         return logits

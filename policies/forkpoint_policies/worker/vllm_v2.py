@@ -16,6 +16,7 @@ from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, 
 
 from forkpoint_policies.kernel.step_types import Batch
 
+from .last_layer import LAST_LAYER
 from .orphan import end_with_server
 from .payload import PolicyPayload
 from .policy_slots import PolicySlots
@@ -51,11 +52,12 @@ class PolicyProcessorV2(LogitsProcessor):
         self._arrived.clear()
 
     def apply(self, logits: Tensor, ctx: LogitsContext) -> Tensor:
+        states = LAST_LAYER.take(len(logits))
         if not self._slots.has_policy(ctx.idx_mapping_np):
             return logits
         started = time.perf_counter()
         batch = Batch(self._slots_of_rows(ctx, len(logits)), ctx.pos, ctx.input_ids, self._states.prompt_len.gpu)
-        record = self._slots.step(batch, logits)
+        record = self._slots.step(batch, logits, states)
         if self._reports:
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
         return logits

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from forkpoint_server.traces.detokenize import Detokenizer
+from forkpoint_server.traces.hidden_signals import NAMES
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import Reported, RequestContext
@@ -103,6 +106,20 @@ def choice_to_dict(
         "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
         "in_reasoning": [bool(in_reasoning[one - trace.first_position]) for one in profile.position.tolist()],
         "actions": _fired_actions(context, profile),
+        **_hidden(profile),
+    }
+
+
+def _hidden(profile: Profile) -> dict[str, Any]:
+    """The signals of hidden states at each position, null where not known; nothing where none is."""
+    known = np.isfinite(profile.hidden)
+    if not known.any():
+        return {}
+    return {
+        "hidden": {
+            name: [round(value, 4) if is_known else None for value, is_known in zip(*pair, strict=True)]
+            for name, *pair in zip(NAMES, profile.hidden.T.tolist(), known.T.tolist(), strict=True)
+        }
     }
 
 

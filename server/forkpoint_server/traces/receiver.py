@@ -23,6 +23,7 @@ from forkpoint_policies.worker.records import (
     decode,
     decode_distribution,
     decode_header,
+    decode_hidden,
     decode_logprobs,
 )
 from forkpoint_server import metrics
@@ -145,6 +146,8 @@ class Receiver:
                 self._add_logprobs(frames)
             elif len(frames) == 2:
                 self._add_distribution(frames)
+            elif len(frames) == 4:
+                self._add_hidden(frames)
             else:
                 self._add_batch(frames)
         except Exception:  # one bad message must not end the telemetry of all requests
@@ -188,6 +191,12 @@ class Receiver:
         distribution = decode_distribution(frames)
         if trace := self._traces.get(distribution.handle):
             trace.add_distribution(distribution.position, distribution.logprobs)
+
+    def _add_hidden(self, frames: list[bytes]) -> None:
+        found = decode_hidden(frames)
+        for (handle, position), values in zip(found.places.tolist(), found.values, strict=True):
+            if trace := self._traces.get(handle):
+                trace.hidden.add(position - trace.first_position, values)
 
     def _add_alternatives(self, batch: Batch) -> None:
         rows, likeliest = batch.detailed, np.abs(batch.probabilities)

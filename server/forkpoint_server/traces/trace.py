@@ -30,6 +30,7 @@ from forkpoint_policies.worker.records import (
     row_type,
 )
 
+from .hidden_signals import HiddenSignals
 from .logprobs import PolicyLogprobs
 from .record_log import RecordLog
 from .replaced_tokens import ReplacedTokens
@@ -89,6 +90,7 @@ class Trace:
     certainty: dict[int, float] = field(default_factory=dict)  # position -> nats, the self-certainty
     logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
     replaced: ReplacedTokens | None = None  # of a shadow policy whose rules replace tokens
+    hidden: HiddenSignals = field(default_factory=HiddenSignals)
     raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
     _reader: RegionReader = field(default_factory=lambda: RegionReader(Regions(), Region.REASONING))
     _start: int = Region.REASONING
@@ -115,6 +117,7 @@ class Trace:
             + CHUNK_BYTES * len(self._drafts)
             + sum(ALTERNATIVES_BYTES + ALTERNATIVE_BYTES * len(one.tokens) for one in self._alternatives.values())
             + self.raw_logprobs.itemsize * len(self.raw_logprobs) * 9 // 8
+            + self.hidden.num_bytes
             + (0 if self.logprobs is None else self.logprobs.num_bytes)
         )
 
@@ -337,6 +340,7 @@ class Trace:
             refused=(flags & REFUSED).astype(np.bool_),
             fired=fired,
             effect=column("effect")[last],
+            hidden=self.hidden.at(position.astype(np.int64) - self.first_position),
             alternatives=self._alternatives,
         )
 
@@ -388,6 +392,7 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
     whole = Trace(0, traces[0].choice, ended=True)
     for trace in traces:
         trace.read()
+        whole.hidden.extend(trace.hidden, len(whole.tokens))
         whole.tokens += trace.tokens
         whole._chunks += trace._chunks
         whole._alternatives |= trace._alternatives
@@ -425,4 +430,5 @@ class Profile:
     refused: NDArray[np.bool_]
     fired: NDArray[np.bool_]
     effect: NDArray[np.float32]
+    hidden: NDArray[np.float32]  # [n, NUM_HIDDEN], NaN where not known
     alternatives: dict[int, Alternatives]

@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {
     # By its path: where "uni" is chosen, vLLM's CPU build starts a worker process beside the engine's, which spins.
     "distributed_executor_backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
 }  # fmt: skip
+EXTENSION = "forkpoint_policies.worker.last_layer.StateReading"
 FIRST_RECORD_MILLISECONDS, NEXT_RECORD_MILLISECONDS = 20_000, 1_000
 _handles = itertools.count(1)
 
@@ -137,7 +138,7 @@ class Telemetry:
 
     def traces(self, generate: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
         """The trace the server would store of each request that `generate` sends, in their order."""
-        from forkpoint_policies.worker.records import decode_distribution, decode_logprobs
+        from forkpoint_policies.worker.records import decode_distribution, decode_hidden, decode_logprobs
         from forkpoint_server.traces.logprobs import PolicyLogprobs
         from forkpoint_server.traces.trace import Trace
 
@@ -150,7 +151,11 @@ class Telemetry:
         for handle, tokens in zip(sorted(found), answer, strict=True):
             found[handle].tokens.extend(tokens)
         for frames in reported:
-            if len(frames) == 1:
+            if len(frames) == 4:
+                hidden = decode_hidden(frames)
+                for (handle, position), values in zip(hidden.places.tolist(), hidden.values, strict=True):
+                    found[handle].hidden.add(position, values)
+            elif len(frames) == 1:
                 for handle, position, token, nats in decode_logprobs(frames):
                     found[handle].add_logprob(position, token, nats)
             elif len(frames) == 2:
@@ -190,7 +195,11 @@ def running(**options: Any) -> Iterator[LLM]:
     """An engine, shut down at the end."""
     from vllm import LLM
 
+    from forkpoint_server.engine.hidden_states import READ_STATES
+
     llm = LLM(**{"max_num_seqs": 256, **OPTIONS, **options})
+    if "worker_extension_cls" in options:
+        assert llm.collective_rpc(READ_STATES) == [""]
     yield llm
     llm.llm_engine.engine_core.shutdown()
 
@@ -204,7 +213,7 @@ def stock() -> Iterator[LLM]:
 def intervening() -> Iterator[LLM]:
     from forkpoint_server.cli import PROCESSORS
 
-    yield from running(logits_processors=[PROCESSORS[False]])
+    yield from running(logits_processors=[PROCESSORS[False]], worker_extension_cls=EXTENSION)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +223,7 @@ def cramped() -> Iterator[LLM]:
 
     yield from running(
         logits_processors=[PROCESSORS[False]],
+        worker_extension_cls=EXTENSION,
         max_num_batched_tokens=48,
         max_num_seqs=16,
         num_gpu_blocks_override=40,

@@ -14,6 +14,8 @@ from typing import Any
 from vllm import LLM
 from vllm.v1.metrics.reader import Counter
 
+from forkpoint_server.engine.hidden_states import READ_STATES
+
 
 def answer(llm: LLM, job: tuple[list[Any], list[Any]]) -> tuple[list[tuple[int, ...]], dict[str, int]]:
     """The tokens of each request's first choice, and vLLM's counters from the start of the process until now."""
@@ -29,6 +31,8 @@ def main(number: str, options: str) -> None:
     connection = Connection(int(number))
     try:
         llm = LLM(**json.loads(options))
+        if llm.llm_engine.vllm_config.parallel_config.worker_extension_cls:
+            assert llm.collective_rpc(READ_STATES) == [""]
     except Exception:  # noqa: BLE001  # the test that wanted the engine shows any error
         connection.send((None, traceback.format_exc()))
         return

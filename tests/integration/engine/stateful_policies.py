@@ -13,6 +13,9 @@ STATEFUL: list[dict[str, Any]] = [
     _rule({"at_most": 5, "entropy_above": 0.3}, temperature=0.2),
     _rule({"entropy_quantile_above": 0.6}, suppress={"connectors": ["conclusion"]}),
     _rule({"confidence_below": 14.0, "confidence_window": 6}, truncate={"top_k": 1}),
+    _rule(
+        {"effective_rank_velocity_below": 0.0, "rank_window": 8, "rank_stride": 2}, suppress={"words": ["then", "so"]}
+    ),
     _rule({"mean_entropy_below": 0.2, "mean_entropy_window": 6, "at_temperature": 0.7}, temperature=2.0),
     _rule({}, suppress={"words": ["then", "Then"], "match": "cased"}),
     _rule({"previous": {"endings": ["."]}, "probability": 0.3, "at_most": 3}, force={"text": "Hmm, no. Wait, try"}),

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from vllm.inputs import TokensPrompt
 
 from forkpoint_policies.catalog import library
+from forkpoint_policies.worker.last_layer import EXTENSION
 from forkpoint_server.cli import PROCESSORS
+from forkpoint_server.demo import WEIGHTS
 
 from .conftest import Instruct, Telemetry
 from .runners import Runner, runner, speculating, write_noisy_model
@@ -31,7 +34,7 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
     """One engine of each kind."""
     folder = tmp_path_factory.mktemp("runners")
     draft = write_noisy_model(folder / "draft", noise=0.3)
-    common: dict[str, Any] = {"max_num_seqs": 64, "enable_prefix_caching": False}
+    common: dict[str, Any] = {"max_num_seqs": 64, "enable_prefix_caching": False, "worker_extension_cls": EXTENSION}
     with (
         runner(folder / "v1.log", v2=False, logits_processors=[PROCESSORS[False]], **common) as v1,
         runner(folder / "v2.log", v2=True, logits_processors=[PROCESSORS[True]], **common) as v2,
@@ -78,6 +81,7 @@ def test_the_second_runner_leaves_the_state_right_too(
         "num_gpu_blocks_override": 17,
         "max_model_len": 256,
         "enable_prefix_caching": False,
+        "worker_extension_cls": EXTENSION,
     }
     with runner(tmp_path / "log", v2=True, logits_processors=[PROCESSORS[True]], **small) as cramped:
         found = generate(cramped)
@@ -193,6 +197,67 @@ def test_the_distributions_that_are_sampled_from_are_the_same(
         assert None not in one.policy_logprobs()
         assert one.policy_logprobs() == pytest.approx(other.policy_logprobs(), abs=FORCED_TOLERANCE_NATS)
         assert 0.0 in one.policy_logprobs()
+
+
+BY_RANK: dict[str, Any] = {
+    "rules": [
+        {
+            "when": {"effective_rank_velocity_above": 0.0, "rank_window": 12, "rank_stride": 3},
+            "do": {"suppress": {"words": ["so", "then", "try"]}},
+        },
+        {
+            "when": {"effective_rank_below": 8.5, "rank_window": 12, "rank_stride": 3, "every": 5},
+            "do": {"force": {"text": " so"}},
+        },
+    ]
+}
+
+
+def test_the_effective_rank_is_the_same_on_each(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
+) -> None:
+    """It is that of the model's states as transformers computes them, and a condition on it holds at the same tokens;
+    alone and in a batch, to the bit."""
+
+    def write(one: Runner, chosen: slice, address: str) -> list[tuple[int, ...]]:
+        few = prompts[chosen]
+        return one.generate(few, [instruct(BY_RANK, address, temperature=0.0, max_tokens=48) for _ in few])
+
+    traces = telemetry.traces(partial(write, runners["V1"], slice(0, 4)))
+    free = runners["V1"].generate(prompts[:4], [instruct({"rules": []}, temperature=0.0, max_tokens=48)] * 4)
+    assert any(trace.tokens != list(tokens) for trace, tokens in zip(traces, free, strict=True)), "the rule acts"
+    for prompt, trace in zip(prompts, traces, strict=False):
+        ranks = trace.profile().hidden[:, 0]
+        assert np.isnan(ranks[:11]).all()
+        assert ranks[11:] == pytest.approx(ranks_by_transformers(prompt, trace.tokens)[11:], abs=1e-3)
+
+    (alone,) = telemetry.traces(partial(write, runners["V1"], slice(1, 2)))
+    assert alone.profile().hidden.tobytes() == traces[1].profile().hidden.tobytes()
+    for name in ("V2", "V2 with a draft"):
+        found = telemetry.traces(partial(write, runners[name], slice(0, 4)))
+        for one, other in zip(traces, found, strict=True):
+            assert one.tokens == other.tokens, name
+            assert other.profile().hidden == pytest.approx(one.profile().hidden, abs=1e-3, nan_ok=True), name
+
+
+def ranks_by_transformers(prompt: TokensPrompt, tokens: list[int]) -> np.ndarray:
+    """By position of the answer, from the singular values of the window that ended there last."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
+    text = torch.tensor([[*prompt["prompt_token_ids"], *tokens]])
+    with torch.no_grad():
+        states = model(text, output_hidden_states=True).hidden_states[-1][0].double().numpy()
+    first, found = len(prompt["prompt_token_ids"]) - 1, np.full(len(tokens), np.nan)
+    for position in range(11, len(tokens)):
+        if (position + 1) % 3 == 0:
+            window = states[first + position - 11 : first + position + 1]
+            values = np.linalg.svd(window - window.mean(axis=0), compute_uv=False)
+            shares = values[values > 0] / values.sum()
+            found[position] = np.exp(-(shares * np.log(shares)).sum())
+        else:
+            found[position] = found[position - 1]
+    return found
 
 
 SEEDS = 240

@@ -16,16 +16,19 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.middleware.cors import CORSMiddleware
-from vllm.config import VllmConfig
+from vllm.config import ParallelConfig, VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.model_executor.layers.logits_processor import LogitsProcessor as LogitsModule
 from vllm.parser.engine import adapters, parser_engine, parser_engine_config
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2LogitsProcessor
+from vllm.v1.worker.worker_base import WorkerBase
 
 from forkpoint_policies.worker import vllm_v1, vllm_v2
+from forkpoint_policies.worker.last_layer import StateReading
 from forkpoint_server import app, vllm_seam
 from forkpoint_server.policies.eligibility import GENERATING
 
@@ -306,6 +309,18 @@ def test_the_configuration_that_the_adapters_read() -> None:
     fields = VllmConfig.__dataclass_fields__
     assert {"scheduler_config", "model_config", "speculative_config", "parallel_config", "cache_config"} <= set(fields)
     assert hasattr(VllmConfig, "use_v2_model_runner")
+
+
+# Hidden states: `forkpoint_policies.worker.last_layer`
+
+
+def test_the_module_that_makes_logits() -> None:
+    assert parameters(LogitsModule.forward)[:2] == ["lm_head", "hidden_states"]
+    assert hasattr(WorkerBase, "get_model")
+    assert [name for name in vars(StateReading) if not name.startswith("__")] == ["forkpoint_read_states"]
+    assert not hasattr(WorkerBase, "forkpoint_read_states"), "vLLM refuses an extension with a name of its worker's"
+    assert "worker_extension_cls" in ParallelConfig.__dataclass_fields__
+    assert parameters(vllm_seam.EngineClient.collective_rpc)[0] == "method"
 
 
 def test_the_parts_of_a_message_that_are_text() -> None:

@@ -51,6 +51,8 @@ FIRES_BY_TOKEN = 26
 RULE_INTS = 27
 
 NUM_SIGNALS = len(Signal)
+NUM_HIDDEN = NUM_SIGNALS - int(Signal.EFFECTIVE_RANK)
+"""The signals of hidden states: the last ones."""
 LOW = 0
 HIGH = NUM_SIGNALS
 PROBABILITY = 2 * NUM_SIGNALS

@@ -61,7 +61,7 @@ class _Tables(ctypes.Structure):  # these three are declared in source/tables.h
 
 class _Batch(ctypes.Structure):
     _fields_ = [
-        *_pointers("slots", "positions", "last_tokens", "prompt_lens"),
+        *_pointers("slots", "positions", "last_tokens", "prompt_lens", "hidden"),
         ("rows", ctypes.c_longlong),
     ]
 
@@ -106,9 +106,13 @@ def step(
     )  # fmt: skip
     slots, positions = np.ascontiguousarray(batch.slots, np.int32), batch.positions.long().contiguous()
     last_tokens, prompt_lens = batch.last_tokens.int().contiguous(), batch.prompt_lens.int().contiguous()
+    hidden = None if batch.hidden is None else batch.hidden.float().contiguous()
     arguments = (
         _Tables(heap.ctypes.data, floats.ctypes.data, *tables.addresses, depth),
-        _Batch(slots.ctypes.data, positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(), rows),
+        _Batch(
+            slots.ctypes.data, positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(),
+            0 if hidden is None else hidden.data_ptr(), rows,
+        ),
         _Step(
             values.data_ptr(), values.stride(0), vocabulary, record.rows.data_ptr(), record.likeliest.data_ptr(),
             record.probabilities.data_ptr(), record.certainty.data_ptr(), width,

@@ -19,6 +19,20 @@ WRONG: Wrong = {
     "a mean entropy's window alone": (
         when(mean_entropy_window=8), "policy.rules[0].when", "add mean_entropy_below",
     ),
+    "a rank's window alone": (when(rank_window=8), "policy.rules[0].when", "add one of effective_rank_above"),
+    "a rank's stride alone": (when(rank_stride=8), "policy.rules[0].when", "add one of effective_rank_above"),
+    "an effective rank of no dimension": (
+        when(effective_rank_below=0.5), "policy.rules[0].when.effective_rank_below", "greater than or equal to 1",
+    ),
+    "NaN effective rank": (
+        when(effective_rank_above=NAN), "policy.rules[0].when.effective_rank_above", "finite number",
+    ),
+    "a window of one state": (
+        when(effective_rank_above=2, rank_window=1), "policy.rules[0].when.rank_window", "greater than or equal to 2",
+    ),
+    "no effective rank between": (
+        when(effective_rank_above=9, effective_rank_below=5), "policy.rules[0].when", "must be the smaller one",
+    ),
     "a temperature alone": (when(at_temperature=0.6), "policy.rules[0].when", "add one of entropy_above"),
     "a rank that nothing is below": (
         when(end_of_reasoning_rank_below=1), "policy.rules[0].when.end_of_reasoning_rank_below", "equal to 2",

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkpoint_policies.worker.records import HEAD, RecordRows, alternatives_type, decode, encode, num_columns, row_type
+from forkpoint_policies.worker.records import (
+    HEAD,
+    HiddenRows,
+    RecordRows,
+    alternatives_type,
+    decode,
+    decode_hidden,
+    encode,
+    encode_hidden,
+    num_columns,
+    row_type,
+)
 
 
 def offsets(kind: np.dtype[np.void]) -> dict[str, int]:
@@ -108,3 +119,22 @@ def test_invalid_frames_raise_an_error() -> None:
         decode([b"\xc1", *frames[1:]])
     with pytest.raises(ValueError, match="not a header"):
         decode([b"\xff" * len(frames[0]), *frames[1:]])
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_signals_of_hidden_states_come_back(rows: int) -> None:
+    sent = HiddenRows(np.arange(2 * rows, dtype=np.int32).reshape(rows, 2), np.full((rows, 3), np.nan, np.float32))
+    sent.values[:, 1] = 0.25
+    frames = encode_hidden(sent)
+    assert len(frames) == 4, "the other messages have three, two and one"
+    found = decode_hidden(frames)
+    assert np.array_equal(found.places, sent.places)
+    assert np.array_equal(found.values, sent.values, equal_nan=True)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_wrong_signals_of_hidden_states_are_rejected(wrong: int) -> None:
+    frames = encode_hidden(HiddenRows(np.zeros((2, 2), np.int32), np.zeros((2, 3), np.float32)))
+    frames[wrong] = frames[wrong][:-1]
+    with pytest.raises(ValueError, match="signals of hidden states"):
+        decode_hidden(frames)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from forkpoint_policies.worker.records import (
     RecordRows,
     decode,
     decode_distribution,
+    decode_hidden,
     decode_logprobs,
 )
 from forkpoint_policies.worker.request import Request, Wanted
@@ -229,3 +231,15 @@ def test_closing_sends_what_waits(tmp_path: Path) -> None:
 
 def test_closing_a_sender_that_never_sent() -> None:
     Sender(untruncated).close()
+
+
+def test_signals_of_hidden_states_are_sent_before_the_records(tmp_path: Path) -> None:
+    """Only of rows that have some: a server that has a token's record then has them, too."""
+    address, sender = f"ipc://{tmp_path}/hidden", Sender(untruncated)
+    record = replace(record_of(3), hidden=torch.tensor([[torch.nan] * 3, [2.5, torch.nan, torch.nan], [torch.nan] * 3]))
+    with receiving(address) as socket:
+        sender.report(record, to(address), seconds=0.0, logits=NO_LOGITS)
+        hidden, rows = decode_hidden(socket.recv_multipart()), receive(socket).rows
+        sender.close()
+    assert hidden.places.tolist() == [[rows.handle[1], rows.position[1]]]
+    assert np.array_equal(hidden.values, [[2.5, np.nan, np.nan]], equal_nan=True)

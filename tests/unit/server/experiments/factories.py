@@ -84,5 +84,6 @@ def fired(*columns: bool) -> Profile:
     return Profile(
         position=np.arange(2), confidence=single, held=per_rule, placed=per_rule, entropy=single,
         top_probability=single, in_reasoning=no, left_alone=no, forced=no, refused=no,
-        fired=np.array([[False] * len(columns), columns]), effect=per_rule, alternatives={},
+        fired=np.array([[False] * len(columns), columns]), effect=per_rule, hidden=np.full((2, 3), np.nan, np.float32),
+        alternatives={},
     )  # fmt: skip

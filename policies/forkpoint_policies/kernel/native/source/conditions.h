@@ -54,6 +54,7 @@ DEVICE void measure_for_rules(Line line, const Request &request, Scratch &scratc
 struct Seen {
     float confidence;  // nats
     float end_rank;    // of the token that ends the reasoning, 1 for the likeliest; infinite where it is not possible
+    const float *hidden;  // [NUM_HIDDEN], or null
 };
 
 // What the rules look at in the logits: in scratch, each rule's connectors and what it replaces.
@@ -87,7 +88,7 @@ DEVICE Seen look(const Tables &tables, Line line, const Request &request, Scratc
         }
         if (is_first()) scratch.mass[rule] = (float)(mass / scratch.measured.total), scratch.replaced[rule] = (float)replaced;
     }
-    Seen seen = {0.0f, INFINITY};
+    Seen seen = {0.0f, INFINITY, nullptr};
     if (uses & USES_WINDOW) {
         const int count = likeliest(line, CONFIDENCE_TOKENS, scratch);
         double mean = 0;
@@ -214,7 +215,8 @@ DEVICE bool holds(const Tables &tables, Line line, const Request &request, int r
         else if (signal == SIGNAL_END_MARGIN) {
             const int end = request.head[REASONING_END];
             value = end >= 0 ? scratch.measured.peak - line.values[end] : INFINITY;
-        }
+        } else if (signal >= SIGNAL_EFFECTIVE_RANK)  // NaN lies within no bounds
+            value = seen.hidden ? seen.hidden[signal - SIGNAL_EFFECTIVE_RANK] : NAN;
         if (!lies_within(numbers, signal, value)) return false;
     }
     return true;

@@ -23,7 +23,8 @@ DEVICE void write_certainty(const Step &step, long long row, Line line, Scratch 
 }
 
 // Which rules of a row fire. Each rule's columns of the record are written by all threads.
-DEVICE void decide_row(const Tables &tables, Line line, Request &request, int offset, int *record, Scratch &scratch) {
+DEVICE void decide_row(const Tables &tables, Line line, Request &request, int offset, const float *hidden, int *record,
+                       Scratch &scratch) {
     const Measured measured = measure(line);
     if (is_first()) {
         scratch.measured = measured;
@@ -31,7 +32,8 @@ DEVICE void decide_row(const Tables &tables, Line line, Request &request, int of
         record[R_TOP_PROBABILITY] = bits_of(measured.top_probability);
     }
     wait();
-    const Seen seen = look(tables, line, request, scratch);
+    Seen seen = look(tables, line, request, scratch);
+    seen.hidden = hidden;
     if (request.head[USES] & USES_HISTORY) gather_history(tables, request.slot, offset, scratch);
     if (is_first()) decide(tables, line, request, seen, record, scratch);
     wait();
@@ -103,7 +105,8 @@ DEVICE void step_request(const Tables &tables, const Batch &batch, const Step &s
         }
         if (!samples) continue;
         const Line line = {step.logits + row * step.stride, (int)step.vocabulary};
-        decide_row(tables, line, request, (int)(row - first), record, scratch);
+        const float *hidden = batch.hidden ? batch.hidden + row * NUM_HIDDEN : nullptr;
+        decide_row(tables, line, request, (int)(row - first), hidden, record, scratch);
         act_on_row(tables, step, row, line, request, record, scratch);
     }
 }

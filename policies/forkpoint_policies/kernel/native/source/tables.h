@@ -23,6 +23,7 @@ struct Batch {
     const long long *positions;  // [rows], of the row's last token in its prompt and answer
     const int *last_tokens;      // [rows]
     const int *prompt_lens;      // [slots], tokens
+    const float *hidden;         // [rows, NUM_HIDDEN], NaN where not known; null where no request asks for any
     long long rows;
 };
 

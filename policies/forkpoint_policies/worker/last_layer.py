@@ -1,0 +1,56 @@
+"""The last layer's hidden states of a step: a hook on the module of the model that turns them into logits.
+
+vLLM calls that module outside of compiled code and of CUDA graphs, with exactly the rows of the logits, so that the
+hook changes no computation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+EXTENSION = f"{__name__}.StateReading"
+"""For vLLM's `--worker-extension-cls`."""
+NAME = "logits_processor"
+"""Of that module, in vLLM's models."""
+
+
+class LastLayer:
+    """The states of the step that runs, [rows, D], after the final norm."""
+
+    def __init__(self) -> None:
+        self._states: Tensor | None = None
+        self._taken = 0
+
+    def put(self, states: Tensor) -> None:
+        self._states, self._taken = states, 0
+
+    def take(self, rows: int) -> Tensor | None:
+        """The states of the next rows of the step: vLLM may hand out its logits in several parts. None if unknown."""
+        begin = self._taken
+        self._taken += rows
+        if self._states is None or self._taken > len(self._states):
+            return None
+        return self._states[begin : self._taken]
+
+
+LAST_LAYER = LastLayer()
+"""Of the model that this process runs."""
+
+
+class StateReading:
+    """A mixin of vLLM's worker, whose methods answer `collective_rpc`."""
+
+    def forkpoint_read_states(self: Any) -> str:
+        """Hook the served model; empty, or why its states cannot be read."""
+        found = [module for name, module in self.get_model().named_modules() if name.rpartition(".")[2] == NAME]
+        if len(found) != 1:
+            return f"the served model has {len(found)} modules that make logits, where vLLM's models have one"
+        found[0].register_forward_pre_hook(_keep, with_kwargs=True)
+        return ""
+
+
+def _keep(_module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    LAST_LAYER.put(kwargs["hidden_states"] if "hidden_states" in kwargs else args[1])

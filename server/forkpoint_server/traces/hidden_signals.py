@@ -1,0 +1,50 @@
+"""The signals of a choice's hidden states, by position: only of policies with a condition on one."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
+
+NAMES = ("effective_rank", "effective_rank_velocity", "effective_rank_acceleration")
+"""In the order of kernel.native.columns.NUM_HIDDEN."""
+
+
+class HiddenSignals:
+    """[tokens, NUM_HIDDEN], NaN where not known. A position that comes again replaces what was there."""
+
+    def __init__(self) -> None:
+        self._values = array("f")
+
+    def add(self, token: int, values: NDArray[np.float32]) -> None:
+        """Store the signals at a token, counted from the choice's first."""
+        begin = token * NUM_HIDDEN
+        if begin < 0:
+            return
+        if len(self._values) < begin + NUM_HIDDEN:
+            self._values.extend([np.nan] * (begin + NUM_HIDDEN - len(self._values)))
+        self._values[begin : begin + NUM_HIDDEN] = array("f", values.astype(np.float32).tobytes())
+
+    def at(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[n, NUM_HIDDEN], at tokens [n]."""
+        found = np.full((len(tokens), NUM_HIDDEN), np.nan, np.float32)
+        if not self._values:
+            return found
+        stored = np.frombuffer(self._values, np.float32).reshape(-1, NUM_HIDDEN)
+        known = tokens < len(stored)
+        found[known] = stored[tokens[known]]
+        return found
+
+    def extend(self, other: HiddenSignals, tokens: int) -> None:
+        """Append the signals of a choice that continues this one, of so many tokens."""
+        del self._values[tokens * NUM_HIDDEN :]
+        if other._values:
+            self._values.extend([np.nan] * (tokens * NUM_HIDDEN - len(self._values)))
+            self._values.extend(other._values)
+
+    @property
+    def num_bytes(self) -> int:
+        return self._values.itemsize * len(self._values) * 9 // 8  # it has room to grow

@@ -1,0 +1,86 @@
+"""Signals of hidden states through a server: in the response, the trace, the metrics, and in branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.integration.puzzles import MESSAGES, summary_of
+from tests.processes.forkpoint_server import Server
+
+WATCH: dict[str, Any] = {"use": "rank-watch", "with": {"window": 16, "stride": 4}}
+NAMES = {"effective_rank", "effective_rank_velocity", "effective_rank_acceleration"}
+
+
+def test_the_effective_rank_is_reported(server: Server, client: openai.OpenAI) -> None:
+    before = server.metrics()
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, seed=3, extra_body={"policy": WATCH}
+    )
+    trace = client.get(f"/forks/{response.id}", cast_to=dict)
+    (choice,) = trace["choices"]
+    ranks, velocities = choice["hidden"]["effective_rank"], choice["hidden"]["effective_rank_velocity"]
+    assert choice["hidden"].keys() == NAMES
+    assert len(ranks) == len(choice["positions"]) == len(choice["token_ids"])
+    assert ranks[:15] == [None] * 15
+    assert all(1 < rank <= 15 for rank in ranks[15:])
+    assert ranks[15:19] == [ranks[15]] * 4
+    assert velocities[15:19] == [None] * 4
+    assert velocities[19] == pytest.approx(ranks[19] - ranks[15], abs=1e-3)
+    marked = [bool(actions) for actions in choice["actions"]]
+    assert marked == [velocity is not None and velocity > 0 for velocity in velocities]
+    assert any(marked)
+    mean = sum(ranks[15:]) / len(ranks[15:])
+    assert summary_of(response)["hidden"]["effective_rank"] == pytest.approx(mean, abs=1e-3)
+    name = 'forkpoint_effective_rank_count{policy="rank-watch"}'
+    counted = {
+        key: value for key, value in server.metrics().items() if key.startswith("forkpoint_effective_rank_count")
+    }
+    assert sum(counted.values()) - before.get(name, 0.0) >= len(ranks) - 15
+
+
+def test_requests_without_a_condition_on_it_have_none(client: openai.OpenAI) -> None:
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, max_tokens=40, extra_body={"policy": "observe"}
+    )
+    assert "hidden" not in client.get(f"/forks/{response.id}", cast_to=dict)["choices"][0]
+    assert "hidden" not in summary_of(response)
+
+
+def test_a_branch_starts_with_an_empty_window(client: openai.OpenAI) -> None:
+    policy = {
+        "rules": [
+            {"when": {"effective_rank_above": 1, "rank_window": 8, "rank_stride": 1}, "do": {"observe": {}}},
+            {"when": {"entropy_above": 0.3, "after_token": 20}, "do": {"branch": {"max_branches": 3}}},
+        ]
+    }
+    response = client.chat.completions.create(
+        model="countdown", messages=MESSAGES, temperature=1, seed=5, max_tokens=90, extra_body={"policy": policy}
+    )
+    choices = client.get(f"/forks/{response.id}", cast_to=dict)["choices"]
+    branches = [choice for choice in choices if choice["begun"] > 0]
+    assert branches, "the model forks"
+    for choice in branches:
+        assert choice["hidden"]["effective_rank"][:7] == [None] * 7
+        assert choice["hidden"]["effective_rank"][7] is not None
+
+
+@pytest.mark.parametrize(
+    ("when", "field", "says"),
+    [
+        ({"effective_rank_above": 0.5}, "effective_rank_above", "greater than or equal to 1"),
+        ({"effective_rank_above": 9, "effective_rank_below": 5}, "when", "must be the smaller"),
+        ({"rank_window": 9}, "when", "says nothing alone"),
+        ({"effective_rank_velocity_above": 0, "rank_window": 513}, "rank_window", "less than or equal to 512"),
+    ],
+)
+def test_wrong_input_names_the_field(client: openai.OpenAI, when: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=says) as caught:
+        client.chat.completions.create(
+            model="countdown",
+            messages=MESSAGES,
+            extra_body={"policy": {"rules": [{"when": when, "do": {"observe": {}}}]}},
+        )
+    assert str(caught.value.param).endswith(field)

@@ -1,0 +1,56 @@
+"""Signals of hidden states as a trace stores them, by token of its choice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
+from forkpoint_policies.kernel.step_types import StepRecord
+from forkpoint_policies.worker.records import HiddenRows, encode_hidden
+from forkpoint_server.traces.hidden_signals import NAMES, HiddenSignals
+from forkpoint_server.traces.receiver import Receiver
+
+
+def row(first: float) -> NDArray[np.float32]:
+    return np.array([first, *[np.nan] * (NUM_HIDDEN - 1)], np.float32)
+
+
+def first_of(signals: HiddenSignals, tokens: int) -> list[float]:
+    found: list[float] = signals.at(np.arange(tokens))[:, 0].tolist()
+    return found
+
+
+def test_there_is_a_name_for_each() -> None:
+    assert len(NAMES) == NUM_HIDDEN
+    assert "hidden" in StepRecord.__dataclass_fields__
+
+
+def test_the_last_value_of_a_position_counts() -> None:
+    signals = HiddenSignals()
+    assert np.isnan(signals.at(np.arange(2))).all()
+    for token, value in ((1, 4.0), (2, 5.0), (1, 6.0), (-3, 7.0)):
+        signals.add(token, row(value))
+    assert np.array_equal(first_of(signals, 4), [np.nan, 6.0, 5.0, np.nan], equal_nan=True)
+
+
+def test_a_continued_choice_has_those_of_both() -> None:
+    whole, more = HiddenSignals(), HiddenSignals()
+    whole.add(0, row(1.0))
+    whole.add(3, row(9.0))  # after its end, as drafts may run over it
+    more.add(1, row(2.0))
+    whole.extend(more, 3)
+    assert np.array_equal(first_of(whole, 5), [1.0, np.nan, np.nan, np.nan, 2.0], equal_nan=True)
+    whole.extend(HiddenSignals(), 7)
+    assert len(first_of(whole, 7)) == 7
+
+
+def test_what_the_worker_sends_reaches_its_choice() -> None:
+    receiver = Receiver()
+    trace = receiver.open(0, first_position=10, threshold=1.0, max_alternatives=0)
+    rows = HiddenRows(np.array([[trace.handle, 12], [99_999, 12]], np.int32), np.stack((row(3.0), row(8.0))))
+    receiver.read(encode_hidden(rows))
+    assert np.array_equal(first_of(trace.hidden, 3), [np.nan, np.nan, 3.0], equal_nan=True)
+    asyncio.run(receiver.stop())
