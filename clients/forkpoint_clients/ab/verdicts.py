@@ -19,7 +19,8 @@ UNCORRECTED = "‡"
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """An arm's verdict. `detectable` is the difference, 0 to 1, that this run would have shown with 80% power."""
+    """An arm's verdict. `detectable` is the difference that this run would have shown with 80% power; above 1, the largest
+    that there can be, none."""
 
     arm: str
     kind: Kind
@@ -75,6 +76,8 @@ def _p(p: float) -> str:
 def _power(detectable: float | None) -> str:
     if detectable is None:
         return ""
+    if detectable > 1:
+        return " With so few questions this run could have shown no difference, however large, with 80% power."
     return f" This run would have shown a difference of {100 * detectable:.1f} points with 80% power."
 
 

@@ -40,6 +40,16 @@ def test_verdicts(one: Difference, kind: str, said: str) -> None:
     assert verdict.sentence.endswith("This run would have shown a difference of 8.5 points with 80% power.")
 
 
+def test_where_no_difference_could_have_been_shown_it_says_so() -> None:
+    """Two questions: 80% power would take 199.2 points, and 100 are the most that there can be."""
+    estimate = Estimate(0.5, -1.0, 1.0, 0.14, 0.2)
+    found = Difference("calm", "none", 2, 2, estimate, 0.2, None, None, None, None)
+    (verdict,) = verdicts(compared(found))
+    assert verdict.detectable == pytest.approx(1.97, abs=0.01)
+    assert verdict.sentence.endswith("this run could have shown no difference, however large, with 80% power.")
+    assert "points with" not in verdict.sentence
+
+
 def test_interim_figures_have_no_verdict() -> None:
     (verdict,) = verdicts(compared(difference(-0.3, -0.4, -0.2, math.nan), interim=True))
     assert verdict.kind == "interim"
