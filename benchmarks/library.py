@@ -22,6 +22,7 @@ from forkpoint_clients.ab.run import seed_of
 from forkpoint_clients.evaluate import formatting, stats
 from forkpoint_clients.evaluate.asker import Answer, Asker, Question, SamplingParams
 from forkpoint_clients.evaluate.datasets import Item, read
+from forkpoint_clients.evaluate.doses import is_strong_enough, match_ratio
 from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_clients.evaluate.scorers import scorer
 from forkpoint_policies import catalog
@@ -37,7 +38,7 @@ SEED = 0
 NO_POLICY = "none"
 COLUMNS = (
     "arm", "right", "difference, points", "reasoning tokens", "difference", "cut off", "positions acted on",
-    "effect per answer", "effect per token"
+    "effect per answer", "effect per token", "of its policy's"
 )  # fmt: skip
 FITTED: dict[str, dict[str, Any]] = {
     "alpha-one": {"paragraph": "."},  # the embedded model writes no paragraphs
@@ -83,7 +84,10 @@ async def answer_all(asker: Asker, journal: Journal, items: Sequence[Item], name
 
     def print_finished() -> None:
         while unprinted and all(Unit(item.id, 0, unprinted[0]) in journal.answers for item in items):
-            print(row(unprinted[0], *(figures(journal.answers, items, arm) for arm in (unprinted.pop(0), names[0]))))
+            arm = unprinted.pop(0)
+            policy = arm.removesuffix(PLACEBO) if arm.endswith(PLACEBO) else None
+            own, plain = (figures(journal.answers, items, one) for one in (arm, names[0]))
+            print(row(arm, own, plain, None if policy is None else figures(journal.answers, items, policy)))
 
     async def work() -> None:
         for unit, item in missing:
@@ -116,8 +120,10 @@ def _figures(item: Item, answer: Answer, arm: str) -> Figures:
     )
 
 
-def row(arm: str, answers: Sequence[Figures], plain: Sequence[Figures]) -> str:
-    """A line of the table. Differences to no policy are paired by puzzle, with the intervals of `evaluate.stats`."""
+def row(arm: str, answers: Sequence[Figures], plain: Sequence[Figures], policy: Sequence[Figures] | None = None) -> str:
+    """A line of the table. Differences to no policy are paired by puzzle, with the intervals of `evaluate.stats`. Of a
+    placebo, `policy` are its policy's answers: the last cell is the ratio of their doses.
+    """
     puzzles, tokens = np.arange(len(answers)), sum(one.tokens for one in answers)
     right = [one.right - before.right for one, before in zip(answers, plain, strict=True)]
     longer = [one.reasoning_tokens - before.reasoning_tokens for one, before in zip(answers, plain, strict=True)]
@@ -132,8 +138,21 @@ def row(arm: str, answers: Sequence[Figures], plain: Sequence[Figures]) -> str:
         f"{sum(one.fired for one in answers) / tokens:.1%}",
         f"{effect / len(answers):.2f}",
         f"{effect / tokens:.4f}",
+        "" if policy is None else _ratio(match_ratio(_dose(policy), effect / tokens)),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _dose(answers: Sequence[Figures]) -> float:
+    """The effect of all answers together per token."""
+    return sum(one.effect for one in answers) / sum(one.tokens for one in answers)
+
+
+def _ratio(ratio: float | None) -> str:
+    """A placebo's dose over its policy's, marked where it is too weak to say what the policy does beyond it."""
+    if ratio is None:
+        return "unknown"
+    return f"{ratio:.2f}" if is_strong_enough(ratio) else f"{ratio:.2f}, no conclusion"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Literal
 HERE = 'instance=~"$instance",model_name=~"$model"'
 POLICY = f'{HERE},policy=~"$policy"'
 PLANNING = f'{POLICY},role="planning"'
+PLACEBOS = f'{HERE},policy=~".+[.]placebo"'
 ARM = f'{HERE},experiment=~"$experiment"'
 
 
@@ -36,6 +37,12 @@ def mean(metric: str, by: str = "policy", labels: str = POLICY) -> str:
 def per_token(metric: str, by: str = "policy") -> str:
     """How much a counter of policies grows with each token that they generate."""
     return f"{rate(metric, by)} / on (policy) group_left () ({rate('forkpoint_tokens_total')} > 0)"
+
+
+def dose(labels: str) -> str:
+    """How much of what policies generate they change, per token, summed over their actions."""
+    changed, generated = (rate(f"forkpoint_{what}_total", labels=labels) for what in ("intervention_effect", "tokens"))
+    return f"{changed} / ({generated} > 0)"
 
 
 def quantile(q: float, metric: str, by: str = "policy", labels: str = POLICY) -> str:
@@ -111,6 +118,20 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         ),
     ),
     "What do policies change?": (
+        Panel(
+            "Dose of placebos",
+            (
+                "The changed tokens of a placebo, per token, over those of its policy. Below 0.8 the placebo is too "
+                "weak to say what the policy does beyond it."
+            ),
+            {
+                "{{policy}}.placebo": (
+                    f"label_replace({dose(PLACEBOS)}, \"policy\", \"$1\", \"policy\", \"(.+)[.]placebo\")"
+                    f" / on (policy) ({dose(HERE)} > 0)"
+                )
+            },
+            "none",
+        ),
         Panel(
             "Length of the reasoning",
             "The mean, of choices whose client stayed.",

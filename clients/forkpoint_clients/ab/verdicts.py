@@ -19,8 +19,8 @@ UNCORRECTED = "‡"
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """An arm's verdict. `detectable` is the difference that this run would have shown with 80% power; above 1, the largest
-    that there can be, none."""
+    """An arm's verdict. `detectable` is the difference that this run would have shown with 80% power; above 1, the
+    largest that there can be, none."""
 
     arm: str
     kind: Kind

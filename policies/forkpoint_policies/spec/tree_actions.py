@@ -152,15 +152,19 @@ class EndText(Strict):
 
 Stops = Annotated[tuple[Word, ...], Field(max_length=16, fail_fast=True)]
 Criterion = Literal[
-    "probability_above", "variance_below", "agreement", "end_of_reasoning_within", "end_of_reasoning_ranks"
+    "probability_above", "variance_below", "agreement", "end_of_reasoning_within", "end_of_reasoning_ranks",
+    "step_entropy_bits_at_most",
 ]  # fmt: skip
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 MAX_RANKS = 8
+TopBits = Annotated[Number, Field(ge=0, le=4.33)]
+"""An entropy of MAX_ALTERNATIVES tokens: at most log2(20) = 4.322 bits."""
 Ranks = Annotated[
     tuple[Annotated[int, Field(ge=1, le=1_000_000, strict=True)], ...], Field(min_length=1, max_length=16)
 ]
-_WITH_RANKS = frozenset({"end_of_reasoning_ranks", "sentences", "drop", "end_reasoning", "exit_after_tokens"})
-"""What a probe without trial answers can hold."""
+WITHOUT_TRIALS = ("end_of_reasoning_ranks", "step_entropy_bits_at_most")
+"""The criteria that need no trial answers."""
+_BESIDE_THEM = frozenset({"sentences", "drop", "end_reasoning", "exit_after_tokens"})
 
 ANSWER = "{answer}"
 
@@ -188,7 +192,10 @@ class Probe(Strict):
       many nats less likely than the likeliest next token where the rule fired;
     - `end_of_reasoning_ranks`: one of the lists holds: the rank of the end of the reasoning among the next tokens (1:
       the likeliest) where the rule fired is at most the first number, where it fired before that at most the second,
-      and so on. No trial answers are generated.
+      and so on. No trial answers are generated;
+    - `step_entropy_bits_at_most`: the mean entropy of the step is at most this: of the tokens from where the rule fired
+      before, or from the beginning, to where it fires, each of the distribution of its 20 likeliest tokens,
+      renormalised, in bits. White space alone is no step. No trial answers are generated.
 
     `end_reasoning` is what is written there: by default what the trial answer followed. With `exit_after_tokens`, the
     reasoning goes on for so many tokens before. With `measure_only` it never ends here: the confidence of the trial
@@ -212,6 +219,7 @@ class Probe(Strict):
     agreement: Annotated[int, Field(ge=2, le=1000, strict=True)] | None = None
     end_of_reasoning_within: Nats | None = None
     end_of_reasoning_ranks: Annotated[tuple[Ranks, ...], Field(min_length=1, max_length=8)] | None = None
+    step_entropy_bits_at_most: TopBits | None = None
     extract: Extracted = "text"
     rejects: Stops = ()
     span: AnswerSpan | None = None
@@ -226,9 +234,9 @@ class Probe(Strict):
             raise ValueError(f"{ways[0]} says nothing with measure_only, with which no trial answer ends the reasoning")
         if not self.measure_only and len(ways) != 1:
             raise ValueError(f"must hold exactly one of {', '.join(CRITERIA)}: it says when the reasoning ends")
-        if self.end_of_reasoning_ranks is not None:
-            if other := sorted(self.model_fields_set - _WITH_RANKS):
-                raise ValueError(f"{other[0]} says nothing with end_of_reasoning_ranks, which needs no trial answers")
+        if not self.has_trials:
+            if other := sorted(self.model_fields_set - _BESIDE_THEM - set(ways)):
+                raise ValueError(f"{other[0]} says nothing with {ways[0]}, which needs no trial answers")
             if len(self.ranks) > MAX_RANKS:
                 raise ValueError(
                     f"end_of_reasoning_ranks has {len(self.ranks)} different ranks; at most {MAX_RANKS} are told apart"
@@ -250,6 +258,11 @@ class Probe(Strict):
         if self.end_reasoning is not None and ANSWER in self.end_reasoning.after and self.agreement is None:
             raise ValueError(f"end_reasoning.after: {ANSWER} needs agreement, which says what the answer is")
         return self
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether it generates trial answers."""
+        return all(getattr(self, way) is None for way in WITHOUT_TRIALS)
 
     @property
     def ranks(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from .candidate import candidate_of
 from .choice_output import ends_at_character
 from .interface import Choice, TreeControl
 from .seeds import derived_seed
+from .top_entropy import top_entropy
 from .voting import Candidate, choose, decided, elect, first_ended
 
 
@@ -156,13 +157,6 @@ class BranchController:
 def is_spent(action: Branch, tree: Tree) -> bool:
     """Whether the tree's answers have generated all the tokens of its budget."""
     return action.budget_tokens is not None and tree.num_generated_tokens >= action.budget_tokens
-
-
-def top_entropy(probabilities: Sequence[float]) -> float:
-    """The entropy, in nats, of these probabilities, renormalised."""
-    shares = np.array([probability for probability in probabilities if probability > 0])
-    shares /= shares.sum()
-    return float(-(shares * np.log(shares)).sum())
 
 
 def width_at(node: Node, position: int, action: Branch, tree: Tree, max_answers: int) -> int:

@@ -9,9 +9,18 @@ import numpy as np
 
 from forkpoint_policies.spec import Probe, When
 
+from .choice_output import text_of
 from .interface import Choice, TreeControl, TrialAnswer
 from .seeds import derived_seed
-from .trial_answer import MovingVariance, confidence_of_trial, end_margin, end_rank, ranks_hold, start_trial
+from .trial_answer import (
+    MovingVariance,
+    confidence_of_trial,
+    end_margin,
+    end_rank,
+    ranks_hold,
+    start_trial,
+    step_entropy_bits,
+)
 from .trial_start import TrialStart, TrialStarts
 
 
@@ -51,10 +60,12 @@ class ProbeController:
     _answers: list[TrialAnswer | None] = field(default_factory=list)
     _entropy: MovingVariance | None = None
     _ranks: list[float] = field(default_factory=list)  # of the end of the reasoning, where the rule fired
+    _step_begin: int = 0  # the position at which the step that is being written begins
     _exit: Exit | None = None  # of the first probe that sufficed
     _exited: bool = False
 
     def __post_init__(self) -> None:
+        self.runner.stores_all_alternatives = self.action.step_entropy_bits_at_most is not None
         self._starts = TrialStarts(self.action, self.when.previous, self.runner.request.vocabulary)
 
     def start(self) -> None:
@@ -68,9 +79,8 @@ class ProbeController:
         self._last_fired = position
         if start is None or (self._starts.drops_endings and start.position <= last and not start.kept):
             return  # no sentence has ended, or a further ending follows the last one
-        if self.action.end_of_reasoning_ranks is not None:
-            self._ranks.append(end_rank(self.runner.request, choice.node, position))
-            if ranks_hold(self.action.end_of_reasoning_ranks, self._ranks):
+        if not self.action.has_trials:
+            if self._holds_without_trial(choice, position):
                 self._exit = self._exit_after(position, start)
                 self.on_tokens(choice)
             return
@@ -140,6 +150,19 @@ class ProbeController:
     def _trunk(self) -> Choice | None:
         """The first answer, until another one has replaced it."""
         return self._current if self._current is not None and self._current.node.number == 0 else None
+
+    def _holds_without_trial(self, choice: Choice, position: int) -> bool:
+        """Whether the criterion that needs no trial answer holds where the rule fired."""
+        action, request = self.action, self.runner.request
+        if action.end_of_reasoning_ranks is not None:
+            self._ranks.append(end_rank(request, choice.node, position))
+            return ranks_hold(action.end_of_reasoning_ranks, self._ranks)
+        assert action.step_entropy_bits_at_most is not None
+        step = choice.output.tokens[self._step_begin : position]
+        if not text_of(step, request.vocabulary, request.params).strip():
+            return False  # a further newline: it belongs to the next step
+        begin, self._step_begin = self._step_begin, position
+        return step_entropy_bits(choice.node, begin, position) <= action.step_entropy_bits_at_most
 
     def _exit_after(self, fired_at: int, start: TrialStart) -> Exit:
         last = self._answers[-1] if self._answers else None

@@ -16,6 +16,7 @@ from forkpoint_server.requests.tree import Node
 
 from .choice_output import text_of
 from .interface import Choice, TreeControl, TreeRequest, TrialAnswer, TrialSampling
+from .top_entropy import top_entropy
 from .trial_start import TrialStart
 
 
@@ -99,6 +100,13 @@ def end_rank(request: TreeRequest, trunk: Node, position: int) -> float:
     if profile.position[at : at + 1].tolist() != [position]:
         return math.inf
     return min((rank for rank, rule in request.rank_rules if profile.fired[at, rule]), default=math.inf)
+
+
+def step_entropy_bits(node: Node, begin: int, end: int) -> float:
+    """The mean over the tokens at positions [begin, end), in bits, of the entropy of each one's likeliest tokens,
+    renormalised; infinite if nothing is known of them."""
+    found = [known for at in range(begin, end) if (known := node.trace.alternatives(at)) is not None]
+    return float(np.mean([top_entropy(one.probabilities) for one in found])) / math.log(2) if found else math.inf
 
 
 def ranks_hold(ladders: Sequence[Sequence[int]], ranks: Sequence[float]) -> bool:

@@ -43,8 +43,10 @@ def num_alternatives(context: RequestContext) -> int:
     if rule is None:
         return ALTERNATIVES if context.options.forks else 0
     action = rule.tree_action
-    looks_for_end = isinstance(action, Probe) and action.end_of_reasoning_within is not None
-    few = isinstance(action, Probe | Resume) and not looks_for_end
+    looks_at_all = isinstance(action, Probe) and (
+        action.end_of_reasoning_within is not None or action.step_entropy_bits_at_most is not None
+    )
+    few = isinstance(action, Probe | Resume) and not looks_at_all
     return ALTERNATIVES if few else BRANCH_ALTERNATIVES
 
 

@@ -30,6 +30,29 @@ export function differenceText(one, other, go) {
   ];
 }
 
+const MIN_RATIO = 0.8; // as in forkpoint_clients.evaluate.doses
+
+/** The doses of a policy and its placebo, where the two runs are those. @param {Run} one @param {Run} other @returns {string} */
+export function dosesText(one, other) {
+  if (one.running || other.running) return "";
+  const named = [one, other].map((run) => ({ policy: run.trace?.policy ?? "", dose: doseOf(run) }));
+  const placebo = named.find(({ policy }) => policy.endsWith(".placebo"));
+  const own = placebo && named.find(({ policy }) => `${policy}.placebo` === placebo.policy);
+  if (!placebo || !own || placebo.dose === null || own.dose === null) return "";
+  const doses = `Doses in changed tokens per token: ${own.policy} ${own.dose.toPrecision(2)}, ${placebo.policy} ${placebo.dose.toPrecision(2)}`;
+  if (own.dose === 0) return `${doses}.`;
+  const ratio = placebo.dose / own.dose;
+  return `${doses}, a ratio of ${ratio.toFixed(2)}.${ratio < MIN_RATIO ? ` Below ${MIN_RATIO} nothing can be concluded of the policy beyond its placebo.` : ""}`;
+}
+
+/** The expected number of changed tokens, per token; null before the answer has ended. @param {Run} run @returns {number | null} */
+function doseOf(run) {
+  const summary = /** @type {any} */ (run.trace?.summary);
+  if (!summary?.tokens) return null;
+  const effects = Object.values(summary.interventions).map((/** @type {any} */ action) => action.effect);
+  return effects.reduce((sum, effect) => sum + effect, 0) / summary.tokens;
+}
+
 /** Which policies fired and changed nothing. @param {...Run} runs */
 function unchanged(...runs) {
   const idle = runs.filter((run) => run.trace?.policy && run.tokens.some((token) => token.actions.length));

@@ -76,6 +76,20 @@ def test_the_reasoning_ends_as_the_policy_says(
     assert response.usage.completion_tokens == found["tree"]["generated"]
 
 
+@pytest.mark.parametrize(("bits", "ends"), [(4.33, True), (0.0, False)])
+def test_think_just_enough_ends_after_the_first_step_that_is_sure(
+    client: openai.OpenAI, bits: float, ends: bool
+) -> None:
+    """At the first blank line, if any step is; no trial answers are generated."""
+    found = tree(client, generate(client, after(BLANK_LINES, "think-just-enough", bits=bits), max_tokens=300))
+    kinds = [node["kind"] for node in found["tree"]["nodes"]]
+    assert kinds == (["answer", "answer"] if ends else ["answer"])
+    if ends:
+        trunk, exit_ = found["tree"]["nodes"]
+        assert (trunk["ended"], exit_["chosen"], written(exit_)[: len("</think>")]) == ("exit", True, "</think>")
+        assert "".join(found["choices"][0]["tokens"][: exit_["position"]]).count("\n\n") == 1
+
+
 def test_dynasor_writes_the_answer_that_was_guessed(client: openai.OpenAI) -> None:
     """One interval after the last of the guesses that agree; the text ends there, and no request writes it."""
     policy = use("dynasor", every=16, equal=2, extract="text", temperature=0.0, tokens=1, text="so the answer is ")

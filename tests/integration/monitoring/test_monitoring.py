@@ -116,7 +116,7 @@ def in_grafana(expression: str) -> str:
     whole = expression.replace("$__rate_interval", WINDOW)
     for variable in BOARD["templating"]["list"]:
         whole = whole.replace(f"${variable['name']}", variable.get("allValue", ""))
-    assert "$" not in whole, whole
+    assert "$" not in whole.replace('"$1"', ""), whole  # label_replace's own
     return whole
 
 

@@ -32,8 +32,18 @@ def test_a_row_has_effects_per_answer_and_per_token() -> None:
     assert cells[2].startswith("+50.0 [")
     assert cells[3] == "80"
     assert cells[4].startswith("−100 [")
-    assert cells[5:] == ["0%", "20.0%", "3.00", "0.0300"]
-    assert row(NO_POLICY, plain, plain) == "| `none` | 50% |  | 180 |  | 50% | 0.0% | 0.00 | 0.0000 |"
+    assert cells[5:] == ["0%", "20.0%", "3.00", "0.0300"]  # and an empty cell
+    assert row(NO_POLICY, plain, plain) == "| `none` | 50% |  | 180 |  | 50% | 0.0% | 0.00 | 0.0000 |  |"
+
+
+@pytest.mark.parametrize(
+    ("effect", "said"), [(3.0, "1.00"), (2.4, "0.80"), (2.3, "0.77, no conclusion"), (0.0, "0.00, no conclusion")]
+)
+def test_a_placebos_row_has_its_share_of_the_dose(effect: float, said: str) -> None:
+    policy, placebo = [Figures(1.0, 80.0, 100.0, 10.0, 3.0, 0.0)], [Figures(1.0, 80.0, 100.0, 10.0, effect, 0.0)]
+    assert row("nowait.placebo", placebo, policy, policy).endswith(f" {said} |")
+    idle = [Figures(1.0, 80.0, 100.0, 0.0, 0.0, 0.0)]
+    assert row("nowait.placebo", placebo, idle, idle).endswith("unknown |")
 
 
 def test_figures_are_read_from_the_response_and_an_error_is_not_counted_as_wrong() -> None:

@@ -3,7 +3,7 @@
 import { offered } from "../requests.js";
 import { Card } from "../card.js";
 import { Column } from "../column.js";
-import { difference, differenceText } from "../comparison.js";
+import { difference, differenceText, dosesText } from "../comparison.js";
 import { byId, element } from "../elements.js";
 import { learn } from "../families.js";
 import { placeOf } from "../nav.js";
@@ -55,7 +55,7 @@ function draw() {
   const parts = other ? difference(one, other) : null;
   columns.forEach((column) => column.show(length, parts));
   byId("difference").hidden = !other;
-  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))));
+  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))), ` ${dosesText(one, other)}`);
   const threshold = columns.map((column) => column.run.trace?.threshold).find((nats) => nats);
   byId("legend").hidden = threshold === undefined;
   if (threshold !== undefined) legend.show(columns.flatMap((column) => column.run.tokens), threshold, columns.some((column) => column.run.branches.all.length > 1));

@@ -24,7 +24,7 @@ from forkpoint_policies.placebo import matches_of, placebo_of
 from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server.branching.interface import ChildStart
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, VOCABULARY, encode
-from tests.unit.server.branching.stub_engine import StubTree
+from tests.unit.server.branching.stub_engine import A, StubTree
 
 MARKER = "</think>"
 
@@ -553,3 +553,76 @@ def test_ranks_need_no_trial_answers() -> None:
     assert compiled.actions == ("probe", "observe", "observe")
     for rank, rule in compiled.rank_rules:
         assert compiled.program.rules[rule].high[Signal.END_RANK] == rank + 1
+
+
+STEPS: dict[str, tuple[list[list[tuple[float, ...]]], float, int | None]] = {
+    # of the 3 likeliest tokens here: a half and two quarters are 1.5 bits, two halves 1 bit, one alone 0
+    "the first step that is sure": ([[(0.5, 0.25, 0.25)] * 3, [(0.4, 0.4, 0.0)] * 3, [(0.9, 0.0, 0.0)] * 3], 0.5, 2),
+    "at most, not below": ([[(0.5, 0.25, 0.25)] * 3, [(0.4, 0.4, 0.0)] * 3], 1.0, 1),
+    "the mean over the step alone": ([[(0.9, 0.0, 0.0)] * 9, [(0.2, 0.1, 0.1)] * 3], 1.4, 0),
+    "the mean, not each token": ([[(0.9, 0.0, 0.0), (0.5, 0.25, 0.25), (0.9, 0.0, 0.0)]], 0.5, 0),
+    "never": ([[(0.5, 0.25, 0.25)] * 3] * 3, 1.49, None),
+}
+
+
+def step_stops(steps: Sequence[Sequence[tuple[float, ...]]], tau: float) -> int | None:
+    """The step after which arXiv:2510.08146v3 stops: p = softmax of the log probabilities of the likeliest tokens,
+    H_t = -sum p log2 p, and the mean of H_t over the step is at most tau."""
+    for number, step in enumerate(steps):
+        entropies = []
+        for likely in step:
+            exponentials = [math.exp(math.log(one)) for one in likely if one > 0]
+            shares = [one / sum(exponentials) for one in exponentials]
+            entropies.append(-sum(one * math.log2(one) for one in shares))
+        if sum(entropies) / len(entropies) <= tau:
+            return number
+    return None
+
+
+@pytest.mark.parametrize(("steps", "tau", "stop"), STEPS.values(), ids=STEPS.keys())
+def test_think_just_enough_stops_by_the_entropy_of_a_step(
+    steps: list[list[tuple[float, ...]]], tau: float, stop: int | None
+) -> None:
+    assert step_stops(steps, tau) == stop
+    blank = encode("\n\n")
+    parts = [[*[A] * (len(step) - len(blank)), *blank] for step in steps]
+    written = [token for part in parts for token in part]
+    ends = list(itertools.accumulate(map(len, parts)))
+    likely = [one for step in steps for one in step]
+    policy = LIBRARY["think-just-enough"].use({"bits": tau})
+    fired = fires_at(policy, written)
+    assert set(ends) <= {*fired, ends[-1]}
+
+    def play(start: ChildStart) -> list[int]:
+        return [*written, A, END_THINK, END] if not start.tokens else [END]
+
+    tree = StubTree(
+        policy,
+        play,
+        forks=lambda start, position: not start.tokens and position in ends,
+        answers=1,
+        longest=len(written) + 9,
+        likely_at=lambda position: likely[position] if position < len(likely) else (0.5, 0.3, 0.1),
+    )
+    nodes = tree.run()
+    if stop is None:
+        assert len(nodes) == 1
+        return
+    assert tree.started[1].tokens == [*written[: ends[stop]], END_THINK]
+    assert [node.ended for node in nodes] == ["exit", "stop"]
+
+
+def test_a_further_newline_is_no_step() -> None:
+    """It belongs to the step after it."""
+    newlines, blank = encode("\n"), encode("\n\n")
+    written = [A, *blank, *newlines, A, A, *blank]
+    begin = 1 + len(blank)
+    sure = range(begin, begin + len(newlines))
+    tree = StubTree(
+        LIBRARY["think-just-enough"].use({"bits": 0.4}),
+        lambda start: [*written, A, END_THINK, END] if not start.tokens else [END],
+        forks=lambda start, position: not start.tokens and position in (begin, sure.stop, len(written)),
+        answers=1,
+        likely_at=lambda position: (0.9, 0.0, 0.0) if position in sure else (0.5, 0.25, 0.25),
+    )
+    assert len(tree.run()) == 1

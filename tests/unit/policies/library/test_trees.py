@@ -17,9 +17,9 @@ from forkpoint_policies.compile.word_automaton import FREE
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy
-from forkpoint_server.branching.branch import top_entropy
 from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.branching.top_entropy import top_entropy
 from forkpoint_server.requests.progress import BRANCH_ALTERNATIVES, num_alternatives, open_traces
 from forkpoint_server.traces.trace import confidence_of
 from tests.unit.policies.factories import apply, fired
