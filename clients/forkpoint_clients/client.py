@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import openai
 
+from .generation import (
+    AsyncForkpointChat,
+    AsyncForkpointResponses,
+    AsyncForkpointTextCompletions,
+    ForkpointChat,
+    ForkpointResponses,
+    ForkpointTextCompletions,
+)
+from .policy_builder import PolicyLike
 from .resources import AsyncExperiments, AsyncForks, AsyncPolicies, Experiments, Forks, Policies
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
+SERVER_VARIABLE = "FORKPOINT_SERVER"
+KEY_VARIABLE = "FORKPOINT_API_KEY"
 
 
 def api_url(url: str) -> str:
@@ -24,14 +35,37 @@ def api_url(url: str) -> str:
 class Forkpoint(openai.OpenAI):
     """`openai.OpenAI` for a Forkpoint server.
 
-    `policy` names the default policy: it applies to every request that does not set its own. To set a policy for one
-    request, pass the SDK's `extra_body={"policy": …}`. Other `options` are those of `openai.OpenAI`.
+    `policy` is that of every generating request that names none: a name, an object, or one built with
+    `forkpoint_clients.policy`. `create` takes `policy`, `forks`, `policy_logprobs` and `stop_in` beside the SDK's
+    arguments. Without `base_url` and `api_key`, the variables FORKPOINT_SERVER and FORKPOINT_API_KEY count, as they do
+    for the commands. Other `options` are those of `openai.OpenAI`.
     """
 
     def __init__(
-        self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any
+        self,
+        *,
+        base_url: Any = None,
+        api_key: Any = None,
+        policy: PolicyLike | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
+        super().__init__(base_url=_url(base_url), api_key=_key(api_key), **options)
+        self._policy = policy
+
+    @cached_property
+    def chat(self) -> ForkpointChat:
+        """Chat completions, with a policy."""
+        return ForkpointChat(self, self._policy)
+
+    @cached_property
+    def completions(self) -> ForkpointTextCompletions:
+        """Completions of a prompt, with a policy."""
+        return ForkpointTextCompletions(self, self._policy)
+
+    @cached_property
+    def responses(self) -> ForkpointResponses:
+        """The responses API, with a policy."""
+        return ForkpointResponses(self, self._policy)
 
     @cached_property
     def policies(self) -> Policies:
@@ -48,14 +82,41 @@ class Forkpoint(openai.OpenAI):
         """Fork points of generated or supplied texts."""
         return Forks(self)
 
+    def copy(self, *, policy: PolicyLike | None = None, **options: Any) -> Self:
+        """The same client with other options, as in the SDK; `policy` replaces the default policy."""
+        return super().copy(**options, _extra_kwargs={"policy": self._policy if policy is None else policy})
+
+    with_options = copy  # as the SDK names it too
+
 
 class AsyncForkpoint(openai.AsyncOpenAI):
     """The asyncio counterpart of `Forkpoint`."""
 
     def __init__(
-        self, *, base_url: str = DEFAULT_URL, api_key: str = "none", policy: str | None = None, **options: Any
+        self,
+        *,
+        base_url: Any = None,
+        api_key: Any = None,
+        policy: PolicyLike | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(base_url=base_url, api_key=api_key, default_headers=_headers(policy, options), **options)
+        super().__init__(base_url=_url(base_url), api_key=_key(api_key), **options)
+        self._policy = policy
+
+    @cached_property
+    def chat(self) -> AsyncForkpointChat:
+        """Chat completions, with a policy."""
+        return AsyncForkpointChat(self, self._policy)
+
+    @cached_property
+    def completions(self) -> AsyncForkpointTextCompletions:
+        """Completions of a prompt, with a policy."""
+        return AsyncForkpointTextCompletions(self, self._policy)
+
+    @cached_property
+    def responses(self) -> AsyncForkpointResponses:
+        """The responses API, with a policy."""
+        return AsyncForkpointResponses(self, self._policy)
 
     @cached_property
     def policies(self) -> AsyncPolicies:
@@ -72,7 +133,19 @@ class AsyncForkpoint(openai.AsyncOpenAI):
         """Fork points of generated or supplied texts."""
         return AsyncForks(self)
 
+    def copy(self, *, policy: PolicyLike | None = None, **options: Any) -> Self:
+        """The same client with other options, as in the SDK; `policy` replaces the default policy."""
+        return super().copy(**options, _extra_kwargs={"policy": self._policy if policy is None else policy})
 
-def _headers(policy: str | None, options: dict[str, Any]) -> dict[str, str]:
-    default_headers: Mapping[str, str] = options.pop("default_headers", None) or {}
-    return {**({"X-Forkpoint-Policy": policy} if policy else {}), **default_headers}
+    with_options = copy  # as the SDK names it too
+
+
+def _url(base_url: Any) -> Any:
+    """A server's API: as written, or that of the environment, or of a server on this machine."""
+    url = os.environ.get(SERVER_VARIABLE, DEFAULT_URL) if base_url is None else base_url
+    return api_url(url) if isinstance(url, str) else url
+
+
+def _key(api_key: Any) -> Any:
+    """The key that the requests have; "none" where the server needs none."""
+    return os.environ.get(KEY_VARIABLE, "none") if api_key is None else api_key

@@ -9,6 +9,9 @@ from urllib.parse import quote, urlencode
 import openai
 from openai.pagination import AsyncPage, SyncPage
 
+from forkpoint_policies.spec import Policy as BuiltPolicy
+
+from .policy_builder import PolicyLike, to_json
 from .types import Deleted, Experiment, Policy, Progress, Recorded, Trace, Validation
 
 if TYPE_CHECKING:
@@ -34,16 +37,16 @@ class Policies:
         """One policy. Raises openai.NotFoundError."""
         return self._client.get(_path("policies", name), cast_to=Policy)
 
-    def validate(self, policy: str | Body) -> Validation:
+    def validate(self, policy: PolicyLike) -> Validation:
         """Check a policy, named or inline, against the served model. Raises openai.BadRequestError if it is invalid."""
-        return self._client.post("/policies/validate", body={"policy": policy}, cast_to=Validation)
+        return self._client.post("/policies/validate", body={"policy": to_json(policy)}, cast_to=Validation)
 
-    def put(self, name: str, policy: Body) -> Policy:
+    def put(self, name: str, policy: Body | BuiltPolicy) -> Policy:
         """Store a policy under a name, for every client of the server.
 
         Raises openai.BadRequestError if it is invalid, openai.AuthenticationError without the admin key.
         """
-        return self._client.put(_path("policies", name), body=policy, cast_to=Policy)
+        return self._client.put(_path("policies", name), body=to_json(policy), cast_to=Policy)
 
     def delete(self, name: str) -> Deleted:
         """Delete a stored policy. Raises openai.ConflictError while a running experiment uses it."""
@@ -99,7 +102,7 @@ class Forks:
 
         Raises openai.NotFoundError if the request had neither a policy nor `forks`, or is no longer stored.
         """
-        return self._client.get(_path("forks", response_id), cast_to=Trace)
+        return _from(self._client, self._client.get(_path("forks", response_id), cast_to=Trace))
 
     def find(self, *, model: str, progress: ProgressCallback | None = None, **text: Any) -> Trace:
         """Find the forks of a supplied text: `messages`, the last of which is the text, or `prompt` and `completion`.
@@ -131,11 +134,11 @@ class AsyncPolicies:
     async def get(self, name: str) -> Policy:
         return await self._client.get(_path("policies", name), cast_to=Policy)
 
-    async def validate(self, policy: str | Body) -> Validation:
-        return await self._client.post("/policies/validate", body={"policy": policy}, cast_to=Validation)
+    async def validate(self, policy: PolicyLike) -> Validation:
+        return await self._client.post("/policies/validate", body={"policy": to_json(policy)}, cast_to=Validation)
 
-    async def put(self, name: str, policy: Body) -> Policy:
-        return await self._client.put(_path("policies", name), body=policy, cast_to=Policy)
+    async def put(self, name: str, policy: Body | BuiltPolicy) -> Policy:
+        return await self._client.put(_path("policies", name), body=to_json(policy), cast_to=Policy)
 
     async def delete(self, name: str) -> Deleted:
         return await self._client.delete(_path("policies", name), cast_to=Deleted)
@@ -175,7 +178,7 @@ class AsyncForks:
         self._client = client
 
     async def get(self, response_id: str) -> Trace:
-        return await self._client.get(_path("forks", response_id), cast_to=Trace)
+        return _from(self._client, await self._client.get(_path("forks", response_id), cast_to=Trace))
 
     async def find(self, *, model: str, progress: ProgressCallback | None = None, **text: Any) -> Trace:
         body = {"model": model, **text}
@@ -188,6 +191,12 @@ class AsyncForks:
         async for event in events:
             last_event = _report_progress(event, progress)
         return Trace.model_validate(last_event)
+
+
+def _from(client: openai.OpenAI | openai.AsyncOpenAI, trace: Trace) -> Trace:
+    """A trace that knows its server, whose viewer shows it."""
+    trace._server = str(client.base_url).rstrip("/").removesuffix("/v1")
+    return trace
 
 
 def _path(*parts: str) -> str:

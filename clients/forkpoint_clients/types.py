@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import openai
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from .notebook import Shade, page
+from .notebook import Shade, Text, page
+from .trace_data import Alternative, ForkPoint, Outcome, TraceChoice, TraceData, Tree, TreeNode, Verified
+from .trace_text import (
+    TraceToken,
+    answer_start,
+    answered_index,
+    first_position,
+    own_tokens,
+    text_of,
+    whole_characters,
+    whole_tokens,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Alternative",
+    "ArmCounts",
+    "Deleted",
+    "Experiment",
+    "ExperimentArm",
+    "ForkPoint",
+    "Outcome",
+    "Policy",
+    "Progress",
+    "Recorded",
+    "Trace",
+    "TraceChoice",
+    "Tree",
+    "TreeNode",
+    "Validation",
+    "Verified",
+]
 
 
 class Policy(openai.BaseModel):
@@ -94,103 +129,106 @@ class Recorded(openai.BaseModel):
     duplicates: int
 
 
-class Alternative(openai.BaseModel):
-    """A token that could have been sampled instead."""
-
-    token: str
-    probability: float
-    token_id: int | None = None
-    bytes: list[int] | None = None
-    """Exact where the token alone is no valid UTF-8."""
-    possible: bool = True
-    """False if the policy removed it."""
-
-
-class Outcome(openai.BaseModel):
-    """The answers of the continuations of one alternative, with their counts."""
-
-    token: str
-    answers: dict[str, int] = Field(default_factory=dict)
-    token_id: int | None = None
-    bytes: list[int] | None = None
-    truncated: int = 0
-    """Continuations that reached their length limit."""
-    unanswered: int = 0
-    """Continuations from which no answer could be extracted."""
-
-
-class Verified(openai.BaseModel):
-    """Whether the answers depend on the alternative; `q` is `p` corrected for the false-discovery rate of the trace."""
-
-    p: float
-    q: float
-    verified: bool
-    outcomes: list[Outcome] = Field(default_factory=list)
-
-
-class ForkPoint(openai.BaseModel):
-    """A token whose distribution had an entropy (nats) above the fork threshold; `index` counts generated tokens."""
-
-    choice: int
-    index: int
-    token: str
-    entropy: float
-    token_id: int | None = None
-    bytes: list[int] | None = None
-    connector: str | None = None
-    alternatives: list[Alternative] = Field(default_factory=list)
-    action: str | None = None
-    verified: Verified | None = None
-
-
-class TraceChoice(openai.BaseModel):
-    """One text.
-
-    `positions` [records] are the indices of the generated tokens of `entropies` (nats), `in_reasoning`, `actions`.
-    """
-
-    index: int
-    tokens: list[str]
-    positions: list[int]
-    entropies: list[float]
-    token_ids: list[int] = Field(default_factory=list)
-    in_reasoning: list[bool] = Field(default_factory=list)
-    actions: list[list[str]] = Field(default_factory=list)
-    policy_logprobs: list[float | None] | None = None
-    """Of each token, in nats, in the distribution that it was sampled from; for requests with `policy_logprobs`."""
-    logprobs: list[float | None] | None = None
-    """Of each token, in nats, in the model's own distribution at temperature 1, if the request wanted log
-    probabilities."""
-    written: list[int] = Field(default_factory=list)
-    """Indices in `token_ids` of the tokens that the policy wrote, so that none was sampled."""
-
-
-class Trace(openai.BaseModel):
+class Trace(TraceData):
     """The forks of a text. A notebook renders it coloured by entropy, with each fork's alternatives as its tooltip."""
 
-    choices: list[TraceChoice]
-    fork_points: list[ForkPoint] = Field(default_factory=list)
-    id: str | None = None
-    tree: Any = None
-    forkpoint: dict[str, Any] | None = None
-    prompt_tokens: int | None = None
-    """Set for a supplied text; a generated one has it in its response's `usage`."""
-    cost: dict[str, Any] | None = None
-    """Set for a supplied text: requests and generated tokens, including those of a verification."""
-    verification: dict[str, Any] | None = None
-    """How it was verified, its own `cost`, and one object for each of the requested `positions`."""
+    _server: str | None = PrivateAttr(default=None)
+
+    @property
+    def text(self) -> str:
+        """The generated text that the response returned: with the markers around the reasoning, without the stop token.
+
+        Of a tree it is the chosen answer, from its first token.
+        """
+        return self.text_of(answered_index(self))
+
+    @property
+    def reasoning(self) -> str:
+        """The part of `text` that is reasoning, its end marker included; empty if the text has none."""
+        tokens = whole_tokens(self, answered_index(self))
+        return text_of(tokens[: answer_start(tokens)])
+
+    @property
+    def answer(self) -> str:
+        """The part of `text` after the reasoning; empty if the reasoning was cut off."""
+        tokens = whole_tokens(self, answered_index(self))
+        return text_of(tokens[answer_start(tokens) :], self.stop_token_ids)
+
+    def text_of(self, choice: int) -> str:
+        """The text of a choice, shared tokens included. Raises LookupError if the trace has no such choice."""
+        return text_of(whole_tokens(self, choice), self.stop_token_ids)
+
+    @property
+    def viewer_url(self) -> str | None:
+        """The address at which the server's viewer shows this trace; None for one that no client fetched."""
+        return None if self._server is None or self.id is None else f"{self._server}/forkpoint#trace={self.id}"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per generated token: its entropy (nats), fork, connector, actions, effect and log probabilities."""
+        from .trace_figures import frame_of
+
+        return frame_of(self)
+
+    def plot(self) -> Figure:
+        """The entropy of each token as a matplotlib figure: a panel per choice, with the threshold and the effects."""
+        from .trace_figures import plot_of
+
+        return plot_of(self)
 
     def _repr_html_(self) -> str:
-        return page([self._shades(choice) for choice in self.choices])
+        return page([self._text(choice) for choice in self.choices], self._facts(), self._lanes(), self.viewer_url)
 
-    def _shades(self, choice: TraceChoice) -> list[Shade]:
-        first = first_token_index(choice)
-        entropies = dict(zip(choice.positions, choice.entropies, strict=True))
+    def __repr__(self) -> str:
+        named = f"id={self.id!r}, " if self.id else ""
+        return f"Trace({named}{self._facts()})"
+
+    __str__ = __repr__
+
+    def _facts(self) -> str:
+        tokens = sum(len(choice.tokens) for choice in self.choices)
+        several = f"{len(self.choices)} choices, " if len(self.choices) > 1 else ""
+        policy = f", policy {self.policy}" if self.policy and self.policy != "none" else ""
+        acted = f", {len(self.intervention_points)} tokens with an effect" if self.intervention_points else ""
+        return f"{several}{tokens} tokens, {len(self.fork_points)} forks{policy}{acted}"
+
+    def _lanes(self) -> list[list[str]]:
+        """A table of a tree's answers; empty without one."""
+        if self.tree is None:
+            return []
+        rows = [
+            [
+                str(node.index), node.answer or "", f"{node.tokens_generated} + {node.tokens_shared} shared",
+                node.ended or "", "chosen" if node.chosen else "",
+            ]
+            for node in self.tree.nodes
+            if node.kind == "answer"
+        ]  # fmt: skip
+        return [["choice", "answer", "tokens", "ended", ""], *rows]
+
+    def _text(self, choice: TraceChoice) -> Text:
         forks = {point.index: point for point in self.fork_points if point.choice == choice.index}
-        return [
-            Shade(token, entropies.get(index), _title(forks.get(index)), index in forks)
-            for index, token in enumerate(choice.tokens, first)
-        ]
+        acted = {point.index for point in self.intervention_points if point.choice == choice.index}
+        first, written = first_position(choice), set(choice.written)
+        tokens = own_tokens(choice)
+        start = answer_start(tokens)
+        shades: list[Shade] = []
+        answer = None
+        for text, parts in whole_characters(tokens):
+            if 0 < start <= parts[0].position - first and answer is None:
+                answer = len(shades)
+            places = {part.position for part in parts}
+            shades.append(
+                Shade(
+                    token=text,
+                    nats=_max_entropy(parts),
+                    title=_title(next((forks[place] for place in sorted(places) if place in forks), None)),
+                    fork=not places.isdisjoint(forks),
+                    acted=not places.isdisjoint(acted),
+                    forced=any(place - first in written for place in places),
+                )
+            )
+        title = f"choice {choice.index}" + (f", from token {first}" if first else "") if len(self.choices) > 1 else ""
+        return Text(title, shades, answer)
 
 
 class Progress(openai.BaseModel):
@@ -201,12 +239,8 @@ class Progress(openai.BaseModel):
     total: int
 
 
-def first_token_index(choice: TraceChoice) -> int:
-    """The index in the text of the choice's first own token: a branch shares the earlier ones with its trunk.
-
-    The last token always has a record.
-    """
-    return max(choice.positions, default=-1) + 1 - len(choice.tokens) if choice.positions else 0
+def _max_entropy(tokens: Sequence[TraceToken]) -> float | None:
+    return max((token.entropy for token in tokens if token.entropy is not None), default=None)
 
 
 def _title(point: ForkPoint | None) -> str:

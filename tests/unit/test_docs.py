@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from forkpoint_server import cli, metrics
 from tools import architecture, reference
 from tools.documented import BLOCKS, ELSEWHERE, LONG, PAGES, ROOT, RUN, SHOWN, Block, commands
 
+TYPED = ("README.md", "docs/client.md")
 POLICIES = [block for block in BLOCKS if block.language == "json"]
 NOT_RUN = [block for block in BLOCKS if block.starts_with(ELSEWHERE)]
 
@@ -97,6 +99,17 @@ def test_blocks_that_are_not_run_are_well_formed(block: Block) -> None:
             subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
         elif program == "forkpoint":
             _takes(arguments)
+
+
+@pytest.mark.slow
+def test_python_code_passes_the_strictest_type_check(tmp_path: Path) -> None:
+    """What readers copy into a typed project, against our clients and the SDK as they are."""
+    for page in TYPED:
+        code = "".join(block.text for block in BLOCKS if block.page == page and block.language == "python")
+        (tmp_path / f"{Path(page).stem.lower()}_code.py").write_text(code)
+    check = [sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", *map(str, tmp_path.glob("*.py"))]
+    checked = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert checked.stdout.startswith(f"Success: no issues found in {len(TYPED)} source files"), checked.stdout
 
 
 def _takes(arguments: list[str]) -> None:

@@ -31,17 +31,18 @@ from forkpoint_clients.ab.continuation import Continuation, growth
 from forkpoint_clients.ab.placebo_comparison import compare_with_placebos
 from forkpoint_clients.ab.report import PAGE, RESULTS, ComparisonReport, tables
 from forkpoint_clients.ab.tally import Tally
-from forkpoint_clients.client import DEFAULT_URL
+from forkpoint_clients.client import DEFAULT_URL, SERVER_VARIABLE
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, SamplingParams, ServerLostError, ServerRefusesError
 from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, scorer
 
-from .options import SERVER, ApiKey, normalised
+from .options import ApiKey, normalised
 from .output import Format, FormatOption, print_data
 from .progress import progress_lines, seconds
 from .running import app, completion_of, fail, run_app
 
+ONE_ARM = "one arm: its answers are scored and nothing is compared; --arm NAME adds another, later too"
 RESUMABLE = 3
 """The exit status of a run that the same command resumes."""
 INTERRUPTED = 130
@@ -77,7 +78,7 @@ def compare_arms(
         typer.Option(
             "--server",
             metavar="URL",
-            envvar=SERVER,
+            envvar=SERVER_VARIABLE,
             callback=normalised,
             help="any OpenAI-compatible server; policies need a Forkpoint; /v1 is added where there is no path",
         ),
@@ -193,6 +194,8 @@ async def _run(
                 prepared, out, dose_answers, lambda line: console.print(line, markup=False, soft_wrap=True)
             )
             spec = prepared.run
+        if len(spec.arms) == 1:
+            console.print(ONE_ARM, markup=False, highlight=False, soft_wrap=True)
         continuation = Continuation(prepared.configuration, spec.items)
         with Journal(out, continuation.configure) as journal:
             for notice in continuation.notices:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from forkpoint_clients.ab.report import PAGE, RESULTS
-from forkpoint_clients.client import DEFAULT_URL
+from forkpoint_clients.client import DEFAULT_URL, SERVER_VARIABLE
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Answer, Asker, ServerLostError, ServerRefusesError
 from forkpoint_clients.evaluate.journal import JOURNAL_FILE, Journal, JournalError
@@ -26,7 +26,7 @@ from forkpoint_clients.evaluate.scorers import scorer
 from forkpoint_policies.spec import unknown_name
 
 from .ab import INTERRUPTED, RESUMABLE, unwritable
-from .options import SERVER, ApiKey, normalised
+from .options import ApiKey, normalised
 from .output import Format, FormatOption, print_data
 from .progress import progress_lines
 from .running import app, completion_of, fail, run_app
@@ -69,7 +69,7 @@ def findings(
         typer.Option(
             "--server",
             metavar="URL",
-            envvar=SERVER,
+            envvar=SERVER_VARIABLE,
             callback=normalised,
             help="the server; most findings need a Forkpoint; /v1 is added",
         ),

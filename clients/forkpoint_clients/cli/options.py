@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forkpoint_clients.client import api_url
-
-KEY = "FORKPOINT_API_KEY"
-SERVER = "FORKPOINT_SERVER"
+from forkpoint_clients.client import KEY_VARIABLE, SERVER_VARIABLE, api_url
 
 
 def normalised(url: str | None) -> str | None:
@@ -20,7 +17,7 @@ def normalised(url: str | None) -> str | None:
 Server = Annotated[
     str,
     typer.Option(
-        "--server", metavar="URL", envvar=SERVER, callback=normalised,
+        "--server", metavar="URL", envvar=SERVER_VARIABLE, callback=normalised,
         help="the server, as in http://127.0.0.1:8000; /v1 is added",
     ),
 ]  # fmt: skip
@@ -30,5 +27,7 @@ MaybeServer = Annotated[
 ]
 ApiKey = Annotated[
     str,
-    typer.Option("--api-key", envvar=KEY, show_default=False, help="the server's key; to change things, its admin key"),
+    typer.Option(
+        "--api-key", envvar=KEY_VARIABLE, show_default=False, help="the server's key; to change things, its admin key"
+    ),
 ]

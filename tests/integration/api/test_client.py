@@ -9,9 +9,10 @@ from typing import Any
 import openai
 import pytest
 
-from forkpoint_clients import AsyncForkpoint, Forkpoint
+from forkpoint_clients import AsyncForkpoint, Forkpoint, forkpoint_of, policy, rule, use
 from forkpoint_clients.cli import experiments, policies, watch
 from forkpoint_clients.types import Progress
+from forkpoint_policies.spec import Observe
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import Server
 
@@ -41,7 +42,7 @@ def test_policies(own: Forkpoint) -> None:
     answer = Forkpoint(base_url=str(own.base_url), policy="client-calm").chat.completions.create(
         model="countdown", messages=MESSAGES, max_tokens=20
     )
-    assert (answer.model_extra or {})["forkpoint"]["digest"] == registered.digest
+    assert forkpoint_of(answer).digest == registered.digest
     with pytest.raises(openai.BadRequestError, match="rules"):
         own.policies.put("client-calm", {"rules": [{"do": {"suppres": {}}}]})
     assert own.policies.validate("nowait").valid
@@ -92,6 +93,44 @@ def test_an_experiment_from_a_file_to_its_end(
     assert NAME in capsys.readouterr().err
 
 
+def test_fields_of_a_request_are_arguments(own: Forkpoint) -> None:
+    default = own.copy(policy=policy(rule(do=Observe()), name="marks"))
+    chat = own.chat.completions.create(
+        model="countdown", messages=MESSAGES, max_tokens=40, seed=3, policy="nowait", forks=True
+    )
+    assert chat.choices[0].message.reasoning
+    summary = forkpoint_of(chat)
+    assert (summary.policy, summary.interventions["suppress"].fired) == ("nowait", 40)
+    assert summary.fork_points
+    *_, last = own.chat.completions.create(
+        model="countdown", messages=MESSAGES, max_tokens=8, policy="nowait", stream=True
+    )
+    assert forkpoint_of(last).tokens == 8
+    text = default.completions.create(model="countdown", prompt="Use 3", max_tokens=8)
+    response = default.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=40)
+    for one in (text, response):
+        assert list(forkpoint_of(one).interventions) == ["observe"]
+    other = default.completions.create(model="countdown", prompt="Use 3", max_tokens=8, policy="nowait")
+    assert forkpoint_of(other).policy == "nowait", "a request's own policy, instead of the client's"
+
+
+def test_a_trace_reads_as_the_response(own: Forkpoint, server: Server) -> None:
+    answer = own.chat.completions.create(
+        model="countdown", messages=MESSAGES, seed=1, n=3, temperature=1.0, policy="branch"
+    )
+    trace = own.forks.get(answer.id)
+    assert trace.tree is not None
+    returned = [one.message for one in answer.choices]
+    assert len(returned) == 3
+    said = [trace.text_of(node.index) for node in trace.tree.nodes if node.kind == "answer"]
+    assert {f"{one.reasoning}</think>{one.content}" for one in returned} <= set(said)
+    assert trace.reasoning.endswith("</think>")
+    assert trace.text == trace.reasoning + trace.answer
+    assert len(trace.to_dataframe()) == sum(len(choice.tokens) for choice in trace.choices)
+    assert trace.viewer_url == f"{server.url}/forkpoint#trace={answer.id}"
+    assert len(trace.plot().axes) == len(trace.choices)
+
+
 def test_forks_of_an_answer_and_of_a_text(own: Forkpoint) -> None:
     answer = own.chat.completions.create(
         model="countdown", messages=MESSAGES, max_tokens=60, seed=3, temperature=1.0, extra_body={"forks": True}
@@ -119,6 +158,10 @@ async def test_the_asynchronous_client(server: Server) -> None:
         names = [policy.name async for policy in own.policies.list()]
         assert (await own.policies.get(names[0])).name == names[0]
         updates: list[Progress] = []
+        answer = await own.chat.completions.create(
+            model="countdown", messages=MESSAGES, max_tokens=8, policy=use("nowait", shadow=True), forks=True
+        )
+        assert forkpoint_of(answer).shadow
         found = await own.forks.find(model="countdown", prompt="Use 3", completion=", 7", progress=updates.append)
         assert found.choices[0].tokens
 

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from forkpoint_clients import AsyncForkpoint, Forkpoint
+from forkpoint_clients import AsyncForkpoint, Forkpoint, forkpoint_of
 from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server
 
@@ -120,7 +120,7 @@ def test_a_trace_by_its_response(client: openai.OpenAI) -> None:
 
 async def test_our_clients(server: Server) -> None:
     client = Forkpoint(base_url=server.api, policy="nowait")
-    assert summary_of(client.chat.completions.create(model="countdown", messages=MESSAGES))["policy"] == "nowait"
+    assert forkpoint_of(client.chat.completions.create(model="countdown", messages=MESSAGES)).policy == "nowait"
     assert "nowait" in [policy.name for policy in client.policies.list()]
     assert client.policies.get("nowait").placebo == "nowait.placebo"
     assert client.policies.validate("nowait").valid

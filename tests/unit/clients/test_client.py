@@ -228,7 +228,7 @@ def test_a_trace_in_a_notebook() -> None:
     assert 'title="1.90 nats; reflection; suppress; verified; &#x27;So&quot;&#x27; 0.31"' in page
     assert "rgba(255, 140, 0, 0.00)" in page
     assert "rgba(255, 140, 0, 0.75)" in page, "above 2.5 nats the colour is full"
-    assert page.count("border-bottom") == 1
+    assert page.count("border-bottom") == 2, "the fork, and the legend's"
     assert 'title="0.50 nats"' in page, "a branch's own tokens come after those of its trunk"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from forkpoint_clients.cli.ab import RESUMABLE, main
+from forkpoint_clients.cli.ab import ONE_ARM, RESUMABLE, main
 from forkpoint_clients.evaluate.journal import read
 from tests.processes.forkpoint_server import free_port
 from tests.unit.clients.stub_server import completion, error, stub_server
@@ -64,6 +64,17 @@ def test_the_command_against_any_server(tmp_path: Path, capsys: pytest.CaptureFi
         )
         assert len(server.requests) == 80, "another scorer requests nothing"
         assert json.loads((out / "results.json").read_text())["scorer"] == "regex:^4$"
+
+
+def test_a_run_of_one_arm_says_that_nothing_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stub_server(lambda _: (200, completion("1"))) as server:
+        command = [*lines(tmp_path), "--server", server.url, "--out", str(tmp_path / "out"), "--limit", "2"]
+        assert main(command) == 0
+        assert ONE_ARM not in "".join(capsys.readouterr())
+        alone = [*command[:4], *command[6:]]
+        assert alone.count("--arm") == 1
+        assert main(alone) == 0
+        assert ONE_ARM in "".join(capsys.readouterr())
 
 
 def test_a_run_whose_server_dies_can_be_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
