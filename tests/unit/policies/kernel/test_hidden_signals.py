@@ -108,3 +108,15 @@ def test_a_policy_has_one_window(field: str, value: int) -> None:
 
 def test_rank_states_are_not_known_at_first() -> None:
     assert repr(RANKS[4]) == repr(RankState(nan, nan, nan))
+
+
+def test_a_branch_starts_with_an_empty_window() -> None:
+    """The states of the tokens that it shares are in the cache; strides are counted over the whole text."""
+    program = compiled(policy(rule({"effective_rank_above": 1.0, **SPAN}, observe={})))
+    slots, found = PolicySlots(1, SIZE, CPU), []
+    slots.add(0, Request(program, num_shared_tokens=9).payload(), 1.0, [])
+    for own in range(10):
+        batch = Batch(np.zeros(1, np.int32), torch.tensor([own - 1]), torch.tensor([0]), torch.zeros(1).int())
+        record = slots.step(batch, random_logits(1, SIZE, seed=own), STATES[own : own + 1])
+        found.append(fired(Record.of(record, [0], 1)))
+    assert found == [[]] * 6 + [[0]] * 4, "its window is full at its position 14, and measured at 15"
