@@ -5,14 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import bargauge, common, heatmap, stat, timeseries
-from grafana_foundation_sdk.builders.dashboard import Dashboard, DatasourceVariable, QueryVariable, Row
+from grafana_foundation_sdk.builders.dashboard import (
+    AnnotationQuery,
+    Dashboard,
+    DashboardLink,
+    DatasourceVariable,
+    QueryVariable,
+    Row,
+    ThresholdsConfig,
+)
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, VariableOption, VariableRefresh
+from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode, LegendDisplayMode, LegendPlacement
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    VariableOption,
+    VariableRefresh,
+)
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from .panels import QUESTIONS, VARIABLES, Panel
+from .panels import QUESTIONS, RESTARTS, VARIABLES, Panel
 
 FILE = Path(__file__).parent / "grafana" / "dashboards" / "forkpoint.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -33,6 +48,9 @@ def make() -> str:
     )
     for name, query in VARIABLES.items():
         board.with_variable(_variable(name, query))
+    board.annotation(
+        AnnotationQuery().name("restarts").datasource(SOURCE).enable(True).icon_color("orange").expr(RESTARTS)
+    )
     for question, panels in QUESTIONS.items():
         board.with_row(Row(question))
         for panel in panels:
@@ -68,7 +86,8 @@ def _rendered(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | 
     elif panel.kind == "heatmap":
         built = heatmap.Panel().y_axis(heatmap.YAxisConfig().unit(panel.unit))
     else:
-        built = timeseries.Panel().min(0).fill_opacity(8).legend(legend)
+        built = timeseries.Panel().fill_opacity(8).legend(legend)
+        built = built.min(0) if panel.from_zero else built
     built = (
         built.title(panel.title)
         .description(panel.description)
@@ -77,6 +96,16 @@ def _rendered(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | 
         .height(8)
         .span(panel.width)
     )
+    bounds = [(panel.alert_above, "green", "red"), (panel.alert_below, "red", "green")]
+    for bound, under, over in bounds:
+        if bound is not None and isinstance(built, timeseries.Panel):
+            steps = [Threshold(value=None, color=under), Threshold(value=bound, color=over)]
+            built = built.thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)).thresholds_style(
+                common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
+            )
+    if panel.page is not None and isinstance(built, timeseries.Panel):
+        address = f"http://${{__field.labels.instance}}/forkpoint#{panel.page}"
+        built = built.data_links([DashboardLink("Open this server's console").url(address).target_blank(True)])
     for letter, (label, expression) in zip("ABC", panel.queries.items(), strict=False):
         query = Dataquery().ref_id(letter).datasource(SOURCE).expr(expression).legend_format(label)
         query = query.instant() if panel.kind == "bars" else query.range()

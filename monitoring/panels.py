@@ -1,20 +1,24 @@
-"""What the dashboard shows: each row is a question, and its panels answer it."""
+"""What the dashboard shows: each row is a subject, with its panels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-HERE = 'instance=~"$instance",model_name=~"$model"'
+SERVERS = 'job=~"$job",namespace=~"$namespace",instance=~"$instance"'
+"""A server without a label `namespace`, outside Kubernetes, is chosen by All."""
+
+HERE = f'{SERVERS},model_name=~"$model"'
 POLICY = f'{HERE},policy=~"$policy"'
 PLANNING = f'{POLICY},role="planning"'
 PLACEBOS = f'{HERE},policy=~".+[.]placebo"'
 ARM = f'{HERE},experiment=~"$experiment"'
+METRIC = f'{ARM},metric=~"$metric"'
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A title, what it means, the queries by their legends, and the unit (Grafana's name of it)."""
+    """A title, what it means, queries by their legends, the unit (Grafana's name of it), and the alert's threshold."""
 
     title: str
     description: str
@@ -22,6 +26,11 @@ class Panel:
     unit: str
     kind: Literal["lines", "stat", "bars", "heatmap"] = "lines"
     width: int = 8
+    alert_above: float | None = None
+    alert_below: float | None = None
+    from_zero: bool = True
+    page: str | None = None
+    """The console's page that says more, of the server in the series' label `instance`."""
 
 
 def rate(metric: str, by: str = "policy", labels: str = POLICY) -> str:
@@ -51,9 +60,9 @@ def quantile(q: float, metric: str, by: str = "policy", labels: str = POLICY) ->
 
 
 QUESTIONS: dict[str, tuple[Panel, ...]] = {
-    "How much does the model plan, and how much execute?": (
+    "Planning and execution": (
         Panel(
-            "Planned",
+            "Planning-token share",
             "The share of tokens above the fork threshold.",
             {
                 "planning":
@@ -89,15 +98,15 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "nats", width=12,
         ),
     ),
-    "Under which policy?": (
+    "Policies": (
         Panel("Answers", "Choices that ended.", {"{{policy}}": rate("forkpoint_requests_total")}, "reqps"),
         Panel(
-            "How they ended",
+            "Finish reason",
             "`length` is truncated, `abort` a client that left, `error` a failure of the engine.",
             {"{{finish_reason}}": rate("forkpoint_requests_total", "finish_reason")}, "reqps",
         ),
         Panel(
-            "Planned, by policy",
+            "Planning-token share by policy",
             "The share of tokens above the fork threshold.",
             {
                 "{{policy}}":
@@ -117,7 +126,7 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "percentunit", width=12,
         ),
     ),
-    "What do policies change?": (
+    "What policies change": (
         Panel(
             "Dose of placebos",
             (
@@ -166,23 +175,31 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             {"{{policy}}": per_token("forkpoint_branch_shared_tokens_total")}, "percentunit",
         ),
     ),
-    "What comes of the arms?": (
+    "Experiments": (
         Panel(
-            "Mean outcome per arm",
-            "Since the servers started, and without intervals: `forkpoint experiments show` says what is certain.",
+            "Difference from control",
+            "The arm's mean less the control arm's, with the ends of an interval that is valid at any time. Servers "
+            "that share a database say the same.",
             {
-                "{{experiment}}/{{arm}}: {{metric}}": (
-                    f"sum by (experiment, arm, metric) (forkpoint_experiment_outcome_sum{{{ARM}}})"
-                    f" / sum by (experiment, arm, metric) (forkpoint_experiment_outcome_count{{{ARM}}})"
-                )
+                "{{experiment}}/{{arm}}: {{metric}} {{bound}}":
+                f'max by (experiment, arm, metric, bound) (forkpoint_experiment_estimate{{{METRIC},of="difference"}})'
             },
-            "none", "bars", 12,
+            "none", width=12, from_zero=False,
+        ),
+        Panel(
+            "Mean per arm",
+            "Of the requests that have ended, with the ends of its interval.",
+            {
+                "{{experiment}}/{{arm}}: {{metric}} {{bound}}":
+                f'max by (experiment, arm, metric, bound) (forkpoint_experiment_estimate{{{METRIC},of="mean"}})'
+            },
+            "none", width=12, from_zero=False,
         ),
         Panel(
             "Requests per arm",
             "Those that were assigned.",
             {"{{experiment}}/{{arm}}": rate("forkpoint_experiment_requests_total", "experiment, arm", ARM)},
-            "reqps", width=12,
+            "reqps", width=24,
         ),
         Panel(
             "Errors per arm",
@@ -193,12 +210,13 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                     f" / ({rate('forkpoint_experiment_requests_total', 'experiment, arm', ARM)} > 0)"
                 )
             },
-            "percentunit",
+            "percentunit", alert_above=0.05,
         ),
         Panel(
             "Sample ratio",
             "p of whether the arms have as many units as they should; below 0.01 the experiment is broken.",
             {"{{experiment}}": f"min by (experiment) (forkpoint_experiment_sample_ratio_p_value{{{ARM}}})"}, "none",
+            alert_below=0.01,
         ),
         Panel(
             "Not in an experiment",
@@ -207,8 +225,8 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "reqps",
         ),
     ),
-    "Is it well, and what does it cost?": (
-        Panel("Servers", "How many answer.", {"up": 'sum(up{job="forkpoint"})'}, "none", "stat", 4),
+    "Health and overhead": (
+        Panel("Servers", "How many answer.", {"up": f"sum(up{{{SERVERS}}})"}, "none", "stat", 4),
         Panel(
             "Kernel",
             "Its own time per step, on the worker's host.",
@@ -220,8 +238,9 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Kernel's share of a step",
-            "More than 2 % for a quarter of an hour is an alert.",
+            "More than 2% for a quarter of an hour is an alert.",
             {"{{instance}}": f"forkpoint:kernel_share_of_step:ratio5m{{{HERE}}}"}, "percentunit", width=10,
+            alert_above=0.02, page="live",
         ),
         Panel(
             "Requests in the engine",
@@ -233,12 +252,24 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "none",
         ),
         Panel(
+            "Time to first token",
+            "The 95th percentile, as vLLM measures it; above 10 seconds for ten minutes is an alert.",
+            {"{{instance}}": quantile(0.95, "vllm:time_to_first_token_seconds", "instance", HERE)}, "s",
+            alert_above=10, page="live",
+        ),
+        Panel(
+            "KV cache in use",
+            "As vLLM counts it; above 95% for ten minutes is an alert.",
+            {"{{instance}}": f"max by (instance) (vllm:kv_cache_usage_perc{{{HERE}}})"}, "percentunit",
+            alert_above=0.95, page="live",
+        ),
+        Panel(
             "Generated tokens",
             "As vLLM counts them, of all requests.",
             {"{{instance}}": rate("vllm:generation_tokens_total", "instance", HERE)}, "tokens/s",
         ),
         Panel(
-            "Lost",
+            "Dropped telemetry",
             "Tokens without a record, and requests of experiments that are not recorded, or not yet.",
             {
                 "{{instance}}, tokens": rate("forkpoint_telemetry_dropped_total", "instance", HERE),
@@ -254,10 +285,16 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
 MODELS = '__name__=~"forkpoint_build_info|forkpoint_requests_total"'
 """What knows each served model, and each adapter that was asked."""
 
+RESTARTS = f"changes(process_start_time_seconds{{{SERVERS}}}[1m]) > 0"
+"""Marks on all panels: a server was started again."""
+
 VARIABLES = {
-    "model": f"label_values({{{MODELS}}}, model_name)",
-    "instance": f'label_values({{{MODELS},model_name=~"$model"}}, instance)',
+    "job": f"label_values({{{MODELS}}}, job)",
+    "namespace": f'label_values({{{MODELS},job=~"$job"}}, namespace)',
+    "model": f'label_values({{{MODELS},job=~"$job",namespace=~"$namespace"}}, model_name)',
+    "instance": f'label_values({{{MODELS},job=~"$job",namespace=~"$namespace",model_name=~"$model"}}, instance)',
     "policy": f"label_values(forkpoint_requests_total{{{HERE}}}, policy)",
     "experiment": f"label_values(forkpoint_experiment_requests_total{{{HERE}}}, experiment)",
+    "metric": f"label_values(forkpoint_experiment_estimate{{{ARM}}}, metric)",
 }
 """What one can choose at the top, each one, several or all."""

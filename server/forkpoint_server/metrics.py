@@ -96,6 +96,13 @@ SAMPLE_RATIO = Gauge(
     [MODEL, "experiment"],
     multiprocess_mode="livemin",
 )
+ESTIMATE = Gauge(
+    "forkpoint_experiment_estimate",
+    "Of a running experiment: an arm's mean of a metric, or its difference from the control arm's (`of`), and the ends "
+    "of the interval (`bound`: estimate, low, high), which is valid at any time. NaN while nothing is certain.",
+    [MODEL, "experiment", "arm", "metric", "of", "bound"],
+    multiprocess_mode="livemostrecent",
+)
 RECORDS_WAITING = Gauge(
     "forkpoint_records_waiting",
     "Requests of experiments that are not written yet.",

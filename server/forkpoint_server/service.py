@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
 from forkpoint_server.calibration.threshold import Threshold
+from forkpoint_server.experiments.analysis_monitor import monitor_analyses
 from forkpoint_server.experiments.live import Enrolment
 from forkpoint_server.experiments.service import Experiments
-from forkpoint_server.experiments.srm_monitor import monitor_srm
 from forkpoint_server.policies.compiled import CompiledPolicyCache, LabeledPolicy
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
@@ -70,7 +70,7 @@ class Service:
         self.reports = ReportThread()
         self.followers = Followers(self.recent, self.reports)
         self._database_warnings = database_warnings(config.database)
-        self._srm_monitor: asyncio.Task[None] | None = None
+        self._analysis_monitor: asyncio.Task[None] | None = None
 
     @property
     def model(self) -> ServedModel:
@@ -94,13 +94,15 @@ class Service:
             logger.warning(warning)
         self.recorder.start()
         await self.experiments.start()
-        self._srm_monitor = asyncio.create_task(monitor_srm(self.database, self.experiments), name="forkpoint-srm")
+        self._analysis_monitor = asyncio.create_task(
+            monitor_analyses(self.database, self.experiments), name="forkpoint-analyses"
+        )
 
     async def stop(self) -> None:
         """Write what is not recorded yet."""
-        if self._srm_monitor is not None:
-            self._srm_monitor.cancel()
-            await asyncio.gather(self._srm_monitor, return_exceptions=True)
+        if self._analysis_monitor is not None:
+            self._analysis_monitor.cancel()
+            await asyncio.gather(self._analysis_monitor, return_exceptions=True)
         await self.experiments.stop()
         await asyncio.to_thread(self.recorder.stop)
 

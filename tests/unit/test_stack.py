@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(al
     tests = yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == alert]
     assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
-    assert f"`{alert}`" in (ROOT / "docs" / "monitoring.md").read_text()
+    assert f"### {alert}\n" in (ROOT / "docs" / "monitoring.md").read_text()
 
 
 def test_the_dashboard_is_what_the_code_makes() -> None:
@@ -94,3 +95,28 @@ def test_the_dashboard_is_what_the_code_makes() -> None:
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
     documented = (ROOT / "docs" / "monitoring.md").read_text()
     assert all(question in documented for question in QUESTIONS)
+
+
+def test_each_alert_has_a_runbook_that_exists() -> None:
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+    sections = re.findall(r"^### (\w+)$", (ROOT / "docs" / "monitoring.md").read_text(), re.MULTILINE)
+    assert [rule["annotations"]["runbook"] for rule in rules] == [
+        f"docs/monitoring.md#{name.lower()}" for name in ALERTS
+    ]
+    assert sorted(sections) == sorted(ALERTS)
+
+
+def test_thresholds_are_those_of_the_alerts() -> None:
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+    compared = {float(bound) for rule in rules for bound in re.findall(r"[<>] ([\d.]+)(?: |$)", rule["expr"])}
+    panels = [panel for row in QUESTIONS.values() for panel in row]
+    bounds = {bound for panel in panels for bound in (panel.alert_above, panel.alert_below) if bound is not None}
+    assert len(bounds) == 5
+    assert bounds <= compared
+
+
+def test_each_server_can_be_chosen_by_its_job_and_namespace() -> None:
+    for row in QUESTIONS.values():
+        for panel in row:
+            for query in panel.queries.values():
+                assert "mean1" in query or ("$job" in query and "$namespace" in query), panel.title

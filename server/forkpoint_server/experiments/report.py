@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from forkpoint_policies.spec import InputError, unknown_name
 from forkpoint_server.experiments.analysis.analyse import Arm, Metric, Stratum, Sums, analyse
-from forkpoint_server.experiments.analysis.srm import srm_test
 from forkpoint_server.store.aggregates import UnitSums, arm_counts, longest_seconds, unit_sums, units_by_epoch
 from forkpoint_server.store.built_in_metrics import BUILT_IN_METRICS
 from forkpoint_server.store.definitions import epoch_to_dict
@@ -141,14 +140,6 @@ def strata_of(stored: StoredExperiment, units: Mapping[tuple[int, int], Mapping[
         if len(weights) > 1:
             strata.append(Stratum(weights, {arm: counts.get(arm, 0) for arm in weights}))
     return strata
-
-
-def srm_p_value(database: Engine, stored: StoredExperiment, oldest_start: float | None, server: str) -> float:
-    """The p-value of the analysis's SRM test."""
-    until = _settled_until(database, stored, oldest_start, server)
-    arms = [arm.name for arm in stored.definition.arms]
-    p_value: float = srm_test(arms, strata_of(stored, units_by_epoch(database, stored.id, until)))["p_value"]
-    return p_value
 
 
 def _settled_until(database: Engine, stored: StoredExperiment, oldest_start: float | None, server: str) -> float:

@@ -103,6 +103,7 @@ def expressions() -> dict[str, str]:
     for panel in BOARD["panels"]:
         for target in panel.get("targets", []):
             found[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
+    found["restarts"] = in_grafana(BOARD["annotations"]["list"][0]["expr"]).removesuffix(" > 0")
     for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]:
         found |= {rule["record"]: rule["record"] for rule in group["rules"]}
     for rule in ALERTS:
@@ -142,7 +143,9 @@ def test_what_one_chooses_from(prometheus: Prometheus) -> None:
         called = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
         assert called is not None
         found[variable["name"]] = set(prometheus.get(f"label/{called[2]}/values", **{"match[]": in_grafana(called[1])}))
+    assert found["job"] == {"forkpoint"}
     assert found["model"] == {"countdown"}
+    assert {"correct", "tokens"} <= found["metric"]
     assert found["experiment"] == {"compare"}
     assert found["policy"] == {
         "nowait", "nowait.placebo", "nowait (shadow)", "budget-force", "branch", "inline", "switch-penalty", "none",
