@@ -44,6 +44,7 @@ PARAMETERS: dict[str, list[str]] = {
     "init_app_state": ["engine_client", "state", "args", "supported_tasks"],
     "build_async_engine_client": ["args", "usage_context", "client_config"],
     "build_app": ["args", "supported_tasks", "model_config"],
+    "run_headless": ["args"],
     "serve_http": ["app", "sock", "enable_ssl_refresh", "peer_loads", "uvicorn_kwargs"],
     "setup_server": ["args", "reuse_port"],
     "get_uvicorn_log_config": ["args"],
