@@ -13,17 +13,17 @@ from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from openai.types.responses import Response
 from pydantic import Field
 
-from .trace_data import ForkPoint
+from .trace_data import ForkPoint, Subscriptable
 
 
-class Intervention(openai.BaseModel):
+class Intervention(Subscriptable):
     """How often an action fired, and its effect: the expected number of tokens that it changed."""
 
     fired: int
     effect: float
 
 
-class TreeAnswer(openai.BaseModel):
+class TreeAnswer(Subscriptable):
     """What a leaf of a tree answers, and the index of its choice in the response; None if it has none."""
 
     index: int
@@ -31,7 +31,7 @@ class TreeAnswer(openai.BaseModel):
     answer: str | None = None
 
 
-class Summary(openai.BaseModel):
+class Summary(Subscriptable):
     """The `forkpoint` object of a response: what its policy did. Entropies are means in nats; None without a token."""
 
     model: str

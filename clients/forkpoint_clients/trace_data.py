@@ -8,7 +8,18 @@ import openai
 from pydantic import Field
 
 
-class Alternative(openai.BaseModel):
+class Subscriptable(openai.BaseModel):
+    """Fields by name too, as in `summary["forks"]`: the `forkpoint` object was a dictionary once."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Raises KeyError for a field that is not there."""
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+
+class Alternative(Subscriptable):
     """A token that could have been sampled instead."""
 
     token: str
@@ -42,7 +53,7 @@ class Verified(openai.BaseModel):
     outcomes: list[Outcome] = Field(default_factory=list)
 
 
-class ForkPoint(openai.BaseModel):
+class ForkPoint(Subscriptable):
     """A token whose distribution had an entropy (nats) above the fork threshold; `index` counts generated tokens."""
 
     choice: int

@@ -79,6 +79,7 @@ def test_fields_are_arguments_of_each_create() -> None:
     assert isinstance(response, ForkpointResponse)
     for one in (chat, text, response):
         assert forkpoint_of(one).interventions["suppress"].effect == 1.5
+        assert forkpoint_of(one)["interventions"]["suppress"]["effect"] == 1.5, "as when it was a dictionary"
 
 
 async def test_the_asynchronous_client_sends_the_same() -> None:
