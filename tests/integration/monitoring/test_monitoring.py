@@ -72,6 +72,8 @@ def send(server: Server, number: int) -> None:
         "seed": number,
         **BODIES[number % len(BODIES)],
     }
+    if "user" in body:
+        body["user"] += str(number)  # a person each: a difference needs several in each arm
     answer = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
     if "user" in body and answer.status_code == 200:  # in the experiment
         outcome = {"request_id": answer.json()["id"], "metrics": {"correct": number % 2}}
