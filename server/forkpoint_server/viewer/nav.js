@@ -7,7 +7,7 @@ import { byId, element } from "./elements.js";
  * @property {(query: URLSearchParams) => void | Promise<void>} show  called whenever the address names the page
  * @property {() => void} [hide]  called when another page is shown: stop what polls
  *
- * @typedef {{name: string, title: string, load: () => Promise<(place: HTMLElement) => Page>}} Entry
+ * @typedef {{name: string, title: string, load: () => Promise<(place: HTMLElement) => Page | Promise<Page>>}} Entry
  */
 
 const HOME = "playground";

@@ -266,8 +266,9 @@ function preset(query) {
   describe();
 }
 
-/** @returns {import("../nav.js").Page} */
-export function mount() {
+/** @returns {Promise<import("../nav.js").Page>} */
+export async function mount() {
+  await load().catch(() => undefined); // before the form can be used: it fills the form; `show` tries again, and says what failed
   return {
     async show(query) {
       if (!models.length) await load();
