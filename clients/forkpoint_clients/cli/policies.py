@@ -74,7 +74,8 @@ def validate(
         if server is None:
             found: dict[str, Any] = {"valid": True, **Named(policy).to_dict()}
         else:
-            found = Forkpoint(base_url=server, api_key=api_key).policies.validate(data).to_dict()
+            with Forkpoint(base_url=server, api_key=api_key) as client:
+                found = client.policies.validate(data).to_dict()
     if form is Format.TABLE:
         print(_verdict(found))
     else:
@@ -101,9 +102,8 @@ def schema() -> None:
 def _known(server: str | None, api_key: str) -> list[dict[str, Any]]:
     if server is None:
         return [named.to_dict() for named in library()]
-    return [
-        policy.to_dict(exclude_unset=False) for policy in Forkpoint(base_url=server, api_key=api_key).policies.list()
-    ]
+    with Forkpoint(base_url=server, api_key=api_key) as client:
+        return [policy.to_dict(exclude_unset=False) for policy in client.policies.list()]
 
 
 def _summary(policy: Mapping[str, Any]) -> dict[str, str]:

@@ -137,10 +137,11 @@ def test_an_answer_can_be_had_again(server: Server, out: Path) -> None:
     answers = {
         unit.arm: answer for unit, answer in read(out / JOURNAL_FILE).answers.items() if unit.question == item.id
     }
-    response = openai.OpenAI(base_url=server.api, api_key="none").chat.completions.create(
-        model="countdown", messages=list(item.messages), temperature=1.0, max_tokens=300, seed=seed_of(0, item.id, 0),  # type: ignore[arg-type]
-        extra_body={"policy": "nowait"},
-    )  # fmt: skip
+    with openai.OpenAI(base_url=server.api, api_key="none") as client:
+        response = client.chat.completions.create(
+            model="countdown", messages=list(item.messages), temperature=1.0, max_tokens=300,  # type: ignore[arg-type]
+            seed=seed_of(0, item.id, 0), extra_body={"policy": "nowait"},
+        )  # fmt: skip
     assert response.choices[0].message.model_dump()["reasoning"].split()[:3] == answers["nowait"].reasoning.split()[:3]
 
 

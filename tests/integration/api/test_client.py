@@ -39,9 +39,8 @@ def test_policies(own: Forkpoint) -> None:
     assert "nowait" in {policy.name for policy in own.policies.list()}
     registered = own.policies.put("client-calm", CALM)
     assert own.policies.get("client-calm").digest == registered.digest
-    answer = Forkpoint(base_url=str(own.base_url), policy="client-calm").chat.completions.create(
-        model="countdown", messages=MESSAGES, max_tokens=20
-    )
+    with Forkpoint(base_url=str(own.base_url), policy="client-calm") as calm:
+        answer = calm.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20)
     assert forkpoint_of(answer).digest == registered.digest
     with pytest.raises(openai.BadRequestError, match="rules"):
         own.policies.put("client-calm", {"rules": [{"do": {"suppres": {}}}]})

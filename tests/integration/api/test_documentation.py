@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ MAX_SECONDS = 1200
 def traces_gone(server: Server) -> Iterator[None]:
     """What a page leaves on the server that others use is removed: experiments and stored policies."""
     yield
-    client = openai.OpenAI(base_url=server.api, api_key="none")
-    for one in client.get("/experiments", cast_to=dict[str, Any])["data"]:
-        client.patch(f"/experiments/{one['name']}", body={"status": "stopped"}, cast_to=object)
-        client.delete(f"/experiments/{one['name']}", cast_to=object)
-    for one in client.get("/policies", cast_to=dict[str, Any])["data"]:
-        if not one["builtin"] and not one["name"].endswith(".placebo"):
-            client.delete(f"/policies/{one['name']}", cast_to=object)
+    with openai.OpenAI(base_url=server.api, api_key="none") as client:
+        for one in client.get("/experiments", cast_to=dict[str, Any])["data"]:
+            client.patch(f"/experiments/{one['name']}", body={"status": "stopped"}, cast_to=object)
+            client.delete(f"/experiments/{one['name']}", cast_to=object)
+        for one in client.get("/policies", cast_to=dict[str, Any])["data"]:
+            if not one["builtin"] and not one["name"].endswith(".placebo"):
+                client.delete(f"/policies/{one['name']}", cast_to=object)
 
 
 @pytest.mark.usefixtures("traces_gone")
@@ -57,7 +58,8 @@ def test_a_page_with_what_takes_long(page: str, tmp_path: Path, monkeypatch: pyt
 
 def test_the_readmes_program_shows_what_it_says(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     (program,) = (block for block in BY_PAGE["README.md"] if block.language == "python")
-    names = run_python(program, server, {})
+    with programs(server) as run_python:
+        names = run_python(program)
     assert names["response"].forkpoint["policy"] == "nowait"
     assert "'fired'" in capsys.readouterr().out
 
@@ -68,18 +70,36 @@ def run_all(server: Server, found: Iterable[Block]) -> None:
     for block in found:
         if block.file:
             Path(block.file).write_text(block.text)
+    with programs(server) as run_python:
+        for block in found:
+            if block.language == "python":
+                run_python(block)
+            elif block.language == "bash":
+                run_bash(block, server)
+
+
+@contextmanager
+def programs(server: Server) -> Iterator[Callable[[Block], dict[str, Any]]]:
+    """What runs a program with the names that those before it left, and returns them.
+
+    Their clients are closed: a program's names are a cycle, in which the garbage collector may find a client's socket
+    before the client, and warn of it in another test.
+    """
     names: dict[str, Any] = {}
-    for block in found:
-        if block.language == "python":
-            run_python(block, server, names)
-        elif block.language == "bash":
-            run_bash(block, server)
+    clients: list[openai.OpenAI] = []
 
+    def run(block: Block) -> dict[str, Any]:
+        try:
+            exec(compile(at(server, block.text), block.name, "exec"), names)  # our own documentation, not input
+        finally:
+            clients.extend(value for value in names.values() if isinstance(value, openai.OpenAI))
+        return names
 
-def run_python(block: Block, server: Server, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a program with what those before it left; the names that it leaves."""
-    exec(compile(at(server, block.text), block.name, "exec"), names)  # our own documentation, not input
-    return names
+    try:
+        yield run
+    finally:
+        for client in clients:
+            client.close()
 
 
 def run_bash(block: Block, server: Server) -> None:

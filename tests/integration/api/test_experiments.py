@@ -143,14 +143,14 @@ def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, defi
     """Errors and clients that leave are recorded, too."""
     define("endings")
     calm = unit_in("endings", 0.5, 1)
-    client = openai.OpenAI(base_url=server.api, api_key="none", max_retries=0, default_headers={UNIT: calm})
-    chat = list(client.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, stream=True))
-    assert chat[-1].model_extra is not None
-    assert chat[-1].model_extra["forkpoint"]["arm"] == "calm"
-    completion = client.completions.create(
-        model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True}
-    )
-    answer = client.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=20)
+    with openai.OpenAI(base_url=server.api, api_key="none", max_retries=0, default_headers={UNIT: calm}) as client:
+        chat = list(client.chat.completions.create(model="countdown", messages=MESSAGES, max_tokens=20, stream=True))
+        assert chat[-1].model_extra is not None
+        assert chat[-1].model_extra["forkpoint"]["arm"] == "calm"
+        completion = client.completions.create(
+            model="countdown", prompt="Use 3", max_tokens=5, extra_body={"ignore_eos": True}
+        )
+        answer = client.responses.create(model="countdown", input="Use 3, 7, 2 to make 17.", max_output_tokens=20)
     message = send(http, calm, "/messages").json()
     assert message["forkpoint"]["arm"] == "calm"
     wrong = send(http, calm, max_tokens=-5)

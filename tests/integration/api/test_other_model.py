@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
@@ -17,8 +18,9 @@ from tests.processes.forkpoint_server import API_KEY, Server
 
 
 @pytest.fixture(scope="module")
-def other(other_server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=other_server.api, api_key=API_KEY, max_retries=0)
+def other(other_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=other_server.api, api_key=API_KEY, max_retries=0) as client:
+        yield client
 
 
 def test_serves_that_model_with_vllms_arguments(other: openai.OpenAI) -> None:

@@ -119,13 +119,13 @@ def test_a_trace_by_its_response(client: openai.OpenAI) -> None:
 
 
 async def test_our_clients(server: Server) -> None:
-    client = Forkpoint(base_url=server.api, policy="nowait")
-    assert forkpoint_of(client.chat.completions.create(model="countdown", messages=MESSAGES)).policy == "nowait"
-    assert "nowait" in [policy.name for policy in client.policies.list()]
-    assert client.policies.get("nowait").placebo == "nowait.placebo"
-    assert client.policies.validate("nowait").valid
-    with pytest.raises(openai.NotFoundError, match="there is no policy"):
-        client.policies.get("nope")
+    with Forkpoint(base_url=server.api, policy="nowait") as client:
+        assert forkpoint_of(client.chat.completions.create(model="countdown", messages=MESSAGES)).policy == "nowait"
+        assert "nowait" in [policy.name for policy in client.policies.list()]
+        assert client.policies.get("nowait").placebo == "nowait.placebo"
+        assert client.policies.validate("nowait").valid
+        with pytest.raises(openai.NotFoundError, match="there is no policy"):
+            client.policies.get("nope")
     async with AsyncForkpoint(base_url=server.api) as other:
         response = await other.chat.completions.create(
             model="countdown:observe", messages=MESSAGES, temperature=1, extra_body={"forks": True}
