@@ -110,8 +110,6 @@ def _sampling(chance: random.Random) -> dict[str, Any]:
     _maybe(chance, body, 0.1, prompt_logprobs=chance.randint(0, 3))
     _maybe(chance, body, 0.1, thinking_token_budget=chance.choice((0, 1, 5, 1000)))
     _maybe(chance, body, 0.15, structured_outputs=_structured_outputs(chance))
-    if "structured_outputs" in body:  # vLLM ends a request with an error where these leave no token of the grammar
-        body.pop("allowed_token_ids", None)
     _maybe(chance, body, 0.1, return_token_ids=True)
     _maybe(chance, body, 0.1, skip_special_tokens=False)
     return body

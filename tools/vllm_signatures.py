@@ -1,5 +1,8 @@
 """Checks a vLLM that is not installed against what we use of it: `python -m tools.vllm_signatures NEW [OLD]`.
 
+`python -m tools.vllm_signatures --names NEW` prints where NEW has each name that we use. `tools/vllm_names` has that
+list for each supported version that the tests do not install; a test holds that it is complete.
+
 NEW and OLD are wheels or folders that hold `vllm/`; OLD is the installed vLLM by default. Nothing is imported: names,
 parameters and routes are read from the source. Prints what is missing, what breaks a pin of
 tests/integration/engine/test_seams.py, and what else changed; exits with 1 for the first two.
@@ -71,6 +74,15 @@ def used_names() -> dict[str, list[str]]:
                     if node.module not in modules:
                         modules.append(node.module or "")
     return found
+
+
+def found_names(source: Source) -> list[str]:
+    """Each name that we import from vLLM as `module.name`, in the first of its modules where the source has it."""
+    return sorted(
+        f"{module}.{name}"
+        for name, modules in used_names().items()
+        if (module := next((one for one in modules if definition(source, one, name) is not None), None)) is not None
+    )
 
 
 def definition(source: Source, module: str, name: str, seen: frozenset[str] = frozenset()) -> ast.AST | None:
@@ -170,9 +182,12 @@ def installed() -> Source:
 
 def main(arguments: list[str]) -> int:
     """Print the comparison; returns the exit status."""
-    if not 1 <= len(arguments) <= 2:
+    if not 1 <= len(arguments) <= 2 or arguments == ["--names"]:
         print(__doc__, file=sys.stderr)
         return 2
+    if arguments[0] == "--names":
+        print(*found_names(Source(Path(arguments[1]))), sep="\n")
+        return 0
     new = Source(Path(arguments[0]))
     old = Source(Path(arguments[1])) if len(arguments) == 2 else installed()
     problems = broken_pins(new)

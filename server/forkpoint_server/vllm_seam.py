@@ -61,8 +61,16 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.utils.mistral import is_mistral_tokenizer
 from vllm.parser.engine.parser_engine_config import ParserState
 from vllm.reasoning import ReasoningParserManager
-from vllm.renderers.chat_utils import MM_PARSER_MAP, TEXT_PART_TYPES, ChatCompletionMessageParam
+from vllm.renderers.chat_utils import ChatCompletionMessageParam
 from vllm.tool_parsers import ToolParserManager
+
+try:
+    from vllm.renderers.chat_utils import MM_PARSER_MAP, TEXT_PART_TYPES
+except ImportError:  # vLLM 0.33 made a package of the module
+    from vllm.renderers.chat_utils.chat_message import (  # type: ignore[import-not-found, no-redef, unused-ignore]
+        MM_PARSER_MAP,
+        TEXT_PART_TYPES,
+    )
 
 # Structured outputs: how vLLM's xgrammar back end reads a grammar, from which banned words are dropped.
 from vllm.v1.structured_output.utils import compile_regex_with_timeout, grammar_is_likely_lark

@@ -9,13 +9,30 @@ from pathlib import Path
 import pytest
 
 from tools import vllm_signatures
-from tools.vllm_signatures import Source, broken_pins, changes, installed, routes
+from tools.vllm_signatures import Source, broken_pins, changes, found_names, installed, routes, used_names
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_installed_vllm_has_all_that_is_pinned() -> None:
     assert broken_pins(installed()) == []
+
+
+def test_each_name_we_use_is_in_the_supported_vllm_that_is_not_installed() -> None:
+    """Compare with its wheel, as CONTRIBUTING.md says: a name that moved is imported from both places in the seam."""
+    found = set((vllm_signatures.ROOT / "tools" / "vllm_names" / "0.33.0.txt").read_text().split())
+    missing = [
+        name
+        for name, modules in used_names().items()
+        if name != "__version__" and not found & {f"{module}.{name}" for module in modules}
+    ]
+    assert missing == []
+
+
+def test_names_are_found_where_they_are() -> None:
+    names = found_names(installed())
+    assert {"vllm.logprobs.Logprob", "vllm.renderers.chat_utils.MM_PARSER_MAP", "vllm.LLM"} <= set(names)
+    assert len(names) == len(used_names())
 
 
 def test_its_routes_are_found() -> None:

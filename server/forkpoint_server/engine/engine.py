@@ -39,6 +39,7 @@ from .admission import BackgroundBudget, EngineCapacity
 from .derived_params import bounded_params, derived_params
 from .early_ends import AnswerStops, as_requested, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .encodable import check_encodable
+from .grammar_conflicts import name_conflicts
 from .monitor import EngineMonitor
 from .parallel_sampling import merge_choices
 from .payload import choice_params, initial_state, plain_params, prompt_tokens_of, reserve_programs, signed_seed
@@ -91,7 +92,7 @@ class InterveningEngine:
             self._check_eligibility(context, params, prompt)
         in_answer = context is not None and stops_in_answer(context, params)
         if context is None or (context.inactive and not in_answer):
-            outputs = self._engine.generate(prompt, params, request_id, **options)
+            outputs = self._generate(prompt, params, request_id, **options)
             return self._observed(outputs, num_choices=params.n, adapter=options.get("lora_request"))
         if context.options.policy_logprobs:
             check_policy_logprobs(params, speculative=self._engine.vllm_config.speculative_config is not None)
@@ -165,13 +166,13 @@ class InterveningEngine:
             start_engine_request(context, request_id, trace)
         in_answer, ends = stops_in_answer(context, params), trace is not None and writes_end(context, params)
         if not in_answer and not ends:
-            outputs = self._engine.generate(request.prompt, params, request_id, **request.options)
+            outputs = self._generate(request.prompt, params, request_id, **request.options)
             cumulative = params.output_kind == RequestOutputKind.CUMULATIVE
             return self._observed(outputs, context, trace, cumulative)
 
         # an end that vLLM does not see: read deltas, even if the client gets whole texts
         own = derived_params(params, output_kind=RequestOutputKind.DELTA, **({"stop": []} if in_answer else {}))
-        outputs = self._engine.generate(request.prompt, own, request_id, **request.options)
+        outputs = self._generate(request.prompt, own, request_id, **request.options)
         if in_answer:
             tokenizer, prompt_tokens = self._engine.renderer.tokenizer, prompt_tokens_of(request.prompt)
             outputs = cut_at_stops(
@@ -271,6 +272,11 @@ class InterveningEngine:
             for _ in range(num_running):
                 _count_finished(context, adapter, "error")
             raise
+
+    def _generate(
+        self, prompt: Any, params: SamplingParams, request_id: str, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        return name_conflicts(self._engine.generate(prompt, params, request_id, **options), params)
 
     def _generate_counted(
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any

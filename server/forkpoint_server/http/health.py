@@ -33,7 +33,9 @@ class HealthWarnings:
         failure = self._failure()
         app = self._app if failure is None else Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         warnings = [*([] if failure is None else [failure]), *self._warnings()]
-        detailed = "details" in parse_qs(scope.get("query_string", b"").decode(), keep_blank_values=True)
+        # only GET is a question about the server's health: vLLM answers other methods with 405
+        query = scope.get("query_string", b"").decode("latin-1")
+        detailed = scope["method"] == "GET" and "details" in parse_qs(query, keep_blank_values=True)
         body = b""
 
         async def send_with_warnings(message: Message) -> None:

@@ -12,7 +12,12 @@ from forkpoint_server.http.health import WARNING, HealthWarnings
 
 
 async def answer(
-    warnings: list[str], status: int = 200, path: str = "/health", query: bytes = b"", failure: str | None = None
+    warnings: list[str],
+    status: int = 200,
+    path: str = "/health",
+    query: bytes = b"",
+    failure: str | None = None,
+    method: str = "GET",
 ) -> list[Message]:
     """The messages that the client receives from a server with these warnings."""
     sent: list[Message] = []
@@ -26,7 +31,7 @@ async def answer(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "headers": []}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": []}
     await HealthWarnings(app, lambda: warnings, lambda: failure)(scope, receive, send)
     return sent
 
@@ -51,6 +56,18 @@ async def test_details_are_a_body(status: int, said: str, query: bytes) -> None:
     headers = dict(start["headers"])
     assert headers[b"content-length"] == str(len(body["body"])).encode()
     assert headers[b"content-type"] == b"application/json"
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS"])
+async def test_only_a_get_has_details(method: str) -> None:
+    """vLLM answers 405 to other methods, which says nothing about the server's health."""
+    start, body = await answer(["one"], 405, query=b"details", method=method)
+    assert (start["status"], body["body"]) == (405, b"")
+
+
+async def test_a_query_of_any_bytes_is_read() -> None:
+    start, body = await answer([], query=b"\xff\xfe&details")
+    assert (start["status"], json.loads(body["body"])) == (200, {"status": "healthy", "warnings": []})
 
 
 async def test_other_routes_have_no_warnings() -> None:

@@ -19,6 +19,8 @@ from forkpoint_server.requests.client_id import client_id
         ({"X-Request-Id": ""}, {"request_id": "b"}, "b"),
         ({}, {"request_id": 7}, None),
         ({}, {"request_id": "b" * 256}, "b" * 256),
+        ({"X-Request-Id": "ticket-ä".encode().decode("latin-1")}, {}, "ticket-ä"),
+        ({"X-Request-Id": "ticket-\xe4"}, {}, "ticket-\xe4"),  # Latin-1, and no UTF-8
     ],
 )
 def test_the_id(headers: dict[str, str], body: dict[str, Any], expected: str | None) -> None:

@@ -1,0 +1,45 @@
+"""The error of a request whose own limits leave its grammar no token names the limit; other errors stay vLLM's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from forkpoint_server.engine.grammar_conflicts import name_conflicts
+from forkpoint_server.vllm_seam import (
+    CompletionOutput,
+    RequestOutput,
+    SamplingParams,
+    StructuredOutputsParams,
+    VLLMValidationError,
+)
+
+YES = StructuredOutputsParams(choice=["yes", "no"])
+
+
+async def outputs(*reasons: str | None) -> AsyncGenerator[RequestOutput, None]:
+    """A request that writes a token at a time and finishes as the last reason says."""
+    for number, reason in enumerate(reasons):
+        choice = CompletionOutput(0, "x", [number], None, None, finish_reason=reason)
+        yield RequestOutput("it", None, [1], None, [choice], finished=reason is not None)
+
+
+async def num_passed(params: SamplingParams, *reasons: str | None) -> int:
+    """How many outputs of such a request pass."""
+    return len([output async for output in name_conflicts(outputs(*reasons), params)])
+
+
+@pytest.mark.parametrize(("field", "value"), [("allowed_token_ids", [5, 6]), ("bad_words", ["yes"])])
+async def test_the_limit_is_named(field: str, value: Any) -> None:
+    params = SamplingParams(structured_outputs=YES, **{field: value})
+    assert await num_passed(params, None, "stop") == 2
+    with pytest.raises(VLLMValidationError, match=f"{field}: leaves no token.*structured_outputs") as raised:
+        await num_passed(params, None, None, "error")
+    assert raised.value.parameter == field
+
+
+@pytest.mark.parametrize("params", [SamplingParams(structured_outputs=YES), SamplingParams(allowed_token_ids=[5])])
+async def test_an_error_without_a_conflict_is_vllms(params: SamplingParams) -> None:
+    assert await num_passed(params, None, "error") == 2
