@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> int:
         config = engine_config(args)
         check_stages(config)
         keep_prompts_whole(args, config)
+        warn_of_slow_arithmetic(config)
         if config.device_config.device_type == "cpu":
             check_compiled_code_can_run()
         generates = config.model_config.runner_type == "generate"
@@ -240,6 +241,22 @@ def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
         args.enable_prefix_caching = False  # it cuts prompts at blocks
     if scheduler.enable_chunked_prefill:
         args.enable_chunked_prefill = False
+
+
+def warn_of_slow_arithmetic(config: VllmConfig) -> None:
+    """Warn if a CPU lacks instructions for the model's dtype: without them vLLM leaves oneDNN's kernels for slow ones.
+
+    Measured without AVX-512: Qwen2.5-0.5B with 32 requests at once generates 6 tokens/s in bfloat16, 39 in float32.
+    """
+    import torch
+
+    dtype = config.model_config.dtype
+    native = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    if config.device_config.device_type == "cpu" and dtype in native and not native[dtype]():
+        logger.warning("this CPU has no instructions for %s; --dtype float32 is several times faster", dtype)
 
 
 def _choose_processor(args: Namespace, config: VllmConfig) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import openai
@@ -134,7 +135,9 @@ def openai_models(url: str) -> Any:
     return [model.id for model in _openai(url).models.list() if ":" not in model.id]
 
 
+@cache
 def _openai(url: str) -> Any:
+    """A client for all calls: one for each would be garbage with an open socket, of which Python warns."""
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 
 

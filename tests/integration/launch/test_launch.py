@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from forkpoint_server.demo import WEIGHTS
 from tests.integration.polling import until
@@ -46,12 +47,13 @@ WRONG = {
 
 CHUNKED = """
 import json, sys
-from forkpoint_server.cli import engine_config, keep_prompts_whole, parse
+from forkpoint_server.cli import engine_config, keep_prompts_whole, parse, warn_of_slow_arithmetic
 chosen = []
 for arguments in json.loads(sys.argv[1]):
     args = parse(arguments)
     keep_prompts_whole(args, engine_config(args))
     config = engine_config(args)
+    warn_of_slow_arithmetic(config)
     chosen.append((config.scheduler_config.enable_chunked_prefill, config.cache_config.enable_prefix_caching))
 print(json.dumps(chosen))
 """
@@ -106,8 +108,8 @@ def test_wrong_arguments(arguments: tuple[str, ...], said: dict[tuple[str, ...],
     assert "forkpoint_server" not in words  # no line of a traceback of ours
 
 
-def test_prompts_are_computed_whole_on_a_cpu_unless_the_arguments_say_otherwise(tmp_path: Path) -> None:
-    """In pieces, a request with a seed ends vLLM's CPU build."""
+def test_what_is_chosen_and_said_on_a_cpu(tmp_path: Path) -> None:
+    """Prompts are computed whole unless the arguments say otherwise: in pieces, a request with a seed ends vLLM."""
     small = ["--max-num-seqs", "8", "--max-num-batched-tokens"]
     recurrent = [str(write_recurrent_model(tmp_path / "recurrent")), "--max-num-seqs", "8"]
     whole, pieces, uncached = [False, True], [True, True], [False, False]
@@ -120,6 +122,7 @@ def test_prompts_are_computed_whole_on_a_cpu_unless_the_arguments_say_otherwise(
         (["--long-prefill-token-threshold", "100"], pieces),
         (recurrent, uncached),
         ([*recurrent, "--enable-prefix-caching"], pieces),
+        (["--dtype", "bfloat16"], whole),
     ]
     command = [sys.executable, "-c", CHUNKED, json.dumps([arguments for arguments, _ in cases])]
     ended = subprocess.run(
@@ -129,6 +132,9 @@ def test_prompts_are_computed_whole_on_a_cpu_unless_the_arguments_say_otherwise(
     assert json.loads(ended.stdout.splitlines()[-1]) == [chosen for _, chosen in cases]
     said = ended.stdout + ended.stderr
     assert said.count("makes vLLM compute prompts in pieces") == 4
+    # the recurrent model's dtype is bfloat16, too
+    native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert said.count("this CPU has no instructions for torch.bfloat16; --dtype float32 is") == (0 if native else 3)
     assert "--max-num-batched-tokens 1024, smaller than the context of 2048 tokens, makes vLLM compute" in said
 
 
