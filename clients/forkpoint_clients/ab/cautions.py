@@ -52,10 +52,8 @@ def _warnings(comparison: Comparison, placebos: Mapping[str, str]) -> Iterator[s
             "without p-values."
         )
     if comparison.questions < FEW_QUESTIONS:
-        yield (
-            f"{comparison.questions} questions are few: intervals of so few clusters are wide, and may still be too "
-            f"narrow."
-        )
+        few = "1 question is" if comparison.questions == 1 else f"{comparison.questions} questions are"
+        yield f"{few} few: intervals of so few clusters are wide, and may still be too narrow."
     if failed := sum(arm.errors + arm.failed_scorers for arm in comparison.arms):
         yield (
             f"{failed} answers have no score and are excluded with their pairs; if an arm causes that, the rest is "

@@ -39,7 +39,7 @@ from forkpoint_clients.evaluate.scorers import Scorer, scorer
 
 from .options import ApiKey, normalised
 from .output import Format, FormatOption, print_data
-from .progress import progress_lines, seconds
+from .progress import progress_lines, seconds, waiting_lines
 from .running import app, completion_of, fail, run_app
 
 ONE_ARM = "one arm: its answers are scored and nothing is compared; --arm NAME adds another, later too"
@@ -294,7 +294,9 @@ async def _ask(
 
     if tally.answered == tally.total:
         return
+    servers = ", ".join(dict.fromkeys(asker.url for asker in prepared.askers.values()))
     async with AsyncExitStack() as showing:
+        showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False, highlight=False), servers))
         if console.is_terminal:
             view = Live(
                 get_renderable=lambda: _view(prepared, tally, answers),

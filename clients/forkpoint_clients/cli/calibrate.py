@@ -31,7 +31,7 @@ from forkpoint_clients.evaluate.datasets import DataError
 
 from .options import ApiKey, Server
 from .output import Format, FormatOption, print_data
-from .progress import progress_lines
+from .progress import progress_lines, waiting_lines
 from .running import app, completion_of, fail, run_app
 
 NAME = "calibrate"
@@ -113,6 +113,7 @@ async def _calibrate(
         progress = Progress(*columns, console=console)
         task = progress.add_task("tokens", total=tokens)
         async with AsyncExitStack() as showing:
+            showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False), asker.url))
             if console.is_terminal:
                 showing.enter_context(progress)
             else:

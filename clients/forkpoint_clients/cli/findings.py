@@ -28,7 +28,7 @@ from forkpoint_policies.spec import unknown_name
 from .ab import INTERRUPTED, RESUMABLE, unwritable
 from .options import ApiKey, normalised
 from .output import Format, FormatOption, print_data
-from .progress import progress_lines
+from .progress import progress_lines, waiting_lines
 from .running import app, completion_of, fail, run_app
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ async def _retest(
             progress = Progress(*columns, console=console)
             task = progress.add_task("answers", total=None)
             current = progress.tasks[0]
+            stack.enter_context(waiting_lines(lambda line: console.print(line, markup=False), asker.url))
             if console.is_terminal:
                 stack.enter_context(progress)
             else:

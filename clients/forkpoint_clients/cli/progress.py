@@ -1,13 +1,53 @@
-"""Progress of a long command where no terminal can redraw a line: a line now and then on stderr."""
+"""Progress of a long command: a line now and then on stderr where no terminal redraws one, and what it waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 
 EVERY_SECONDS = 10.0
+RETRIES_EVERY_SECONDS = 5.0
+SDK = logging.getLogger("openai._base_client")
+RETRYING = "Retrying request"
+"""How the SDK's log line about a retry starts. Its arguments are the pause in seconds, this retry, and the most."""
+
+
+class _Retries(logging.Handler):
+    """Says that requests are sent again, at most every few seconds."""
+
+    def __init__(self, say: Callable[[str], None], what: str) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+        self._what = what
+        self._said_at = -RETRIES_EVERY_SECONDS
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if not record.msg.startswith(RETRYING) or now - self._said_at < RETRIES_EVERY_SECONDS:
+            return
+        self._said_at = now
+        match record.args:
+            case (_, int(retry), int(most)):
+                self._say(f"waiting for {self._what} (try {retry + 1} of {most + 1})")
+            case _:
+                self._say(f"waiting for {self._what}")
+
+
+@contextlib.contextmanager
+def waiting_lines(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """While the block runs, say that a server (`what`) does not answer and is asked again."""
+    handler, level = _Retries(say, what), SDK.level
+    SDK.addHandler(handler)
+    SDK.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        SDK.setLevel(level)
+        SDK.removeHandler(handler)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 // plain text until it comes near the view; then it gets an element for each token.
 
 import { element } from "./elements.js";
-import { pieces } from "./visible.js";
+import { LEADING_SPACES, pieces } from "./visible.js";
 
 /** @typedef {import("./types.js").Token} Token */
 /** @typedef {{from: number, to: number, node: HTMLElement | null}} Item  one token, or, where `to - from` > 1, a fold of several */
@@ -42,6 +42,8 @@ export class Blocks {
     this.all = [];
     this.boundary = -1;
     this.folded = false;
+    /** @type {Set<Block>} blocks of which a token's text has changed */
+    this.rewritten = new Set();
     this.observer = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) this.#dress(/** @type {any} */ (target).block);
     }, { root: place, rootMargin: NEAR });
@@ -63,13 +65,17 @@ export class Blocks {
       if (seen.version !== tokens[same].version) this.#redraw(same, seen);
       same++;
     }
+    const { rewritten } = this;
+    this.rewritten = new Set();
     const moved = boundary !== this.boundary ? Math.min(...[boundary, this.boundary].filter((place) => place >= 0), Infinity) : Infinity;
     this.boundary = boundary;
     if (kept || this.folded) same = 0;
     this.folded = kept !== null;
-    if (same === before.length && same === tokens.length && moved === Infinity) return;
-    this.#truncate(Math.min(same, moved));
-    this.#append(this.seen.length, kept);
+    if (same !== before.length || same !== tokens.length || moved !== Infinity) {
+      this.#truncate(Math.min(same, moved));
+      this.#append(this.seen.length, kept);
+    }
+    for (const block of rewritten) if (this.all.includes(block)) this.#write(block);
   }
 
   /** The block that holds a place. @param {number} place */
@@ -85,6 +91,15 @@ export class Blocks {
     return block.items[bisect(block.items, (item) => item.from <= place) - 1]?.node ?? undefined;
   }
 
+  /** The first token below a height of the window. @param {number} top  pixels */
+  placeAt(top) {
+    const block = this.all[Math.min(bisect(this.all, (one) => one.element.getBoundingClientRect().bottom <= top), this.all.length - 1)];
+    if (!block) return 0;
+    this.#dress(block);
+    const item = block.items[Math.min(bisect(block.items, (one) => /** @type {HTMLElement} */ (one.node).getBoundingClientRect().bottom <= top), block.items.length - 1)];
+    return item.from;
+  }
+
   /** The elements of tokens that exist by now. @returns {HTMLElement[]} */
   get nodes() {
     return this.all.flatMap((block) => block.items.flatMap(({ node }) => node ?? []));
@@ -96,8 +111,8 @@ export class Blocks {
     Object.assign(seen, { version, text });
     const block = this.blockAt(place), item = block?.items[bisect(block.items, (one) => one.from <= place) - 1];
     if (!block || !item || item.to - item.from > 1) return;
-    if (item.node) this.draw.redraw(item.node, this.tokens[place], place);
-    else if (rewritten) this.#plain(block);
+    if (rewritten) this.rewritten.add(block);
+    else if (item.node) this.draw.redraw(item.node, this.tokens[place], place);
   }
 
   /** Drop the blocks from the one that holds a place on. @param {number} place */
@@ -166,6 +181,12 @@ export class Blocks {
     if (block.dressed) return;
     block.dressed = true;
     this.observer.unobserve(block.element);
+    this.#write(block);
+  }
+
+  /** Write a block anew, plain or dressed as it is. @param {Block} block */
+  #write(block) {
+    if (!block.dressed) return this.#plain(block);
     block.element.textContent = "";
     for (const item of block.items) this.#node(block, item);
   }
@@ -175,7 +196,7 @@ export class Blocks {
     const { from, to } = item;
     item.node = to - from > 1 ? this.draw.fold(from, to) : this.draw.token(this.tokens[from], from);
     this.draw.dressed(item.node, from);
-    block.element.append(item.node);
+    block.element.append(to - from > 1 ? "" : (LEADING_SPACES.exec(this.tokens[from].text)?.[0] ?? ""), item.node);
   }
 }
 

@@ -162,7 +162,9 @@ function probabilities(token, alternatives) {
 /** What the policy did here. @param {Token} token @param {Point} change */
 function intervened(token, change) {
   const likeliest = change.alternatives[0];
-  return element("p", { class: "card-act" },
+  const bar = element("i", { class: "bar" });
+  bar.style.setProperty("--share", String(change.effect));
+  return element("p", { class: "card-act" }, bar,
     `${change.action ?? "policy"}: ${percent(change.effect)} of the draws changed`,
     likeliest && element("span", {}, " · likeliest without it: ", element("b", {}, ...drawnAlone(likeliest.token)),
       ` ${percent(likeliest.probability)}${likeliest.token_id === token.id ? ", sampled anyway" : ""}`));

@@ -1,7 +1,7 @@
 // One run as it is shown: what it is, its plot, its tree, its text.
 
 import { element, counted, inNats } from "./elements.js";
-import { chip, said } from "./frame.js";
+import { chip } from "./frame.js";
 import { Plot } from "./plot.js";
 import { likeliest } from "./requests.js";
 import { FOLD_RADIUS, Text, spoken } from "./text.js";
@@ -19,7 +19,7 @@ export class Column {
    * @param {Run} run
    * @param {string} title
    * @param {Card} card
-   * @param {{say: (text: string) => void, failed: (error: unknown) => void, difference: () => number | null,
+   * @param {{say: (text: string) => void, explained: (error: unknown) => string, failed: (error: unknown) => void, difference: () => number | null,
    *   zoomed: (part: import("./plot.js").Part) => void}} page
    */
   constructor(run, title, card, page) {
@@ -96,7 +96,7 @@ export class Column {
   /** What the server refused, or what went wrong. @param {unknown} error */
   fail(error) {
     this.error = error;
-    this.problem.textContent = said(error);
+    this.problem.textContent = this.page.explained(error);
     this.problem.hidden = false;
   }
 

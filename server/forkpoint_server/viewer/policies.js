@@ -1,5 +1,6 @@
 // The choice of a policy: by name with its parameters, none, or one that is written here.
 
+import { Combobox } from "./combobox.js";
 import { PolicyEditor } from "./editor.js";
 import { element } from "./elements.js";
 import { toYaml } from "./yaml.js";
@@ -34,6 +35,7 @@ export class PolicyChoice {
   /** @param {HTMLSelectElement} select @param {HTMLElement} place  of its parameters, or of its text @param {boolean} optional  whether there may be none of both */
   constructor(select, place, optional) {
     this.select = select;
+    this.combobox = new Combobox(select);
     this.optional = optional;
     /** @type {any[]} */
     this.policies = [];
@@ -70,6 +72,7 @@ export class PolicyChoice {
 
   /** The parameters of the chosen policy; or its text, which starts from the policy that was chosen before. */
   show() {
+    this.combobox.show();
     const inline = this.select.value === INLINE, policy = this.named;
     this.editor.element.hidden = !inline;
     if (inline && this.last && this.editor.text === EXAMPLE) this.editor.text = toYaml({ rules: this.last.rules });

@@ -4,7 +4,7 @@ import { Blocks } from "./blocks.js";
 import { counted, element, inNats, still } from "./elements.js";
 import { family, sign } from "./families.js";
 import { share } from "./scale.js";
-import { drawn, drawnAlone, named } from "./visible.js";
+import { drawn, drawnAlone, LEADING_SPACES, named } from "./visible.js";
 
 /** @typedef {import("./types.js").Token} Token */
 
@@ -30,6 +30,8 @@ export class Text {
     this.divergence = null;
     /** @type {string | null} */
     this.sought = null;
+    /** @type {Uint8Array | null} of each token, 1 where the other answer has the same sentence */
+    this.common = null;
     this.folded = false;
     /** @type {Set<number>} the first tokens of folds that were opened */
     this.unfolded = new Set();
@@ -46,7 +48,7 @@ export class Text {
     this.blocks = new Blocks(this.element, {
       token: (token, place) => draw(element("span", { class: "token", "data-at": place }), token, true),
       redraw: (span, token, place) => {
-        draw(span, token, span.dataset.text !== token.text);
+        draw(span, token, false);
         this.#dressed(span, place);
       },
       fold: (from, to) => this.#fold(from, to),
@@ -59,6 +61,7 @@ export class Text {
     if (place === this.divergence) node.classList.add("diverges");
     if (place === this.cursor) this.mark(place);
     if (this.sought !== null) node.classList.toggle("sought", node.dataset.family === this.sought);
+    node.classList.toggle("common", this.common?.[place] === 1);
   }
 
   /** Show an answer, changing no more than has changed. @param {Token[]} tokens @param {number | null} divergence */
@@ -107,6 +110,23 @@ export class Text {
   highlight(name) {
     this.sought = name;
     for (const node of this.blocks.nodes) node.classList.toggle("sought", name !== null && node.dataset.family === name);
+  }
+
+  /** Mark what the other answer has, too; null marks nothing. @param {Uint8Array | null} common */
+  markCommon(common) {
+    this.common = common;
+    for (const node of this.blocks.nodes) node.classList.toggle("common", common?.[Number(node.dataset.at)] === 1);
+  }
+
+  /** The first token that is in view. */
+  get topPlace() {
+    return this.blocks.placeAt(this.element.getBoundingClientRect().top);
+  }
+
+  /** Scroll so that a token is the first in view. @param {number} place */
+  scrollToPlace(place) {
+    const node = this.spanAt(Math.min(Math.max(place, 0), this.tokens.length - 1));
+    if (node) this.element.scrollTop += node.getBoundingClientRect().top - this.element.getBoundingClientRect().top;
   }
 
   /** Fold what is farther than FOLD_RADIUS from any fork, or unfold it all. @param {boolean} folded */
@@ -214,14 +234,13 @@ function draw(span, token, rewritten) {
   const kind = family(token.id), { dataset } = span;
   if (rewritten) {
     span.replaceChildren(...drawnToken(token));
-    dataset.text = token.text;
     dataset.id = String(token.id);
   }
   if (token.nats !== null) dataset.nats = String(token.nats);
   span.style.setProperty("--share", String(share(token.nats)));
   span.className = [
     "token", token.nats === null && "unknown", token.fork && "fork", token.change && "acted", token.given && "given",
-    ...["cursor", "diverges", "sought"].filter((name) => span.classList.contains(name)),
+    ...["cursor", "diverges", "sought", "common"].filter((name) => span.classList.contains(name)),
   ].filter(Boolean).join(" ");
   if (kind) Object.assign(dataset, { family: kind, sign: sign(kind) });
   return span;
@@ -231,7 +250,7 @@ function draw(span, token, rewritten) {
 export function drawnToken(token, alone = false) {
   if (token.bytes !== null && token.text === "") return [element("i", { class: "sign" }, "·")];
   if (token.bytes !== null && token.text.includes("\ufffd")) return [element("i", { class: "sign" }, `⟨${token.bytes.toUpperCase()}⟩`)];
-  return alone || token.text === "" ? drawnAlone(token.text) : drawn(token.text);
+  return alone || token.text === "" ? drawnAlone(token.text) : drawn(token.text.replace(LEADING_SPACES, ""));
 }
 
 /** A token in words. @param {Token} token @param {number} position */

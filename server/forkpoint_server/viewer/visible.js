@@ -21,6 +21,9 @@ export function pieces(text) {
   return found;
 }
 
+/** The spaces before a word. They stand outside the token's element, as its colour would hang over a line's end. */
+export const LEADING_SPACES = /^ +(?=\S)/;
+
 /**
  * On one line, for labels.
  * @param {string} text

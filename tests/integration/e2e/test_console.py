@@ -156,7 +156,8 @@ def test_an_experiment_from_its_definition_to_its_end(page: Page, server: Server
             expect(table.locator(f"tr[data-key={arm}] td.number").last).to_have_text(str(one["requests"]))
         expect(page.locator("figure svg")).to_have_count(1)
         page.get_by_label("Weight of treatment, percent").fill("30")
-        table.locator("tr[data-key=treatment]").get_by_role("button", name="Ramp").click()
+        with page.expect_response(lambda response: response.request.method == "PATCH"):
+            table.locator("tr[data-key=treatment]").get_by_role("button", name="Ramp").click()
         expect(table.locator("tr[data-key=treatment] input")).to_have_value("30")
         weights = [arm["weight"] for arm in httpx.get(f"{server.api}/experiments/console-exp").json()["arms"]]
         assert weights == pytest.approx([0.1, 0.3])

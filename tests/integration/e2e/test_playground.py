@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 
 import httpx
@@ -10,6 +11,8 @@ from playwright.sync_api import Page, expect
 
 from tests.processes.forkpoint_server import Server
 
+from .conftest import PageLog
+from .console_page import generate
 from .viewer_page import body_of, check_shows, ids_shown, run_of, settled, shown, submit, trace_of, visit
 
 PROMPT = "Use 3, 7, 2 to make 17."
@@ -127,3 +130,135 @@ def test_eight_seeds_as_small_multiples(page: Page, server: Server) -> None:
     one, other = (trace_of(server, response_id) for response_id in ids_shown(page))
     assert (one["policy"], other["policy"]) == (None, "nowait")
     check_shows(shown(page, "B"), other)
+
+
+def test_an_example_runs_before_anything_was_typed(page: Page, server: Server) -> None:
+    earlier = generate(server, policy="observe")
+    visit(page, server)
+    expect(page.locator(".recent a").first).to_have_attribute("href", f"#trace={earlier}")
+    expect(page.locator(".welcome .ramp-limit")).to_be_visible()
+    page.fill("#most", "40")
+    page.get_by_role("button", name="Forbid reflection words").click()
+    settled(page)
+    one, other = (trace_of(server, response_id) for response_id in ids_shown(page))
+    assert (one["policy"], other["policy"]) == (None, "nowait")
+    expect(page.locator(".welcome")).to_have_count(0)
+
+
+def test_the_colour_of_a_token_covers_its_word_and_not_the_space_before(page: Page, server: Server) -> None:
+    visit(page, server)
+    submit(page, PROMPT, "none", most="60")
+    settled(page)
+    tokens = trace_of(server, ids_shown(page)[0])["choices"][0]["tokens"]
+    spans = run_of(page).locator(".text .token").evaluate_all("all => all.map(one => one.textContent)")
+    assert spans == [text.lstrip(" ").replace("\n", "⏎\n") for text in tokens]
+    whole = run_of(page).locator(".text .block").evaluate_all("all => all.map(one => one.textContent).join('')")
+    assert whole == "".join(tokens).replace("\n", "⏎\n")
+
+
+def test_the_scale_can_be_fitted_to_the_run(page: Page, server: Server) -> None:
+    visit(page, server)
+    submit(page, PROMPT, "none", most="60")
+    settled(page)
+    entropies = sorted(trace_of(server, ids_shown(page)[0])["choices"][0]["entropies"])
+    full = math.ceil(entropies[math.ceil(0.99 * len(entropies)) - 1] / 0.25) * 0.25
+    assert 0.5 < full < 2.5
+    highest = page.locator(f".token[data-nats='{entropies[-1]}']").first
+    colour = "one => getComputedStyle(one).backgroundColor"
+    before = highest.evaluate(colour)
+    page.get_by_role("button", name="Fit").click()
+    expect(page.locator("#legend [role=img]")).to_have_attribute("aria-label", re.compile(f"0 to {full} nats"))
+    assert highest.evaluate(colour) != before
+    page.get_by_role("button", name="Fit").click()
+    assert highest.evaluate(colour) == before
+
+
+def test_a_policy_is_found_by_its_name_and_by_its_description(page: Page, server: Server) -> None:
+    visit(page, server)
+    find, options = page.get_by_role("combobox", name="Policy"), page.get_by_role("option")
+    find.click()
+    listed = httpx.get(f"{server.api}/policies").raise_for_status().json()["data"]
+    expect(options).to_have_count(len(listed) + 2)  # no policy, and one that is written here
+    find.fill("majority")
+    described = {one["name"] for one in listed if "majority" in f"{one['name']} {one['description']}".lower()}
+    assert len(described) > 1
+    assert set(options.evaluate_all("all => all.map(one => one.dataset.value)")) == described
+    find.press("Escape")
+    expect(find).to_have_value("no policy")
+    expect(page.locator("#policy-a")).to_have_value("none")
+    find.fill("nowait")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    find.press("Enter")
+    expect(find).to_have_value("nowait")
+    expect(page.locator("#policy-a")).to_have_value("nowait")
+    expect(page.locator("#described")).to_contain_text("reflection words")
+
+
+def test_an_error_is_at_its_field_and_ends_with_it(page: Page, server: Server, page_log: PageLog) -> None:
+    visit(page, server)
+    submit(page, PROMPT, "none", most="100000000")
+    settled(page)
+    alerts = page.locator("[role=alert]:visible")
+    expect(alerts).to_have_text(re.compile(r"^Max tokens: .*(?<!\))$"))
+    expect(page.locator("#most")).to_have_attribute("aria-invalid", "true")
+    page.fill("#most", "20")
+    expect(page.locator("#most")).not_to_have_attribute("aria-invalid", "true")
+    page.select_option("#policy-a", "(inline)")
+    page.fill("#policy-a-inline", "{")
+    page.click("#run")
+    expect(alerts).to_have_text(re.compile("neither YAML nor JSON"))  # one: that of the run before is gone
+    page.click("#tab-open")
+    expect(alerts).to_have_count(0)
+    page.fill("#open-id", "chatcmpl-unheard-of")
+    page.click("#open .primary")
+    expect(alerts).to_have_text(re.compile("^Response ID: there is no trace"))
+    expect(page.locator("#open-id")).to_have_attribute("aria-invalid", "true")
+    page.click("#tab-paste")
+    expect(page.locator("#problem")).to_be_hidden()
+    assert set(page_log.refused) == {400, 404}
+
+
+def test_runs_of_an_earlier_form_say_so(page: Page, server: Server) -> None:
+    visit(page, server)
+    submit(page, PROMPT, "none", most="10", seed="3")
+    settled(page)
+    expect(page.locator("#stale")).to_be_hidden()
+    page.fill("#seed", "4")
+    expect(page.locator("#stale")).to_be_visible()
+    page.fill("#seed", "3")
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+def test_a_run_without_tokens_says_how_long(page: Page, server: Server) -> None:
+    visit(page, server)
+    page.route("**/v1/chat/completions", lambda route: None)  # a server that does not answer
+    submit(page, PROMPT)
+    expect(run_of(page).locator(".state")).to_have_text(re.compile(r"^no token for \d+ s$"))
+    page.click("#stop")
+    settled(page)
+
+
+ALIGNED = """async ([left, right]) => {
+    const { align, beside } = await import('/forkpoint/alignment.js');
+    const tokens = words => words.map(text => ({ text }));
+    const found = align(tokens(left), tokens(right));
+    return [...found.common.map(one => [...one]), found.pairs, beside(found, 0, 5), beside(found, 1, 1)];
+}"""
+
+
+def test_sentences_of_both_answers_are_aligned(page: Page, server: Server) -> None:
+    page.set_viewport_size({"width": 1280, "height": 420})  # so that texts of 200 tokens are scrolled
+    visit(page, server)
+    left, right = ["a", " b.", " c", " d.", " e", " f."], ["a", " b.", " x.", " e", " f.", " g"]
+    common = [[1, 1, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0]]
+    assert page.evaluate(ALIGNED, [left, right]) == [*common, [[0, 0], [4, 3]], 4, 1]
+    submit(page, "Use 3, 7, 2, 5 to make 24.", "none", "nowait", most="200")
+    settled(page)
+    page.get_by_role("button", name="Align").click()
+    first = page.locator(".run[data-run=B] .text .token").first
+    expect(first).to_contain_class("common")
+    page.locator(".run[data-run=A] .text").evaluate("one => { one.scrollTop = 120; }")
+    page.wait_for_function("() => document.querySelector('[data-run=B] .text').scrollTop > 0")
+    assert page.evaluate("() => document.querySelector('[data-run=A] .text').scrollTop") == 120
+    page.get_by_role("button", name="Align").click()
+    expect(page.locator(".token.common")).to_have_count(0)

@@ -6,6 +6,7 @@ import { Column } from "../column.js";
 import { difference, differenceText, dosesText } from "../comparison.js";
 import { byId, element } from "../elements.js";
 import { learn } from "../families.js";
+import { explained, unmark } from "../faults.js";
 import { placeOf } from "../nav.js";
 import { Legend } from "../legend.js";
 import { PolicyChoice } from "../policies.js";
@@ -17,20 +18,27 @@ import { SeedRuns } from "../seeds.js";
 import { pasted } from "../paste.js";
 import { Run } from "../run.js";
 import { tabbed } from "../tabs.js";
+import { Together } from "../together.js";
+import { welcome } from "../welcome.js";
 
 /** @typedef {import("../types.js").Settings} Settings */
 /** @typedef {import("../trace.js").Trace} Trace */
 
 const EXAMPLES = { countdown: "Use 3, 7, 2 to make 17." };
+const EXAMPLE = "How many of the numbers from 1 to 100 can be divided by 3 or by 5, but not by both?";
 const NAMES = ["A", "B"];
 
 const card = new Card();
 const policyA = new PolicyChoice(byId("policy-a"), byId("inline-a"), false);
 const policyB = new PolicyChoice(byId("policy-b"), byId("inline-b"), true);
-const legend = new Legend(byId("legend"), (family) => columns.forEach((column) => column.text.highlight(family)));
-const showTab = tabbed(byId("ask").ownerDocument.querySelector("[role=tablist]"));
+const legend = new Legend(byId("legend"), { sought: (family) => columns.forEach((column) => column.text.highlight(family)), rescaled: changed });
+const showTab = tabbed(byId("ask").ownerDocument.querySelector("[role=tablist]"), () => {
+  problem(null); // it was about the other tab
+  outdated();
+});
 const chat = new Chat(byId("chat"));
 const code = new RequestCode(byId("code"), () => ({ body: { ...bodyOf(settings(policyA.value)), messages: chat.messages(byId("prompt").value) }, origin: location.href }));
+const together = new Together(() => columns);
 const past = new History(byId("history"), (entry) => void restore(entry).catch(problem));
 
 /** @type {Column[]} */
@@ -40,6 +48,8 @@ let policies = [];
 /** @type {any[]} */
 let models = [];
 let drawing = 0;
+/** @type {string | null} the form that the runs are of; null where they are of none */
+let ran = null;
 
 /** Draw what has changed, once a frame at most. */
 function changed() {
@@ -50,15 +60,17 @@ function changed() {
 }
 
 function draw() {
-  const length = Math.max(0, ...columns.map((column) => column.length));
-  const [one, other] = columns.map((column) => column.run);
-  const parts = other ? difference(one, other) : null;
-  columns.forEach((column) => column.show(length, parts));
-  byId("difference").hidden = !other;
-  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))), ` ${dosesText(one, other)}`);
   const threshold = columns.map((column) => column.run.trace?.threshold).find((nats) => nats);
   byId("legend").hidden = threshold === undefined;
   if (threshold !== undefined) legend.show(columns.flatMap((column) => column.run.tokens), threshold, columns.some((column) => column.run.branches.all.length > 1));
+  const length = Math.max(0, ...columns.map((column) => column.length));
+  const [one, other] = columns.map((column) => column.run);
+  const parts = other ? difference(one, other) : null;
+  together.check();
+  columns.forEach((column) => column.show(length, parts));
+  byId("difference").hidden = !other;
+  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))), ` ${dosesText(one, other)} `,
+    ...(parts === null || one.running || other.running ? [] : [together.button, element("span", { class: "soft" }, " One answer of each proves nothing: run 8 seeds.")]));
   const running = columns.some((column) => column.run.running);
   byId("stop").hidden = !running;
   byId("runs").dataset.state = running ? "running" : "done";
@@ -67,14 +79,19 @@ function draw() {
 /** Begin anew with runs of these titles. @param {string[]} titles */
 function begin(titles) {
   columns.forEach((column) => column.run.stop());
+  together.stop();
   card.close();
   problem(null);
+  for (const form of ["ask", "open", "paste"]) unmark(byId(form));
+  ran = null;
+  outdated();
   const page = {
     say, failed: problem,
     zoomed: (/** @type {import("../plot.js").Part} */ part) => columns.forEach((column) => column.zoom(part)),
     difference: () => (columns.length > 1 ? difference(columns[0].run, columns[1].run) : null),
   };
-  columns = titles.map((title, number) => new Column(new Run(NAMES[number], changed), title, card, page));
+  const policies = /** @type {const} */ (["policy-a", "policy-b"]);
+  columns = titles.map((title, number) => new Column(new Run(NAMES[number], changed), title, card, { ...page, explained: (error) => explained(error, policies[number]) }));
   columns.forEach((column) => (column.run.contextTokens = contextTokens()));
   place(columns);
   return columns;
@@ -85,7 +102,7 @@ const contextTokens = () => models.find((one) => one.id === byId("model").value)
 /** @param {Column[]} shown */
 function place(shown) {
   columns = shown;
-  byId("runs").replaceChildren(...columns.map((column) => column.element));
+  byId("runs").replaceChildren(...(columns.length ? columns.map((column) => column.element) : [welcome(policies.map((one) => one.name), tryExample)]));
   byId("runs").classList.toggle("two", columns.length > 1);
   draw();
 }
@@ -129,6 +146,7 @@ async function run() {
   const values = choices.map((choice) => choice.value), messages = chat.messages(byId("prompt").value);
   const each = values.map((value) => settings(value)), before = columns, form = formValues();
   const runs = begin(choices.map((choice) => choice.title));
+  ran = JSON.stringify(form);
   const done = await orBefore(before, Promise.all(runs.map((column, number) => shown(column, column.run.start(each[number], messages)))));
   remember();
   if (done && shownIds().length) past.add({ title: choices.map((choice) => choice.title).join(" | "), prompt: byId("prompt").value, ids: shownIds(), form });
@@ -198,7 +216,24 @@ function say(text) {
 /** @param {any} error */
 function problem(error) {
   byId("problem").hidden = error === null;
-  byId("problem").textContent = error?.message ?? "";
+  byId("problem").textContent = error === null ? "" : explained(error);
+  // Beside it no error of an earlier attempt stands any longer.
+  if (error !== null && columns.length && columns.every((column) => column.error !== null && !column.run.tokens.length)) place([]);
+}
+
+/** Say so where the runs are not those of the form as it is now. */
+function outdated() {
+  byId("stale").hidden = ran === null || byId("ask").hidden || ran === JSON.stringify(formValues());
+}
+
+/** @param {import("../welcome.js").Example} example */
+function tryExample({ policy, beside, answers }) {
+  policyA.choose(policy);
+  policyB.choose(beside ?? "(nothing)");
+  byId("answers").value = String(answers);
+  showTab("ask");
+  describe();
+  run().catch(problem);
 }
 
 /** Ask the server what it offers. */
@@ -212,8 +247,9 @@ async function load() {
   byId("model-field").hidden = models.length < 2;
   const stored = sessionStorage.getItem(FORM_KEY);
   if (stored) fill(JSON.parse(stored));
-  byId("prompt").value ||= EXAMPLES[/** @type {keyof typeof EXAMPLES} */ (models[0].id)] ?? "";
+  byId("prompt").value ||= EXAMPLES[/** @type {keyof typeof EXAMPLES} */ (models[0].id)] ?? EXAMPLE;
   describe();
+  if (!columns.length) place([]);
 }
 
 /** What the chosen policies do, and what is known against them, in the server's words. */
@@ -244,6 +280,7 @@ submits("paste", async () => {
 });
 byId("stop").addEventListener("click", () => columns.forEach((column) => column.run.stop()));
 byId("ask").addEventListener("change", describe);
+for (const event of ["input", "change"]) byId("ask").addEventListener(event, outdated);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) /** @type {HTMLElement} */ (event.target).closest("form")?.requestSubmit();
 });
