@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from forkpoint_clients.ab import cautions
@@ -24,6 +26,13 @@ def test_warnings() -> None:
     )
     assert "2 arms are compared with none" in said
     assert "not complete" not in said
+
+
+@pytest.mark.parametrize(("questions", "said"), [(1, "1 question is few"), (2, "2 questions are few"), (30, None)])
+def test_few_questions(questions: int, said: str | None) -> None:
+    compared = replace(compare(made("none", 0.5, 100, 1), ["none"], 120), questions=questions)
+    warned = [one for one in cautions.warnings(compared) if " few" in one]
+    assert warned[0].startswith(said) if said else not warned
 
 
 def test_doses_are_those_of_a_token() -> None:
