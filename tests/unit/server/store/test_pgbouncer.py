@@ -49,8 +49,11 @@ def pooled_url(postgresql_server: PostgreSQL, tmp_path: Path) -> Iterator[str]:
     users.write_text(f'"{url.username}" ""\n')
     host, port = url.query.get("host", url.host), url.port or 5432
     configuration.write_text(CONFIGURATION.format(host=host, port=port, user=url.username, listen=listen, users=users))
+    # it refuses to run as root, so another user must reach its files and PostgreSQL's socket
     for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # it refuses to run as root
+        folder.chmod(0o755)
+    sockets = Path(str(host))
+    sockets.chmod(0o711)
     process = subprocess.Popen([PROGRAM, "-q", "-u", "nobody", str(configuration)])
     try:
         for _ in range(300):
@@ -62,6 +65,7 @@ def pooled_url(postgresql_server: PostgreSQL, tmp_path: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+        sockets.chmod(0o700)  # as PostgreSQL wants its data
 
 
 @pytest.mark.soak
