@@ -22,10 +22,10 @@ from forkpoint_clients.ab.run import seed_of
 from forkpoint_clients.evaluate import formatting, stats
 from forkpoint_clients.evaluate.asker import Answer, Asker, Question, SamplingParams
 from forkpoint_clients.evaluate.datasets import Item, read
-from forkpoint_clients.evaluate.doses import is_strong_enough, match_ratio
 from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_clients.evaluate.scorers import scorer
 from forkpoint_policies import catalog
+from forkpoint_policies.doses import is_strong_enough, match_ratio
 from forkpoint_policies.placebo import PLACEBO
 from tests.processes.forkpoint_server import serving
 

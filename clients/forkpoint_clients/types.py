@@ -101,6 +101,24 @@ class ArmCounts(openai.BaseModel):
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
+class PlaceboComparison(openai.BaseModel):
+    """An arm beside its placebo. A dose is the expected number of changed tokens per token; None if it is not known.
+
+    `ratio` is the placebo's dose over the policy's. Below 0.8 the `conclusion` is that there is none. `metrics`: the
+    difference in each metric, arm minus placebo, with its always-valid interval.
+    """
+
+    arm: str
+    placebo: str
+    dose: float | None = None
+    placebo_dose: float | None = None
+    ratio: float | None = None
+    requests_without_effect: int = 0
+    """Of both arms, requests recorded by earlier versions, which did not record what the policy changed."""
+    conclusion: str | None = None
+    metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
 class Experiment(openai.BaseModel):
     """An experiment on live traffic. `figures` and `analysis` are set only when a single experiment is requested."""
 
@@ -120,6 +138,11 @@ class Experiment(openai.BaseModel):
     """Why it cannot run on this server."""
     figures: list[ArmCounts] | None = None
     analysis: dict[str, Any] | None = None
+
+    @property
+    def placebos(self) -> list[PlaceboComparison]:
+        """Each arm beside its placebo; none if the experiment was not requested alone, or by earlier servers."""
+        return [PlaceboComparison.model_validate(one) for one in (self.analysis or {}).get("placebos", ())]
 
 
 class Recorded(openai.BaseModel):

@@ -44,6 +44,7 @@ RULES = (
             "forkpoint_policies.library",
             "forkpoint_policies.tasks",
             "forkpoint_policies.catalog",
+            "forkpoint_policies.doses",
         ),
     ),
 )

@@ -18,8 +18,9 @@ from typing import Any
 
 from forkpoint_clients.evaluate.asker import Answer, Question, ServerRefusesError
 from forkpoint_clients.evaluate.datasets import Item, digest
-from forkpoint_clients.evaluate.doses import doses_are_equal, mean_dose
+from forkpoint_clients.evaluate.doses import mean_dose
 from forkpoint_clients.evaluate.journal import Journal, Unit
+from forkpoint_policies.doses import doses_are_equal
 from forkpoint_policies.spec import MAX_STRENGTH_NATS
 
 from .arms import Arm, placebos

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forkpoint_clients.evaluate.doses import MIN_RATIO, is_strong_enough, match_ratio
 from forkpoint_clients.evaluate.formatting import points
 from forkpoint_clients.evaluate.journal import Unit
 from forkpoint_clients.evaluate.stats import Estimate
+from forkpoint_policies.doses import match_ratio, why_no_conclusion
 
 from .comparison import ScoredAnswer, compare
 
@@ -33,10 +33,8 @@ class PlaceboComparison:
     @property
     def conclusion(self) -> str:
         """What may be said of the policy beyond its placebo; nothing if the placebo has too little of its dose."""
-        if self.ratio is None:
-            return "no conclusion: the doses are not known"
-        if not is_strong_enough(self.ratio):
-            return f"no conclusion: the placebo has {self.ratio:.2f} of its dose, less than {MIN_RATIO:g}"
+        if (reason := why_no_conclusion(self.dose, self.placebo_dose)) is not None:
+            return f"no conclusion: {reason}"
         if self.correct is None:
             return "no conclusion: no pair has a score"
         found = points(self.correct)

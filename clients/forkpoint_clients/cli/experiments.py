@@ -179,7 +179,7 @@ def _show(experiment: Experiment, effects: Mapping[str, float]) -> None:
     # metrics, and what is worth knowing about them
     for reason, where in _reasons(experiment).items():
         print(f"{', '.join(where)}: {reason}")
-    print_tables([_metrics(experiment)])
+    print_tables([_metrics(experiment), *_beside_placebos(experiment)])
     for note in _requests_needed(experiment, effects):
         print(note)
     for warning in _warnings(experiment):
@@ -267,6 +267,29 @@ def _metrics(experiment: Experiment) -> Table:
                 _says(difference),
             )  # fmt: skip
     return table
+
+
+def _beside_placebos(experiment: Experiment) -> Iterator[Table]:
+    """A table of the arms that stand beside their placebos, if any do."""
+    if not experiment.placebos:
+        return
+    decisive = [metric for metric, about in _metric_analyses(experiment).items() if about.get("role") == "decision"]
+    columns = ("arm", "its placebo", "effect per token", "that of the placebo", "dose ratio")
+    less = (f"{metric}, less the placebo's" for metric in decisive)
+    table = Table(*columns, *less, "conclusion", title="Policies beside their placebos")
+    for pair in experiment.placebos:
+        differences = (pair.metrics.get(metric) or {} for metric in decisive)
+        table.add_row(
+            pair.arm, pair.placebo,
+            *(UNKNOWN if dose is None else f"{dose:.3g}" for dose in (pair.dose, pair.placebo_dose)),
+            UNKNOWN if pair.ratio is None else f"{pair.ratio:.2f}",
+            *(
+                _figure(metric, difference.get("estimate"), difference.get("interval"), "+")
+                for metric, difference in zip(decisive, differences, strict=True)
+            ),
+            pair.conclusion or "",
+        )  # fmt: skip
+    yield table
 
 
 def _figure(metric: str, value: float | None, interval: Sequence[float | None] | None, sign: str = "") -> str:

@@ -11,13 +11,22 @@ from sqlalchemy import Engine
 
 from forkpoint_policies.spec import InputError, unknown_name
 from forkpoint_server.experiments.analysis.analyse import Arm, Metric, Stratum, Sums, analyse
-from forkpoint_server.store.aggregates import UnitSums, arm_counts, longest_seconds, unit_sums, units_by_epoch
+from forkpoint_server.experiments.analysis.placebos import Dose, PlaceboPair, compare_with_placebos
+from forkpoint_server.store.aggregates import (
+    UnitSums,
+    arm_counts,
+    arm_effects,
+    longest_seconds,
+    unit_sums,
+    units_by_epoch,
+)
 from forkpoint_server.store.built_in_metrics import BUILT_IN_METRICS
 from forkpoint_server.store.definitions import epoch_to_dict
 from forkpoint_server.store.experiments import StoredExperiment
 
 from .assignment import weight_of
 from .live import LiveExperiment
+from .placebos import placebos
 
 BUILT_IN = {metric.name: Metric(metric.name, metric.direction, metric.role) for metric in BUILT_IN_METRICS}
 
@@ -108,7 +117,31 @@ def analyse_experiment(
         arms, control, strata_of(stored, units_by_epoch(database, stored.id, until)), metrics, definition.alpha,
         effects, definition.unit,
     )  # fmt: skip
-    return {**analysis, "until": int(until) if np.isfinite(until) else None, "untriggered": untriggered}
+    compared = compare_with_placebos(
+        _placebo_pairs(database, stored, until, arms), metrics, definition.alpha, analysis["sample_ratio"]["passed"]
+    )
+    return {
+        **analysis,
+        "placebos": compared,
+        "until": int(until) if np.isfinite(until) else None,
+        "untriggered": untriggered,
+    }
+
+
+def _placebo_pairs(database: Engine, stored: StoredExperiment, until: float, arms: Sequence[Arm]) -> list[PlaceboPair]:
+    """The arms that stand beside their placebos, with what either changed."""
+    named = placebos(stored.definition.arms)
+    if not named:
+        return []
+    doses = {
+        arm: Dose(found.effect, found.tokens, found.unknown)
+        for arm, found in arm_effects(database, stored.id, until).items()
+    }
+    by_name = {arm.name: arm for arm in arms}
+    return [
+        PlaceboPair(by_name[arm], by_name[placebo], doses.get(arm, Dose()), doses.get(placebo, Dose()))
+        for placebo, arm in named.items()
+    ]
 
 
 def metrics_of(stored: StoredExperiment, measured: set[str]) -> list[Metric]:

@@ -79,6 +79,7 @@ def experiment_record(context: RequestContext) -> dict[str, Any]:
         "prompt_tokens": context.num_prompt_tokens,
         "triggered": detector.triggered(trace.profile() for trace in context.traces),
         "watched": detector.observed_arms,
+        "effect": sum((action["effect"] for action in figures["interventions"].values()), 0.0),
         **{name: figures[name] for name in SUMMARY_COLUMNS},
     }
 

@@ -93,6 +93,35 @@ def arm_counts(database: Engine, experiment: int) -> Mapping[str, ArmCounts]:
     return found
 
 
+@dataclass(frozen=True)
+class ArmEffect:
+    """What an arm's policy changed: `effect` expected tokens of `tokens`; `unknown`: requests of unrecorded effect."""
+
+    effect: float
+    tokens: int
+    unknown: int
+
+
+def arm_effects(database: Engine, experiment: int, until: float) -> Mapping[str, ArmEffect]:
+    """The effect of each arm's policy, in the requests that started before `until` (seconds since 1970)."""
+    known = ASSIGNMENTS.c.effect.is_not(None)
+    sums = (
+        select(
+            ASSIGNMENTS.c.arm,
+            func.coalesce(func.sum(ASSIGNMENTS.c.effect), 0.0),
+            func.sum(case((known, ASSIGNMENTS.c.tokens), else_=0)),
+            func.sum(case((~known & (ASSIGNMENTS.c.tokens > 0), 1), else_=0)),
+        )
+        .where(ASSIGNMENTS.c.experiment == experiment, ASSIGNMENTS.c.created < until)
+        .group_by(ASSIGNMENTS.c.arm)
+    )
+    with database.connect() as connection:
+        return {
+            arm: ArmEffect(float(effect), int(tokens), int(unknown))
+            for arm, effect, tokens, unknown in connection.execute(sums)
+        }
+
+
 def units_by_epoch(database: Engine, experiment: int, until: float) -> dict[tuple[int, int], dict[str, int]]:
     """The units of each arm, by (epoch in which the arm received their part, epoch in which they were first seen)."""
     first = (

@@ -84,6 +84,7 @@ ASSIGNMENTS = Table(
     Column("watched", Integer, nullable=False, server_default="-1"),
     Column("response_id", String(MAX_RESPONSE_ID_LENGTH)),
     Column("attempt", String(32), nullable=False, server_default=""),
+    Column("effect", Double),
     Index("assignments_by_unit", "experiment", "arm", "unit"),
     Index("assignments_by_response", "experiment", "response_id"),
     Index("assignments_by_age", "created"),
@@ -95,6 +96,7 @@ attempts the row is that of the first completed one, or of the first. `attempt` 
 `unit` is the start of its salted hash as a signed number. `epoch` is the epoch of the request, `stratum` the one in
 which its arm received the unit's part of the hash space. `triggered` has one bit per arm, in the order of the
 definition: would the arm's policy have acted? `watched` has the bits of the arms for which that was evaluated.
+`effect` is the expected number of tokens that the arm's policy changed; earlier versions did not record it.
 """
 
 ATTEMPTS = Table(

@@ -43,6 +43,18 @@ EXPERIMENT = {
         "sample_ratio": {"passed": True},
         "verdict": "nothing is decided yet",
         "warnings": ["3 units are broken"],
+        "placebos": [
+            {
+                "arm": "calm",
+                "placebo": "random",
+                "dose": 0.04,
+                "placebo_dose": 0.01,
+                "ratio": 0.25,
+                "requests_without_effect": 2,
+                "conclusion": "no conclusion: the placebo has 0.25 of its dose, less than 0.8",
+                "metrics": {"correct": {"estimate": -0.1, "interval": [-0.2, -0.01], "verdict": None}},
+            }
+        ],
         "metrics": {
             "truncated": {
                 "role": "guardrail",
@@ -249,3 +261,11 @@ def test_a_trace_without_records() -> None:
 )
 def test_a_servers_url_needs_no_v1(written: str, url: str) -> None:
     assert api_url(written) == url
+
+
+def test_an_experiment_has_its_arms_beside_their_placebos(requests: Requests) -> None:
+    (pair,) = Experiment.model_validate(EXPERIMENT).placebos
+    assert (pair.arm, pair.placebo, pair.dose, pair.placebo_dose, pair.ratio) == ("calm", "random", 0.04, 0.01, 0.25)
+    assert pair.metrics["correct"]["estimate"] == -0.1
+    assert Experiment.model_validate({**EXPERIMENT, "analysis": None}).placebos == []
+    assert Experiment.model_validate({**EXPERIMENT, "analysis": {"verdict": None}}).placebos == [], "an earlier server"

@@ -65,10 +65,11 @@ export function mount(place) {
   /** @param {string} name */
   function detail(name) {
     const head = element("div", { class: "sheet verdict" }), warnings = element("div", {}), arms = armsTable(name);
+    const placebos = element("div", { class: "page-body" });
     const metrics = element("div", { class: "page-body" }), timeline = element("div", { class: "sheet", hidden: true });
     /** @type {string | null} */
     let metric = null;
-    page.body.replaceChildren(back(), head, warnings, arms.element, timeline, metrics);
+    page.body.replaceChildren(back(), head, warnings, arms.element, placebos, timeline, metrics);
 
     const change = async (/** @type {any} */ body) => {
       try {
@@ -86,6 +87,7 @@ export function mount(place) {
       head.replaceChildren(...verdict(found), ...actions(found, change, remove));
       warnings.replaceChildren(...[found.problem, ...analysis.warnings].filter(Boolean).map((text) => element("p", { class: "notice" }, text)));
       arms.show(found);
+      if (!placebos.contains(document.activeElement)) placebos.replaceChildren(...besidePlacebos(analysis));
       if (!metrics.contains(document.activeElement)) metrics.replaceChildren(...byRole(analysis));
       const choices = Object.keys(analysis.metrics).filter((one) => analysis.metrics[one].role !== "information");
       await showTimeline(found, choices.length ? choices : Object.keys(analysis.metrics));
@@ -185,6 +187,31 @@ function armsTable(name) {
       table.show(found.arms.map((/** @type {any} */ arm) => ({ ...arm, figures: found.figures.find((/** @type {any} */ one) => one.arm === arm.name) })));
     },
   };
+}
+
+/** Each arm beside its placebo: doses, differences in the decision metrics, and what may be concluded. @param {any} analysis */
+function besidePlacebos({ placebos, metrics }) {
+  if (!placebos.length) return [];
+  const decisive = (/** @type {string} */ metric) => metrics[metric].role === "decision";
+  const table = new DataTable("Policies beside their placebos", [
+    { title: "Arm", cell: (row) => row.arm },
+    { title: "Its placebo", cell: (row) => row.placebo },
+    { title: "Effect per token", kind: "number", cell: (row) => number(row.dose) },
+    { title: "That of the placebo", kind: "number", cell: (row) => number(row.placebo_dose) },
+    { title: "Dose ratio, placebo / policy", kind: "number", cell: (row) => row.ratio?.toFixed(2) ?? "unknown" },
+    { title: "Arm less placebo", kind: "wide", cell: (row) => Object.entries(row.metrics).filter(([metric]) => decisive(metric)).map(([metric, found]) => element("div", {}, `${metric}: ${apart(found)}`)) },
+    { title: "Conclusion", kind: "wide", cell: (row) => row.conclusion ?? "" },
+  ], { key: (row) => `${row.arm}/${row.placebo}` });
+  table.show(placebos);
+  return [element("section", { class: "page-body" }, element("h2", {}, "Beside placebos"), table.element,
+    element("p", { class: "hint" }, "Doses are expected changed tokens per token. A placebo that changes less than 0.8 of what its policy changes supports no conclusion."))];
+}
+
+/** A difference with its interval. @param {any} found */
+function apart({ estimate, interval, reason }) {
+  if (estimate === null) return reason ?? "";
+  const [low, high] = interval ?? [null, null];
+  return low === null ? `${signed(estimate)}, ${reason ?? "no interval yet"}` : `${signed(estimate)} [${signed(low)}, ${signed(high)}]`;
 }
 
 /** The metrics of each role, in a table each. @param {any} analysis */

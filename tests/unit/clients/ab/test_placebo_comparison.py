@@ -30,7 +30,7 @@ def answers(dose: float, placebo_dose: float, placebo_score: float = 1.0) -> dic
         ((0.1, 0.079), 0.79, "no conclusion: the placebo has 0.79 of its dose, less than 0.8"),
         ((0.1, 0.081), 0.81, "beyond its placebo: −100.0"),
         ((0.1, 0.3), 3.0, "beyond its placebo: −100.0"),
-        ((0.0, 0.1), None, "no conclusion: the doses are not known"),
+        ((0.0, 0.1), None, "no conclusion: the policy changed no probabilities, so that it has no dose to compare"),
     ],
 )
 def test_a_conclusion_needs_the_dose(doses: tuple[float, float], ratio: float | None, conclusion: str) -> None:

@@ -95,6 +95,28 @@ def test_show_says_a_shared_reason_once(
     assert said.count("not yet decided\n") == 2
 
 
+def test_show_has_the_doses_of_arms_and_placebos(
+    requests: Requests, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics: Any = EXPERIMENT["analysis"]["metrics"]  # type: ignore[index]
+    decisive = {"role": "decision", "arms": {"plain": {"mean": 0.5}}}
+    monkeypatch.setitem(EXPERIMENT["analysis"], "metrics", {**metrics, "correct": decisive})  # type: ignore[arg-type]
+    assert experiments.main(["show", "try"]) == 0
+    table = capsys.readouterr().out.partition("Policies beside their placebos")[2]
+    for figure in (
+        "correct, less the placebo's",
+        "0.04",
+        "0.01",
+        "0.25",
+        "-0.1 [-0.2, -0.01]",
+        "no conclusion",
+    ):
+        assert figure in table
+    monkeypatch.setitem(EXPERIMENT["analysis"], "placebos", [])  # type: ignore[arg-type]
+    assert experiments.main(["show", "try"]) == 0
+    assert "placebos" not in capsys.readouterr().out
+
+
 def test_show_as_data(requests: Requests, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.main(["show", "try", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["analysis"]["verdict"] == "nothing is decided yet"

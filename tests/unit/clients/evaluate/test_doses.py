@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkpoint_clients.evaluate.asker import Answer
-from forkpoint_clients.evaluate.doses import describe_doses, doses_are_equal, is_strong_enough, match_ratio, mean_dose
+from forkpoint_clients.evaluate.doses import describe_doses, mean_dose
 
 
 def test_a_dose_is_that_of_all_tokens_together() -> None:
@@ -13,13 +13,6 @@ def test_a_dose_is_that_of_all_tokens_together() -> None:
     short = Answer(tokens=100, forkpoint={"interventions": {"suppress": {"effect": 1.0}, "force": {"effect": 4.0}}})
     assert mean_dose([long, short, Answer(tokens=50)]) == 8.0 / 400
     assert mean_dose([Answer(tokens=50)]) is None
-
-
-def test_what_is_equal_and_what_is_enough() -> None:
-    assert match_ratio(0.2, 0.05) == 0.25
-    assert match_ratio(0.0, 0.05) is match_ratio(None, 0.05) is match_ratio(0.2, None) is None
-    assert [doses_are_equal(1.0, other) for other in (0.79, 0.8, 1.25, 1.26)] == [False, True, True, False]
-    assert [is_strong_enough(ratio) for ratio in (None, 0.79, 0.8, 3.0)] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,22 @@ def test_outcomes_that_an_earlier_version_stored_do_not_stop_the_report(database
     assert "huge" not in analysis["metrics"]
     assert analysis["metrics"]["large"]["arms"]["calm"]["requests"] == 30
     json.dumps(analysis["metrics"]["large"], allow_nan=False)
+
+
+def test_arms_stand_beside_their_placebos(database: Engine) -> None:
+    arms = [
+        {"name": name, "policy": policy, "weight": 0.2}
+        for name, policy in (("control", None), ("ban", "nowait"), ("random", "nowait.placebo"))
+    ]
+    stored = store(database, arms=arms, metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
+    effects = {"control": 0.0, "ban": 4.0, "random": 1.0}
+    rows = [row(stored.id, f"{arm}{n}", arm, effect=effects[arm], created=9.0) for arm in effects for n in range(3)]
+    add_assignments(database, rows)
+    (found,) = analyse_experiment(database, stored, None, None, SERVER, {})["placebos"]
+    assert (found["arm"], found["placebo"]) == ("ban", "random")
+    assert (found["dose"], found["placebo_dose"], found["ratio"]) == (0.04, 0.01, 0.25)
+    assert found["conclusion"] == "no conclusion: the placebo has 0.25 of its dose, less than 0.8"
+    assert found["metrics"]["tokens"]["estimate"] == 0.0
+    (by_server,) = analyse_experiment(database, stored, None, 1.0, SERVER, {})["placebos"]
+    assert by_server["dose"] is None, "requests that are left out of the analysis are left out here"
+    assert analyse_experiment(database, store(database, name="plain"), None, None, SERVER, {})["placebos"] == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from forkpoint_server.store.aggregates import arm_counts, unit_sums
+from forkpoint_server.store.aggregates import ArmEffect, arm_counts, arm_effects, unit_sums
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.outcomes import (
     Outcome,
@@ -78,3 +78,20 @@ def test_controls_are_filtered_by_the_arm_they_were_observed_for(database: Engin
     ]
     add_assignments(database, [row(stored.id, "of before", unit=100)])
     assert 100 in unit_sums(database, stored.id, np.inf, ("control",), observed=1)["control"]["tokens"].units
+
+
+def test_effects_of_arms_count_the_tokens_of_requests_whose_effect_is_recorded(database: Engine) -> None:
+    stored = store(database)
+    add_assignments(
+        database,
+        [
+            row(stored.id, "a", "calm", effect=2.5, tokens=100, created=1.0),
+            row(stored.id, "b", "calm", effect=1.5, tokens=300, created=2.0),
+            row(stored.id, "c", "calm", effect=None, tokens=1000, created=3.0),
+            row(stored.id, "d", "calm", effect=9.0, tokens=10, created=5.0),
+            row(stored.id, "e", "control", effect=None, tokens=50, created=1.0),
+            row(stored.id, "f", "control", effect=None, tokens=0, created=1.0),
+        ],
+    )
+    found = arm_effects(database, stored.id, until=5.0)
+    assert found == {"calm": ArmEffect(4.0, 400, 1), "control": ArmEffect(0.0, 0, 1)}

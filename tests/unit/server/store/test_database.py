@@ -37,6 +37,27 @@ def test_the_migrations_make_the_tables(database: Engine) -> None:
         assert compare_metadata(context, METADATA) == []
 
 
+def test_requests_recorded_before_effects_were_have_none(database: Engine, database_url: str) -> None:
+    """The tables as revision 0003 left them, with a request; then a server of today starts."""
+    stored = store(database)
+    earlier = {name: value for name, value in row(stored.id, "r1").items() if name != "effect"}
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE assignments DROP COLUMN effect"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        columns = ", ".join(earlier)
+        connection.execute(
+            text(f"INSERT INTO assignments ({columns}) VALUES ({', '.join(f':{name}' for name in earlier)})"),
+            earlier,
+        )
+    upgraded = open_database(database_url)
+    add_assignments(upgraded, [row(stored.id, "r2", effect=3.5)])
+    with upgraded.connect() as connection:
+        assert connection.execute(text("SELECT request_id, effect FROM assignments ORDER BY request_id")).all() == [
+            ("r1", None), ("r2", 3.5),
+        ]  # fmt: skip
+    upgraded.dispose()
+
+
 @pytest.mark.slow
 def test_servers_that_start_together(database_url: str) -> None:
     opening = [subprocess.Popen([sys.executable, "-c", OPEN, database_url], stderr=subprocess.PIPE) for _ in range(3)]
