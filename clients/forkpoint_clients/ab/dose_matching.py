@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 
 from forkpoint_clients.evaluate.asker import Answer, Question, ServerRefusesError
 from forkpoint_clients.evaluate.datasets import Item, digest
+from forkpoint_clients.evaluate.dose_search import FIRST_STRENGTH_NATS, closest, distance, search
 from forkpoint_clients.evaluate.doses import mean_dose
 from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_policies.doses import doses_are_equal
-from forkpoint_policies.spec import MAX_STRENGTH_NATS
 
 from .arms import Arm, placebos
 from .run import PreparedRun, seed_of
@@ -31,15 +30,6 @@ FORMAT = 1
 """The format of what is stored; increased when it or the method changes."""
 
 DEFAULT_ANSWERS = 16
-FIRST_STRENGTH_NATS = 1.0
-MIN_STRENGTH_NATS = 0.01
-MAX_STEP = 6.0
-"""The largest factor between two strengths that are tried, before one is too weak and one too strong."""
-
-SMALLEST_DOSE = 1e-9
-MAX_TRIALS = 7
-CLOSE = 0.1
-"""The relative difference between two doses at which the search ends."""
 
 
 @dataclass(frozen=True)
@@ -166,25 +156,22 @@ class _Calibration:
         strength, dose = None, as_named
         if policy_dose > 0 and not doses_are_equal(policy_dose, as_named) and await self._can_match_by_dose():
             tried = await self._search(journal, items, policy_dose)
-            best = min(tried, key=lambda one: _distance(tried[one], policy_dose), default=None)
-            if best is not None and _distance(tried[best], policy_dose) < _distance(as_named, policy_dose):
+            best = closest(tried, policy_dose)
+            if best is not None and distance(tried[best], policy_dose) < distance(as_named, policy_dose):
                 strength, dose = best, tried[best]
         return DoseMatch(self.placebo.name, self.policy, self.answers, policy_dose, as_named, dose, strength)
 
     async def _search(self, journal: Journal, items: Sequence[Item], policy_dose: float) -> dict[float, float]:
         """The strengths that were tried, in nats, and the dose of each."""
-        tried: dict[float, float] = {}
-        strength = FIRST_STRENGTH_NATS
-        while len(tried) < MAX_TRIALS and strength not in tried:
+
+        async def measure(strength: float) -> float | None:
             dose = await self._dose(journal, items, f"{strength:g}", by_dose(self.placebo, strength))
-            if dose is None:
-                break
-            self.say(f"{self.placebo.name} by dose, strength {strength:g}: {dose:.3g} of {policy_dose:.3g} per token")
-            tried[strength] = dose
-            if abs(dose / policy_dose - 1) <= CLOSE:
-                break
-            strength = next_strength(tried, policy_dose)
-        return tried
+            if dose is not None:
+                name = f"{self.placebo.name} by dose, strength {strength:g}"
+                self.say(f"{name}: {dose:.3g} of {policy_dose:.3g} per token")
+            return dose
+
+        return await search(measure, policy_dose)
 
     async def _can_match_by_dose(self) -> bool:
         try:
@@ -209,34 +196,6 @@ class _Calibration:
             return journal.answers[unit]
 
         return mean_dose(await asyncio.gather(*(ask(unit, item) for unit, item in units.items())))
-
-
-def next_strength(tried: Mapping[float, float], dose: float) -> float:
-    """The strength to try next, in nats, from the doses of those that were: the dose rises with the strength.
-
-    Between one that is too weak and one that is too strong by interpolation of the logarithms, else beyond the nearest.
-    """
-    weak = max((strength for strength, found in tried.items() if found < dose), default=None)
-    strong = min((strength for strength, found in tried.items() if found >= dose), default=None)
-    if weak is None or strong is None:
-        nearest = weak if strong is None else strong
-        assert nearest is not None
-        step = min(max(dose / max(tried[nearest], SMALLEST_DOSE), 1 / MAX_STEP), MAX_STEP)
-        return _rounded(min(max(nearest * step, MIN_STRENGTH_NATS), MAX_STRENGTH_NATS))
-    low, high = math.log(weak), math.log(strong)
-    below, above = math.log(max(tried[weak], SMALLEST_DOSE)), math.log(tried[strong])
-    share = (math.log(dose) - below) / (above - below) if weak < strong and above > below else 0.5
-    return _rounded(math.exp(low + min(max(share, 0.1), 0.9) * (high - low)))
-
-
-def _distance(dose: float, other: float) -> float:
-    """How far two doses are apart, as a factor's logarithm."""
-    return abs(math.log(max(dose, SMALLEST_DOSE) / other))
-
-
-def _rounded(strength_nats: float) -> float:
-    """To three digits, so that it can be copied."""
-    return float(f"{strength_nats:.3g}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from forkpoint_clients.evaluate.asker import (
     ServerRefusesError,
 )
 from forkpoint_clients.evaluate.datasets import Item
+from forkpoint_clients.evaluate.dose_search import closest, search
+from forkpoint_clients.evaluate.doses import PLACEBO, mean_dose
 from forkpoint_clients.evaluate.journal import Journal, JournalError, Unit
 from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
 
@@ -31,6 +34,10 @@ from .reading import EntropyTrace, ScoredChoices, trace_of, with_sampled_entropy
 
 Answers = Mapping[tuple[str, int], ScoredChoices]
 """(question, sample) -> the scored answer."""
+
+
+CALIBRATION_ANSWERS = 16
+"""Of a policy, and of its placebo at each strength that is tried."""
 
 
 class CannotError(Exception):
@@ -62,6 +69,12 @@ class Treatment:
 
 BASELINE = Treatment("no policy", "observe", traced=True)
 """`observe` changes nothing, and its traces hold the entropies: every finding starts from these answers."""
+
+
+def placebo_by_dose(policy: str, strength_nats: float) -> Treatment:
+    """A library policy's placebo, matched by dose."""
+    by_dose = {"use": f"{policy}{PLACEBO}", "with": {"match": "dose", "strength": strength_nats}}
+    return Treatment(f"{policy}, placebo by dose", by_dose)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,34 @@ class Lab:
         as Asker.ask does.
         """
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
+        return await self._ask(treatments, items, range(samples))
+
+    async def with_dose(self, policy: str) -> Treatment | None:
+        """The placebo of a library policy, by the dose that the policy has: its strength is searched.
+
+        On CALIBRATION_ANSWERS answers of each, with seeds that no finding uses. None if the policy changes nothing.
+        Raises as `ask` does.
+        """
+        items = self.setting.items[:CALIBRATION_ANSWERS]
+        samples = range(-math.ceil(CALIBRATION_ANSWERS / len(items)), 0)
+
+        async def measure(treatment: Treatment) -> float | None:
+            found = (await self._ask([treatment], items, samples))[treatment.name]
+            return mean_dose(scored.answer for scored in found.values())
+
+        dose = await measure(Treatment(policy, policy))
+        if not dose:
+            return None
+
+        async def of_strength(strength_nats: float) -> float | None:
+            return await measure(placebo_by_dose(policy, strength_nats))
+
+        best = closest(await search(of_strength, dose), dose)
+        return None if best is None else placebo_by_dose(policy, best)
+
+    async def _ask(
+        self, treatments: Sequence[Treatment], items: Sequence[Item], samples: Sequence[int]
+    ) -> dict[str, Answers]:
         for treatment in treatments:
             await self._check(treatment)
         # the missing units, in random order within a question
@@ -132,7 +173,7 @@ class Lab:
             Unit(item.id, sample, treatment.key): treatment
             for treatment in treatments
             for item in items
-            for sample in range(samples)
+            for sample in samples
         }
         order = sorted((unit for unit in wanted if unit not in self.journal.answers), key=str)
         random.Random(self.setting.seed).shuffle(order)
@@ -154,7 +195,7 @@ class Lab:
             treatment.name: {
                 (item.id, sample): self._read(item, self.journal.answers[Unit(item.id, sample, treatment.key)])
                 for item in items
-                for sample in range(samples)
+                for sample in samples
             }
             for treatment in treatments
         }

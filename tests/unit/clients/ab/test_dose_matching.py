@@ -11,9 +11,9 @@ import pytest
 
 from forkpoint_clients.ab import run
 from forkpoint_clients.ab.arms import Arm, arm
-from forkpoint_clients.ab.dose_matching import CLOSE, MAX_TRIALS, DoseMatch, match_doses, next_strength
+from forkpoint_clients.ab.dose_matching import DoseMatch, match_doses
 from forkpoint_clients.evaluate.datasets import Item
-from forkpoint_policies.spec import MAX_STRENGTH_NATS
+from forkpoint_clients.evaluate.dose_search import CLOSE
 from tests.unit.clients.stub_server import StubServer, completion, error, stub_server
 
 ITEMS = [Item(f"q{number}", ({"role": "user", "content": f"{number}?"},), number) for number in range(6)]
@@ -123,21 +123,3 @@ async def test_a_kind_of_match_that_was_requested_is_left_as_it_is(tmp_path: Pat
         assert not (await matched(server, tmp_path, arm("nowait"), counted))[1]
         assert not (await matched(server, tmp_path, arm("none"), arm("nowait.placebo")))[1], "without its policy"
         assert not server.requests
-
-
-@pytest.mark.parametrize("dose", [1e-4, 0.003, 0.05, 0.19])
-def test_the_search_ends_close_to_any_dose_that_can_be_reached(dose: float) -> None:
-    tried: dict[float, float] = {}
-    strength = 1.0
-    for _ in range(MAX_TRIALS):
-        tried[strength] = dose_of({"use": "x", "with": {"strength": strength}})
-        if abs(tried[strength] / dose - 1) <= CLOSE:
-            return
-        strength = next_strength(tried, dose)
-    pytest.fail(f"{dose}: {tried}")
-
-
-def test_the_search_stays_within_the_strengths_there_are() -> None:
-    assert next_strength({30.0: 0.01}, 0.9) == MAX_STRENGTH_NATS
-    assert next_strength({1.0: 0.0}, 0.1) == 6.0
-    assert 1.0 < next_strength({1.0: 0.2, 2.0: 0.1}, 0.15) < 2.0, "chance may turn two doses round"
