@@ -263,7 +263,7 @@ def test_a_servers_url_needs_no_v1(written: str, url: str) -> None:
     assert api_url(written) == url
 
 
-def test_an_experiment_has_its_arms_beside_their_placebos(requests: Requests) -> None:
+def test_an_experiment_has_its_arms_beside_their_placebos() -> None:
     (pair,) = Experiment.model_validate(EXPERIMENT).placebos
     assert (pair.arm, pair.placebo, pair.dose, pair.placebo_dose, pair.ratio) == ("calm", "random", 0.04, 0.01, 0.25)
     assert pair.metrics["correct"]["estimate"] == -0.1

@@ -21,7 +21,7 @@ def test_what_is_equal_and_what_is_enough() -> None:
         (0.1, None, "the doses are not known"),
         (0.0, 0.1, "the policy changed no probabilities, so that it has no dose to compare"),
         (0.4, 0.1, "the placebo has 0.25 of its dose, less than 0.8"),
-        (0.1, 0.08, None),
+        (0.1, 0.081, None),
         (0.1, 0.3, None),
     ],
 )
