@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -151,17 +151,21 @@ async def measure_answers(
     tokens: int,
     concurrency: int,
     max_tokens: int | None,
-    measured: Callable[[int], None],
+    measured: Callable[[int, MeasuredAnswer], None],
+    earlier: Mapping[int, MeasuredAnswer] | None = None,
 ) -> list[MeasuredAnswer]:
     """Let the model answer the prompts round-robin, each time with another seed, until `tokens` have an entropy.
 
-    `measured` is called with the number of tokens of each answer. Answers in progress are finished, so that long ones
-    are not left out. Raises ServerLostError, ServerRefusesError, and DataError if the server rejects a prompt or
-    measures nothing.
+    `measured` is called with the number and the measurement of each answer; `earlier` has those of an interrupted run,
+    which are not requested again. Answers in progress are finished, so that long ones are not left out. Raises
+    ServerLostError, ServerRefusesError, and DataError if the server rejects a prompt or measures nothing.
     """
-    sampling, numbers, done = SamplingParams(max_tokens=max_tokens, temperature=1.0), count(), 0
-    answers: dict[int, MeasuredAnswer] = {}
-    running = 0
+    answers = dict(earlier or {})
+    sampling, numbers = (
+        SamplingParams(max_tokens=max_tokens, temperature=1.0),
+        filterfalse(answers.__contains__, count()),
+    )
+    done, running = sum(len(answer.entropies) for answer in answers.values()), 0
 
     def expected() -> float:
         """The tokens once the running answers end, if they are as long as the completed ones."""
@@ -190,7 +194,7 @@ async def measure_answers(
             )
         answers[number] = MeasuredAnswer(prompt, entropies, trace["forkpoint"]["reasoning_tokens"])
         done += len(entropies)
-        measured(len(entropies))
+        measured(number, answers[number])
 
     try:
         while done < tokens:

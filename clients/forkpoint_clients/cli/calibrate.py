@@ -122,7 +122,12 @@ async def _calibrate(
                     progress_lines(NAME, lambda: f"{done.completed:,.0f} of {tokens:,} tokens")
                 )
             answers = await measure_answers(
-                asker, prompts, tokens, concurrency, max_tokens, lambda more: progress.advance(task, more)
+                asker,
+                prompts,
+                tokens,
+                concurrency,
+                max_tokens,
+                lambda _, answer: progress.advance(task, len(answer.entropies)),
             )
         profile = summarise(answers)
         body = profile.to_dict(asker.model, digest(prompts))

@@ -8,15 +8,17 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import openai
 import typer
 
 from forkpoint_clients.ab.report import RESULTS
-from forkpoint_clients.calibrate import digest, measure_answers, summarise
+from forkpoint_clients.calibrate import MeasuredAnswer, digest, measure_answers, summarise
 from forkpoint_clients.client import DEFAULT_URL
 from forkpoint_clients.evaluate import datasets
 from forkpoint_clients.evaluate.asker import RETRIES, Asker, ServerLostError, ServerRefusesError, error_message
@@ -30,6 +32,7 @@ from .running import app, completion_of, fail, run_app
 
 NAME = "evidence"
 STATE, CALIBRATION, FINDINGS, ARMS_FOLDER, PAGE = "state.json", "calibration.json", "findings", "arms", "page.md"
+CALIBRATION_ANSWERS = "calibration.jsonl"
 
 application = app("Calibrate a model, retest findings on it and compare policies, on one page.")
 complete = completion_of(application)
@@ -85,6 +88,26 @@ class Run:
             return None
         found: dict[str, Any] = json.loads(file.read_text())
         return found
+
+    def calibration_answers(self) -> dict[int, MeasuredAnswer]:
+        """The answers that a calibration of this run has measured, by their number."""
+        file = self.folder / CALIBRATION_ANSWERS
+        lines = file.read_text().splitlines() if file.exists() else []
+        found = {}
+        for line in lines:
+            with suppress(json.JSONDecodeError):  # the last one may have been cut off
+                answer = json.loads(line)
+                entropies = np.array(answer["entropies"], np.float64)
+                found[answer["number"]] = MeasuredAnswer(answer["prompt"], entropies, answer["reasoning_tokens"])
+        return found
+
+    def add_calibration_answer(self, number: int, answer: MeasuredAnswer) -> None:
+        line = {
+            "number": number, "prompt": answer.prompt, "reasoning_tokens": answer.reasoning_tokens,
+            "entropies": answer.entropies.tolist(),
+        }  # fmt: skip
+        with (self.folder / CALIBRATION_ANSWERS).open("a") as file:
+            file.write(f"\n{json.dumps(line)}")  # after a line that was cut off, too
 
     def time_left(self) -> str:
         """How long the rest of the budget would take at the speed so far."""
@@ -193,19 +216,30 @@ async def _calibrate(run: Run, items: list[datasets.Item], closed_asker: Asker, 
             raise ValueError(f"{asker.url} is not a Forkpoint server: its entropies cannot be measured")
         profile = run.read(CALIBRATION)
         if profile is None:
-            wanted, measured = Budget(settings["budget_tokens"]).calibration, 0
+            run.save()  # the settings of the answers to come
+            wanted, prompts = Budget(settings["budget_tokens"]).calibration, [item.messages for item in items]
+            earlier = run.calibration_answers()
+            measured = dict(earlier)
 
-            def count(tokens: int) -> None:
-                nonlocal measured
-                measured += tokens
+            def store(number: int, answer: MeasuredAnswer) -> None:
+                measured[number] = answer
+                run.state["tokens"] += len(answer.entropies)
+                run.add_calibration_answer(number, answer)
 
-            prompts = [item.messages for item in items]
-            async with progress_lines(NAME, lambda: f"calibration, {measured:,} of {wanted:,} tokens"):
-                answers = await measure_answers(asker, prompts, wanted, concurrency, settings["max_tokens"], count)
+            def progress() -> str:
+                done = sum(len(answer.entropies) for answer in measured.values())
+                return f"calibration, {done:,} of {wanted:,} tokens"
+
+            try:
+                async with progress_lines(NAME, progress):
+                    answers = await measure_answers(
+                        asker, prompts, wanted, concurrency, settings["max_tokens"], store, earlier
+                    )
+            finally:
+                run.state["seconds"] += time.monotonic() - started_at
+                run.save()
             profile = summarise(answers).to_dict(asker.model, digest(prompts))
             (run.folder / CALIBRATION).write_text(json.dumps(profile, indent=2) + "\n")
-            run.state["tokens"] += measured
-            run.state["seconds"] += time.monotonic() - started_at
             run.save()
         await asker.client.put("/calibration", body=profile, cast_to=object)
 

@@ -54,7 +54,8 @@ def test_all_stages_and_again(calibrated: Server, tmp_path: Path, capsys: pytest
     assert f"Fork threshold **{profile['fork_threshold']:.3f} nats**" in text
     assert "### sparse-forks" in text
     assert "| `nowait.placebo` |" in text
-    # all of it is there now
+    # all of it is there now, also to a calibration that was interrupted at its end
+    (out / "calibration.json").unlink()
     before = calibrated.metrics()
     assert run(calibrated, out, "--budget", "20000") == 0
     after = calibrated.metrics()
@@ -63,6 +64,8 @@ def test_all_stages_and_again(calibrated: Server, tmp_path: Path, capsys: pytest
         name: value for name, value in before.items() if name.startswith(generated)
     }
     assert json.loads((out / "state.json").read_text())["tokens"] == state["tokens"]
+    again = json.loads((out / "calibration.json").read_text())
+    assert again == {**profile, "created": again["created"]}
     # another question is another run
     assert run(calibrated, out, "--max-tokens", "64") == 1
     assert "another value of max_tokens" in capsys.readouterr().err

@@ -105,7 +105,7 @@ async def answers_with(entropies: list[float]) -> list[MeasuredAnswer]:
     with stub_server(lambda _: (200, completion("4")), route) as server:
         async with Asker(server.url, "m") as asker:
             return await measure_answers(
-                asker, PROMPTS, tokens=10, concurrency=2, max_tokens=None, measured=lambda tokens: None
+                asker, PROMPTS, tokens=10, concurrency=2, max_tokens=None, measured=lambda number, answer: None
             )
 
 
@@ -114,3 +114,25 @@ async def test_a_calibration_without_telemetry_ends_with_an_error() -> None:
     assert sum(len(one.entropies) for one in await answers_with([0.1, 0.2, 0.3])) == 12
     with pytest.raises(DataError, match="measured no entropy in an answer of 3 tokens: its telemetry does not work"):
         await asyncio.wait_for(answers_with([]), 20)
+
+
+async def test_an_interrupted_calibration_requests_only_what_it_lacks() -> None:
+    asked: list[int] = []
+    stored: dict[int, MeasuredAnswer] = {}
+
+    def route(path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        return 200, {"choices": [{"entropies": [0.1, 0.2, 0.3]}], "forkpoint": {"reasoning_tokens": 2}}
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        asked.append(body["seed"])
+        return 200, completion("4")
+
+    with stub_server(answer, route) as server:
+        async with Asker(server.url, "m") as asker:
+            whole = await measure_answers(asker, PROMPTS, 12, 1, None, stored.__setitem__)
+            assert (asked, sorted(stored)) == ([0, 1, 2, 3], [0, 1, 2, 3])
+            asked.clear()
+            earlier = {number: stored[number] for number in (0, 2)}
+            again = await measure_answers(asker, PROMPTS, 12, 1, None, stored.__setitem__, earlier)
+    assert asked == [1, 3]
+    assert summarise(again) == summarise(whole)
