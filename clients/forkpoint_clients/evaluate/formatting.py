@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .stats import Estimate
+if TYPE_CHECKING:  # commands that format no estimates do not load scipy for it
+    from .stats import Estimate
 
 UNKNOWN = "–"
 MINUS = "−"

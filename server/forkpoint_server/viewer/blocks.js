@@ -196,7 +196,9 @@ export class Blocks {
     const { from, to } = item;
     item.node = to - from > 1 ? this.draw.fold(from, to) : this.draw.token(this.tokens[from], from);
     this.draw.dressed(item.node, from);
-    block.element.append(to - from > 1 ? "" : (LEADING_SPACES.exec(this.tokens[from].text)?.[0] ?? ""), item.node);
+    const spaces = to - from > 1 ? "" : (LEADING_SPACES.exec(this.tokens[from].text)?.[0] ?? "");
+    // At a block's beginning they would indent its first line.
+    block.element.append(spaces && from > 0 && from === block.from ? element("span", { class: "at-edge" }, spaces) : spaces, item.node);
   }
 }
 

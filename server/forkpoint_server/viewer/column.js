@@ -182,7 +182,7 @@ function facts(run) {
     `${counted(forks, "fork")} (${((100 * forks) / tokens.length).toFixed(0)}%)`,
     `mean ${inNats(mean)}`,
     ...(named && changed.length ? [`${run.trace?.shadow ? "would have acted" : "acted"} at ${changed.length}, about ${expected.toFixed(1)} tokens changed`] : []),
-    ...(named && fired && !changed.length ? [`fired at ${counted(fired, "token")} and changed nothing`] : []),
+    ...(named && fired && !changed.length && !generated ? [`fired at ${counted(fired, "token")} and changed nothing`] : []),
     ...(forced ? [`forced ${counted(forced, "token")}`] : []),
     ...(answers > 1 ? [counted(answers, "answer")] : []),
     ...(generated ? [`whole tree: ${counted(generated, "token")} generated, ${shared.toLocaleString("en")} shared`] : []),

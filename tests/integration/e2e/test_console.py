@@ -155,6 +155,7 @@ def test_an_experiment_from_its_definition_to_its_end(page: Page, server: Server
         for arm, one in figures.items():
             expect(table.locator(f"tr[data-key={arm}] td.number").last).to_have_text(str(one["requests"]))
         expect(page.locator("figure svg")).to_have_count(1)
+        expect(page.locator("figcaption")).to_have_text("treatment: no interval yet")  # of twenty units
         page.get_by_label("Weight of treatment, percent").fill("30")
         with page.expect_response(lambda response: response.request.method == "PATCH"):
             table.locator("tr[data-key=treatment]").get_by_role("button", name="Ramp").click()
@@ -173,6 +174,21 @@ def test_an_experiment_from_its_definition_to_its_end(page: Page, server: Server
     finally:
         httpx.patch(f"{server.api}/experiments/console-exp", json={"status": "stopped"})
         httpx.delete(f"{server.api}/experiments/console-exp")
+
+
+AFTERNOON = """async () => {
+    const { timelinePlot } = await import('/forkpoint/timeline.js');
+    const at = minute => new Date(2026, 10, 26, 16, minute).getTime() / 1000;
+    const rows = [0, 10, 20].map(minute => ({ until: at(minute), estimate: 0.1, interval: [-0.1, 0.3] }));
+    return timelinePlot({ metric: 'correct', arms: { treatment: rows } }).textContent;
+}"""
+
+
+def test_an_experiments_times_have_24_hours(page: Page, server: Server) -> None:
+    visit(page, server)
+    shown_text = page.evaluate(AFTERNOON)
+    assert "16:10" in shown_text
+    assert "no interval" not in shown_text
 
 
 def test_live_shows_the_requests_that_end_while_one_looks(page: Page, server: Server) -> None:
