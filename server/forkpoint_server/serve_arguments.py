@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ MAX_BUCKETS = 64
 
 DEFAULT_PORT = 8000
 """vLLM's."""
+
+DATABASE_URL, ADMIN_API_KEY = "FORKPOINT_DATABASE_URL", "FORKPOINT_ADMIN_API_KEY"
+"""Environment variables for what must not be in a list of processes."""
 
 USAGE = "forkpoint serve [MODEL] [ARGUMENTS]…"
 
@@ -48,18 +52,18 @@ def own_arguments(parser: ArgumentParser) -> None:
         help="the most branches of all requests that run at once; beyond it, trees stay smaller (%(default)s)",
     )  # fmt: skip
     own.add_argument(
-        "--database-url", metavar="URL",
+        "--database-url", metavar="URL", default=os.environ.get(DATABASE_URL),
         help="where policies, experiments and their outcomes are stored: sqlite:////PATH or postgresql://…; by default "
-        "a file in the user's data folder",
+        f"a file in the user's data folder (environment: {DATABASE_URL})",
     )  # fmt: skip
     own.add_argument(
         "--retention-days", metavar="DAYS", type=_positive, default=90,
         help="how long after its last request a stopped experiment's requests and outcomes are stored (%(default)s)",
     )  # fmt: skip
     own.add_argument(
-        "--admin-api-key", metavar="KEY",
+        "--admin-api-key", metavar="KEY", default=os.environ.get(ADMIN_API_KEY),
         help="the key for the routes that change policies, experiments and calibrations; with --api-key, it is good "
-        "for all other routes too",
+        f"for all other routes too (environment: {ADMIN_API_KEY})",
     )  # fmt: skip
     own.add_argument(
         "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TRACE_TOKENS,
