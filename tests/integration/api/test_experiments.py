@@ -16,6 +16,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine, select
 
+from forkpoint_clients import Forkpoint
 from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
@@ -221,6 +222,33 @@ def test_triggers_are_the_same_requests_in_both_arms(http: httpx.Client, define:
         triggered[answer["id"]] == 2 * (answer["forkpoint"]["interventions"]["temperature"]["fired"] > 0)
         for answer in answers[1::2]
     )
+
+
+def test_an_arm_stands_beside_its_placebo(http: httpx.Client, server: Server, define: Define, database: Engine) -> None:
+    """Each dose is that of the responses, per token."""
+    policies = {"control": None, "ban": "nowait", "random": "nowait.placebo"}
+    arms = [{"name": name, "policy": policy, "weight": 0.3} for name, policy in policies.items()]
+    define("doses", arms=arms, metrics=[{"name": "correct", "direction": "higher", "role": "decision"}])
+    units = {"ban": unit_in("doses", 0.3, 0.6), "random": unit_in("doses", 0.6, 0.9)}
+    doses = {}
+    for arm, unit in units.items():
+        answers = [send(http, unit, seed=seed, max_tokens=60).json()["forkpoint"] for seed in range(2)]
+        assert {answer["arm"] for answer in answers} == {arm}
+        effects = [action["effect"] for answer in answers for action in answer["interventions"].values()]
+        doses[arm] = sum(effects) / sum(answer["tokens"] for answer in answers)
+    assert doses["ban"] > 0
+    waited(http, "doses", 4)
+    with Forkpoint(base_url=server.api, api_key=API_KEY) as client:
+        (pair,) = client.experiments.get("doses").placebos
+    assert (pair.arm, pair.placebo) == ("ban", "random")
+    assert pair.dose == pytest.approx(doses["ban"])
+    assert pair.placebo_dose == pytest.approx(doses["random"])
+    assert pair.ratio == pytest.approx(doses["random"] / doses["ban"])
+    assert pair.ratio is not None
+    assert pair.conclusion is not None
+    assert ("no conclusion" in pair.conclusion) == (pair.ratio < 0.8)
+    assert pair.metrics["correct"]["reason"] == "no values yet"
+    assert all(one.effect is not None for one in recorded(database, "doses"))
 
 
 def test_outcomes(http: httpx.Client, server: Server, define: Define, database: Engine) -> None:

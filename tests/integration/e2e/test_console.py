@@ -137,6 +137,25 @@ def test_what_the_admin_may_do_asks_for_the_admins_key(page: Page, other_server:
     assert set(page_log.refused) == {401}
 
 
+def test_an_arm_beside_its_placebo(page: Page, server: Server) -> None:
+    arms = [
+        {"name": name, "policy": policy, "weight": 0.01}
+        for name, policy in (("control", None), ("ban", "nowait"), ("random", "nowait.placebo"))
+    ]
+    metrics = [{"name": "correct", "direction": "higher", "role": "decision"}]
+    body = {"name": "console-doses", "unit": "X-Console-Unit", "arms": arms, "metrics": metrics}
+    httpx.post(f"{server.api}/experiments", json=body).raise_for_status()
+    try:
+        visit_page(page, server, "experiments", "?name=console-doses")
+        row = page.get_by_role("region", name="Policies beside their placebos").locator("tbody tr")
+        expect(row).to_have_count(1)
+        for text in ("ban", "random", "unknown", "correct: no values yet", "no conclusion: the doses are not known"):
+            expect(row).to_contain_text(text)
+    finally:
+        httpx.patch(f"{server.api}/experiments/console-doses", json={"status": "stopped"})
+        httpx.delete(f"{server.api}/experiments/console-doses")
+
+
 def test_an_experiment_from_its_definition_to_its_end(page: Page, server: Server) -> None:
     visit_page(page, server, "experiments", "?new")
     page.get_by_label("Name", exact=True).fill("console-exp")
