@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from .request_load import Json, Speed, measure
 from .servers import ServerProcess
@@ -17,11 +18,11 @@ COLUMNS = ("tokens/s ÷ stock's", "stock's time between tokens ÷ its", "stock's
 
 @dataclass(frozen=True)
 class Arm:
-    """A server, the policy that its requests name, and the least share of stock's throughput that it shall reach."""
+    """A server, the policies that its requests name in turn, and the least share of stock's throughput to reach."""
 
     name: str
     server: ServerProcess
-    policy: str | None = None
+    policies: tuple[str, ...] = ()
     goal: float | None = None
 
 
@@ -60,16 +61,27 @@ class Cost:
 
 
 def arms_of(
-    stock: ServerProcess, forkpoint: ServerProcess, goals: Mapping[str | None, float | None]
+    stock: ServerProcess, forkpoint: ServerProcess, goals: Mapping[tuple[str, ...], float | None]
 ) -> tuple[list[Arm], list[str]]:
-    """An arm per policy (None: a request without one), between stock and stock again; a note for each missing policy.
+    """An arm for each group of policies (empty: requests without one), between stock and stock again; and notes.
 
-    What differs between the two stocks is noise.
+    What differs between the two stocks is noise. A group with a policy that is not served is left out, and noted.
     """
-    served = {None, *forkpoint.policies()}
-    named = [Arm(policy or "no policy", forkpoint, policy, goal) for policy, goal in goals.items() if policy in served]
-    notes = [f"`{policy}` was skipped: this Forkpoint does not serve it." for policy in goals if policy not in served]
+    served = forkpoint.policies()
+    missing = {policies: sorted(set(policies) - served) for policies in goals}
+    named = [
+        Arm(_name(policies), forkpoint, policies, goal) for policies, goal in goals.items() if not missing[policies]
+    ]
+    notes = [
+        f"`{_name(policies)}` was skipped: this Forkpoint does not serve {', '.join(names)}."
+        for policies, names in missing.items()
+        if names
+    ]
     return [Arm("stock", stock), *named, Arm("stock, again", stock)], notes
+
+
+def _name(policies: tuple[str, ...]) -> str:
+    return f"a mix of {len(policies)}" if len(policies) > 1 else policies[0] if policies else "no policy"
 
 
 def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
@@ -90,8 +102,9 @@ def compare(load: Load, arms: Sequence[Arm], plan: Plan) -> list[Row]:
 
 
 def _run(load: Load, arm: Arm, waves: int) -> Cost:
-    policy = {"policy": arm.policy} if arm.policy is not None else {}
-    bodies = [{**body, **policy} for body in load.bodies(load.concurrency * waves)]
+    bodies = load.bodies(load.concurrency * waves)
+    if arm.policies:
+        bodies = [{**body, "policy": policy} for body, policy in zip(bodies, cycle(arm.policies), strict=False)]
     before = arm.server.processor_seconds()
     speed = measure(arm.server.url, bodies, load.concurrency)
     return Cost(speed, arm.server.processor_seconds() - before)

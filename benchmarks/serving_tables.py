@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
 from forkpoint_server.cli import DEMO_ARGUMENTS
 from forkpoint_server.demo import SERVED_NAME
 
 from .arms import COLUMNS, Arm, Load, Plan, arms_of, compare
+from .kernel import MIX_OF_8
 from .model import write_qwen
 from .request_load import Json
 from .servers import both, without_and_with_telemetry
 from .tables import Table
 
+Goals = dict[tuple[str, ...], float | None]
 QWEN_TOKENS = 48
 QWEN_CONCURRENCY = (1, 8, 32)
-QWEN_GOALS: dict[str | None, float | None] = {None: 0.995, "observe": 0.98, "nowait": 0.98, "dual-temperature": 0.97}
+QWEN_GOALS: Goals = {(): 0.995, ("observe",): 0.98, ("nowait",): 0.98, MIX_OF_8: 0.98}
 DEMO_CONCURRENCY = (64,)
-DEMO_GOALS: dict[str | None, float | None] = {None: None, "observe": 0.95, "nowait": None}
+DEMO_GOALS: Goals = {(): 0.99, ("observe",): 0.95, ("nowait",): None, MIX_OF_8: None}
 DEMO_TOKENS = (
     400  # an easy puzzle takes about 100; the few answers that go astray shall not be the whole end of a round
 )
@@ -36,8 +41,13 @@ NOTES = (
 
 
 def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
-    """Random weights: only the shape matters to the cost. All requests stream, and have the same number of tokens."""
+    """Random weights: only the shape matters to the cost. All requests stream, and have the same number of tokens.
+
+    In float32 on a CPU without instructions for bfloat16, where stock vLLM is several times slower in that.
+    """
+    dtype = "bfloat16" if shutil.which("nvidia-smi") or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
     arguments = (
+        "--dtype", dtype,
         "--served-model-name", "qwen", "--load-format", "dummy", "--max-model-len", "1024",
         "--max-num-seqs", str(max(concurrency)), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", "1G",
     )  # fmt: skip
@@ -48,7 +58,7 @@ def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
             arms, notes = arms_of(*servers, QWEN_GOALS)
             loads = [Load(f"{count} at once", count, _qwen_bodies) for count in concurrency]
             rows = [row for load in loads for row in compare(load, arms, plan)]
-    title = f"Qwen3-0.6B's shape with random weights, {QWEN_TOKENS} tokens a request"
+    title = f"Qwen3-0.6B's shape with random weights in {dtype}, {QWEN_TOKENS} tokens a request"
     return Table("qwen", title, COLUMNS, rows, [*NOTES, *notes])
 
 
@@ -64,8 +74,8 @@ def telemetry(plan: Plan, concurrency: Sequence[int]) -> Table:
     """The kernel at work in both servers; to one of them its records come."""
     with tempfile.TemporaryDirectory() as folder, without_and_with_telemetry(Path(folder)) as (without, recorded):
         arms = [
-            Arm("without", without, "observe"), Arm("with", recorded, "observe"), Arm("with, no policy", recorded),
-            Arm("without, again", without, "observe"),
+            Arm("without", without, ("observe",)), Arm("with", recorded, ("observe",)),
+            Arm("with, no policy", recorded), Arm("without, again", without, ("observe",)),
         ]  # fmt: skip
         rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]
     columns = tuple(column.replace("stock", "one without") for column in COLUMNS)
