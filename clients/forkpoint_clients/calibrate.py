@@ -161,10 +161,8 @@ async def measure_answers(
     ServerLostError, ServerRefusesError, and DataError if the server rejects a prompt or measures nothing.
     """
     answers = dict(earlier or {})
-    sampling, numbers = (
-        SamplingParams(max_tokens=max_tokens, temperature=1.0),
-        filterfalse(answers.__contains__, count()),
-    )
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=1.0)
+    numbers = filterfalse(answers.__contains__, count())
     done, running = sum(len(answer.entropies) for answer in answers.values()), 0
 
     def expected() -> float:

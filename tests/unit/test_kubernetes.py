@@ -30,7 +30,7 @@ AT_THE_ENDS_SECONDS = 10
 @pytest.mark.parametrize("file", [name for name, found in FILES.items() if found["kind"] not in OPERATORS])
 @pytest.mark.parametrize("version", ["1.30", "1.34"])
 def test_kubernetes_accepts(file: str, version: str) -> None:
-    """From 1.30 on, a pod can wait before it is told to end (`sleep`)."""
+    """From 1.30 on, a pod can wait before SIGTERM (`sleep`)."""
     kubernetes_validate.validate(FILES[file], version, strict=True)
 
 
@@ -41,7 +41,7 @@ def test_a_wrong_field_would_be_found() -> None:
 
 
 def test_all_files_are_applied() -> None:
-    assert KUSTOMIZATION["resources"] == sorted(FILES, key=KUSTOMIZATION["resources"].index)
+    assert sorted(KUSTOMIZATION["resources"]) == sorted(FILES)
     (image,) = KUSTOMIZATION["images"]
     assert image["name"] == SERVER["image"]
     version = re.search('^version = "(.+)"', (ROOT / "server" / "pyproject.toml").read_text(), re.MULTILINE)
@@ -84,7 +84,7 @@ def test_a_pod_leaves_no_sooner_than_its_requests_end() -> None:
         probe["periodSeconds"] * probe["failureThreshold"]
         for probe in (SERVER["readinessProbe"], SERVER["livenessProbe"])
     )
-    assert ready < wait  # out of the Service before it is told to end
+    assert ready < wait  # out of the Service before SIGTERM
     assert ready < alive
 
 

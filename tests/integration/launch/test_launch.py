@@ -134,7 +134,7 @@ def test_what_is_chosen_and_said_on_a_cpu(tmp_path: Path) -> None:
     assert said.count("makes vLLM compute prompts in pieces") == 4
     # the recurrent model's dtype is bfloat16, too
     native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert said.count("this CPU has no instructions for torch.bfloat16; --dtype float32 is") == (0 if native else 3)
+    assert said.count("this CPU has no instructions for bfloat16; --dtype float32 is") == (0 if native else 3)
     assert "--max-num-batched-tokens 1024, smaller than the context of 2048 tokens, makes vLLM compute" in said
 
 
