@@ -60,14 +60,6 @@ MAX_FORCED = 64
 MAX_WRITTEN = 256
 """Of a probe's texts, which are part of a prompt: no request is forced to write them."""
 _ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
-_CUTS = {
-    "top_k": Action.TOP_K,
-    "top_p": Action.TOP_P,
-    "min_p": Action.MIN_P,
-    "top_h": Action.TOP_H,
-    "top_n_sigma": Action.TOP_N_SIGMA,
-    "p_less": Action.P_LESS,
-}
 
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
@@ -229,7 +221,7 @@ class _Build:
                 "strength": self._curve(do.temperature),
             }
         if do.truncate is not None:
-            return {"action": _CUTS[do.truncate.kind], "strength": _constant(self._cut(do.truncate, field))}
+            return {"action": Action[do.truncate.kind.upper()], "strength": _constant(self._cut(do.truncate, field))}
         if do.observe is not None:
             return {"action": Action.OBSERVE, "strength": _constant(0.0)}
         if do.tree_action is not None:

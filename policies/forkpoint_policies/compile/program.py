@@ -23,7 +23,8 @@ MAX_RECENT_WALKS = 8
 class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
-    OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests.
+    OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. Truncations
+    have the names of their fields in the language.
     """
 
     OBSERVE = 0

@@ -116,6 +116,16 @@ class Header(NamedTuple):
 _HEADER = Struct("=iiiiid")
 
 
+@cache
+def _place(name: str, rules: int, branches: bool) -> tuple[slice, np.dtype[Any], bool]:
+    """Where a column of `row_type` lies among int32 columns, what it is, and whether there is one per rule."""
+    fields = row_type(rules, branches).fields
+    assert fields is not None
+    dtype, offset = fields[name][:2]
+    first = offset // np.dtype(np.int32).itemsize
+    return slice(first, first + num_columns(dtype)), dtype.base, bool(dtype.shape)
+
+
 @dataclass(frozen=True)
 class RecordRows:
     """Rows as they were sent, int32 [n, columns], read by the names of `row_type`.
@@ -130,16 +140,13 @@ class RecordRows:
     def branches(self) -> bool:
         """Whether the rows have the columns that a branch needs."""
         columns: int = self.values.shape[1]
-        return columns > num_columns(row_type(self.rules))
+        return columns > _widths(self.rules)[0]
 
     def column(self, name: str) -> NDArray[Any]:
         """One column, [n] or [n, rules]. Raises KeyError for one that these rows do not have."""
-        fields = row_type(self.rules, self.branches).fields
-        assert fields is not None
-        dtype, offset = fields[name][:2]
-        first = offset // self.values.itemsize
-        found = self.values[:, first : first + num_columns(dtype)].view(dtype.base)
-        return found if dtype.shape else found[:, 0]
+        columns, dtype, is_per_rule = _place(name, self.rules, self.branches)
+        found = self.values[:, columns].view(dtype)
+        return found if is_per_rule else found[:, 0]
 
     @property
     def handle(self) -> NDArray[np.int32]:

@@ -318,11 +318,12 @@ class Trace:
             return found[0] if len(found) == 1 else np.concatenate(found)
 
         position, flags = column("position"), column("flags")
-        last = np.flatnonzero(self._own(position, column("last_token"), flags))
-        position = position[last]
-        if not (position[1:] > position[:-1]).all():
-            position, first = np.unique(position[::-1], return_index=True)
-            last = last[::-1][first]
+        own = self._own(position, column("last_token"), flags)
+        last: slice | NDArray[np.intp] = slice(None)
+        if not own.all() or not (position[1:] > position[:-1]).all():
+            places = np.flatnonzero(own)
+            position, first = np.unique(position[places][::-1], return_index=True)
+            last = places[::-1][first]
         flags = flags[last]
         fired = (flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_)
         if self.replaced is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forkpoint_policies.spec import When
+from forkpoint_policies.spec import Truncate, When
 from forkpoint_policies.spec.connectors import FAMILIES
 
 ODD_TEXTS = (
@@ -62,9 +62,7 @@ tree_fields = st.fixed_dictionaries(
         "agreement": numbers,
     },
 )
-cuts = st.dictionaries(
-    st.sampled_from(["top_k", "top_p", "min_p", "top_h", "top_n_sigma", "p_less"]), numbers, max_size=2
-)
+cuts = st.dictionaries(st.sampled_from(sorted(Truncate.model_fields)), numbers, max_size=2)
 actions = st.one_of(
     st.fixed_dictionaries({"suppress": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
     st.fixed_dictionaries({"amplify": tokens.flatmap(lambda one: biases.map(lambda bias: {**one, "bias": bias}))}),
@@ -73,11 +71,7 @@ actions = st.one_of(
     ),
     st.fixed_dictionaries({"temperature": numbers}),
     st.fixed_dictionaries(
-        {
-            "truncate": st.dictionaries(
-                st.sampled_from(["top_k", "top_p", "min_p", "top_h", "top_n_sigma", "p_less"]), numbers, max_size=2
-            )
-        }
+        {"truncate": st.dictionaries(st.sampled_from(sorted(Truncate.model_fields)), numbers, max_size=2)}
     ),
     st.sampled_from(["branch", "probe", "sample", "resume"]).flatmap(
         lambda name: st.fixed_dictionaries({name: tree_fields})
