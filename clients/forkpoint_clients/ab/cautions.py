@@ -67,13 +67,12 @@ def _warnings(comparison: Comparison, placebos: Mapping[str, str]) -> Iterator[s
     if cut:
         yield f"{', '.join(cut)} are truncated at the length limit: their scores also depend on length."
     lengths = [
-        f"The answers of {difference.arm} are {'longer' if difference.tokens.value > 0 else 'shorter'} than those of "
-        f"{difference.to}"
+        f"{difference.arm} are {'longer' if difference.tokens.value > 0 else 'shorter'} than those of {difference.to}"
         for difference in comparison.differences
         if difference.tokens is not None and difference.tokens.excludes_zero
     ]
     if lengths:
-        yield f"{'; '.join(lengths)}: compare them at equal length."
+        yield f"The answers of {', and those of '.join(lengths)}: compare them at equal length."
     if comparison.multi_request_arms:
         yield (
             f"An answer of {', '.join(comparison.multi_request_arms)} takes several requests, and its tokens are those "

@@ -28,6 +28,14 @@ def test_warnings() -> None:
     assert "not complete" not in said
 
 
+def test_arms_of_other_lengths_are_one_sentence() -> None:
+    arms = {**made("none", 0.5, 100, 1), **made("long", 0.5, 200, 2), **made("short", 0.5, 50, 3)}
+    assert (
+        "The answers of long are longer than those of none, and those of short are shorter than those of none: "
+        "compare them at equal length."
+    ) in cautions.warnings(compare(arms, ["none", "long", "short"], 360))
+
+
 @pytest.mark.parametrize(("questions", "said"), [(1, "1 question is few"), (2, "2 questions are few"), (30, None)])
 def test_few_questions(questions: int, said: str | None) -> None:
     compared = replace(compare(made("none", 0.5, 100, 1), ["none"], 120), questions=questions)
