@@ -14,6 +14,7 @@ from pathlib import Path
 from forkpoint_server.http.model_list import ALL, POLICIES
 from forkpoint_server.policies.registry import Registry, read_policies
 from forkpoint_server.requests.limits import MAX_TRACE_TOKENS
+from forkpoint_server.vllm_options import installed_options, unknown_option
 
 NO_ALIASES = "none"
 MAX_BUCKETS = 64
@@ -114,13 +115,17 @@ DESCRIPTION = (
 
 
 def check_early(arguments: Sequence[str]) -> None:
-    """Check Forkpoint's arguments and the port. Exits with 2 for a value of the wrong type.
+    """Check Forkpoint's arguments, the names of vLLM's, and the port.
 
-    Arguments in vLLM's --config file are not seen here; they are checked later. Raises InputError, ValueError and
-    OSError.
+    Exits with 2 for an unknown option and for a value of the wrong type. The values in vLLM's --config file are checked
+    later. Raises InputError, ValueError and OSError.
     """
     parser = ArgumentParser(prog="forkpoint serve", usage=USAGE, add_help=False, allow_abbrev=False)
     own_arguments(parser)
+    if options := installed_options():
+        own = (name for action in parser._actions for name in action.option_strings)
+        if problem := unknown_option(arguments, options.union(own)):
+            parser.exit(2, f"forkpoint serve: {problem}\n")
     for name in ("--host", "--port", "--uds"):
         parser.add_argument(name)
     parser.add_argument("--headless", action="store_true")

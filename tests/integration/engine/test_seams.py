@@ -31,6 +31,9 @@ from forkpoint_policies.worker import vllm_v1, vllm_v2
 from forkpoint_policies.worker.last_layer import StateReading
 from forkpoint_server import app, vllm_seam
 from forkpoint_server.policies.eligibility import GENERATING
+from forkpoint_server.serve_arguments import own_arguments
+from forkpoint_server.vllm_options import installed_options, unknown_option
+from tools.vllm_options import parser_options
 
 NOT_VLLM = {"TESTED_VLLM", "VLLM_VERSION", "annotations"}
 
@@ -347,6 +350,42 @@ def test_every_post_route_is_known() -> None:
         "/v1/audio/translations",
         "/v1/systemone",
     }
+
+
+def test_the_options_are_those_of_vllms_parser() -> None:
+    """After a change, `python -m tools.vllm_options` writes the table anew."""
+    assert installed_options() == set(parser_options())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_known"),
+    [
+        (["MODEL", "--max-model-len", "8", "-tp", "1", "--policy", "nowait"], True),
+        (["--max_model_len=8", "--max_branches", "4", "--enable_prefix_caching"], True),
+        (["--no-enforce-eager", "--no-enable-chunked-prefill", "-O3", "-O", "2"], True),
+        (["--max-model-l", "8", "--enforce-e", "--max-br", "4", "--retention=3"], True),
+        (["--compilation-config.mode", "3", "--compilation_config.pass_config.fuse_norm_quant=true"], True),
+        (["--compilation-config", '{"mode": 3}', '--hf-overrides={"a_b": {"c": 1}}', "-cc.mode", "3"], True),
+        (["--additional-config.names+", "a,b", "--hf-overrides.a", "--not-an-option"], True),
+        (["--served-model-name", "a", "b", "--api-key", "x", "--", "MODEL"], True),
+        (["--no-such-argument"], False),
+        (["--max-model-lenn=8"], False),
+        (["--no-max-model-len"], False),
+        (["--compilation-confi-g.mode", "3"], False),
+        (["--served-model-name", "a", "--tensor_parallel.size", "2", "--tp", "2"], False),
+    ],
+)
+def test_the_options_that_vllms_parser_accepts_are_known(arguments: list[str], is_known: bool) -> None:
+    parser = vllm_seam.make_arg_parser(vllm_seam.FlexibleArgumentParser())
+    own_arguments(parser)
+    own = {name for action in parser._actions for name in action.option_strings} - installed_options()
+    assert "--max-branches" in own
+    assert (unknown_option(arguments, installed_options() | own) is None) == is_known
+    if is_known:
+        parser.parse_args(arguments)
+    else:
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
 
 
 def test_vllms_cors_is_a_middleware_that_can_be_given_headers() -> None:

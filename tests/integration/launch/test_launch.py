@@ -154,7 +154,7 @@ def write_recurrent_model(folder: Path) -> Path:
 def test_the_command_ends_with_what_is_wrong(tmp_path: Path) -> None:
     status, words = start("serve", "--no-such-argument", cwd=tmp_path)
     assert status == 2
-    assert "unrecognized arguments: --no-such-argument" in words
+    assert words == "forkpoint serve: unknown option --no-such-argument; forkpoint serve --help=all lists all\n"
 
 
 def test_sigterm_during_the_start_ends_all_processes(tmp_path: Path) -> None:

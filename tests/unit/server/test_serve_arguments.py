@@ -75,8 +75,15 @@ def test_a_port_in_use_is_named() -> None:
         check_early(["--uds", "/tmp/socket", "--port", str(port)])
 
 
-def test_arguments_of_vllm_are_left_to_it() -> None:
-    check_early(["/a/model", "--max-model-len", "many", "--port", "many", "--no-such-thing"])
+def test_values_of_vllms_options_are_left_to_it() -> None:
+    check_early(["/a/model", "--max-model-len", "many", "--port", "many", "--max-branch", "8"])
+
+
+def test_an_unknown_option_ends_the_command_early(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        check_early(["/a/model", "--polcy", "nowait"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "forkpoint serve: unknown option --polcy; did you mean --policy or --policies?\n"
 
 
 def test_help_describes_every_argument_and_how_to_see_vllms(parser: ArgumentParser) -> None:
