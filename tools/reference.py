@@ -59,6 +59,8 @@ def _policy(entry: Entry) -> Iterator[str]:
     yield f"## {entry.name}\n"
     source = re.sub(r"arXiv:([\d.]+\d)", r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.source)
     yield f"{f'Source: {source}. ' if source else ''}{entry.caution}\n"
+    if entry.compared:
+        yield f"Compared with: {entry.compared}\n"
     if entry.parameters:
         rows = (
             (f"`{name}`", _code(parameter.default), _range(parameter), parameter.meaning)

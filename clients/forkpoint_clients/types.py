@@ -55,6 +55,8 @@ class Policy(openai.BaseModel):
     source: str = ""
     caution: str = ""
     """The limits of its evidence."""
+    compared: str = ""
+    """With what of its authors it was compared, and what differs; empty where nobody published it."""
     builtin: bool = False
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The parameters that `with` accepts, by name."""

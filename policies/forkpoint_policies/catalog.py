@@ -81,6 +81,7 @@ class Named:
             "digest": self.policy.digest,
             "builtin": self.builtin,
             "caution": self.entry.caution if self.entry is not None else "",
+            "compared": self.entry.compared if self.entry is not None else "",
             "parameters": self.parameters,
             "placebo": None if self.of is not None or not self.match else self.policy.name + PLACEBO,
             "match": list(self.match),

@@ -98,7 +98,8 @@ class First:
 class Entry:
     """A named policy: `rules` as a user would write them, with Param, Largest, Listed and First for parameters.
 
-    `caution` says where its evidence is weak.
+    `caution` says where its evidence is weak. `compared`, of a published one, says with which file of the authors' code
+    it was compared, at which commit and on which day, what is the same and what differs; or that only the paper was.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Entry:
     source: str
     caution: str
     rules: Sequence[Mapping[str, Any]]
+    compared: str = ""
     parameters: Mapping[str, Number | Text] = field(default_factory=dict)
 
     @property

@@ -14,6 +14,11 @@ ENTRY = Entry(
         "point of stopping are thrown away. An answer without a result has no vote; the authors' code counts "
         "everything. `dirichlet` is computed exactly, by the authors' code from random samples."
     ),
+    compared=(
+        "Pranjal2041/AdaptiveConsistency stopping_criterias.py and main.py at 55bd00702e, 2026-11-26: the integral of "
+        "Beta and of Dirichlet, 0.95, 40 answers; differs: an answer without a result has no vote, the Dirichlet "
+        "integral is exact and over all answers, theirs over the 5 most frequent."
+    ),
     rules=[
         {
             "do": {

@@ -13,6 +13,11 @@ ENTRY = Entry(
         "thinking_tokens is the mean length of the served model's reasoning, from its calibration; without one, 1000 "
         "is only a guess, and validation says so. The authors measure it for each data set."
     ),
+    compared=(
+        "ASTRAL-Group/AlphaOne eval/code_eval_efficient.py at c9e9085996 (the code for mathematics is not stored), "
+        "2026-11-26: schedule, moment, alpha 1.4; differs: paragraphs, both rules only in the reasoning, 'Wait' as a "
+        "whole word."
+    ),
     parameters={
         "alpha": Number(1.4, 0.01, 100, "the moment, in mean reasoning lengths"),
         "thinking_tokens": Number(

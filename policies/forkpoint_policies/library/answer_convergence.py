@@ -17,6 +17,10 @@ ENTRY = Entry(
         "before white space, abbreviations too. The number of equal answers is the paper's 10; the default of its code "
         "could not be confirmed, nor the code's presence penalty of 1 (`presence_penalty`)."
     ),
+    compared=(
+        "paper only, 2026-11-26: boundary, suffix, k = 10, exact equality; differs: sentences end by punctuation, not "
+        "by NLTK."
+    ),
     rules=[
         {
             "when": {"previous": {"endings": ENDINGS}, "region": "reasoning"},

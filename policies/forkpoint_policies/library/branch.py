@@ -15,6 +15,10 @@ ENTRY = Entry(
         "[unconfirmed]. Branches of one tree are alike: compare with independent samples of as many tokens, and with "
         "branches at random positions (branch.placebo), as often as the entropy of all tokens is above the bound."
     ),
+    compared=(
+        "paper only, 2026-11-26: entropy of the likeliest tokens, bounds 2.0 to 2.4; differs: EAGer-init only, how "
+        "many tokens count is unconfirmed."
+    ),
     rules=[
         {
             "when": {"entropy_above": param("entropy")},

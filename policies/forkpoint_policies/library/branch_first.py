@@ -17,6 +17,12 @@ ENTRY = Entry(
         "--max-branches bounds them, 16 by default. Branches start a few tokens late, so that the first answer is a "
         "little ahead. The first to be finished is the shortest: compare with `first-finish`."
     ),
+    compared=(
+        "ZichengXu/Decoding-Tree-Sketching decoding_tree_sketching/kvbatch_decoder.py at 841778ceb8 and "
+        "vllm/decoding_tree_sketching/tree_decoder.py at ec0ad9d0aa, 2026-11-26: both bounds and their temperature, "
+        "top 3, 48 answers, first that ends; differs: the sampled token is always one of the three, as in the vLLM "
+        "version; no early stop of DTS-Stable."
+    ),
     rules=[
         {
             "when": {

@@ -17,6 +17,10 @@ ENTRY = Entry(
         "starts the step anew, and the guesses cost tokens: `usage` counts both. A model that writes no blank lines is "
         "never probed. Compare with nowait and cgrs.placebo."
     ),
+    compared=(
+        "paper only, 2026-11-26: checkpoints at blank lines, certainty, words; differs: suppression above the bound "
+        "is certain, the paper's has a probability."
+    ),
     rules=[
         {
             "when": {"previous": {"endings": ["\n\n"]}, "region": "reasoning"},

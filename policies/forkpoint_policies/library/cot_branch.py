@@ -14,6 +14,10 @@ ENTRY = Entry(
         "Found on models that were not trained to reason. The result is what the extractor reads after the reasoning, "
         "by default the last number; where its tokens are not found, all tokens after the reasoning count."
     ),
+    compared=(
+        "paper only, 2026-11-26: 10 first tokens, greedy, margin over the answer's tokens summed by answer; differs: "
+        "none known."
+    ),
     rules=[
         {
             "when": {"before_token": 1},

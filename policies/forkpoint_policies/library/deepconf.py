@@ -16,6 +16,11 @@ ENTRY = Entry(
         "10 the vote rests on few answers, and confident wrong ones win. The code has no share at which all stop; 0.95 "
         "is the paper's. Compare with deepconf.placebo."
     ),
+    compared=(
+        "facebookresearch/deepconf deepconf-online.py and helper.py at 21057edc07, 2026-11-26: 16 of 256 set the bar "
+        "at their 90th percentile, window 2048, votes by lowest group confidence; differs: a share of votes at which "
+        "all stop is the paper's; confidences are not rounded to three decimals."
+    ),
     rules=[
         {
             "do": {

@@ -18,6 +18,11 @@ ENTRY = Entry(
         "max_tokens does. With `word` Alternatively, it is their other variant; for Qwen3 use "
         "deer-qwen3."
     ),
+    compared=(
+        "iie-ycx/DEER vllm-deer.py at 1694573475 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, 10 trials of "
+        "20 tokens, bound, text at the end; differs: greedy trials, the mean ends at the brace, 'Wait' as a whole "
+        "word, no end at a share of the longest answer."
+    ),
     rules=[
         {
             "when": {

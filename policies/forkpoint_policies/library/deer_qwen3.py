@@ -15,6 +15,11 @@ ENTRY = Entry(
         "temperature 1; here they are greedy (`temperature`). It also ends the reasoning at a share of the longest "
         "answer (`think_ratio`); here only reasoning-cap or max_tokens does."
     ),
+    compared=(
+        "iie-ycx/DEER vllm-deer-qwen3.py at e6d09c2fd6 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, "
+        "geometric mean with the marker, bound; differs: greedy trials, 'Wait' as a whole word, no end at a share of "
+        "the longest answer."
+    ),
     rules=[
         {
             "when": {

@@ -11,6 +11,9 @@ ENTRY = Entry(
         "72.22) and finds low 3 fatal (20.14). The default here cools what is not a fork to 0.6, the cooling that it "
         "tries."
     ),
+    compared=(
+        "paper only, 2026-11-26: fork threshold 0.672 and the two temperatures; differs: the default 1 and 0.6 is ours."
+    ),
     parameters={
         "high": Number(1.0, 0, 10, "the factor where the entropy is above the threshold; 0 takes the likeliest token"),
         "low": Number(0.6, 0, 10, "the factor elsewhere"),

@@ -14,6 +14,10 @@ ENTRY = Entry(
         "entropy is that of the tokens left by earlier samplers, by default 40; here it is that of all, so H / ln V is "
         "smaller."
     ),
+    compared=(
+        "ggml-org/llama.cpp src/llama-sampling.cpp (temp-ext) at e19fb5f1a3, 2026-11-26: the curve; differs: entropy "
+        "and its maximum are of all tokens, theirs of those that earlier samplers left."
+    ),
     parameters={
         "low": Number(0.5, 0, 10, "the factor where the model is certain"),
         "high": Number(1.5, 0, 10, "the factor where all tokens are as likely"),

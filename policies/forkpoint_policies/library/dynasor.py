@@ -15,6 +15,10 @@ ENTRY = Entry(
         "found inside others too: 'no' in 'now'. Their code also guesses after the reasoning has ended, and compares "
         "guesses with its own equality of formulas, in place of Math-Verify."
     ),
+    compared=(
+        "hao-ai-lab/Dynasor dynasor/cot.py at 5eefa64081, 2026-11-26: guesses, levels, words of doubt, text at the "
+        "end; differs: equality by Math-Verify, no guesses after the reasoning."
+    ),
     rules=[
         {
             "when": {"every": param("every"), "region": "reasoning"},

@@ -14,6 +14,10 @@ ENTRY = Entry(
         "is returned even where earlier windows had more votes for another answer, as in the authors' code. A window "
         "in which no answer has a result does not agree; in the authors' code it does."
     ),
+    compared=(
+        "Yiwei98/ESC early_stop_gsm8k.py at f56e3898dc, 2026-11-26: windows of 5 of 40, what the unanimous window "
+        "says; differs: a window without a result does not agree."
+    ),
     rules=[
         {
             "do": {

@@ -17,6 +17,11 @@ ENTRY = Entry(
         "reasoning ends there, at the same blank line. For R1-0528 it writes one newline as `text`, and with a prompt "
         "'\\nFinal answer: '. A model that writes no blank lines is never ended."
     ),
+    compared=(
+        "xidulu/EAT compute_entropy_ngram.py at 5638ef58a0 and early_stopping_utils.py at 93a46f7a8b, 2026-11-26: "
+        "text before the entropy, steps, moving variance, 25 steps; differs: nats at temperature 1, the end is at the "
+        "step that sufficed."
+    ),
     rules=[
         {
             "when": {"previous": {"endings": ["\n\n"]}, "region": "reasoning"},

@@ -15,6 +15,10 @@ ENTRY = Entry(
         "The code asks for a high V with H below 2.5 before it asks for one with H above 1.2, so the latter only acts "
         "from 2.5 on. It measures in bits and changed its bounds often; these are used in nats."
     ),
+    compared=(
+        "xjdr-alt/entropix entropix/sampler.py at 68bbf40db5, 2026-11-26: quadrants, their order, bounds in nats; "
+        "differs: the actions."
+    ),
     parameters={
         "low_entropy": Number(0.3, 0, 50, "in nats"),
         "middle_entropy": Number(1.2, 0, 50, "in nats; acts only where it is above `high_entropy`"),

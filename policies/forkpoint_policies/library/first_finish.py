@@ -10,6 +10,7 @@ ENTRY = Entry(
         "How many answers start is only a default [unconfirmed]. This is the control of branch-first: the first to be "
         "finished is the shortest, whether it comes from a tree or not. first-finish.placebo chooses at random."
     ),
+    compared="paper only, 2026-11-26: the first that ends; differs: 4 answers is ours.",
     rules=[
         {
             "do": {

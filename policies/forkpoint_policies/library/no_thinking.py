@@ -11,6 +11,7 @@ ENTRY = Entry(
         "The layout of the newlines is that of R1's chat template. Its placebo writes as many other tokens before the "
         "same end."
     ),
+    compared=("paper only, 2026-11-26: the sentence and the marker; differs: the newlines are those of R1's template."),
     rules=[
         {
             "when": {"region": "reasoning", "at_most": 1},

@@ -12,5 +12,6 @@ ENTRY = Entry(
         "27 to 51 % shorter traces are claimed, 13 to 16 % were found on Qwen3-32B. The paper bans substrings, which "
         "also hits 'know', 'company' and 'button'; here whole words are banned. On the embedded model accuracy falls."
     ),
+    compared="paper only, 2026-11-26: the 17 words; differs: whole words, the paper's are substrings.",
     rules=[{"when": {"region": "reasoning"}, "do": {"suppress": {"words": NOWAIT_WORDS}}}],
 )

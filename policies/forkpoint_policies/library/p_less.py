@@ -13,6 +13,7 @@ ENTRY = Entry(
         "One paper. The threshold is taken at the request's temperature, before vLLM's own truncation; the paper's "
         "variant p-less-norm is another one."
     ),
+    compared="paper only, 2026-11-26: p at least the sum of squares; differs: none known.",
     parameters={
         "above": Number(
             0.0, 0, 50, "the entropy in nats above which it acts; `fork` is the fork threshold", other="fork"

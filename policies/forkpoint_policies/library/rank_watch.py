@@ -15,6 +15,10 @@ ENTRY = Entry(
         "Here it is over a window of fixed length, since the rank of a longer text is larger. Compare ranks only at "
         "equal windows."
     ),
+    compared=(
+        "hf618/VERL verl/trainer/metrics_calculator.py at 374077235b, 2026-11-26: the effective rank; differs: "
+        "windows of one length while the text is written, theirs prefixes after the fact; no reward."
+    ),
     rules=[
         {
             "when": {

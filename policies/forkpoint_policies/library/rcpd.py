@@ -18,6 +18,10 @@ ENTRY = Entry(
         "with NLTK; here one ends at '.', '?' or '!' before white space, abbreviations too. The ranks were fitted on "
         "MATH-500 with Qwen3 and R1-Distill. Compare with reasoning-cap, and with ends at random (rcpd.placebo)."
     ),
+    compared=(
+        "paper only, by a published reading of it, 2026-11-26: the four rules; differs: sentences end by punctuation, "
+        "not by NLTK."
+    ),
     rules=[
         {
             "when": {"previous": {"endings": ENDINGS}, "region": "reasoning"},

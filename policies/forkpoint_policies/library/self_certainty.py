@@ -14,6 +14,11 @@ ENTRY = Entry(
         "the best one depends on the number of answers, and 0 is the majority. Tokens that a grammar or a request "
         "forbids are left out of the uniform distribution. self-certainty.placebo returns one of the answers at random."
     ),
+    compared=(
+        "backprop07/Self-Certainty src/confidence_list.py at 10f47c7421 and src/voting_from_list.py at 68d3fea11d, "
+        "2026-11-26: divergence from uniform, Borda votes, power 0.5, 64 answers; differs: forbidden tokens are left "
+        "out."
+    ),
     rules=[
         {
             "do": {

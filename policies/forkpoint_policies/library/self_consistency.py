@@ -14,6 +14,7 @@ ENTRY = Entry(
         "the request's is used. Of answers with as many votes, the one that was sampled first wins. "
         "self-consistency.placebo returns one of the answers at random."
     ),
+    compared="paper only, 2026-11-26: 40 answers, their majority; differs: stops when it is certain.",
     rules=[{"do": {"sample": {"answers": param("answers"), "select": "majority", "extract": param("extract")}}}],
     parameters={
         "answers": Number(40, 1, 256, "answers", whole=True),

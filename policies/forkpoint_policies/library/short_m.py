@@ -14,6 +14,7 @@ ENTRY = Entry(
         "first depends on the engine: an answer that had to wait for room starts later. Without a reasoning parser the "
         "end of the text counts. The first to end is the shortest: compare with a plain cap at the same mean length."
     ),
+    compared=("paper only, 2026-11-26: the majority of the first m, ties to the shortest; differs: 8 answers is ours."),
     rules=[
         {
             "do": {

@@ -14,6 +14,7 @@ ENTRY = Entry(
     caution=(
         "[unconfirmed]: the paper gives alpha and beta, but lists no words; the default `words`, in any case, are ours."
     ),
+    compared="paper only, 2026-11-26: alpha 3, beta 600; differs: the words are ours.",
     parameters={
         "alpha": Number(3.0, 0.01, 100, "how far the logits are lowered"),
         "beta": Number(600, 1, 1_000_000, "for how many tokens of a thought", whole=True),

@@ -14,6 +14,10 @@ ENTRY = Entry(
         "sampled as the request says. The response has all of it and mostly ends with `length`. Longer does not mean "
         "better: compare at equal length, and with a random word (think-again.placebo)."
     ),
+    compared=(
+        "ChnQ/MI-Peaks src/applications/TTTS_evaluate.py at bcee82c9fb (stored as hhh2210/MI-Peaks), 2026-11-26: both "
+        "budgets, texts, last tokens; differs: greedy only at the end."
+    ),
     rules=[
         {
             "do": {

@@ -15,6 +15,10 @@ ENTRY = Entry(
         "probability of one sampled token after the blank line; the paper, and this, that of the likeliest. An end "
         "that is not among the 20 likeliest tokens is never near enough."
     ),
+    compared=(
+        "ssangjun706/ThinkBrake thinkbrake/func/handler.py at 65e57691eb, 2026-11-26: boundary, both contexts, bound, "
+        "text at the end; differs: the likeliest token's log probability, theirs is a sampled one's."
+    ),
     parameters={
         "within": Number(1.0, 0, 50, "ln p_max - ln p(end of reasoning), in nats"),
         "before": Text(".\n", "what stands in place of the full stop and the blank line before the end"),

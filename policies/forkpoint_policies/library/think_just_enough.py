@@ -18,6 +18,7 @@ ENTRY = Entry(
         "compare with reasoning-cap and with ends at random (think-just-enough.placebo). Entropies are of the model's "
         "distribution at temperature 1. A model that writes no blank lines is never ended."
     ),
+    compared=("paper only, 2026-11-26: top 20, bits, mean over a step; differs: what bounds a step is unconfirmed."),
     rules=[
         {
             "when": {"previous": {"endings": ["\n\n"]}, "region": "reasoning"},

@@ -16,9 +16,18 @@ ENTRY = Entry(
         "are banned, with or without a space before it; the word can still be written in pieces, or in lower case. "
         "Their data also list 'The' and 'That', which are not banned."
     ),
+    compared=(
+        "ChnQ/MI-Peaks src/applications/data/DeepSeek-R1-Distill-Llama-8B.jsonl at bcee82c9fb (stored as "
+        "hhh2210/MI-Peaks), 2026-11-26: words, their order and tokens; differs: 'The' and 'That' are not banned; the "
+        "code that bans is not stored."
+    ),
     parameters={
         "words": Number(
-            len(THINKING_WORDS), 1, len(THINKING_WORDS), "how many of the words, in the paper's order", whole=True
+            len(THINKING_WORDS),
+            1,
+            len(THINKING_WORDS),
+            "how many of the words, in the order of the authors' data",
+            whole=True,
         )
     },
     rules=[

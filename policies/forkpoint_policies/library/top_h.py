@@ -14,6 +14,10 @@ ENTRY = Entry(
         "instead sums -p log p of the kept tokens as they are, up to `share` of that sum over the 100 likeliest, which "
         "keeps other tokens."
     ),
+    compared=(
+        "ErfanBaghaei/Top-H-Decoding logit_processor.py at 0744155190, 2026-11-26: share 0.4, the 100 likeliest; "
+        "differs: the paper's set, not the code's."
+    ),
     parameters={"share": Number(0.4, 0.001, 1, "of the whole entropy")},
     rules=[{"do": {"truncate": {"top_h": param("share")}}}],
 )

@@ -13,6 +13,10 @@ ENTRY = Entry(
         "The kept set does not depend on the temperature, so it allows high ones; at temperature 1 it changes little. "
         "Models differ in the spread of their logits, so one `n` is not the same strength on two of them."
     ),
+    compared=(
+        "Tomorrowdawn/top_nsigma eval_code/my_sampler.py at 28fbd1dc1d, 2026-11-26: max less n deviations of all "
+        "logits; differs: a logit at the bound is kept."
+    ),
     parameters={
         "n": Number(1.0, 0.01, 100, "how many standard deviations"),
         "above": Number(

@@ -29,9 +29,10 @@ NOWAIT_WORDS = (
 """The 17 words of NoWait (arXiv:2506.08343)."""
 
 THINKING_WORDS = (
-    "So", "Let", "Hmm", "I", "Okay", "First", "Wait", "But", "Now", "Then", "Since", "Therefore", "If", "Maybe", "To",
+    "So", "Let", "Hmm", "I", "Okay", "First", "Now", "Wait", "But", "Then", "Since", "Therefore", "Maybe", "If", "To",
 )  # fmt: skip
-"""Words at which the hidden states carry most information about the answer, as written (arXiv:2506.02867)."""
+"""Words at which the hidden states carry most information about the answer, as written and in the order of the authors'
+data: the most frequent first (arXiv:2506.02867)."""
 
 SWITCH_WORDS = ("alternatively", "alternative", "another")
 """Words that start another thought; the paper (arXiv:2501.18585) gives no list that could be confirmed."""

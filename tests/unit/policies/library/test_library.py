@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from forkpoint_policies import library
+from forkpoint_policies.catalog import with_placebo
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Action
 from forkpoint_policies.library import LIBRARY, Entry
@@ -38,6 +40,17 @@ def test_each_entry_has_a_description_and_a_caution(entry: Entry) -> None:
     assert entry.description
     assert entry.caution
     assert not entry.policy.shadow
+
+
+@ENTRIES
+def test_each_published_policy_says_with_what_it_was_compared(entry: Entry) -> None:
+    """The file of the authors' code and its commit, or that only the paper was; the day; and what differs."""
+    if not entry.source:
+        assert not entry.compared
+        return
+    assert re.match(r"paper only|[\w-]+/[\w.-]+ .* at [0-9a-f]{10}\b", entry.compared)
+    assert re.search(r", \d{4}-\d\d-\d\d: .+; differs: .+\.$", entry.compared)
+    assert next(with_placebo(entry.policy, entry)).to_dict()["compared"] == entry.compared
 
 
 @ENTRIES

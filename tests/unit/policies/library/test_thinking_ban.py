@@ -6,6 +6,7 @@ white space before it. The expected ids are found by that rule in a made-up voca
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from forkpoint_policies.compile.compiler import ServedModel
@@ -14,9 +15,12 @@ from tests.unit.policies.vocabularies import byte_vocabulary
 
 from .replay import replay
 
-AUTHORS = [
-    "So", "Let", "Hmm", "I", "Okay", "First", "Wait", "But", "Now", "Then", "Since", "Therefore", "If", "Maybe", "To",
-]  # fmt: skip
+COUNTS = {
+    "So": 394, "Let": 218, "Hmm": 127, "I": 112, "The": 89, "Okay": 88, "That": 81, "First": 79, "Now": 74, "Wait": 68,
+    "But": 64, "Then": 45, "Since": 45, "Therefore": 35, "Maybe": 29, "If": 25, "To": 24,
+}  # fmt: skip
+"""The English words of the authors' data for R1-Distill-Llama-8B, in its order, with how often each was at a peak."""
+AUTHORS = [word for word in COUNTS if word not in ("The", "That")]
 FORMS = [form for word in AUTHORS for form in (word, " " + word)]
 OTHERS = [
     "\tSo",
@@ -73,6 +77,9 @@ def test_it_stops_with_the_reasoning() -> None:
     assert not answer.banned
 
 
-def test_the_first_words() -> None:
-    (step,) = replay("thinking-ban", [torch.zeros(VOCABULARY.size)], [], TARGET, {"words": 2})
-    assert step.banned == authors_ids(["So", "Let"])
+@pytest.mark.parametrize("count", range(1, len(AUTHORS) + 1))
+def test_fewer_words_are_the_most_frequent_ones(count: int) -> None:
+    (step,) = replay("thinking-ban", [torch.zeros(VOCABULARY.size)], [], TARGET, {"words": count})
+    kept = [word for word in COUNTS if word in AUTHORS]
+    assert step.banned == authors_ids(kept[:count])
+    assert [COUNTS[word] for word in kept] == sorted((COUNTS[word] for word in kept), reverse=True)
