@@ -26,6 +26,7 @@ from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.policies import policies_router
+from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.serve_arguments import own_arguments
 from forkpoint_server.service import Service
@@ -123,6 +124,7 @@ def routes_page() -> Iterator[str]:
         experiments_router(UNKNOWN_SERVICE, None),
         forks_router(UNKNOWN_SERVICE),
         calibration_router(UNKNOWN_SERVICE, None),
+        vectors_router(UNKNOWN_SERVICE, None),
         viewer_router(),
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +20,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.hidden.artefact import Artefact
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
+from forkpoint_server.artefacts.served import NamedArtefact, ServedArtefacts
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
-from forkpoint_server.engine.hidden_states import start_reading
+from forkpoint_server.engine.hidden_states import artefact_model, push_artefact, start_reading
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
@@ -42,6 +44,7 @@ from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.models import models_router
 from forkpoint_server.routes.policies import policies_router
+from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.vllm_seam import (
@@ -91,6 +94,7 @@ class PolicyOptions:
     registry: Registry
     default_policy: str | None
     database: Engine
+    vectors: Mapping[str, Artefact]
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class _Started:
     registry: Registry
     default_policy: str | None
     database: Engine
+    vectors: Mapping[str, Artefact]
     receiver: Receiver
     spans: RequestSpans | None
     address: str
@@ -113,7 +118,7 @@ async def serve(args: Namespace, options: PolicyOptions) -> None:
     receiver = Receiver(args.telemetry_host)
     spans = export_spans(args.otlp_traces_endpoint)
     registry, default_policy, database = options.registry, options.default_policy, options.database
-    started = _Started(args, registry, default_policy, database, receiver, spans, address, sock)
+    started = _Started(args, registry, default_policy, database, options.vectors, receiver, spans, address, sock)
     try:
         async with AsyncExitStack() as after_requests:
             async with build_async_engine_client(args) as engine:
@@ -204,7 +209,9 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
     calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
     model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
-    model = replace(model, states_unreadable=await start_reading(engine))
+    unreadable = await start_reading(engine)
+    artefacts = await _start_artefacts(engine, started, unreadable)
+    model = replace(model, states_unreadable=unreadable, artefacts=artefacts.usable)
     config = ServerConfig(
         registry=started.registry,
         default_policy=started.default_policy,
@@ -223,7 +230,21 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     for named in started.registry:
         if not named.builtin or named.policy.name == started.default_policy:
             compile_policy(named.policy, model)  # one that the model cannot express fails now, not at its first request
-    return Service(config, model)
+    return Service(config, model, artefacts)
+
+
+async def _start_artefacts(engine: EngineClient, started: _Started, unreadable: str) -> ServedArtefacts:
+    """Send the operator's vectors and readouts to the workers. Raises InputError for one that cannot be used."""
+    if unreadable and started.vectors:
+        raise InputError("--vectors", f"cannot be used: {unreadable}")
+
+    async def push(artefact: Artefact) -> str:
+        return unreadable or await push_artefact(engine, artefact)
+
+    named = [NamedArtefact(name, artefact, "folder") for name, artefact in started.vectors.items()]
+    artefacts = ServedArtefacts(started.database, artefact_model(engine), push, named)
+    await artefacts.start()
+    return artefacts
 
 
 def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, args: Namespace) -> None:
@@ -248,6 +269,7 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(forks_router(service))
     app.include_router(calibration_router(service, admin_key))
     app.include_router(models_router(service))
+    app.include_router(vectors_router(service, admin_key))
     app.include_router(viewer_router())
 
 

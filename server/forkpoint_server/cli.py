@@ -14,7 +14,7 @@ from forkpoint_policies.worker.orphan import SERVER_PID
 
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
-from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of
+from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
 from .telemetry_host import telemetry_host
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
                 f"vLLM {VLLM_VERSION} was not tested with this Forkpoint, {', '.join(TESTED_VLLM)} was; "
                 "install that one, or pass --allow-untested-vllm"
             )
-        registry = registry_of(args)
+        registry, vectors = registry_of(args), vectors_of(args)
         config = engine_config(args)
         check_stages(config)
         keep_prompts_whole(args, config)
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
 
     from .app import PolicyOptions, serve, serve_without_policies
 
-    options = None if database is None else PolicyOptions(registry, args.policy, database)
+    options = None if database is None else PolicyOptions(registry, args.policy, database, vectors)
     try:
         uvloop.run(serve_without_policies(args) if options is None else serve(args, options))
     except KeyboardInterrupt:

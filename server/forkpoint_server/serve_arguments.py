@@ -11,6 +11,8 @@ from itertools import pairwise
 from math import inf
 from pathlib import Path
 
+from forkpoint_policies.hidden.artefact import Artefact
+from forkpoint_server.artefacts.folder import read_folder
 from forkpoint_server.http.model_list import ALL, POLICIES
 from forkpoint_server.policies.registry import Registry, read_policies
 from forkpoint_server.requests.limits import MAX_TRACE_TOKENS
@@ -36,6 +38,10 @@ def own_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--policies", metavar="DIR", type=Path, help="a folder of YAML files, one policy each, to serve by name"
     )
+    own.add_argument(
+        "--vectors", metavar="DIR", type=Path,
+        help="a folder of safetensors files, a vector or readout each, for policies to name",
+    )  # fmt: skip
     own.add_argument(
         "--model-aliases", metavar="WHICH", type=_names, default=(),
         help="the aliases MODEL:POLICY in GET /v1/models: none, policies (all without their placebos), all, or "
@@ -131,6 +137,7 @@ def check_early(arguments: Sequence[str]) -> None:
     parser.add_argument("--headless", action="store_true")
     args, _ = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
     registry_of(args)
+    vectors_of(args)
     if args.headless:
         check_headless(args)
     elif args.uds is None:
@@ -157,6 +164,11 @@ def registry_of(args: Namespace) -> Registry:
         if name not in (ALL, POLICIES):
             registry.get(name, "--model-aliases")
     return registry
+
+
+def vectors_of(args: Namespace) -> dict[str, Artefact]:
+    """The vectors and readouts of these arguments, by name. Raises InputError."""
+    return read_folder(args.vectors) if args.vectors else {}
 
 
 def _with_dashes(argument: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, ServedModel
+from forkpoint_policies.hidden.artefact import Artefact
+from forkpoint_server.artefacts.served import ServedArtefacts
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.experiments.analysis_monitor import monitor_analyses
 from forkpoint_server.experiments.live import Enrolment
@@ -54,8 +56,10 @@ class ServerConfig:
 class Service:
     """What the routes and the middlewares share: policies compiled for the served model, experiments, recent traces."""
 
-    def __init__(self, config: ServerConfig, model: ServedModel) -> None:
+    def __init__(self, config: ServerConfig, model: ServedModel, artefacts: ServedArtefacts) -> None:
         self.config = config
+        self.artefacts = artefacts
+        artefacts.on_change = self._use_artefacts
         self.registry = config.registry
         self.database = config.database
         self.threshold = config.threshold
@@ -63,7 +67,7 @@ class Service:
         self.inline_policies = CompiledPolicyCache(model)  # clients' own, which neither delay nor evict the others
         self.recorder = Recorder(config.database, config.retention_days)
         self.experiments = Experiments(
-            config.database, config.registry, self.compiled_policies.get, config.max_branches
+            config.database, config.registry, self.compiled_policies.get, config.max_branches, artefacts
         )
         self.connectors = find_connectors(model.vocabulary)
         self.recent = RecentTraces(config.max_trace_tokens)
@@ -82,6 +86,11 @@ class Service:
         for cache in (self.compiled_policies, self.inline_policies):
             mean = self.threshold.mean_reasoning_tokens
             cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats, mean_reasoning_tokens=mean))
+
+    def _use_artefacts(self, artefacts: Mapping[str, Artefact]) -> None:
+        """Compile policies anew, with the vectors and readouts that they name as these now are."""
+        for cache in (self.compiled_policies, self.inline_policies):
+            cache.use_model(replace(cache.model, artefacts=artefacts))
 
     def warnings(self) -> list[str]:
         """What an operator should know now, one line each."""

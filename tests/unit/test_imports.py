@@ -45,6 +45,7 @@ RULES = (
             "forkpoint_policies.tasks",
             "forkpoint_policies.catalog",
             "forkpoint_policies.doses",
+            "forkpoint_policies.hidden.artefact",
         ),
     ),
 )

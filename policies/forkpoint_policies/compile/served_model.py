@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from forkpoint_policies.hidden.artefact import Artefact
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.connectors import FAMILIES
 
@@ -35,7 +36,7 @@ class ServedModel:
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
     calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
     tokens of every connector family. `states_unreadable` says why the last layer's hidden states cannot be read; it is
-    empty where they can.
+    empty where they can. `artefacts` are the vectors and readouts that policies can name.
     """
 
     vocabulary: Vocabulary
@@ -47,6 +48,7 @@ class ServedModel:
     frequencies: Mapping[int, float] = field(default_factory=dict, hash=False, compare=False)
     mean_reasoning_tokens: float | None = None
     states_unreadable: str = ""
+    artefacts: Mapping[str, Artefact] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def reasoning_end(self) -> int:

@@ -1,1 +1,1 @@
-"""Signals of hidden states: what the states of the last layer say, beside the logits."""
+"""Signals of hidden states: what the last layer's states say, beside the logits. And vectors and readouts, as files."""

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
+from .artefacts import ARTEFACTS
+
 EXTENSION = f"{__name__}.StateReading"
 """For vLLM's `--worker-extension-cls`."""
 NAME = "logits_processor"
@@ -50,6 +52,10 @@ class StateReading:
             return f"the served model has {len(found)} modules that make logits, where vLLM's models have one"
         found[0].register_forward_pre_hook(_keep, with_kwargs=True)
         return ""
+
+    def forkpoint_put_artefact(self: Any, raw: bytes) -> str:
+        """Keep a vector or readout for the policies that name it; empty, or what is wrong with it."""
+        return ARTEFACTS.put(raw)
 
 
 def _keep(_module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from forkpoint_policies.hidden.artefact import Artefact, Model
 from forkpoint_policies.worker.last_layer import EXTENSION, StateReading
 from forkpoint_server.vllm_seam import EngineClient, VllmConfig
 
 READ_STATES = StateReading.forkpoint_read_states.__name__
+PUT_ARTEFACT = StateReading.forkpoint_put_artefact.__name__
 
 
 async def start_reading(engine: EngineClient) -> str:
     """Hook the served model in every worker; empty, or why its hidden states cannot be read."""
     problem = unreadable(engine.vllm_config)
     return problem or first_problem(await engine.collective_rpc(READ_STATES))
+
+
+async def push_artefact(engine: EngineClient, artefact: Artefact) -> str:
+    """Send a vector or readout to every worker; empty, or what is wrong with it."""
+    return first_problem(await engine.collective_rpc(PUT_ARTEFACT, args=(artefact.raw,)))
+
+
+def artefact_model(engine: EngineClient) -> Model:
+    """What the served model is to vectors and readouts."""
+    config = engine.model_config
+    return Model(config.architectures[0], config.get_hidden_size())
 
 
 def unreadable(config: VllmConfig) -> str:

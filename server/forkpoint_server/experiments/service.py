@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from forkpoint_policies.catalog import Named, with_placebo
 from forkpoint_policies.spec import InputError, parse_policy
 from forkpoint_server import metrics
+from forkpoint_server.artefacts.served import ServedArtefacts
 from forkpoint_server.errors import ApiError
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.store.executor import UnavailableError, in_thread
@@ -39,7 +40,15 @@ UNREACHABLE = "the database does not answer; experiments and policies stay as th
 class Experiments:
     """Enrols requests. `problems`: experiment -> why it does not run on this server."""
 
-    def __init__(self, database: Engine, registry: Registry, compile_one: CompileOne, max_branches: int) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        registry: Registry,
+        compile_one: CompileOne,
+        max_branches: int,
+        artefacts: ServedArtefacts | None = None,
+    ) -> None:
+        self._artefacts = artefacts
         self._database = database
         self._registry = registry
         self._compile_one = compile_one
@@ -103,6 +112,10 @@ class Experiments:
             self._compiling.pop(number).cancel()
         for gone in before.keys() - self._stored.keys():
             self.problems.pop(before[gone].name, None)
+
+        # what policies name
+        if self._artefacts is not None:
+            await self._artefacts.follow(definitions.artefacts)
 
         # named policies
         self._policies = await asyncio.to_thread(_parse_policies, definitions.policies, self._policies)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from .database import reading, writing
+from .artefacts import artefact_digests
+from .changes import changing, number_of_changes
+from .database import reading
 from .definitions import EpochArm, StoredDefinition, epoch_to_dict
-from .tables import CHANGES, EPOCHS, EXPERIMENTS, POLICIES
-
-DEFINITIONS = "definitions"
+from .tables import EPOCHS, EXPERIMENTS, POLICIES
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,27 @@ class StoredExperiment:
 
 @dataclass(frozen=True)
 class Definitions:
-    """All experiments, oldest first, and all policies, as they were after `number` changes."""
+    """All experiments, oldest first, and all policies, as they were after `number` changes; of each vector and readout
+    the digest."""
 
     number: int
     experiments: tuple[StoredExperiment, ...]
     policies: Mapping[str, Any]
+    artefacts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_number(database: Engine) -> int:
     """The number of changes so far. While it stays the same, nothing has to be read again."""
     with database.connect() as connection:
-        return _number(connection)
+        return number_of_changes(connection)
 
 
 def read_definitions(database: Engine) -> Definitions:
     """Everything, as of one moment."""
     with reading(database) as connection:
-        return Definitions(_number(connection), _experiments(connection), _policies(connection))
-
-
-@contextmanager
-def changing(database: Engine, is_slow: bool = False) -> Iterator[Connection]:
-    """A transaction that changes definitions: others wait for its end, then see a new number of changes."""
-    with writing(database, is_slow) as connection:
-        connection.execute(update(CHANGES).where(CHANGES.c.what == DEFINITIONS).values(number=CHANGES.c.number + 1))
-        yield connection
+        return Definitions(
+            number_of_changes(connection), _experiments(connection), _policies(connection), artefact_digests(connection)
+        )
 
 
 def add_experiment(
@@ -135,10 +130,6 @@ def remove_policy(database: Engine, name: str, check: Callable[[tuple[StoredExpe
             raise KeyError(name)
         check(_experiments(connection))
         connection.execute(delete(POLICIES).where(POLICIES.c.name == name))
-
-
-def _number(connection: Connection) -> int:
-    return int(connection.execute(select(CHANGES.c.number).where(CHANGES.c.what == DEFINITIONS)).scalar_one())
 
 
 def _policies(connection: Connection) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -144,3 +145,15 @@ CALIBRATIONS = Table(
     Column("calibration", JSON, nullable=False),
     Column("changed", Double, nullable=False),
 )
+
+ARTEFACTS = Table(
+    "artefacts",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("architecture", String(256), nullable=False),
+    Column("hidden_size", Integer, nullable=False),
+    Column("file", LargeBinary, nullable=False),
+    Column("changed", Double, nullable=False),
+)
+"""Vectors and readouts, each as its safetensors file."""

@@ -21,6 +21,8 @@ CHANGING = {
     ("patch", "/v1/experiments/{name}"),
     ("delete", "/v1/experiments/{name}"),
     ("put", "/v1/calibration"),
+    ("put", "/v1/vectors/{name}"),
+    ("delete", "/v1/vectors/{name}"),
 }
 WRONG = {
     "none": {},

@@ -16,7 +16,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.middleware.cors import CORSMiddleware
-from vllm.config import ParallelConfig, VllmConfig
+from vllm.config import ModelConfig, ParallelConfig, VllmConfig
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.model_executor.layers.logits_processor import LogitsProcessor as LogitsModule
@@ -321,10 +321,13 @@ def test_the_configuration_that_the_adapters_read() -> None:
 def test_the_module_that_makes_logits() -> None:
     assert parameters(LogitsModule.forward)[:2] == ["lm_head", "hidden_states"]
     assert hasattr(WorkerBase, "get_model")
-    assert [name for name in vars(StateReading) if not name.startswith("__")] == ["forkpoint_read_states"]
-    assert not hasattr(WorkerBase, "forkpoint_read_states"), "vLLM refuses an extension with a name of its worker's"
+    names = [name for name in vars(StateReading) if not name.startswith("__")]
+    assert names == ["forkpoint_read_states", "forkpoint_put_artefact"]
+    assert not any(hasattr(WorkerBase, name) for name in names), "vLLM refuses an extension with a name of its worker's"
     assert "worker_extension_cls" in ParallelConfig.__dataclass_fields__
-    assert parameters(vllm_seam.EngineClient.collective_rpc)[0] == "method"
+    assert parameters(vllm_seam.EngineClient.collective_rpc)[:3] == ["method", "timeout", "args"]
+    assert has_member(ModelConfig, "architectures")
+    assert parameters(ModelConfig.get_hidden_size) == []
 
 
 def test_the_parts_of_a_message_that_are_text() -> None:

@@ -42,6 +42,7 @@ def test_requests_recorded_before_effects_were_have_none(database: Engine, datab
     stored = store(database)
     earlier = {name: value for name, value in row(stored.id, "r1").items() if name != "effect"}
     with database.begin() as connection:
+        connection.execute(text("DROP TABLE artefacts"))
         connection.execute(text("ALTER TABLE assignments DROP COLUMN effect"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
         columns = ", ".join(earlier)
