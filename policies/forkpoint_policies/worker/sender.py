@@ -96,6 +96,11 @@ class Sender:
         for found in self._last.advance(record, logits, destinations.scored):
             self._waiting.append(found if isinstance(found, WholeRows) else _to_host(found))
 
+    @property
+    def num_waiting(self) -> int:
+        """How many steps' records are not sent yet."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Send what is waiting, then stop."""
         if self._thread is not None:
@@ -120,7 +125,7 @@ class Sender:
         if idle is not None:
             self._waiting.append(idle)
         while self._waiting:
-            step = self._waiting.popleft()
+            step = self._waiting[0]
             try:
                 if isinstance(step, _Step):
                     self._send(step, context, sockets)
@@ -131,6 +136,8 @@ class Sender:
             except Exception:  # telemetry must never take the worker down
                 self.lost += len(step.record.rows) if isinstance(step, _Step) else 0
                 logger.exception("forkpoint: a telemetry record could not be sent")
+            finally:
+                self._waiting.popleft()
 
     def _send(
         self, step: _Step, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]]
