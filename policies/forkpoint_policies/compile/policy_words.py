@@ -26,6 +26,19 @@ def whole_tokens(tokens: Tokens | When, word: NamedWord, vocabulary: Vocabulary)
     return [one for one in found if tokens.match == "token" or vocabulary.tokens[one] == written]
 
 
+def ending_tokens(previous: Previous, vocabulary: Vocabulary) -> list[int]:
+    """The tokens that are exactly an ending, where endings are matched by token; empty where no token is one."""
+    if previous.ending_match != "token":
+        return []
+    written = [ending.encode(errors="replace") for ending in previous.endings]
+    return [
+        one
+        for form in written
+        for one in vocabulary.by_stripped.get(form.strip(), ())
+        if vocabulary.tokens[one] == form
+    ]
+
+
 def _named(rule: Rule) -> list[tuple[str, Tokens | When]]:
     """Everything in a rule that names tokens, by its field."""
     prefix = "do.control.like." if rule.do.control is not None else ""
@@ -60,7 +73,8 @@ def policy_automaton(policy: Policy, vocabulary: Vocabulary, path: str, marker: 
         {word for tokens in named for word in named_words(tokens) if not whole_tokens(tokens, word, vocabulary)}
     )
     words += [] if marker is None or marker in words else [marker]
-    endings = sorted({ending for tokens in named if isinstance(tokens, Previous) for ending in tokens.endings})
+    as_text = [one for one in named if isinstance(one, Previous) and not ending_tokens(one, vocabulary)]
+    endings = sorted({ending for previous in as_text for ending in previous.endings})
     if len(words) + len(endings) > MAX_WORDS:
         raise InputError(f"{path}.rules", f"name {len(words) + len(endings)} different words; {MAX_WORDS} at most")
     if not words and not endings:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from forkpoint_policies.spec import InputError, Previous, Tokens, When
 
 from .deciding_tokens import biased_tokens
-from .policy_words import named_words, whole_tokens
+from .policy_words import ending_tokens, named_words, whole_tokens
 from .program import TokenSet
 from .served_model import ServedModel
 from .word_automaton import ANY_STATE, Automaton, Completion, NamedWord
@@ -33,7 +33,7 @@ class TokenSets:
         entries = self._completions(tokens, field)
         entries += [(ANY_STATE, token) for token in tokens.token_ids]
         if isinstance(tokens, Previous):
-            entries += [entry for ending in tokens.endings for entry in self._automaton.endings[ending]]
+            entries += self._endings(tokens, field)
         return _token_set(entries, field)
 
     def biased(self, tokens: Tokens, field: str) -> TokenSet:
@@ -58,6 +58,15 @@ class TokenSets:
     def completing(self, tokens: Tokens) -> set[Completion]:
         """The tokens that complete the words of a set, and those that it names by id."""
         return {*self._completions(tokens), *((ANY_STATE, token) for token in tokens.token_ids)}
+
+    def _endings(self, previous: Previous, field: str) -> list[Completion]:
+        """The tokens that leave the text ending as `previous` says."""
+        if whole := ending_tokens(previous, self._target.vocabulary):
+            return [(ANY_STATE, token) for token in whole]
+        if previous.ending_match == "token":
+            said = ", ".join(map(repr, previous.endings))
+            self._warnings.append(f"{field}.endings: no token of this model is {said}; they are matched as text")
+        return [entry for ending in previous.endings for entry in self._automaton.endings[ending]]
 
     def _completions(self, tokens: Tokens | When, field: str | None = None) -> list[Completion]:
         """The tokens that complete the words of a set; with a `field`, warns of words that are no single token."""

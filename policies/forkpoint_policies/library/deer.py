@@ -6,21 +6,22 @@ ENTRY = Entry(
     name="deer",
     description=(
         "At each 'Wait' in the reasoning, tries an answer in a box in its place; ends the reasoning there when the "
-        "mean probability of the answer's tokens, without the opening brace, is above 0.95."
+        "mean probability of the tried tokens, without the opening brace, is above 0.95."
     ),
     source="arXiv:2504.15895; code: iie-ycx/DEER, vllm-deer.py",
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The "
         "tried answers cost tokens, which `usage` counts. The authors' code samples them at temperature 1, though a "
-        "comment in it says greedy; here they are greedy (`temperature`). Its stop strings miss some ends of an "
-        "answer, such as '}$', so that its mean goes on past them; here it ends at the brace. Their code also ends the "
-        "reasoning at a share of the longest answer (`think_ratio`, 0.9 in its scripts); here only reasoning-cap or "
-        "max_tokens does. With `word` Alternatively, it is their other variant; for Qwen3 use "
-        "deer-qwen3."
+        "comment in it says greedy; here they are greedy (`temperature`). As there, a tried answer ends at one of ten "
+        "texts that close a box, and all its tokens but the first count: after an end that is none of them, such as "
+        "'}$', the mean goes on for up to 20 tokens. Their code also ends the reasoning at a share of the longest "
+        "answer (`think_ratio`, 0.9 in its scripts), where here only reasoning-cap or max_tokens does; finds 'Wait' as "
+        "a part of other words; and writes newlines around an end that the model writes. With `word` Alternatively, "
+        "it is their other variant; for Qwen3 use deer-qwen3."
     ),
     compared=(
-        "iie-ycx/DEER vllm-deer.py at 1694573475 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, 10 trials of "
-        "20 tokens, bound, text at the end; differs: greedy trials, the mean ends at the brace, 'Wait' as a whole "
+        "iie-ycx/DEER vllm-deer.py at 1694573475 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, stop "
+        "strings, 10 trials of 20 tokens, mean, bound, text at the end; differs: greedy trials, 'Wait' as a whole "
         "word, no end at a share of the longest answer."
     ),
     rules=[
@@ -35,9 +36,9 @@ ENTRY = Entry(
                     "place": "reasoning",
                     "text": param("text"),
                     "tokens": param("tokens"),
-                    "stop": [" }", "}\n", "}.", "}\\", "}}", ")}"],
+                    "stop": [" }", "}\n", "}\n\n", "}.", "}.\n", "}\\", "}}", ")}", ")}.", ")}\n"],
                     "temperature": param("temperature"),
-                    "span": {"skip": 1, "until": "closing_brace"},
+                    "span": {"skip": 1},
                     "probability_above": param("probability"),
                     "end_reasoning": {"before": "\n", "after": "\n\n"},
                 }

@@ -13,7 +13,8 @@ ENTRY = Entry(
         "The authors found Qwen3 too sure of its answers otherwise. Compare with a plain cap at the same mean length "
         "(reasoning-cap) and with ends at random (deer-qwen3.placebo). Their code samples the tried answers at "
         "temperature 1; here they are greedy (`temperature`). It also ends the reasoning at a share of the longest "
-        "answer (`think_ratio`); here only reasoning-cap or max_tokens does."
+        "answer (`think_ratio`), where here only reasoning-cap or max_tokens does; finds 'Wait' as a part of other "
+        "words; and writes newlines around an end that the model writes."
     ),
     compared=(
         "iie-ycx/DEER vllm-deer-qwen3.py at e6d09c2fd6 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, "

@@ -47,9 +47,20 @@ RankChange = Annotated[Number, Field(ge=-MAX_RANK_WINDOW, le=MAX_RANK_WINDOW)]
 
 class Previous(Tokens):
     """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
-    stop."""
+    stop.
+
+    With `ending_match` `token`, the last token is exactly one of the endings; those that are no token of the served
+    model are left out, and if none is one, all are matched as text.
+    """
 
     endings: tuple[Word, ...] = Field(default=(), max_length=64, fail_fast=True)
+    ending_match: Literal["text", "token"] = "text"
+
+    @model_validator(mode="after")
+    def _check_endings(self) -> Previous:
+        if "ending_match" in self.model_fields_set and not self.endings:
+            raise ValueError("`ending_match` is about `endings`, and none are given")
+        return self
 
     def _any_named(self) -> bool:
         return bool(self.endings) or super()._any_named()

@@ -199,7 +199,8 @@ class Probe(Strict):
 
     `end_reasoning` is what is written there: by default what the trial answer followed. With `exit_after_tokens`, the
     reasoning goes on for so many tokens before. With `measure_only` it never ends here: the confidence of the trial
-    answer is for rules with `probe_confidence_above`.
+    answer is for rules with `probe_confidence_above`; with `in_proportion`, these act after a confidence C above the
+    bound B with probability (C - B) / (1 - B), drawn at each probe.
     """
 
     text: AroundMarker = ""
@@ -226,12 +227,15 @@ class Probe(Strict):
     exit_after_tokens: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0
     end_reasoning: EndText | None = None
     measure_only: Annotated[bool, Field(strict=True)] = False
+    in_proportion: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _check(self) -> Probe:
         ways = [way for way in CRITERIA if getattr(self, way) is not None]
         if self.measure_only and ways:
             raise ValueError(f"{ways[0]} says nothing with measure_only, with which no trial answer ends the reasoning")
+        if self.in_proportion and not self.measure_only:
+            raise ValueError("in_proportion says nothing without measure_only")
         if not self.measure_only and len(ways) != 1:
             raise ValueError(f"must hold exactly one of {', '.join(CRITERIA)}: it says when the reasoning ends")
         if not self.has_trials:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from forkpoint_policies.spec import Probe, When
 
 from .interface import Choice, TreeControl
+from .seeds import derived_seed
 from .trial_answer import confidence_of_trial, start_trial
 from .trial_start import TrialStarts
 
@@ -77,14 +80,20 @@ class MeasureController:
             if trial.running:
                 return
             self._measured.pop(0)
-            sure = trial.node.ended in ("stop", "length") and self._is_sure_of(trial)
+            sure = trial.node.ended in ("stop", "length") and self._is_sure_of(trial, position)
             if sure != self._is_sure:
                 self._take_over(self._current, position, sure)
 
-    def _is_sure_of(self, trial: Choice) -> bool:
+    def _is_sure_of(self, trial: Choice, position: int) -> bool:
+        """Whether the rules that wait for a sure probe act after this one; with `in_proportion`, by chance."""
         request = self.runner.request
-        assert request.confidence_bound is not None
-        return confidence_of_trial(request, self.action, trial) > request.confidence_bound
+        bound = request.confidence_bound
+        assert bound is not None
+        confidence = confidence_of_trial(request, self.action, trial)
+        if confidence <= bound or not self.action.in_proportion:
+            return confidence > bound
+        random = np.random.default_rng(derived_seed(request.seed, position, -4))
+        return float(random.random()) < (confidence - bound) / (1 - bound)
 
     def _take_over(self, current: Choice, position: int, sure: bool) -> None:
         successor = self.runner.start_child(current, position, (), replaces_parent=True, sure=sure)

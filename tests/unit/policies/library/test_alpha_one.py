@@ -1,7 +1,9 @@
-"""alpha-one, against AlphaOne's rule (arXiv:2505.24863), worked out by hand.
+"""alpha-one, against AlphaOne's rule (arXiv:2505.24863) as ASTRAL-Group/AlphaOne's eval/code_eval_efficient.py has it
+at c9e9085996, worked out by hand.
 
-Up to the moment t_m = alpha * N_think, "Wait" is written after a "\\n\\n" with probability 1 - t / t_m; from t_m on, a
-sampled "Wait" becomes the end of the reasoning. N_think is the model's mean reasoning length.
+Up to the moment t_m = alpha * N_think, "Wait" is written after one of nine tokens, a blank line and what stands before
+it, with probability 1 - t / t_m; from t_m on, a sampled "Wait" becomes the end of the reasoning. N_think is the model's
+mean reasoning length.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from forkpoint_policies.compile.compiler import compile_policy
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
+from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_policies.library import LIBRARY
 from tests.unit.policies.factories import Request, Run
-from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, token
+from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, byte_vocabulary, token
 
 from .replay import replay
 
@@ -58,6 +61,43 @@ def test_how_often_it_waits_after_a_paragraph(position: int) -> None:
     waits = ((after > -torch.inf).sum(dim=-1) == 1) & (after.argmax(dim=-1) == token("Wait"))
     chance = max(0.0, 1 - position / 14)
     assert abs(float(waits.float().mean()) - chance) <= 4 * (chance * (1 - chance) / count) ** 0.5
+
+
+AUTHORS = ["\n\n", ",\n\n", ".\n\n", "]\n\n", ")\n\n", "],\n\n", "].\n\n", ").\n\n", ".)\n\n"]
+OTHERS = [":\n\n", "?\n\n", "!\n\n", "**\n\n", " \n\n", "\n", ".\n", "\n\n\n"]
+PARAGRAPHS = byte_vocabulary(*AUTHORS, *OTHERS, "Wait", ":")
+MODEL = ServedModel(
+    PARAGRAPHS,
+    fork_threshold=0.672,
+    regions=single_token_regions(PARAGRAPHS.size - 3, PARAGRAPHS.size - 2),
+    stop=PARAGRAPHS.size - 1,
+    mean_reasoning_tokens=1e7,  # so late a moment that it waits almost surely
+    encode=lambda text: [PARAGRAPHS.tokens.index(text.encode())],
+)
+
+
+@pytest.mark.parametrize("written", [*AUTHORS, *OTHERS])
+def test_it_waits_after_the_authors_nine_tokens_and_no_other(written: str) -> None:
+    tokens = [PARAGRAPHS.tokens.index(one.encode()) for one in (":", written)]
+    steps = replay("alpha-one", [torch.zeros(PARAGRAPHS.size)] * 3, tokens, MODEL, {"thinking_tokens": 1_000_000})
+    assert [step.forced for step in steps] == [False, False, written in AUTHORS]
+    assert not compile_policy(LIBRARY["alpha-one"].policy, MODEL).warnings
+
+
+def test_a_model_without_such_tokens_waits_after_the_text() -> None:
+    plain = byte_vocabulary("Wait")
+    target = replace(
+        MODEL,
+        vocabulary=plain,
+        regions=single_token_regions(plain.size - 3, plain.size - 2),
+        stop=plain.size - 1,
+        encode=lambda text: [plain.tokens.index(text.encode())],
+    )
+    compiled = compile_policy(LIBRARY["alpha-one"].policy, target)
+    assert any("they are matched as text" in warning for warning in compiled.warnings)
+    tokens = [plain.tokens.index(one.encode()) for one in (":", "\n", "\n")]
+    steps = replay("alpha-one", [torch.zeros(plain.size)] * 4, tokens, target, {"thinking_tokens": 1_000_000})
+    assert [step.forced for step in steps] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of, placebo_of
 from forkpoint_policies.spec import InputError, Policy, parse_policy
 from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.requests.tree import Node
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, VOCABULARY, encode
 from tests.unit.server.branching.stub_engine import A, StubTree
 
@@ -150,13 +151,19 @@ def test_each_has_a_placebo_and_a_source(name: str) -> None:
 # DEER
 
 BOX = "\n**Final Answer**\n\\boxed"
-SURE = Trial(["{", "4", "2", "}", "\n"], [0.5, 0.97, 0.96, 0.95, 0.2])
-UNSURE = Trial(["{", "4", "2", "}", "\n"], [0.99, 0.95, 0.95, 0.95, 0.2])
+CLOSES = (" }", "}\n", "}\n\n", "}.", "}.\n", "}\\", "}}", ")}", ")}.", ")}\n")
+SURE = Trial(["{", "4", "2", "}", ".", "x"], [0.5, 0.97, 0.96, 0.95, 0.96, 0.1])
+UNSURE = Trial(["{", "4", "2", "}", ".", "x"], [0.99, 0.95, 0.95, 0.95, 0.95, 1.0])
 """Mean .96 and .95 without the opening brace; the reasoning ends above .95."""
+AFTER_THE_BRACE = Trial(["{", "4", "2", "}", "."], [0.9, 0.99, 0.99, 0.99, 0.7])
+"""Mean .99 up to the brace and .9175 up to the token that completes a stop string, which counts."""
+NO_STOP = Trial(["{", "4", "}", "$", *"x" * 30], [0.9, 0.99, 0.99, 0.99, *[0.9] * 30])
+"""'}$' is none of the stop strings, so the trial has 20 tokens: mean .914, and .99 up to the brace."""
 
 
 def authors_deer(reasoning: str, trials: Iterator[Trial], word: str, most: int = 10) -> str:
-    """vllm-deer.py: stop at the word, try, and either leave or write the word again and go on."""
+    """vllm-deer.py: stop at the word, try, and either leave or write the word again and go on. The mean (`avg1`) is of
+    all tokens of the trial but the first, up to the one that completes a stop string or the twentieth."""
     history, rest = "", reasoning
     for _ in range(most):
         chunk, found, rest = rest.partition(word)
@@ -164,7 +171,7 @@ def authors_deer(reasoning: str, trials: Iterator[Trial], word: str, most: int =
             return reasoning
         history += chunk
         trial = next(trials)
-        probabilities = trial.probabilities[1 : trial.said.index("}") + 1]
+        probabilities = trial.probabilities[1 : trial.until(CLOSES, 20)]
         if sum(probabilities) / len(probabilities) > 0.95 + 1e-12:
             return f"{history}\n{MARKER}\n\n"
         history += word
@@ -178,6 +185,8 @@ DEER = {
     "not in another case": ("so wait, so\n\nwait. Alternatively so. Wait, so", [SURE]),
     "not after ten": ("so. Wait " * 10 + "so. Wait, so", [UNSURE] * 10),
     "at the tenth": ("so. Wait " * 10 + "so", [UNSURE] * 9 + [SURE]),
+    "what closes the box counts": ("so. Wait, so. Wait, so", [AFTER_THE_BRACE, SURE]),
+    "an end that is no stop string": ("so. Wait, so. Wait, so", [NO_STOP, SURE]),
 }
 
 
@@ -195,15 +204,12 @@ def test_deer_at_the_other_word() -> None:
     assert replay.text() == authors_deer(reasoning, iter([SURE]), "Alternatively") == f"so. Wait, so. \n{MARKER}\n\n"
 
 
-def test_deers_trial_ends_at_the_closing_brace_or_after_twenty_tokens() -> None:
+def test_deers_trial_ends_where_theirs_does_or_after_twenty_tokens() -> None:
     policy = use("deer")
     trial = policy.rules[0].do.probe
     assert trial is not None
     assert (trial.tokens, trial.temperature) == (20, 0.0)
-    authors = [" }", "}\n", "}\n\n", "}.", "}.\n", "}\\", "}}", ")}", ")}.", ")}\n"]
-    for stop in authors:
-        assert any(own in stop for own in trial.stop), "one of these ends the trial answer where theirs would"
-    assert set(trial.stop) <= set(authors)
+    assert trial.stop == CLOSES
 
 
 @pytest.mark.parametrize(
@@ -425,19 +431,14 @@ def test_the_placebo_of_no_thinking_ends_the_reasoning_after_other_tokens(match:
 GUESS_BOX = "**Final Answer**\n\\boxed{"
 
 
-def authors_cgrs(certainties: Sequence[float], bound: float = 0.9) -> str:
-    """The paper's rule: the certainty after each step says whether the next one may have the words."""
-    text = "1 Wait 0.\n\n"
-    for number, certainty in enumerate(certainties, 1):
-        text += f"1 {'so' if certainty > bound else 'Wait'} {number}.\n\n"
-    return text
+def cgrs_probability(certainty: float, bound: float = 0.9) -> float:
+    """The paper's rule, with which the words are left out: max(0, (C - delta) / (1 - delta))."""
+    return max(0.0, (certainty - bound) / (1 - bound))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_cgrs(seed: int) -> None:
-    """The model would write "Wait" at each step, and writes "so" where it must not. No code was published."""
-    random = np.random.default_rng(seed)
-    certainties = [float(random.choice([0.5, 0.89, 0.91, 0.99])) for _ in range(6)]
+def cgrs_text(certainties: Sequence[float], seed: int) -> tuple[str, list[Node]]:
+    """What a model writes that would begin each step with "Wait", and does with "so" where it must not; and the
+    tree's nodes."""
 
     def play(start: ChildStart) -> list[int]:
         text = text_of(start.tokens)
@@ -454,15 +455,36 @@ def test_cgrs(seed: int) -> None:
         number = text_of(start.tokens).count("\n\n") - 1
         return (1 - certainties[min(number, len(certainties) - 1)]) * math.log(VOCABULARY.size)
 
-    tree = StubTree(use("cgrs"), play, forks=fires, entropy=entropy, answers=200, max_running=500, longest=10_000)
+    tree = StubTree(
+        use("cgrs"), play, forks=fires, entropy=entropy, answers=200, max_running=500, longest=10_000, seed=seed
+    )
     nodes = tree.run()
     (chosen,) = (node for node in nodes if node.chosen)
-    assert text_of([token for token in chosen.tokens() if token != END]) == authors_cgrs(certainties)
-    assert [text_of(node.forced_tokens) for node in nodes if node.kind == "probe"][:1] == [GUESS_BOX]
-    changes = sum(one != other for one, other in itertools.pairwise([False, *(one > 0.9 for one in certainties)]))
-    assert sum(node.kind == "answer" for node in nodes) == 1 + changes, "an answer takes over at each change only"
     streamed = [token for output in tree.outputs_sent for choice in output.outputs for token in choice.token_ids]
     assert streamed == chosen.tokens()
+    return text_of([token for token in chosen.tokens() if token != END]), nodes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cgrs_where_its_probability_is_nothing_or_one(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    certainties = [float(random.choice([0.5, 0.89, 0.9 - 1e-6, 1.0])) for _ in range(6)]
+    text, nodes = cgrs_text(certainties, seed)
+    sure = [cgrs_probability(certainty) == 1 for certainty in certainties]
+    said = ["so" if one else "Wait" for one in sure]
+    assert text == "".join(f"1 {word} {number}.\n\n" for number, word in enumerate(["Wait", *said]))
+    assert [text_of(node.forced_tokens) for node in nodes if node.kind == "probe"][:1] == [GUESS_BOX]
+    changes = sum(one != other for one, other in itertools.pairwise([False, *sure]))
+    assert sum(node.kind == "answer" for node in nodes) == 1 + changes, "an answer takes over at each change only"
+
+
+@pytest.mark.parametrize("certainty", [0.91, 0.95, 0.99])
+def test_cgrs_leaves_the_words_out_as_often_as_the_paper_says(certainty: float) -> None:
+    texts = [cgrs_text([certainty] * 8, seed)[0] for seed in range(50)]
+    share = sum(text.count("so") for text in texts) / 400
+    expected = cgrs_probability(certainty)
+    assert abs(share - expected) <= 4 * (expected * (1 - expected) / 400) ** 0.5
+    assert texts[0] == cgrs_text([certainty] * 8, 0)[0], "the request's seed decides"
 
 
 def test_cgrs_suppresses_four_words_as_they_are_written_where_a_probe_is_sure() -> None:

@@ -87,6 +87,9 @@ WRONG: Wrong = {
         when(confidence_below=1.0, confidence_window=5000),
         "policy.rules[0].when.confidence_window", "less than or equal to 2048",
     ),
+    "how to match no endings": (
+        when(previous={"words": ["so"], "ending_match": "token"}), "policy.rules[0].when.previous", "none are given",
+    ),
     "a blank word before": (when(previous={"words": [" "]}), "policy.rules[0].when.previous", "visible character"),
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "two limits": (
         {"rules": [MEASURE, WAITS, {**WAITS, "when": {"probe_confidence_above": 0.5}}]}, "policy", "give them one",
     ),
+    "a chance of nothing measured": (probe(in_proportion=True, **SURE), PROBE, "without measure_only"),
     "a measure that ends": (
         probe(measure_only=True, **SURE), PROBE, "says nothing with measure_only",
     ),
