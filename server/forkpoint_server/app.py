@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -44,8 +45,12 @@ from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.models import models_router
 from forkpoint_server.routes.policies import policies_router
+from forkpoint_server.routes.replica import replica_router
 from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
+from forkpoint_server.store.recorder import SERVER
+from forkpoint_server.store.servers import OwnServer
+from forkpoint_server.store.tables import MAX_MODEL_LENGTH
 from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.vllm_seam import (
     VLLM_VERSION,
@@ -95,6 +100,7 @@ class PolicyOptions:
     default_policy: str | None
     database: Engine
     vectors: Mapping[str, Artefact]
+    replica_address: str | None = None  # where the other servers of the database reach this one
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,7 @@ class _Started:
     """What runs before the app is assembled: the socket, and what records and exports."""
 
     args: Namespace
-    registry: Registry
-    default_policy: str | None
-    database: Engine
-    vectors: Mapping[str, Artefact]
+    options: PolicyOptions
     receiver: Receiver
     spans: RequestSpans | None
     address: str
@@ -117,8 +120,7 @@ async def serve(args: Namespace, options: PolicyOptions) -> None:
     address, sock = setup_server(args, reuse_port=False)
     receiver = Receiver(args.telemetry_host)
     spans = export_spans(args.otlp_traces_endpoint)
-    registry, default_policy, database = options.registry, options.default_policy, options.database
-    started = _Started(args, registry, default_policy, database, options.vectors, receiver, spans, address, sock)
+    started = _Started(args, options, receiver, spans, address, sock)
     try:
         async with AsyncExitStack() as after_requests:
             async with build_async_engine_client(args) as engine:
@@ -131,7 +133,7 @@ async def serve(args: Namespace, options: PolicyOptions) -> None:
             await shutdown  # responses may still have to end, and to be recorded
     finally:
         await receiver.stop()
-        database.dispose()
+        options.database.dispose()
         sock.close()
 
 
@@ -189,7 +191,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     for warning in service.threshold.warnings():
         logger.warning(warning)
-    if started.default_policy is not None:
+    if started.options.default_policy is not None:
         logger.warning("the default policy does not apply on %s", ", ".join(routes_without_policies(app.routes)))
     await service.start()
     after_requests.push_async_callback(service.stop)
@@ -203,7 +205,10 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     args = started.args
     calibration = read_token_frequencies(Path(args.model))
     threshold = Threshold(
-        started.database, engine.model_config.model, lambda: _base_models(app), calibration.mean_reasoning_tokens
+        started.options.database,
+        engine.model_config.model,
+        lambda: _base_models(app),
+        calibration.mean_reasoning_tokens,
     )
     await asyncio.to_thread(threshold.read)
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
@@ -213,9 +218,9 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     artefacts = await _start_artefacts(engine, started, unreadable)
     model = replace(model, states_unreadable=unreadable, artefacts=artefacts.usable)
     config = ServerConfig(
-        registry=started.registry,
-        default_policy=started.default_policy,
-        database=started.database,
+        registry=started.options.registry,
+        default_policy=started.options.default_policy,
+        database=started.options.database,
         threshold=threshold,
         receiver=started.receiver,
         spans=started.spans,
@@ -226,25 +231,33 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
         max_trace_tokens=args.trace_tokens,
         retention_days=args.retention_days,
         show_arms=args.show_arms,
+        own_server=_own_server(started.options.replica_address, cast(str, engine.model_config.served_model_name)),
     )
-    for named in started.registry:
-        if not named.builtin or named.policy.name == started.default_policy:
+    for named in started.options.registry:
+        if not named.builtin or named.policy.name == started.options.default_policy:
             compile_policy(named.policy, model)  # one that the model cannot express fails now, not at its first request
     return Service(config, model, artefacts)
 
 
 async def _start_artefacts(engine: EngineClient, started: _Started, unreadable: str) -> ServedArtefacts:
     """Send the operator's vectors and readouts to the workers. Raises InputError for one that cannot be used."""
-    if unreadable and started.vectors:
+    if unreadable and started.options.vectors:
         raise InputError("--vectors", f"cannot be used: {unreadable}")
 
     async def push(artefact: Artefact) -> str:
         return unreadable or await push_artefact(engine, artefact)
 
-    named = [NamedArtefact(name, artefact, "folder") for name, artefact in started.vectors.items()]
-    artefacts = ServedArtefacts(started.database, artefact_model(engine), push, named)
+    named = [NamedArtefact(name, artefact, "folder") for name, artefact in started.options.vectors.items()]
+    artefacts = ServedArtefacts(started.options.database, artefact_model(engine), push, named)
     await artefacts.start()
     return artefacts
+
+
+def _own_server(address: str | None, model: str) -> OwnServer | None:
+    """What this server tells the others; its key is new at each start."""
+    if address is None:
+        return None
+    return OwnServer(SERVER, address, secrets.token_hex(32), model[:MAX_MODEL_LENGTH], __version__)
 
 
 def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, args: Namespace) -> None:
@@ -267,6 +280,8 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(policies_router(service, admin_key))
     app.include_router(experiments_router(service, admin_key))
     app.include_router(forks_router(service))
+    if service.replicas is not None:
+        app.include_router(replica_router(service, service.replicas))
     app.include_router(calibration_router(service, admin_key))
     app.include_router(models_router(service))
     app.include_router(vectors_router(service, admin_key))
@@ -278,11 +293,11 @@ async def _announce(started: _Started, service: Service, model: str) -> None:
     while not started.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # noqa: ASYNC110  # nothing signals it
         await asyncio.sleep(LISTENING_POLL_SECONDS)
     await asyncio.sleep(LISTENING_POLL_SECONDS)  # uvicorn's own lines come first
-    policies = sum(not named.policy.name.endswith(PLACEBO) for named in started.registry)
+    policies = sum(not named.policy.name.endswith(PLACEBO) for named in started.options.registry)
     logger.info(
         "Forkpoint %s on vLLM %s serves %s: %d policies (default: %s), fork threshold %.3f nats, database %s",
-        __version__, VLLM_VERSION, model, policies, started.default_policy or "none", service.threshold.nats,
-        started.database.url.render_as_string(hide_password=True),
+        __version__, VLLM_VERSION, model, policies, started.options.default_policy or "none", service.threshold.nats,
+        started.options.database.url.render_as_string(hide_password=True),
     )  # fmt: skip
     logger.info("Console: %s/forkpoint", browsable(started.address))
 

@@ -14,10 +14,13 @@ from forkpoint_policies.worker.orphan import SERVER_PID
 
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
+from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
 from .telemetry_host import telemetry_host
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from .vllm_seam import VllmConfig
 
 logger = logging.getLogger(__name__)
@@ -89,6 +92,7 @@ def main(arguments: list[str]) -> int:
         from .store.database import open_database
 
         database = open_database(args.database_url) if generates and not args.headless else None
+        address = None if database is None else own_replica_address(args, database)
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     os.environ[SERVER_PID] = str(os.getpid())
@@ -98,7 +102,7 @@ def main(arguments: list[str]) -> int:
 
     from .app import PolicyOptions, serve, serve_without_policies
 
-    options = None if database is None else PolicyOptions(registry, args.policy, database, vectors)
+    options = None if database is None else PolicyOptions(registry, args.policy, database, vectors, address)
     try:
         uvloop.run(serve_without_policies(args) if options is None else serve(args, options))
     except KeyboardInterrupt:
@@ -106,6 +110,24 @@ def main(arguments: list[str]) -> int:
     except (InputError, ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
+
+
+def own_replica_address(args: Namespace, database: Engine) -> str | None:
+    """Where the other servers of a PostgreSQL reach this one; None where there are none. Raises ValueError."""
+    from .vllm_seam import get_ip
+
+    listening = Listening(args.host, args.port, args.uds, tls=args.ssl_certfile is not None)
+    if database.dialect.name != "postgresql":
+        if args.replica_address:
+            raise ValueError(
+                "--replica-address: servers find each other in a PostgreSQL; name it with --database-url, or leave "
+                "--replica-address out"
+            )
+        return None
+    address = replica_address(args.replica_address, listening, get_ip)
+    if address is None:
+        logger.warning("the other servers of the database cannot ask this one for traces; set --replica-address")
+    return address
 
 
 def parse(arguments: list[str]) -> Namespace:

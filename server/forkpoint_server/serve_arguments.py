@@ -83,6 +83,11 @@ def own_arguments(parser: ArgumentParser) -> None:
         "--master-addr or --data-parallel-address where the model runs on several hosts",
     )  # fmt: skip
     own.add_argument(
+        "--replica-address", metavar="ADDRESS", default="",
+        help="where the other servers of a PostgreSQL reach this one, to ask it for traces: HOST, HOST:PORT or "
+        "http://HOST:PORT; by default --host, or this machine's address (VLLM_HOST_IP), and --port",
+    )  # fmt: skip
+    own.add_argument(
         "--max-body-mib", metavar="N", type=_positive, default=64,
         help="the largest body of a generating request, in MiB; Forkpoint's own routes accept 16 at most (%(default)s)",
     )  # fmt: skip

@@ -20,6 +20,8 @@ from forkpoint_server.experiments.service import Experiments
 from forkpoint_server.policies.compiled import CompiledPolicyCache, LabeledPolicy
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.policies.registry import Registry
+from forkpoint_server.replicas.forwarding import Forwarding
+from forkpoint_server.replicas.registry import Replicas
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.requests.recent import RecentTraces
@@ -27,6 +29,7 @@ from forkpoint_server.requests.reports import ReportThread
 from forkpoint_server.requests.stream import Followers
 from forkpoint_server.store.database import database_warnings
 from forkpoint_server.store.recorder import Recorder
+from forkpoint_server.store.servers import OwnServer
 from forkpoint_server.traces.receiver import Receiver
 
 from .tracing import RequestSpans
@@ -51,6 +54,7 @@ class ServerConfig:
     max_trace_tokens: int
     retention_days: int
     show_arms: bool  # to the clients of experiments
+    own_server: OwnServer | None = None  # as the other servers of a PostgreSQL know this one
 
 
 class Service:
@@ -73,6 +77,8 @@ class Service:
         self.recent = RecentTraces(config.max_trace_tokens)
         self.reports = ReportThread()
         self.followers = Followers(self.recent, self.reports)
+        self.replicas = None if config.own_server is None else Replicas(config.database, config.own_server)
+        self.forwarding = None if self.replicas is None else Forwarding(self.replicas)
         self._database_warnings = database_warnings(config.database)
         self._analysis_monitor: asyncio.Task[None] | None = None
 
@@ -103,6 +109,8 @@ class Service:
             logger.warning(warning)
         self.recorder.start()
         await self.experiments.start()
+        if self.replicas is not None:
+            await self.replicas.start()
         self._analysis_monitor = asyncio.create_task(
             monitor_analyses(self.database, self.experiments), name="forkpoint-analyses"
         )
@@ -113,6 +121,9 @@ class Service:
             self._analysis_monitor.cancel()
             await asyncio.gather(self._analysis_monitor, return_exceptions=True)
         await self.experiments.stop()
+        if self.replicas is not None and self.forwarding is not None:
+            await self.replicas.stop()
+            await self.forwarding.stop()
         await asyncio.to_thread(self.recorder.stop)
 
     async def compile(self, labeled: LabeledPolicy) -> CompiledPolicy:

@@ -34,6 +34,7 @@ from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.cli.serve import run_headless
 from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.utils.network_utils import get_ip
 
 # Engine: requests in, token ids and log-probabilities out. `InterveningEngine` has `EngineClient`'s interface.
 from vllm.engine.protocol import EngineClient

@@ -90,7 +90,9 @@ def test_a_pod_leaves_no_sooner_than_its_requests_end() -> None:
 
 def test_secrets_are_not_arguments_and_the_page_names_all() -> None:
     secrets = {
-        variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in SERVER["env"] if "valueFrom" in variable
+        variable["name"]: variable["valueFrom"]["secretKeyRef"]
+        for variable in SERVER["env"]
+        if "secretKeyRef" in variable.get("valueFrom", {})
     }
     assert {DATABASE_URL, ADMIN_API_KEY, "VLLM_API_KEY"} <= secrets.keys()
     assert not [argument for argument in SERVER["args"] if "$(" in argument]
@@ -106,3 +108,8 @@ def test_only_volumes_are_written() -> None:
     folders = {variable["value"] for variable in SERVER["env"] if variable["name"] in ("HOME", "HF_HOME")}
     image = set(re.findall(r"^VOLUME (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     assert folders | image | {"/tmp", "/dev/shm"} == set(mounted.values())
+
+
+def test_replicas_ask_each_other_at_their_pods_addresses() -> None:
+    (address,) = (variable for variable in SERVER["env"] if variable["name"] == "VLLM_HOST_IP")
+    assert address["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}

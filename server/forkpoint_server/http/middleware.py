@@ -16,6 +16,7 @@ from forkpoint_server.errors import ApiError, error_response
 from forkpoint_server.headers import single_name
 from forkpoint_server.policies.eligibility import GENERATING, eligible_policy
 from forkpoint_server.policies.resolve import HEADER, NONE, ResolvedRequest, resolve, split_model
+from forkpoint_server.requests.client_id import HEADER as HEADER_OF_ID
 from forkpoint_server.requests.client_id import client_id
 from forkpoint_server.requests.context import RequestContext, current
 from forkpoint_server.requests.options import DEFAULTS, RequestOptions
@@ -77,6 +78,8 @@ class PolicyMiddleware:
             scope, body = body.replaced(scope, resolved.body)
         if path == FORKS:
             scope = body.with_data(scope)
+        if context is not None and context.client_id is None:
+            scope = _with_own_id(scope, self._service)
         if context is None:
             await self._app(scope, body.replay(), _echoing(tracker.send, resolved))
         else:
@@ -155,6 +158,14 @@ class PolicyMiddleware:
                 failed |= (injection.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR and not tracker.disconnected
                 refused = HTTPStatus.BAD_REQUEST <= (injection.status or 0) < HTTPStatus.INTERNAL_SERVER_ERROR
                 recording.end(failed, refused, tracker.disconnected, injection.streamed_id)
+
+
+def _with_own_id(scope: Scope, service: Service) -> Scope:
+    """The request with an id that says which server has its trace, if there are others: vLLM names responses by it."""
+    own_id = None if service.replicas is None else service.replicas.new_request_id()
+    return (
+        scope if own_id is None else {**scope, "headers": [*scope["headers"], (HEADER_OF_ID.encode(), own_id.encode())]}
+    )
 
 
 def _echoing(send: Send, resolved: ResolvedRequest) -> Send:

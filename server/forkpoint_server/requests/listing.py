@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.traces.detokenize import Detokenizer
@@ -63,14 +64,70 @@ def list_requests(entries: Sequence[Entry], filters: Filters, limit: int, after:
     return _page(rows, has_more=False)
 
 
+class Position(NamedTuple):
+    """Where a request stands in the list of several servers. `age`: minus the time at which it started, or ended."""
+
+    ended: bool
+    age: float  # seconds since 1970, negative
+    id: str
+
+
+class Page(NamedTuple):
+    """Rows of one server with their positions, and whether more follow."""
+
+    rows: list[dict[str, Any]]
+    positions: list[Position]
+    has_more: bool
+
+
+def position_of(entry: Entry) -> Position:
+    """The position of one request; its id tells it from those of the same moment."""
+    request = _request(entry)
+    seconds = request.seconds if isinstance(request, FinishedRequest) else 0.0
+    return Position(isinstance(request, FinishedRequest), -(request.created + seconds), _ids(request)[0])
+
+
+def page_after(entries: Sequence[Entry], filters: Filters, limit: int, after: Position | None) -> Page:
+    """The first `limit` rows after a position, which may be another server's. It may run in a thread."""
+    placed = sorted(((position_of(entry), entry) for entry in entries), key=lambda one: one[0])
+    page = Page([], [], False)
+    for position, entry in placed:
+        request = _request(entry)
+        if (after is not None and position <= after) or not filters.accept(request):
+            continue
+        if len(page.rows) == limit:
+            return page._replace(has_more=True)
+        page.rows.append(_row(request, entry.figures if isinstance(entry, StoredTrace) else None))
+        page.positions.append(position)
+    return page
+
+
+def merge_pages(pages: Sequence[Page], limit: int) -> dict[str, Any]:
+    """The page that the pages of several servers make."""
+    merged = heapq.merge(*(zip(page.positions, page.rows, strict=True) for page in pages), key=lambda one: one[0])
+    rows = [row for _, row in merged]
+    return _page(rows[:limit], has_more=len(rows) > limit or any(page.has_more for page in pages))
+
+
 def _after(entries: Sequence[Entry], after: str | None) -> Sequence[Entry]:
     if after is None:
         return entries
-    key = canonical(after)
-    for number, entry in enumerate(entries):
-        if key in map(canonical, _ids(_request(entry))):
-            return entries[number + 1 :]
-    raise InputError("after", "names no recent request; start again without it")
+    place = find_entry(entries, after)
+    if place is None:
+        raise unknown_after()
+    return entries[place + 1 :]
+
+
+def find_entry(entries: Sequence[Entry], request_id: str) -> int | None:
+    """The index of the first request with this id."""
+    key = canonical(request_id)
+    found = (number for number, entry in enumerate(entries) if key in map(canonical, _ids(_request(entry))))
+    return next(found, None)
+
+
+def unknown_after() -> InputError:
+    """The error for an `after` that names no request."""
+    return InputError("after", "names no recent request; start again without it")
 
 
 def _request(entry: Entry) -> Reported:

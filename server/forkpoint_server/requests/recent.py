@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,9 @@ from .serialize import trace_to_dict
 
 TOKEN_BYTES = 100
 """The memory for traces is stated in tokens: one without alternatives takes about as much, an alternative too."""
+
+ENDING_SECONDS = 2.0
+"""How long to wait for a request whose response is being sent: its client may have all of it before it is stored."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
@@ -53,6 +57,7 @@ class RecentTraces:
         self._numbers = itertools.count()
         self._num_tokens = 0
         self._running: list[RequestContext] = []
+        self._stored_events: dict[int, asyncio.Event] = {}  # of running requests that are waited for, by id()
 
     @contextmanager
     def track(self, context: RequestContext) -> Iterator[None]:
@@ -65,6 +70,8 @@ class RecentTraces:
             if context.response_id is not None:  # its client was there to the end
                 finished = context.finished()
                 self.store(finished, lambda: trace_to_dict(finished))
+            if (waited_for := self._stored_events.pop(id(context), None)) is not None:
+                waited_for.set()
 
     def find_running(self, request_id: str) -> RequestContext | None:
         """The last request with this id that runs in the engine."""
@@ -76,6 +83,16 @@ class RecentTraces:
             if key in ids and not context.inactive:
                 return context
         return None
+
+    async def settled(self, request_id: str) -> StoredTrace | None:
+        """As `get`; waits up to ENDING_SECONDS for one with this id whose response is just being sent."""
+        key = canonical(request_id)
+        ending = [context for context in self._running if key in _ids_at_end(context)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_SECONDS):
+                for context in ending:
+                    await self._stored_events.setdefault(id(context), asyncio.Event()).wait()
+        return self.get(request_id)
 
     def running(self) -> list[RequestContext]:
         """The requests that run in the engine under an id, the newest first."""
@@ -123,6 +140,13 @@ class RecentTraces:
         for key in evicted.ids:
             if self._by_id.get(key) == number:
                 del self._by_id[key]
+
+
+def _ids_at_end(context: RequestContext) -> tuple[str, ...]:
+    """The ids of a running request whose response is being sent; none before."""
+    if context.response_id is None:
+        return ()
+    return tuple(canonical(one) for one in (context.response_id, context.engine_id, context.client_id) if one)
 
 
 def canonical(request_id: str) -> str:

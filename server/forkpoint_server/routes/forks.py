@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from forkpoint_server.errors import error_object, not_found
 from forkpoint_server.fork_analysis.job import Job, prepare
 from forkpoint_server.fork_analysis.request import ForksRequest
 from forkpoint_server.fork_analysis.tokenize import RenderingError
-from forkpoint_server.http.event_stream import HEADERS
-from forkpoint_server.requests.listing import Entry, Filters, list_requests
+from forkpoint_server.http.health import WARNING
+from forkpoint_server.replicas.forwarding import Forwarding
+from forkpoint_server.requests.listing import Filters, list_requests, merge_pages, unknown_after
 from forkpoint_server.requests.reports import ReportThread
 from forkpoint_server.requests.stream import DONE, event_of
 from forkpoint_server.service import Service
 from forkpoint_server.vllm_seam import with_cancellation
 
 from .bodies import describe_body, json_body
+from .own_traces import own_entries, own_page, own_position, own_trace, streaming
 
 PROGRESS_SECONDS = 0.25
 MAX_ROWS = 200
@@ -51,7 +53,9 @@ def forks_router(service: Service) -> APIRouter:
         after the row with that id.
         """
         filters = Filters(policy, experiment, arm, finish_reason, running, text)
-        entries: list[Entry] = [*service.recent.running(), *service.recent.stored()]
+        if service.forwarding is not None and service.forwarding.has_others:
+            return await _rows_of_all(service, service.forwarding, filters, limit, after)
+        entries = own_entries(service)
         rows = await service.reports.json(lambda: list_requests(entries, filters, limit, after))
         return Response(rows, media_type="application/json")
 
@@ -64,18 +68,14 @@ def forks_router(service: Service) -> APIRouter:
         alternatives only with `forks`.
         With `stream=true`, a running request is reported as server-sent events, the last of which is the trace.
         """
-        running = service.recent.find_running(request_id) if stream else None
-        if running is not None:
-            service.followers.check_capacity()
-            return _streaming(service.followers.follow(running))
-        stored = service.recent.get(request_id)
-        if stored is None:
-            message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
-            raise not_found(message, "request_id")
-        report = await service.reports.json(stored.to_dict)
-        if stream:
-            return _streaming(iter((event_of(report), DONE)))
-        return Response(report, media_type="application/json")
+        found = await own_trace(service, request_id, stream)
+        if found is not None:
+            return found.response
+        elsewhere = None if service.forwarding is None else await service.forwarding.trace(request_id, stream)
+        if elsewhere is not None:
+            return elsewhere
+        message = f"there is no trace of {request_id!r}: it had neither a policy nor `forks`, or is too long ago"
+        raise not_found(message, "request_id")
 
     @router.post("/v1/forks", openapi_extra=describe_body("post /v1/forks", ForksRequest))
     @with_cancellation  # type: ignore[untyped-decorator]
@@ -89,7 +89,7 @@ def forks_router(service: Service) -> APIRouter:
         except RenderingError as error:
             return JSONResponse(error.response.model_dump(), error.response.error.code)
         if job.request.stream:
-            return _streaming(_events(job, service.reports))
+            return streaming(_events(job, service.reports))
         try:
             return Response(await _report(job, service.reports), media_type="application/json")
         except BaseExceptionGroup as errors:
@@ -98,8 +98,23 @@ def forks_router(service: Service) -> APIRouter:
     return router
 
 
-def _streaming(events: AsyncIterable[bytes] | Iterable[bytes]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+async def _rows_of_all(
+    service: Service, forwarding: Forwarding, filters: Filters, limit: int, after: str | None
+) -> Response:
+    """A page of the requests of all servers. A header says which did not answer."""
+    start = None
+    if after is not None:
+        start = own_position(service, after) or await forwarding.position(after)
+        if start is None:
+            raise unknown_after()
+    own, (others, unanswered) = await asyncio.gather(
+        own_page(service, filters, limit, start), forwarding.rows(filters, limit, start)
+    )
+    rows = await service.reports.json(lambda: merge_pages([own, *others], limit))
+    response = Response(rows, media_type="application/json")
+    for error in unanswered:
+        response.headers.append(WARNING, f"{error}: its requests are not listed")
+    return response
 
 
 async def _report(job: Job, reports: ReportThread) -> bytes:

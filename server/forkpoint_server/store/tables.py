@@ -24,6 +24,7 @@ DAY_SECONDS = 86_400.0
 MAX_ID_LENGTH = 256
 MAX_RESPONSE_ID_LENGTH = 320
 """vLLM puts a few characters before and after a client's id."""
+MAX_MODEL_LENGTH = 512
 MAX_OUTCOME = 1e100
 """The largest absolute value of an outcome: the squares of larger ones overflow."""
 
@@ -141,7 +142,7 @@ OUTCOME_METRICS = Table(
 CALIBRATIONS = Table(
     "calibrations",
     METADATA,
-    Column("model", String(512), primary_key=True),
+    Column("model", String(MAX_MODEL_LENGTH), primary_key=True),
     Column("calibration", JSON, nullable=False),
     Column("changed", Double, nullable=False),
 )
@@ -157,3 +158,17 @@ ARTEFACTS = Table(
     Column("changed", Double, nullable=False),
 )
 """Vectors and readouts, each as its safetensors file."""
+
+SERVERS = Table(
+    "servers",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("address", String(256), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("model", String(MAX_MODEL_LENGTH), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("started", Double, nullable=False),
+    Column("heartbeat", Double, nullable=False),
+    Column("stopped", Double),
+)
+"""The servers that share a PostgreSQL, those that ended within a day among them. SQLite's servers are not in it."""

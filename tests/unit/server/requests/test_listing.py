@@ -9,7 +9,7 @@ import pytest
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.worker.records import RULES_SHIFT
 from forkpoint_server.requests.context import RequestContext
-from forkpoint_server.requests.listing import Filters, list_requests
+from forkpoint_server.requests.listing import Entry, Filters, Page, list_requests, merge_pages, page_after
 from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.traces.trace import Trace
 from tests.unit.policies.vocabularies import tokens
@@ -113,3 +113,32 @@ def test_a_server_that_stores_no_traces_lists_none() -> None:
     end(recent, request("ended"))
     with recent.track(request("runs")):
         assert page(recent)["data"] == []
+
+
+def test_the_pages_of_several_servers_make_one_list() -> None:
+    """Whatever the size of a page: running requests first, then those that ended last, also in the same second."""
+    servers = [RecentTraces(), RecentTraces()]
+    for number in range(9):
+        end(servers[number % 2], request(f"r{number}", created=100.0 + number // 2))
+    runs = request("runs")
+    with servers[1].track(runs):
+        entries: list[list[Entry]] = [[*recent.running(), *recent.stored()] for recent in servers]
+        whole = merge_pages([page_after(one, Filters(), 50, None) for one in entries], 50)
+        assert names(whole)[0] == "runs"
+        assert len(set(names(whole))) == 10
+        assert not whole["has_more"]
+        for limit in range(1, 11):
+            found: list[str] = []
+            after = None
+            while True:
+                pages = [page_after(one, Filters(), limit, after) for one in entries]
+                merged = merge_pages(pages, limit)
+                found += names(merged)
+                if not merged["has_more"]:
+                    break
+                after = _position_of(merged["last_id"], pages)
+            assert found == names(whole), limit
+
+
+def _position_of(name: str, pages: list[Page]) -> Any:
+    return next(place for page in pages for place in page.positions if place.id == name)

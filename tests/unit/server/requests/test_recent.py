@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from forkpoint_server.requests import recent as recent_module
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.recent import TOKEN_BYTES, RecentTraces, canonical
 from forkpoint_server.traces.trace import Trace
@@ -128,3 +130,25 @@ def test_of_two_running_requests_with_one_id_the_last_is_found() -> None:
     inactive = replace(ended("c", client_id="mine"), inactive=True)
     with recent.track(first), recent.track(second), recent.track(inactive):
         assert recent.find_running("mine") is second
+
+
+async def test_a_request_whose_response_is_being_sent_is_waited_for() -> None:
+    """Its client may have all of the response, and ask for the trace, before the request is stored."""
+    recent, context = RecentTraces(), ended(None, engine_id="chatcmpl-1", client_id="mine")
+    with recent.track(context):
+        assert await recent.settled("mine") is None  # it still runs: nobody can know its response
+        context.response_id = "chatcmpl-1"
+        waiting = [asyncio.create_task(recent.settled(name)) for name in ("chatcmpl-1", "mine", "mine")]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+    assert [stored is not None for stored in await asyncio.gather(*waiting)] == [True] * 3
+
+
+async def test_a_client_that_does_not_read_its_response_makes_nobody_wait_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_module, "ENDING_SECONDS", 0.01)
+    recent, context = RecentTraces(), ended("chatcmpl-1")
+    with recent.track(context):
+        assert await recent.settled("chatcmpl-1") is None
+    assert await recent.settled("chatcmpl-1") is not None

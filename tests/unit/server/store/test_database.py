@@ -44,6 +44,7 @@ def test_requests_recorded_before_effects_were_have_none(database: Engine, datab
     with database.begin() as connection:
         connection.execute(text("DROP TABLE artefacts"))
         connection.execute(text("ALTER TABLE assignments DROP COLUMN effect"))
+        connection.execute(text("DROP TABLE servers"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
         columns = ", ".join(earlier)
         connection.execute(

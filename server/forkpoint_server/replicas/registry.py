@@ -1,0 +1,70 @@
+"""The other servers of the database, in memory: read with each heartbeat, and as they were while it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import Engine
+
+from forkpoint_server.store.executor import UnavailableError, in_thread
+from forkpoint_server.store.servers import KnownServer, OwnServer, heartbeat, leave
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+
+
+class Replicas:
+    """`own` is what this server says about itself."""
+
+    def __init__(self, database: Engine, own: OwnServer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self.own = own
+        self.others: Sequence[KnownServer] = ()  # those that have ended among them
+        self._database = database
+        self._heartbeat_seconds = heartbeat_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Register, and know the others from then on."""
+        await self._beat()
+        self._task = asyncio.create_task(self._run(), name="forkpoint-heartbeat")
+
+    async def stop(self) -> None:
+        """Say that this server ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(UnavailableError):
+            await in_thread(leave, self._database, self.own.id)
+
+    @property
+    def living(self) -> list[KnownServer]:
+        return [server for server in self.others if server.is_living]
+
+    def named_in(self, request_id: str) -> KnownServer | None:
+        """The server whose id is part of a request's id (`new_request_id`)."""
+        return next((server for server in self.others if server.id in request_id.lower()), None)
+
+    def new_request_id(self) -> str | None:
+        """An id that says where its trace is; None where no other server would have to know.
+
+        An id costs nothing and is exact, where a row for each request would cost the database one write each.
+        """
+        return f"{self.own.id}{secrets.token_hex(8)}" if self.others else None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_seconds)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        try:
+            self.others = await in_thread(heartbeat, self._database, self.own)
+        except (UnavailableError, OSError) as error:  # /health says so already
+            logger.info("no heartbeat: %s", error)
+        except Exception:  # one failure must not end the heartbeats
+            logger.exception("the heartbeat failed")

@@ -1,0 +1,110 @@
+"""Servers that know each other through a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, select, update
+
+from forkpoint_server.replicas.registry import Replicas
+from forkpoint_server.store import servers
+from forkpoint_server.store.database import open_database
+from forkpoint_server.store.servers import FORGET_SECONDS, NOW, OwnServer, heartbeat
+from forkpoint_server.store.tables import SERVERS
+from tests.processes.postgresql import PostgreSQL
+
+from .cluster import until
+
+
+@pytest.fixture(scope="module")
+def one_database(postgresql_server: PostgreSQL) -> Iterator[Engine]:
+    database = open_database(postgresql_server.new_database())
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def shared(one_database: Engine) -> Engine:
+    """A database without servers."""
+    with one_database.begin() as connection:
+        connection.execute(SERVERS.delete())
+    return one_database
+
+
+def own(name: str) -> OwnServer:
+    return OwnServer(name * 12, f"http://{name}:8000", name * 64, "countdown", "0.2.0")
+
+
+async def test_each_knows_the_others_and_how_they_ended(shared: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "SILENT_SECONDS", 0.5)
+    first, second = Replicas(shared, own("a"), 0.05), Replicas(shared, own("b"), 0.05)
+    await first.start()
+    assert first.others == []
+    await second.start()
+    await until(lambda: len(first.living) == 1)
+    assert [server.address for server in second.living] == ["http://a:8000"]
+    await second.stop()
+    await until(lambda: not first.living)
+    (stopped,) = first.others
+    assert stopped.end.startswith("was stopped at 20")
+
+    third = Replicas(shared, own("c"), 60.0)  # registers, and is silent from then on
+    await third.start()
+    await until(lambda: any(server.id == "c" * 12 and not server.is_living for server in first.others))
+    silent = next(server for server in first.others if server.id == "c" * 12)
+    assert silent.end.startswith("has been silent since 20")
+    assert not first.living
+    await first.stop()
+    await third.stop()
+
+
+async def test_an_id_names_its_server_where_there_are_others(shared: Engine) -> None:
+    first, second = Replicas(shared, own("a"), 0.05), Replicas(shared, own("b"), 0.05)
+    await first.start()
+    assert first.new_request_id() is None
+    await second.start()
+    made = second.new_request_id()
+    assert made is not None
+    assert made.startswith("b" * 12)
+    await until(lambda: bool(first.others))
+    named = first.named_in(f"chatcmpl-{made}")
+    assert named is not None
+    assert named.address == "http://b:8000"
+    assert first.named_in("chatcmpl-0123456789abcdef") is None
+    await first.stop()
+    await second.stop()
+
+
+async def test_without_a_database_the_others_stay_as_they_were(shared: Engine) -> None:
+    first, second = Replicas(shared, own("a"), 0.05), Replicas(shared, own("b"), 60)
+    await second.start()
+    await first.start()
+    with shared.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE servers RENAME TO elsewhere")
+    await asyncio.sleep(0.3)
+    assert [server.id for server in first.living] == ["b" * 12]
+    with shared.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO servers")
+        connection.execute(update(SERVERS).where(SERVERS.c.id == "b" * 12).values(stopped=NOW))
+    await until(lambda: not first.living)
+    await first.stop()
+    await second.stop()
+
+
+def test_servers_that_ended_long_ago_are_forgotten(shared: Engine) -> None:
+    heartbeat(shared, own("a"))
+    with shared.begin() as connection:
+        connection.execute(update(SERVERS).values(heartbeat=NOW - FORGET_SECONDS - 10))
+    assert heartbeat(shared, own("b")) == []
+    with shared.connect() as connection:
+        assert connection.execute(select(SERVERS.c.id)).scalars().all() == ["b" * 12]
+
+
+def test_a_server_that_was_forgotten_comes_back(shared: Engine) -> None:
+    heartbeat(shared, own("a"))
+    with shared.begin() as connection:
+        connection.execute(SERVERS.delete())
+    heartbeat(shared, own("a"))
+    assert [server.id for server in heartbeat(shared, own("b"))] == ["a" * 12]
