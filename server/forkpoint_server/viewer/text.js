@@ -32,6 +32,8 @@ export class Text {
     this.sought = null;
     /** @type {Uint8Array | null} of each token, 1 where the other answer has the same sentence */
     this.common = null;
+    /** Whether what is drawn has just been generated; it fades in. A thousand tokens that do so at once take as long as their layout. */
+    this.arriving = false;
     this.folded = false;
     /** @type {Set<number>} the first tokens of folds that were opened */
     this.unfolded = new Set();
@@ -46,7 +48,7 @@ export class Text {
       onfocus: () => this.cursor === null && this.tokens.length && this.element.matches(":focus-visible") && this.move(0),
     });
     this.blocks = new Blocks(this.element, {
-      token: (token, place) => draw(element("span", { class: "token", "data-at": place }), token, true),
+      token: (token, place) => draw(element("span", { class: this.arriving ? "arriving" : "", "data-at": place }), token, true),
       redraw: (span, token, place) => {
         draw(span, token, false);
         this.#dressed(span, place);
@@ -66,13 +68,16 @@ export class Text {
 
   /** Show an answer, changing no more than has changed. @param {Token[]} tokens @param {number | null} divergence */
   show(tokens, divergence) {
+    const more = tokens.length - this.tokens.length;
+    this.arriving = more > 0 && more < AT_ONCE_TOKENS;
     // What comes at once is read from its beginning.
-    const followed = this.#atEnd() && tokens.length - this.tokens.length < AT_ONCE_TOKENS;
+    const followed = this.#atEnd() && more < AT_ONCE_TOKENS;
     this.tokens = tokens;
     const begins = answerStart(tokens);
     const before = this.divergence;
     this.divergence = divergence;
     this.blocks.show(tokens, begins, this.folded ? this.#kept() : null);
+    this.arriving = false;
     if (before !== divergence) {
       if (before !== null) this.spanAt(before)?.classList.remove("diverges");
       if (divergence !== null) this.spanAt(divergence)?.classList.add("diverges");
@@ -240,7 +245,7 @@ function draw(span, token, rewritten) {
   span.style.setProperty("--share", String(share(token.nats)));
   span.className = [
     "token", token.nats === null && "unknown", token.fork && "fork", token.change && "acted", token.given && "given",
-    ...["cursor", "diverges", "sought", "common"].filter((name) => span.classList.contains(name)),
+    ...["arriving", "cursor", "diverges", "sought", "common"].filter((name) => span.classList.contains(name)),
   ].filter(Boolean).join(" ");
   if (kind) Object.assign(dataset, { family: kind, sign: sign(kind) });
   return span;

@@ -299,7 +299,11 @@ def test_a_long_trace_is_shown_at_once_and_moves_at_once(page: Page, server: Ser
         page.evaluate(FRAME)
         assert main_thread_seconds() - before <= 2 * 0.05, key
         expect(page.locator(".token.cursor")).to_have_attribute("data-at", str(position if key != "[" else 5))
+    expect(page.locator(".token.arriving")).to_have_count(0)  # nothing fades in that was not just generated
+    before = main_thread_seconds()
     page.keyboard.press("End")
+    page.evaluate(FRAME)
+    assert main_thread_seconds() - before <= 2 * 0.05, "End"
     expect(page.locator(".token.cursor")).to_have_attribute("data-at", str(LENGTH - 1))
     expect(page.locator(".token.cursor")).to_be_in_viewport()
     plot = page.locator(".plot")
