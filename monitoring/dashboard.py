@@ -27,7 +27,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from .panels import QUESTIONS, RESTARTS, VARIABLES, Panel
+from .panels import CHANGES, QUESTIONS, RESTARTS, VARIABLES, Panel
 
 FILE = Path(__file__).parent / "grafana" / "dashboards" / "forkpoint.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -48,9 +48,11 @@ def make() -> str:
     )
     for name, query in VARIABLES.items():
         board.with_variable(_variable(name, query))
-    board.annotation(
-        AnnotationQuery().name("restarts").datasource(SOURCE).enable(True).icon_color("orange").expr(RESTARTS)
-    )
+    for name, expression in {"restarts": RESTARTS, **CHANGES}.items():
+        colour = "orange" if name == "restarts" else "blue"
+        board.annotation(
+            AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expression)
+        )
     for question, panels in QUESTIONS.items():
         board.with_row(Row(question))
         for panel in panels:

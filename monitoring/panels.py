@@ -288,6 +288,12 @@ MODELS = '__name__=~"forkpoint_build_info|forkpoint_requests_total"'
 RESTARTS = f"changes(process_start_time_seconds{{{SERVERS}}}[1m]) > 0"
 """Marks on all panels: a server was started again."""
 
+CHANGES = {
+    name: f'sum by (action) (increase(forkpoint_changes_total{{{HERE},kind="{kind}"}}[1m])) > 0'
+    for name, kind in (("policies", "policy"), ("experiments", "experiment"), ("calibrations", "calibration"))
+}
+"""More marks: something was changed through the API, with what was done as the tag."""
+
 VARIABLES = {
     "job": f"label_values({{{MODELS}}}, job)",
     "namespace": f'label_values({{{MODELS},job=~"$job"}}, namespace)',

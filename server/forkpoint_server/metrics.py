@@ -114,6 +114,11 @@ RECORDS_DROPPED = Counter(
     "Requests of experiments that were not recorded, by why: full, duplicate, refused, stopped.",
     [MODEL, "reason"],
 )
+CHANGES = Counter(
+    "forkpoint_changes",
+    "Changes that were requested here: of policies, of experiments and of the calibration, by what was done.",
+    [MODEL, "kind", "action"],
+)
 RUNNING = Gauge(
     "forkpoint_choices_running",
     "Choices under a policy or `forks` that run, branches among them.",
@@ -129,6 +134,12 @@ BUILD = Gauge(
 
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, MetricWrapperBase))
 
+CHANGE_ACTIONS = {
+    "policy": ("created", "changed", "deleted"),
+    "experiment": ("created", "changed", "started", "paused", "stopped", "deleted"),
+    "calibration": ("changed",),
+}
+
 SHADOW = " (shadow)"
 """Appended to the label of a policy that does not act."""
 
@@ -140,6 +151,9 @@ def use_model(name: str) -> None:
     _SERVER[MODEL] = name
     for reason in ("full", "duplicate", "refused", "stopped"):
         RECORDS_DROPPED.labels(name, reason)  # a counter that starts at 0 shows its first increase
+    for kind, actions in CHANGE_ACTIONS.items():
+        for action in actions:
+            CHANGES.labels(name, kind, action)
     for metric in (RECORDS_WAITING, RUNNING, DROPPED, STEP):
         metric.labels(name)
 
@@ -147,6 +161,11 @@ def use_model(name: str) -> None:
 def served_model() -> str:
     """The name that `use_model` has set; empty before."""
     return _SERVER[MODEL]
+
+
+def count_change(kind: str, action: str) -> None:
+    """Count a change that is stored; CHANGE_ACTIONS has the actions of each kind."""
+    CHANGES.labels(_SERVER[MODEL], kind, action).inc()
 
 
 def observe_all(histogram: Histogram, values: NDArray[np.floating]) -> None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 
 from forkpoint_server.calibration.profile import EntropyProfile, parse_profile
 from forkpoint_server.errors import ApiError
+from forkpoint_server.metrics import count_change
 from forkpoint_server.service import Service
 from forkpoint_server.store.executor import in_thread
 
@@ -45,6 +46,7 @@ def calibration_router(service: Service, admin_key: str | None) -> APIRouter:
                 "fork_threshold",
             )
         await in_thread(service.threshold.write, profile)
+        count_change("calibration", "changed")
         service.recalibrate()
         logger.info(
             "the fork threshold is %.4g nats from now on, by a calibration of %s",

@@ -16,6 +16,7 @@ from forkpoint_server.experiments.lifecycle import definition_to_store, first_ep
 from forkpoint_server.experiments.outcomes import read_outcomes, record_outcomes
 from forkpoint_server.experiments.report import analyse_experiment, arm_figures, effects_of, experiment_to_dict
 from forkpoint_server.experiments.timeline import MAX_POINTS, timeline
+from forkpoint_server.metrics import count_change
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.service import Service
@@ -36,6 +37,8 @@ from .bodies import describe_body, parsed_body
 
 MAX_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0
+STATUS_CHANGES = {"running": "started", "paused": "paused", "stopped": "stopped", None: "changed"}
+"""What a change is counted as, by the status that it asks for; without one it is of arms."""
 
 _OUTCOME = {
     "type": "object",
@@ -103,6 +106,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
             raise ApiError(
                 HTTPStatus.CONFLICT, f"there are {MAX_EXPERIMENTS} experiments; delete one", "name"
             ) from None
+        count_change("experiment", "created")
         await service.experiments.follow()
         await service.experiments.compiled(made.id)
         return _to_dict(service, made)
@@ -152,6 +156,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
             )
         except KeyError:
             raise _unknown(name) from None
+        count_change("experiment", STATUS_CHANGES[requested.status])
         await service.experiments.follow()
         return _to_dict(service, changed)
 
@@ -170,6 +175,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
             await in_thread(remove_experiment, service.database, name, check)
         except KeyError:
             raise _unknown(name) from None
+        count_change("experiment", "deleted")
         await service.experiments.follow()
         return {"object": "experiment.deleted", "name": name, "deleted": True}
 

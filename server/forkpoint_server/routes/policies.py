@@ -14,6 +14,7 @@ from forkpoint_policies.compile.program import Action, CompiledRule, ControlKind
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
 from forkpoint_server.errors import ApiError, not_found
 from forkpoint_server.experiments.live import named_policies
+from forkpoint_server.metrics import count_change
 from forkpoint_server.policies.compiled import LabeledPolicy
 from forkpoint_server.policies.eligibility import limit_warnings
 from forkpoint_server.policies.registry import check_name
@@ -88,6 +89,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         policy = _named(service, name, body)
         await service.compiled_policies.get(label_policy(name, policy))
         new = await in_thread(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
+        count_change("policy", "created" if new else "changed")
         await service.experiments.follow()
         return JSONResponse(service.registry.get(name).to_dict(), HTTPStatus.CREATED if new else HTTPStatus.OK)
 
@@ -111,6 +113,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
             await in_thread(remove_policy, service.database, name, check)
         except KeyError:
             raise not_found(f"there is no policy {name!r}", "name") from None
+        count_change("policy", "deleted")
         await service.experiments.follow()
         return {"object": "policy.deleted", "name": name, "deleted": True}
 

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, select
 
 from forkpoint_clients import Forkpoint
 from forkpoint_server.experiments.assignment import hash_of, point_of, salt_of
+from forkpoint_server.metrics import CHANGE_ACTIONS
 from forkpoint_server.store.assignments import add_assignments
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions, remove_policy
@@ -381,7 +382,19 @@ def test_series_of_what_is_deleted_disappear(http: httpx.Client, server: Server,
     assert all('model_name="countdown"' in one for one in samples)
 
 
-def test_changes_while_it_runs(http: httpx.Client, define: Define) -> None:
+def changes(server: Server, kind: str) -> dict[str, float]:
+    """How often things of a kind were changed, by what was done."""
+    found = {
+        name.partition('action="')[2].partition('"')[0]: value
+        for name, value in server.metrics().items()
+        if name.startswith("forkpoint_changes_total{") and f'kind="{kind}"' in name
+    }
+    assert found.keys() == set(CHANGE_ACTIONS[kind])
+    return found
+
+
+def test_changes_while_it_runs(http: httpx.Client, server: Server, define: Define) -> None:
+    before = changes(server, "experiment")
     arms = [{**arm, "weight": 0.1} for arm in ARMS]
     define("ramped", arms=arms, description="slowly")
     inside, later = unit_in("ramped", 0.1, 0.2), unit_in("ramped", 0.2, 0.5)
@@ -404,6 +417,8 @@ def test_changes_while_it_runs(http: httpx.Client, define: Define) -> None:
     assert [(one["name"], one["status"], one["description"]) for one in listed["data"]] == [
         ("ramped", "stopped", "slowly")
     ]
+    done = {action: count - before[action] for action, count in changes(server, "experiment").items()}
+    assert done == {"created": 1, "changed": 2, "started": 0, "paused": 0, "stopped": 1, "deleted": 0}
 
 
 @pytest.mark.parametrize(
@@ -424,7 +439,8 @@ def test_wrong_experiments(http: httpx.Client, fields: dict[str, Any], field: st
     assert http.get("/experiments/wrong").status_code == 404
 
 
-def test_stored_policies(http: httpx.Client, define: Define) -> None:
+def test_stored_policies(http: httpx.Client, server: Server, define: Define) -> None:
+    before = changes(server, "policy")
     rules = [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]
     made = http.put("/policies/mine", json={"rules": rules})
     assert (made.status_code, made.json()["builtin"]) == (201, False)
@@ -441,6 +457,8 @@ def test_stored_policies(http: httpx.Client, define: Define) -> None:
     http.patch("/experiments/keeps", json={"status": "paused"}).raise_for_status()
     assert http.delete("/policies/mine").json()["deleted"]
     assert http.get("/policies/mine").status_code == http.delete("/policies/mine").status_code == 404
+    after = changes(server, "policy")
+    assert {action: after[action] - before[action] for action in after} == {"created": 1, "changed": 1, "deleted": 1}
     for name, body, status, field in (
         ("nowait", {"rules": []}, 409, "name"),
         ("validate", {"rules": []}, 400, "name"),

@@ -105,7 +105,8 @@ def expressions() -> dict[str, str]:
     for panel in BOARD["panels"]:
         for target in panel.get("targets", []):
             found[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
-    found["restarts"] = in_grafana(BOARD["annotations"]["list"][0]["expr"]).removesuffix(" > 0")
+    for marks in BOARD["annotations"]["list"]:
+        found[marks["name"]] = in_grafana(marks["expr"]).removesuffix(" > 0")
     for group in yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]:
         found |= {rule["record"]: rule["record"] for rule in group["rules"]}
     for rule in ALERTS:

@@ -92,7 +92,7 @@ def test_metric_names_follow_the_conventions() -> None:
         assert family.documentation.endswith(".")
         assert set(metric._labelnames) <= {
             "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason",
-            "version", "vllm", "model_name", "of", "bound",
+            "version", "vllm", "model_name", "of", "bound", "kind",
         }, family.name  # fmt: skip
         assert "model_name" in metric._labelnames, family.name
     assert {type(metric) for metric in ALL.values()} == {Counter, Gauge, Histogram, Summary}
@@ -121,6 +121,9 @@ def test_counters_are_exported_as_zero_before_the_first_event() -> None:
         samples = [sample for family in metrics.RECORDS_DROPPED.collect() for sample in family.samples]
         reasons = {sample.labels["reason"] for sample in samples if sample.labels["model_name"] == "served"}
         assert reasons == {"full", "duplicate", "refused", "stopped"}
+        samples = [sample for family in metrics.CHANGES.collect() for sample in family.samples]
+        kinds = {sample.labels["kind"] for sample in samples if sample.labels["model_name"] == "served"}
+        assert kinds == {"policy", "experiment", "calibration"}
     finally:
         metrics.use_model("")
 
