@@ -28,6 +28,7 @@ from forkpoint_server.requests.recent import RecentTraces
 from forkpoint_server.requests.reports import ReportThread
 from forkpoint_server.requests.stream import Followers
 from forkpoint_server.store.database import database_warnings
+from forkpoint_server.store.executor import in_thread
 from forkpoint_server.store.recorder import Recorder
 from forkpoint_server.store.servers import OwnServer
 from forkpoint_server.traces.receiver import Receiver
@@ -73,6 +74,7 @@ class Service:
         self.experiments = Experiments(
             config.database, config.registry, self.compiled_policies.get, config.max_branches, artefacts
         )
+        self.experiments.on_change = self._follow_calibration
         self.connectors = find_connectors(model.vocabulary)
         self.recent = RecentTraces(config.max_trace_tokens)
         self.reports = ReportThread()
@@ -92,6 +94,11 @@ class Service:
         for cache in (self.compiled_policies, self.inline_policies):
             mean = self.threshold.mean_reasoning_tokens
             cache.use_model(replace(cache.model, fork_threshold=self.threshold.nats, mean_reasoning_tokens=mean))
+
+    async def _follow_calibration(self) -> None:
+        if await in_thread(self.threshold.follow):
+            self.recalibrate()
+            logger.info("the fork threshold is %.4g nats from now on, as stored by another server", self.threshold.nats)
 
     def _use_artefacts(self, artefacts: Mapping[str, Artefact]) -> None:
         """Compile policies anew, with the vectors and readouts that they name as these now are."""

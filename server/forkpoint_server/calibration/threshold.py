@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError
 from forkpoint_server.store.calibrations import read_calibration, write_calibration
 
 from .profile import EntropyProfile, parse_profile
+
+logger = logging.getLogger(__name__)
 
 NOT_CALIBRATED = (
     f"this model's fork threshold is not calibrated; {DEFAULT_FORK_THRESHOLD_NATS} nats is used, that of another model "
@@ -40,9 +43,18 @@ class Threshold:
         self.profile: EntropyProfile | None = None
 
     def read(self) -> None:
-        """Load the stored calibration, once at start-up. Raises InputError if it is invalid."""
+        """Load the stored calibration. Raises InputError if it is invalid."""
         stored = read_calibration(self._database, self._model)
         self.profile = None if stored is None else parse_profile(stored)
+
+    def follow(self) -> bool:
+        """Load the calibration if another server has stored one; whether it has. An invalid one changes nothing."""
+        before = self.profile
+        try:
+            self.read()
+        except InputError as error:
+            logger.warning("a calibration that was stored elsewhere cannot be used: %s", error)
+        return self.profile != before
 
     def write(self, profile: EntropyProfile) -> None:
         """Store and use a calibration. Raises InputError if it is another model's."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,7 @@ class Experiments:
         max_branches: int,
         artefacts: ServedArtefacts | None = None,
     ) -> None:
+        self.on_change: Callable[[], Awaitable[None]] | None = None  # called before anything changed is compiled
         self._artefacts = artefacts
         self._database = database
         self._registry = registry
@@ -113,7 +114,9 @@ class Experiments:
         for gone in before.keys() - self._stored.keys():
             self.problems.pop(before[gone].name, None)
 
-        # what policies name
+        # what policies are compiled with
+        if self.on_change is not None:
+            await self.on_change()
         if self._artefacts is not None:
             await self._artefacts.follow(definitions.artefacts)
 

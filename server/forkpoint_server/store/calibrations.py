@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from .database import insert, writing
+from .changes import changing
+from .database import insert
 from .tables import CALIBRATIONS
 
 
@@ -20,8 +21,9 @@ def read_calibration(database: Engine, model: str) -> dict[str, Any] | None:
 
 
 def write_calibration(database: Engine, model: str, calibration: Mapping[str, Any]) -> None:
-    """Store the calibration of a model, replacing an earlier one; on return it is committed."""
+    """Store the calibration of a model, replacing an earlier one, so that other servers notice; on return it is
+    committed."""
     row = {"model": model, "calibration": dict(calibration), "changed": time.time()}
-    with writing(database) as connection:
+    with changing(database) as connection:
         added = insert(connection, CALIBRATIONS).values(row)
         connection.execute(added.on_conflict_do_update(index_elements=["model"], set_=row))

@@ -34,7 +34,7 @@ CHANGES = Table(
     Column("what", String(16), primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""Counts the changes of policies and experiments, so that other servers notice them."""
+"""Counts the changes of policies, experiments and calibrations, so that other servers notice them."""
 
 POLICIES = Table(
     "policies",

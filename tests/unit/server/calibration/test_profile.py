@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError
 from forkpoint_server.calibration.profile import parse_profile
 from forkpoint_server.calibration.threshold import Threshold
+from forkpoint_server.store.calibrations import write_calibration
 
 PROFILE: dict[str, Any] = {
     "model": "m", "fork_threshold": 0.5, "interval": [0.4, 0.6], "share_below_0_01": 0.7, "tokens": 1000,
@@ -60,6 +61,19 @@ def test_a_calibration_is_stored_under_the_model_and_not_its_alias(database: Eng
     another = Threshold(database, "org/other", lambda: ["m"])
     another.read()
     assert another.nats == DEFAULT_FORK_THRESHOLD_NATS, "another model with the same served name"
+
+
+def test_a_calibration_of_another_server_is_followed(database: Engine) -> None:
+    own, other = (Threshold(database, "org/model", lambda: ["m"]) for _ in range(2))
+    own.read()
+    assert not own.follow()
+    other.write(parse_profile(PROFILE))
+    assert own.follow()
+    assert own.nats == 0.5
+    assert not own.follow()
+    write_calibration(database, "org/model", {**PROFILE, "fork_threshold": -1})
+    assert not own.follow()
+    assert own.nats == 0.5, "what was stored last is not valid"
 
 
 def test_the_mean_length_is_the_models_own_where_the_calibration_has_none(database: Engine) -> None:

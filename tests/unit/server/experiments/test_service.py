@@ -7,15 +7,18 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from starlette.datastructures import Headers
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_server import metrics
+from forkpoint_server.calibration.profile import parse_profile
+from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.experiments import service
 from forkpoint_server.experiments.service import UNREACHABLE, Experiments
 from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.store.executor import in_thread
 from forkpoint_server.store.experiments import Definitions, StoredExperiment
 from tests.unit.server.experiments.factories import running
 
@@ -115,6 +118,29 @@ async def test_what_is_paused_or_stopped_leaves_the_traffic_while_the_compiler_i
     assert running_in(experiments) == ["two"], "it was paused while it was compiled"
     await experiments.apply(Definitions(5, (calm, third), {}))
     assert running_in(experiments) == ["three", "two"]
+    await experiments.stop()
+
+
+async def test_a_calibration_of_another_server_is_noticed(database: Engine) -> None:
+    noticed: list[float] = []
+    threshold = Threshold(database, "org/model", lambda: ["m"])
+
+    async def follow() -> None:
+        if await in_thread(threshold.follow):
+            noticed.append(threshold.nats)
+
+    experiments = Experiments(database, REGISTRY, compile_one, 16)
+    experiments.on_change = follow
+    await experiments.refresh()
+    assert noticed == []
+    profile = {
+        "model": "m", "fork_threshold": 0.5, "interval": [0.4, 0.6], "share_below_0_01": 0.7, "tokens": 1000,
+        "prompts_digest": "ab",
+    }  # fmt: skip
+    Threshold(database, "org/model", lambda: ["m"]).write(parse_profile(profile))
+    await experiments.refresh()
+    await experiments.refresh()
+    assert noticed == [0.5]
     await experiments.stop()
 
 
