@@ -172,7 +172,9 @@ def test_a_probe_that_cannot_end_anything(client: openai.OpenAI, rule: dict[str,
 def test_cgrs_never_samples_its_words_where_a_probe_was_sure(client: openai.OpenAI) -> None:
     """A blank line each 24 tokens; any guess is sure enough, or none, which leaves vLLM's own tokens."""
     lines = {"rules": [BLANK_LINES]}
-    sure = generate(client, after(BLANK_LINES, "cgrs", certainty=0.0), max_tokens=300)
+    always = after(BLANK_LINES, "cgrs", certainty=0.0)
+    always["rules"][1]["do"]["probe"]["in_proportion"] = False
+    sure = generate(client, always, max_tokens=300)
     found = tree(client, sure)["tree"]["nodes"]
     assert {node["kind"] for node in found} == {"answer", "probe"}
     assert [node["parent"] for node in found if node["kind"] == "answer"] == [None, 0], "it takes over once, and stays"
