@@ -11,7 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import MAX_NAME, MAX_TOKENS, RANK_BOUNDS, Control, Do, InputError, Match, Policy, Probe, Rule, Sample
+from .spec import (
+    MAX_NAME,
+    MAX_TOKENS,
+    RANK_BOUNDS,
+    READOUT_BOUNDS,
+    Control,
+    Do,
+    InputError,
+    Match,
+    Policy,
+    Probe,
+    Rule,
+    Sample,
+)
 
 PLACEBO = ".placebo"
 
@@ -23,7 +36,7 @@ _SIGNALS = (
     "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below",
     "top_probability_above", "top_probability_below", "connector_probability_above", "confidence_below",
     "since_connector_below", "previous", "end_of_reasoning_within", "end_of_reasoning_rank_below", "mean_entropy_below",
-    *RANK_BOUNDS,
+    *RANK_BOUNDS, *READOUT_BOUNDS,
 )  # fmt: skip
 """Conditions that choose positions by what the model does there; `positions` replaces them by chance."""
 

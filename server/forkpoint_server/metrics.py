@@ -41,6 +41,12 @@ EFFECTIVE_RANK = Histogram(
     [MODEL, "policy"],
     buckets=(2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256),
 )
+READOUT = Histogram(
+    "forkpoint_readout",
+    "Value of a readout of the hidden states, at tokens generated under policies with a condition on it.",
+    [MODEL, "policy", "readout"],
+    buckets=(-10, -5, -2, -1, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 2, 5, 10),
+)
 INTERVENTIONS = Counter(
     "forkpoint_interventions", "Rules that fired, at committed tokens.", [MODEL, "policy", "action", "family"]
 )

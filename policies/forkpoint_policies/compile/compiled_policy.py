@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import ANSWER, Policy
@@ -53,6 +54,7 @@ class CompiledPolicy:
     sampled by `written_instead`, and `final` are those of its last text. A probe writes `trial` before its trial
     answers, and `ending` where it ends the reasoning. `program` acts as if no probe had been sure, `when_sure` as where
     one was. `label` is the policy's name in metrics; `none` for requests that are only observed.
+    `readouts` are the names of those that it depends on.
     """
 
     policy: Policy
@@ -67,6 +69,7 @@ class CompiledPolicy:
     final: tuple[int, ...] = ()
     rank_rules: tuple[tuple[int, int], ...] = ()
     label: str = "none"
+    readouts: tuple[str, ...] = ()
 
     @property
     def is_named(self) -> bool:
@@ -101,8 +104,11 @@ class CompiledPolicy:
 
     @cached_property
     def digest(self) -> str:
-        """The policy's digest; computed once, as responses quote it."""
-        return self.policy.digest
+        """The policy's digest, with those of its readouts; computed once, as responses quote it."""
+        own = self.policy.digest
+        if not self.program.readouts:
+            return own
+        return sha256("\n".join((own, *self.program.readouts)).encode()).hexdigest()[: len(own)]
 
     @cached_property
     def actions(self) -> tuple[str, ...]:

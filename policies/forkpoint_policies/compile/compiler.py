@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from msgspec import structs
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
     ANSWER,
+    MAX_READOUTS,
     MAX_RULES,
     RANK_BOUNDS,
+    READOUT_BOUNDS,
     EndReasoning,
     EntropyTemperature,
     Force,
@@ -21,6 +24,7 @@ from forkpoint_policies.spec import (
     NormalizedEntropyTemperature,
     Policy,
     Probe,
+    ReadoutBound,
     ReasoningLengths,
     Resume,
     Rule,
@@ -30,6 +34,7 @@ from forkpoint_policies.spec import (
     TreeAction,
     Truncate,
     When,
+    unknown_name,
 )
 
 from .compiled_policy import CompiledPolicy, Insertion
@@ -95,6 +100,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         word_free=np.packbits(target.vocabulary.index.ends_word_free, bitorder="little").tobytes()
         if automaton.states
         else b"",
+        readouts=[target.artefacts[name].digest for name in build.readouts],
     )
     measured = [rule.number for rule in ordered if policy.rules[rule.number].confidence_bound is not None]
     unsure = [structs.replace(rule, at_most=0) if rule.number in measured else rule for rule in ordered]
@@ -110,6 +116,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         when_sure=program if measured else None,
         final=tuple(build.final),
         rank_rules=tuple((rank, index) for rank, own in by_rank for index, rule in enumerate(ordered) if rule is own),
+        readouts=tuple(build.readouts),
     )
 
 
@@ -147,6 +154,7 @@ class _Build:
         self.final: list[int] = []
         self.written_instead: PlaceboSampler | None = None
         self.trial = self.ending = Insertion()
+        self.readouts: list[str] = []
 
     def rule(self, rule: Rule, number: int, path: str) -> CompiledRule:
         if rule.do.control is not None:
@@ -396,6 +404,36 @@ class _Build:
             return Curve(Shape.TRIANGULAR, float(value.amplitude or 0.0), float(value.period or 0.0))
         return _constant(value)
 
+    def _readout_limits(self, when: When, path: str) -> Iterator[tuple[Signal, float | None, float | None]]:
+        """The bounds on readouts. Raises InputError for an unknown readout, and for too many."""
+        for field in READOUT_BOUNDS:
+            bound: ReadoutBound | None = getattr(when, field)
+            if bound is None:
+                continue
+            self._check_readout(bound, f"{path}.{field}")
+            if bound.name not in self.readouts:
+                self.readouts.append(bound.name)
+            if len(self.readouts) > MAX_READOUTS:
+                raise InputError(f"{path}.{field}.name", f"is one readout too many; a policy names {MAX_READOUTS}")
+            signal = Signal(Signal.READOUT_1 + self.readouts.index(bound.name))
+            yield (signal, bound.value, None) if field == "readout_above" else (signal, None, bound.value)
+
+    def _check_readout(self, bound: ReadoutBound, path: str) -> None:
+        if self.target.states_unreadable:
+            raise InputError(path, f"needs hidden states: {self.target.states_unreadable}")
+        names = sorted(name for name, one in self.target.artefacts.items() if one.kind == "readout")
+        if bound.name not in names:
+            if bound.name in self.target.artefacts:
+                problem = f"{bound.name!r} is a vector, which has no value; name a readout"
+            elif names:
+                problem = unknown_name("readout", bound.name, names, "GET /v1/vectors lists them")
+            else:
+                problem = f"there is no readout {bound.name!r}, nor any other; store one with PUT /v1/vectors/NAME"
+            raise InputError(f"{path}.name", problem)
+        if self.target.artefacts[bound.name].output == "probability" and not 0 <= bound.value <= 1:
+            problem = f"must be from 0 to 1, not {bound.value:g}: {bound.name!r} is a probability"
+            raise InputError(f"{path}.value", problem)
+
     def _bounds(self, when: When, path: str) -> tuple[list[float], list[float]]:
         low, high = [-math.inf] * len(Signal), [math.inf] * len(Signal)
         limits = (
@@ -410,6 +448,7 @@ class _Build:
             (Signal.EFFECTIVE_RANK, when.effective_rank_above, when.effective_rank_below),
             (Signal.RANK_VELOCITY, when.effective_rank_velocity_above, when.effective_rank_velocity_below),
             (Signal.RANK_ACCELERATION, when.effective_rank_acceleration_above, when.effective_rank_acceleration_below),
+            *self._readout_limits(when, path),
         )
         for signal, above, below in limits:
             if above is not None:

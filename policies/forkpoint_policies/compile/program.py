@@ -75,7 +75,8 @@ class RegionCode(IntEnum):
 class Signal(IntEnum):
     """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one; END_RANK
     the rank of the token that ends the reasoning, 1 for the likeliest. From EFFECTIVE_RANK on, they are computed from
-    the hidden states of the last layer: hidden.signals says how."""
+    the hidden states of the last layer, by the modules of `hidden`. READOUT_1 is the first readout that the policy
+    names."""
 
     ENTROPY = 0
     VARENTROPY = 1
@@ -89,6 +90,10 @@ class Signal(IntEnum):
     EFFECTIVE_RANK = 9
     RANK_VELOCITY = 10
     RANK_ACCELERATION = 11
+    READOUT_1 = 12
+    READOUT_2 = 13
+    READOUT_3 = 14
+    READOUT_4 = 15
 
 
 class Shape(IntEnum):
@@ -169,7 +174,7 @@ class Program(msgspec.Struct, frozen=True):
 
     `regions` are the moves of compile.regions. `reasoning_end` is the token with which the end of the reasoning begins,
     NO_TOKEN where other texts begin with it too. `word_free` has a bit per token: may a word start after it; empty when
-    the policy names no words.
+    the policy names no words. `readouts` are the digests of those whose values the rules bound.
     """
 
     rules: list[CompiledRule]
@@ -179,6 +184,7 @@ class Program(msgspec.Struct, frozen=True):
     moves: list[tuple[int, int, int]]
     tails: list[tuple[int, int]]
     word_free: bytes
+    readouts: list[str] = []
 
     def follow(self, tokens: Iterable[int], word_state: int = FREE, region: int = Region.REASONING) -> tuple[int, int]:
         """The states of the word automaton and of the regions after these tokens."""

@@ -1,7 +1,15 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
 from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
-from .conditions import CONFIDENCE_TOKENS, RANK_BOUNDS, Previous, When
+from .conditions import (
+    CONFIDENCE_TOKENS,
+    MAX_READOUTS,
+    RANK_BOUNDS,
+    READOUT_BOUNDS,
+    Previous,
+    ReadoutBound,
+    When,
+)
 from .errors import InputError, name_some, unknown_name
 from .fields import (
     MAX_BRANCHES,
@@ -49,12 +57,14 @@ __all__ = [
     "MAX_ALTERNATIVES",
     "MAX_BRANCHES",
     "MAX_NAME",
+    "MAX_READOUTS",
     "MAX_RULES",
     "MAX_STRENGTH_NATS",
     "MAX_TEXT",
     "MAX_TOKENS",
     "MAX_WINDOW",
     "RANK_BOUNDS",
+    "READOUT_BOUNDS",
     "SCHEMA",
     "Amplify",
     "AnswerSpan",
@@ -76,6 +86,7 @@ __all__ = [
     "Previous",
     "Probability",
     "Probe",
+    "ReadoutBound",
     "ReasoningLengths",
     "Resume",
     "Rule",

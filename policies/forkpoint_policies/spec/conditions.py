@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from .fields import (
     MAX_WINDOW,
     Chance,
+    Name,
     Nats,
     Number,
     Place,
@@ -45,6 +46,18 @@ Rank = Annotated[Number, Field(ge=1, le=MAX_RANK_WINDOW)]
 RankChange = Annotated[Number, Field(ge=-MAX_RANK_WINDOW, le=MAX_RANK_WINDOW)]
 
 
+MAX_READOUTS = 4
+"""That a policy names."""
+READOUT_BOUNDS = ("readout_above", "readout_below")
+
+
+class ReadoutBound(Strict):
+    """A bound on the value of a readout, by the readout's name."""
+
+    name: Name
+    value: Annotated[Number, Field(ge=-1e6, le=1e6)]
+
+
 class Previous(Tokens):
     """The end of the generated text: a word or token of a set, or one of the `endings`, such as a line break or a full
     stop.
@@ -73,7 +86,8 @@ class When(Strict):
     the entropies, varentropy and likeliest probability that this condition bounds are of the distribution at that one.
     `probe_confidence_above` holds from where the policy's probe, with `measure_only`, found the model surer than that
     of its answer, until the next probe. The effective rank is that of the last layer's hidden states at the last
-    `rank_window` tokens, measured every `rank_stride` tokens and valid until the next time.
+    `rank_window` tokens, measured every `rank_stride` tokens and valid until the next time. A readout is a
+    number that is computed from the last layer's state.
     """
 
     entropy_above: Nats | Literal["fork"] | None = None
@@ -96,6 +110,8 @@ class When(Strict):
     effective_rank_acceleration_below: RankChange | None = None
     rank_window: Annotated[int, Field(ge=2, le=MAX_RANK_WINDOW, strict=True)] = 64
     rank_stride: Annotated[int, Field(ge=1, le=MAX_RANK_WINDOW, strict=True)] = 16
+    readout_above: ReadoutBound | None = None
+    readout_below: ReadoutBound | None = None
     connectors: tuple[Word, ...] = Field(default=(), max_length=32, fail_fast=True)
     words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
     match: WordMatch = "any_case"
@@ -143,6 +159,12 @@ class When(Strict):
         self._check_order("top_probability_above", "top_probability_below")
         for above, below in zip(RANK_BOUNDS[::2], RANK_BOUNDS[1::2], strict=True):
             self._check_order(above, below)
+        over, under = self.readout_above, self.readout_below
+        if over is not None and under is not None and over.name == under.name and over.value >= under.value:
+            raise ValueError(
+                f"no position has readout_above {over.value:g} and readout_below {under.value:g}; the first must be "
+                "the smaller one"
+            )
         first, end = self.after_token, self.before_token
         if isinstance(first, int) and isinstance(end, int) and first >= end:
             raise ValueError(f"no position is both after_token {first} and before_token {end}")
@@ -152,6 +174,11 @@ class When(Strict):
     def reads_rank(self) -> bool:
         """Whether the condition depends on the effective rank of the hidden states."""
         return any(getattr(self, bound) is not None for bound in RANK_BOUNDS)
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """The names of the readouts that the condition depends on."""
+        return tuple(bound.name for bound in (self.readout_above, self.readout_below) if bound is not None)
 
     @property
     def windows(self) -> dict[str, int]:

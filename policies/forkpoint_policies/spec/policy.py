@@ -216,6 +216,11 @@ class Policy(Strict):
         )
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
+    @property
+    def readouts(self) -> frozenset[str]:
+        """The names of the readouts of hidden states that its conditions depend on."""
+        return frozenset(name for rule in self.rules for name in rule.original.when.readouts)
+
     def in_shadow(self) -> Policy:
         """The same policy, evaluated and recorded without changing anything."""
         return self.model_copy(update={"shadow": True})

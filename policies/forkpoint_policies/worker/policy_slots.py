@@ -13,11 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forkpoint_policies.hidden.effective_rank import UNKNOWN, RankState
 from forkpoint_policies.hidden.rank_windows import RankWindows
+from forkpoint_policies.hidden.readouts import Readout, read_out
 from forkpoint_policies.kernel.native.build import CompilerError
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
+from forkpoint_policies.spec import MAX_READOUTS
 
+from .artefacts import ARTEFACTS, WorkerArtefacts
 from .destinations import Destinations
 from .native_slots import NativeSlots
 from .payload import PolicyPayload
@@ -34,11 +38,20 @@ KERNEL_VARIABLE = "FORKPOINT_KERNEL"
 class PolicySlots:
     """`depth` is the most rows that one request has in a step."""
 
-    def __init__(self, count: int, vocabulary: int, device: torch.device, depth: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        vocabulary: int,
+        device: torch.device,
+        depth: int = 1,
+        artefacts: WorkerArtefacts = ARTEFACTS,
+    ) -> None:
+        self._artefacts = artefacts
         self.slots = _slots_on(count, vocabulary, device, depth)
         self._vocabulary, self._device = vocabulary, device
         self._ranks = RankWindows(count, depth)
         self._ranked: dict[int, Request] = {}  # those whose policies depend on the effective rank
+        self._readouts: dict[int, tuple[Readout | None, ...]] = {}  # of those whose policies depend on some
         self._requests: dict[int, Request] = {}
         self._slot_of: dict[int, int] = {}  # by handle
         self._scored: dict[int, Request] = {}  # those whose tokens' log probabilities are reported
@@ -64,6 +77,9 @@ class PolicySlots:
         if (span := program.rank_span) is not None:
             self._ranked[slot] = request
             self._ranks.add(slot, payload.handle, span, payload.num_shared_tokens + len(generated))
+        if program.readouts:
+            found = (self._artefacts.get(digest) for digest in program.readouts)
+            self._readouts[slot] = tuple(None if one is None else Readout.of(one, self._device) for one in found)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
         return request
@@ -81,6 +97,7 @@ class PolicySlots:
         self._scored.pop(slot, None)
         if self._ranked.pop(slot, None) is not None:
             self._ranks.remove(slot)
+        self._readouts.pop(slot, None)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
         if not self._by_wanted[request.wanted]:
@@ -107,7 +124,7 @@ class PolicySlots:
 
         `states` are the last layer's hidden states [rows, D], if they are known.
         """
-        if self._ranked and states is not None:
+        if (self._ranked or self._readouts) and states is not None:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
@@ -115,14 +132,23 @@ class PolicySlots:
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:
         """The signals of hidden states at each row, as in Batch; None where no row's request has any."""
         slots = batch.slots.tolist()
-        if self._ranked.keys().isdisjoint(slots):
+        ranks = None if self._ranked.keys().isdisjoint(slots) else self._ranks_at(batch, slots, states)
+        if ranks is None and self._readouts.keys().isdisjoint(slots):
             return None
+        values = read_out([self._readouts.get(slot, ()) for slot in slots], states, MAX_READOUTS)
+        columns = [
+            (one.rank, one.velocity, one.acceleration, *own)
+            for one, own in zip(ranks or [UNKNOWN] * len(slots), values, strict=True)
+        ]
+        return torch.tensor(columns, dtype=torch.float32).to(self._device)
+
+    def _ranks_at(self, batch: Batch, slots: list[int], states: Tensor) -> list[RankState]:
+        """The effective rank at each row."""
         shared = [self._ranked[slot].payload.num_shared_tokens if slot in self._ranked else 0 for slot in slots]
         prompt_lens = batch.prompt_lens[torch.from_numpy(np.maximum(batch.slots, 0)).to(self._device)]
         # on a GPU this waits for the device: which positions are due is decided on the host
         generated = (batch.positions.long() + 1 - prompt_lens.long()).tolist()
-        found = self._ranks.measure(slots, [own + more for own, more in zip(generated, shared, strict=True)], states)
-        return torch.tensor([(one.rank, one.velocity, one.acceleration) for one in found]).to(self._device)
+        return self._ranks.measure(slots, [own + more for own, more in zip(generated, shared, strict=True)], states)
 
     def destinations(self, batch: Batch) -> Destinations:
         """Where the record of a batch goes."""

@@ -118,6 +118,12 @@ def named_policies(stored: StoredExperiment) -> set[str]:
     return names | {name.removesuffix(PLACEBO) for name in names}
 
 
+def named_readouts(stored: StoredExperiment) -> set[str]:
+    """The readouts of hidden states that the policies of an experiment's arms depend on."""
+    labeled = (policy_of(arm) for arm in stored.definition.arms)
+    return {name for one in labeled if one is not None for name in one.policy.readouts}
+
+
 async def make_live(stored: StoredExperiment, compile_one: CompileOne) -> LiveExperiment:
     """Compile an experiment's policies. Raises InputError where the served model cannot express one."""
     definition = stored.definition

@@ -23,7 +23,7 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.store.executor import UnavailableError, in_thread
 from forkpoint_server.store.experiments import Definitions, StoredExperiment, read_definitions, read_number
 
-from .live import CompileOne, Enrolment, LiveExperiment, NotEnrolled, make_live
+from .live import CompileOne, Enrolment, LiveExperiment, NotEnrolled, make_live, named_readouts
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,10 @@ class Experiments:
     def running(self) -> tuple[str, ...]:
         """The names of the experiments that enrol requests here."""
         return tuple(live.stored.name for live in self._running)
+
+    def naming_readout(self, name: str) -> tuple[str, ...]:
+        """The names of the running experiments with a policy that depends on this readout."""
+        return tuple(live.stored.name for live in self._running if name in named_readouts(live.stored))
 
     def start_request(self, enrolment: Enrolment) -> int:
         """Note that a request of an experiment has started. Returns a ticket for `end_request`."""

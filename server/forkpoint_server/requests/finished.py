@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.policies.connector_tokens import ConnectorIds
+from forkpoint_server.traces.hidden_signals import signal_names
 from forkpoint_server.traces.trace import Trace
 
 from .options import RequestOptions
@@ -26,6 +27,7 @@ class AppliedPolicy:
     digest: str | None
     shadow: bool
     actions: tuple[str, ...]  # of each compiled rule
+    signals: tuple[str, ...] = ()  # of hidden states, as traces.hidden_signals.signal_names has them
 
     @property
     def is_named(self) -> bool:
@@ -37,8 +39,8 @@ def applied_policy(compiled: CompiledPolicy) -> AppliedPolicy:
     """What reports say about this policy."""
     policy = compiled.policy
     if not compiled.is_named:
-        return AppliedPolicy(None, None, False, ())
-    return AppliedPolicy(policy.name, compiled.digest, policy.shadow, compiled.actions)
+        return AppliedPolicy(None, None, False, (), signal_names(compiled))
+    return AppliedPolicy(policy.name, compiled.digest, policy.shadow, compiled.actions, signal_names(compiled))
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class FinishedRequest:
         prompts = {id(trace.prompt): len(trace.prompt) for trace in self.traces}
         nodes = () if self.tree is None else self.tree.nodes
         texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions, *self.warnings)
-        texts = (*texts, self.prompt_start)
+        texts = (*texts, self.prompt_start, *self.applied.signals)
         answers = (node.answer for node in nodes)
         return (
             REQUEST_BYTES

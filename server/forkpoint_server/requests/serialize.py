@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forkpoint_server.traces.detokenize import Detokenizer
-from forkpoint_server.traces.hidden_signals import NAMES
+from forkpoint_server.traces.hidden_signals import by_name
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import Reported, RequestContext
@@ -106,19 +106,19 @@ def choice_to_dict(
         "entropies": [round(nats, 5) for nats in profile.entropy.tolist()],
         "in_reasoning": [bool(in_reasoning[one - trace.first_position]) for one in profile.position.tolist()],
         "actions": _fired_actions(context, profile),
-        **_hidden(profile),
+        **_hidden(profile, context.applied.signals),
     }
 
 
-def _hidden(profile: Profile) -> dict[str, Any]:
+def _hidden(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
     """The signals of hidden states at each position, null where not known; nothing where none is."""
-    known = np.isfinite(profile.hidden)
-    if not known.any():
+    signals = by_name(names, profile.hidden)
+    if not signals:
         return {}
     return {
         "hidden": {
-            name: [round(value, 4) if is_known else None for value, is_known in zip(*pair, strict=True)]
-            for name, *pair in zip(NAMES, profile.hidden.T.tolist(), known.T.tolist(), strict=True)
+            name: [round(value, 4) if np.isfinite(value) else None for value in column.tolist()]
+            for name, column in signals.items()
         }
     }
 

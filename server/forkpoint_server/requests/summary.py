@@ -12,7 +12,7 @@ from opentelemetry.util.types import AttributeValue
 from forkpoint_policies.spec import Policy
 from forkpoint_server import metrics
 from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
-from forkpoint_server.traces.hidden_signals import NAMES
+from forkpoint_server.traces.hidden_signals import READOUT, by_name
 from forkpoint_server.traces.trace import Profile, Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
@@ -47,18 +47,19 @@ def summary(context: Reported) -> dict[str, Any]:
         "branches": 0 if tree is None else tree.num_answers - 1,
         "tokens_shared": 0 if tree is None else tree.num_shared_tokens,
         "answers": [] if tree is None else [_answer(node) for node in tree.nodes if node.kind == "answer"],
-        **_hidden(profiles),
+        **_hidden(profiles, applied.signals),
         "complete": not any(trace.num_missing for trace in context.traces),
         "warnings": list(context.warnings),
     }
 
 
-def _hidden(profiles: Sequence[Profile]) -> dict[str, Any]:
+def _hidden(profiles: Sequence[Profile], names: Sequence[str]) -> dict[str, Any]:
     """Of policies with a condition on hidden states, the mean of each signal over the tokens where it is known."""
-    values = np.concatenate([profile.hidden for profile in profiles]) if profiles else np.zeros((0, len(NAMES)))
-    if not np.isfinite(values).any():
+    if not profiles:
         return {}
-    return {"hidden": {name: _mean(column[np.isfinite(column)]) for name, column in zip(NAMES, values.T, strict=True)}}
+    signals = by_name(names, np.concatenate([profile.hidden for profile in profiles]))
+    means = {name: _mean(column[np.isfinite(column)]) for name, column in signals.items()}
+    return {"hidden": means} if means else {}
 
 
 def _answer(node: Node) -> dict[str, Any]:
@@ -122,9 +123,12 @@ def _count_trace(context: RequestContext, trace: Trace) -> None:
         metrics.observe_all(metrics.ENTROPY.labels(*labels, role), profile.entropy[chosen])
 
     # hidden states
-    ranks = profile.hidden[:, NAMES.index("effective_rank")]
-    if (known := ranks[np.isfinite(ranks)]).size:
-        metrics.observe_all(metrics.EFFECTIVE_RANK.labels(*labels), known)
+    for name, column in by_name(context.applied.signals, profile.hidden).items():
+        known = column[np.isfinite(column)]
+        if name.startswith(READOUT):
+            metrics.observe_all(metrics.READOUT.labels(*labels, name.removeprefix(READOUT)), known)
+        elif name == "effective_rank":
+            metrics.observe_all(metrics.EFFECTIVE_RANK.labels(*labels), known)
 
     # connectors and reasoning
     for family, times in context.connectors.count(trace.tokens).items():

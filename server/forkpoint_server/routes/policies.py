@@ -157,7 +157,7 @@ def _validation(service: Service, compiled: CompiledPolicy) -> dict[str, Any]:
         "object": "policy.validation",
         "valid": True,
         "name": policy.name,
-        "digest": policy.digest,
+        "digest": compiled.digest,
         "shadow": policy.shadow,
         "rules": [_rule(service, rule, policy.rules[rule.number], compiled.written) for rule in compiled.program.rules],
         "warnings": [*compiled.warnings, *limit_warnings(policy, service.config.max_branches)],

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
 
-NAMES = ("effective_rank", "effective_rank_velocity", "effective_rank_acceleration")
-"""In the order of kernel.native.columns.NUM_HIDDEN."""
+RANKS = ("effective_rank", "effective_rank_velocity", "effective_rank_acceleration")
+READOUT = "readout."
+"""What the signal of a readout is called begins so; its name follows."""
+
+
+def signal_names(compiled: CompiledPolicy) -> tuple[str, ...]:
+    """What the signals of a policy are called, in the order of kernel.native.columns.NUM_HIDDEN; empty for columns that
+    it does not use."""
+    ranks = RANKS if compiled.program.rank_span is not None else ("",) * len(RANKS)
+    names = (*ranks, *(READOUT + name for name in compiled.readouts))
+    return (*names, *[""] * (NUM_HIDDEN - len(names)))
+
+
+def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """The columns of [n, NUM_HIDDEN] that have names; none where no value is known."""
+    if not np.isfinite(values).any():
+        return {}
+    return {name: column for name, column in zip(names, values.T, strict=True) if name}
 
 
 class HiddenSignals:

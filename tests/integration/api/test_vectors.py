@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
+import openai
 import pytest
 
 from forkpoint_policies.hidden.artefact import Artefact, Model, read_artefact
+from tests.integration.puzzles import MESSAGES, summary_of
 from tests.processes.forkpoint_server import Server, serving
 
 DEMO = Model("Qwen3ForCausalLM", 192)
@@ -67,6 +70,59 @@ def test_what_cannot_be_stored(server: Server) -> None:
     assert error_of(put(server, "mine", READOUT.raw, {"Content-Type": "text/plain"}))[0] == 415
     assert error_of(put(server, "mine", bytes((16 << 20) + 1)))[0] == 413
     assert httpx.get(f"{server.api}/vectors/mine", timeout=60).status_code == 404
+
+
+def test_a_policy_acts_by_a_readout(server: Server, client: openai.OpenAI) -> None:
+    """Its values are in the trace, in the response and in the metrics; another readout is another policy."""
+
+    def ask(policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        response = client.chat.completions.create(
+            model="countdown", messages=MESSAGES, temperature=0, max_tokens=40, extra_body={"policy": policy}
+        )
+        return summary_of(response), client.get(f"/forks/{response.id}", cast_to=dict)["choices"][0]
+
+    policy = {"rules": [{"when": {"readout_above": {"name": "acting", "value": 0.6}}, "do": {"observe": {}}}]}
+    with pytest.raises(openai.BadRequestError, match="there is no readout 'acting'") as caught:
+        ask(policy)
+    assert caught.value.param == "policy.rules[0].when.readout_above.name"
+    put(server, "acting", READOUT.raw)
+    summary, choice = ask(policy)
+    values = choice["hidden"]["readout.acting"]
+    assert choice["hidden"].keys() == {"readout.acting"}
+    assert len(values) == len(choice["token_ids"])
+    assert all(0 < value < 1 for value in values)
+    assert summary["hidden"] == {"readout.acting": pytest.approx(sum(values) / len(values), abs=1e-3)}
+    assert [bool(actions) for actions in choice["actions"]] == [value > 0.6 for value in values]
+    assert len({value > 0.6 for value in values}) == 2
+    counted = [
+        value for name, value in server.metrics().items()
+        if name.startswith("forkpoint_readout_count") and 'readout="acting"' in name
+    ]  # fmt: skip
+    assert sum(counted) == len(values)
+
+    put(server, "acting", linear(DEMO, -0.25).raw)
+    other, changed = ask(policy)
+    assert other["digest"] != summary["digest"]
+    assert changed["token_ids"] == choice["token_ids"]
+    assert changed["hidden"]["readout.acting"] != values
+    httpx.delete(f"{server.api}/vectors/acting", timeout=60).raise_for_status()
+    with pytest.raises(openai.BadRequestError):
+        ask(policy)
+
+
+def test_one_that_a_running_experiment_names_stays(server: Server) -> None:
+    put(server, "bound", READOUT.raw)
+    policy = {"rules": [{"when": {"readout_above": {"name": "bound", "value": 0.5}}, "do": {"temperature": 1.2}}]}
+    experiment = {"name": "by-readout", "arms": [{"name": "a"}, {"name": "b", "policy": policy}], "control": "a"}
+    url, path = f"{server.api}/experiments", f"{server.api}/vectors/bound"
+    try:
+        httpx.post(url, json=experiment, timeout=60).raise_for_status()
+        for refused in (httpx.delete(path, timeout=60), put(server, "bound", linear(DEMO, 0.5).raw)):
+            assert error_of(refused) == (409, "'bound' is in a running experiment: by-readout; stop it first")
+    finally:
+        httpx.patch(f"{url}/by-readout", json={"status": "stopped"}, timeout=60)
+        httpx.delete(f"{url}/by-readout", timeout=60)
+    assert httpx.delete(path, timeout=60).status_code == 200
 
 
 def test_a_folder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def instruct(target: ServedModel) -> Instruct:
     from forkpoint_policies.kernel.sampling_limits import SamplingLimits
     from forkpoint_policies.spec import Policy, parse_policy
     from forkpoint_policies.worker.payload import PolicyPayload
+    from tests.integration.engine.demo_readout import NAME, READOUT
 
     def make(
         policy: dict[str, Any] | Policy | None,
@@ -91,7 +93,8 @@ def instruct(target: ServedModel) -> Instruct:
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
-            compiled = compile_policy(policy if isinstance(policy, Policy) else parse_policy(policy), target)
+            parsed = policy if isinstance(policy, Policy) else parse_policy(policy)
+            compiled = compile_policy(parsed, replace(target, artefacts={NAME: READOUT}))
             packed, seed = compiled.program.pack(), params.seed or 0
             sampled_tokens = compiled.placebo_tokens(seed)
             instruction = PolicyPayload(

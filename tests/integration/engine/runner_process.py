@@ -14,7 +14,8 @@ from typing import Any
 from vllm import LLM
 from vllm.v1.metrics.reader import Counter
 
-from forkpoint_server.engine.hidden_states import READ_STATES
+from forkpoint_server.engine.hidden_states import PUT_ARTEFACT, READ_STATES
+from tests.integration.engine.demo_readout import READOUT
 
 
 def answer(llm: LLM, job: tuple[list[Any], list[Any]]) -> tuple[list[tuple[int, ...]], dict[str, int]]:
@@ -33,6 +34,7 @@ def main(number: str, options: str) -> None:
         llm = LLM(**json.loads(options))
         if llm.llm_engine.vllm_config.parallel_config.worker_extension_cls:
             assert llm.collective_rpc(READ_STATES) == [""]
+            assert llm.collective_rpc(PUT_ARTEFACT, args=(READOUT.raw,)) == [""]
     except Exception:  # noqa: BLE001  # the test that wanted the engine shows any error
         connection.send((None, traceback.format_exc()))
         return

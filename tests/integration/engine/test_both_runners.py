@@ -19,6 +19,7 @@ from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.demo import WEIGHTS
 
 from .conftest import Instruct, Telemetry
+from .demo_readout import DIRECTION, NAME
 from .runners import Runner, runner, speculating, write_noisy_model
 from .stateful_policies import STATEFUL
 
@@ -240,18 +241,43 @@ def test_the_effective_rank_is_the_same_on_each(
             assert other.profile().hidden == pytest.approx(one.profile().hidden, abs=1e-3, nan_ok=True), name
 
 
+def test_a_readout_is_the_same_on_each(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, telemetry: Telemetry
+) -> None:
+    """It is that of the states as transformers computes them, alone and in a batch to the bit; a condition on it
+    holds where its value is above the bound, which lies away from all values."""
+
+    def write(one: Runner, chosen: slice, bound: float, address: str) -> list[tuple[int, ...]]:
+        policy = {"rules": [{"when": {"readout_above": {"name": NAME, "value": bound}}, "do": {"observe": {}}}]}
+        return one.generate(prompts[chosen], [instruct(policy, address, **GREEDY) for _ in prompts[chosen]])
+
+    first = telemetry.traces(partial(write, runners["V1"], slice(0, 4), 0.0))
+    values = np.sort(np.concatenate([trace.profile().hidden[:, 3] for trace in first]))
+    middle = values[len(values) // 4 : -len(values) // 4]
+    widest = int(np.diff(middle).argmax())
+    bound = float(middle[widest : widest + 2].mean())
+    for prompt, trace in zip(prompts, first, strict=False):
+        wanted = states_by_transformers(prompt, trace.tokens) @ DIRECTION.astype(np.float64) + 0.25
+        assert trace.profile().hidden[:, 3] == pytest.approx(wanted, abs=1e-3)
+    (alone,) = telemetry.traces(partial(write, runners["V1"], slice(1, 2), 0.0))
+    assert alone.profile().hidden.tobytes() == first[1].profile().hidden.tobytes()
+    for name, one in runners.items():
+        found = telemetry.traces(partial(write, one, slice(0, 4), bound))
+        for expected, trace in zip(first, found, strict=True):
+            profile = trace.profile()
+            assert trace.tokens == expected.tokens, name
+            assert profile.hidden[:, 3] == pytest.approx(expected.profile().hidden[:, 3], abs=1e-3), name
+            assert np.isnan(profile.hidden[:, :3]).all()
+            assert profile.fired[:, 0].tolist() == (expected.profile().hidden[:, 3] > bound).tolist(), name
+        assert 0 < sum(int(trace.profile().fired[:, 0].sum()) for trace in found) < len(values)
+
+
 def ranks_by_transformers(prompt: TokensPrompt, tokens: list[int]) -> np.ndarray:
     """By position of the answer, from the singular values of the window that ended there last."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
-    text = torch.tensor([[*prompt["prompt_token_ids"], *tokens]])
-    with torch.no_grad():
-        states = model(text, output_hidden_states=True).hidden_states[-1][0].double().numpy()
-    first, found = len(prompt["prompt_token_ids"]) - 1, np.full(len(tokens), np.nan)
+    states, found = states_by_transformers(prompt, tokens), np.full(len(tokens), np.nan)
     for position in range(11, len(tokens)):
         if (position + 1) % 3 == 0:
-            window = states[first + position - 11 : first + position + 1]
+            window = states[position - 11 : position + 1]
             values = np.linalg.svd(window - window.mean(axis=0), compute_uv=False)
             shares = values[values > 0] / values.sum()
             found[position] = np.exp(-(shares * np.log(shares)).sum())
@@ -295,3 +321,14 @@ def chance_of(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> float
     seen = distance(np.arange(len(values)))
     as_far = sum(distance(random.permutation(len(values))) >= seen for _ in range(PERMUTATIONS))
     return (as_far + 1) / (PERMUTATIONS + 1)
+
+
+def states_by_transformers(prompt: TokensPrompt, tokens: list[int]) -> np.ndarray:
+    """The last layer's states [tokens, D] from which the tokens of an answer were sampled."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
+    text = torch.tensor([[*prompt["prompt_token_ids"], *tokens]])
+    with torch.no_grad():
+        states: np.ndarray = model(text, output_hidden_states=True).hidden_states[-1][0].double().numpy()
+    return states[len(prompt["prompt_token_ids"]) - 1 :][: len(tokens)]

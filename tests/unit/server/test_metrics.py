@@ -92,7 +92,7 @@ def test_metric_names_follow_the_conventions() -> None:
         assert family.documentation.endswith(".")
         assert set(metric._labelnames) <= {
             "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason",
-            "version", "vllm", "model_name", "of", "bound", "kind",
+            "version", "vllm", "model_name", "of", "bound", "kind", "readout",
         }, family.name  # fmt: skip
         assert "model_name" in metric._labelnames, family.name
     assert {type(metric) for metric in ALL.values()} == {Counter, Gauge, Histogram, Summary}

@@ -80,7 +80,8 @@ def test_bounds_hold_where_the_signal_lies_within_them(name: str, beside: Json |
 def test_the_record_has_the_signals() -> None:
     _, hidden = fired_at(rule({"effective_rank_above": 3.0, **SPAN}, observe={}))
     wanted = torch.tensor([(one.rank, one.velocity, one.acceleration) for one in RANKS])
-    assert torch.equal(hidden.nan_to_num(nan=-1.0), wanted.nan_to_num(nan=-1.0))
+    assert torch.equal(hidden[:, :3].nan_to_num(nan=-1.0), wanted.nan_to_num(nan=-1.0))
+    assert hidden[:, 3:].isnan().all(), "the policy names no readout"
     assert hidden[:5].isnan().all()
 
 

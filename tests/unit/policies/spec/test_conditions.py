@@ -19,6 +19,16 @@ WRONG: Wrong = {
     "a mean entropy's window alone": (
         when(mean_entropy_window=8), "policy.rules[0].when", "add mean_entropy_below",
     ),
+    "a readout without a name": (
+        when(readout_above={"value": 0.5}), "policy.rules[0].when.readout_above.name", "missing",
+    ),
+    "a readout's NaN": (
+        when(readout_above={"name": "x", "value": NAN}), "policy.rules[0].when.readout_above.value", "finite number",
+    ),
+    "no readout between": (
+        when(readout_above={"name": "x", "value": 0.5}, readout_below={"name": "x", "value": 0.5}),
+        "policy.rules[0].when", "must be the smaller one",
+    ),
     "a rank's window alone": (when(rank_window=8), "policy.rules[0].when", "add one of effective_rank_above"),
     "a rank's stride alone": (when(rank_stride=8), "policy.rules[0].when", "add one of effective_rank_above"),
     "an effective rank of no dimension": (

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
 from forkpoint_policies.kernel.step_types import StepRecord
+from forkpoint_policies.spec import MAX_READOUTS
 from forkpoint_policies.worker.records import HiddenRows, encode_hidden
-from forkpoint_server.traces.hidden_signals import NAMES, HiddenSignals
+from forkpoint_server.traces.hidden_signals import RANKS, HiddenSignals
 from forkpoint_server.traces.receiver import Receiver
 
 
@@ -24,7 +25,7 @@ def first_of(signals: HiddenSignals, tokens: int) -> list[float]:
 
 
 def test_there_is_a_name_for_each() -> None:
-    assert len(NAMES) == NUM_HIDDEN
+    assert len(RANKS) + MAX_READOUTS == NUM_HIDDEN
     assert "hidden" in StepRecord.__dataclass_fields__
 
 
