@@ -29,10 +29,7 @@ def test_a_signature_ages() -> None:
     assert not is_signed(sign(KEY, PATH, QUERY, now + MAX_AGE_SECONDS + 10), KEY, PATH, QUERY)
 
 
-@pytest.mark.parametrize(
-    "value", [None, "", ":", "1", "1:", "-1:x", "²:x", "9" * 40 + ":x", f"{int(time.time())}:\xff"]
-)
+@pytest.mark.parametrize("value", [None, "", ":", "1", "1:", "-1:x", "²:x", "9" * 40 + ":x", "now:\xff", "now:"])
 def test_nonsense_is_no_signature(value: str | None) -> None:
-    if value is not None:
-        value = value.replace("now", str(int(time.time())))
-    assert not is_signed(value, KEY, PATH, QUERY)
+    sent = None if value is None else value.replace("now", str(int(time.time())))
+    assert not is_signed(sent, KEY, PATH, QUERY)
