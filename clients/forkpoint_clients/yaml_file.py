@@ -9,14 +9,16 @@ import yaml
 
 
 class YamlError(ValueError):
-    """A file that cannot be read as YAML; the message, one line, says why."""
+    """A file that cannot be read, or not as YAML; the message, one line, says why."""
 
 
 def read_yaml(file: Path) -> Any:
     """The value that a file holds. Raises YamlError."""
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date that is none is a ValueError
+    except OSError as error:
+        raise YamlError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # a date that is none is a ValueError
         raise YamlError(f"{file} cannot be read as YAML: {one_line(error)}") from None
 
 

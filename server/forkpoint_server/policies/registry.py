@@ -82,11 +82,8 @@ def read_policy(file: Path) -> Policy:
     """Read a policy from a YAML or JSON file. Raises InputError."""
     try:
         data = yaml.safe_load(file.read_text())
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:  # ValueError also of a date such as 2001-99-99
+    except OSError as error:
+        raise InputError(str(file), f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError also of a date such as 2001-99-99
         raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     return parse_policy(data, f"{file}: policy")

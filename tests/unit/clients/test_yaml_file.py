@@ -34,5 +34,5 @@ def test_errors_name_the_file_in_one_line(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(YamlError, match=r"nowhere.yaml cannot be read as YAML: .*No such file"):
+    with pytest.raises(YamlError, match=r"nowhere.yaml cannot be read: No such file"):
         read_yaml(tmp_path / "nowhere.yaml")
