@@ -256,7 +256,6 @@ def _context(policy: str, receiver: Receiver) -> RequestContext:
     model = _served_model()
     compiled = replace(compile_policy(LIBRARY[policy].policy, model), label=policy)
     connectors = find_connectors(model.vocabulary)
-    metrics.use_model(MODEL)
     return RequestContext(compiled, model, receiver, connectors, model.fork_threshold, model_name=MODEL)
 
 
