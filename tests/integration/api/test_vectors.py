@@ -113,7 +113,8 @@ def test_a_policy_acts_by_a_readout(server: Server, client: openai.OpenAI) -> No
 def test_one_that_a_running_experiment_names_stays(server: Server) -> None:
     put(server, "bound", READOUT.raw)
     policy = {"rules": [{"when": {"readout_above": {"name": "bound", "value": 0.5}}, "do": {"temperature": 1.2}}]}
-    experiment = {"name": "by-readout", "arms": [{"name": "a"}, {"name": "b", "policy": policy}], "control": "a"}
+    arms = [{"name": "control", "weight": 0.5}, {"name": "warm", "policy": policy, "weight": 0.5}]
+    experiment = {"name": "by-readout", "arms": arms}
     url, path = f"{server.api}/experiments", f"{server.api}/vectors/bound"
     try:
         httpx.post(url, json=experiment, timeout=60).raise_for_status()
