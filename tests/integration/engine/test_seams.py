@@ -51,6 +51,7 @@ PARAMETERS: dict[str, list[str]] = {
     "serve_http": ["app", "sock", "enable_ssl_refresh", "peer_loads", "uvicorn_kwargs"],
     "setup_server": ["args", "reuse_port"],
     "get_uvicorn_log_config": ["args"],
+    "get_ip": [],
     # engine
     "tokens_input": ["prompt_token_ids", "prompt", "cache_salt"],
     "Logprob": ["logprob", "rank", "decoded_token"],
