@@ -42,6 +42,16 @@ unpack_library() {
 	fetch "$package" || echo "No $library here, and apt-get download $package failed ($venv/debian.log): install $package." >&2
 }
 
+# HAProxy, with those libraries that a small Debian lacks. tests/processes/haproxy.py finds them in the folder.
+unpack_haproxy() {
+	[ -x "$venv/debian/usr/sbin/haproxy" ] && return
+	have haproxy && return
+	echo "Getting Debian's haproxy ..."
+	for package in haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1; do
+		fetch "$package" || echo "No haproxy here, and apt-get download $package failed ($venv/debian.log): install haproxy." >&2
+	done
+}
+
 # Of a package that needs many others.
 install() {
 	local package=$1 log=$venv/debian.log
@@ -56,5 +66,6 @@ install() {
 
 unpack prometheus prometheus promtool
 unpack_library libfaketime libfaketimeMT.so.1
+unpack_haproxy
 install chromium chromium
 install iproute2 ip

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from pathlib import Path
+
 import pytest
 
+from forkpoint_server.cli import own_replica_address
 from forkpoint_server.replicas.address import UNKNOWN, Listening, replica_address
+from forkpoint_server.store.database import open_database
 
 ALL = Listening(None, 8000, None, tls=False)
 
@@ -56,3 +61,13 @@ def test_a_machine_that_does_not_know_its_address_has_none() -> None:
 def test_what_is_no_address_is_refused(named: str) -> None:
     with pytest.raises(ValueError, match=r"--replica-address: .* is not an address; write HOST, HOST:PORT or http"):
         replica_address(named, ALL, own_ip)
+
+
+@pytest.mark.slow
+def test_servers_of_sqlite_have_no_others(tmp_path: Path) -> None:
+    args = Namespace(replica_address="", host=None, port=8000, uds=None, ssl_certfile=None)
+    database = open_database(f"sqlite:///{tmp_path / 'x.sqlite3'}")
+    assert own_replica_address(args, database) is None
+    with pytest.raises(ValueError, match="--replica-address: servers find each other in a PostgreSQL; name it with"):
+        own_replica_address(Namespace(**{**vars(args), "replica_address": "pod-1"}), database)
+    database.dispose()
