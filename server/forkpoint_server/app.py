@@ -30,6 +30,7 @@ from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 from forkpoint_server.engine.hidden_states import artefact_model, push_artefact, start_reading
+from forkpoint_server.engine.same_forkpoint import check_workers
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
@@ -125,6 +126,7 @@ async def serve(args: Namespace, options: PolicyOptions) -> None:
         async with AsyncExitStack() as after_requests:
             async with build_async_engine_client(args) as engine:
                 if GENERATE in await engine.get_supported_tasks():
+                    await check_workers(engine)
                     await receiver.start()
                     await _warm_up(engine)
                     shutdown = await _serve(engine, started, after_requests)

@@ -30,16 +30,20 @@ def serving(
     of_first: Sequence[str],
     of_second: Sequence[str],
     environment: Mapping[str, str] = MappingProxyType({}),
+    of_seconds_environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
-    """Start both nodes with the arguments in `parallel` and those of each; end them after the block."""
+    """Start both nodes with the arguments in `parallel` and those of each; end them after the block.
+
+    Raises RuntimeError, with the end of each node's log, if the server does not become healthy.
+    """
     first, second = hosts
     at = DEMO_ARGUMENTS.index("--host")
     model = [*DEMO_ARGUMENTS[:at], *DEMO_ARGUMENTS[at + 2 :], "--kv-cache-memory-bytes", "256M", *parallel]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for host, own in (
-            (first, ["--host", first.address, "--port", str(PORT), *of_first]),
-            (second, ["--headless", *of_second]),
+        for host, own, variables in (
+            (first, ["--host", first.address, "--port", str(PORT), *of_first], environment),
+            (second, ["--headless", *of_second], {**environment, **of_seconds_environment}),
         ):
             with _log_of(host).open("wb") as output:
                 processes.append(
@@ -47,7 +51,7 @@ def serving(
                         host.command(str(COMMAND), "serve", *model, *own),
                         stdout=output,
                         stderr=subprocess.STDOUT,
-                        env={**os.environ, **CPU, **host.environment(), **environment},
+                        env={**os.environ, **CPU, **host.environment(), **variables},
                         start_new_session=True,
                     )
                 )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from .artefacts import ARTEFACTS
+from .identity import difference
 
 EXTENSION = f"{__name__}.StateReading"
 """For vLLM's `--worker-extension-cls`."""
@@ -56,6 +57,15 @@ class StateReading:
     def forkpoint_put_artefact(self: Any, raw: bytes) -> str:
         """Keep a vector or readout for the policies that name it; empty, or what is wrong with it."""
         return ARTEFACTS.put(raw)
+
+    def forkpoint_check(self: Any, version: str, channel: str) -> None:
+        """Raise RuntimeError if this worker's Forkpoint is not the server's.
+
+        An error, because vLLM returns the answers of the first data-parallel rank only, and the errors of all.
+        """
+        problem = difference(version, channel)
+        if problem:
+            raise RuntimeError(problem)
 
 
 def _keep(_module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
