@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 USERS = (
     "server/forkpoint_server/vllm_seam.py",
+    "policies/forkpoint_policies/worker/steering/model.py",
     "policies/forkpoint_policies/worker/vllm_v1.py",
     "policies/forkpoint_policies/worker/vllm_v2.py",
 )

@@ -22,6 +22,7 @@ from forkpoint_policies.spec import (
     Resume,
     Rule,
     Sample,
+    Steer,
     Stop,
     Suppress,
     Truncate,
@@ -31,7 +32,7 @@ from forkpoint_policies.spec import (
 TemperatureCurve = EntropyTemperature | NormalizedEntropyTemperature
 Action = (
     Suppress | Amplify | Truncate | Force | EndReasoning | Stop | Branch | Probe | Sample | Resume | Control | Observe
-    | TemperatureCurve | float
+    | Steer | TemperatureCurve | float
 )  # fmt: skip
 """What a rule does: one of the language's actions; a number or a curve of the entropy is a temperature."""
 
@@ -41,7 +42,7 @@ PolicyLike = str | Mapping[str, Any] | Policy
 _NAMES: Mapping[type[BaseModel], str] = {
     Suppress: "suppress", Amplify: "amplify", Truncate: "truncate", Force: "force", EndReasoning: "end_reasoning",
     Stop: "stop", Branch: "branch", Probe: "probe", Sample: "sample", Resume: "resume", Control: "control",
-    Observe: "observe",
+    Observe: "observe", Steer: "steer",
 }  # fmt: skip
 
 

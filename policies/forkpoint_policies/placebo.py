@@ -51,6 +51,8 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
         kinds += ["probability", "count", "frequency"]
     if do.truncate is not None:
         kinds += ["probability"]
+    if do.steer is not None:
+        kinds += ["direction"]
     if do.force is not None or do.resume is not None or _writes_before_end(rule):
         kinds += ["count", "frequency"]
     if _chooses_positions(rule):
@@ -101,6 +103,7 @@ _MATCHED: dict[Match, str] = {
     "frequency": "acts on tokens chosen at random that are together as frequent in the model's own text.",
     "positions": "acts at as many positions, chosen at random.",
     "dose": "changes other tokens at random at every position, as much per token as its strength was calibrated to.",
+    "direction": "adds a vector of the same norm in a direction chosen at random.",
 }
 
 

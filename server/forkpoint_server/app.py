@@ -29,7 +29,7 @@ from forkpoint_server.artefacts.served import NamedArtefact, ServedArtefacts
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
-from forkpoint_server.engine.hidden_states import artefact_model, push_artefact, start_reading
+from forkpoint_server.engine.hidden_states import artefact_model, hooked_layers, push_artefact, start_reading
 from forkpoint_server.engine.same_forkpoint import check_workers
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
@@ -218,7 +218,8 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
     unreadable = await start_reading(engine)
     artefacts = await _start_artefacts(engine, started, unreadable)
-    model = replace(model, states_unreadable=unreadable, artefacts=artefacts.usable)
+    layers = hooked_layers(engine.vllm_config)
+    model = replace(model, states_unreadable=unreadable, artefacts=artefacts.usable, hidden_layers=layers)
     config = ServerConfig(
         registry=started.options.registry,
         default_policy=started.options.default_policy,

@@ -16,6 +16,7 @@ from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
 from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
+from .steering_options import hook_layers
 from .telemetry_host import telemetry_host
 
 if TYPE_CHECKING:
@@ -290,6 +291,8 @@ def _choose_processor(args: Namespace, config: VllmConfig) -> None:
         )
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
+    if args.hidden_layers:
+        hook_layers(args, config)
     args.worker_extension_cls = args.worker_extension_cls or EXTENSION
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]
 

@@ -16,6 +16,7 @@ from forkpoint_server.artefacts.folder import read_folder
 from forkpoint_server.http.model_list import ALL, POLICIES
 from forkpoint_server.policies.registry import Registry, read_policies
 from forkpoint_server.requests.limits import MAX_TRACE_TOKENS
+from forkpoint_server.steering_options import layer_numbers
 from forkpoint_server.vllm_options import installed_options, unknown_option
 
 NO_ALIASES = "none"
@@ -104,6 +105,11 @@ def own_arguments(parser: ArgumentParser) -> None:
         "--show-arms", action="store_true",
         help="show the clients of experiments their arm, in headers and in the `forkpoint` object; otherwise only the "
         "generated text depends on the arm",
+    )  # fmt: skip
+    own.add_argument(
+        "--hidden-layers", metavar="N,N,…", type=layer_numbers, default=(),
+        help="hook these layers of the model, the first is 0, so that policies can add vectors to their outputs; a "
+        "server without it has no hooks",
     )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 

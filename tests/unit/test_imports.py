@@ -30,7 +30,11 @@ RULES = (
     Rule(
         "forkpoint_policies",
         forbidden=("vllm",),
-        exempt=("forkpoint_policies.worker.vllm_v1", "forkpoint_policies.worker.vllm_v2"),
+        exempt=(
+            "forkpoint_policies.worker.steering.model",
+            "forkpoint_policies.worker.vllm_v1",
+            "forkpoint_policies.worker.vllm_v2",
+        ),
     ),
     Rule("forkpoint_server", forbidden=("forkpoint_clients",)),
     Rule("forkpoint_server", forbidden=("vllm",), exempt=("forkpoint_server.vllm_seam",)),

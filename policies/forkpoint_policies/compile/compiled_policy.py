@@ -104,11 +104,11 @@ class CompiledPolicy:
 
     @cached_property
     def digest(self) -> str:
-        """The policy's digest, with those of its readouts; computed once, as responses quote it."""
+        """The policy's digest, with those of its vectors and readouts; computed once, as responses quote it."""
         own = self.policy.digest
-        if not self.program.readouts:
-            return own
-        return sha256("\n".join((own, *self.program.readouts)).encode()).hexdigest()[: len(own)]
+        vectors = [rule.vector for rule in self.program.rules if rule.vector]
+        artefacts = [*vectors, *self.program.readouts]
+        return sha256("\n".join((own, *artefacts)).encode()).hexdigest()[: len(own)] if artefacts else own
 
     @cached_property
     def actions(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from forkpoint_policies.spec import (
     Rule,
     Sample,
     Schedule,
+    Steer,
     Stop,
     TreeAction,
     Truncate,
@@ -54,7 +55,7 @@ from .program import (
     Signal,
     TokenSet,
 )
-from .rule_conflicts import check_contradictions, check_overlaps, check_windows
+from .rule_conflicts import check_contradictions, check_overlaps, check_steering, check_windows
 from .served_model import DEFAULT_REASONING_TOKENS, ServedModel
 from .token_sets import MAX_ENTRIES, TokenSets
 from .word_automaton import ANY_STATE, Automaton, NamedWord
@@ -81,6 +82,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
     check_windows(rules, path)
+    check_steering(rules, path)
     if not target.regions.has_reasoning and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser: all generated text counts as reasoning"
@@ -232,6 +234,13 @@ class _Build:
             return {"action": Action[do.truncate.kind.upper()], "strength": _constant(self._cut(do.truncate, field))}
         if do.observe is not None:
             return {"action": Action.OBSERVE, "strength": _constant(0.0)}
+        if do.steer is not None:
+            return {
+                "action": Action.STEER,
+                "strength": self._curve(do.steer.scale),
+                "vector": self._vector(do.steer, field),
+                "num_tokens": do.steer.tokens,
+            }
         if do.tree_action is not None:
             self.written = self._written(do.tree_action, field)
             nowhere = {"at_most": 0} if isinstance(do.tree_action, Sample | Resume) else {}
@@ -241,6 +250,27 @@ class _Build:
             "strength": _constant(0.0),
             **self._forced(do.force or do.end_reasoning or do.stop, field),
         }
+
+    def _vector(self, steer: Steer, field: str) -> str:
+        """The digest of the vector that a rule adds. Raises InputError where the server cannot add it."""
+        hooked, known = self.target.hidden_layers, self.target.artefacts
+        if not hooked:
+            raise InputError(
+                field, "needs a server that was started with --hidden-layers, and the layers of the vector"
+            )
+        vectors = [name for name, artefact in known.items() if artefact.kind == "vector"]
+        if not vectors:
+            raise InputError(f"{field}.vector", "this server has no vectors (--vectors, PUT /v1/vectors/NAME)")
+        if steer.vector not in vectors:
+            raise InputError(f"{field}.vector", unknown_name("vector", steer.vector, vectors, "GET /v1/vectors"))
+        missing = [layer for layer in known[steer.vector].layers if layer not in hooked]
+        if missing:
+            raise InputError(
+                f"{field}.vector",
+                f"{steer.vector!r} is for layer {missing[0]}, which is not hooked: this server was started with "
+                f"--hidden-layers {','.join(map(str, hooked))}",
+            )
+        return known[steer.vector].digest
 
     def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
         assert action is not None

@@ -34,6 +34,8 @@ def control_rule(
         if is_placed_by_server(control.like):
             return like, None
         return msgspec.structs.replace(like, control=ControlKind.POSITIONS), None
+    if match == "direction":
+        return msgspec.structs.replace(like, control=ControlKind.DIRECTION), None
     if match == "dose":
         return _spread(like, control.strength or 0.0), None
     vocabulary, forced = target.vocabulary, like.action in (Action.FORCE, Action.TREE)

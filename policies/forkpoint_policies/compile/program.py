@@ -23,8 +23,9 @@ MAX_RECENT_WALKS = 8
 class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
-    OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. Truncations
-    have the names of their fields in the language.
+    OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. STEER
+    changes no logits either, but the states of the tokens after. Truncations have the names of their fields in the
+    language.
     """
 
     OBSERVE = 0
@@ -40,6 +41,7 @@ class Action(IntEnum):
     TREE = 10
     TOP_N_SIGMA = 11
     P_LESS = 12
+    STEER = 13
 
 
 TRUNCATIONS = (
@@ -52,18 +54,20 @@ TRUNCATIONS = (
     Action.P_LESS,
 )
 ON_SETS = (Action.MASK, Action.BIAS)
-MARKS = (Action.OBSERVE, Action.TREE)
+MARKS = (Action.OBSERVE, Action.TREE, Action.STEER)
+"""Those that change no logits."""
 
 
 class ControlKind(IntEnum):
     """How a placebo differs from its rule; SAMPLED has tokens or a text sampled for each request, DOSE spreads the
-    logits of tokens other than the rule's own at random."""
+    logits of tokens other than the rule's own at random, DIRECTION adds a vector of another direction."""
 
     NONE = 0
     SAMPLED = 1
     PROBABILITY = 2
     POSITIONS = 3
     DOSE = 4
+    DIRECTION = 5
 
 
 class RegionCode(IntEnum):
@@ -134,7 +138,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     """A rule as numbers. `number` is its index in the policy; `low` and `high` are exclusive bounds by Signal, open
     ones infinite.
 
-    `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`.
+    `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`. `vector` is the
+    digest of what a rule adds to the states of so many tokens, the one drawn here first.
     """
 
     number: int
@@ -163,6 +168,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     last_position: int = UNLIMITED
     every: int = 1
     at_most: int = UNLIMITED
+    vector: str = ""
+    num_tokens: int = 0
 
     def bounds(self, signal: Signal) -> bool:
         """Whether the rule depends on this signal."""

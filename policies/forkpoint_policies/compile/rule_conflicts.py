@@ -65,3 +65,14 @@ def check_windows(rules: Sequence[CompiledRule], path: str) -> None:
                     "cannot be had with mean_entropy_below in a policy that branches: branches take over entropies at "
                     "temperature 1",
                 )
+
+
+def check_steering(rules: Sequence[CompiledRule], path: str) -> None:
+    """Reject a policy that both steers and branches: a branch's states would be computed without what was added."""
+    steering = next((rule for rule in rules if rule.action == Action.STEER), None)
+    if steering is not None and any(rule.action == Action.TREE for rule in rules):
+        raise InputError(
+            f"{path}.rules[{steering.number}].do.steer",
+            "cannot be had in a policy that branches, probes, samples or resumes: the further requests would compute "
+            "the shared text without the vector",
+        )

@@ -36,7 +36,8 @@ class ServedModel:
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
     calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
     tokens of every connector family. `states_unreadable` says why the last layer's hidden states cannot be read; it is
-    empty where they can. `artefacts` are the vectors and readouts that policies can name.
+    empty where they can. `artefacts` are the vectors and readouts that policies can name; vectors
+    can be added at the `hidden_layers`.
     """
 
     vocabulary: Vocabulary
@@ -49,6 +50,7 @@ class ServedModel:
     mean_reasoning_tokens: float | None = None
     states_unreadable: str = ""
     artefacts: Mapping[str, Artefact] = field(default_factory=dict, hash=False, compare=False)
+    hidden_layers: tuple[int, ...] = ()
 
     @property
     def reasoning_end(self) -> int:

@@ -1,6 +1,6 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
-from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
+from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
 from .conditions import (
     CONFIDENCE_TOKENS,
     MAX_READOUTS,
@@ -93,6 +93,7 @@ __all__ = [
     "Sample",
     "Schedule",
     "Select",
+    "Steer",
     "Stop",
     "Strict",
     "Suppress",

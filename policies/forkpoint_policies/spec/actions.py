@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .fields import OBJECT, VALUE, WHICH, Fall, Number, Rise, Schedule, Strict, Tokens, exactly_one
+from .fields import OBJECT, VALUE, WHICH, Fall, Name, Number, Rise, Schedule, Strict, Tokens, exactly_one
 
 
 class Suppress(Tokens):
@@ -86,6 +86,31 @@ class Stop(Strict):
     """End the generated text here; with `instead_of`, only where one of those tokens would have been sampled."""
 
     instead_of: Tokens | None = None
+
+
+MAX_SCALE = 1000.0
+MAX_STEERED = 1024
+Scale = Annotated[Annotated[Number, Field(ge=-MAX_SCALE, le=MAX_SCALE), VALUE] | Annotated[Schedule, OBJECT], WHICH]
+
+
+class Steer(Strict):
+    """Add a vector to the hidden states of the token that is drawn here, and of those after it up to `tokens`: `scale`
+    times the vector, at the layers that the vector is for.
+
+    The token is drawn as without the rule: what is drawn next depends on it. A token is read with one vector: the one
+    that was decided last, and of those decided at one position the last rule's. A schedule gives the scale at the
+    position of the token that is read.
+    """
+
+    vector: Name
+    scale: Scale = 1.0
+    tokens: Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)] = 1
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Steer:
+        if self.scale == 0:
+            raise ValueError("a scale of 0 adds nothing; below 0 the vector is subtracted")
+        return self
 
 
 class Observe(Strict):

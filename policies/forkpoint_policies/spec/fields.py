@@ -17,7 +17,7 @@ MAX_WINDOW = 2048
 MAX_BRANCHES = 256
 MAX_NAME = 64
 Region = Literal["reasoning", "answer", "any"]
-Match = Literal["probability", "count", "frequency", "positions", "dose"]
+Match = Literal["probability", "count", "frequency", "positions", "dose", "direction"]
 WordMatch = Literal["any_case", "cased", "token", "bare_token"]
 """How `words` are found: whole and in any case; whole and as written; as the tokens that are this word, with or without
 white space around it; or as the one token that is exactly this text."""

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from .actions import Amplify, EndReasoning, Force, Observe, Stop, Suppress, Truncate
+from .actions import Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
 from .conditions import When
 from .errors import InputError, explain
 from .fields import MAX_RULES, Heat, Match, Name, Number, Strict, exactly_one
@@ -39,7 +39,8 @@ class Control(Strict):
     in the model's own text. `positions`: the same action at the same share of positions. `dose`: at every position of
     the rule's region and range of tokens, other tokens' logits move up or down at random, `strength` nats apart; it is
     the strength at which the mean effect per token is the policy's, as `forkpoint ab` finds it. The request's seed
-    determines all of them.
+    determines all of them. `direction`: in place of a rule's vector, one of the same norm in a random direction, the
+    same for every request.
     """
 
     like: Rule
@@ -71,6 +72,7 @@ class Do(Strict):
     probe: Probe | None = None
     sample: Sample | None = None
     resume: Resume | None = None
+    steer: Steer | None = None
     control: Control | None = None
     observe: Observe | None = None
 

@@ -27,6 +27,7 @@ from .native_slots import NativeSlots
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
+from .steering.shared import STEERING
 from .torch_slots import TorchSlots
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class PolicySlots:
         if program.readouts:
             found = (self._artefacts.get(digest) for digest in program.readouts)
             self._readouts[slot] = tuple(None if one is None else Readout.of(one, self._device) for one in found)
+        STEERING.add(slot, len(self.has_policy_at), request)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
         return request
@@ -98,6 +100,7 @@ class PolicySlots:
         if self._ranked.pop(slot, None) is not None:
             self._ranks.remove(slot)
         self._readouts.pop(slot, None)
+        STEERING.remove(slot)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
         if not self._by_wanted[request.wanted]:
@@ -127,6 +130,7 @@ class PolicySlots:
         if (self._ranked or self._readouts) and states is not None:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
+        STEERING.decide(batch.slots, record.rows)
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:

@@ -21,6 +21,7 @@ from .orphan import end_with_server
 from .payload import PolicyPayload
 from .policy_slots import PolicySlots
 from .sender import Sender
+from .steering.shared import STEERING, Requests
 
 
 class PolicyProcessorV1(LogitsProcessor):
@@ -33,6 +34,7 @@ class PolicyProcessorV1(LogitsProcessor):
         self._device = device
         self._free = list(range(count))
         self._at: dict[int, tuple[int, list[int]]] = {}  # batch index -> slot and the request's tokens so far
+        self._prompt_len_of: dict[int, int] = {}  # by slot
         self._prompt_lens = torch.zeros(count, dtype=torch.int32, device=device)  # tokens are counted without prompts
         self._sender = Sender(apply_top_k_top_p)
         # every rank makes the same decisions; one reports them
@@ -46,9 +48,9 @@ class PolicyProcessorV1(LogitsProcessor):
             return
         for index in batch_update.removed:
             self._remove(index)
-        for index, params, _, generated in batch_update.added:
+        for index, params, prompt, generated in batch_update.added:
             self._remove(index)
-            self._add(index, params, generated)
+            self._add(index, params, prompt, generated)
         for source, target, direction in batch_update.moved:
             moving, staying = self._at.pop(source, None), self._at.pop(target, None)
             if moving is not None:
@@ -57,6 +59,7 @@ class PolicyProcessorV1(LogitsProcessor):
                 self._at[source] = staying
             elif staying is not None:
                 self._release(staying[0])
+        STEERING.requests = self._requests()
 
     def apply(self, logits: Tensor) -> Tensor:
         if not self._at:
@@ -78,16 +81,27 @@ class PolicyProcessorV1(LogitsProcessor):
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
         return logits
 
-    def _add(self, index: int, params: SamplingParams, generated: list[int]) -> None:
+    def _add(self, index: int, params: SamplingParams, prompt: list[int] | None, generated: list[int]) -> None:
         payload = PolicyPayload.of(params.extra_args)
         if payload is not None:
             slot = self._free.pop()
             self._slots.add(slot, payload, params.temperature, generated)
             self._at[index] = slot, generated
+            self._prompt_len_of[slot] = len(prompt or ())
 
     def _remove(self, index: int) -> None:
         if index in self._at:
             self._release(self._at.pop(index)[0])
+
+    def _requests(self) -> Requests | None:
+        """The batch as the hooks in the model need it; None where none of its requests steers."""
+        slots = np.full(max(self._at, default=0) + 1, NONE)
+        for index, (slot, _) in self._at.items():
+            slots[index] = slot
+        if not STEERING.steers(slots):
+            return None
+        lengths = [self._prompt_len_of.get(slot, 0) for slot in slots.tolist()]
+        return Requests(torch.from_numpy(slots).to(self._device), torch.tensor(lengths).to(self._device))
 
     def _release(self, slot: int) -> None:
         self._slots.remove(slot)

@@ -36,6 +36,7 @@ from forkpoint_server.vllm_seam import (
 )
 
 from .admission import BackgroundBudget, EngineCapacity
+from .cache_salt import salted_prompt
 from .derived_params import bounded_params, derived_params
 from .early_ends import AnswerStops, as_requested, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .encodable import check_encodable
@@ -119,6 +120,10 @@ class InterveningEngine:
             choices = [
                 (choice_params(params, context, trace, number, start), trace) for number, trace in enumerate(traces)
             ]
+        if not context.inactive:
+            compiled = context.compiled
+            prompt = salted_prompt(prompt, compiled.program, compiled.key, start, prompt_tokens)
+            request = replace(request, prompt=prompt)
         if len(choices) == 1:
             return self._run_choice(request, *choices[0], request_id, start.region)
         return self._run_choices(request, choices, start.region)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from forkpoint_policies.hidden.artefact import Artefact, Model
 from forkpoint_policies.worker.last_layer import EXTENSION, StateReading
+from forkpoint_policies.worker.steering.options import EXTENSIONS as STEERING_EXTENSIONS
+from forkpoint_policies.worker.steering.options import hidden_layers
 from forkpoint_server.vllm_seam import EngineClient, VllmConfig
 
 READ_STATES = StateReading.forkpoint_read_states.__name__
@@ -29,10 +31,15 @@ def artefact_model(engine: EngineClient) -> Model:
     return Model(config.architectures[0], config.get_hidden_size())
 
 
+def hooked_layers(config: VllmConfig) -> tuple[int, ...]:
+    """The layers at which the workers can add vectors."""
+    return hidden_layers(config.additional_config)
+
+
 def unreadable(config: VllmConfig) -> str:
     """Why no worker could be asked for its hidden states; empty if each can."""
     found = config.parallel_config.worker_extension_cls
-    if found == EXTENSION:
+    if found == EXTENSION or str(found).startswith(f"{STEERING_EXTENSIONS}."):
         return ""
     return f"the server was started with --worker-extension-cls {found}, which takes the place of Forkpoint's"
 

@@ -89,12 +89,13 @@ def instruct(target: ServedModel) -> Instruct:
         num_shared_tokens: int = 0,
         forced_tokens: Sequence[int] = (),
         scored: bool = False,
+        served: ServedModel | None = None,
         **options: Any,
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
             parsed = policy if isinstance(policy, Policy) else parse_policy(policy)
-            compiled = compile_policy(parsed, replace(target, artefacts={NAME: READOUT}))
+            compiled = compile_policy(parsed, served or replace(target, artefacts={NAME: READOUT}))
             packed, seed = compiled.program.pack(), params.seed or 0
             sampled_tokens = compiled.placebo_tokens(seed)
             instruction = PolicyPayload(

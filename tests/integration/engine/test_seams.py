@@ -17,10 +17,15 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.middleware.cors import CORSMiddleware
 from vllm.config import ModelConfig, ParallelConfig, VllmConfig
+from vllm.config.compilation import CompilationMode
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.forward_context import ForwardContext
 from vllm.model_executor.layers.logits_processor import LogitsProcessor as LogitsModule
+from vllm.model_executor.models import ModelRegistry
+from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.parser.engine import adapters, parser_engine, parser_engine_config
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadata
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
@@ -29,9 +34,11 @@ from vllm.v1.worker.worker_base import WorkerBase
 
 from forkpoint_policies.worker import vllm_v1, vllm_v2
 from forkpoint_policies.worker.last_layer import StateReading
+from forkpoint_policies.worker.steering.options import KEY
 from forkpoint_server import app, vllm_seam
 from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.serve_arguments import own_arguments
+from forkpoint_server.steering_options import STOCK_TORCH_COMPILE
 from forkpoint_server.vllm_options import installed_options, unknown_option
 from tools.vllm_options import parser_options
 
@@ -329,6 +336,39 @@ def test_the_module_that_makes_logits() -> None:
     assert parameters(vllm_seam.EngineClient.collective_rpc)[:3] == ["method", "timeout", "args"]
     assert has_member(ModelConfig, "architectures")
     assert parameters(ModelConfig.get_hidden_size) == []
+
+
+# Steering: `forkpoint_policies.worker.steering`
+
+
+def test_the_registry_of_models_takes_another_class_for_an_architecture() -> None:
+    assert parameters(ModelRegistry.register_model) == ["model_arch", "model_cls"]
+    registered = ModelRegistry.models["Qwen3ForCausalLM"]
+    assert parameters(registered.load_model_cls) == []
+    assert parameters(Qwen3ForCausalLM.__init__) == ["vllm_config", "prefix"]
+    assert parameters(Qwen3ForCausalLM.forward)[:2] == ["input_ids", "positions"]
+
+
+def test_the_metadata_of_a_forward_on_the_v1_runner() -> None:
+    assert "attn_metadata" in ForwardContext.__dataclass_fields__
+    assert "query_start_loc" in CPUAttentionMetadata.__dataclass_fields__
+
+
+def test_the_layers_are_part_of_the_key_of_the_compile_cache() -> None:
+    keys = {VllmConfig(additional_config=config).compute_hash() for config in ({}, {KEY: [1]}, {KEY: [1, 2]})}
+    assert len(keys) == 3
+
+
+def test_the_configuration_that_says_whether_a_model_can_be_steered() -> None:
+    for owner, names in (
+        (ModelConfig, ["architecture", "enable_prompt_embeds", "is_encoder_decoder", "is_multimodal_model",
+                       "uses_mrope", "using_transformers_backend", "get_total_num_hidden_layers", "max_model_len"]),
+        (ParallelConfig, ["nnodes", "data_parallel_size", "data_parallel_size_local", "pipeline_parallel_size",
+                          "prefill_context_parallel_size", "use_ubatching"]),
+        (VllmConfig, ["kv_transfer_config", "compilation_config", "additional_config"]),
+    ):  # fmt: skip
+        assert [name for name in names if not has_member(owner, name)] == []
+    assert CompilationMode.STOCK_TORCH_COMPILE == STOCK_TORCH_COMPILE
 
 
 def test_the_parts_of_a_message_that_are_text() -> None:

@@ -34,6 +34,14 @@ WRONG = {
     ("--reasoning-parser", "nope"): "forkpoint serve: .*nope",
     ("--skip-tokenizer-init",): "forkpoint serve: policies need the model's tokenizer; leave --skip-tok",
     ("--runner", "pooling", "--policy", "observe"): "forkpoint serve: --policy: .* generates no text",
+    ("--hidden-layers", "9"): "forkpoint serve: --hidden-layers: the model has no layer 9; its 4 layers are 0 to 3",
+    ("--hidden-layers", "1", "--worker-extension-cls", "a.B"): (
+        "forkpoint serve: --hidden-layers needs the place of --worker-extension-cls a.B; leave one of the two out"
+    ),
+    ("--hidden-layers", "1", "--pipeline-parallel-size", "2", "--no-enforce-eager"): (
+        "forkpoint serve: --hidden-layers cannot be had with --pipeline-parallel-size above 1"
+    ),
+    ("--headless", "--hidden-layers", "1"): "forkpoint serve: --hidden-layers: a --headless node serves no requests",
     ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
     (
         "--database-url",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.serve_arguments import check_early, check_headless, help_text, own_arguments
+from forkpoint_server.steering_options import check_layers, layer_numbers
 
 
 @pytest.fixture
@@ -110,3 +111,20 @@ def test_a_headless_node_has_no_arguments_about_requests(parser: ArgumentParser)
     for arguments in (["--policy", "nowait"], ["--trace-tokens", "0"], ["--telemetry-host", "127.0.0.1"]):
         with pytest.raises(ValueError, match=f"{arguments[0]}: a --headless node serves no requests"):
             check_early(["MODEL", "--headless", *arguments])
+
+
+@pytest.mark.parametrize(("text", "layers"), [("20", (20,)), ("12, 3,5", (3, 5, 12)), ("0", (0,))])
+def test_hidden_layers(text: str, layers: tuple[int, ...]) -> None:
+    assert layer_numbers(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", "1,", "-1", "1,1", "all", "1.5"])
+def test_what_is_no_list_of_layers(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="must be numbers of layers, the first of the model is 0"):
+        layer_numbers(text)
+
+
+def test_layers_that_the_model_does_not_have() -> None:
+    check_layers((0, 3), 4)
+    with pytest.raises(ValueError, match="--hidden-layers: the model has no layer 4; its 4 layers are 0 to 3"):
+        check_layers((0, 4), 4)

@@ -1,0 +1,1 @@
+"""Steering: vectors added to the hidden states of chosen tokens at chosen layers, inside the served model."""

@@ -1,0 +1,92 @@
+"""The served architecture with hooks: a subclass of vLLM's class, which vLLM loads in its place.
+
+Where vLLM would load `Qwen3ForCausalLM`, it loads what this module calls by that name and by vLLM's version. All that
+the subclass adds is in its constructor and before each forward.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from vllm import __version__ as vllm_version
+from vllm.forward_context import get_forward_context
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.models import ModelRegistry
+
+from .hooks import Buffers, attach, decoder_layers
+from .options import hidden_layers
+from .shared import STEERING, TABLE_ROWS
+
+_OF_VLLM = "_of_vllm_"
+"""Between an architecture and vLLM's version: vLLM stores what it finds out about a class by its name and our file."""
+_bases: dict[str, Any] = {}
+"""What vLLM had registered for each architecture."""
+
+
+def register(architecture: str) -> None:
+    """Make vLLM load this architecture with hooks, in this process."""
+    if architecture not in _bases:
+        _bases[architecture] = ModelRegistry.models[architecture]
+        ModelRegistry.register_model(architecture, f"{__name__}:{_registered_name(architecture)}")
+
+
+def _registered_name(architecture: str) -> str:
+    return architecture + _OF_VLLM + "".join(letter if letter.isalnum() else "_" for letter in vllm_version)
+
+
+def __getattr__(name: str) -> Any:
+    architecture, of_vllm, _ = name.partition(_OF_VLLM)
+    if not of_vllm:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # a process that only inspects the class has not registered it
+    registered = _bases.get(architecture) or ModelRegistry.models[architecture]
+    found = globals()[name] = _steered(registered.load_model_cls())
+    return found
+
+
+def _steered(base: Any) -> Any:
+    """The subclass of one of vLLM's models."""
+
+    class Steered(base):  # type: ignore[misc]
+        def __init__(self, *, vllm_config: Any, prefix: str = "", **options: Any) -> None:
+            super().__init__(vllm_config=vllm_config, prefix=prefix, **options)
+            layers = hidden_layers(vllm_config.additional_config)
+            self._forkpoint_places = bool(layers)
+            if layers:
+                _hook(self, vllm_config, layers)
+
+        @functools.wraps(base.forward)
+        def forward(self, input_ids: Any, positions: Any, *args: Any, **options: Any) -> Any:
+            if self._forkpoint_places:
+                _place(positions)
+            return super().forward(input_ids, positions, *args, **options)
+
+    Steered.__name__, Steered.__qualname__ = base.__name__, base.__qualname__
+    return Steered
+
+
+def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...]) -> None:
+    config = vllm_config.model_config
+    device = next(model.parameters()).device
+    tokens = vllm_config.scheduler_config.max_num_batched_tokens
+    buffers = Buffers(
+        torch.zeros(tokens, dtype=torch.int64, device=device),
+        torch.zeros(tokens, dtype=config.dtype, device=device),
+        config.max_model_len,
+    )
+    layers = decoder_layers(model, config.get_total_num_hidden_layers(), Attention)
+    attach(layers, numbers, TABLE_ROWS, config.get_hidden_size(), buffers)
+    STEERING.attach(buffers)
+
+
+def _place(positions: Tensor) -> None:
+    """Before a forward of the V1 model runner; in dummy runs nothing is added."""
+    metadata: Any = get_forward_context().attn_metadata
+    if not metadata or STEERING.requests is None:
+        STEERING.clear()
+    else:
+        STEERING.place(STEERING.requests, next(iter(metadata.values())).query_start_loc, positions)

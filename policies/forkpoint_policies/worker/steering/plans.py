@@ -1,0 +1,118 @@
+"""Which vector each generated token is read with: one plan for each request, by position.
+
+By position, so that what is computed again, after a preemption say, is computed as it was.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.program import Curve
+from forkpoint_policies.kernel.native.columns import R_FLAGS, R_POSITION
+from forkpoint_policies.kernel.numerics import evaluate
+from forkpoint_policies.kernel.record_flags import RULES_SHIFT
+from forkpoint_policies.spec import MAX_RULES
+
+
+@dataclass(frozen=True)
+class SteeringRule:
+    """What a rule that fires adds: a row of the tables, as many times as its scale says at the token's position, to so
+    many tokens from the one drawn there."""
+
+    row: int
+    scale: Curve
+    num_tokens: int
+
+
+class Plans:
+    """The plans of `slots` requests, of `length` positions each.
+
+    A token is read with one vector. Where several rules want it, the latest decision counts, and of those at one
+    position the last rule's.
+    """
+
+    def __init__(self, slots: int, length: int, device: torch.device) -> None:
+        self._slots, self._length = slots, length
+        # one more slot takes what is written of rows that steer nothing
+        self._rule_at = torch.zeros(slots + 1, length, dtype=torch.uint8, device=device)  # 1 + the rule; 0: none
+        self._row = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # by 1 + the rule
+        self._scale = torch.zeros(slots + 1, MAX_RULES + 1, 4, device=device)
+        self._num_tokens = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)
+        self._shared = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # of the prompt
+        self.steered_at = np.zeros(slots + 1, np.bool_)
+        """[slots + 1], on the host: whether a slot's request may steer."""
+        self._handles: dict[int, int] = {}  # by slot
+        self._rules: dict[int, Mapping[int, SteeringRule]] = {}  # by slot
+        self._removed: OrderedDict[int, Tensor] = OrderedDict()  # by handle
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any request may be steered."""
+        return bool(self._rules)
+
+    @property
+    def rows(self) -> frozenset[int]:
+        """The rows of the tables that the requests use."""
+        return frozenset(rule.row for rules in self._rules.values() for rule in rules.values())
+
+    def add(self, slot: int, handle: int, num_shared_tokens: int, rules: Mapping[int, SteeringRule]) -> None:
+        """Put a request into an empty slot, with its rules by their index in the program.
+
+        The last `num_shared_tokens` of its prompt count as generated. A request that was preempted gets its plan back.
+        """
+        self._handles[slot], self._rules[slot] = handle, rules
+        self.steered_at[slot] = True
+        self._shared[slot] = num_shared_tokens
+        for index, rule in rules.items():
+            curve = rule.scale
+            self._scale[slot, index + 1] = torch.tensor((float(curve.shape), curve.a, curve.b, curve.c))
+            self._row[slot, index + 1], self._num_tokens[slot, index + 1] = rule.row, rule.num_tokens
+        saved = self._removed.pop(handle, None)
+        if saved is None:
+            self._rule_at[slot].zero_()
+        else:
+            self._rule_at[slot] = saved
+
+    def remove(self, slot: int) -> None:
+        """Free a slot, if it has a plan. The plan is stored for a while: the request may be resumed."""
+        if slot not in self._rules:
+            return
+        del self._rules[slot]
+        self.steered_at[slot] = False
+        self._removed[self._handles.pop(slot)] = self._rule_at[slot].clone()
+        while len(self._removed) > self._slots:
+            self._removed.popitem(last=False)
+        for values in (self._row, self._scale, self._num_tokens, self._shared):
+            values[slot].zero_()
+
+    def decide(self, slots: Tensor, record: Tensor) -> None:
+        """Plan what the rules of a step's rows decided: [n] slots (negative: none), and the rows of its record."""
+        slot = torch.where(slots < 0, self._slots, slots).long()
+        position, fired = record[:, R_POSITION].long(), record[:, R_FLAGS] >> RULES_SHIFT
+        ahead = torch.arange(self._longest, device=slot.device)
+        at = position[:, None] + ahead
+        for rule in sorted({index for rules in self._rules.values() for index in rules}):
+            fires = (fired >> rule & 1).bool() & (position >= 0)
+            planned = fires[:, None] & (ahead < self._num_tokens[slot, rule + 1][:, None]) & (at < self._length)
+            rows = torch.where(planned, slot[:, None], self._slots)
+            self._rule_at[rows, at.clamp(0, self._length - 1)] = rule + 1
+
+    def vectors(self, slots: Tensor, after_prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Of tokens, by their slots (negative: none) and how far after the prompt's end they are (negative: in it): the
+        row of the tables, and the factor."""
+        slot = torch.where(slots < 0, self._slots, slots).long()
+        generated = after_prompt.long() + self._shared[slot]
+        slot = torch.where((generated < 0) | (generated >= self._length), self._slots, slot)
+        rule = self._rule_at[slot, generated.clamp(0, self._length - 1)].long()
+        no_entropy = torch.ones((), device=rule.device)  # a scale does not depend on it
+        return self._row[slot, rule], evaluate(self._scale[slot, rule], generated, no_entropy)
+
+    @property
+    def _longest(self) -> int:
+        return max((rule.num_tokens for rules in self._rules.values() for rule in rules.values()), default=1)

@@ -1,0 +1,39 @@
+"""The salt of the prefix cache for requests that are steered.
+
+What vLLM stores of a steered answer was computed with the vector: only a request that decides alike may find it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from forkpoint_policies.compile.program import Action, ControlKind, Curve, Program, Shape
+from forkpoint_server.branching.interface import ChildStart
+
+ALWAYS = Curve(Shape.CONSTANT, 1.0)
+
+
+def salted_prompt(prompt: Any, program: Program, key: str, start: ChildStart, prompt_tokens: Sequence[int]) -> Any:
+    """The prompt as vLLM takes it, with a salt if its program steers. `start` is the state at the prompt's end.
+
+    The client's own salt still counts. The length of the prompt is part of the salt: the next turn of a conversation
+    has what was generated in its prompt, where it is not steered. Where chance decides, no other request decides alike.
+    """
+    if not isinstance(prompt, dict) or not steers(program):
+        return prompt
+    own: list[Any] = [prompt.get("cache_salt"), key, len(prompt_tokens), start.word_state, start.region]
+    if _by_chance(program):
+        own.append(secrets.token_hex(16))
+    return {**prompt, "cache_salt": sha256(repr(own).encode()).hexdigest()}
+
+
+def steers(program: Program) -> bool:
+    """Whether requests with this program may be steered."""
+    return not program.shadow and any(rule.action == Action.STEER for rule in program.rules)
+
+
+def _by_chance(program: Program) -> bool:
+    return any(rule.probability != ALWAYS or rule.control == ControlKind.POSITIONS for rule in program.rules)

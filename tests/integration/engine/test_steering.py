@@ -1,0 +1,181 @@
+"""Steering in real engines: what is added, to which tokens, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from vllm import LLM
+from vllm.inputs import TokensPrompt
+from vllm.v1.metrics.reader import Counter
+
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
+from forkpoint_policies.spec import parse_policy
+from forkpoint_server.branching.interface import ChildStart
+from forkpoint_server.cli import PROCESSORS
+from forkpoint_server.engine.cache_salt import salted_prompt
+
+from .conftest import Instruct, running
+from .steered import HOOKED, VOCABULARY, Logprobs, Reference, logprobs_of, put, steering_options, vector_of
+
+CALM = vector_of(seed=1, layers=(2,))
+BOTH = vector_of(seed=2, layers=(1, 2))
+VECTORS = {"calm": CALM, "both": BOTH}
+OPTIONS: dict[str, Any] = {"max_logprobs": VOCABULARY, "logits_processors": [PROCESSORS[False]]}
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True, "logprobs": VOCABULARY}
+TOLERANCE_NATS = 1e-4
+FORK_NATS = 0.3
+PREEMPTIONS = "vllm:num_preemptions"
+
+EVERY: dict[str, Any] = {
+    "rules": [{"when": {"every": 10, "after_token": 10}, "do": {"steer": {"vector": "both", "scale": 1.5}}}]
+}
+AT_FORKS: dict[str, Any] = {
+    "rules": [{"when": {"entropy_above": FORK_NATS}, "do": {"steer": {"vector": "calm", "scale": -2.0}}}]
+}
+TWO_TOKENS: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "calm", "tokens": 3}}}]}
+OBSERVE: dict[str, Any] = {"rules": [{"do": {"observe": {}}}]}
+START = ChildStart([], 0, 0, 0, 0)
+NEVER: dict[str, Any] = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"steer": {"vector": "calm"}}}]}
+
+
+@pytest.fixture(scope="module")
+def served(target: ServedModel) -> ServedModel:
+    return replace(target, artefacts=VECTORS, hidden_layers=HOOKED)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference()
+
+
+@pytest.fixture(scope="module")
+def steering() -> Iterator[LLM]:
+    for llm in running(**OPTIONS, **steering_options()):
+        put(llm, VECTORS.values())
+        yield llm
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[LLM]:
+    """Stock vLLM."""
+    yield from running(max_logprobs=VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[LLM]:
+    small = {"max_num_batched_tokens": 48, "max_num_seqs": 16, "num_gpu_blocks_override": 40}
+    for llm in running(**OPTIONS, **steering_options(), **small, enable_prefix_caching=False):
+        put(llm, VECTORS.values())
+        yield llm
+
+
+def answers(llm: LLM, prompts: list[TokensPrompt], params: list[Any]) -> tuple[list[tuple[int, ...]], list[Logprobs]]:
+    """The tokens of each answer, and the log probabilities of the whole vocabulary at each."""
+    outputs = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]
+    return [tuple(one.token_ids) for one in outputs], [logprobs_of(one) for one in outputs]
+
+
+def entropies(logprobs: Logprobs) -> Any:
+    return -(np.exp(logprobs) * logprobs).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "vector", "scale"), [(EVERY, BOTH, 1.5), (AT_FORKS, CALM, -2.0), (TWO_TOKENS, CALM, 1.0)],
+    ids=["by position", "at forks", "several tokens"],
+)  # fmt: skip
+def test_it_is_the_model_with_the_vector_added(
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
+    policy: dict[str, Any], vector: Any, scale: float,
+) -> None:  # fmt: skip
+    """In a batch with others, of which none is changed by a bit."""
+    tokens, before = answers(steering, prompts[:4], [instruct(None, **GREEDY) for _ in range(4)])
+    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(4)]
+    steered_tokens, found = answers(steering, prompts[:4], mixed)
+    for number in (0, 2, 3):
+        assert steered_tokens[number] == tokens[number]
+        assert (found[number] == before[number]).all()
+    if policy is EVERY:
+        at = list(range(10, 40, 10))
+    elif policy is TWO_TOKENS:
+        at = [position + ahead for position in range(0, 40, 8) for ahead in range(3)]
+    else:
+        at = np.flatnonzero(entropies(found[1]) > FORK_NATS).tolist()
+    assert len(at) >= 3
+    added = {
+        one: {layer: scale * vector.tensors[f"layer.{layer}"] for layer in vector.layers} for one in at if one < 40
+    }
+    prompt = prompts[1]["prompt_token_ids"]
+    expected = reference.logprobs(prompt, steered_tokens[1], added)
+    assert np.abs(expected - found[1]).max() < TOLERANCE_NATS
+    unsteered = reference.logprobs(prompt, steered_tokens[1], {})
+    assert np.abs(unsteered - found[1]).max() > 100 * TOLERANCE_NATS
+
+
+def test_alone_as_in_a_batch(
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
+) -> None:
+    many = [instruct(policy, served=served, **GREEDY) for policy in (EVERY, AT_FORKS, TWO_TOKENS, None)]
+    tokens, found = answers(steering, prompts[:4], many)
+    alone, own = answers(steering, prompts[1:2], [instruct(AT_FORKS, served=served, **GREEDY)])
+    assert alone == [tokens[1]]
+    assert (own[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("policy", [None, NEVER, {**EVERY, "shadow": True}], ids=["none", "never", "shadow"])
+def test_hooks_that_add_nothing_change_no_bit_of_stock_vllm(
+    plain: LLM, steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel,
+    policy: dict[str, Any] | None,
+) -> None:  # fmt: skip
+    few = prompts[:4]
+    expected, before = answers(plain, few, [instruct(None, **GREEDY) for _ in few])
+    tokens, found = answers(steering, few, [instruct(policy, served=served, **GREEDY) for _ in few])
+    assert tokens == expected
+    assert all((one == other).all() for one, other in zip(found, before, strict=True))
+
+
+def test_what_is_computed_in_pieces_or_again_is_steered_alike(
+    steering: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
+) -> None:
+    """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
+    policies = [(EVERY, AT_FORKS, TWO_TOKENS)[number % 3] for number in range(len(prompts))]
+    longer = {**GREEDY, "max_tokens": 100, "logprobs": 1}
+    tokens, found = answers(steering, prompts, [instruct(one, served=served, **longer) for one in policies])
+    again, pieces = answers(cramped, prompts, [instruct(one, served=served, **longer) for one in policies])
+    preemptions = [one.value for one in cramped.get_metrics() if isinstance(one, Counter) and one.name == PREEMPTIONS]
+    assert sum(preemptions) > 0
+    assert again == tokens
+    for one, other in zip(found, pieces, strict=True):
+        known = np.isfinite(one) & np.isfinite(other)
+        assert known.any(axis=1).all()
+        assert np.abs(one[known] - other[known]).max() < TOLERANCE_NATS
+
+
+def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference
+) -> None:
+    """The next turn has the answer in its prompt, without the vector: with the salt it is exact, without it is not."""
+    program = compile_policy(parse_policy(TWO_TOKENS), served).program
+    options = {**GREEDY, "max_tokens": 100, "logprobs": 1}
+
+    def next_turn(prompt: list[int], salted: bool) -> float:
+        """How far the log probabilities after a steered answer to this prompt are off."""
+        first: Any = TokensPrompt(prompt_token_ids=prompt)
+        if salted:
+            first = salted_prompt(first, program, "key", START, prompt)
+        (steered,), _ = answers(steering, [first], [instruct(TWO_TOKENS, served=served, **options)])
+        longer = [*prompt, *steered]
+        (tokens,), (found,) = answers(
+            steering, [TokensPrompt(prompt_token_ids=longer)], [instruct(None, **{**GREEDY, "max_tokens": 8})]
+        )
+        return float(np.abs(reference.logprobs(longer, tokens, {}) - found).max())
+
+    # different prompts: of one, the second turn would find what the first has stored
+    assert next_turn(prompts[5]["prompt_token_ids"], salted=True) < TOLERANCE_NATS
+    assert next_turn(prompts[6]["prompt_token_ids"], salted=False) > 100 * TOLERANCE_NATS
+    plain = TokensPrompt(prompt_token_ids=prompts[5]["prompt_token_ids"])
+    prompt = plain["prompt_token_ids"]
+    assert salted_prompt(plain, compile_policy(parse_policy(OBSERVE), served).program, "key", START, prompt) is plain

@@ -1,0 +1,97 @@
+"""A server that steers: what its requests say and get, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from forkpoint_policies.hidden.artefact import Artefact, Model
+from tests.integration.puzzles import MESSAGES
+from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving
+
+WIDTH = 192
+RULE: dict[str, Any] = {"when": {"every": 8}, "do": {"steer": {"vector": "calm", "scale": 40.0, "tokens": 4}}}
+
+
+def vector(*layers: int) -> Artefact:
+    direction = np.random.default_rng(7).standard_normal(WIDTH).astype(np.float32)
+    tensors = {f"layer.{layer}": 4 * direction / np.linalg.norm(direction) for layer in layers}
+    return Artefact("vector", Model("Qwen3ForCausalLM", WIDTH), tensors, "at random")
+
+
+@pytest.fixture(scope="module")
+def steering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("steering")
+    vectors = folder / "vectors"
+    vectors.mkdir()
+    (vectors / "calm.safetensors").write_bytes(vector(2).raw)
+    (vectors / "early.safetensors").write_bytes(vector(0, 1).raw)
+    with serving(folder, "--hidden-layers", "2, 1", "--vectors", str(vectors), environment=ONE_PROCESS) as server:
+        yield server
+
+
+def complete(server: Server, policy: Any, **body: Any) -> dict[str, Any]:
+    sent = {"model": "countdown", "messages": MESSAGES, "temperature": 0, "max_tokens": 60, "policy": policy, **body}
+    response = httpx.post(f"{server.api}/chat/completions", json=sent, timeout=120)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def text_of(response: dict[str, Any]) -> str:
+    message = response["choices"][0]["message"]
+    return (message.get("reasoning") or message.get("reasoning_content") or "") + (message["content"] or "")
+
+
+def refusal(server: Server, policy: Any) -> str:
+    sent = {"model": "countdown", "messages": MESSAGES, "max_tokens": 8, "policy": policy}
+    response = httpx.post(f"{server.api}/chat/completions", json=sent, timeout=60)
+    assert response.status_code == 400, response.text
+    message: str = response.json()["error"]["message"]
+    return message
+
+
+def test_a_policy_steers_and_says_how_often(steering: Server) -> None:
+    plain, steered = complete(steering, "observe"), complete(steering, {"rules": [RULE]})
+    assert text_of(plain) != text_of(steered)
+    assert text_of(complete(steering, {"rules": [RULE]})) == text_of(steered)
+    positions = -(-steered["usage"]["completion_tokens"] // 8)
+    assert steered["forkpoint"]["interventions"] == {"steer": {"fired": positions, "effect": 0.0}}
+    # unsteered after a steered one: the prefix cache gives it nothing that was computed with the vector
+    assert text_of(complete(steering, "observe")) == text_of(plain)
+
+
+def test_shadow_adds_nothing_and_the_placebo_adds_something_else(steering: Server) -> None:
+    policy = {"rules": [RULE]}
+    plain, steered = text_of(complete(steering, "observe")), text_of(complete(steering, policy))
+    assert text_of(complete(steering, {**policy, "shadow": True})) == plain
+    placebo = {"rules": [{"do": {"control": {"like": RULE, "match": "direction"}}}]}
+    assert text_of(complete(steering, placebo)) != steered
+    assert refusal(steering, {"rules": [{"do": {"control": {"like": RULE, "match": "count"}}}]}).startswith(
+        "policy.rules[0].do.control.match: a rule that does this can be matched by direction"
+    )
+
+
+def test_several_choices_and_a_seed(steering: Server) -> None:
+    body = {"temperature": 1.0, "seed": 3, "n": 2}
+    first, second = (complete(steering, {"rules": [RULE]}, **body) for _ in range(2))
+    assert [one["message"] for one in first["choices"]] == [one["message"] for one in second["choices"]]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([{"do": {"steer": {"vector": "clam"}}}], "there is no vector 'clam'; there are calm, early (GET /v1/vectors)"),
+        (
+            [{"do": {"steer": {"vector": "early"}}}],
+            "'early' is for layer 0, which is not hooked: this server was started with --hidden-layers 1,2",
+        ),
+        ([RULE, {"do": {"branch": {"max_branches": 2}}}], "cannot be had in a policy that branches"),
+    ],
+)
+def test_what_is_refused(steering: Server, rules: list[Any], message: str) -> None:
+    assert message in refusal(steering, {"rules": rules})
