@@ -189,8 +189,8 @@ def use_buckets(histogram: Histogram, upper_bounds: Sequence[float]) -> None:
     histogram._kwargs["buckets"] = upper_bounds
 
 
-def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]]) -> None:
-    """Remove the series of all other policies and experiments. `arms`: the arms of each experiment that is shown.
+def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]], readouts: Collection[str]) -> None:
+    """Remove the series of all other policies, experiments and readouts. `arms`: those of each experiment shown.
 
     With several processes prometheus_client cannot remove what is in its files; they are emptied at a restart.
     """
@@ -202,6 +202,7 @@ def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]]
             of_experiment = "experiment" in series
             if (
                 ("policy" in series and series["policy"].removesuffix(SHADOW) not in policies)
+                or ("readout" in series and series["readout"] not in readouts)
                 or (of_experiment and series["experiment"] not in arms)
                 or (of_experiment and "arm" in series and series["arm"] not in arms[series["experiment"]])
                 or (not of_experiment and "arm" in series and series["arm"] not in labels)

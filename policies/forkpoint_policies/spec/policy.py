@@ -219,9 +219,11 @@ class Policy(Strict):
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     @property
-    def readouts(self) -> frozenset[str]:
-        """The names of the readouts of hidden states that its conditions depend on."""
-        return frozenset(name for rule in self.rules for name in rule.original.when.readouts)
+    def artefacts(self) -> frozenset[str]:
+        """The names of the readouts that its conditions depend on, and of the vectors with which it steers."""
+        rules = [rule.original for rule in self.rules]
+        readouts = (name for rule in rules for name in rule.when.readouts)
+        return frozenset([*readouts, *(rule.do.steer.vector for rule in rules if rule.do.steer is not None)])
 
     def in_shadow(self) -> Policy:
         """The same policy, evaluated and recorded without changing anything."""

@@ -118,10 +118,10 @@ def named_policies(stored: StoredExperiment) -> set[str]:
     return names | {name.removesuffix(PLACEBO) for name in names}
 
 
-def named_readouts(stored: StoredExperiment) -> set[str]:
-    """The readouts of hidden states that the policies of an experiment's arms depend on."""
+def named_artefacts(stored: StoredExperiment) -> set[str]:
+    """The vectors and readouts that the policies of an experiment's arms depend on."""
     labeled = (policy_of(arm) for arm in stored.definition.arms)
-    return {name for one in labeled if one is not None for name in one.policy.readouts}
+    return {name for one in labeled if one is not None for name in one.policy.artefacts}
 
 
 async def make_live(stored: StoredExperiment, compile_one: CompileOne) -> LiveExperiment:

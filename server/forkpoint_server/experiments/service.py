@@ -23,7 +23,7 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.store.executor import UnavailableError, in_thread
 from forkpoint_server.store.experiments import Definitions, StoredExperiment, read_definitions, read_number
 
-from .live import CompileOne, Enrolment, LiveExperiment, NotEnrolled, make_live, named_readouts
+from .live import CompileOne, Enrolment, LiveExperiment, NotEnrolled, make_live, named_artefacts
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +160,9 @@ class Experiments:
         """The names of the experiments that enrol requests here."""
         return tuple(live.stored.name for live in self._running)
 
-    def naming_readout(self, name: str) -> tuple[str, ...]:
-        """The names of the running experiments with a policy that depends on this readout."""
-        return tuple(live.stored.name for live in self._running if name in named_readouts(live.stored))
+    def naming_artefact(self, name: str) -> tuple[str, ...]:
+        """The names of the running experiments with a policy that depends on this vector or readout."""
+        return tuple(live.stored.name for live in self._running if name in named_artefacts(live.stored))
 
     def start_request(self, enrolment: Enrolment) -> int:
         """Note that a request of an experiment has started. Returns a ticket for `end_request`."""
@@ -197,7 +197,9 @@ class Experiments:
         shown = [stored for stored in self._stored.values() if stored.status != "stopped"]
         arms = {stored.name: [arm.name for arm in stored.definition.arms] for stored in shown}
         of_arms = {(arm.label or "").removesuffix(metrics.SHADOW) for one in shown for arm in one.definition.arms}
-        metrics.remove_series({*(named.policy.name for named in self._registry), *UNNAMED, *of_arms}, arms)
+        policies = {*(named.policy.name for named in self._registry), *UNNAMED, *of_arms}
+        readouts = self._artefacts.named if self._artefacts is not None else {}
+        metrics.remove_series(policies, arms, readouts.keys())
 
     async def _poll(self) -> None:
         while True:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, JSONResponse
 
+from forkpoint_policies.catalog import Named
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.compile.program import Action, CompiledRule, ControlKind, Curve, Shape
 from forkpoint_policies.spec import SCHEMA, InputError, Policy, Rule, is_name, parse_policy
@@ -38,7 +40,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.get("/v1/policies")
     async def list_policies() -> dict[str, Any]:
         """The policies that a request can name."""
-        return {"object": "list", "data": [named.to_dict() for named in service.registry]}
+        return {"object": "list", "data": [await _shown(service, named) for named in service.registry]}
 
     @router.get("/v1/policies/connectors")
     async def list_connectors() -> dict[str, Any]:
@@ -67,7 +69,7 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         """One policy, with its digest."""
         if name not in service.registry:
             raise not_found(f"there is no policy {name!r}", "name")
-        return service.registry.get(name).to_dict()
+        return await _shown(service, service.registry.get(name))
 
     @router.post("/v1/policies/validate", openapi_extra=describe_body("post /v1/policies/validate", Policy))
     async def validate_policy(body: Annotated[Any, Depends(json_body)]) -> Any:
@@ -91,7 +93,8 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         new = await in_thread(put, service.database, name, policy.model_dump(mode="json", exclude_unset=True))
         count_change("policy", "created" if new else "changed")
         await service.experiments.follow()
-        return JSONResponse(service.registry.get(name).to_dict(), HTTPStatus.CREATED if new else HTTPStatus.OK)
+        shown = await _shown(service, service.registry.get(name))
+        return JSONResponse(shown, HTTPStatus.CREATED if new else HTTPStatus.OK)
 
     @router.delete("/v1/policies/{name:path}", dependencies=guarded)
     async def delete_policy(name: str) -> Any:
@@ -118,6 +121,16 @@ def policies_router(service: Service, admin_key: str | None) -> APIRouter:
         return {"object": "policy.deleted", "name": name, "deleted": True}
 
     return router
+
+
+async def _shown(service: Service, named: Named) -> dict[str, Any]:
+    """A policy as the API shows it, with the digest of responses: it changes with the vectors and readouts that the
+    policy names. Where one of them is missing, the digest is of the policy alone."""
+    shown = named.to_dict()
+    if named.policy.artefacts:
+        with suppress(InputError, ApiError):
+            shown["digest"] = (await service.compile(label_policy(named.policy.name, named.policy))).digest
+    return shown
 
 
 def _named(service: Service, name: str, body: Any) -> Policy:

@@ -94,6 +94,6 @@ def _check_changeable(service: Service, name: str) -> None:
         origin = service.artefacts.named[name].origin
         loaded = "built in" if origin == "built in" else "loaded by --vectors"
         raise ApiError(HTTPStatus.CONFLICT, f"{name!r} is {loaded} and cannot be changed; choose another name", "name")
-    if running := service.experiments.naming_readout(name):
+    if running := service.experiments.naming_artefact(name):
         message = f"{name!r} is in a running experiment: {', '.join(running)}; stop it first"
         raise ApiError(HTTPStatus.CONFLICT, message, "name")

@@ -100,7 +100,13 @@ def test_a_policy_acts_by_a_readout(server: Server, client: openai.OpenAI) -> No
     ]  # fmt: skip
     assert sum(counted) == len(values)
 
+    named = f"{server.api}/policies/by-acting"
+    httpx.put(named, json=policy, timeout=60).raise_for_status()
+    before = httpx.get(named, timeout=60).json()["digest"]
+    assert ask("by-acting")[0]["digest"] == before
     put(server, "acting", linear(DEMO, -0.25).raw)
+    assert httpx.get(named, timeout=60).json()["digest"] != before
+    httpx.delete(named, timeout=60).raise_for_status()
     other, changed = ask(policy)
     assert other["digest"] != summary["digest"]
     assert changed["token_ids"] == choice["token_ids"]

@@ -152,13 +152,16 @@ def test_series_of_what_is_gone_are_removed() -> None:
         metrics.REQUESTS.labels("m", policy, arm, "stop").inc()
     for policy in ("kept", "gone (shadow)"):
         metrics.ENTROPY.labels("m", policy, "planning").observe(1.0)
+    for readout in ("kept", "gone"):
+        metrics.READOUT.labels("m", "kept", readout).observe(0.5)
     for experiment, arm in (("here", "a"), ("here", "old"), ("over", "a")):
         metrics.ASSIGNED.labels("m", experiment, arm).inc()
         metrics.INELIGIBLE.labels("m", experiment, "unit").inc()
         metrics.OUTCOME.labels("m", experiment, arm, "x").observe(1)
-    metrics.remove_series({"kept", "none"}, {"here": ["a"]})
+    metrics.remove_series({"kept", "none"}, {"here": ["a"]}, {"kept"})
     assert left(metrics.REQUESTS) == {("m", "kept", "", "stop"), ("m", "kept (shadow)", "here/a", "stop")}
     assert left(metrics.ENTROPY) == {("m", "kept", "planning")}
+    assert left(metrics.READOUT) == {("m", "kept", "kept")}
     assert left(metrics.ASSIGNED) == {("m", "here", "a")}
     assert left(metrics.INELIGIBLE) == {("m", "here", "unit")}
     assert left(metrics.OUTCOME) == {("m", "here", "a", "x")}

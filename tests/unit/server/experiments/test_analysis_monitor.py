@@ -98,7 +98,7 @@ async def test_estimates_are_those_of_the_analysis(database: Engine) -> None:
     assert differences["calm"] == [difference["estimate"], *difference["interval"]]
     assert differences["calm"][0] == pytest.approx(-20)
     assert differences["calm"][2] < 0
-    metrics.remove_series(set(), {})
+    metrics.remove_series(set(), {}, set())
     assert estimates("mean", "tokens") == {}, "a stopped experiment's are removed"
 
 
