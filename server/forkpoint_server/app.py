@@ -25,9 +25,11 @@ from forkpoint_policies.hidden.artefact import Artefact
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
+from forkpoint_server.artefacts.folder import read_folder
 from forkpoint_server.artefacts.served import NamedArtefact, ServedArtefacts
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
+from forkpoint_server.demo import READOUTS, WEIGHTS
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 from forkpoint_server.engine.hidden_states import artefact_model, hooked_layers, push_artefact, start_reading
 from forkpoint_server.engine.same_forkpoint import check_workers
@@ -250,7 +252,11 @@ async def _start_artefacts(engine: EngineClient, started: _Started, unreadable: 
     async def push(artefact: Artefact) -> str:
         return unreadable or await push_artefact(engine, artefact)
 
-    named = [NamedArtefact(name, artefact, "folder") for name, artefact in started.options.vectors.items()]
+    own = read_folder(READOUTS) if Path(started.args.model) == WEIGHTS and not unreadable else {}
+    named = [
+        *(NamedArtefact(name, artefact, "built in") for name, artefact in own.items()),
+        *(NamedArtefact(name, artefact, "folder") for name, artefact in started.options.vectors.items()),
+    ]
     artefacts = ServedArtefacts(started.options.database, artefact_model(engine), push, named)
     await artefacts.start()
     return artefacts

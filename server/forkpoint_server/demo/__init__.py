@@ -5,4 +5,5 @@ from __future__ import annotations
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
+READOUTS = Path(__file__).parent / "readouts"
 SERVED_NAME = "countdown"
