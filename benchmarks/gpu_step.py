@@ -111,7 +111,12 @@ def served_model() -> ServedModel:
         tokens.update(dict.fromkeys((text.encode(), f" {text}".encode())))
     vocabulary = Vocabulary(tuple(tokens)[:VOCABULARY], frozenset(range(len(SPECIAL))))
     regions = single_token_regions(SPECIAL.index(b"<think>"), SPECIAL.index(b"</think>"))
-    return ServedModel(vocabulary, DEFAULT_FORK_THRESHOLD_NATS, regions)
+    return ServedModel(
+        vocabulary,
+        DEFAULT_FORK_THRESHOLD_NATS,
+        regions,
+        encode=lambda text: [len(SPECIAL) + byte for byte in text.encode()],  # byte by byte, after the special ones
+    )
 
 
 def as_of_a_model(rows: int) -> Tensor:

@@ -96,6 +96,7 @@ def served_model() -> ServedModel:
         vocabulary=read_vocabulary(tokenizer, VOCABULARY),
         fork_threshold=DEFAULT_FORK_THRESHOLD_NATS,
         regions=single_token_regions(SPECIAL.index("<think>"), SPECIAL.index("</think>")),
+        encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
     )
 
 

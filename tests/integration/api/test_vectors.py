@@ -24,7 +24,7 @@ def linear(model: Model, weight: float) -> Artefact:
     return Artefact("readout", model, tensors, "by hand", output="probability")
 
 
-READOUT = linear(DEMO, 0.25)
+READOUT = linear(DEMO, 0.02)
 OTHER = linear(Model("Qwen3ForCausalLM", 64), 0.25)
 
 
@@ -104,7 +104,7 @@ def test_a_policy_acts_by_a_readout(server: Server, client: openai.OpenAI) -> No
     httpx.put(named, json=policy, timeout=60).raise_for_status()
     before = httpx.get(named, timeout=60).json()["digest"]
     assert ask("by-acting")[0]["digest"] == before
-    put(server, "acting", linear(DEMO, -0.25).raw)
+    put(server, "acting", linear(DEMO, -0.02).raw)
     assert httpx.get(named, timeout=60).json()["digest"] != before
     httpx.delete(named, timeout=60).raise_for_status()
     other, changed = ask(policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -74,7 +75,19 @@ def cramped() -> Iterator[LLM]:
 
 
 def answers(llm: LLM, prompts: list[TokensPrompt], params: list[Any]) -> tuple[list[tuple[int, ...]], list[Logprobs]]:
-    """The tokens of each answer, and the log probabilities of the whole vocabulary at each."""
+    """The tokens of each answer, and the log probabilities of the whole vocabulary at each.
+
+    With a salt of its own, as a server's requests have: nothing is found of what other tests have steered.
+    """
+    salt = secrets.token_hex(8)
+    own = [TokensPrompt(prompt_token_ids=prompt["prompt_token_ids"], cache_salt=salt) for prompt in prompts]
+    return answers_from_cache(llm, own, params)
+
+
+def answers_from_cache(
+    llm: LLM, prompts: list[TokensPrompt], params: list[Any]
+) -> tuple[list[tuple[int, ...]], list[Logprobs]]:
+    """The same, with the prompts' own salts."""
     outputs = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]
     return [tuple(one.token_ids) for one in outputs], [logprobs_of(one) for one in outputs]
 
@@ -166,9 +179,9 @@ def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
         first: Any = TokensPrompt(prompt_token_ids=prompt)
         if salted:
             first = salted_prompt(first, program, "key", START, prompt)
-        (steered,), _ = answers(steering, [first], [instruct(TWO_TOKENS, served=served, **options)])
+        (steered,), _ = answers_from_cache(steering, [first], [instruct(TWO_TOKENS, served=served, **options)])
         longer = [*prompt, *steered]
-        (tokens,), (found,) = answers(
+        (tokens,), (found,) = answers_from_cache(
             steering, [TokensPrompt(prompt_token_ids=longer)], [instruct(None, **{**GREEDY, "max_tokens": 8})]
         )
         return float(np.abs(reference.logprobs(longer, tokens, {}) - found).max())

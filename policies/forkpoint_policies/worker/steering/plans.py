@@ -40,7 +40,7 @@ class Plans:
     def __init__(self, slots: int, length: int, device: torch.device) -> None:
         self._slots, self._length = slots, length
         # one more slot takes what is written of rows that steer nothing
-        self._rule_at = torch.zeros(slots + 1, length, dtype=torch.uint8, device=device)  # 1 + the rule; 0: none
+        self._fired = torch.zeros(slots + 1, length, dtype=torch.int32, device=device)  # rules, a bit each
         self._row = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # by 1 + the rule
         self._scale = torch.zeros(slots + 1, MAX_RULES + 1, 4, device=device)
         self._num_tokens = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)
@@ -75,9 +75,9 @@ class Plans:
             self._row[slot, index + 1], self._num_tokens[slot, index + 1] = rule.row, rule.num_tokens
         saved = self._removed.pop(handle, None)
         if saved is None:
-            self._rule_at[slot].zero_()
+            self._fired[slot].zero_()
         else:
-            self._rule_at[slot] = saved
+            self._fired[slot] = saved
 
     def remove(self, slot: int) -> None:
         """Free a slot, if it has a plan. The plan is stored for a while: the request may be resumed."""
@@ -85,23 +85,22 @@ class Plans:
             return
         del self._rules[slot]
         self.steered_at[slot] = False
-        self._removed[self._handles.pop(slot)] = self._rule_at[slot].clone()
+        self._removed[self._handles.pop(slot)] = self._fired[slot].clone()
         while len(self._removed) > self._slots:
             self._removed.popitem(last=False)
         for values in (self._row, self._scale, self._num_tokens, self._shared):
             values[slot].zero_()
 
     def decide(self, slots: Tensor, record: Tensor) -> None:
-        """Plan what the rules of a step's rows decided: [n] slots (negative: none), and the rows of its record."""
-        slot = torch.where(slots < 0, self._slots, slots).long()
-        position, fired = record[:, R_POSITION].long(), record[:, R_FLAGS] >> RULES_SHIFT
-        ahead = torch.arange(self._longest, device=slot.device)
-        at = position[:, None] + ahead
-        for rule in sorted({index for rules in self._rules.values() for index in rules}):
-            fires = (fired >> rule & 1).bool() & (position >= 0)
-            planned = fires[:, None] & (ahead < self._num_tokens[slot, rule + 1][:, None]) & (at < self._length)
-            rows = torch.where(planned, slot[:, None], self._slots)
-            self._rule_at[rows, at.clamp(0, self._length - 1)] = rule + 1
+        """Plan what the rules of a step's rows decided: [n] slots (negative: none), and the rows of its record.
+
+        A position may be decided several times: while a prompt, or a resumed request, is computed in pieces, each piece
+        has a row. The last one is at the position's own distribution, and counts.
+        """
+        position = record[:, R_POSITION].long()
+        is_planned = (slots >= 0) & (position >= 0) & (position < self._length)
+        slot = torch.where(is_planned, slots, self._slots).long()
+        self._fired[slot, position.clamp(0, self._length - 1)] = record[:, R_FLAGS] >> RULES_SHIFT
 
     def vectors(self, slots: Tensor, after_prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Of tokens, by their slots (negative: none) and how far after the prompt's end they are (negative: in it): the
@@ -109,10 +108,20 @@ class Plans:
         slot = torch.where(slots < 0, self._slots, slots).long()
         generated = after_prompt.long() + self._shared[slot]
         slot = torch.where((generated < 0) | (generated >= self._length), self._slots, slot)
-        rule = self._rule_at[slot, generated.clamp(0, self._length - 1)].long()
+        rule = self._rule_at(slot, generated.clamp(0, self._length - 1))
         no_entropy = torch.ones((), device=rule.device)  # a scale does not depend on it
         return self._row[slot, rule], evaluate(self._scale[slot, rule], generated, no_entropy)
 
-    @property
-    def _longest(self) -> int:
-        return max((rule.num_tokens for rules in self._rules.values() for rule in rules.values()), default=1)
+    def _rule_at(self, slot: Tensor, position: Tensor) -> Tensor:
+        """1 + the rule with whose vector each token is read, 0 for none: of [n] slots and positions."""
+        longest = max((rule.num_tokens for rules in self._rules.values() for rule in rules.values()), default=1)
+        ago = torch.arange(longest, device=slot.device)
+        decided_at = position[:, None] - ago
+        fired = torch.where(decided_at < 0, 0, self._fired[slot[:, None], decided_at.clamp(min=0)])
+        found, since = torch.zeros_like(position), torch.full_like(position, longest)
+        for rule in sorted({index for rules in self._rules.values() for index in rules}):
+            reaches = (fired >> rule & 1).bool() & (ago < self._num_tokens[slot, rule + 1][:, None])
+            latest = torch.where(reaches, ago, longest).amin(dim=1)
+            counts = (latest <= since) & (latest < longest)  # of one position, the last rule
+            found, since = torch.where(counts, rule + 1, found), torch.where(counts, latest, since)
+        return found

@@ -71,6 +71,17 @@ def test_nothing_is_planned_by_rows_from_which_nothing_is_sampled_or_past_the_en
     assert rows_of(plans) == [0] * (LENGTH - 1) + [7]
 
 
+def test_of_several_decisions_at_one_position_the_last_counts() -> None:
+    """A row of a prompt that is computed in pieces is at the same position as the one from which a token is drawn."""
+    plans = plans_of({0: ONE, 2: THREE})
+    plans.decide(torch.tensor([1]), record((3, [2])))
+    plans.decide(torch.tensor([1]), record((5, [0])))
+    plans.decide(torch.tensor([1]), record((5, [])))
+    assert rows_of(plans) == [0] * 3 + [7] * 3 + [0] * 10
+    plans.decide(torch.tensor([1]), record((3, [0])))
+    assert rows_of(plans) == [0] * 3 + [5] + [0] * 12
+
+
 def test_shared_tokens_count_as_generated() -> None:
     plans = plans_of({0: ONE}, shared=3)
     plans.decide(torch.tensor([1]), record((3, [0])))

@@ -38,7 +38,6 @@ def own(name: str) -> OwnServer:
 
 
 async def test_each_knows_the_others_and_how_they_ended(shared: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "SILENT_SECONDS", 0.5)
     first, second = Replicas(shared, own("a"), 0.05), Replicas(shared, own("b"), 0.05)
     await first.start()
     assert first.others == []
@@ -50,6 +49,7 @@ async def test_each_knows_the_others_and_how_they_ended(shared: Engine, monkeypa
     (stopped,) = first.others
     assert stopped.end.startswith("was stopped at 20")
 
+    monkeypatch.setattr(servers, "SILENT_SECONDS", 0.5)
     third = Replicas(shared, own("c"), 60.0)  # registers, and is silent from then on
     await third.start()
     await until(lambda: any(server.id == "c" * 12 and not server.is_living for server in first.others))
