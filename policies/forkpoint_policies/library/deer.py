@@ -14,7 +14,7 @@ ENTRY = Entry(
         "tried answers cost tokens, which `usage` counts. The authors' code samples them at temperature 1, though a "
         "comment in it says greedy; here they are greedy (`temperature`). As there, a tried answer ends at one of ten "
         "texts that close a box, and all its tokens but the first count: after an end that is none of them, such as "
-        "'}$', the mean goes on for up to 20 tokens. Their code also ends the reasoning at a share of the longest "
+        "'}$', the mean covers up to 20 tokens. Their code also ends the reasoning at a share of the longest "
         "answer (`think_ratio`, 0.9 in its scripts), where here only reasoning-cap or max_tokens does; finds 'Wait' as "
         "a part of other words; and writes newlines around an end that the model writes. With `word` Alternatively, "
         "it is their other variant; for Qwen3 use deer-qwen3."
