@@ -57,12 +57,16 @@ class KnownServer:
 
 
 def heartbeat(database: Engine, own: OwnServer) -> Sequence[KnownServer]:
-    """Say that this server lives; the other servers, the oldest first."""
+    """Say that this server lives; the other servers, the oldest first.
+
+    After `leave` a server stays stopped: a heartbeat that was under way then may reach the database last.
+    """
     with writing(database) as connection:
         row = {**asdict(own), "started": NOW, "heartbeat": NOW, "stopped": None}
-        renewed = {"heartbeat": NOW, "stopped": None}
         connection.execute(
-            insert(connection, SERVERS).values(row).on_conflict_do_update(index_elements=["id"], set_=renewed)
+            insert(connection, SERVERS)
+            .values(row)
+            .on_conflict_do_update(index_elements=["id"], set_={"heartbeat": NOW})
         )
         connection.execute(delete(SERVERS).where(SERVERS.c.heartbeat < NOW - FORGET_SECONDS))
         found = connection.execute(

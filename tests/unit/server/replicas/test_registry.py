@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select, update
 from forkpoint_server.replicas.registry import Replicas
 from forkpoint_server.store import servers
 from forkpoint_server.store.database import open_database
-from forkpoint_server.store.servers import FORGET_SECONDS, NOW, OwnServer, heartbeat
+from forkpoint_server.store.servers import FORGET_SECONDS, NOW, OwnServer, heartbeat, leave
 from forkpoint_server.store.tables import SERVERS
 from tests.processes.postgresql import PostgreSQL
 
@@ -108,3 +108,12 @@ def test_a_server_that_was_forgotten_comes_back(shared: Engine) -> None:
         connection.execute(SERVERS.delete())
     heartbeat(shared, own("a"))
     assert [server.id for server in heartbeat(shared, own("b"))] == ["a" * 12]
+
+
+def test_a_heartbeat_that_comes_last_does_not_revive_a_server_that_stopped(shared: Engine) -> None:
+    heartbeat(shared, own("a"))
+    leave(shared, own("a").id)
+    heartbeat(shared, own("a"))  # its thread was still running when the server stopped
+    (stopped,) = heartbeat(shared, own("b"))
+    assert not stopped.is_living
+    assert stopped.end.startswith("was stopped at 20")
