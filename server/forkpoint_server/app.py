@@ -38,6 +38,7 @@ from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.http.model_list import ModelAliases
 from forkpoint_server.http.no_generation import WithoutGeneration
+from forkpoint_server.http.own_port import answering
 from forkpoint_server.http.paths import FORKS, OWN, WITHOUT_TEXT
 from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.policies.registry import Registry
@@ -65,11 +66,13 @@ from forkpoint_server.vllm_seam import (
     envs,
     get_uvicorn_log_config,
     init_app_state,
+    random_uuid,
     serve_http,
     setup_server,
 )
 
 from . import metrics
+from .api_servers import ApiServer
 from .errors import ApiError, handle_error
 from .service import ServerConfig, Service
 from .tracing import RequestSpans, export_spans
@@ -116,24 +119,28 @@ class _Started:
     spans: RequestSpans | None
     address: str
     sock: Any
+    one: ApiServer | None
 
 
-async def serve(args: Namespace, options: PolicyOptions) -> None:
-    """Serve until interrupted. `args` are vLLM's parsed arguments, with our logits processor among them."""
-    address, sock = setup_server(args, reuse_port=False)
-    receiver = Receiver(args.telemetry_host)
+async def serve(args: Namespace, options: PolicyOptions, one: ApiServer | None = None) -> None:
+    """Serve until interrupted. `args` are vLLM's parsed arguments, with our logits processor among them.
+
+    `one`: this process is one of several API servers.
+    """
+    address, sock = (one.address, one.sock) if one is not None else setup_server(args, reuse_port=False)
+    receiver = Receiver(args.telemetry_host, *((0, 1) if one is None else (one.number, one.count)))
     spans = export_spans(args.otlp_traces_endpoint)
-    started = _Started(args, options, receiver, spans, address, sock)
+    started = _Started(args, options, receiver, spans, address, sock, one)
     try:
         async with AsyncExitStack() as after_requests:
-            async with build_async_engine_client(args) as engine:
+            async with build_async_engine_client(args, client_config=_engine_config(one)) as engine:
                 if GENERATE in await engine.get_supported_tasks():
                     await check_workers(engine)
                     await receiver.start()
                     await _warm_up(engine)
                     shutdown = await _serve(engine, started, after_requests)
                 else:
-                    shutdown = await _serve_without_policies(engine, args, address, sock)
+                    shutdown = await _serve_without_policies(engine, args, address, sock, one)
             await shutdown  # responses may still have to end, and to be recorded
     finally:
         await receiver.stop()
@@ -141,18 +148,24 @@ async def serve(args: Namespace, options: PolicyOptions) -> None:
         sock.close()
 
 
-async def serve_without_policies(args: Namespace) -> None:
+async def serve_without_policies(args: Namespace, one: ApiServer | None = None) -> None:
     """Serve a model that generates nothing, until interrupted: as vLLM does, without a database or records."""
-    address, sock = setup_server(args, reuse_port=False)
+    address, sock = (one.address, one.sock) if one is not None else setup_server(args, reuse_port=False)
     try:
-        async with build_async_engine_client(args) as engine:
-            shutdown = await _serve_without_policies(engine, args, address, sock)
+        async with build_async_engine_client(args, client_config=_engine_config(one)) as engine:
+            shutdown = await _serve_without_policies(engine, args, address, sock, one)
         await shutdown
     finally:
         sock.close()
 
 
-async def _serve_without_policies(engine: EngineClient, args: Namespace, address: str, sock: Any) -> Any:
+def _engine_config(one: ApiServer | None) -> dict[str, Any] | None:
+    return None if one is None else one.engine_config
+
+
+async def _serve_without_policies(
+    engine: EngineClient, args: Namespace, address: str, sock: Any, one: ApiServer | None
+) -> Any:
     """vLLM's app, behind a middleware that refuses policies; the result waits for the shutdown."""
     metrics.use_model(cast(str, engine.model_config.served_model_name))
     tasks = await engine.get_supported_tasks()
@@ -166,7 +179,12 @@ async def _serve_without_policies(engine: EngineClient, args: Namespace, address
     await init_app_state(engine, app.state, args, tasks)
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     logger.info("serving on %s without policies: the model's tasks are %s", address, ", ".join(tasks))
-    return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes))
+    return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes), **_shared(one))
+
+
+def _shared(one: ApiServer | None) -> dict[str, Any]:
+    """How a process takes connections from the socket that it shares with others."""
+    return {} if one is None or one.peer_loads is None else {"peer_loads": one.peer_loads}
 
 
 async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncExitStack) -> Any:
@@ -184,7 +202,8 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     service = await _make_service(app, engine, started)
     app.add_exception_handler(ApiError, handle_error)
     app.add_exception_handler(InputError, handle_error)
-    intervening = InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches))
+    num_servers = 1 if started.one is None else started.one.count
+    intervening = InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches, num_servers))
     _add_middlewares(app, service, intervening, args)
     _add_routes(app, service, args.admin_api_key)
 
@@ -197,11 +216,21 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
         logger.warning(warning)
     if started.options.default_policy is not None:
         logger.warning("the default policy does not apply on %s", ", ".join(routes_without_policies(app.routes)))
+    if started.one is not None and started.one.own_port is not None and service.replicas is not None:
+        router = replica_router(service, service.replicas)
+        tls = {name: value for name, value in _http_options(args).items() if name.startswith("ssl_")}
+        options = {**tls, **own_http_options(router.routes)}
+        await after_requests.enter_async_context(answering(router, started.one.own_port.sock, options))
     await service.start()
     after_requests.push_async_callback(service.stop)
-    announcement = asyncio.create_task(_announce(started, service, cast(str, engine.model_config.served_model_name)))
-    after_requests.callback(announcement.cancel)
-    return await serve_http(app, sock=started.sock, **_http_options(args), **own_http_options(app.routes))
+    if started.one is None or started.one.number == 0:
+        announcement = asyncio.create_task(
+            _announce(started, service, cast(str, engine.model_config.served_model_name))
+        )
+        after_requests.callback(announcement.cancel)
+    return await serve_http(
+        app, sock=started.sock, **_http_options(args), **own_http_options(app.routes), **_shared(started.one)
+    )
 
 
 async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -> Service:
@@ -236,7 +265,8 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
         max_trace_tokens=args.trace_tokens,
         retention_days=args.retention_days,
         show_arms=args.show_arms,
-        own_server=_own_server(started.options.replica_address, cast(str, engine.model_config.served_model_name)),
+        own_server=_own_server(started, cast(str, engine.model_config.served_model_name)),
+        sibling_keys=frozenset() if started.one is None else started.one.sibling_keys,
     )
     for named in started.options.registry:
         if not named.builtin or named.policy.name == started.options.default_policy:
@@ -262,11 +292,14 @@ async def _start_artefacts(engine: EngineClient, started: _Started, unreadable: 
     return artefacts
 
 
-def _own_server(address: str | None, model: str) -> OwnServer | None:
+def _own_server(started: _Started, model: str) -> OwnServer | None:
     """What this server tells the others; its key is new at each start."""
+    address = started.options.replica_address
     if address is None:
         return None
-    return OwnServer(SERVER, address, secrets.token_hex(32), model[:MAX_MODEL_LENGTH], __version__)
+    port = None if started.one is None else started.one.own_port
+    key = secrets.token_hex(32) if port is None else port.key
+    return OwnServer(SERVER, address, key, model[:MAX_MODEL_LENGTH], __version__)
 
 
 def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, args: Namespace) -> None:
@@ -367,5 +400,5 @@ def own_http_options(routes: Iterable[BaseRoute]) -> dict[str, Any]:
 async def _warm_up(engine: EngineClient) -> None:
     """Generate one token with logprobs: on a CPU vLLM then compiles for many seconds, which would delay a user."""
     params = SamplingParams(max_tokens=1, logprobs=1 if engine.model_config.max_logprobs else None, temperature=1.0)
-    async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, "forkpoint-warm-up"):
+    async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, f"forkpoint-warm-up-{random_uuid()}"):
         pass

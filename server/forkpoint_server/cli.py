@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.worker.orphan import SERVER_PID
 
+from .api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, run_api_servers, share
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
 from .replicas.address import Listening, replica_address
@@ -20,6 +21,9 @@ from .steering_options import hook_layers
 from .telemetry_host import telemetry_host
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
     from sqlalchemy import Engine
 
     from .vllm_seam import VllmConfig
@@ -93,7 +97,12 @@ def main(arguments: list[str]) -> int:
         from .store.database import open_database
 
         database = open_database(args.database_url) if generates and not args.headless else None
-        address = None if database is None else own_replica_address(args, database)
+        if args.api_server_count is not None:
+            ports = own_ports(args, database)
+            config = engine_config(args)  # with the logits processor
+            address = None
+        else:
+            address = None if database is None else own_replica_address(args, database)
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     os.environ[SERVER_PID] = str(os.getpid())
@@ -105,6 +114,9 @@ def main(arguments: list[str]) -> int:
 
     options = None if database is None else PolicyOptions(registry, args.policy, database, vectors, address)
     try:
+        if args.api_server_count is not None:
+            run_api_servers(args, config, serve_one, ports)
+            return 0
         uvloop.run(serve_without_policies(args) if options is None else serve(args, options))
     except KeyboardInterrupt:
         return 130
@@ -131,12 +143,29 @@ def own_replica_address(args: Namespace, database: Engine) -> str | None:
     return address
 
 
+def own_ports(args: Namespace, database: Engine | None) -> list[OwnPort]:
+    """Where each of several API servers is asked for its traces; none for a model that generates nothing.
+
+    Raises ValueError.
+    """
+    from .vllm_seam import get_ip
+
+    if database is None:
+        return []
+    if database.dialect.name != "postgresql":
+        raise ValueError(
+            "--api-server-count: several API servers find each other's traces through a PostgreSQL; name it with "
+            "--database-url, or run one"
+        )
+    database.dispose()  # each process has its own connections
+    return bind_own_ports(args, get_ip)
+
+
 def parse(arguments: list[str]) -> Namespace:
     """Parse vLLM's arguments and ours; without a model, DEMO_ARGUMENTS come first. Exits with 2 on a wrong argument."""
     from .vllm_seam import (
         FlexibleArgumentParser,
         cli_env_setup,
-        configure_logging_from_args,
         make_arg_parser,
         validate_parsed_serve_args,
     )
@@ -152,12 +181,14 @@ def parse(arguments: list[str]) -> Namespace:
     if args.model_tag is not None:
         args.model = args.model_tag
 
-    # one API server
-    if (args.api_server_count or 1) > 1 or args.grpc:
-        raise ValueError("forkpoint serve runs one API server; leave --api-server-count and --grpc out")
+    # the API servers
+    if args.grpc:
+        raise ValueError("forkpoint serve speaks HTTP; leave --grpc out")
     if args.headless:
         check_headless(args)
-    args.api_server_count = 0 if args.headless else None
+    check_api_servers(args)
+    several = (args.api_server_count or 1) > 1
+    args.api_server_count = 0 if args.headless else args.api_server_count if several else None
 
     # keys
     if args.admin_api_key is not None and not args.admin_api_key.strip():
@@ -166,19 +197,75 @@ def parse(arguments: list[str]) -> Namespace:
     if keys and args.admin_api_key:
         args.api_key = [*keys, args.admin_api_key]  # the admin key is good for all routes
 
-    # logging
+    _configure_logging(args)
+    validate_parsed_serve_args(args)
+    return args
+
+
+def serve_one(
+    ports: Sequence[OwnPort], address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
+) -> None:
+    """Run one of several API servers, in a process of its own, until interrupted. Exits with 1 where it cannot."""
+    import uvloop
+
+    from .app import PolicyOptions, serve, serve_without_policies
+    from .store.database import open_database
+    from .vllm_seam import decorate_logs, set_process_title
+
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    _configure_logging(args)
+    logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
+    one = ApiServer(address, sock, client_config, ports)
+    set_process_title("APIServer", str(one.number))
+    decorate_logs()
+    for number, port in enumerate(ports):
+        if number != one.number:
+            port.sock.close()
+    args.max_live_branches, args.trace_tokens = (
+        share(limit, one.count) for limit in (args.max_live_branches, args.trace_tokens)
+    )
+    try:
+        import_plugins(args)
+        if one.own_port is None:
+            uvloop.run(serve_without_policies(args, one))
+            return
+        database = open_database(args.database_url)
+        options = PolicyOptions(registry_of(args), args.policy, database, vectors_of(args), one.own_port.address)
+        uvloop.run(serve(args, options, one))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (InputError, ValueError, OSError, RuntimeError) as error:
+        sys.exit(_fail(_one_line(error)))
+
+
+def import_plugins(args: Namespace) -> None:
+    """Import the parsers of the arguments, as vLLM does where it makes the socket: each process knows its own."""
+    from .vllm_seam import ReasoningParserManager, ToolParserManager
+
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+
+
+def _configure_logging(args: Namespace) -> None:
+    from .vllm_seam import configure_logging_from_args
+
     configure_logging_from_args(args)
     if not args.log_config_file:  # that file configures our loggers too
         _log_as_vllm()
         logging.getLogger(LAUNCHER).addFilter(_is_no_route)
-    validate_parsed_serve_args(args)
-    return args
 
 
 def _is_no_route(record: logging.LogRecord) -> bool:
     """Whether a log record is none of those with which vLLM lists each of its routes, or debugging wants them."""
     listed = record.getMessage().startswith(("Available routes", "Route: "))
     return not listed or logging.getLogger(LAUNCHER).isEnabledFor(logging.DEBUG)
+
+
+def _names_no_sibling(record: logging.LogRecord) -> bool:
+    """Whether a log record is not vLLM's warning, at the end, that another process has the port: a sibling has."""
+    return not str(record.msg).startswith("port %s is used by process")
 
 
 def _log_as_vllm() -> None:
@@ -199,6 +286,8 @@ def engine_config(args: Namespace) -> VllmConfig:
             "policies need the model's tokenizer; leave --skip-tokenizer-init out, or add --runner pooling"
         )
     options = AsyncEngineArgs.from_cli_args(args)
+    if args.api_server_count:
+        options._api_process_count, options._api_process_rank = args.api_server_count, -1
     config: VllmConfig = options.create_engine_config(UsageContext.OPENAI_API_SERVER, headless=args.headless)
     return config
 

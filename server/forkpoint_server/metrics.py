@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +17,9 @@ STEP_BUCKETS_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 REQUEST_BUCKETS_SECONDS = (
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
 )  # fmt: skip
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that names the folder of the metrics of several processes."""
 
 MODEL = "model_name"
 """vLLM's label of the served model. Metrics of requests have the adapter's name where a request runs on one."""
@@ -190,10 +195,7 @@ def use_buckets(histogram: Histogram, upper_bounds: Sequence[float]) -> None:
 
 
 def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]], readouts: Collection[str]) -> None:
-    """Remove the series of all other policies, experiments and readouts. `arms`: those of each experiment shown.
-
-    With several processes prometheus_client cannot remove what is in its files; they are emptied at a restart.
-    """
+    """Remove the series of all other policies, experiments and readouts. `arms`: those of each experiment shown."""
     labels = {f"{experiment}/{arm}" for experiment, names in arms.items() for arm in names} | {""}
     for metric in ALL:
         names = metric._labelnames
@@ -207,4 +209,16 @@ def remove_series(policies: Collection[str], arms: Mapping[str, Collection[str]]
                 or (of_experiment and "arm" in series and series["arm"] not in arms[series["experiment"]])
                 or (not of_experiment and "arm" in series and series["arm"] not in labels)
             ):
-                metric.remove(*values)
+                remove(metric, *values)
+
+
+def remove(metric: MetricWrapperBase, *labels: str) -> None:
+    """Remove one series.
+
+    With several processes prometheus_client cannot remove what is in its files, which are emptied at a restart: there
+    a gauge becomes NaN, and what counts stays.
+    """
+    if MULTIPROCESS not in os.environ:
+        metric.remove(*labels)
+    elif isinstance(metric, Gauge):
+        metric.labels(*labels).set(math.nan)

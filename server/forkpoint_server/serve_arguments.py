@@ -57,7 +57,8 @@ def own_arguments(parser: ArgumentParser) -> None:
     )
     own.add_argument(
         "--max-live-branches", metavar="N", type=_positive, default=128,
-        help="the most branches of all requests that run at once; beyond it, trees stay smaller (%(default)s)",
+        help="the most branches of all requests that run at once; beyond it, trees stay smaller; several API "
+        "servers divide it (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--database-url", metavar="URL", default=os.environ.get(DATABASE_URL),
@@ -76,7 +77,7 @@ def own_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--trace-tokens", metavar="N", type=_non_negative, default=MAX_TRACE_TOKENS,
         help="the memory for the traces of recent requests (GET /v1/forks/ID), in tokens of 100 bytes; with 0, "
-        "none are stored, and running requests are not shown (%(default)s)",
+        "none are stored, and running requests are not shown; several API servers divide it (%(default)s)",
     )  # fmt: skip
     own.add_argument(
         "--telemetry-host", metavar="ADDRESS", default="",
@@ -86,7 +87,8 @@ def own_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--replica-address", metavar="ADDRESS", default="",
         help="where the other servers of a PostgreSQL reach this one, to ask it for traces: HOST, HOST:PORT or "
-        "http://HOST:PORT; by default --host, or this machine's address (VLLM_HOST_IP), and --port",
+        "http://HOST:PORT; by default --host, or this machine's address (VLLM_HOST_IP), and --port. Of several API "
+        "servers, each has a port: PORT and those after it, by default free ones",
     )  # fmt: skip
     own.add_argument(
         "--max-body-mib", metavar="N", type=_positive, default=64,

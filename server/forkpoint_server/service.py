@@ -56,6 +56,7 @@ class ServerConfig:
     retention_days: int
     show_arms: bool  # to the clients of experiments
     own_server: OwnServer | None = None  # as the other servers of a PostgreSQL know this one
+    sibling_keys: frozenset[str] = frozenset()  # of the other API servers of this engine
 
 
 class Service:
@@ -79,7 +80,11 @@ class Service:
         self.recent = RecentTraces(config.max_trace_tokens)
         self.reports = ReportThread()
         self.followers = Followers(self.recent, self.reports)
-        self.replicas = None if config.own_server is None else Replicas(config.database, config.own_server)
+        self.replicas = (
+            None
+            if config.own_server is None
+            else Replicas(config.database, config.own_server, sibling_keys=config.sibling_keys)
+        )
         self.forwarding = None if self.replicas is None else Forwarding(self.replicas)
         self._database_warnings = database_warnings(config.database)
         self._analysis_monitor: asyncio.Task[None] | None = None

@@ -36,6 +36,13 @@ from vllm.entrypoints.launchers.launcher import serve_http, setup_server
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.utils.network_utils import get_ip
 
+# Several API servers: the engine and their processes, which `api_servers` starts with our own function in each.
+from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
+from vllm.v1.executor import Executor
+from vllm.utils.system_utils import decorate_logs, set_process_title
+from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
+from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
+
 # Engine: requests in, token ids and log-probabilities out. `InterveningEngine` has `EngineClient`'s interface.
 from vllm.engine.protocol import EngineClient
 from vllm.inputs import TokensPrompt, tokens_input

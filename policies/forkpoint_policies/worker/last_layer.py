@@ -47,11 +47,12 @@ class StateReading:
     """A mixin of vLLM's worker, whose methods answer `collective_rpc`."""
 
     def forkpoint_read_states(self: Any) -> str:
-        """Hook the served model; empty, or why its states cannot be read."""
+        """Hook the served model; empty, or why its states cannot be read. Each of several API servers asks for it."""
         found = [module for name, module in self.get_model().named_modules() if name.rpartition(".")[2] == NAME]
         if len(found) != 1:
             return f"the served model has {len(found)} modules that make logits, where vLLM's models have one"
-        found[0].register_forward_pre_hook(_keep, with_kwargs=True)
+        if _keep not in found[0]._forward_pre_hooks.values():
+            found[0].register_forward_pre_hook(_keep, with_kwargs=True)
         return ""
 
     def forkpoint_put_artefact(self: Any, raw: bytes) -> str:

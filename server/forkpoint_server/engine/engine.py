@@ -50,10 +50,14 @@ from .tree_requests import TreeRequests, store_tokens
 
 @dataclass(frozen=True)
 class BranchLimits:
-    """The most answers of one request's tree, and the most branches that run at once, of all requests."""
+    """The most answers of one request's tree, and the most branches that run at once, of all requests.
+
+    `num_servers` share the engine: each counts its own requests, and leaves the others their part of the places.
+    """
 
     max_branches: int
     max_live_branches: int
+    num_servers: int = 1
 
 
 class InterveningEngine:
@@ -68,7 +72,7 @@ class InterveningEngine:
             parallel.data_parallel_size_local if parallel.local_engines_only else parallel.data_parallel_size
         )
         max_num_seqs = engine.vllm_config.scheduler_config.max_num_seqs * self._num_ranks
-        self._capacity = EngineCapacity(limits.max_live_branches, max_num_seqs)
+        self._capacity = EngineCapacity(limits.max_live_branches, max(max_num_seqs // limits.num_servers, 1))
         self._monitor = EngineMonitor(engine.is_sleeping)
         self._next_rank = itertools.count()
         self._children = ChildRequests()

@@ -43,9 +43,7 @@ async def export_analyses(database: Engine, experiments: Experiments, exported: 
     """Export the analyses of the running experiments once. `exported`: the names of last time. Returns those of now."""
     running = [stored for name in experiments.running if (stored := experiments.stored(name)) is not None]
     for name in exported - {stored.name for stored in running}:
-        # With several processes, prometheus_client keeps removed labels in its files: NaN hides the last value.
-        metrics.SAMPLE_RATIO.labels(metrics.served_model(), name).set(math.nan)
-        metrics.SAMPLE_RATIO.remove(metrics.served_model(), name)
+        metrics.remove(metrics.SAMPLE_RATIO, metrics.served_model(), name)
     for stored in running:
         started_at = experiments.oldest_start(stored.name)
         analysis = await in_thread(analyse_experiment, database, stored, None, started_at, SERVER, {})

@@ -21,15 +21,17 @@ class Listening:
     tls: bool
 
 
-def replica_address(named: str, listening: Listening, own_ip: Callable[[], str]) -> str | None:
+def replica_address(
+    named: str, listening: Listening, own_ip: Callable[[], str], own_port: int | None = None
+) -> str | None:
     """`http://HOST:PORT`: from `--replica-address`, else from where the server listens; None if that says nothing.
 
-    `own_ip` returns this machine's address, for a server that listens on all. Raises ValueError for a name that is no
-    address.
+    `own_ip` returns this machine's address, for a server that listens on all. `own_port` takes the place of the port in
+    `--replica-address`. Raises ValueError for a name that is no address.
     """
     scheme = "https" if listening.tls else "http"
     if named:
-        return _parsed(named, scheme, listening.port)
+        return _parsed(named, scheme, listening.port, own_port)
     if listening.uds is not None:
         return None
     host = listening.host or ""
@@ -40,8 +42,16 @@ def replica_address(named: str, listening: Listening, own_ip: Callable[[], str])
     return f"{scheme}://{_bracketed(host)}:{listening.port}"
 
 
-def _parsed(named: str, scheme: str, port: int) -> str:
-    url = named if "://" in named else f"{scheme}://{_bracketed(named)}"
+def named_port(named: str) -> int | None:
+    """The port in `--replica-address`, if it has one; None where it is no address."""
+    try:
+        return urlsplit(_url(named, "http")).port
+    except ValueError:
+        return None
+
+
+def _parsed(named: str, scheme: str, port: int, own_port: int | None) -> str:
+    url = _url(named, scheme)
     try:
         parts = urlsplit(url)
         wrong = (
@@ -55,7 +65,7 @@ def _parsed(named: str, scheme: str, port: int) -> str:
             or not url.isprintable()
             or " " in url
         )
-        number = parts.port or port
+        number = own_port or parts.port or port
     except ValueError:
         wrong = True
     if wrong:
@@ -64,6 +74,10 @@ def _parsed(named: str, scheme: str, port: int) -> str:
             "servers reach this one"
         )
     return f"{parts.scheme}://{_bracketed(parts.hostname or '')}:{number}"
+
+
+def _url(named: str, scheme: str) -> str:
+    return named if "://" in named else f"{scheme}://{_bracketed(named)}"
 
 
 def _bracketed(host: str) -> str:

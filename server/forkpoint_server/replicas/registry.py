@@ -16,21 +16,33 @@ from forkpoint_server.store.servers import KnownServer, OwnServer, heartbeat, le
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
+SIBLING_SECONDS = 0.1
+"""How often one of several API servers looks for the others while they start."""
 
 
 class Replicas:
-    """`own` is what this server says about itself."""
+    """`own` is what this server says about itself; `sibling_keys` are those of the servers that start with it."""
 
-    def __init__(self, database: Engine, own: OwnServer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        own: OwnServer,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        sibling_keys: frozenset[str] = frozenset(),
+    ) -> None:
         self.own = own
+        self._sibling_keys = sibling_keys
         self.others: Sequence[KnownServer] = ()  # those that have ended among them
         self._database = database
         self._heartbeat_seconds = heartbeat_seconds
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Register, and know the others from then on."""
+        """Register, and know the others from then on: its siblings among them, for which it waits."""
         await self._beat()
+        while not self._sibling_keys <= {server.key for server in self.others}:
+            await asyncio.sleep(SIBLING_SECONDS)
+            await self._beat()
         self._task = asyncio.create_task(self._run(), name="forkpoint-heartbeat")
 
     async def stop(self) -> None:

@@ -49,16 +49,20 @@ class Receiver:
 
     With `host`, an address of this machine, it listens for workers on other hosts too.
 
+    Of `count` API servers of one engine this is number `number`: workers know a request by its handle, so each gives
+    out its own.
+
     `silent`: a request waited for records in vain, and none has arrived since.
     """
 
-    def __init__(self, host: str = "") -> None:
+    def __init__(self, host: str = "", number: int = 0, count: int = 1) -> None:
         self._remote = RemoteSocket(host) if host else None
         self._folder = tempfile.TemporaryDirectory(prefix="forkpoint-")
         self._context: zmq.asyncio.Context | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._traces: dict[int, Trace] = {}
-        self._handles = itertools.count(1)
+        own = HANDLES // count
+        self._handles = (number * own + one % own for one in itertools.count(1))
         self._log = RecordLog(self._deliver)
         self._step_seconds = array("d")
         self.address = f"ipc://{Path(self._folder.name) / 'telemetry'}"
@@ -105,7 +109,7 @@ class Receiver:
     def open(self, choice: int, first_position: int, threshold: float, max_alternatives: int) -> Trace:
         """Start to collect the records of one choice, whose own tokens start at `first_position`."""
         trace = Trace(
-            next(self._handles) % HANDLES,
+            next(self._handles),
             choice,
             first_position=first_position,
             threshold=threshold,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import types
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from vllm.model_executor.models import ModelRegistry
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.parser.engine import adapters, parser_engine, parser_engine_config
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadata
+from vllm.v1.engine.utils import CoreEngineLaunch, EngineZmqListeners
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
@@ -59,6 +61,24 @@ PARAMETERS: dict[str, list[str]] = {
     "setup_server": ["args", "reuse_port"],
     "get_uvicorn_log_config": ["args"],
     "get_ip": [],
+    # several API servers
+    "bind_engine_zmq_listeners": ["vllm_config", "num_api_servers"],
+    "launch_core_engines": ["vllm_config", "executor_class", "log_stats", "addresses"],
+    "setup_multiprocess_prometheus": [],
+    "APIServerProcessManager": [
+        "listen_address",
+        "sock",
+        "args",
+        "num_servers",
+        "input_listeners",
+        "output_listeners",
+        "target_server_fn",
+        "stats_update_address",
+        "tensor_queue",
+    ],
+    "wait_for_completion_or_failure": ["api_server_manager", "engine_manager", "coordinator"],
+    "decorate_logs": ["process_name", "skip_if_decorated"],
+    "set_process_title": ["name", "suffix", "prefix"],
     # engine
     "tokens_input": ["prompt_token_ids", "prompt", "cache_salt"],
     "Logprob": ["logprob", "rank", "decoded_token"],
@@ -86,6 +106,7 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
         "parallel_config": None, "use_v2_model_runner": None,
     },
     "UsageContext": {"OPENAI_API_SERVER": None},
+    "Executor": {"get_class": ["vllm_config"]},
     "FlexibleArgumentParser": {"add_argument_group": None, "parse_args": ["args"], "get_default": ["dest"]},
     "envs": {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": None},
     "EngineClient": {
@@ -127,7 +148,9 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
     "TokenizeCompletionRequest": {"__init__": ["model", "prompt"]},
     "ChatCompletionToolsParam": {"__init__": ["type", "function"]},
     "ServingTokenization": {"create_tokenize": ["request", "raw_request"]},
-    "ReasoningParserManager": {"get_reasoning_parser": ["name"], "list_registered": []},
+    "ReasoningParserManager": {
+        "get_reasoning_parser": ["name"], "list_registered": [], "import_reasoning_parser": ["plugin_path"],
+    },
     "IncrementalDetokenizer": {
         "from_new_request": ["tokenizer", "request"],
         "update": ["new_token_ids", "stop_terminated"],
@@ -138,7 +161,7 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
             "lora_request", "cache_salt", "data_parallel_rank",
         ],
     },
-    "ToolParserManager": {"get_tool_parser": ["name"]},
+    "ToolParserManager": {"get_tool_parser": ["name"], "import_tool_parser": ["plugin_path"]},
     "ParserState": {"CONTENT": None, "REASONING": None, "MESSAGE_HEADER": None},
     "SpanAttributes": {"GEN_AI_REQUEST_ID": None},
     "LLM": {"__init__": ["model"], "chat": ["messages", "sampling_params"]},
@@ -236,6 +259,18 @@ def test_the_state_of_the_app() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
     }
     assert {"engine_client", "openai_serving_models", "serving_tokenization"} <= stored
+
+
+def test_what_the_launcher_of_several_api_servers_hands_over() -> None:
+    assert {"inputs", "outputs", "addresses"} <= {*dir(EngineZmqListeners), *EngineZmqListeners.__annotations__}
+    assert {"engine_manager", "coordinator", "tensor_queue", "watched_frontend_processes"} <= {
+        *CoreEngineLaunch.__annotations__
+    }
+    manager = inspect.getsource(vllm_seam.APIServerProcessManager)
+    for name in ("client_index", "client_count", "api_server_loads", "target=target_server_fn"):
+        assert name in manager
+    worker = inspect.getsource(entry.build_async_engine_client)
+    assert {"_api_process_count", "_api_process_rank"} <= set(re.findall(r"engine_args\.(\w+) =", worker))
 
 
 class Arguments:

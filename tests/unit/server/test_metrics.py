@@ -85,6 +85,27 @@ def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
             assert (found[f"{name}_count"], found[f"{name}_sum"]) == (2, 1.0), name
 
 
+REMOVE = """
+import sys
+from prometheus_client import generate_latest
+from vllm.v1.metrics.prometheus import get_prometheus_registry
+from forkpoint_server import metrics
+metrics.SAMPLE_RATIO.labels("x", "gone").set(0.5)
+metrics.ASSIGNED.labels("x", "gone", "a").inc(3)
+metrics.remove_series(set(), {}, set())
+sys.stdout.write(generate_latest(get_prometheus_registry()).decode())
+"""
+
+
+@pytest.mark.slow
+def test_what_one_of_several_processes_removes_is_hidden(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONWARNINGS": "error::UserWarning"}
+    shown = subprocess.run([sys.executable, "-c", REMOVE], env=environment, capture_output=True, text=True, check=True)
+    lines = shown.stdout.splitlines()
+    assert 'forkpoint_experiment_sample_ratio_p_value{experiment="gone",model_name="x"} NaN' in lines
+    assert 'forkpoint_experiment_requests_total{arm="a",experiment="gone",model_name="x"} 3.0' in lines
+
+
 def test_metric_names_follow_the_conventions() -> None:
     for metric in ALL.values():
         family = next(iter(metric.describe()))

@@ -60,6 +60,20 @@ async def test_each_knows_the_others_and_how_they_ended(shared: Engine, monkeypa
     await third.stop()
 
 
+async def test_siblings_know_each_other_once_they_have_started(shared: Engine) -> None:
+    first = Replicas(shared, own("a"), 60, sibling_keys=frozenset({own("b").key}))
+    second = Replicas(shared, own("b"), 60, sibling_keys=frozenset({own("a").key}))
+    starting = asyncio.create_task(first.start())
+    done, _ = await asyncio.wait([starting], timeout=0.5)
+    assert not done  # it waits for the second
+    await second.start()
+    await asyncio.wait_for(starting, 5)
+    assert [server.id for server in first.living] == [second.own.id]
+    assert [server.id for server in second.living] == [first.own.id]
+    await first.stop()
+    await second.stop()
+
+
 async def test_an_id_names_its_server_where_there_are_others(shared: Engine) -> None:
     first, second = Replicas(shared, own("a"), 0.05), Replicas(shared, own("b"), 0.05)
     await first.start()

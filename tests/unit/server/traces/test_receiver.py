@@ -82,3 +82,14 @@ def test_what_is_no_message_is_ignored(receiver: Receiver, frames: list[bytes]) 
     receiver.read(step([trace.handle], 0))
     trace.tokens = [1]
     assert trace.num_missing == 0
+
+
+def test_api_servers_of_one_engine_give_out_handles_of_their_own() -> None:
+    """A worker that is given the handle of a running request takes the new request for its continuation."""
+    receivers = [Receiver(number=number, count=3) for number in range(3)]
+    handles = [[one.open(0, 0, 0.6, 0).handle for _ in range(5)] for one in receivers]
+    assert len({handle for own in handles for handle in own}) == 15
+    assert all(0 < handle < 2**31 for own in handles for handle in own)
+    assert [own[-1] - own[0] for own in handles] == [4, 4, 4]
+    for one in receivers:
+        asyncio.run(one.stop())
