@@ -17,7 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from forkpoint_clients.cli import ab, calibrate, evidence, experiments, findings, policies, watch
+from forkpoint_clients.cli import ab, calibrate, evidence, experiments, findings, policies, readout, watch
 from forkpoint_policies.catalog import with_placebo
 from forkpoint_policies.library import LIBRARY, Entry
 from forkpoint_policies.library._entry import Number, Text
@@ -26,6 +26,7 @@ from forkpoint_server.routes.calibration import calibration_router
 from forkpoint_server.routes.experiments import experiments_router
 from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.policies import policies_router
+from forkpoint_server.routes.states import states_router
 from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.serve_arguments import own_arguments
@@ -37,7 +38,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 COMMANDS: Mapping[str, typer.Typer] = {
     "policies": policies.application, "ab": ab.application, "findings": findings.application,
     "evidence": evidence.application, "calibrate": calibrate.application, "experiments": experiments.application,
-    "watch": watch.application,
+    "readout": readout.application, "watch": watch.application,
 }  # fmt: skip
 """The subcommands of `forkpoint` besides `serve`."""
 UNKNOWN_SERVICE = cast(Service, None)
@@ -125,6 +126,7 @@ def routes_page() -> Iterator[str]:
         forks_router(UNKNOWN_SERVICE),
         calibration_router(UNKNOWN_SERVICE, None),
         vectors_router(UNKNOWN_SERVICE, None),
+        states_router(UNKNOWN_SERVICE, None),
         viewer_router(),
     )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

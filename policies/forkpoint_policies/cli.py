@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "experiments": "define, show and change experiments on a server's live traffic",
     "findings": "retest published findings on the served model",
     "policies": "list, show and check policies, with or without a server",
+    "readout": "fit a readout of the served model's hidden states to whether its answers are right",
     "watch": "show what a server does, live in the terminal",
     "completion": "print the shell completion for bash, zsh or fish",
     "version": "print the installed versions",

@@ -50,6 +50,7 @@ from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.models import models_router
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.replica import replica_router
+from forkpoint_server.routes.states import states_router
 from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
 from forkpoint_server.store.recorder import SERVER
@@ -327,6 +328,7 @@ def _add_routes(app: FastAPI, service: Service, admin_key: str | None) -> None:
     app.include_router(calibration_router(service, admin_key))
     app.include_router(models_router(service))
     app.include_router(vectors_router(service, admin_key))
+    app.include_router(states_router(service, admin_key))
     app.include_router(viewer_router())
 
 

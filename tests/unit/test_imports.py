@@ -50,6 +50,7 @@ RULES = (
             "forkpoint_policies.catalog",
             "forkpoint_policies.doses",
             "forkpoint_policies.hidden.artefact",
+            "forkpoint_policies.hidden.fit_readout",
         ),
     ),
 )

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 SHRINKAGE = 0.1
 """How much of the covariance within the classes is replaced by a multiple of the identity with the same trace."""
 NEWTON_STEPS = 50
+RESAMPLES = 1000
+"""Of the questions, for the interval of an area."""
 PRIOR = 1e-3
 """Precision of a normal prior on the calibration's coefficients: separable scores would have none that is finite."""
 
@@ -58,10 +60,11 @@ class LinearReadout:
 
 @dataclass(frozen=True)
 class Separation:
-    """Areas under the ROC curve on held-out questions: of the readout, the means of two placebos, and the share of the
-    shuffled fits that separate at least as well."""
+    """Areas under the ROC curve on held-out questions: of the readout, with its 95 % interval over questions, the means
+    of two placebos, and the share of the shuffled fits that separate at least as well."""
 
     readout: float
+    interval: tuple[float, float]
     random_direction: float
     shuffled_labels: float
     p_value: float
@@ -112,6 +115,27 @@ def auc(scores: Floats, right: NDArray[np.bool_]) -> float:
     return float(below.sum() / (2 * len(positive) * len(negative)))
 
 
+def auc_interval(
+    scores: Floats, right: NDArray[np.bool_], question: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of `auc`: a bootstrap over questions, as the states of one are alike. NaN where a class is
+    missing."""
+    _, level = np.unique(scores, return_inverse=True)
+    questions, owner = np.unique(question, return_inverse=True)
+    random, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        times = np.bincount(random.integers(len(questions), size=len(questions)), minlength=len(questions))[owner]
+        positive = np.bincount(level, times * right)
+        negative = np.bincount(level, times * ~right)
+        pairs = positive.sum() * negative.sum()
+        if pairs:
+            found.append(float((positive * (np.cumsum(negative) - negative / 2)).sum() / pairs))
+    if not found:
+        return math.nan, math.nan
+    low, high = np.quantile(found, [0.025, 0.975]).tolist()
+    return low, high
+
+
 def separation(
     readout: LinearReadout, train: LabelledStates, held_out: LabelledStates, placebos: int = 100, seed: int = 0
 ) -> Separation:
@@ -120,7 +144,9 @@ def separation(
     A random direction gets the sign with which it separates the states that were fitted.
     """
     random = np.random.default_rng(seed)
-    own = auc(readout.numbers(held_out.states), held_out.right)
+    numbers = readout.numbers(held_out.states)
+    own = auc(numbers, held_out.right)
+    interval = auc_interval(numbers, held_out.right, held_out.question)
     by_chance, shuffled = [], []
     for _ in range(placebos):
         direction = random.normal(size=len(readout.weight))
@@ -132,4 +158,6 @@ def separation(
             continue
         shuffled.append(auc(held_out.states @ wrong, held_out.right))
     better = sum(value >= own for value in shuffled)
-    return Separation(own, float(np.mean(by_chance)), float(np.mean(shuffled)), (1 + better) / (1 + len(shuffled)))
+    return Separation(
+        own, interval, float(np.mean(by_chance)), float(np.mean(shuffled)), (1 + better) / (1 + len(shuffled))
+    )

@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from .artefacts import ARTEFACTS
 from .identity import difference
+from .kept_states import STATES
 
 EXTENSION = f"{__name__}.StateReading"
 """For vLLM's `--worker-extension-cls`."""
@@ -58,6 +59,10 @@ class StateReading:
     def forkpoint_put_artefact(self: Any, raw: bytes) -> str:
         """Keep a vector or readout for the policies that name it; empty, or what is wrong with it."""
         return ARTEFACTS.put(raw)
+
+    def forkpoint_take_states(self: Any, handle: int) -> bytes:
+        """The hidden states that a request has kept, as a safetensors file; they are kept no longer."""
+        return STATES.take(handle)
 
     def forkpoint_check(self: Any, version: str, channel: str) -> None:
         """Raise RuntimeError if this worker's Forkpoint is not the server's.

@@ -20,7 +20,8 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     program). The last `num_shared_tokens` tokens of the prompt are the answer that this request continues, and
     `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
     this way. `limits` are those that the request samples with. `scored`: the log probability of each token in the
-    distribution that it is sampled from is reported.
+    distribution that it is sampled from is reported. `max_states`: the hidden states at so many positions where a rule
+    fires are kept in the worker.
     """
 
     program: bytes
@@ -37,6 +38,7 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     forced_tokens: list[int] = []
     limits: SamplingLimits = SamplingLimits()
     scored: bool = False
+    max_states: int = 0
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this payload, which replaces anything that a client sent under the key."""

@@ -23,6 +23,7 @@ from forkpoint_policies.spec import MAX_READOUTS
 
 from .artefacts import ARTEFACTS, WorkerArtefacts
 from .destinations import Destinations
+from .kept_states import STATES
 from .native_slots import NativeSlots
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
@@ -53,6 +54,7 @@ class PolicySlots:
         self._ranks = RankWindows(count, depth)
         self._ranked: dict[int, Request] = {}  # those whose policies depend on the effective rank
         self._readouts: dict[int, tuple[Readout | None, ...]] = {}  # of those whose policies depend on some
+        self._keeping: dict[int, int] = {}  # the handles of those that keep their hidden states, by slot
         self._requests: dict[int, Request] = {}
         self._slot_of: dict[int, int] = {}  # by handle
         self._scored: dict[int, Request] = {}  # those whose tokens' log probabilities are reported
@@ -81,6 +83,9 @@ class PolicySlots:
         if program.readouts:
             found = (self._artefacts.get(digest) for digest in program.readouts)
             self._readouts[slot] = tuple(None if one is None else Readout.of(one, self._device) for one in found)
+        if payload.max_states:
+            self._keeping[slot] = payload.handle
+            STATES.begin(payload.handle, payload.max_states)
         STEERING.add(slot, len(self.has_policy_at), request)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
@@ -100,6 +105,7 @@ class PolicySlots:
         if self._ranked.pop(slot, None) is not None:
             self._ranks.remove(slot)
         self._readouts.pop(slot, None)
+        self._keeping.pop(slot, None)
         STEERING.remove(slot)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
@@ -131,6 +137,8 @@ class PolicySlots:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
         STEERING.decide(batch.slots, record.rows)
+        if self._keeping and states is not None:
+            STATES.keep(self._keeping, batch.slots, record.rows, states)
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:

@@ -12,6 +12,7 @@ from forkpoint_server.vllm_seam import EngineClient, VllmConfig
 
 READ_STATES = StateReading.forkpoint_read_states.__name__
 PUT_ARTEFACT = StateReading.forkpoint_put_artefact.__name__
+TAKE_STATES = StateReading.forkpoint_take_states.__name__
 
 
 async def start_reading(engine: EngineClient) -> str:
@@ -23,6 +24,13 @@ async def start_reading(engine: EngineClient) -> str:
 async def push_artefact(engine: EngineClient, artefact: Artefact) -> str:
     """Send a vector or readout to every worker; empty, or what is wrong with it."""
     return first_problem(await engine.collective_rpc(PUT_ARTEFACT, args=(artefact.raw,)))
+
+
+async def take_states(engine: EngineClient, handle: int) -> bytes:
+    """The states that a request has kept, as a safetensors file: of the first worker that has them. Empty if none
+    has."""
+    answers: list[bytes] = await engine.collective_rpc(TAKE_STATES, args=(handle,))
+    return next(filter(None, answers), b"")
 
 
 def artefact_model(engine: EngineClient) -> Model:

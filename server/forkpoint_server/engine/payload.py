@@ -51,11 +51,13 @@ def initial_state(
 def payload_of(
     context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, *,
     forced_tokens: Sequence[int] = (), limits: SamplingLimits = NO_LIMITS, scored: bool = False,
+    max_states: int = 0,
 ) -> PolicyPayload:  # fmt: skip
     """The payload of an engine request that starts so and reports to a trace.
 
     With `forced_tokens`, the request writes these instead of what the model would sample. `limits` are those of its
-    sampling. `scored`: the log probabilities of its tokens are reported.
+    sampling. `scored`: the log probabilities of its tokens are reported. `max_states`: the worker keeps the hidden
+    states at so many positions.
     """
     compiled = context.compiled
     return PolicyPayload(
@@ -73,6 +75,7 @@ def payload_of(
         forced_tokens=list(forced_tokens),
         limits=limits,
         scored=scored,
+        max_states=max_states,
     )
 
 

@@ -9,7 +9,7 @@ HEALTH = "/health"
 MODELS = "/v1/models"
 FORKS = "/v1/forks"
 PAGE = "/forkpoint"
-OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration", "/v1/vectors")
+OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration", "/v1/vectors", "/v1/states")
 """Forkpoint's routes, but FORKS, that take a policy from no request."""
 
 WITHOUT_TEXT = frozenset(

@@ -29,8 +29,14 @@ def vectors_router(service: Service, admin_key: str | None) -> APIRouter:
 
     @router.get("/v1/vectors")
     async def list_vectors() -> dict[str, Any]:
-        """The vectors and readouts, without their values."""
-        return {"object": "list", "data": [one.to_dict() for _, one in sorted(service.artefacts.named.items())]}
+        """The vectors and readouts, without their values; and for which model they must be."""
+        model = service.artefacts.model
+        return {
+            "object": "list",
+            "data": [one.to_dict() for _, one in sorted(service.artefacts.named.items())],
+            "architecture": model.architecture,
+            "hidden_size": model.hidden_size,
+        }
 
     @router.get("/v1/vectors/{name}/file")
     async def download_vector(name: str) -> Response:

@@ -23,6 +23,7 @@ CHANGING = {
     ("put", "/v1/calibration"),
     ("put", "/v1/vectors/{name}"),
     ("delete", "/v1/vectors/{name}"),
+    ("post", "/v1/states"),
 }
 WRONG = {
     "none": {},

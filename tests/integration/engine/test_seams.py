@@ -365,7 +365,9 @@ def test_the_module_that_makes_logits() -> None:
     assert parameters(LogitsModule.forward)[:2] == ["lm_head", "hidden_states"]
     assert hasattr(WorkerBase, "get_model")
     names = [name for name in vars(StateReading) if not name.startswith("__")]
-    assert names == ["forkpoint_read_states", "forkpoint_put_artefact", "forkpoint_check"]
+    assert names == [
+        "forkpoint_read_states", "forkpoint_put_artefact", "forkpoint_take_states", "forkpoint_check",
+    ]  # fmt: skip
     assert not any(hasattr(WorkerBase, name) for name in names), "vLLM refuses an extension with a name of its worker's"
     assert "worker_extension_cls" in ParallelConfig.__dataclass_fields__
     assert parameters(vllm_seam.EngineClient.collective_rpc)[:3] == ["method", "timeout", "args"]

@@ -1,0 +1,1 @@
+"""Fitting readouts to the hidden states of a served model, on a running server."""
