@@ -11,6 +11,7 @@ from typing import cast
 
 import typer
 from fastapi import APIRouter
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from prometheus_client import Histogram
 from prometheus_client.metrics import MetricWrapperBase
@@ -135,7 +136,7 @@ def routes_page() -> Iterator[str]:
 
 def _route(route: APIRoute) -> tuple[str, str, str]:
     (method,) = route.methods
-    query = "&".join(f"{parameter.alias}=" for parameter in route.dependant.query_params)
+    query = "&".join(f"{parameter.alias}=" for parameter in get_flat_dependant(route.dependant).query_params)
     what = " ".join((route.endpoint.__doc__ or "").split())
     return f"`{method} {route.path}{'?' + query if query else ''}`", "admin" if route.dependencies else "", what
 

@@ -458,7 +458,7 @@ class _Build:
             elif names:
                 problem = unknown_name("readout", bound.name, names, "GET /v1/vectors lists them")
             else:
-                problem = f"there is no readout {bound.name!r}, nor any other; store one with PUT /v1/vectors/NAME"
+                problem = f"there is no readout {bound.name!r}; none is stored: store one with PUT /v1/vectors/NAME"
             raise InputError(f"{path}.name", problem)
         if self.target.artefacts[bound.name].output == "probability" and not 0 <= bound.value <= 1:
             problem = f"must be from 0 to 1, not {bound.value:g}: {bound.name!r} is a probability"

@@ -5,7 +5,7 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="branch",
     description=(
-        "Where the entropy of the 20 likeliest tokens is above 2.0, goes on with another likely token as well, until "
+        "Where the entropy of the 20 likeliest tokens is above 2.0, continues with another likely token as well, until "
         "the request has its `n` answers."
     ),
     source="arXiv:2510.11170",

@@ -5,7 +5,7 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="branch-at-forks",
     description=(
-        "At forks in the reasoning, goes on with another likely token as well, until the request has its `n` answers."
+        "At forks in the reasoning, continues with another likely token as well, until the request has its `n` answers."
     ),
     source="",
     caution=(

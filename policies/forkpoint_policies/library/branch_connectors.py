@@ -7,7 +7,7 @@ from ._entry import Entry, Number, param
 ENTRY = Entry(
     name="branch-connectors",
     description=(
-        "Where the entropy is high, goes on with a connector that was likely instead of the token that was drawn."
+        "Where the entropy is high, continues with a connector that was likely instead of the token that was drawn."
     ),
     source="",
     caution="No paper reports this rule; it tests whether the forks that matter are those between connectors.",

@@ -5,7 +5,7 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="branch-first",
     description=(
-        "Where the entropy at temperature 0.6 is at most 2.5 and the varentropy above 1.5, goes on with the 2 "
+        "Where the entropy at temperature 0.6 is at most 2.5 and the varentropy above 1.5, continues with the 2 "
         "likeliest other tokens as well, up to 48 answers; returns the answer that is finished first, and stops the "
         "others."
     ),

@@ -5,9 +5,9 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="cot-branch",
     description=(
-        "Begins with each of the 10 likeliest first tokens and goes on with the likeliest token each time. The lead of "
-        "the likeliest token over the second, averaged over the tokens in which the result is written, is summed over "
-        "answers with the same result; returns the answer with the most, of those the widest lead."
+        "Begins with each of the 10 likeliest first tokens and continues with the likeliest token each time. The lead "
+        "of the likeliest token over the second, averaged over the tokens in which the result is written, is summed "
+        "over answers with the same result; returns the answer with the most, of those the widest lead."
     ),
     source="arXiv:2402.10200",
     caution=(

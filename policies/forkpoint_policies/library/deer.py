@@ -11,17 +11,17 @@ ENTRY = Entry(
     source="arXiv:2504.15895; code: iie-ycx/DEER, vllm-deer.py",
     caution=(
         "Compare with a plain cap at the same mean length (reasoning-cap) and with ends at random (deer.placebo). The "
-        "tried answers cost tokens, which `usage` counts. The authors' code samples them at temperature 1, though a "
-        "comment in it says greedy; here they are greedy (`temperature`). As there, a tried answer ends at one of ten "
-        "texts that close a box, and all its tokens but the first count: after an end that is none of them, such as "
-        "'}$', the mean covers up to 20 tokens. Their code also ends the reasoning at a share of the longest "
-        "answer (`think_ratio`, 0.9 in its scripts), where here only reasoning-cap or max_tokens does; finds 'Wait' as "
-        "a part of other words; and writes newlines around an end that the model writes. With `word` Alternatively, "
-        "it is their other variant; for Qwen3 use deer-qwen3."
+        "tried answers cost tokens, which `usage` counts. As in the authors' code, they are sampled at temperature 1, "
+        "though a comment there says greedy (`temperature` 0); a tried answer ends at one of ten texts that close a "
+        "box, and all its tokens but the first count: after an end that is none of them, such as '}$', the mean covers "
+        "up to 20 tokens. Their code also ends the reasoning at a share of the longest answer (`think_ratio`, 0.9 in "
+        "its scripts), where here only reasoning-cap or max_tokens does; finds 'Wait' as a part of other words; and "
+        "writes newlines around an end that the model writes. With `word` Alternatively, it is their other variant; "
+        "for Qwen3 use deer-qwen3."
     ),
     compared=(
         "iie-ycx/DEER vllm-deer.py at 1694573475 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, stop "
-        "strings, 10 trials of 20 tokens, mean, bound, text at the end; differs: greedy trials, 'Wait' as a whole "
+        "strings, 10 trials of 20 tokens at temperature 1, mean, bound, text at the end; differs: 'Wait' as a whole "
         "word, no end at a share of the longest answer."
     ),
     rules=[
@@ -53,6 +53,6 @@ ENTRY = Entry(
         "trials": Number(10, 1, 1000, "most answers tried", whole=True),
         "word": Text("Wait", "the word, in this case, at which an answer is tried"),
         "text": Text("\n**Final Answer**\n\\boxed", "what is written before the tried answer"),
-        "temperature": Number(0.0, 0.0, 10.0, "of the tried answers"),
+        "temperature": Number(1.0, 0.0, 10.0, "of the tried answers"),
     },
 )

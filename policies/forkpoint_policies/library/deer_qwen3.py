@@ -11,15 +11,15 @@ ENTRY = Entry(
     source="arXiv:2504.15895; code: iie-ycx/DEER, vllm-deer-qwen3.py",
     caution=(
         "The authors found Qwen3 too sure of its answers otherwise. Compare with a plain cap at the same mean length "
-        "(reasoning-cap) and with ends at random (deer-qwen3.placebo). Their code samples the tried answers at "
-        "temperature 1; here they are greedy (`temperature`). It also ends the reasoning at a share of the longest "
-        "answer (`think_ratio`), where here only reasoning-cap or max_tokens does; finds 'Wait' as a part of other "
-        "words; and writes newlines around an end that the model writes."
+        "(reasoning-cap) and with ends at random (deer-qwen3.placebo). As in their code, tried answers are sampled at "
+        "temperature 1 (`temperature`). It also ends the reasoning at a share of the longest answer (`think_ratio`), "
+        "where here only reasoning-cap or max_tokens does; finds 'Wait' as a part of other words; and writes newlines "
+        "around an end that the model writes."
     ),
     compared=(
         "iie-ycx/DEER vllm-deer-qwen3.py at e6d09c2fd6 (stored as BugSmith/DEER), 2026-11-26: trigger, prompt, "
-        "geometric mean with the marker, bound; differs: greedy trials, 'Wait' as a whole word, no end at a share of "
-        "the longest answer."
+        "trials at temperature 1, geometric mean with the marker, bound; differs: 'Wait' as a whole word, no end at a "
+        "share of the longest answer."
     ),
     rules=[
         {
@@ -49,6 +49,6 @@ ENTRY = Entry(
         "trials": Number(10, 1, 1000, "most answers tried", whole=True),
         "word": Text("Wait", "the word, in this case, at which an answer is tried"),
         "text": Text("\n**Final Answer**\n\\boxed", "what is written before the tried answer"),
-        "temperature": Number(0.0, 0.0, 10.0, "of the tried answers"),
+        "temperature": Number(1.0, 0.0, 10.0, "of the tried answers"),
     },
 )

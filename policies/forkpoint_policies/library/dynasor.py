@@ -5,7 +5,7 @@ from ._entry import Entry, Number, Text, param
 ENTRY = Entry(
     name="dynasor",
     description=(
-        "Every 64 tokens of the reasoning, lets the model guess the answer, and goes on meanwhile; after 8 equal "
+        "Every 64 tokens of the reasoning, lets the model guess the answer, and continues meanwhile; after 8 equal "
         "guesses in a row, none of them with a word of doubt, ends the reasoning 64 tokens later with that answer."
     ),
     source="arXiv:2412.20993; code: hao-ai-lab/Dynasor, cot.py",

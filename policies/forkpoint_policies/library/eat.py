@@ -41,7 +41,7 @@ ENTRY = Entry(
     parameters={
         "variance": Number(0.001, 0.0, 1000.0, "nats² below which the entropies have settled; to be swept"),
         "smoothing": Number(0.2, 0.001, 1.0, "weight of the latest entropy in the moving mean and variance"),
-        "fewest": Number(27, 1, 1000, "entropies before which the reasoning goes on", whole=True),
+        "fewest": Number(27, 1, 1000, "entropies before which the reasoning continues", whole=True),
         "text": Text("\n\n", "what is written after the end of the reasoning, before the entropy is taken", fewest=0),
     },
 )

@@ -36,12 +36,7 @@ def forks_router(service: Service) -> APIRouter:
 
     @router.get("/v1/forks")
     async def list_traces(
-        policy: str | None = None,
-        experiment: str | None = None,
-        arm: str | None = None,
-        finish_reason: str | None = None,
-        running: bool | None = None,
-        text: str | None = None,
+        filters: Annotated[Filters, Depends()],
         after: str | None = None,
         limit: int = Query(default=50, ge=1, le=MAX_ROWS),
     ) -> Response:
@@ -52,7 +47,6 @@ def forks_router(service: Service) -> APIRouter:
         `experiment`, `arm`, `finish_reason`, `running`, and `text` in the prompt's start. `after=ID` continues a list
         after the row with that id.
         """
-        filters = Filters(policy, experiment, arm, finish_reason, running, text)
         if service.forwarding is not None and service.forwarding.has_others:
             return await _rows_of_all(service, service.forwarding, filters, limit, after)
         entries = own_entries(service)

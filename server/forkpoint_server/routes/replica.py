@@ -50,20 +50,12 @@ def replica_router(service: Service, replicas: Replicas) -> APIRouter:
 
     @router.get(ROWS)
     async def rows(
-        limit: Annotated[int, Query(ge=1)],
-        policy: str | None = None,
-        experiment: str | None = None,
-        arm: str | None = None,
-        finish_reason: str | None = None,
-        running: bool | None = None,
-        text: str | None = None,
-        after: str | None = None,
+        filters: Annotated[Filters, Depends()], limit: Annotated[int, Query(ge=1)], after: str | None = None
     ) -> Response:
         try:
             start = None if after is None else read_position(after)
         except ValueError:
             raise InputError("after", "is not a position") from None
-        filters = Filters(policy, experiment, arm, finish_reason, running, text)
         page = await own_page(service, filters, limit, start)
         return Response(msgspec.json.encode(page), media_type="application/json")
 

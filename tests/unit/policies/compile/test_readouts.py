@@ -81,7 +81,7 @@ def test_what_cannot_be_compiled(rules: list[Json], part: str, says: str) -> Non
 
 
 def test_without_any_it_says_how_to_store_one() -> None:
-    with pytest.raises(InputError, match="there is no readout 'correct', nor any other; store one with PUT"):
+    with pytest.raises(InputError, match="there is no readout 'correct'; none is stored: store one with PUT"):
         compiled_with({"calm": VECTOR}, above("correct"))
 
 

@@ -208,7 +208,7 @@ def test_deers_trial_ends_where_theirs_does_or_after_twenty_tokens() -> None:
     policy = use("deer")
     trial = policy.rules[0].do.probe
     assert trial is not None
-    assert (trial.tokens, trial.temperature) == (20, 0.0)
+    assert (trial.tokens, trial.temperature) == (20, 1.0)
     assert trial.stop == CLOSES
 
 

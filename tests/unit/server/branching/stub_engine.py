@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,6 +118,9 @@ class StubTree:
                 margin = float(likely[0] - likely[1]) if self.margin is None else self.margin(start, position)
                 trace.add_confidence(position, confidence, margin, self.certainty(start))
                 trace.tokens.append(token)
+                if start.trial is not None and start.trial.temperature > 0:  # the engine returns log-probabilities
+                    top = self.top(start, position) if callable(self.top) else self.top
+                    trace.raw_logprobs.append(math.log(top))
                 if trace.on_records is not None:
                     trace.on_records()
                 is_stop = token == END or (start.trial is not None and number == len(written) - 1)
