@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkpoint_policies.library import LIBRARY
-from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_policies.spec import ACTIONS, InputError, parse_policy
 from forkpoint_policies.spec.connectors import FAMILIES
 
 PROMPT = "Use 3, 7, 2, 11 to make 17."
@@ -190,6 +190,7 @@ def _action(chance: random.Random) -> dict[str, Any]:
         {"end_reasoning": instead},
         {"stop": instead},
         {"observe": {}},
+        *({name: dict(example)} for name, action in ACTIONS.items() for example in action.examples),
     )
     return chance.choice(possible)
 

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from forkpoint_policies.spec import (
+    ACTIONS,
     Amplify,
     Branch,
     Control,
+    DeclaredFields,
     Do,
     EndReasoning,
     EntropyTemperature,
@@ -32,7 +34,7 @@ from forkpoint_policies.spec import (
 TemperatureCurve = EntropyTemperature | NormalizedEntropyTemperature
 Action = (
     Suppress | Amplify | Truncate | Force | EndReasoning | Stop | Branch | Probe | Sample | Resume | Control | Observe
-    | Steer | TemperatureCurve | float
+    | Steer | DeclaredFields | TemperatureCurve | float
 )  # fmt: skip
 """What a rule does: one of the language's actions; a number or a curve of the entropy is a temperature."""
 
@@ -42,7 +44,7 @@ PolicyLike = str | Mapping[str, Any] | Policy
 _NAMES: Mapping[type[BaseModel], str] = {
     Suppress: "suppress", Amplify: "amplify", Truncate: "truncate", Force: "force", EndReasoning: "end_reasoning",
     Stop: "stop", Branch: "branch", Probe: "probe", Sample: "sample", Resume: "resume", Control: "control",
-    Observe: "observe", Steer: "steer",
+    Observe: "observe", Steer: "steer", **{one.fields: name for name, one in ACTIONS.items()},
 }  # fmt: skip
 
 

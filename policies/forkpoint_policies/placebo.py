@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .actions.discovery import ACTIONS
 from .spec import (
     MAX_NAME,
     MAX_TOKENS,
@@ -51,13 +52,16 @@ def kinds_of(rule: Rule) -> tuple[Match, ...]:
         kinds += ["probability", "count", "frequency"]
     if do.truncate is not None:
         kinds += ["probability"]
+    if (declared := ACTIONS.get(do.action)) is not None:
+        kinds += declared.matches
     if do.steer is not None:
         kinds += ["direction"]
     if do.force is not None or do.resume is not None or _writes_before_end(rule):
         kinds += ["count", "frequency"]
     if _chooses_positions(rule):
         kinds += ["positions"]
-    if kinds and any(action is not None for action in (do.suppress, do.amplify, do.truncate, do.temperature)):
+    changed = any(action is not None for action in (do.suppress, do.amplify, do.truncate, do.temperature, declared))
+    if kinds and changed:
         kinds += ["dose"]
     return tuple(kinds)
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
+from forkpoint_policies.actions.definition import Fields, Place, ServedNumbers
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.placebo import PlaceboSampler
 from forkpoint_policies.spec import (
     ANSWER,
@@ -65,7 +67,13 @@ __all__ = ["MAX_ENTRIES", "MAX_FORCED", "CompiledPolicy", "ServedModel", "compil
 MAX_FORCED = 64
 MAX_WRITTEN = 256
 """Of a probe's texts, which are part of a prompt: no request is forced to write them."""
-_ORDER = {Action.MASK: 1, Action.BIAS: 2, Action.TEMPERATURE: 3, Action.FORCE: 5, **dict.fromkeys(TRUNCATIONS, 4)}
+_PLACES = {
+    Action.MASK: Place.MASK,
+    Action.BIAS: Place.BIAS,
+    Action.TEMPERATURE: Place.TEMPERATURE,
+    **dict.fromkeys(TRUNCATIONS, Place.TRUNCATION),
+}
+_FIRST, _LAST = 0, max(Place) + 1
 
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
@@ -87,9 +95,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         build.warnings.append(
             "the server was started without --reasoning-parser: all generated text counts as reasoning"
         )
-    ordered = sorted(
-        rules, key=lambda rule: _ORDER.get(Action(rule.action), 0)
-    )  # stable: among equals, the policy's order
+    ordered = sorted(rules, key=_place)  # stable: among equals, the policy's order
     index_of = {rule.number: index for index, rule in enumerate(ordered)}
     automaton = build.automaton
     program = Program(
@@ -120,6 +126,13 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
         rank_rules=tuple((rank, index) for rank, own in by_rank for index, rule in enumerate(ordered) if rule is own),
         readouts=tuple(build.readouts),
     )
+
+
+def _place(rule: CompiledRule) -> int:
+    """When a rule is applied."""
+    if rule.action == Action.DECLARED:
+        return ACTIONS[rule.declared].place
+    return _LAST if rule.action == Action.FORCE else _PLACES.get(Action(rule.action), _FIRST)
 
 
 def _rank_rules(rule: Rule, compiled: CompiledRule) -> list[tuple[int, CompiledRule]]:
@@ -241,6 +254,13 @@ class _Build:
                 "vector": self._vector(do.steer, field),
                 "num_tokens": do.steer.tokens,
             }
+        if do.action in ACTIONS:
+            return {
+                "action": Action.DECLARED,
+                "strength": _constant(0.0),
+                "declared": do.action,
+                "parameters": self._parameters(do.action, getattr(do, do.action)),
+            }
         if do.tree_action is not None:
             self.written = self._written(do.tree_action, field)
             nowhere = {"at_most": 0} if isinstance(do.tree_action, Sample | Resume) else {}
@@ -250,6 +270,11 @@ class _Build:
             "strength": _constant(0.0),
             **self._forced(do.force or do.end_reasoning or do.stop, field),
         }
+
+    def _parameters(self, name: str, fields: Fields) -> list[float]:
+        """The numbers of an action that is a file of its own."""
+        known = ServedNumbers(self.target.fork_threshold, self.target.vocabulary.size)
+        return [float(number) for number in ACTIONS[name].compile(fields, known)]
 
     def _vector(self, steer: Steer, field: str) -> str:
         """The digest of the vector that a rule adds. Raises InputError where the server cannot add it."""

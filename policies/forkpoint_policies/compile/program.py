@@ -25,7 +25,7 @@ class Action(IntEnum):
 
     OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. STEER
     changes no logits either, but the states of the tokens after. Truncations have the names of their fields in the
-    language.
+    language. DECLARED is an action that is a file of its own: the rule names it.
     """
 
     OBSERVE = 0
@@ -42,6 +42,7 @@ class Action(IntEnum):
     TOP_N_SIGMA = 11
     P_LESS = 12
     STEER = 13
+    DECLARED = 14
 
 
 TRUNCATIONS = (
@@ -139,7 +140,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     ones infinite.
 
     `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`. `vector` is the
-    digest of what a rule adds to the states of so many tokens, the one drawn here first.
+    digest of what a rule adds to the states of so many tokens, the one drawn here first. `declared` is the name of an
+    action that is a file of its own, and `parameters` what its fields compiled to.
     """
 
     number: int
@@ -170,6 +172,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     at_most: int = UNLIMITED
     vector: str = ""
     num_tokens: int = 0
+    declared: str = ""
+    parameters: list[float] = []
 
     def bounds(self, signal: Signal) -> bool:
         """Whether the rule depends on this signal."""
@@ -216,6 +220,11 @@ class Program(msgspec.Struct, frozen=True):
     def tree_rule_index(self) -> int | None:
         """The index of the rule whose action runs several engine requests."""
         return next((index for index, rule in enumerate(self.rules) if rule.action == Action.TREE), None)
+
+    @property
+    def has_declared(self) -> bool:
+        """Whether a rule's action is a file of its own."""
+        return any(rule.action == Action.DECLARED for rule in self.rules)
 
     @property
     def size_bytes(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Program
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
@@ -79,6 +80,18 @@ class Stage:
     displaced: bool
     keep: int  # the k of a top-k
     spread: Tensor | None = None  # [k] float32 nats
+    declared: str = ""  # the name of an action that is a file of its own
+    parameters: Tensor | None = None  # [k, P] float32, of such an action
+
+
+@dataclass(frozen=True)
+class StatefulRows:
+    """The rows of a turn whose rule of this index has the action of this name, which has a state."""
+
+    rule: int
+    declared: str
+    rows: Tensor  # [k] int64
+    parameters: Tensor  # [k, P] float32
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class Turn:
     temperature: Tensor  # [k] float32
     reasoning_end: Tensor  # [k] int64
     rules: Rules  # [k, R, …]
+    stateful: tuple[StatefulRows, ...] = ()
 
     def pick(self, values: Tensor, tokens: Tensor) -> Tensor:
         """The logits of tokens [k, …], from the [n, vocabulary] logits."""
@@ -177,6 +191,7 @@ def build_layout(
         temperature=tensor([entry.temperature for entry in entries], torch.float32),
         reasoning_end=tensor([one.reasoning_end for one in own]),
         rules=rules,
+        stateful=_stateful(own, device) if tables.uses.action_states else (),
     )
     return Layout(
         rows=None
@@ -204,7 +219,7 @@ def build_layout(
         alternatives=max((entry.alternatives for entry in entries), default=0),
         stages=_stages(entries, [one.acting for one in facts], rules, vocabulary),
         shutting=_stages(entries, [one.shutting for one in facts], rules, vocabulary),
-        turns=_turns(whole, entries),
+        turns=_turns(whole, entries, own),
         measured_at=_measured_at([one.temperatures for one in facts], rules),
         limited=_limited_rows(entries, device) if tables.uses.instead else None,
     )
@@ -241,18 +256,37 @@ def _forced_rows(entries: Sequence[SlotRow], device: torch.device) -> ForcedRows
     )
 
 
-def _turns(whole: Turn, entries: Sequence[SlotRow]) -> tuple[Turn, ...]:
+def _stateful(programs: Sequence[Program], device: torch.device) -> tuple[StatefulRows, ...]:
+    """Of rows with these programs, those whose rules have a state of their own."""
+    groups: dict[tuple[int, str], list[int]] = {}
+    for row, program in enumerate(programs):
+        for index, rule in enumerate(program.rules):
+            if rule.declared and ACTIONS[rule.declared].state_size:
+                groups.setdefault((index, rule.declared), []).append(row)
+    return tuple(
+        StatefulRows(
+            rule,
+            declared,
+            torch.tensor(rows, device=device),
+            torch.tensor([programs[row].rules[rule].parameters for row in rows], device=device),
+        )
+        for (rule, declared), rows in groups.items()
+    )
+
+
+def _turns(whole: Turn, entries: Sequence[SlotRow], own: Sequence[Program]) -> tuple[Turn, ...]:
     offsets = sorted({entry.offset for entry in entries})
     if offsets == [0]:
         return (whole,)
     turns = []
     for offset in offsets:
-        rows = torch.tensor(
-            [row for row, entry in enumerate(entries) if entry.offset == offset], device=whole.begin.device
-        )
+        device = whole.begin.device
+        chosen = [row for row, entry in enumerate(entries) if entry.offset == offset]
+        rows = torch.tensor(chosen, device=device)
+        stateful = _stateful([own[row] for row in chosen], device) if whole.stateful else ()
         parts = {one.name: getattr(whole, one.name) for one in fields(Turn)}
         taken = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
-        turns.append(replace(whole, offset=offset, rows=rows, rules=whole.rules.rows(rows), **taken))
+        turns.append(replace(whole, offset=offset, rows=rows, rules=whole.rules.rows(rows), stateful=stateful, **taken))
     return tuple(turns)
 
 
@@ -280,6 +314,10 @@ def _widened(values: Tensor, width: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - values.shape[2]), value=fill)
 
 
+def _stage_order(acting: Acting) -> tuple[int, int, str, bool, int]:
+    return acting.rule, acting.action, acting.declared, acting.again, acting.keep
+
+
 def _stages(
     entries: Sequence[SlotRow], acting: Sequence[tuple[Acting, ...]], rules: Rules, vocabulary: int
 ) -> tuple[Stage, ...]:
@@ -290,7 +328,8 @@ def _stages(
             groups.setdefault(action, []).append(row)
     stages = []
     for action, rows in sorted(
-        groups.items(), key=lambda group: (group[0].rule, group[0].action, group[0].again, group[0].keep)
+        groups.items(),
+        key=lambda group: _stage_order(group[0]),
     ):
         chosen = torch.tensor(rows, device=rules.region.device)
         greedy = [row for row in rows if entries[row].temperature == 0]
@@ -312,6 +351,12 @@ def _stages(
                 displaced=action.displaced,
                 keep=action.keep,
                 spread=rules.spread[chosen, action.rule] if action.spread else None,
+                declared=action.declared,
+                parameters=torch.tensor(
+                    [entries[row].program.rules[action.rule].parameters for row in rows], device=chosen.device
+                )
+                if action.declared
+                else None,
             )
         )
     return tuple(stages)

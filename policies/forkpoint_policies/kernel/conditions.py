@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forkpoint_policies.actions import definition
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.compile.program import RegionCode, Signal
 from forkpoint_policies.compile.regions import IN_REASONING, IN_TOOL_CALL
 from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
@@ -21,7 +23,7 @@ from .device_tables import SET_CHUNK, Rules, belongs
 from .numerics import evaluate, uniform
 from .sampled_range import possible_tokens
 from .signals import Signals, measure, weight_at
-from .state import NO_RULE, Chances, Core, History, State, Texts, Window
+from .state import NO_RULE, ActionStates, Chances, Core, History, State, Texts, Window
 from .state_handover import BIN_EDGES_NATS, HISTORY_BINS, LOGARITHMIC_BIN, MIN_BIN_NATS
 
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -81,6 +83,7 @@ class Decision:
     token: Tensor | None = None  # [n] int64
     refused: Tensor | None = None  # [n] bool
     told: Tensor | None = None  # [n, 2, R] float32, for this position what Chances sums up: held and placed
+    action_states: Tensor | None = None  # [n, R, MAX_STATE] float32, as the tokens before left them
 
 
 def look(values: Tensor, signals: Signals, layout: Layout, hidden: Tensor | None = None) -> Seen:
@@ -182,8 +185,26 @@ def decide(
     if awaiting is not None:
         idle = awaiting if decision.forced is None else awaiting & (decision.forced < 0)[:, None]
         decision = replace(decision, fired=decision.fired | idle)
+    actions = state.actions
+    if actions is not None:
+        decision = replace(decision, action_states=actions.before[:, : holds.shape[1]])
+        actions = ActionStates(actions.before, _after(actions.before, seen, decision, turn))
     core = Core(position, core.word_state, core.region, core.fired, _wide(decision.fired))
-    return decision, State(core, state.marks, texts, chances, history, window, entropies)
+    return decision, State(core, state.marks, texts, chances, history, window, entropies, actions)
+
+
+def _after(before: Tensor, seen: Seen, decision: Decision, turn: Turn) -> Tensor:
+    """The states of actions [k, MAX_RULES, MAX_STATE] once this position's token is committed."""
+    after = before.clone()
+    for one in turn.stateful:
+        action = ACTIONS[one.declared]
+        assert action.advance is not None
+        rows, kept = one.rows, slice(action.state_size)
+        advanced_by = definition.Seen(
+            seen.entropy[rows], decision.fired[rows, one.rule], decision.position[rows], one.parameters
+        )
+        after[rows, one.rule, kept] = action.advance(before[rows, one.rule, kept], advanced_by)
+    return after
 
 
 def connector_mass(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.compile.program import (
     MARKS,
     Action,
@@ -166,6 +167,7 @@ class Uses:
     branches: bool
     signals: tuple[int, ...]
     entropies: bool = False
+    action_states: bool = False  # of actions that are files of their own
 
     @staticmethod
     def of(programs: Iterable[Program]) -> Uses:
@@ -184,11 +186,13 @@ class Uses:
             branches=any(rule.action == Action.TREE for rule in rules),
             signals=tuple(sorted(bounded)),
             entropies=Signal.MEAN_ENTROPY in bounded,
+            action_states=any(rule.declared and ACTIONS[rule.declared].state_size for rule in rules),
         )
 
 
 def _draws_entropy(rule: CompiledRule) -> bool:
-    return rule.control == ControlKind.POSITIONS and rule.strength.shape in (Shape.ENTROPY, Shape.POWER)
+    by_entropy = rule.strength.shape in (Shape.ENTROPY, Shape.POWER) or rule.action == Action.DECLARED
+    return rule.control == ControlKind.POSITIONS and by_entropy
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,7 @@ class Acting:
     displaced: bool
     keep: int = 0  # the k of a top-k
     spread: bool = False
+    declared: str = ""  # the name of an action that is a file of its own
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ class Facts:
                 keep = int(rule.strength.a) if rule.action == Action.TOP_K else 0
                 displaced = rule.control in (ControlKind.PROBABILITY, ControlKind.DOSE)
                 spread = rule.control == ControlKind.DOSE
-                acting.append(Acting(index, Action(rule.action), bool(acting), displaced, keep, spread))
+                acting.append(Acting(index, Action(rule.action), bool(acting), displaced, keep, spread, rule.declared))
         instead = [
             index for index, rule in enumerate(program.rules) if rule.instead and rule.control != ControlKind.POSITIONS
         ]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forkpoint_policies.actions.definition import MAX_STATE
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
 
@@ -39,7 +40,9 @@ def advance(
 
 
 def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token: Tensor) -> State:
-    core, marks, texts, chances, history, window, entropies = (getattr(state, one.name) for one in fields(State))
+    core, marks, texts, chances, history, window, entropies, actions = (
+        getattr(state, one.name) for one in fields(State)
+    )
     here, word_state = committed[:, None], core.word_state
     region = core.region
     if layout.regions is not None:
@@ -62,6 +65,9 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
     for sums in (window, entropies):
         if sums is not None:
             _add_pending(sums, core.position[:, None], here)
+    if actions is not None:
+        before = torch.where(committed[:, None, None], actions.after, actions.before)
+        actions = ActionStates(before, before)
     acted = core.pending & here
     if layout.uses.instead and layout.marks is not None:
         met = layout.marks.hit(Mark.REPLACED, turn.program, core.word_state, token)
@@ -73,7 +79,7 @@ def _advanced(state: State, layout: Layout, turn: Turn, committed: Tensor, token
         fired=core.fired + acted,
         pending=core.pending,
     )
-    return State(core, marks, texts, chances, history, window, entropies)
+    return State(core, marks, texts, chances, history, window, entropies, actions)
 
 
 def _add_pending(window: Window, position: Tensor, committed: Tensor) -> None:
@@ -156,6 +162,14 @@ class Window:
 
 
 @dataclass(frozen=True)
+class ActionStates:
+    """Per rule, the state of an action that is a file of its own: before this position's token, and after it."""
+
+    before: Tensor  # [S, MAX_RULES, MAX_STATE] float32
+    after: Tensor  # [S, MAX_RULES, MAX_STATE] float32
+
+
+@dataclass(frozen=True)
 class State:
     """The parts of the state that a batch uses; Core always."""
 
@@ -166,6 +180,7 @@ class State:
     history: History | None = None
     window: Window | None = None  # of confidences
     entropies: Window | None = None
+    actions: ActionStates | None = None
 
 
 class Slots:
@@ -194,13 +209,9 @@ class Slots:
             ),
             Chances(*(torch.zeros(cells, MAX_RULES, **floats) for _ in range(4))),
             History(torch.zeros(cells, HISTORY_BINS, dtype=torch.int32, device=device), torch.zeros(cells, **integers)),
-            *(
-                Window(
-                    torch.zeros(cells, MAX_WINDOW + 1, dtype=torch.float64, device=device),
-                    torch.zeros(cells, dtype=torch.float64, device=device),
-                )
-                for _ in range(2)
-            ),
+            window=_empty_window(cells, device),
+            entropies=_empty_window(cells, device),
+            actions=ActionStates(*(torch.zeros(cells, MAX_RULES, MAX_STATE, **floats) for _ in range(2))),
         )
 
     def start(self, slot: int, position: int, word_state: int, region: int) -> None:
@@ -267,6 +278,7 @@ class Slots:
             part("history", uses.history),
             part("window", uses.window),
             part("entropies", uses.entropies),
+            part("actions", uses.action_states),
         )
 
     def write(self, cells: Tensor, state: State) -> None:
@@ -276,6 +288,13 @@ class Slots:
             if theirs is not None:
                 for field in fields(ours):
                     getattr(ours, field.name)[cells] = getattr(theirs, field.name)
+
+
+def _empty_window(cells: int, device: torch.device) -> Window:
+    return Window(
+        torch.zeros(cells, MAX_WINDOW + 1, dtype=torch.float64, device=device),
+        torch.zeros(cells, dtype=torch.float64, device=device),
+    )
 
 
 def _each(part: Any, change: Any) -> Any:

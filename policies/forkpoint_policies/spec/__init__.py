@@ -1,5 +1,8 @@
 """The policy language: what a user writes. pydantic only, so that clients can import it."""
 
+from forkpoint_policies.actions.definition import Fields as DeclaredFields
+from forkpoint_policies.actions.discovery import ACTIONS
+
 from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
 from .conditions import (
     CONFIDENCE_TOKENS,
@@ -51,6 +54,7 @@ PolicyError = InputError
 """The name that releases before 0.2 gave it."""
 
 __all__ = [
+    "ACTIONS",
     "ANSWER",
     "CONFIDENCE_TOKENS",
     "DEFAULT_FORK_THRESHOLD_NATS",
@@ -70,6 +74,7 @@ __all__ = [
     "AnswerSpan",
     "Branch",
     "Control",
+    "DeclaredFields",
     "Do",
     "EndReasoning",
     "EndText",

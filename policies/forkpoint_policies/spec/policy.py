@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
     model_validator,
 )
+
+from forkpoint_policies.actions.discovery import ACTIONS
 
 from .actions import Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
 from .conditions import When
@@ -58,9 +61,7 @@ class Control(Strict):
         return self
 
 
-class Do(Strict):
-    """What to do where the conditions hold: exactly one of the actions."""
-
+class _Actions(Strict):
     suppress: Suppress | None = None
     amplify: Amplify | None = None
     temperature: Heat | None = None
@@ -73,6 +74,22 @@ class Do(Strict):
     sample: Sample | None = None
     resume: Resume | None = None
     steer: Steer | None = None
+
+
+if TYPE_CHECKING:
+
+    class _AllActions(_Actions):
+        """With the actions that are a file each."""
+
+else:
+    _AllActions = create_model(
+        "_AllActions", __base__=_Actions, **{name: (one.fields | None, None) for name, one in ACTIONS.items()}
+    )
+
+
+class Do(_AllActions):
+    """What to do where the conditions hold: exactly one of the actions."""
+
     control: Control | None = None
     observe: Observe | None = None
 
@@ -149,6 +166,12 @@ class Rule(Strict):
         return self.do.control.like if self.do.control is not None else self
 
     @property
+    def has_action_state(self) -> bool:
+        """Whether its action, or that of its original, follows something of its own along the text."""
+        action = ACTIONS.get(self.original.do.action)
+        return action is not None and action.state_size > 0
+
+    @property
     def confidence_bound(self) -> float | None:
         """The confidence of a probe's answer above which the rule, or its original, acts."""
         return self.original.when.probe_confidence_above
@@ -179,6 +202,12 @@ class Policy(Strict):
         if len(numbers) > 1:
             raise ValueError(
                 f"rules {numbers} take several requests; a request has one tree, so only one rule of a policy can"
+            )
+        stateful = [rule.original.do.action for rule in self.rules if rule.has_action_state]
+        if numbers and stateful:
+            raise ValueError(
+                f"{stateful[0]} cannot be had with a rule that branches, probes, samples or resumes: what it follows "
+                "along the text is not handed to further requests"
             )
         self._check_measured()
         return self

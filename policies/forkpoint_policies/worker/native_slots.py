@@ -102,6 +102,10 @@ class NativeSlots:
         self._stored[slot] = Stored(payload.handle, payload.key, loaded.uses, tuple(blocks))
         return loaded.program
 
+    def program_of(self, payload: PolicyPayload) -> Program:
+        """The program of a request, decoded once."""
+        return self._load(payload).program
+
     def remove(self, slot: int) -> None:
         """Free a slot.
 

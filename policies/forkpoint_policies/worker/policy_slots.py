@@ -22,9 +22,9 @@ from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import MAX_READOUTS
 
 from .artefacts import ARTEFACTS, WorkerArtefacts
+from .cpu_slots import CpuSlots
 from .destinations import Destinations
 from .kept_states import STATES
-from .native_slots import NativeSlots
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
@@ -178,11 +178,11 @@ class PolicySlots:
         return self.addresses.index(address)
 
 
-def _slots_on(count: int, vocabulary: int, device: torch.device, depth: int) -> NativeSlots | TorchSlots:
+def _slots_on(count: int, vocabulary: int, device: torch.device, depth: int) -> CpuSlots | TorchSlots:
     """The compiled step where there can be one, else the slow one."""
     if device.type == "cpu" and os.environ.get(KERNEL_VARIABLE) != "torch":
         try:
-            return NativeSlots(count, vocabulary, depth)
+            return CpuSlots(count, vocabulary, depth)
         except CompilerError as error:
             logger.warning("forkpoint: steps are slower than they could be: %s", error)
     return TorchSlots(count, vocabulary, device, depth)

@@ -182,7 +182,7 @@ def _rule(service: Service, rule: CompiledRule, source: Rule, written: tuple[int
     pairs = list(zip(rule.target.tokens, rule.target.states, strict=True))
     return {
         "rule": rule.number,
-        "action": source.original.do.action if branches else Action(rule.action).name.lower(),
+        "action": source.original.do.action if branches else rule.declared or Action(rule.action).name.lower(),
         "strength": _number(rule.strength) if rule.control != ControlKind.DOSE else rule.spread,
         "control": source.do.control.match if source.do.control is not None else None,
         "text": [_text(service, token) for token in (written if branches else rule.text)],

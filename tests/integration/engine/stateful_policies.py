@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from forkpoint_policies.spec import ACTIONS
+
 
 def _rule(when: dict[str, Any], **do: Any) -> dict[str, Any]:
     return {"rules": [{"when": when, "do": do}]}
@@ -24,4 +26,5 @@ STATEFUL: list[dict[str, Any]] = [
     _rule({"at_most": 2}, force={"text": " Wait", "instead_of": {"words": ["so", "then"]}}),
     _rule({}, control={"like": {"do": {"temperature": {"base": 0.8, "exponent": 1.5}}}, "match": "positions"}),
     _rule({}, control={"like": {"do": {"suppress": {"words": ["try", "then"]}}}, "match": "probability"}),
+    *(_rule({}, **{name: dict(example)}) for name, action in ACTIONS.items() for example in action.examples),
 ]

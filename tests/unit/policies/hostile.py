@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forkpoint_policies.spec import Truncate, When
+from forkpoint_policies.spec import ACTIONS, Truncate, When
 from forkpoint_policies.spec.connectors import FAMILIES
 
 ODD_TEXTS = (
@@ -77,6 +77,10 @@ actions = st.one_of(
         lambda name: st.fixed_dictionaries({name: tree_fields})
     ),
     st.just({"observe": {}}),
+    *(
+        st.fixed_dictionaries({name: st.dictionaries(st.sampled_from(sorted(one.fields.model_fields)), numbers)})
+        for name, one in ACTIONS.items()
+    ),
     anything,
 )
 conditions = st.one_of(

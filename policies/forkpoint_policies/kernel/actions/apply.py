@@ -15,6 +15,7 @@ from forkpoint_policies.kernel.batch import Layout, Stage
 from forkpoint_policies.kernel.conditions import Decision, Seen
 from forkpoint_policies.kernel.signals import weight_at
 
+from .declared import apply_declared
 from .force import write_texts
 from .placebo import displace, spread
 from .temperature import apply_temperature
@@ -51,6 +52,8 @@ def _apply(work: Work, stage: Stage, rows: Tensor | None) -> None:
     before = work.values.index_select(0, chosen) if stage.displaced else None
     if stage.action in ON_SETS:
         change_set(work, stage, rows)
+    elif stage.declared:
+        apply_declared(work, stage, chosen)
     elif stage.action == Action.TEMPERATURE:
         apply_temperature(work, stage, chosen)
     else:

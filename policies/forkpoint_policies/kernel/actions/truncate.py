@@ -35,7 +35,7 @@ def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tens
     if action == Action.MIN_P:
         return peak + temperature * size.log()
     if action == Action.TOP_N_SIGMA:
-        return peak - size * _deviation(values, peak)
+        return peak - size * deviation(values, peak)
     if action == Action.P_LESS:  # p >= sum p^2, in logits; the likeliest token stays, whatever the rounding
         squares = weight_at(values, peak, temperature / 2)
         return torch.minimum(peak, peak + temperature * (squares / total).log())
@@ -54,7 +54,7 @@ def _limit(stage: Stage, values: Tensor, size: Tensor, peak: Tensor, total: Tens
     return top.gather(1, (wanted - 1).clamp(min=0)[:, None]).squeeze(1)
 
 
-def _deviation(values: Tensor, peak: Tensor) -> Tensor:
+def deviation(values: Tensor, peak: Tensor) -> Tensor:
     """The standard deviation of each row's possible logits."""
     possible = values > -torch.inf
     count = possible.sum(dim=-1).clamp(min=1)

@@ -54,9 +54,11 @@ def of_stage(stage: Stage, values: Tensor, rows: Tensor) -> Tensor:
     return values[rows] if stage.rows is None else values[torch.searchsorted(stage.rows, rows)]
 
 
+def entropy_at(work: Work, stage: Stage, rows: Tensor) -> Tensor:
+    """The entropy that an action depends on: the model's; for a placebo by chance, one of the request's past."""
+    entropy, past = work.seen.entropy[rows], work.decision.past_entropy
+    return entropy if past is None else torch.where(work.layout.by_chance[rows, stage.rule], past[rows], entropy)
+
+
 def strength(work: Work, stage: Stage, rows: Tensor) -> Tensor:
-    decision = work.decision
-    entropy = work.seen.entropy[rows]
-    if decision.past_entropy is not None:
-        entropy = torch.where(work.layout.by_chance[rows, stage.rule], decision.past_entropy[rows], entropy)
-    return evaluate(of_stage(stage, stage.strength, rows), decision.position[rows], entropy)
+    return evaluate(of_stage(stage, stage.strength, rows), work.decision.position[rows], entropy_at(work, stage, rows))

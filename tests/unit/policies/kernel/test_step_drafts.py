@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.catalog import library
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.record_flags import DRAFT
@@ -26,7 +27,12 @@ EVERYTHING = compiled(
         rule(control={"like": rule({"entropy_above": 4.0}, temperature=0.5), "match": "positions"}),
     )
 )
-PROGRAMS = [EVERYTHING, compiled(policy(rule({"at_most": 2}, observe={}))), *(
+DECLARED = [
+    compiled(policy(rule({"entropy_above": 1.5}, **{name: example})))
+    for name, action in ACTIONS.items()
+    for example in action.examples
+]
+PROGRAMS = [EVERYTHING, compiled(policy(rule({"at_most": 2}, observe={}))), *DECLARED, *(
     compiled(named.policy.model_dump(mode="json", exclude_unset=True))
     for named in library()
     if "count" not in named.match[:1]

@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
+from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.native import columns as c
@@ -18,6 +19,7 @@ from forkpoint_policies.kernel.record_flags import LEFT_ALONE, RULES_SHIFT
 from forkpoint_policies.kernel.sampling_limits import NO_LIMITS, SamplingLimits
 from forkpoint_policies.placebo import kinds_of
 from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_policies.worker.native_slots import NativeSlots
 from forkpoint_policies.worker.torch_slots import TorchSlots
 from tests.unit.policies import float64_reference
 from tests.unit.policies.factories import (
@@ -46,6 +48,8 @@ NAMED = st.fixed_dictionaries(
         | st.integers(65, SIZE).map(lambda n: list(range(n))),
     },
 ).filter(bool)
+DECLARED = [{name: example} for name, action in ACTIONS.items() for example in action.examples]
+"""Those that are files of their own."""
 
 
 def bounds(name: str, below: float, above: float) -> st.SearchStrategy[Json]:
@@ -117,6 +121,7 @@ def richer_rules(draw: st.DrawFn) -> Json:
                 {"force": {"text": "Wait, so"}},
                 {"force": {"text": "so", "instead_of": {"token_ids": list(range(90))}}},
                 {"amplify": {"words": ["so"], "bias": {"shape": "triangular", "amplitude": 3.0, "period": 5}}},
+                *DECLARED,
             ]
         )
     )  # fmt: skip
@@ -258,16 +263,25 @@ def check_same_state(together: Run, slot: int, alone: Run, program: Program) -> 
     assert one == other
 
 
-def state_of(run: Run, slot: int, rules: int) -> dict[str, list[int]]:
-    slots = run.slots.slots
+def state_of(run: Run, slot: int, rules: int) -> dict[str, list[float]]:
+    slots: TorchSlots | NativeSlots
+    if isinstance(run.slots.slots, TorchSlots):
+        slots = run.slots.slots
+    else:
+        slots = run.slots.slots.in_torch if run.slots.slots.takes_torch(slot) else run.slots.slots.native
     if isinstance(slots, TorchSlots):
-        core = slots.slots.state.core
+        core, actions = slots.slots.state.core, slots.slots.state.actions
+        assert actions is not None
         pending = sum(1 << rule for rule in range(rules) if core.pending[slot, rule])
         return {
             "place": [int(core.position[slot]), int(core.region[slot])],
             "word_state": [int(core.word_state[slot])],
             "fired": core.fired[slot, :rules].tolist(),
             "pending": [pending],
+            "actions": [
+                *actions.before[slot, :rules].flatten().tolist(),
+                *actions.after[slot, :rules].flatten().tolist(),
+            ],
         }
     cell = slots.tables.cells[slot]
     return {

@@ -14,7 +14,8 @@ from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch
-from forkpoint_policies.worker.native_slots import Loaded, NativeSlots
+from forkpoint_policies.worker.cpu_slots import CpuSlots
+from forkpoint_policies.worker.native_slots import Loaded
 from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
 from forkpoint_policies.worker.torch_slots import MAX_TABLES, TorchSlots, _LoadedProgram
 from tests.unit.policies.factories import CPU, Record, Request, compiled, fired, policy, random_logits, rule, step
@@ -40,9 +41,10 @@ def evaluate(slots: PolicySlots, rows: list[int], generated: list[list[int]]) ->
     return step(slots, rows, [len(one) for one in generated], last, changed), changed
 
 
-def sizes(slots: NativeSlots | TorchSlots) -> int:
+def sizes(slots: CpuSlots | TorchSlots) -> int:
     """The bytes of all programs that are loaded."""
-    programs: list[_LoadedProgram | Loaded] = [*slots._programs.values()]
+    own = slots.native if isinstance(slots, CpuSlots) else slots
+    programs: list[_LoadedProgram | Loaded] = [*own._programs.values()]
     return sum(one.size_bytes for one in programs)
 
 
@@ -167,7 +169,8 @@ def test_programs_are_bounded_in_bytes_save_those_in_use(monkeypatch: pytest.Mon
     monkeypatch.setattr(Program, "unpack", staticmethod(counting))
     slots.add(0, Request(numbered(300), handle=1).payload(), 1.0, [])
     size_bytes = sizes(slots.slots)
-    monkeypatch.setattr(f"{type(slots.slots).__module__}.MAX_PROGRAM_BYTES", 3 * size_bytes)
+    module = "torch_slots" if isinstance(slots.slots, TorchSlots) else "native_slots"
+    monkeypatch.setattr(f"forkpoint_policies.worker.{module}.MAX_PROGRAM_BYTES", 3 * size_bytes)
     for handle, number in enumerate([1, 2, 3, 1, 2, 3, 300], 2):
         slots.add(1, Request(numbered(number), handle=handle).payload(), 1.0, [])
         slots.remove(1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from forkpoint_policies.compile.program import ControlKind, Program
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
-from forkpoint_policies.worker.native_slots import NativeSlots
+from forkpoint_policies.worker.cpu_slots import CpuSlots
 from forkpoint_policies.worker.request import step_temperature
 from forkpoint_policies.worker.torch_slots import TorchSlots
 from tests.unit.policies.factories import CPU, Request, random_logits
@@ -38,7 +38,7 @@ def kernel() -> str:
 def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
     size, requests, starts = mixture
     random = np.random.default_rng(seed)
-    kernels = NativeSlots(len(requests), size, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
+    kernels = CpuSlots(len(requests), size, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
     generated: list[list[int]] = [[] for _ in requests]
     inside = set[int]()
     for time in range(STEPS):
@@ -81,7 +81,7 @@ def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]],
                 generated[number] = text + some_tokens(random, 1)
 
 
-def add(kernels: Sequence[NativeSlots | TorchSlots], slot: int, request: Request, generated: list[int]) -> None:
+def add(kernels: Sequence[CpuSlots | TorchSlots], slot: int, request: Request, generated: list[int]) -> None:
     payload = msgspec.structs.replace(request.payload(), handle=slot + 1)
     for slots in kernels:
         slots.add(slot, payload, step_temperature(request.temperature), generated, 0)

@@ -1,0 +1,71 @@
+"""Requests in slots on a CPU: those of the compiled step, and beside them those whose actions are in torch only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forkpoint_policies.compile.program import Program
+from forkpoint_policies.kernel.step_types import Batch, StepRecord
+
+from .native_slots import NativeSlots
+from .payload import PolicyPayload
+from .torch_slots import TorchSlots
+
+logger = logging.getLogger(__name__)
+
+
+class CpuSlots:
+    """A request takes the step in torch's operations where its policy has an action that is a file of its own, else the
+    compiled one. `depth` is the most rows that one request has in a step.
+
+    Raises CompilerError where the step cannot be compiled.
+    """
+
+    def __init__(self, count: int, vocabulary: int, depth: int = 1) -> None:
+        self.native = NativeSlots(count, vocabulary, depth)
+        self._in_torch: TorchSlots | None = None
+        self._takes_torch = np.zeros(count + 1, np.bool_)  # by slot; the last is for rows without one
+
+    @property
+    def in_torch(self) -> TorchSlots:
+        """The slots of the step in torch's operations, made when the first request needs them."""
+        if self._in_torch is None:
+            logger.info("forkpoint: a policy has an action in torch only; its requests take the slower step")
+            native = self.native
+            count = len(native.tables.slots)
+            self._in_torch = TorchSlots(count, native.vocabulary, torch.device("cpu"), native.depth)
+        return self._in_torch
+
+    def takes_torch(self, slot: int) -> bool:
+        """Whether the request in a slot takes the step in torch's operations."""
+        return bool(self._takes_torch[slot])
+
+    def add(
+        self, slot: int, payload: PolicyPayload, temperature: float, generated: Sequence[int], address: int
+    ) -> Program:
+        """Put a request into an empty slot; its program. `address` is the number of where its records go."""
+        self._takes_torch[slot] = declared = self.native.program_of(payload).has_declared
+        slots = self.in_torch if declared else self.native
+        return slots.add(slot, payload, temperature, generated, address)
+
+    def remove(self, slot: int) -> None:
+        """Free a slot. Its state is saved for a while, as the request may be resumed."""
+        (self.in_torch if self._takes_torch[slot] else self.native).remove(slot)
+        self._takes_torch[slot] = False
+
+    def step(self, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
+        """Apply each row's program to the [rows, vocabulary] logits, in place."""
+        record = self.native.step(batch, logits, alternatives)
+        if not (others := self._takes_torch[batch.slots]).any():
+            return record
+        rows, theirs = torch.from_numpy(others.nonzero()[0]), self.in_torch.step(batch, logits, alternatives)
+        for part in fields(StepRecord):
+            if (own := getattr(record, part.name)) is not None:
+                own[rows] = getattr(theirs, part.name)[rows]
+        return record
