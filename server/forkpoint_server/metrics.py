@@ -136,6 +136,18 @@ RUNNING = Gauge(
     [MODEL],
     multiprocess_mode="livesum",
 )
+SERVERS = Gauge(
+    "forkpoint_servers",
+    "Servers of the database that live, as this one knows them; 1 for one on its own.",
+    [MODEL],
+    multiprocess_mode="livemax",
+)
+ASKED = Counter(
+    "forkpoint_server_questions",
+    "What this server asked others, by question (trace, position, rows) and answer (found, not_found, none: the other "
+    "did not answer).",
+    [MODEL, "question", "answer"],
+)
 BUILD = Gauge(
     "forkpoint_build_info",
     "Always 1; the versions and the served model are in the labels.",
@@ -167,6 +179,10 @@ def use_model(name: str) -> None:
             CHANGES.labels(name, kind, action)
     for metric in (RECORDS_WAITING, RUNNING, DROPPED, STEP):
         metric.labels(name)
+    for question in ("trace", "position", "rows"):
+        for answer in ("found", "not_found", "none"):
+            ASKED.labels(name, question, answer)
+    SERVERS.labels(name).set(1)
 
 
 def served_model() -> str:

@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 
 import httpx
 
+from forkpoint_server import metrics
 from forkpoint_server.errors import ApiError
 from forkpoint_server.store.servers import KnownServer
 
+from .questions import PREFIX
 from .signature import HEADER, sign
 
 CONNECT_SECONDS = 2.0
@@ -55,6 +57,16 @@ class Asking:
 
     async def ask(self, server: KnownServer, path: str, query: Mapping[str, str]) -> httpx.Response | None:
         """The answer of a server, whose body is still to be read; None for its 404. Raises UnansweredError."""
+        question = path.removeprefix(f"{PREFIX}/")
+        try:
+            answer = await self._ask(server, path, query)
+        except UnansweredError:
+            _count(question, "none")
+            raise
+        _count(question, "not_found" if answer is None else "found")
+        return answer
+
+    async def _ask(self, server: KnownServer, path: str, query: Mapping[str, str]) -> httpx.Response | None:
         encoded = urlencode(query)
         headers = {HEADER: sign(server.key, path, encoded), "Accept-Encoding": "identity"}
         request = self._client.build_request("GET", f"{server.address}{path}?{encoded}", headers=headers)
@@ -99,6 +111,10 @@ class Asking:
                 await close(answers)
                 raise error
         return answers, unanswered
+
+
+def _count(question: str, answer: str) -> None:
+    metrics.ASKED.labels(metrics.served_model(), question, answer).inc()
 
 
 async def close(answers: Sequence[httpx.Response]) -> None:

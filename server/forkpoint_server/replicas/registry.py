@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from sqlalchemy import Engine
 
+from forkpoint_server import metrics
 from forkpoint_server.store.executor import UnavailableError, in_thread
 from forkpoint_server.store.servers import KnownServer, OwnServer, heartbeat, leave
 
@@ -76,6 +77,7 @@ class Replicas:
     async def _beat(self) -> None:
         try:
             self.others = await in_thread(heartbeat, self._database, self.own)
+            metrics.SERVERS.labels(metrics.served_model()).set(1 + len(self.living))
         except (UnavailableError, OSError) as error:  # /health says so already
             logger.info("no heartbeat: %s", error)
         except Exception:  # one failure must not end the heartbeats

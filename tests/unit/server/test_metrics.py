@@ -72,7 +72,13 @@ def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
     for process in processes:
         process.communicate()
     found = json.loads(gathered.stdout.splitlines()[-1])
-    gauges = {metrics.RECORDS_WAITING: 1.25, metrics.SAMPLE_RATIO: 0.25, metrics.BUILD: 1.0, metrics.RUNNING: 1.25}
+    gauges = {
+        metrics.RECORDS_WAITING: 1.25,
+        metrics.SAMPLE_RATIO: 0.25,
+        metrics.BUILD: 1.0,
+        metrics.RUNNING: 1.25,
+        metrics.SERVERS: 1.0,
+    }
     for metric in ALL.values():
         name = next(iter(metric.describe())).name
         if isinstance(metric, Counter):
@@ -114,6 +120,7 @@ def test_metric_names_follow_the_conventions() -> None:
         assert set(metric._labelnames) <= {
             "policy", "arm", "finish_reason", "role", "action", "family", "outcome", "experiment", "metric", "reason",
             "version", "vllm", "model_name", "of", "bound", "kind", "readout",
+            "question", "answer",
         }, family.name  # fmt: skip
         assert "model_name" in metric._labelnames, family.name
     assert {type(metric) for metric in ALL.values()} == {Counter, Gauge, Histogram, Summary}

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 
+from forkpoint_server import metrics
 from forkpoint_server.replicas import asking
 from forkpoint_server.replicas.signature import HEADER, sign
 from forkpoint_server.store import servers
@@ -60,6 +62,25 @@ async def test_an_id_of_a_client_is_asked_of_all_and_the_last_request_counts(clu
     assert (await first.get("/v1/forks/mine/Ü 1")).raise_for_status().json()["id"] == "chatcmpl-3"
     second.add("chatcmpl-4", created=400.0, client_id="mine/Ü 1")
     assert (await first.get("/v1/forks/mine/Ü 1")).raise_for_status().json()["id"] == "chatcmpl-4"
+
+
+def asked(question: str, answer: str) -> float:
+    labels = {"model_name": metrics.served_model(), "question": question, "answer": answer}
+    return REGISTRY.get_sample_value("forkpoint_server_questions_total", labels) or 0.0
+
+
+async def test_questions_and_servers_are_counted(cluster: list[Member]) -> None:
+    first, second, third = cluster
+    kinds = [("trace", "found"), ("trace", "not_found"), ("trace", "none"), ("rows", "found")]
+    before = [asked(*kind) for kind in kinds]
+    second.add("chatcmpl-5", client_id="mine")
+    (await first.get("/v1/forks/mine")).raise_for_status()
+    (await first.get("/v1/forks")).raise_for_status()
+    assert [asked(*kind) - old for kind, old in zip(kinds, before, strict=True)] == [1, 1, 0, 2]
+    assert REGISTRY.get_sample_value("forkpoint_servers", {"model_name": metrics.served_model()}) == 3
+    await third.die()
+    assert (await first.get("/v1/forks/unheard-of")).status_code == 503
+    assert asked("trace", "none") - before[2] == 1
 
 
 async def test_what_no_server_has_is_asked_once_of_each(cluster: list[Member]) -> None:
