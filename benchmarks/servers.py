@@ -51,6 +51,16 @@ def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterat
 
 
 @contextmanager
+def forkpoints(folder: Path, arguments: Sequence[Sequence[str]]) -> Iterator[list[ServerProcess]]:
+    """A Forkpoint for each list of arguments, until the block ends. They start in turn."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(_running([*FORKPOINT, *own], folder / f"forkpoint-{number}.log"))
+            for number, own in enumerate(arguments)
+        ]
+
+
+@contextmanager
 def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """Two Forkpoints with the embedded model, until the block ends. The first cannot create its telemetry socket."""
     (unusable := folder / ("t" * TOO_LONG)).mkdir()

@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+from .api_servers import compare
 from .measurement import Plan, measure
 from .report import problems, tables
 
@@ -21,9 +22,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often beside stock vLLM (%(default)s)")
     parser.add_argument("--block-seconds", type=float, default=40, help="how long each time (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables there, too")
+    parser.add_argument(
+        "--api-servers", type=int, default=0, metavar="N",
+        help="instead, small requests on N API servers beside one, in turns",
+    )  # fmt: skip
     args = parser.parse_args()
-    measured = measure(Plan(args.concurrency, args.seconds, args.rounds, args.block_seconds))
-    done, wrong = tables(measured), problems(measured)
+    if args.api_servers > 1:
+        table, wrong = compare(args.api_servers, args.concurrency, args.rounds, args.block_seconds)
+        done = [table]
+    else:
+        measured = measure(Plan(args.concurrency, args.seconds, args.rounds, args.block_seconds))
+        done, wrong = tables(measured), problems(measured)
     for table in done:
         print(f"\n{table.markdown()}\n")
     if args.json:

@@ -8,16 +8,23 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from benchmarks.request_load import CHOICE, TOKENS
 
-from .bodies import Bodies, Kind, LoadRequest
+from .bodies import Kind, LoadRequest
 
 STUCK_SECONDS = 120.0
 """A stream that gives nothing for so long is stuck."""
 FINISHED = re.compile(rb'"finish_reason": ?"(\w+)"')
 DONE = b"data: [DONE]\n\n"
+
+
+class Requests(Protocol):
+    """The requests of a load, by number."""
+
+    def __getitem__(self, number: int) -> LoadRequest: ...
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,12 @@ class Stream:
     wrong: str | None = None
 
 
-def load(url: str, bodies: Bodies, concurrency: int, seconds: float) -> list[Stream]:
+def load(url: str, bodies: Requests, concurrency: int, seconds: float) -> list[Stream]:
     """Keep so many streams running for so long, then let those that run end."""
     return asyncio.run(_load(url, bodies, concurrency, time.monotonic() + seconds))
 
 
-async def _load(url: str, bodies: Bodies, concurrency: int, until: float) -> list[Stream]:
+async def _load(url: str, bodies: Requests, concurrency: int, until: float) -> list[Stream]:
     numbers, streams = itertools.count(), list[Stream]()
 
     async def client() -> None:
