@@ -81,7 +81,7 @@ def instruct(target: ServedModel) -> Instruct:
     from forkpoint_policies.kernel.sampling_limits import SamplingLimits
     from forkpoint_policies.spec import Policy, parse_policy
     from forkpoint_policies.worker.payload import PolicyPayload
-    from tests.integration.engine.demo_readout import NAME, READOUT
+    from tests.integration.engine.demo_readout import CORRECT, NAME, READOUT
 
     def make(
         policy: dict[str, Any] | Policy | None,
@@ -95,7 +95,7 @@ def instruct(target: ServedModel) -> Instruct:
         params = SamplingParams(**{"max_tokens": 200, **options})
         if policy is not None:
             parsed = policy if isinstance(policy, Policy) else parse_policy(policy)
-            compiled = compile_policy(parsed, served or replace(target, artefacts={NAME: READOUT}))
+            compiled = compile_policy(parsed, served or replace(target, artefacts={NAME: READOUT, CORRECT: READOUT}))
             packed, seed = compiled.program.pack(), params.seed or 0
             sampled_tokens = compiled.placebo_tokens(seed)
             instruction = PolicyPayload(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
+from tests.unit.policies.hidden.artefact_files import readout
 
 MERGES = (
     "Wa", "it", "ai", "ait", " w", " W", "Wait", " Wait", "wait", " wait", "WAIT", " wai", "\nWait", "\n\nwait",
@@ -51,7 +52,12 @@ def encode(text: str) -> list[int]:
 
 
 TARGET = ServedModel(
-    VOCABULARY, fork_threshold=0.672, regions=single_token_regions(THINK, END_THINK), stop=END, encode=encode
+    VOCABULARY,
+    fork_threshold=0.672,
+    regions=single_token_regions(THINK, END_THINK),
+    stop=END,
+    encode=encode,
+    artefacts={"correct": readout()},
 )
 UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 

@@ -21,6 +21,7 @@ from forkpoint_server.calibration.token_frequencies import Calibration
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.policies.served_model import encoder, read_served_model, read_vocabulary, stop_tokens
 from forkpoint_server.policies.text_regions import ParserNames
+from tests.unit.policies.hidden.artefact_files import readout
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(WEIGHTS)
 NUM_LOGITS = len(TOKENIZER) + 5
@@ -89,7 +90,14 @@ def test_texts_are_written_without_the_space_that_a_tokenizer_puts_before_them(s
     for text in ("Wait", " Wait", "\n\nWait, so", "let", "  x", "7.\n", "\n", "é", " the answer is 7"):
         assert b"".join(vocabulary.tokens[one] for one in encode(text)) == text.encode()
     markers = (tokenizer.convert_tokens_to_ids(name) for name in ("<think>", "</think>"))
-    model = ServedModel(vocabulary, fork_threshold=0.672, regions=single_token_regions(*markers), stop=2, encode=encode)
+    model = ServedModel(
+        vocabulary,
+        fork_threshold=0.672,
+        regions=single_token_regions(*markers),
+        stop=2,
+        encode=encode,
+        artefacts={"correct": readout()},
+    )
     for named in library():
         compile_policy(named.policy, model)
 
