@@ -181,7 +181,15 @@ def _going_on(frame: dict[str, Any]) -> dict[str, Any]:
     """The frame of a piece before this last one of a choice. It says nothing more, and may have come with the last."""
     (choice,) = frame["data"]["choices"]
     without = {name: value for name, value in choice.items() if name != "stop_reason"}
-    return {**frame, "data": {**frame["data"], "choices": [{**without, "finish_reason": None}]}}
+    data = {**frame["data"], "choices": [{**without, "finish_reason": None}]}
+    if data.get("usage") is not None:
+        data["usage"] = _constant(data["usage"])
+    return {**frame, "data": data}
+
+
+def _constant(usage: dict[str, Any]) -> dict[str, Any]:
+    """Usage without the counts that grow with the pieces."""
+    return {name: count for name, count in usage.items() if name not in SO_FAR}
 
 
 def _frame(value: Any, pieces: list[tuple[tuple[str, ...], Any]], path: tuple[str, ...] = ()) -> Any:
@@ -197,7 +205,7 @@ def _frame(value: Any, pieces: list[tuple[tuple[str, ...], Any]], path: tuple[st
         if (name in PIECES and isinstance(one, str | list)) or (name in LISTS and isinstance(one, list)):
             pieces.append(((*path, name), one))
         elif name == "usage" and going_on and one is not None:
-            rest[name] = {key: count for key, count in one.items() if key not in SO_FAR}
+            rest[name] = _constant(one)
         else:
             found = _frame(one, pieces, (*path, name))
             if found != {} and (found != [] or name != "tool_calls"):  # else it holds nothing but pieces, if any

@@ -140,11 +140,15 @@ def test_calls_have_names_of_their_own() -> None:
     assert len({call.name for call in CALLS}) == len(CALLS)
 
 
-def chunk(index: int, text: str | None = None, *, name: str = "chatcmpl-0123456789abcdef", **fields: Any) -> str:
-    """An event of a stream of a chat."""
+def chunk(
+    index: int, text: str | None = None, *, name: str = "chatcmpl-0123456789abcdef", tokens: int | None = None,
+    **fields: Any,
+) -> str:  # fmt: skip
+    """An event of a stream of a chat; with `tokens`, of one that asks for usage in every chunk."""
     delta = {"role": "assistant", "content": ""} if text is None else {"content": text}
     choice = {"index": index, "delta": delta, "finish_reason": None, **fields}
-    return f"data: {json.dumps({'id': name, 'created': 5, 'choices': [choice]})}\n\n"
+    usage = {} if tokens is None else {"usage": {"prompt_tokens": 7, "completion_tokens": tokens}}
+    return f"data: {json.dumps({'id': name, 'created': 5, 'choices': [choice], **usage})}\n\n"
 
 
 END = (
@@ -194,3 +198,11 @@ OTHER = {
 def test_what_the_comparison_of_streams_sees(name: str) -> None:
     events = SAME[name] if name in SAME else OTHER[name]
     assert (streamed("".join(events), Names()) == streamed("".join(PLAIN), Names())) == (name in SAME)
+
+
+@pytest.mark.parametrize(("tokens", "same"), [(2, True), (3, False)])
+def test_usage_in_every_chunk_may_come_with_the_end_alone(tokens: int, same: bool) -> None:
+    role, end = chunk(0, tokens=0), chunk(0, "b", tokens=2, finish_reason="stop")
+    together = streamed("".join((role, chunk(0, "ab", tokens=tokens, finish_reason="stop"), END)), Names())
+    apart = streamed("".join((role, chunk(0, "a", tokens=1), end, END)), Names())
+    assert (together == apart) == same
