@@ -11,31 +11,8 @@ from forkpoint_policies.kernel.device_tables import Uses
 from forkpoint_policies.kernel.state import NO_RULE, Slots, State
 
 CPU = torch.device("cpu")
-ALL = Uses(
-    marks=True,
-    texts=True,
-    instead=True,
-    chances=True,
-    history=True,
-    window=True,
-    coins=True,
-    since=True,
-    branches=True,
-    signals=(),
-    entropies=True,
-)
-NOTHING = Uses(
-    marks=False,
-    texts=False,
-    instead=False,
-    chances=False,
-    history=False,
-    window=False,
-    coins=False,
-    since=False,
-    branches=False,
-    signals=(),
-)
+PARTS = [one.name for one in fields(Uses) if one.name != "signals"]
+ALL, NOTHING = (Uses(signals=(), **dict.fromkeys(PARTS, used)) for used in (True, False))
 
 
 def tensors(state: State) -> list[torch.Tensor]:
