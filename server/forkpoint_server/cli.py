@@ -42,6 +42,8 @@ scale-out, tokens can go in and out.
 
 LAUNCHER = "vllm.entrypoints.launchers.launcher"
 """The logger with which vLLM lists its routes: more than fifty lines."""
+ENGINE_CLIENT = "vllm.v1.engine.async_llm"
+"""The logger of vLLM's client of the engine."""
 
 PROCESSORS = {
     False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
@@ -215,6 +217,7 @@ def serve_one(
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     _configure_logging(args)
     logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
+    logging.getLogger(ENGINE_CLIENT).addFilter(says_that_the_engine_ended)
     one = ApiServer(address, sock, client_config, ports)
     set_process_title("APIServer", str(one.number))
     decorate_logs()
@@ -266,6 +269,15 @@ def _is_no_route(record: logging.LogRecord) -> bool:
 def _names_no_sibling(record: logging.LogRecord) -> bool:
     """Whether a log record is not vLLM's warning, at the end, that another process has the port: a sibling has."""
     return not str(record.msg).startswith("port %s is used by process")
+
+
+def says_that_the_engine_ended(record: logging.LogRecord) -> bool:
+    """Make one line of the traceback with which vLLM notices that its engine is gone: it names no reason, the engine's
+    own log does, and on SIGTERM the engine ends first."""
+    if record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__name__ == "EngineDeadError":
+        record.msg, record.args, record.exc_info = "the engine has ended", (), None
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
 
 
 def _log_as_vllm() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from forkpoint_server.api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, share
-from forkpoint_server.cli import own_ports
+from forkpoint_server.cli import own_ports, says_that_the_engine_ended
 from forkpoint_server.replicas.address import UNKNOWN
 from forkpoint_server.store.database import open_database
 
@@ -126,3 +128,18 @@ def test_adapters_that_come_at_run_time_need_one_process(value: str, monkeypatch
 def test_what_they_cannot_do(arguments: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=f"--api-server-count: {problem}"):
         check_api_servers(two(**arguments))
+
+
+def test_the_end_of_the_engine_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """vLLM's own exception, and another one, logged as vLLM does."""
+    client = logging.getLogger("a client of the engine")
+    client.addFilter(says_that_the_engine_ended)
+    for error in (EngineDeadError(), ValueError("another")):
+        try:
+            raise error
+        except (EngineDeadError, ValueError):
+            client.exception("failed")
+    ended, failed = caplog.records
+    assert (ended.getMessage(), ended.levelname, ended.exc_info) == ("the engine has ended", "INFO", None)
+    assert (failed.getMessage(), failed.levelname) == ("failed", "ERROR")
+    assert failed.exc_info is not None
