@@ -116,7 +116,7 @@ def bind_own_ports(args: Namespace, own_ip: Callable[[], str]) -> list[OwnPort]:
         wanted = 0 if named is None else named + number
         try:
             if wanted > MAX_PORT:
-                raise OSError("there is no such port")
+                raise OSError(f"the highest port is {MAX_PORT}")
             sock = socket.create_server(
                 (host, wanted), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1
             )

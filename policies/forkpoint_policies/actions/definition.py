@@ -69,9 +69,9 @@ class Seen:
 class ActionFile:
     """An action, which has its file's name in `do`.
 
-    `compile` turns the fields into the parameters of a rule. `act` returns the logits [k, vocabulary] of some rows,
-    each by itself: a row must get the same bits in any batch, so sum with `kernel.signals.stable_sum`. Only the rows in
-    which the rule fires take them; what is -inf stays so, and a row that would have no token left stays as it was.
+    `compile` turns the fields into the parameters of a rule. `act` returns the logits [k, vocabulary] of some rows. A
+    row must get the same bits in any batch, so sum with `kernel.signals.stable_sum`. Only the rows in which the rule
+    fires take them; what is -inf stays so, and a row that would have no token left stays as it was.
     Where there is a state, `advance` returns it [k, state_size] after one more token. Both run on the device of the
     logits and must not wait for it.
 

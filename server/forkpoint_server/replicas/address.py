@@ -43,7 +43,7 @@ def replica_address(
 
 
 def named_port(named: str) -> int | None:
-    """The port in `--replica-address`, if it has one; None where it is no address."""
+    """The port in `--replica-address`; None without one, and for a name that cannot be an address."""
     try:
         return urlsplit(_url(named, "http")).port
     except ValueError:

@@ -24,7 +24,7 @@ def step(kept: KeptStates, *rows: tuple[int, int, int], seed: int = 0) -> torch.
     return states.float()
 
 
-def begun(limit: int = 8, max_bytes: int = 1 << 20) -> KeptStates:
+def with_one_request(limit: int = 8, max_bytes: int = 1 << 20) -> KeptStates:
     kept = KeptStates(max_bytes)
     for handle in HANDLES.values():
         kept.begin(handle, limit)
@@ -32,7 +32,7 @@ def begun(limit: int = 8, max_bytes: int = 1 << 20) -> KeptStates:
 
 
 def test_they_are_kept_where_a_rule_fires() -> None:
-    kept = begun()
+    kept = with_one_request()
     first = step(kept, (2, 0, 1), (3, 7, 1), (5, 4, 0))
     second = step(kept, (2, 1, 0), (5, 5, 6), seed=1)
     found, other = load(kept.take(77)), load(kept.take(99))
@@ -45,7 +45,7 @@ def test_they_are_kept_where_a_rule_fires() -> None:
 
 def test_the_last_evaluation_of_a_position_counts() -> None:
     """A rejected draft's position, or that of a prompt in pieces, comes again."""
-    kept = begun()
+    kept = with_one_request()
     step(kept, (2, 0, 1), (2, 1, 1))
     last = step(kept, (2, 0, 2), (2, 1, 0), seed=1)
     found = load(kept.take(77))
@@ -54,14 +54,14 @@ def test_the_last_evaluation_of_a_position_counts() -> None:
 
 
 def test_no_more_than_the_first_ones() -> None:
-    kept = begun(limit=2)
+    kept = with_one_request(limit=2)
     for position in (4, 1, 9, 3):
         step(kept, (2, position, 1))
     assert load(kept.take(77))["positions"].tolist() == [1, 3]
 
 
 def test_a_preempted_request_goes_on() -> None:
-    kept = begun()
+    kept = with_one_request()
     step(kept, (2, 0, 1))
     kept.begin(77, 8)
     step(kept, (2, 1, 1))
@@ -69,7 +69,7 @@ def test_a_preempted_request_goes_on() -> None:
 
 
 def test_where_no_rule_fires_there_are_none() -> None:
-    kept = begun()
+    kept = with_one_request()
     step(kept, (2, -1, 1), (2, 0, 0))
     found = load(kept.take(77))
     assert found.keys() == {"positions", "rules"}
@@ -77,7 +77,7 @@ def test_where_no_rule_fires_there_are_none() -> None:
 
 
 def test_beyond_the_memory_the_oldest_are_dropped() -> None:
-    kept = begun(max_bytes=3 * SIZE * 4)
+    kept = with_one_request(max_bytes=3 * SIZE * 4)
     step(kept, (2, 0, 1), (2, 1, 1))
     step(kept, (5, 0, 1), (5, 1, 1))
     assert kept.take(77) == b""
