@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import threading
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -40,6 +41,7 @@ from forkpoint_server.http.model_list import ModelAliases
 from forkpoint_server.http.no_generation import WithoutGeneration
 from forkpoint_server.http.own_port import answering
 from forkpoint_server.http.paths import FORKS, OWN, WITHOUT_TEXT
+from forkpoint_server.http.stopping import RefuseWhenStopping
 from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import read_served_model, stop_tokens
@@ -76,6 +78,7 @@ from . import metrics
 from .api_servers import ApiServer
 from .errors import ApiError, handle_error
 from .service import ServerConfig, Service
+from .shutdown import STOPPING, Flag, set_at_shutdown
 from .tracing import RequestSpans, export_spans
 
 logger = logging.getLogger(__name__)
@@ -171,9 +174,11 @@ async def _serve_without_policies(
     metrics.use_model(cast(str, engine.model_config.served_model_name))
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
+    stopping = _stopping(one, engine)
     app.user_middleware += [
+        Middleware(RefuseWhenStopping, is_stopping=stopping.is_set),
         Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
-        Middleware(HealthWarnings, warnings=list, failure=lambda: None),
+        Middleware(HealthWarnings, warnings=list, failure=lambda: STOPPING if stopping.is_set() else None),
         Middleware(WithoutGeneration, served_models=lambda: _base_models(app)),
     ]
     app.middleware_stack = app.build_middleware_stack()
@@ -181,6 +186,15 @@ async def _serve_without_policies(
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     logger.info("serving on %s without policies: the model's tasks are %s", address, ", ".join(tasks))
     return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes), **_shared(one))
+
+
+def _stopping(one: ApiServer | None, engine: EngineClient) -> Flag:
+    """The flag that is set when the engine is told to stop: by this process, or by that of all API servers."""
+    if one is not None:
+        return one.stopping
+    stopping = threading.Event()
+    set_at_shutdown(stopping, engine)
+    return stopping
 
 
 def _shared(one: ApiServer | None) -> dict[str, Any]:
@@ -204,8 +218,10 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     app.add_exception_handler(ApiError, handle_error)
     app.add_exception_handler(InputError, handle_error)
     num_servers = 1 if started.one is None else started.one.count
-    intervening = InterveningEngine(engine, BranchLimits(args.max_branches, args.max_live_branches, num_servers))
-    _add_middlewares(app, service, intervening, args)
+    limits = BranchLimits(args.max_branches, args.max_live_branches, num_servers)
+    stopping = _stopping(started.one, engine)
+    intervening = InterveningEngine(engine, limits, stopping.is_set)
+    _add_middlewares(app, service, intervening, stopping, args)
     _add_routes(app, service, args.admin_api_key)
 
     # the engine, decorated, for vLLM's handlers
@@ -303,9 +319,12 @@ def _own_server(started: _Started, model: str) -> OwnServer | None:
     return OwnServer(SERVER, address, key, model[:MAX_MODEL_LENGTH], __version__)
 
 
-def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, args: Namespace) -> None:
+def _add_middlewares(
+    app: FastAPI, service: Service, engine: InterveningEngine, stopping: Flag, args: Namespace
+) -> None:
     """Add our middlewares as the innermost: behind vLLM's authentication."""
     app.user_middleware += [
+        Middleware(RefuseWhenStopping, is_stopping=stopping.is_set),
         Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
         Middleware(HealthWarnings, warnings=service.warnings, failure=engine.failure),
         Middleware(ModelAliases, registry=service.registry, listed=args.model_aliases),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from .shutdown import Flag
     from .vllm_seam import VllmConfig
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,12 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def serve_one(
-    ports: Sequence[OwnPort], address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
+    ports: Sequence[OwnPort],
+    stopping: Flag,
+    address: str,
+    sock: socket.socket,
+    args: Namespace,
+    client_config: dict[str, Any],
 ) -> None:
     """Run one of several API servers, in a process of its own, until interrupted. Exits with 1 where it cannot."""
     import uvloop
@@ -217,8 +223,7 @@ def serve_one(
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     _configure_logging(args)
     logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
-    logging.getLogger(ENGINE_CLIENT).addFilter(says_that_the_engine_ended)
-    one = ApiServer(address, sock, client_config, ports)
+    one = ApiServer(address, sock, client_config, stopping, ports)
     set_process_title("APIServer", str(one.number))
     decorate_logs()
     for number, port in enumerate(ports):
@@ -255,6 +260,7 @@ def _configure_logging(args: Namespace) -> None:
     from .vllm_seam import configure_logging_from_args
 
     configure_logging_from_args(args)
+    logging.getLogger(ENGINE_CLIENT).addFilter(says_that_the_engine_ended)
     if not args.log_config_file:  # that file configures our loggers too
         _log_as_vllm()
         logging.getLogger(LAUNCHER).addFilter(_is_no_route)

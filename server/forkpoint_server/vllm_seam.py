@@ -59,7 +59,7 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer, check_stop_string
 # Errors: raised so that vLLM's handlers answer, and the OpenAI-shaped object that ours return.
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
-from vllm.exceptions import VLLMServerError, VLLMValidationError
+from vllm.exceptions import GracefulHTTPError, VLLMServerError, VLLMValidationError
 
 # Prompts: the served model's chat template and tokenizer for `POST /v1/forks`, and the markers of its regions.
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam

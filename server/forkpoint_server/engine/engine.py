@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from forkpoint_server.requests.progress import (
     open_traces,
     start_engine_request,
 )
+from forkpoint_server.shutdown import STOPPING, raise_if_refused
 from forkpoint_server.structured_outputs.request import ban_words
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import (
@@ -63,9 +64,12 @@ class BranchLimits:
 class InterveningEngine:
     """Wraps vLLM's EngineClient: forwards everything, and applies the current request's policy to what is generated."""
 
-    def __init__(self, engine: EngineClient, limits: BranchLimits) -> None:
+    def __init__(
+        self, engine: EngineClient, limits: BranchLimits, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._engine = engine
         self._limits = limits
+        self._is_stopping = is_stopping
         parallel = engine.vllm_config.parallel_config
         # where something else balances the load, this server has only its own ranks
         self._num_ranks = (
@@ -144,8 +148,8 @@ class InterveningEngine:
         return BackgroundBudget(self._capacity)
 
     def failure(self) -> str | None:
-        """What is wrong with the engine, if it takes requests and answers nothing; None otherwise."""
-        return self._monitor.failure()
+        """What is wrong with the engine, if it stops, or takes requests and answers nothing; None otherwise."""
+        return STOPPING if self._is_stopping() else self._monitor.failure()
 
     def rank_options(self) -> dict[str, Any]:
         """The option that keeps requests with a common prefix on one data-parallel rank, where it is cached."""
@@ -285,12 +289,14 @@ class InterveningEngine:
     def _generate(
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        return name_conflicts(self._engine.generate(prompt, params, request_id, **options), params)
+        outputs = self._engine.generate(prompt, params, request_id, **options)
+        return raise_if_refused(name_conflicts(outputs, params), self._is_stopping)
 
     def _generate_counted(
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        return self._counted(self._engine.generate(prompt, params, request_id, **options))
+        outputs = self._engine.generate(prompt, params, request_id, **options)
+        return self._counted(raise_if_refused(outputs, self._is_stopping))
 
     async def _counted(self, outputs: AsyncGenerator[RequestOutput, None]) -> AsyncGenerator[RequestOutput, None]:
         """Count a client's request for as long as the engine has it."""

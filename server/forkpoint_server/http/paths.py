@@ -9,7 +9,8 @@ HEALTH = "/health"
 MODELS = "/v1/models"
 FORKS = "/v1/forks"
 PAGE = "/forkpoint"
-OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration", "/v1/vectors", "/v1/states")
+STATES = "/v1/states"
+OWN = ("/v1/policies", "/v1/experiments", "/v1/calibration", "/v1/vectors", STATES)
 """Forkpoint's routes, but FORKS, that take a policy from no request."""
 
 WITHOUT_TEXT = frozenset(

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from forkpoint_server.http.paths import STATES
 from forkpoint_server.service import Service
 from forkpoint_server.state_reading.read import read_states
 from forkpoint_server.state_reading.request import StatesRequest, parse_request
@@ -21,7 +22,7 @@ def states_router(service: Service, admin_key: str | None) -> APIRouter:
     router = APIRouter(tags=["forkpoint"])
 
     @router.post(
-        "/v1/states",
+        STATES,
         dependencies=[Depends(admin_only(admin_key))],
         openapi_extra=describe_body("post /v1/states", StatesRequest),
     )

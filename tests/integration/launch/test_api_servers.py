@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Barrier
 from typing import Any, TypeVar
 
 import httpx
@@ -130,21 +131,33 @@ def test_what_is_stored_reaches_both(server: Server) -> None:
     many(lambda number: ask(server, number, policy="mine"))
 
 
-def test_sigterm_lets_both_finish(server: Server) -> None:
+def test_sigterm_lets_both_finish_and_refuses_what_comes_later(server: Server) -> None:
+    running = Barrier(AT_ONCE + 1)
+
     def last(number: int) -> str:
         body = {
             "prompt": PROMPT, "max_tokens": DRAINED_TOKENS, "ignore_eos": True, "seed": number, "stream": True,
             "policy": "observe",
         }  # fmt: skip
         with httpx.stream("POST", f"{server.api}/completions", json=body, timeout=60) as answer:
-            events = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+            lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
+            events = [next(lines)]
+            running.wait(60)  # the engine has it: its first token is here
+            events += lines
         return f"{json.loads(events[-2])['choices'][0]['finish_reason']}, {events[-1]}"
+
+    def late(number: int) -> tuple[int, str | None]:
+        body = {"prompt": PROMPT, "max_tokens": 1, "stream": number % 2 == 0}
+        answer = httpx.post(f"{server.api}/completions", json=body, timeout=60)
+        return answer.status_code, answer.headers.get("retry-after")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         streams = [pool.submit(last, number) for number in range(AT_ONCE)]
-        until(lambda: server.metrics()["forkpoint_choices_running"] == AT_ONCE)
+        running.wait(60)
         signalled = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
+        assert set(many(late)) == {(503, "1")}
         assert {stream.result() for stream in streams} == {"length, [DONE]"}
         assert server.process.wait(60) == 0
     assert time.monotonic() - signalled < 60
