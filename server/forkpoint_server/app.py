@@ -28,6 +28,7 @@ from forkpoint_policies.spec import InputError
 from forkpoint_server import __version__
 from forkpoint_server.artefacts.folder import read_folder
 from forkpoint_server.artefacts.served import NamedArtefact, ServedArtefacts
+from forkpoint_server.calibration.profile import read_own_profile
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.demo import READOUTS, WEIGHTS
@@ -253,17 +254,14 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
 async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -> Service:
     """The server's state. Raises InputError where the model cannot express one of the operator's policies."""
     args = started.args
-    calibration = read_token_frequencies(Path(args.model))
+    folder = Path(args.model)
     threshold = Threshold(
-        started.options.database,
-        engine.model_config.model,
-        lambda: _base_models(app),
-        calibration.mean_reasoning_tokens,
+        started.options.database, engine.model_config.model, lambda: _base_models(app), read_own_profile(folder)
     )
     await asyncio.to_thread(threshold.read)
     parsers = ParserNames(args.structured_outputs_config.reasoning_parser or None, args.tool_call_parser or None)
-    calibration = replace(calibration, mean_reasoning_tokens=threshold.mean_reasoning_tokens)
-    model = await asyncio.to_thread(read_served_model, engine, parsers, calibration, threshold.nats)
+    frequencies, mean = read_token_frequencies(folder), threshold.mean_reasoning_tokens
+    model = await asyncio.to_thread(read_served_model, engine, parsers, frequencies, threshold.nats, mean)
     unreadable = await start_reading(engine)
     artefacts = await _start_artefacts(engine, started, unreadable)
     layers = hooked_layers(engine.vllm_config)

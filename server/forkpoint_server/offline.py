@@ -15,6 +15,7 @@ from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError, Pol
 from forkpoint_policies.worker.last_layer import EXTENSION
 from forkpoint_policies.worker.payload import PolicyPayload
 
+from .calibration.profile import read_own_profile
 from .calibration.token_frequencies import read_token_frequencies
 from .cli import PROCESSORS
 from .engine.derived_params import derived_params
@@ -43,20 +44,24 @@ def open_llm(model: str, **options: Any) -> LLM:
 class OfflinePolicies:
     """Compiles policies for the model of an `LLM` that `open_llm` returned.
 
-    `reasoning_parser` names vLLM's parser of the model's reasoning, for rules with a region; `fork_threshold` is in
-    nats.
+    `reasoning_parser` names vLLM's parser of the model's reasoning, for rules with a region. `fork_threshold` is in
+    nats; by default that of the calibration in the model's folder, or else another model's.
     """
 
     llm: LLM
     reasoning_parser: str | None = None
-    fork_threshold: float = DEFAULT_FORK_THRESHOLD_NATS
+    fork_threshold: float | None = None
     registry: Registry = field(default_factory=Registry)
     _model: ServedModel = field(init=False)
 
     def __post_init__(self) -> None:
         engine = cast(EngineClient, self.llm.llm_engine)  # has the attributes that are read
-        frequencies = read_token_frequencies(Path(engine.model_config.model))
-        model = read_served_model(engine, ParserNames(self.reasoning_parser, None), frequencies, self.fork_threshold)
+        folder = Path(engine.model_config.model)
+        own, parsers = read_own_profile(folder), ParserNames(self.reasoning_parser, None)
+        if self.fork_threshold is None:
+            self.fork_threshold = DEFAULT_FORK_THRESHOLD_NATS if own is None else own.fork_threshold
+        mean = None if own is None else own.mean_reasoning_tokens
+        model = read_served_model(engine, parsers, read_token_frequencies(folder), self.fork_threshold, mean)
         problem = unreadable(self.llm.llm_engine.vllm_config) or first_problem(self.llm.collective_rpc(READ_STATES))
         self._model = replace(model, states_unreadable=problem)
 

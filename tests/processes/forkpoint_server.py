@@ -124,9 +124,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+LEFT_OUT = ("*.safetensors", "generation_config.json", "calibration.json")
+"""Of the embedded model's folder, where another model has its tokenizer: what is of the model itself."""
+
+
 def write_random_model(folder: Path) -> Path:
     """A tiny Llama, to be served with `--load-format dummy`; its tokenizer is the embedded one, in lower case."""
-    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
     vocabulary = json.loads((WEIGHTS / "config.json").read_text())["vocab_size"]
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32",

@@ -24,8 +24,7 @@ from forkpoint_policies.spec import MAX_READOUTS
 from .artefacts import ARTEFACTS, WorkerArtefacts
 from .cpu_slots import CpuSlots
 from .destinations import Destinations
-from .kept_states import LAST_LAYER, STATES
-from .layer_states import LAYER_STATES
+from .kept_states import STATES
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
@@ -86,8 +85,7 @@ class PolicySlots:
             self._readouts[slot] = tuple(None if one is None else Readout.of(one, self._device) for one in found)
         if payload.max_states:
             self._keeping[slot] = payload.handle
-            STATES.begin(payload.handle, payload.max_states, payload.kept_states)
-            LAYER_STATES.want(slot, payload.kept_states)
+            STATES.begin(payload.handle, payload.max_states)
         STEERING.add(slot, len(self.has_policy_at), request)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
@@ -107,8 +105,7 @@ class PolicySlots:
         if self._ranked.pop(slot, None) is not None:
             self._ranks.remove(slot)
         self._readouts.pop(slot, None)
-        if self._keeping.pop(slot, None) is not None:
-            LAYER_STATES.forget(slot)
+        self._keeping.pop(slot, None)
         STEERING.remove(slot)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
@@ -140,9 +137,8 @@ class PolicySlots:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
         STEERING.decide(batch.slots, record.rows)
-        if self._keeping:
-            known = {} if states is None else {LAST_LAYER: states}
-            STATES.keep(self._keeping, batch.slots, record.rows, {**known, **LAYER_STATES.states})
+        if self._keeping and states is not None:
+            STATES.keep(self._keeping, batch.slots, record.rows, states)
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from forkpoint_policies.spec import InputError
 from forkpoint_policies.spec.errors import explain
+
+FILE = "calibration.json"
+"""In a model's folder."""
 
 Nats = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +45,15 @@ class EntropyProfile(BaseModel):
         if not low <= self.fork_threshold <= high:
             raise ValueError(f"interval: [{low:g}, {high:g}] must hold the fork_threshold {self.fork_threshold:g}")
         return self
+
+
+def read_own_profile(folder: Path) -> EntropyProfile | None:
+    """The profile that a model's folder ships with, as `forkpoint calibrate --dry-run --format json` prints it.
+
+    Raises InputError for an invalid one.
+    """
+    file = folder / FILE
+    return parse_profile(json.loads(file.read_bytes())) if file.is_file() else None
 
 
 def parse_profile(body: Any) -> EntropyProfile:

@@ -1,4 +1,4 @@
-"""The served model's fork threshold: from its stored calibration, else a default measured on another model."""
+"""The served model's fork threshold: from its stored calibration, else its folder's, else another model's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Threshold:
     """The fork threshold in use; it changes only when a calibration is stored.
 
     `model` is the path or repository, by which calibrations are stored: a served name may mean another model later.
-    `names` returns the names under which the model is served now. `own_mean_reasoning_tokens` is the mean length of the
-    model's reasoning by its folder, used where the stored calibration has none.
+    `names` returns the names under which the model is served now. `own` is the calibration in the model's folder, used
+    until one is stored.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class Threshold:
         database: Engine,
         model: str,
         names: Callable[[], Sequence[str]],
-        own_mean_reasoning_tokens: float | None = None,
+        own: EntropyProfile | None = None,
     ) -> None:
         self._database = database
         self._model = model
         self.names = names
-        self._own_mean_reasoning_tokens = own_mean_reasoning_tokens
-        self.profile: EntropyProfile | None = None
+        self._own = own
+        self.profile: EntropyProfile | None = own
 
     def read(self) -> None:
-        """Load the stored calibration. Raises InputError if it is invalid."""
+        """Load the stored calibration, if there is one. Raises InputError if it is invalid."""
         stored = read_calibration(self._database, self._model)
-        self.profile = None if stored is None else parse_profile(stored)
+        self.profile = self._own if stored is None else parse_profile(stored)
 
     def follow(self) -> bool:
         """Load the calibration if another server has stored one; whether it has. An invalid one changes nothing."""
@@ -71,8 +71,8 @@ class Threshold:
     @property
     def mean_reasoning_tokens(self) -> float | None:
         """The mean length of the model's reasoning: by the stored calibration, else by the model's folder."""
-        stored = None if self.profile is None else self.profile.mean_reasoning_tokens
-        return self._own_mean_reasoning_tokens if stored is None else stored
+        means = (None if profile is None else profile.mean_reasoning_tokens for profile in (self.profile, self._own))
+        return next((mean for mean in means if mean is not None), None)
 
     def warnings(self) -> list[str]:
         """Warnings for the user about the threshold."""
@@ -82,6 +82,8 @@ class Threshold:
         """The response of `GET /v1/calibration`."""
         if self.profile is not None:
             measured = self.profile.model_dump(mode="json")
+            if self.profile is self._own:
+                measured["model"] = self.names()[0]  # it may be served under another name than when it was measured
         else:
             measured = {"model": self.names()[0], "fork_threshold": self.nats, "warning": NOT_CALIBRATED}
         mean = self.mean_reasoning_tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -12,30 +11,20 @@ FILE = "forkpoint.json"
 
 
 class _File(msgspec.Struct):
-    """`counts` by token id, in text that the model generated at temperature 1, and the mean length of its reasoning."""
+    """`counts` by token id, in text that the model generated at temperature 1."""
 
     counts: dict[int, int]
-    mean_reasoning_tokens: float | None = None
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """`frequencies`: the share of each token in the model's own text; empty when nothing was measured.
-    `mean_reasoning_tokens`: the mean length of its reasoning, None when it was not measured."""
-
-    frequencies: Mapping[int, float] = field(default_factory=dict)
-    mean_reasoning_tokens: float | None = None
-
-
-def read_token_frequencies(folder: Path) -> Calibration:
-    """The calibration in a model's folder, or an empty one. Raises ValueError for a file that is none."""
+def read_token_frequencies(folder: Path) -> Mapping[int, float]:
+    """The share of each token in the model's own text; empty where its folder has none. Raises ValueError for a file
+    that has no counts."""
     file = folder / FILE
     if not file.is_file():
-        return Calibration()
+        return {}
     try:
         read = msgspec.json.decode(file.read_bytes(), type=_File)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{file} is not a calibration: {error}") from None
+        raise ValueError(f"{file} has no token counts: {error}") from None
     total = sum(read.counts.values())
-    shares = {token: count / total for token, count in read.counts.items() if count}
-    return Calibration(shares, read.mean_reasoning_tokens)
+    return {token: count / total for token, count in read.counts.items() if count}

@@ -1,7 +1,7 @@
 """Measures the embedded model's own text, for placebos matched by frequency: `python -m forkpoint_server.demo.measure`.
 
-Writes forkpoint.json beside the weights: how often each token occurs in answers at temperature 1, and the mean
-reasoning length.
+Writes forkpoint.json beside the weights: how often each token occurs in answers at temperature 1. Beside it,
+calibration.json is what `forkpoint calibrate --dry-run --format json --tokens 100000` prints for this model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 import random
 from collections import Counter
 from typing import Any
-
-from transformers import AutoTokenizer
 
 from forkpoint_policies.tasks.countdown import Puzzle, held_out, solvable
 from forkpoint_server.calibration.token_frequencies import FILE
@@ -29,16 +27,12 @@ def _puzzles(draw: random.Random) -> list[Puzzle]:
 
 
 def main() -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(WEIGHTS)
     llm = LLM(str(WEIGHTS), enforce_eager=True, block_size=32, max_num_seqs=64, kv_cache_memory_bytes=1 << 30)
     messages: list[Any] = [[{"role": "user", "content": puzzle.prompt}] for puzzle in _puzzles(random.Random(1))]
     params = [SamplingParams(temperature=1.0, seed=number, max_tokens=MAX_TOKENS) for number in range(len(messages))]
     answers = [output.outputs[0].token_ids for output in llm.chat(messages, params)]
-    end = tokenizer.convert_tokens_to_ids("</think>")
-    lengths = [answer.index(end) if end in answer else len(answer) for answer in map(list, answers)]
     counts = Counter(token for answer in answers for token in answer)
-    read = {"counts": dict(sorted(counts.items())), "mean_reasoning_tokens": round(sum(lengths) / len(lengths), 1)}
-    (WEIGHTS / FILE).write_text(json.dumps(read, separators=(",", ":")) + "\n")
+    (WEIGHTS / FILE).write_text(json.dumps({"counts": dict(sorted(counts.items()))}, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

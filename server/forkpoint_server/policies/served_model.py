@@ -11,14 +11,17 @@ import xgrammar
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.compile.vocabulary import Vocabulary
-from forkpoint_server.calibration.token_frequencies import Calibration
 from forkpoint_server.vllm_seam import EngineClient, is_mistral_tokenizer
 
 from .text_regions import ParserNames, ParserSetup, read_regions
 
 
 def read_served_model(
-    engine: EngineClient, parsers: ParserNames, calibration: Calibration, fork_threshold: float
+    engine: EngineClient,
+    parsers: ParserNames,
+    frequencies: Mapping[int, float],
+    fork_threshold: float,
+    mean_reasoning_tokens: float | None,
 ) -> ServedModel:
     """The served model as policies are compiled for it; the threshold in nats."""
     tokenizer: Any = engine.renderer.tokenizer
@@ -33,8 +36,8 @@ def read_served_model(
         start_of=start_of,
         stop=NO_TOKEN if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
         encode=encode,
-        frequencies=calibration.frequencies,
-        mean_reasoning_tokens=calibration.mean_reasoning_tokens,
+        frequencies=frequencies,
+        mean_reasoning_tokens=mean_reasoning_tokens,
     )
 
 

@@ -82,7 +82,7 @@ def test_stop_and_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
 
 
 def test_a_position_in_lengths_of_the_models_reasoning(client: openai.OpenAI, server: Server) -> None:
-    """In the mean that the server names: the embedded model's own, 416.2, unless another test has calibrated it."""
+    """In the mean that the server names: the embedded model's own, unless another test has calibrated it."""
     mean = httpx.get(f"{server.api}/calibration").json()["mean_reasoning_tokens"]
     when = {"region": "reasoning", "after_token": {"reasoning_lengths": 0.02}}
     end = {"rules": [{"when": when, "do": {"end_reasoning": {}}}]}

@@ -96,6 +96,17 @@ def test_the_key_is_checked_before_the_policy_is_read(other_server: Server) -> N
     assert httpx.post(f"{other_server.api}/policies/validate", json={}).status_code == 401
 
 
+def test_a_model_without_a_calibration_is_warned_of(other_server: Server) -> None:
+    health = httpx.get(f"{other_server.url}/health")
+    assert (health.status_code, health.content) == (200, b"")
+    assert "not calibrated; 0.672 nats is used" in health.headers["X-Forkpoint-Warning"]
+    detailed = httpx.get(f"{other_server.url}/health?details").json()
+    assert detailed == {"status": "healthy", "warnings": [health.headers["X-Forkpoint-Warning"]]}
+    assert "not calibrated; 0.672 nats is used" in other_server.log.read_text()
+    shown = httpx.get(f"{other_server.api}/calibration", headers={"Authorization": f"Bearer {API_KEY}"}).json()
+    assert (shown["calibrated"], shown["fork_threshold"]) == (False, DEFAULT_FORK_THRESHOLD_NATS)
+
+
 def test_texts_without_a_reasoning_parser(other_server: Server) -> None:
     """`POST /v1/forks` with the server's key. The template takes no reasoning, and nothing says where one would end."""
     user, text = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from forkpoint_clients.cli.calibrate import main
-from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
+from forkpoint_server.calibration.profile import EntropyProfile, read_own_profile
+from forkpoint_server.demo import WEIGHTS
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ADMIN_KEY, Server, serving
 
@@ -23,10 +24,15 @@ PROFILE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def server(server: Server) -> Iterator[Server]:
-    """A server that was never calibrated. The default threshold is put back for the tests of other files."""
+    """A server without a stored calibration. That of its model's folder is stored for the tests of other files."""
     yield server
-    default = DEFAULT_FORK_THRESHOLD_NATS
-    put(server, {**PROFILE, "fork_threshold": default, "interval": [default, default]}).raise_for_status()
+    put(server, own().model_dump(mode="json")).raise_for_status()
+
+
+def own() -> EntropyProfile:
+    found = read_own_profile(WEIGHTS)
+    assert found is not None
+    return found
 
 
 def put(server: Server, body: Any, key: str = ADMIN_KEY) -> httpx.Response:
@@ -49,16 +55,14 @@ def marked(server: Server) -> dict[str, Any]:
     return summary
 
 
-def test_without_one_the_server_warns(server: Server) -> None:
-    health = httpx.get(f"{server.url}/health")
-    assert (health.status_code, health.content) == (200, b"")
-    assert "not calibrated" in health.headers["X-Forkpoint-Warning"]
-    detailed = httpx.get(f"{server.url}/health?details").json()
-    assert detailed == {"status": "healthy", "warnings": [health.headers["X-Forkpoint-Warning"]]}
-    assert "not calibrated; 0.672 nats is used" in server.log.read_text()
-    summary = httpx.get(f"{server.api}/calibration").json()
-    assert (summary["calibrated"], summary["fork_threshold"]) == (False, DEFAULT_FORK_THRESHOLD_NATS)
-    assert marked(server)["threshold"] == DEFAULT_FORK_THRESHOLD_NATS
+def test_the_embedded_models_own_is_used_without_a_stored_one(server: Server) -> None:
+    health = httpx.get(f"{server.url}/health?details")
+    assert health.json() == {"status": "healthy", "warnings": []}
+    assert "X-Forkpoint-Warning" not in health.headers
+    shown = httpx.get(f"{server.api}/calibration").json()
+    assert (shown["calibrated"], shown["fork_threshold"]) == (True, own().fork_threshold)
+    assert shown["mean_reasoning_tokens"] == own().mean_reasoning_tokens
+    assert marked(server)["threshold"] == own().fork_threshold
 
 
 def test_wrong_calibrations(server: Server) -> None:

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 ARGUMENTS = (
     "--served-model-name", MODEL, "--host", "127.0.0.1", "--max-model-len", "4096", "--max-num-batched-tokens", "4096",
     "--max-num-seqs", "8", "--kv-cache-memory-bytes", str(CACHE_BYTES), "--dtype", "float32", "--enforce-eager",
-    "--trust-request-chat-template", *WHOLE_PROMPTS,
+    "--trust-request-chat-template", "--enable-scale-out", *WHOLE_PROMPTS,
 )  # fmt: skip
 START_SECONDS = 1800
 

@@ -89,7 +89,6 @@ def instruct(target: ServedModel) -> Instruct:
         num_shared_tokens: int = 0,
         forced_tokens: Sequence[int] = (),
         scored: bool = False,
-        kept_states: Sequence[str] = (),
         served: ServedModel | None = None,
         **options: Any,
     ) -> SamplingParams:
@@ -112,8 +111,6 @@ def instruct(target: ServedModel) -> Instruct:
                 forced_tokens=list(forced_tokens),
                 limits=SamplingLimits(params.top_k, params.top_p, params.min_p),
                 scored=scored,
-                max_states=4096 * bool(kept_states),
-                kept_states=list(kept_states),
             )
             params.extra_args = instruction.into(None)
         return params

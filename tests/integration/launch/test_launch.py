@@ -17,7 +17,7 @@ import torch
 
 from forkpoint_server.demo import WEIGHTS
 from tests.integration.polling import until
-from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, free_port
+from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, LEFT_OUT, free_port
 
 WRONG = {
     ("/no/such/model",): "forkpoint serve: .*/no/such/model",
@@ -148,7 +148,7 @@ def test_what_is_chosen_and_said_on_a_cpu(tmp_path: Path) -> None:
 
 def write_recurrent_model(folder: Path) -> Path:
     """The configuration of a model with recurrent and attention layers, beside the embedded tokenizer."""
-    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
     config = {
         "architectures": ["Lfm2ForCausalLM"], "model_type": "lfm2", "torch_dtype": "float32", "vocab_size": 1024,
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,

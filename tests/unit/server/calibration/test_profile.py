@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS, InputError
-from forkpoint_server.calibration.profile import parse_profile
+from forkpoint_server.calibration.profile import parse_profile, read_own_profile
 from forkpoint_server.calibration.threshold import Threshold
+from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.store.calibrations import write_calibration
 
 PROFILE: dict[str, Any] = {
@@ -78,10 +81,31 @@ def test_a_calibration_of_another_server_is_followed(database: Engine) -> None:
 
 def test_the_mean_length_is_the_models_own_where_the_calibration_has_none(database: Engine) -> None:
     """Not that of a calibration before it: what `GET /v1/calibration` shows is what policies are compiled with."""
-    threshold = Threshold(database, "org/model", lambda: ["m"], 416.2)
+    own = parse_profile({**PROFILE, "mean_reasoning_tokens": 416.2})
+    threshold = Threshold(database, "org/model", lambda: ["m"], own)
     threshold.read()
     assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 416.2
     threshold.write(parse_profile({**PROFILE, "mean_reasoning_tokens": 98.5}))
     assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 98.5
     threshold.write(parse_profile(PROFILE))
     assert threshold.mean_reasoning_tokens == threshold.to_dict()["mean_reasoning_tokens"] == 416.2
+
+
+def test_the_embedded_model_has_one_of_its_own(database: Engine) -> None:
+    own = read_own_profile(WEIGHTS)
+    assert own is not None
+    assert own.tokens > 100_000
+    threshold = Threshold(database, str(WEIGHTS), lambda: ["my-name"], own)
+    threshold.read()
+    assert (threshold.nats, threshold.warnings()) == (own.fork_threshold, [])
+    shown = threshold.to_dict()
+    assert (shown["calibrated"], shown["model"], shown["tokens"]) == (True, "my-name", own.tokens)
+    threshold.write(parse_profile({**PROFILE, "model": "my-name"}))
+    assert threshold.nats == 0.5, "a stored one is used in its place"
+
+
+def test_a_folder_without_one_and_with_a_wrong_one(tmp_path: Path) -> None:
+    assert read_own_profile(tmp_path) is None
+    (tmp_path / "calibration.json").write_text(json.dumps({**PROFILE, "tokens": 0}))
+    with pytest.raises(InputError, match="tokens"):
+        read_own_profile(tmp_path)

@@ -17,7 +17,6 @@ from forkpoint_policies.catalog import library
 from forkpoint_policies.compile.compiler import ServedModel, compile_policy
 from forkpoint_policies.compile.program import NO_TOKEN
 from forkpoint_policies.compile.regions import single_token_regions
-from forkpoint_server.calibration.token_frequencies import Calibration
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.policies.served_model import encoder, read_served_model, read_vocabulary, stop_tokens
 from forkpoint_server.policies.text_regions import ParserNames
@@ -44,15 +43,14 @@ def test_every_token_has_its_bytes_and_special_ones_are_known() -> None:
 
 
 def test_the_reasoning_markers_come_from_the_parser() -> None:
-    calibration = Calibration({7: 0.5}, mean_reasoning_tokens=416.2)
-    model = read_served_model(engine(), ParserNames("qwen3"), calibration, 0.672)
+    model = read_served_model(engine(), ParserNames("qwen3"), {7: 0.5}, 0.672, 416.2)
     assert TOKENIZER.convert_ids_to_tokens([*model.regions.reasoning_start, *model.regions.reasoning_end]) == [
         "<think>",
         "</think>",
     ]
     assert (model.stop, model.fork_threshold, model.frequencies) == (TOKENIZER.eos_token_id, 0.672, {7: 0.5})
     assert model.mean_reasoning_tokens == 416.2
-    without = read_served_model(engine(), ParserNames(), calibration, 0.672)
+    without = read_served_model(engine(), ParserNames(), {}, 0.672, None)
     assert (without.regions.reasoning_end, without.reasoning_end) == ((), NO_TOKEN)
     assert not without.regions.has_reasoning
 
@@ -61,7 +59,7 @@ def test_the_reasoning_markers_come_from_the_parser() -> None:
     ("generation_config", "more"), [({}, set()), ({"eos_token_id": 9}, {9}), ({"eos_token_id": [9, 11]}, {9, 11})]
 )
 def test_the_generation_config_adds_stop_tokens(generation_config: dict[str, Any], more: set[int]) -> None:
-    model = read_served_model(engine(), ParserNames(), Calibration(), 0.672)
+    model = read_served_model(engine(), ParserNames(), {}, 0.672, None)
     assert stop_tokens(engine(generation_config), model) == {TOKENIZER.eos_token_id, *more}
 
 
