@@ -27,7 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.kernel.row_threads import run_parts
 from forkpoint_policies.kernel.step_types import Batch
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 
 from .kernel import CPU, FIRST_PLAIN, MIX_OF_8, payload, row_by_row, served_model, stepper
 from .model import VOCABULARY

@@ -73,7 +73,7 @@ _PLACES = {
     Action.TEMPERATURE: Place.TEMPERATURE,
     **dict.fromkeys(TRUNCATIONS, Place.TRUNCATION),
 }
-_FIRST, _LAST = 0, max(Place) + 1
+_BEFORE, _FIRST, _LAST = -1, 0, max(Place) + 1
 
 
 def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") -> CompiledPolicy:
@@ -129,7 +129,9 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
 
 
 def _place(rule: CompiledRule) -> int:
-    """When a rule is applied."""
+    """When a rule is applied. What is decided before the model computes a position comes first."""
+    if rule.from_here:
+        return _BEFORE
     if rule.action == Action.DECLARED:
         return ACTIONS[rule.declared].place
     return _LAST if rule.action == Action.FORCE else _PLACES.get(Action(rule.action), _FIRST)
@@ -195,6 +197,13 @@ class _Build:
             bound = next(bound for bound in RANK_BOUNDS if getattr(when, bound) is not None)
             raise InputError(f"{path}.when.{bound}", f"needs hidden states: {self.target.states_unreadable}")
         first_position, last_position = self._positions(when, f"{path}.when")
+        if rule.do.steer is not None and rule.do.steer.is_from_here:
+            first_position = max(first_position, 1)  # at 0, the token before is the prompt's
+            if last_position < first_position:
+                raise InputError(
+                    f"{path}.when.before_token",
+                    "leaves only position 0, and the token before it is the prompt's, which is never steered",
+                )
         previous = self.sets.tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
             "number": number,
@@ -253,6 +262,7 @@ class _Build:
                 "strength": self._curve(do.steer.scale),
                 "vector": self._vector(do.steer, field),
                 "num_tokens": do.steer.tokens,
+                "from_here": do.steer.is_from_here,
             }
         if do.action in ACTIONS:
             return {

@@ -140,8 +140,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
     ones infinite.
 
     `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`. `vector` is the
-    digest of what a rule adds to the states of so many tokens, the one drawn here first. `declared` is the name of an
-    action that is a file of its own, and `parameters` what its fields compiled to.
+    digest of what a rule adds to the states of so many tokens, the one drawn here first; with `from_here`, the one
+    before. `declared` is the name of an action that is a file of its own, and `parameters` what its fields compiled to.
     """
 
     number: int
@@ -172,6 +172,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
     at_most: int = UNLIMITED
     vector: str = ""
     num_tokens: int = 0
+    from_here: bool = False
     declared: str = ""
     parameters: list[float] = []
 
@@ -181,7 +182,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A compiled policy.
+    """A compiled policy. The rules with `from_here` are the first ones.
 
     `regions` are the moves of compile.regions. `reasoning_end` is the token with which the end of the reasoning begins,
     NO_TOKEN where other texts begin with it too. `word_free` has a bit per token: may a word start after it; empty when

@@ -379,7 +379,7 @@ def _by_chance(chances: Chances, acted: Tensor, by_chance: Tensor, place: Tensor
 
 def _force(decision: Decision, texts: Texts, values: Tensor, turn: Turn) -> tuple[Decision, Texts]:
     """Go on with the text that is being written, or begin that of the first rule that wants to; no other rule acts
-    meanwhile."""
+    meanwhile, but for what was decided before."""
     rules, row = turn.rules, torch.arange(len(texts.rule), device=texts.rule.device)
     count = rules.forces.shape[1]
     writing = texts.rule >= 0
@@ -393,7 +393,8 @@ def _force(decision: Decision, texts: Texts, values: Tensor, turn: Turn) -> tupl
     refused = (rule >= 0) & ~allowed
     forced = torch.where(allowed, rule, NO_RULE)
     began = (order == forced[:, None]) & wants & ~writing[:, None]
-    fired = torch.where(rules.forces, began, decision.fired & ~(forced >= 0)[:, None])
+    others = decision.fired & (rules.from_here | ~(forced >= 0)[:, None])
+    fired = torch.where(rules.forces, began, others)
     shut = None if decision.shut is None else decision.shut & ~(forced >= 0)[:, None]
     decision = replace(decision, fired=fired, shut=shut, forced=forced, token=token, refused=refused)
     return decision, Texts(torch.where(refused, NO_RULE, texts.rule), offset, forced)

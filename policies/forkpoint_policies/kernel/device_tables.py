@@ -55,6 +55,7 @@ class Rules:
     by_chance: Tensor  # [p, R] bool, the control that acts at random positions
     forces: Tensor  # [p, R] bool
     observes: Tensor  # [p, R] bool
+    from_here: Tensor  # [p, R] bool, decided before it is known whether a text is written here
     instead: Tensor  # [p, R] bool
     by_token: Tensor  # [p, R] bool, of these, the ones in shadow: they fire where a token that they replace is sampled
     probability: Tensor  # [p, R, 4] float32
@@ -409,6 +410,7 @@ def _build_rules(programs: Sequence[Program], device: torch.device) -> Rules:
         "by_chance": control == ControlKind.POSITIONS,
         "forces": action == Action.FORCE,
         "observes": action == Action.OBSERVE,
+        "from_here": numbers("from_here", np.bool_),
         "instead": numbers("instead", np.bool_),
         "by_token": by_token,
         "probability": vectors("probability", 4, 0.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from .fields import OBJECT, VALUE, WHICH, Fall, Name, Number, Rise, Schedule, Strict, Tokens, exactly_one
 
@@ -97,20 +97,30 @@ class Steer(Strict):
     """Add a vector to the hidden states of the token that is drawn here, and of those after it up to `tokens`: `scale`
     times the vector, at the layers that the vector is for.
 
-    The token is drawn as without the rule: what is drawn next depends on it. A token is read with one vector: the one
-    that was decided last, and of those decided at one position the last rule's. A schedule gives the scale at the
-    position of the token that is read.
+    The token is drawn as without the rule: what is drawn next depends on it. With `from` `here`, the first token that
+    is read with the vector is the one before, so that the token drawn here depends on it: the rule's conditions are of
+    the text, and it acts from position 1 on. A token is read with one vector: the one that was decided last, and of
+    those decided at one position the last rule's. A schedule gives the scale at the position of the token that is read.
     """
+
+    # `from` is a keyword of Python
+    model_config = ConfigDict(serialize_by_alias=True)
 
     vector: Name
     scale: Scale = 1.0
     tokens: Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)] = 1
+    from_: Literal["next", "here"] = Field(default="next", alias="from")
 
     @model_validator(mode="after")
     def _check_scale(self) -> Steer:
         if self.scale == 0:
             raise ValueError("a scale of 0 adds nothing; below 0 the vector is subtracted")
         return self
+
+    @property
+    def is_from_here(self) -> bool:
+        """Whether the token before is read with the vector, so that it is decided before the model computes here."""
+        return self.from_ == "here"
 
 
 class Observe(Strict):

@@ -51,6 +51,15 @@ MAX_READOUTS = 4
 READOUT_BOUNDS = ("readout_above", "readout_below")
 
 
+OF_TEXT = (
+    "connectors", "words", "match", "since_connector_below", "previous", "region", "after_token", "before_token",
+    "every", "probability", "at_most",
+)  # fmt: skip
+"""The fields that depend on the text and on chance alone: they can be decided before the model computes a position."""
+_OPTIONS = ("mean_entropy_window", "confidence_window", "rank_window", "rank_stride")
+"""Those that say nothing alone, and have a value even so."""
+
+
 class ReadoutBound(Strict):
     """A bound on the value of a readout, by the readout's name."""
 
@@ -179,6 +188,12 @@ class When(Strict):
     def readouts(self) -> tuple[str, ...]:
         """The names of the readouts that the condition depends on."""
         return tuple(bound.name for bound in (self.readout_above, self.readout_below) if bound is not None)
+
+    @property
+    def of_model(self) -> tuple[str, ...]:
+        """The fields that are set and depend on what the model computes at the position."""
+        named = (name for name in type(self).model_fields if name not in (*OF_TEXT, *_OPTIONS))
+        return tuple(name for name in named if getattr(self, name) is not None)
 
     @property
     def windows(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 _MESSAGES = {
@@ -72,7 +73,7 @@ def explain(
         return InputError(field or "body", messages[kind])
     if kind == "extra_forbidden":
         owner = f"of {noun}" if noun else "here"
-        fields = [name for part in _walk(first, model)[-1][1] for name in part.model_fields]
+        fields = [name for part in _walk(first, model)[-1][1] for name in _fields(part)]
         known = name_some(fields, str(first["loc"][-1])) or "nothing"
         return InputError(field, f"is not a field {owner}; here one can write {known}")
     if kind in _MESSAGES:
@@ -101,13 +102,18 @@ def _walk(error: ErrorDetails, model: type[BaseModel]) -> list[tuple[str, tuple[
         if isinstance(name, int):
             parts.append((f"[{name}]", models))
             continue
-        annotations = [part.model_fields[name].annotation for part in models if name in part.model_fields]
+        annotations = [own[name].annotation for part in models if name in (own := _fields(part))]
         if annotations:
             models = tuple(dict.fromkeys(inner for annotation in annotations for inner in _models_in(annotation)))
             parts.append((f".{name}", models))
         elif error["type"] in ("extra_forbidden", "missing") and number == len(location) - 1:
             parts.append((f".{name}", models))
     return parts
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields, by the names that a user writes."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -18,7 +18,7 @@ from pydantic import (
 from forkpoint_policies.actions.discovery import ACTIONS
 
 from .actions import Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
-from .conditions import When
+from .conditions import OF_TEXT, When
 from .errors import InputError, explain
 from .fields import MAX_RULES, Heat, Match, Name, Number, Strict, exactly_one
 from .size_limits import SizeLimitError, check_size
@@ -143,6 +143,11 @@ class Rule(Strict):
             )
         if do.probe is not None:
             self._check_probe(do.probe)
+        if do.steer is not None and do.steer.is_from_here and (unknown := when.of_model):
+            raise ValueError(
+                f"when.{unknown[0]} is known only after the forward pass that a steer with `from` `here` changes; its "
+                f"conditions can be {', '.join(OF_TEXT)}; `from` `next` takes all"
+            )
         return self
 
     def _check_probe(self, probe: Probe) -> None:

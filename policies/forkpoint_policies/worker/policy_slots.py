@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,25 +14,18 @@ from torch import Tensor
 from forkpoint_policies.hidden.effective_rank import UNKNOWN, RankState
 from forkpoint_policies.hidden.rank_windows import RankWindows
 from forkpoint_policies.hidden.readouts import Readout, read_out
-from forkpoint_policies.kernel.native.build import CompilerError
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import MAX_READOUTS
 
 from .artefacts import ARTEFACTS, WorkerArtefacts
-from .cpu_slots import CpuSlots
 from .destinations import Destinations
 from .kept_states import STATES
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
+from .slots_of_step import slots_of_step
 from .steering.shared import STEERING
-from .torch_slots import TorchSlots
-
-logger = logging.getLogger(__name__)
-
-KERNEL_VARIABLE = "FORKPOINT_KERNEL"
-"""An environment variable: `torch` asks for the slow step where the compiled one could be used."""
 
 
 class PolicySlots:
@@ -49,7 +40,7 @@ class PolicySlots:
         artefacts: WorkerArtefacts = ARTEFACTS,
     ) -> None:
         self._artefacts = artefacts
-        self.slots = _slots_on(count, vocabulary, device, depth)
+        self.slots = slots_of_step(count, vocabulary, device, depth)
         self._vocabulary, self._device = vocabulary, device
         self._ranks = RankWindows(count, depth)
         self._ranked: dict[int, Request] = {}  # those whose policies depend on the effective rank
@@ -86,7 +77,7 @@ class PolicySlots:
         if payload.max_states:
             self._keeping[slot] = payload.handle
             STATES.begin(payload.handle, payload.max_states)
-        STEERING.add(slot, len(self.has_policy_at), request)
+        STEERING.add(slot, len(self.has_policy_at), self._vocabulary, request, generated)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
         return request
@@ -176,13 +167,3 @@ class PolicySlots:
         if address not in self.addresses:
             self.addresses.append(address)
         return self.addresses.index(address)
-
-
-def _slots_on(count: int, vocabulary: int, device: torch.device, depth: int) -> CpuSlots | TorchSlots:
-    """The compiled step where there can be one, else the slow one."""
-    if device.type == "cpu" and os.environ.get(KERNEL_VARIABLE) != "torch":
-        try:
-            return CpuSlots(count, vocabulary, depth)
-        except CompilerError as error:
-            logger.warning("forkpoint: steps are slower than they could be: %s", error)
-    return TorchSlots(count, vocabulary, device, depth)

@@ -95,13 +95,13 @@ class PolicyProcessorV1(LogitsProcessor):
 
     def _requests(self) -> Requests | None:
         """The batch as the hooks in the model need it; None where none of its requests steers."""
-        slots = np.full(max(self._at, default=0) + 1, NONE)
+        slots = np.full(max(self._at, default=0) + 1, NONE, np.int32)
         for index, (slot, _) in self._at.items():
             slots[index] = slot
         if not STEERING.steers(slots):
             return None
         lengths = [self._prompt_len_of.get(slot, 0) for slot in slots.tolist()]
-        return Requests(torch.from_numpy(slots).to(self._device), torch.tensor(lengths).to(self._device))
+        return Requests(slots, torch.tensor(lengths).to(self._device))
 
     def _release(self, slot: int) -> None:
         self._slots.remove(slot)

@@ -38,9 +38,26 @@ AT_FORKS: dict[str, Any] = {
     "rules": [{"when": {"entropy_above": FORK_NATS}, "do": {"steer": {"vector": "calm", "scale": -2.0}}}]
 }
 TWO_TOKENS: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "calm", "tokens": 3}}}]}
+HERE: dict[str, Any] = {
+    "rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "both", "scale": 1.5, "tokens": 2, "from": "here"}}}]
+}
+ENDING = "."
+AFTER_SENTENCES: dict[str, Any] = {
+    "rules": [
+        {
+            "when": {"previous": {"endings": [ENDING]}},
+            "do": {"steer": {"vector": "calm", "scale": -2.0, "from": "here"}},
+        }
+    ]
+}
 OBSERVE: dict[str, Any] = {"rules": [{"do": {"observe": {}}}]}
 START = ChildStart([], 0, 0, 0, 0)
-NEVER: dict[str, Any] = {"rules": [{"when": {"entropy_above": 49.0}, "do": {"steer": {"vector": "calm"}}}]}
+NEVER: dict[str, Any] = {
+    "rules": [
+        {"when": {"entropy_above": 49.0}, "do": {"steer": {"vector": "calm"}}},
+        {"when": {"after_token": 900}, "do": {"steer": {"vector": "calm", "from": "here"}}},
+    ]
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +114,12 @@ def entropies(logprobs: Logprobs) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("policy", "vector", "scale"), [(EVERY, BOTH, 1.5), (AT_FORKS, CALM, -2.0), (TWO_TOKENS, CALM, 1.0)],
-    ids=["by position", "at forks", "several tokens"],
+    ("policy", "vector", "scale"),
+    [
+        (EVERY, BOTH, 1.5), (AT_FORKS, CALM, -2.0), (TWO_TOKENS, CALM, 1.0), (HERE, BOTH, 1.5),
+        (AFTER_SENTENCES, CALM, -2.0),
+    ],
+    ids=["by position", "at forks", "several tokens", "from here", "from here, after sentences"],
 )  # fmt: skip
 def test_it_is_the_model_with_the_vector_added(
     steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
@@ -115,6 +136,11 @@ def test_it_is_the_model_with_the_vector_added(
         at = list(range(10, 40, 10))
     elif policy is TWO_TOKENS:
         at = [position + ahead for position in range(0, 40, 8) for ahead in range(3)]
+    elif policy is HERE:
+        at = [position - 1 + ahead for position in range(8, 40, 8) for ahead in range(2)]
+    elif policy is AFTER_SENTENCES:
+        ends = [served.vocabulary.tokens[token].endswith(ENDING.encode()) for token in steered_tokens[1][:-1]]
+        at = np.flatnonzero(ends).tolist()
     else:
         at = np.flatnonzero(entropies(found[1]) > FORK_NATS).tolist()
     assert len(at) >= 3
@@ -131,14 +157,19 @@ def test_it_is_the_model_with_the_vector_added(
 def test_alone_as_in_a_batch(
     steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
-    many = [instruct(policy, served=served, **GREEDY) for policy in (EVERY, AT_FORKS, TWO_TOKENS, None)]
-    tokens, found = answers(steering, prompts[:4], many)
-    alone, own = answers(steering, prompts[1:2], [instruct(AT_FORKS, served=served, **GREEDY)])
-    assert alone == [tokens[1]]
-    assert (own[0] == found[1]).all()
+    policies = (EVERY, AT_FORKS, AFTER_SENTENCES, None)
+    tokens, found = answers(steering, prompts[:4], [instruct(one, served=served, **GREEDY) for one in policies])
+    for number in (1, 2):
+        one = instruct(policies[number], served=served, **GREEDY)
+        alone, own = answers(steering, prompts[number : number + 1], [one])
+        assert alone == [tokens[number]]
+        assert (own[0] == found[number]).all()
 
 
-@pytest.mark.parametrize("policy", [None, NEVER, {**EVERY, "shadow": True}], ids=["none", "never", "shadow"])
+@pytest.mark.parametrize(
+    "policy", [None, NEVER, {**EVERY, "shadow": True}, {**HERE, "shadow": True}],
+    ids=["none", "never", "shadow", "shadow from here"],
+)  # fmt: skip
 def test_hooks_that_add_nothing_change_no_bit_of_stock_vllm(
     plain: LLM, steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel,
     policy: dict[str, Any] | None,
@@ -154,7 +185,8 @@ def test_what_is_computed_in_pieces_or_again_is_steered_alike(
     steering: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
     """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
-    policies = [(EVERY, AT_FORKS, TWO_TOKENS)[number % 3] for number in range(len(prompts))]
+    various = EVERY, AT_FORKS, TWO_TOKENS, HERE, AFTER_SENTENCES
+    policies = [various[number % len(various)] for number in range(len(prompts))]
     longer = {**GREEDY, "max_tokens": 100, "logprobs": 1}
     tokens, found = answers(steering, prompts, [instruct(one, served=served, **longer) for one in policies])
     again, pieces = answers(cramped, prompts, [instruct(one, served=served, **longer) for one in policies])
@@ -167,11 +199,13 @@ def test_what_is_computed_in_pieces_or_again_is_steered_alike(
         assert np.abs(one[known] - other[known]).max() < TOLERANCE_NATS
 
 
+@pytest.mark.parametrize(("policy", "one", "other"), [(TWO_TOKENS, 5, 6), (HERE, 7, 8)], ids=["from next", "from here"])
 def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
-    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference
-) -> None:
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
+    policy: dict[str, Any], one: int, other: int,
+) -> None:  # fmt: skip
     """The next turn has the answer in its prompt, without the vector: with the salt it is exact, without it is not."""
-    program = compile_policy(parse_policy(TWO_TOKENS), served).program
+    program = compile_policy(parse_policy(policy), served).program
     options = {**GREEDY, "max_tokens": 100, "logprobs": 1}
 
     def next_turn(prompt: list[int], salted: bool) -> float:
@@ -179,7 +213,7 @@ def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
         first: Any = TokensPrompt(prompt_token_ids=prompt)
         if salted:
             first = salted_prompt(first, program, "key", START, prompt)
-        (steered,), _ = answers_from_cache(steering, [first], [instruct(TWO_TOKENS, served=served, **options)])
+        (steered,), _ = answers_from_cache(steering, [first], [instruct(policy, served=served, **options)])
         longer = [*prompt, *steered]
         (tokens,), (found,) = answers_from_cache(
             steering, [TokensPrompt(prompt_token_ids=longer)], [instruct(None, **{**GREEDY, "max_tokens": 8})]
@@ -187,8 +221,8 @@ def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
         return float(np.abs(reference.logprobs(longer, tokens, {}) - found).max())
 
     # different prompts: of one, the second turn would find what the first has stored
-    assert next_turn(prompts[5]["prompt_token_ids"], salted=True) < TOLERANCE_NATS
-    assert next_turn(prompts[6]["prompt_token_ids"], salted=False) > 100 * TOLERANCE_NATS
-    plain = TokensPrompt(prompt_token_ids=prompts[5]["prompt_token_ids"])
+    assert next_turn(prompts[one]["prompt_token_ids"], salted=True) < TOLERANCE_NATS
+    assert next_turn(prompts[other]["prompt_token_ids"], salted=False) > 100 * TOLERANCE_NATS
+    plain = TokensPrompt(prompt_token_ids=prompts[one]["prompt_token_ids"])
     prompt = plain["prompt_token_ids"]
     assert salted_prompt(plain, compile_policy(parse_policy(OBSERVE), served).program, "key", START, prompt) is plain

@@ -65,6 +65,19 @@ def test_a_policy_steers_and_says_how_often(steering: Server) -> None:
     assert text_of(complete(steering, "observe")) == text_of(plain)
 
 
+def test_from_here_steers_and_says_how_often(steering: Server) -> None:
+    here = {"when": {"every": 8}, "do": {"steer": {**RULE["do"]["steer"], "from": "here"}}}
+    plain, steered = complete(steering, "observe"), complete(steering, {"rules": [here]})
+    assert text_of(plain) != text_of(steered)
+    assert text_of(complete(steering, {"rules": [here]})) == text_of(steered)
+    positions = (steered["usage"]["completion_tokens"] - 1) // 8
+    assert steered["forkpoint"]["interventions"] == {"steer": {"fired": positions, "effect": 0.0}}
+    assert text_of(complete(steering, {"rules": [here], "shadow": True})) == text_of(plain)
+    assert text_of(complete(steering, "observe")) == text_of(plain)
+    refused = refusal(steering, {"rules": [{**here, "when": {"entropy_above": "fork"}}]})
+    assert refused.startswith("policy.rules[0]: when.entropy_above is known only after the forward pass")
+
+
 def test_shadow_adds_nothing_and_the_placebo_adds_something_else(steering: Server) -> None:
     policy = {"rules": [RULE]}
     plain, steered = text_of(complete(steering, "observe")), text_of(complete(steering, policy))

@@ -48,7 +48,8 @@ PREVIOUS, NUM_PREVIOUS = 21, 22  # states, tokens, sorted
 REPLACED_TOKENS, NUM_REPLACED = 23, 24  # states, tokens, sorted; of rules that fire by the sampled token
 ENTROPY_WINDOW = 25
 FIRES_BY_TOKEN = 26
-RULE_INTS = 27
+FROM_HERE = 27  # it is decided before it is known whether a text is written here
+RULE_INTS = 28
 
 NUM_SIGNALS = len(Signal)
 NUM_HIDDEN = NUM_SIGNALS - int(Signal.EFFECTIVE_RANK)

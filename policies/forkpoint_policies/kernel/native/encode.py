@@ -116,6 +116,7 @@ def _rule(rule: CompiledRule, fires_by_token: bool, put: Callable[..., int]) -> 
         c.NUM_REPLACED: len(replaced.tokens),
         c.ENTROPY_WINDOW: rule.entropy_window,
         c.FIRES_BY_TOKEN: int(fires_by_token),
+        c.FROM_HERE: int(rule.from_here),
     }.items():
         numbers[at] = int(value)
     return numbers

@@ -62,7 +62,7 @@ def _steered(base: Any) -> Any:
         @functools.wraps(base.forward)
         def forward(self, input_ids: Any, positions: Any, *args: Any, **options: Any) -> Any:
             if self._forkpoint_places:
-                _place(positions)
+                _place(input_ids, positions)
             return super().forward(input_ids, positions, *args, **options)
 
     Steered.__name__, Steered.__qualname__ = base.__name__, base.__qualname__
@@ -83,10 +83,11 @@ def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...]) -> None:
     STEERING.attach(buffers)
 
 
-def _place(positions: Tensor) -> None:
+def _place(token_ids: Tensor, positions: Tensor) -> None:
     """Before a forward of the V1 model runner; in dummy runs nothing is added."""
     metadata: Any = get_forward_context().attn_metadata
     if not metadata or STEERING.requests is None:
         STEERING.clear()
     else:
-        STEERING.place(STEERING.requests, next(iter(metadata.values())).query_start_loc, positions)
+        starts = next(iter(metadata.values())).query_start_loc
+        STEERING.place(STEERING.requests, starts, positions, token_ids)

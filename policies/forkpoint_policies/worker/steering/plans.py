@@ -23,18 +23,19 @@ from forkpoint_policies.spec import MAX_RULES
 @dataclass(frozen=True)
 class SteeringRule:
     """What a rule that fires adds: a row of the tables, as many times as its scale says at the token's position, to so
-    many tokens from the one drawn there."""
+    many tokens from the one drawn there, or with `from_here` from the one before."""
 
     row: int
     scale: Curve
     num_tokens: int
+    from_here: bool = False
 
 
 class Plans:
     """The plans of `slots` requests, of `length` positions each.
 
     A token is read with one vector. Where several rules want it, the latest decision counts, and of those at one
-    position the last rule's.
+    position the last rule's: rules `from_here` are the first ones.
     """
 
     def __init__(self, slots: int, length: int, device: torch.device) -> None:
@@ -44,6 +45,7 @@ class Plans:
         self._row = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # by 1 + the rule
         self._scale = torch.zeros(slots + 1, MAX_RULES + 1, 4, device=device)
         self._num_tokens = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)
+        self._from_here = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # 1 or 0
         self._shared = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # of the prompt
         self.steered_at = np.zeros(slots + 1, np.bool_)
         """[slots + 1], on the host: whether a slot's request may steer."""
@@ -73,6 +75,7 @@ class Plans:
             curve = rule.scale
             self._scale[slot, index + 1] = torch.tensor((float(curve.shape), curve.a, curve.b, curve.c))
             self._row[slot, index + 1], self._num_tokens[slot, index + 1] = rule.row, rule.num_tokens
+            self._from_here[slot, index + 1] = int(rule.from_here)
         saved = self._removed.pop(handle, None)
         if saved is None:
             self._fired[slot].zero_()
@@ -88,7 +91,7 @@ class Plans:
         self._removed[self._handles.pop(slot)] = self._fired[slot].clone()
         while len(self._removed) > self._slots:
             self._removed.popitem(last=False)
-        for values in (self._row, self._scale, self._num_tokens, self._shared):
+        for values in (self._row, self._scale, self._num_tokens, self._from_here, self._shared):
             values[slot].zero_()
 
     def decide(self, slots: Tensor, record: Tensor) -> None:
@@ -114,13 +117,18 @@ class Plans:
 
     def _rule_at(self, slot: Tensor, position: Tensor) -> Tensor:
         """1 + the rule with whose vector each token is read, 0 for none: of [n] slots and positions."""
-        longest = max((rule.num_tokens for rules in self._rules.values() for rule in rules.values()), default=1)
-        ago = torch.arange(longest, device=slot.device)
+        every = [rule for rules in self._rules.values() for rule in rules.values()]
+        longest = max((rule.num_tokens for rule in every), default=1)
+        # from here: a token is read with the vector by what was decided one position after it
+        ago = torch.arange(-int(any(rule.from_here for rule in every)), longest, device=slot.device)
         decided_at = position[:, None] - ago
-        fired = torch.where(decided_at < 0, 0, self._fired[slot[:, None], decided_at.clamp(min=0)])
+        known = (decided_at >= 0) & (decided_at < self._length)
+        fired = torch.where(known, self._fired[slot[:, None], decided_at.clamp(0, self._length - 1)], 0)
         found, since = torch.zeros_like(position), torch.full_like(position, longest)
         for rule in sorted({index for rules in self._rules.values() for index in rules}):
-            reaches = (fired >> rule & 1).bool() & (ago < self._num_tokens[slot, rule + 1][:, None])
+            read_after = ago + self._from_here[slot, rule + 1][:, None]  # how many tokens after the first
+            reaches = (fired >> rule & 1).bool() & (read_after >= 0)
+            reaches &= read_after < self._num_tokens[slot, rule + 1][:, None]
             latest = torch.where(reaches, ago, longest).amin(dim=1)
             counts = (latest <= since) & (latest < longest)  # of one position, the last rule
             found, since = torch.where(counts, rule + 1, found), torch.where(counts, latest, since)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from forkpoint_policies.compile.compiler import compile_policy
-from forkpoint_policies.compile.program import Action, ControlKind, Curve, Shape
+from forkpoint_policies.compile.program import Action, ControlKind, Curve, Shape, Signal
 from forkpoint_policies.hidden.artefact import Artefact, Model
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import InputError, parse_policy
+from forkpoint_policies.spec.conditions import OF_TEXT
 from tests.unit.policies.hidden.artefact_files import VECTOR, readout
 from tests.unit.policies.vocabularies import TARGET
 
@@ -34,6 +35,65 @@ def test_a_scale_by_position() -> None:
     steer = {"vector": "calm", "scale": {"shape": "linear", "start": 0.0, "end": 2.0, "over": 100}}
     (rule,) = compiled({"do": {"steer": steer}}).program.rules
     assert rule.strength == Curve(Shape.LINEAR, 0.0, 2.0, 100.0)
+
+
+def test_a_rule_from_here_is_the_first_one_and_acts_from_position_1_on() -> None:
+    steer = {"vector": "calm", "from": "here"}
+    rules = compiled(RULE, {"do": {"observe": {}}}, {"when": {"every": 5}, "do": {"steer": steer}}).program.rules
+    assert [(rule.number, rule.from_here, rule.first_position) for rule in rules] == [
+        (2, True, 1), (0, False, 0), (1, False, 0),
+    ]  # fmt: skip
+    later = {"when": {"after_token": 7}, "do": {"steer": steer}}
+    assert compiled(later).program.rules[0].first_position == 7
+    with pytest.raises(InputError, match="leaves only position 0") as error:
+        compiled({"when": {"before_token": 1}, "do": {"steer": steer}})
+    assert error.value.field == "policy.rules[0].when.before_token"
+
+
+def test_from_next_is_what_a_rule_says_that_says_nothing() -> None:
+    said = parse_policy({"rules": [{"do": {"steer": {"vector": "calm", "from": "next"}}}]})
+    unsaid = parse_policy({"rules": [{"do": {"steer": {"vector": "calm"}}}]})
+    here = parse_policy({"rules": [{"do": {"steer": {"vector": "calm", "from": "here"}}}]})
+    assert said.digest == unsaid.digest != here.digest
+    assert here.model_dump(mode="json", exclude_unset=True)["rules"][0]["do"]["steer"]["from"] == "here"
+    assert parse_policy(here.model_dump(mode="json", exclude_unset=True)) == here
+
+
+EXAMPLES: dict[str, Any] = {
+    "connectors": ["reflection"], "words": ["wait"], "match": "cased", "since_connector_below": 5,
+    "previous": {"words": ["wait"]}, "region": "reasoning", "after_token": 3, "before_token": 90, "every": 4,
+    "probability": 0.5, "at_most": 7,
+}  # fmt: skip
+
+
+def test_conditions_of_the_text_can_be_had_from_here() -> None:
+    assert EXAMPLES.keys() == set(OF_TEXT)
+    (rule,) = compiled({"when": EXAMPLES, "do": {"steer": {"vector": "calm", "from": "here"}}}).program.rules
+    assert rule.from_here
+    assert not any(rule.bounds(signal) for signal in Signal)
+
+
+@pytest.mark.parametrize(
+    ("when", "field"),
+    [
+        ({"entropy_above": "fork"}, "entropy_above"),
+        ({"previous": {"words": ["wait"]}, "top_probability_below": 0.5, "every": 3}, "top_probability_below"),
+        ({"mean_entropy_below": 1.0, "mean_entropy_window": 8}, "mean_entropy_below"),
+        ({"connectors": ["reflection"], "connector_probability_above": 0.5}, "connector_probability_above"),
+        ({"readout_above": {"name": "right", "value": 0.5}}, "readout_above"),
+        ({"effective_rank_above": 4, "rank_window": 8}, "effective_rank_above"),
+        ({"end_of_reasoning_within": 1.0}, "end_of_reasoning_within"),
+        ({"probe_confidence_above": 0.5}, "probe_confidence_above"),
+    ],
+)
+def test_conditions_of_the_model_cannot(when: dict[str, Any], field: str) -> None:
+    steer = {"steer": {"vector": "calm", "from": "here"}}
+    with pytest.raises(InputError) as error:
+        parse_policy({"rules": [{"do": {"observe": {}}}, {"when": when, "do": steer}]})
+    assert error.value.field == "policy.rules[1]"
+    assert error.value.message.startswith(f"when.{field} is known only after the forward pass")
+    with pytest.raises(InputError, match=f"when.{field} is known only after"):
+        parse_policy({"rules": [{"do": {"control": {"like": {"when": when, "do": steer}, "match": "direction"}}}]})
 
 
 def test_another_vector_of_the_name_is_another_policy() -> None:
@@ -89,6 +149,8 @@ def test_a_policy_that_branches_cannot_steer(tree: dict[str, Any]) -> None:
         ({"vector": "calm", "scale": 1e9}, "1000"),
         ({"vector": "calm", "tokens": 0}, "1"),
         ({"vector": "../calm"}, "lower-case letters"),
+        ({"vector": "calm", "from": "before"}, r"steer\.from: Input should be 'next' or 'here'"),
+        ({"vector": "calm", "from_": "here"}, "from_: is not a field of a policy; here one can write .*, from"),
         ({"scale": 1.0}, "vector"),
     ],
 )

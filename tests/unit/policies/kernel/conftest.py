@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)

@@ -13,7 +13,8 @@ from forkpoint_policies.hidden.readouts import Readout
 from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
 from forkpoint_policies.kernel.step_types import Batch
 from forkpoint_policies.worker.artefacts import WorkerArtefacts
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from tests.unit.policies.factories import CPU, Json, Record, Request, fired, random_logits, rule
 from tests.unit.policies.hidden.artefact_files import mlp_readout, readout
 from tests.unit.policies.kernel.readout_programs import compiled_with

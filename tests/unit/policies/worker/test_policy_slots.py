@@ -16,7 +16,8 @@ from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch
 from forkpoint_policies.worker.cpu_slots import CpuSlots
 from forkpoint_policies.worker.native_slots import Loaded
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.torch_slots import MAX_TABLES, TorchSlots, _LoadedProgram
 from tests.unit.policies.factories import CPU, Record, Request, compiled, fired, policy, random_logits, rule, step
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens

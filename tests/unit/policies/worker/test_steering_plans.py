@@ -54,6 +54,18 @@ def test_a_scale_that_depends_on_the_position_of_the_token() -> None:
     assert scale.tolist() == [0.0, 0.0, 2.0, 2.5, 3.0, 0.0]
 
 
+def test_from_here_the_token_before_is_the_first_one() -> None:
+    plans = plans_of({0: SteeringRule(9, Curve(Shape.LINEAR, 0.0, 10.0, 10.0), 2, from_here=True), 2: ONE})
+    plans.decide(torch.tensor([1]), record((4, [0])))
+    assert rows_of(plans) == [0] * 3 + [9, 9] + [0] * 11
+    _, scale = plans.vectors(torch.full((6,), 1), torch.arange(6))
+    assert scale.tolist() == [0.0, 0.0, 0.0, 3.0, 4.0, 0.0]
+    plans.decide(torch.tensor([1]), record((4, [0, 2])))
+    assert rows_of(plans)[3:6] == [9, 5, 0]
+    plans.decide(torch.tensor([1]), record((LENGTH - 1, [0])))
+    assert rows_of(plans)[-3:] == [0, 9, 9]
+
+
 def test_the_latest_decision_counts_and_at_one_position_the_last_rule() -> None:
     plans = plans_of({0: ONE, 2: THREE})
     plans.decide(torch.tensor([1]), record((3, [2])))

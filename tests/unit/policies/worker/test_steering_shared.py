@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from forkpoint_policies.compile.program import Program
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy, parse_policy
 from forkpoint_policies.worker.artefacts import ARTEFACTS
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.steering.hooks import Buffers
 from forkpoint_policies.worker.steering.shared import STEERING, TABLE_ROWS, Requests
 from tests.unit.policies.factories import CPU, Request, policy, random_logits, rule, step
@@ -55,9 +57,9 @@ def write(slots: PolicySlots, slot: int, count: int) -> None:
 
 def added(buffers: Buffers, slot: int, num_tokens: int, layer: int = 2) -> torch.Tensor:
     """What is added to the tokens of a request that is computed from its start [num_tokens, D], beside another one."""
-    requests = Requests(torch.tensor([-1, slot]), torch.tensor([2, PROMPT_LEN]))
+    requests = Requests(np.array([-1, slot], np.int32), torch.tensor([2, PROMPT_LEN]))
     positions = torch.cat((torch.arange(3), torch.arange(num_tokens), torch.zeros(2, dtype=torch.int64)))
-    STEERING.place(requests, torch.tensor([0, 3, 3 + num_tokens]), positions)
+    STEERING.place(requests, torch.tensor([0, 3, 3 + num_tokens]), positions, torch.zeros_like(positions))
     found = buffers.scale[:, None] * buffers.tables[layer][buffers.row_of]
     assert not found[:3].any(), "of the other request"
     assert not found[3 + num_tokens :].any(), "padding"

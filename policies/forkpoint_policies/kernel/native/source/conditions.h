@@ -248,8 +248,9 @@ DEVICE void choose_text(const Tables &tables, Line line, Request &request, Decis
         decision.forced_rule = refused ? NONE : rule;
     }
     for (int other = 0; other < num_rules; ++other) {
-        const bool forces = rule_of(request, other)[ACTION] == ACTION_FORCE;
-        if (forces ? other != decision.forced_rule || writing >= 0 : decision.forced_rule >= 0)
+        const int *own = rule_of(request, other);
+        const bool forces = own[ACTION] == ACTION_FORCE;
+        if (forces ? other != decision.forced_rule || writing >= 0 : decision.forced_rule >= 0 && !own[FROM_HERE])
             decision.fired &= ~(1 << other);
     }
     if (decision.forced_rule >= 0) decision.shut = 0;

@@ -11,7 +11,8 @@ import pytest
 from forkpoint_policies.kernel.native import build, cpu
 from forkpoint_policies.kernel.native.build import CompilerError
 from forkpoint_policies.worker.cpu_slots import CpuSlots
-from forkpoint_policies.worker.policy_slots import KERNEL_VARIABLE, PolicySlots
+from forkpoint_policies.worker.policy_slots import PolicySlots
+from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.torch_slots import TorchSlots
 from tests.unit.policies.factories import CPU
 from tests.unit.policies.vocabularies import SIZE
