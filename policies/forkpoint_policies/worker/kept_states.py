@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,14 +17,21 @@ from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 MAX_BYTES = 256 << 20
 """Of all states that are kept: beyond it, those of the request that began to keep them the longest ago are dropped."""
 LAST_LAYER, POSITIONS, RULES = "last", "positions", "rules"
-"""The tensors of a request's file."""
+"""The tensors of a request's file, beside those of hooked layers."""
+
+
+def layer_name(layer: int) -> str:
+    """Of the tensor with the states of a hooked layer."""
+    return f"layer.{layer}"
 
 
 class RequestStates:
-    """Of one request, at most `limit` positions, the first ones: at each its states, and which rules fired."""
+    """Of one request, at most `limit` positions, the first ones: at each the states of these `names`, and which rules
+    fired."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, names: Sequence[str]) -> None:
         self._limit = limit
+        self.names = tuple(names)
         self._at: dict[int, tuple[int, dict[str, Tensor]]] = {}
         self.num_bytes = 0
 
@@ -64,19 +72,21 @@ class KeptStates:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[int, RequestStates] = OrderedDict()
 
-    def begin(self, handle: int, limit: int) -> None:
-        """Keep the states of a request from now on; of one that was preempted, go on."""
-        self._kept.setdefault(handle, RequestStates(limit))
+    def begin(self, handle: int, limit: int, names: Sequence[str]) -> None:
+        """Keep the states of these names of a request from now on; of one that was preempted, go on."""
+        self._kept.setdefault(handle, RequestStates(limit, names))
 
-    def keep(self, handles: dict[int, int], slots: NDArray[np.int32], record: Tensor, states: Tensor) -> None:
+    def keep(
+        self, handles: dict[int, int], slots: NDArray[np.int32], record: Tensor, states: Mapping[str, Tensor]
+    ) -> None:
         """Keep what the rows of a step say, of requests that do: their handles by slot, the [n] slots, the rows of the
-        record, and the [n, D] states of the last layer."""
+        record, and the [n, D] states by name. Nothing is kept of a request of whose states one is not known."""
         rows = [row for row, slot in enumerate(slots.tolist()) if slot in handles]
         numbers = record[rows][:, [R_POSITION, R_FLAGS]].tolist()  # on a GPU this waits for the device
         for row, (position, flags) in zip(rows, numbers, strict=True):
             kept = self._kept.get(handles[int(slots[row])])
-            if kept is not None and position >= 0:
-                kept.put(position, flags >> RULES_SHIFT, {LAST_LAYER: states[row]})
+            if kept is not None and position >= 0 and states.keys() >= {*kept.names}:
+                kept.put(position, flags >> RULES_SHIFT, {name: states[name][row] for name in kept.names})
         while len(self._kept) > 1 and sum(one.num_bytes for one in self._kept.values()) > self._max_bytes:
             self._kept.popitem(last=False)
 

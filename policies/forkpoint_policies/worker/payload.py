@@ -21,7 +21,7 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
     this way. `limits` are those that the request samples with. `scored`: the log probability of each token in the
     distribution that it is sampled from is reported. `max_states`: the hidden states at so many positions where a rule
-    fires are kept in the worker.
+    fires are kept in the worker: those of `kept_states`, by the names of their tensors.
     """
 
     program: bytes
@@ -39,6 +39,7 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     limits: SamplingLimits = SamplingLimits()
     scored: bool = False
     max_states: int = 0
+    kept_states: list[str] = []
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this payload, which replaces anything that a client sent under the key."""

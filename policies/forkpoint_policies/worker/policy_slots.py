@@ -20,7 +20,8 @@ from forkpoint_policies.spec import MAX_READOUTS
 
 from .artefacts import ARTEFACTS, WorkerArtefacts
 from .destinations import Destinations
-from .kept_states import STATES
+from .kept_states import LAST_LAYER, STATES
+from .layer_states import LAYER_STATES
 from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
@@ -76,7 +77,8 @@ class PolicySlots:
             self._readouts[slot] = tuple(None if one is None else Readout.of(one, self._device) for one in found)
         if payload.max_states:
             self._keeping[slot] = payload.handle
-            STATES.begin(payload.handle, payload.max_states)
+            STATES.begin(payload.handle, payload.max_states, payload.kept_states)
+            LAYER_STATES.want(slot, payload.kept_states)
         STEERING.add(slot, len(self.has_policy_at), self._vocabulary, request, generated)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
@@ -96,7 +98,8 @@ class PolicySlots:
         if self._ranked.pop(slot, None) is not None:
             self._ranks.remove(slot)
         self._readouts.pop(slot, None)
-        self._keeping.pop(slot, None)
+        if self._keeping.pop(slot, None) is not None:
+            LAYER_STATES.forget(slot)
         STEERING.remove(slot)
         self.has_policy_at[slot] = False
         self._by_wanted[request.wanted] -= 1
@@ -128,8 +131,9 @@ class PolicySlots:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
         STEERING.decide(batch.slots, record.rows)
-        if self._keeping and states is not None:
-            STATES.keep(self._keeping, batch.slots, record.rows, states)
+        if self._keeping:
+            known = {} if states is None else {LAST_LAYER: states}
+            STATES.keep(self._keeping, batch.slots, record.rows, {**known, **LAYER_STATES.states})
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:

@@ -51,13 +51,13 @@ def initial_state(
 def payload_of(
     context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, *,
     forced_tokens: Sequence[int] = (), limits: SamplingLimits = NO_LIMITS, scored: bool = False,
-    max_states: int = 0,
+    max_states: int = 0, kept_states: Sequence[str] = (),
 ) -> PolicyPayload:  # fmt: skip
     """The payload of an engine request that starts so and reports to a trace.
 
     With `forced_tokens`, the request writes these instead of what the model would sample. `limits` are those of its
     sampling. `scored`: the log probabilities of its tokens are reported. `max_states`: the worker keeps the hidden
-    states at so many positions.
+    states of these names at so many positions.
     """
     compiled = context.compiled
     return PolicyPayload(
@@ -76,6 +76,7 @@ def payload_of(
         limits=limits,
         scored=scored,
         max_states=max_states,
+        kept_states=list(kept_states),
     )
 
 

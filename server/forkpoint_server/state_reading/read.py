@@ -37,13 +37,14 @@ DROPPED = "the states were dropped: too many are read at once; send the request 
 async def read_states(
     service: Service, engine: InterveningEngine, request: StatesRequest, adapters: dict[str, LoRARequest]
 ) -> bytes:
-    """A safetensors file with `positions` and `rules` [n], and `last` [n, D]: the last layer's states.
+    """A safetensors file with `positions` and `rules` [n], and the states of each layer [n, D].
 
-    Raises InputError for a wrong condition, ApiError for an answer that is not stored (404), and where the states were
-    lost (503).
+    Raises InputError for a wrong condition or layer, ApiError for an answer that is not stored (404), and where the
+    states were lost (503).
     """
     if service.model.states_unreadable:
         raise InputError("request_id", f"its states cannot be read: {service.model.states_unreadable}")
+    request.check_layers(service.model.hidden_layers)
     answer, model_name = await _stored(service, request)
     try:
         context = await service.open_context(LabeledPolicy(request.policy), RequestOptions(), model_name=model_name)
@@ -51,7 +52,7 @@ async def read_states(
         raise in_the_body(error) from None
     assert context is not None
     async with engine.background_budget().slot():
-        return await _write(engine, context, answer, request.max_states, adapters.get(model_name))
+        return await _write(engine, context, answer, request, adapters.get(model_name))
 
 
 async def _stored(service: Service, request: StatesRequest) -> tuple[Trace, str]:
@@ -72,12 +73,19 @@ async def _stored(service: Service, request: StatesRequest) -> tuple[Trace, str]
 
 
 async def _write(
-    engine: InterveningEngine, context: RequestContext, answer: Trace, max_states: int, adapter: LoRARequest | None
+    engine: InterveningEngine,
+    context: RequestContext,
+    answer: Trace,
+    request: StatesRequest,
+    adapter: LoRARequest | None,
 ) -> bytes:
     tokens, receiver = list(answer.tokens), context.receiver
     written = receiver.open(0, 0, context.fork_threshold, 0)
     start = initial_state(context, answer.prompt)
-    payload = payload_of(context, written, start, 0, forced_tokens=tokens, max_states=max_states)
+    payload = payload_of(
+        context, written, start, 0,
+        forced_tokens=tokens, max_states=request.max_states, kept_states=request.names,
+    )  # fmt: skip
     params = SamplingParams(
         temperature=0.0, max_tokens=len(tokens), ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA
     )

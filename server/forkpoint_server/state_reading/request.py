@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forkpoint_policies.spec import MAX_RULES, InputError, Policy, parse_policy
 from forkpoint_policies.spec.errors import explain
+from forkpoint_policies.worker.kept_states import LAST_LAYER, layer_name
 
 MAX_STATES = 4096
+MAX_LAYERS = 64
+Layer = Literal["last"] | Annotated[int, Field(ge=0, strict=True)]
 
 
 def _everywhere() -> list[dict[str, Any]]:
     return [{}]
 
 
+def _last() -> list[Layer]:
+    return ["last"]
+
+
 class StatesRequest(BaseModel):
     """The answer `choice` of the response `request_id`, whose trace must be stored; the states at the first
-    `max_states` positions at which one of the conditions in `when` holds, written as in a policy's rules."""
+    `max_states` positions at which one of the conditions in `when` holds, written as in a policy's rules. `layers` are
+    numbers of hooked layers, and `last` for the last layer after the final norm."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +37,22 @@ class StatesRequest(BaseModel):
         default_factory=_everywhere
     )
     max_states: Annotated[int, Field(ge=1, le=MAX_STATES, strict=True)] = 256
+    layers: Annotated[list[Layer], Field(min_length=1, max_length=MAX_LAYERS, fail_fast=True)] = Field(
+        default_factory=_last
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tensors with the layers' states in the response."""
+        return [LAST_LAYER if layer == "last" else layer_name(layer) for layer in dict.fromkeys(self.layers)]
+
+    def check_layers(self, hooked: Collection[int]) -> None:
+        """Raise InputError for a layer that the server does not hook."""
+        unknown = next((layer for layer in self.layers if layer != "last" and layer not in hooked), None)
+        if unknown is None:
+            return
+        started = f"with --hidden-layers {','.join(map(str, hooked))}" if hooked else "without --hidden-layers"
+        raise InputError("layers", f"layer {unknown} is not hooked: this server was started {started}")
 
     @property
     def policy(self) -> Policy:

@@ -75,6 +75,11 @@ def test_what_cannot_be_read(server: Server, client: openai.OpenAI) -> None:
         ({"request_id": request_id, "when": [{"entropy_abov": 1}]}, 400, "when[0].entropy_abov: is not a field"),
         ({"request_id": request_id, "when": []}, 400, "when: "),
         ({"request_id": request_id, "max_states": 5000}, 400, "max_states: "),
+        (
+            {"request_id": request_id, "layers": [1]},
+            400,
+            "layers: layer 1 is not hooked: this server was started without",
+        ),
         ([], 400, "body: must be an object"),
     ):
         response = httpx.post(f"{server.api}/states", json=body, timeout=60)

@@ -89,6 +89,7 @@ def instruct(target: ServedModel) -> Instruct:
         num_shared_tokens: int = 0,
         forced_tokens: Sequence[int] = (),
         scored: bool = False,
+        kept_states: Sequence[str] = (),
         served: ServedModel | None = None,
         **options: Any,
     ) -> SamplingParams:
@@ -111,6 +112,8 @@ def instruct(target: ServedModel) -> Instruct:
                 forced_tokens=list(forced_tokens),
                 limits=SamplingLimits(params.top_k, params.top_p, params.min_p),
                 scored=scored,
+                max_states=4096 * bool(kept_states),
+                kept_states=list(kept_states),
             )
             params.extra_args = instruction.into(None)
         return params

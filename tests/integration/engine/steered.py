@@ -79,6 +79,17 @@ class Reference:
         found: Logprobs = logits[len(prompt) - 1 : -1].double().log_softmax(-1).numpy()
         return found
 
+    @torch.inference_mode()
+    def states(self, prompt: Sequence[int], answer: Sequence[int], layer: int) -> NDArray[np.float32]:
+        """The output of a layer from which each token of an answer is sampled: [n, D]."""
+        read: list[Any] = []
+        hook = self._model.model.layers[layer].register_forward_hook(lambda _module, _args, output: read.append(output))
+        self._model(torch.tensor([[*prompt, *answer]]))
+        hook.remove()
+        (output,) = read
+        found: NDArray[np.float32] = (output[0] if isinstance(output, tuple) else output)[0].numpy()
+        return found[len(prompt) - 1 : -1]
+
 
 def _adding(own: Mapping[int, torch.Tensor]) -> Any:
     def hook(_module: Any, _args: Any, output: Any) -> Any:

@@ -26,7 +26,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor as Logit
 from vllm.model_executor.models import ModelRegistry
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.parser.engine import adapters, parser_engine, parser_engine_config
-from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadata
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionMetadata
 from vllm.v1.engine.utils import CoreEngineLaunch, EngineZmqListeners
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
@@ -387,7 +387,10 @@ def test_the_registry_of_models_takes_another_class_for_an_architecture() -> Non
 
 
 def test_the_metadata_of_a_forward_on_the_v1_runner() -> None:
-    assert "attn_metadata" in ForwardContext.__dataclass_fields__
+    assert {"attn_metadata", "slot_mapping", "skip_compiled", "moe_layer_index"} <= set(
+        ForwardContext.__dataclass_fields__
+    )
+    assert not CPUAttentionBackend.forward_includes_kv_cache_update, "a second run would write keys and values"
     assert "query_start_loc" in CPUAttentionMetadata.__dataclass_fields__
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from forkpoint_policies.hidden.artefact import Artefact, Model
 from tests.integration.puzzles import MESSAGES
@@ -87,6 +88,24 @@ def test_shadow_adds_nothing_and_the_placebo_adds_something_else(steering: Serve
     assert refusal(steering, {"rules": [{"do": {"control": {"like": RULE, "match": "count"}}}]}).startswith(
         "policy.rules[0].do.control.match: a rule that does this can be matched by direction"
     )
+
+
+def test_states_of_hooked_layers_are_read_and_others_are_named(steering: Server) -> None:
+    body = {"request_id": complete(steering, "observe")["id"], "max_states": 5}
+    response = httpx.post(f"{steering.api}/states", json={**body, "layers": [2, "last", 1, 2]}, timeout=60)
+    assert response.status_code == 200, response.text
+    found = load(response.content)
+    assert found.keys() == {"positions", "rules", "layer.2", "layer.1", "last"}
+    assert found["layer.1"].shape == found["layer.2"].shape == (5, WIDTH)
+    assert not np.allclose(found["layer.1"], found["layer.2"])
+    for layers, message in (
+        ([3], "layers: layer 3 is not hooked: this server was started with --hidden-layers 1,2"),
+        ([], "layers: "),
+        (["first"], "layers"),
+    ):
+        response = httpx.post(f"{steering.api}/states", json={**body, "layers": layers}, timeout=60)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith(message)
 
 
 def test_several_choices_and_a_seed(steering: Server) -> None:

@@ -7,15 +7,19 @@ the subclass adds is in its constructor and before each forward.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 from vllm import __version__ as vllm_version
-from vllm.forward_context import get_forward_context
+from vllm.forward_context import get_forward_context, override_forward_context
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models import ModelRegistry
+
+from forkpoint_policies.worker.layer_states import LAYER_STATES
 
 from .hooks import Buffers, attach, decoder_layers
 from .options import hidden_layers
@@ -63,7 +67,10 @@ def _steered(base: Any) -> Any:
         def forward(self, input_ids: Any, positions: Any, *args: Any, **options: Any) -> Any:
             if self._forkpoint_places:
                 _place(input_ids, positions)
-            return super().forward(input_ids, positions, *args, **options)
+            found = super().forward(input_ids, positions, *args, **options)
+            if LAYER_STATES.is_wanted:
+                _read(lambda: base.forward(self, input_ids, positions, *args, **options))
+            return found
 
     Steered.__name__, Steered.__qualname__ = base.__name__, base.__qualname__
     return Steered
@@ -81,6 +88,7 @@ def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...]) -> None:
     layers = decoder_layers(model, config.get_total_num_hidden_layers(), Attention)
     attach(layers, numbers, TABLE_ROWS, config.get_hidden_size(), buffers)
     STEERING.attach(buffers)
+    LAYER_STATES.attach({number: layers[number] for number in numbers})
 
 
 def _place(token_ids: Tensor, positions: Tensor) -> None:
@@ -91,3 +99,14 @@ def _place(token_ids: Tensor, positions: Tensor) -> None:
     else:
         starts = next(iter(metadata.values())).query_start_loc
         STEERING.place(STEERING.requests, starts, positions, token_ids)
+
+
+def _read(run: Callable[[], object]) -> None:
+    """After a forward of the V1 model runner: read the layers' states at the rows of the logits, the last token of each
+    request. Runs the model again, with the keys and values that the first run has written; not in dummy runs."""
+    context = get_forward_context()
+    metadata: Any = context.attn_metadata
+    if metadata:
+        rows = next(iter(metadata.values())).query_start_loc[1:] - 1
+        with override_forward_context(replace(context, skip_compiled=True, slot_mapping={}, moe_layer_index=0)):
+            LAYER_STATES.read(run, rows)

@@ -20,14 +20,14 @@ def step(kept: KeptStates, *rows: tuple[int, int, int], seed: int = 0) -> torch.
     for number, (_, position, rules) in enumerate(rows):
         record[number, R_POSITION], record[number, R_FLAGS] = position, rules << RULES_SHIFT | IN_REASONING
     states = torch.randn(len(rows), SIZE, generator=torch.Generator().manual_seed(seed), dtype=torch.bfloat16)
-    kept.keep(HANDLES, np.array([slot for slot, _, _ in rows], np.int32), record, states)
+    kept.keep(HANDLES, np.array([slot for slot, _, _ in rows], np.int32), record, {"last": states})
     return states.float()
 
 
 def with_one_request(limit: int = 8, max_bytes: int = 1 << 20) -> KeptStates:
     kept = KeptStates(max_bytes)
     for handle in HANDLES.values():
-        kept.begin(handle, limit)
+        kept.begin(handle, limit, ["last"])
     return kept
 
 
@@ -63,7 +63,7 @@ def test_no_more_than_the_first_ones() -> None:
 def test_a_preempted_request_goes_on() -> None:
     kept = with_one_request()
     step(kept, (2, 0, 1))
-    kept.begin(77, 8)
+    kept.begin(77, 8, ["last"])
     step(kept, (2, 1, 1))
     assert load(kept.take(77))["positions"].tolist() == [0, 1]
 
