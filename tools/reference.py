@@ -18,7 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from forkpoint_clients.cli import ab, calibrate, evidence, experiments, findings, policies, readout, watch
+from forkpoint_clients.cli import ab, calibrate, evidence, experiments, findings, policies, readout, steer, watch
 from forkpoint_policies.catalog import with_placebo
 from forkpoint_policies.library import LIBRARY, Entry
 from forkpoint_policies.library._entry import Number, Text
@@ -39,7 +39,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 COMMANDS: Mapping[str, typer.Typer] = {
     "policies": policies.application, "ab": ab.application, "findings": findings.application,
     "evidence": evidence.application, "calibrate": calibrate.application, "experiments": experiments.application,
-    "readout": readout.application, "watch": watch.application,
+    "readout": readout.application, "steer": steer.application, "watch": watch.application,
 }  # fmt: skip
 """The subcommands of `forkpoint` besides `serve`."""
 UNKNOWN_SERVICE = cast(Service, None)

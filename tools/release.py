@@ -18,7 +18,7 @@ DISTRIBUTIONS = ("policies", "server", "clients", "forkpoint")
 """The folders of the distributions."""
 
 TWINE = "twine@7.0.0"
-COMMANDS = ("ab", "calibrate", "evidence", "experiments", "findings", "policies", "readout", "serve", "watch")
+COMMANDS = ("ab", "calibrate", "evidence", "experiments", "findings", "policies", "readout", "serve", "steer", "watch")
 """What `forkpoint` offers with all distributions installed."""
 
 

@@ -21,6 +21,7 @@ DESCRIPTIONS = {
     "findings": "retest published findings on the served model",
     "policies": "list, show and check policies, with or without a server",
     "readout": "fit a readout of the served model's hidden states to whether its answers are right",
+    "steer": "fit a vector for `steer` to the served model's hidden states where two conditions hold",
     "watch": "show what a server does, live in the terminal",
     "completion": "print the shell completion for bash, zsh or fish",
     "version": "print the installed versions",

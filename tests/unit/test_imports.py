@@ -51,6 +51,8 @@ RULES = (
             "forkpoint_policies.doses",
             "forkpoint_policies.hidden.artefact",
             "forkpoint_policies.hidden.fit_readout",
+            "forkpoint_policies.hidden.fit_vector",
+            "forkpoint_policies.hidden.separation",
         ),
     ),
 )

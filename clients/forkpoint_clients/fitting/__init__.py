@@ -1,1 +1,1 @@
-"""Fitting readouts to the hidden states of a served model, on a running server."""
+"""Fitting readouts and vectors to the hidden states of a served model, on a running server."""

@@ -1,69 +1,58 @@
-"""Labelled states: a model answers questions, and the states of each answer are labelled by whether it is right."""
+"""Lets a model answer questions, and reads the hidden states of each answer where conditions hold."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from forkpoint_clients.evaluate.asker import Asker, Question, SamplingParams, ServerLostError, ServerRefusesError
+from forkpoint_clients.evaluate.asker import (
+    Answer,
+    Asker,
+    Question,
+    SamplingParams,
+    ServerLostError,
+    ServerRefusesError,
+)
 from forkpoint_clients.evaluate.datasets import DataError, Item
-from forkpoint_clients.evaluate.scorers import Scorer, ScorerError
-from forkpoint_policies.hidden.fit_readout import LabelledStates
 
-from .states import LAST_LAYER, AnswerStates, read_states
+from .states import AnswerStates, Layer, read_states
 
-RIGHT_FROM = 0.5
-"""The score from which an answer is right."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked, and where states are read: `samples` answers to each question."""
+    """What is asked, and which states are read: of these layers, at the first `max_states` positions of an answer where
+    a condition of `when` holds. `samples` answers to each question."""
 
     items: Sequence[Item]
-    scorer: Scorer
-    when: Mapping[str, Any]
+    when: Sequence[Mapping[str, Any]]
+    layers: Sequence[Layer]
     samples: int
     seed: int
     sampling: SamplingParams
     max_states: int
     concurrency: int
 
-
-@dataclass(frozen=True, eq=False)
-class ScoredAnswer:
-    """An answer to the question of this index."""
-
-    question: int
-    right: bool
-    states: AnswerStates
+    @property
+    def num_answers(self) -> int:
+        return len(self.items) * self.samples
 
 
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """The states [n] of all answers with their positions [n], and how many answers there are, right ones and ones
-    without a state."""
+async def collect(
+    asker: Asker, setting: Setting, label: Callable[[int, Answer, AnswerStates], Awaitable[T]],
+    answered: Callable[[], None],
+) -> list[T]:  # fmt: skip
+    """Ask everything, and read the states of each answer: what `label` makes of the index of a question, an answer and
+    its states. `answered` is called after each.
 
-    states: LabelledStates
-    position: NDArray[np.int64]
-    answers: int
-    right_answers: int
-    without_states: int
-
-
-async def collect(asker: Asker, setting: Setting, answered: Callable[[], None]) -> list[ScoredAnswer]:
-    """Ask everything, and read the states of each answer. `answered` is called after each.
-
-    Raises ServerLostError, ServerRefusesError, and DataError if the server rejects a question or it cannot be scored.
+    Raises ServerLostError, ServerRefusesError, and DataError if the server rejects a question or `label` does.
     """
     free = asyncio.Semaphore(setting.concurrency)
 
-    async def one(number: int) -> ScoredAnswer:
+    async def one(number: int) -> T:
         question = number // setting.samples
         item = setting.items[question]
         async with free:
@@ -71,40 +60,14 @@ async def collect(asker: Asker, setting: Setting, answered: Callable[[], None]) 
             answer = await asker.ask(asked, setting.sampling)
             if answer.error is not None or answer.response_id is None:
                 raise DataError(f"question {item.id!r}: {answer.error or 'the response has no id'}")
-            states = await read_states(asker, answer.response_id, [setting.when], setting.max_states)
-            try:
-                score = await asyncio.to_thread(setting.scorer.score, item, answer.text)
-            except ScorerError as error:
-                raise DataError(f"question {item.id!r}: the scorer {setting.scorer.name!r} {error}") from None
+            states = await read_states(asker, answer.response_id, setting.when, setting.max_states, setting.layers)
+            found = await label(question, answer, states)
         answered()
-        return ScoredAnswer(question, score >= RIGHT_FROM, states)
+        return found
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(number)) for number in range(len(setting.items) * setting.samples)]
+            tasks = [group.create_task(one(number)) for number in range(setting.num_answers)]
     except* (DataError, ServerLostError, ServerRefusesError) as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-def labelled(answers: Sequence[ScoredAnswer]) -> Collected:
-    """The states of answers, each with its answer's label. Raises DataError where there are none."""
-    found = [answer for answer in answers if len(answer.states)]
-    if not found:
-        raise DataError(
-            "no state was read: the condition of --at held nowhere. A model without a reasoning region, or one that "
-            "writes no full stops, needs another"
-        )
-    counts = [len(answer.states) for answer in found]
-    states = LabelledStates(
-        np.concatenate([answer.states.layers[LAST_LAYER] for answer in found]).astype(np.float64),
-        np.repeat(np.array([answer.right for answer in found]), counts),
-        np.repeat(np.array([answer.question for answer in found], np.int64), counts),
-    )
-    return Collected(
-        states,
-        np.concatenate([answer.states.position for answer in found]),
-        len(answers),
-        sum(answer.right for answer in answers),
-        len(answers) - len(found),
-    )

@@ -6,21 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forkpoint_clients.evaluate.datasets import DataError
 from forkpoint_policies.hidden.artefact import Artefact, Model
-from forkpoint_policies.hidden.fit_readout import (
-    LabelledStates,
-    LinearReadout,
-    Separation,
-    auc,
-    auc_interval,
-    fit_readout,
-    separation,
-)
+from forkpoint_policies.hidden.fit_readout import LinearReadout, fit_direction, fit_readout
+from forkpoint_policies.hidden.separation import LabelledStates, Separation, separation
 
-from .collect import Collected
+from .scored import Collected
+from .splits import PositionSeparation, Split, check_parts, separation_of_position, split_questions
 
 CALIBRATION_SHARE = 0.25
 """Of the questions that are not held out."""
@@ -38,18 +30,9 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A part of the questions: states, questions, and the share of states of right answers."""
-
-    states: int
-    questions: int
-    right: float
-
-
-@dataclass(frozen=True)
 class ReadoutReport:
-    """`position` is the area under the ROC curve of the token's position alone, with its interval: late tokens are of
-    long answers, which are wrong more often, so that a readout must say more than that."""
+    """`position` is what the token's position alone says: late tokens are of long answers, which are wrong more often,
+    so that a readout must say more than that."""
 
     answers: int
     right_answers: int
@@ -58,35 +41,25 @@ class ReadoutReport:
     calibrated: Split
     held_out: Split
     separation: Separation
-    position: float
-    position_interval: tuple[float, float]
+    position: PositionSeparation
     bins: tuple[Bin, ...]
-
-    @property
-    def beats_chance(self) -> bool:
-        """Whether the interval of the area lies above one half, and few fits to shuffled labels are as good."""
-        return self.separation.interval[0] > 0.5 and self.separation.p_value < 0.05
 
     @property
     def beats_position(self) -> bool:
         """Whether the area's interval lies above the area of the position alone."""
-        return self.separation.interval[0] > self.position
+        return self.separation.interval[0] > self.position.area
 
     def to_dict(self) -> dict[str, Any]:
-        found = self.separation
         return {
             "answers": self.answers,
             "right_answers": self.right_answers,
             "answers_without_states": self.without_states,
             **{name: vars(getattr(self, name)) for name in ("fitted", "calibrated", "held_out")},
             "auc": {
-                "readout": found.readout,
-                "interval": list(found.interval),
-                "random_direction": found.random_direction,
-                "shuffled_labels": found.shuffled_labels,
-                "p_value": found.p_value,
-                "position": self.position,
-                "position_interval": list(self.position_interval),
+                "readout": self.separation.fitted,
+                **self.separation.to_dict(),
+                "position": self.position.area,
+                "position_interval": list(self.position.interval),
             },
             "bins": [vars(one) for one in self.bins],
         }
@@ -95,32 +68,24 @@ class ReadoutReport:
 def fit(collected: Collected, held_out_share: float, placebos: int, seed: int) -> tuple[LinearReadout, ReadoutReport]:
     """Fit on some questions, calibrate on others, and measure on the rest. Raises DataError where a part has only right
     or only wrong answers."""
-    states, random = collected.states, np.random.default_rng(seed)
-    questions = random.permutation(np.unique(states.question))
-    held_out = round(held_out_share * len(questions))
-    calibrated = round(CALIBRATION_SHARE * (len(questions) - held_out))
-    parts = {
-        "held out": questions[:held_out],
-        "calibrated": questions[held_out : held_out + calibrated],
-        "fitted": questions[held_out + calibrated :],
-    }
-    for name, part in parts.items():
-        _check(name, states.of(part))
+    states = collected.states
+    shares = {"held out": held_out_share, "calibrated": CALIBRATION_SHARE}
+    parts = split_questions(states, shares, "fitted", np.random.default_rng(seed))
+    advice = "Take more --questions, or data of which the model answers about half"
+    check_parts(states, parts, ("right answers", "wrong answers"), advice)
     test, calibration, train = (states.of(part) for part in parts.values())
     readout = fit_readout(train, calibration)
-    chosen = np.isin(states.question, parts["held out"])
-    early = -collected.position[chosen].astype(np.float64)
-    sign = 1.0 if _early_is_right(collected, parts["fitted"]) else -1.0
     return readout, ReadoutReport(
         answers=collected.answers,
         right_answers=collected.right_answers,
         without_states=collected.without_states,
-        fitted=_split(train),
-        calibrated=_split(calibration),
-        held_out=_split(test),
-        separation=separation(readout, train, test, placebos, seed),
-        position=auc(sign * early, test.right),
-        position_interval=auc_interval(sign * early, test.right, test.question),
+        fitted=Split.of(train),
+        calibrated=Split.of(calibration),
+        held_out=Split.of(test),
+        separation=separation(
+            readout.weight, train, test, fit_direction, LabelledStates.shuffled_over_questions, placebos, seed
+        ),
+        position=separation_of_position(states, collected.position, parts["fitted"], parts["held out"]),
         bins=_bins(readout, test),
     )
 
@@ -141,31 +106,11 @@ def artefact(
     )
 
 
-def _check(name: str, part: LabelledStates) -> None:
-    if len(part.right) and part.right.any() and not part.right.all():
-        return
-    which = "no states" if not len(part.right) else "only right answers" if part.right.all() else "only wrong answers"
-    raise DataError(
-        f"the questions that are {name} have {which}: there is nothing to tell apart. Take more --questions, or data "
-        "of which the model answers about half"
-    )
-
-
-def _early_is_right(collected: Collected, questions: NDArray[np.int64]) -> bool:
-    """Whether earlier tokens are those of right answers, among the questions that are fitted."""
-    chosen = np.isin(collected.states.question, questions)
-    return auc(-collected.position[chosen].astype(np.float64), collected.states.right[chosen]) >= 0.5
-
-
-def _split(part: LabelledStates) -> Split:
-    return Split(len(part.right), len(np.unique(part.question)), float(part.right.mean()))
-
-
 def _bins(readout: LinearReadout, test: LabelledStates) -> tuple[Bin, ...]:
     probability = 1 / (1 + np.exp(-readout.numbers(test.states)))
     bin_of = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     return tuple(
-        Bin(one / BINS, (one + 1) / BINS, float(test.right[bin_of == one].mean()), int((bin_of == one).sum()))
+        Bin(one / BINS, (one + 1) / BINS, float(test.label[bin_of == one].mean()), int((bin_of == one).sum()))
         for one in range(BINS)
         if (bin_of == one).any()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openai
@@ -16,7 +16,8 @@ from safetensors.numpy import load
 from forkpoint_clients.evaluate.asker import Asker, ServerRefusesError
 from forkpoint_policies.hidden.artefact import Model
 
-LAST_LAYER = "last"
+LAST_LAYER: Literal["last"] = "last"
+Layer = int | Literal["last"]
 PATH = "/states"
 
 
@@ -33,22 +34,30 @@ class AnswerStates:
         return len(self.position)
 
 
-async def served_model(asker: Asker) -> Model:
-    """For which model the server's vectors and readouts must be. Raises ServerLostError, ServerRefusesError."""
+@dataclass(frozen=True)
+class Served:
+    """For which model the server's vectors and readouts must be, and at which layers vectors can be added."""
+
+    model: Model
+    hidden_layers: tuple[int, ...]
+
+
+async def served_model(asker: Asker) -> Served:
+    """What the server serves. Raises ServerLostError, ServerRefusesError."""
     found = await asker.get("/vectors")
-    if "architecture" not in found:
+    if "hidden_layers" not in found:
         raise ServerRefusesError(f"{asker.url} is a Forkpoint before 0.2.0, which reads no hidden states")
-    return Model(found["architecture"], found["hidden_size"])
+    return Served(Model(found["architecture"], found["hidden_size"]), tuple(found["hidden_layers"]))
 
 
 async def read_states(
-    asker: Asker, response_id: str, when: Sequence[Mapping[str, Any]], max_states: int
+    asker: Asker, response_id: str, when: Sequence[Mapping[str, Any]], max_states: int, layers: Sequence[Layer]
 ) -> AnswerStates:
     """The states of a recent answer, at the first positions where one of the conditions `when` holds.
 
     Raises ServerLostError, ServerRefusesError.
     """
-    body = {"request_id": response_id, "when": list(when), "max_states": max_states}
+    body = {"request_id": response_id, "when": list(when), "max_states": max_states, "layers": list(layers)}
     try:
         response = await asker.client.post(PATH, body=body, cast_to=HttpxBinaryResponseContent)
         tensors = load(response.content)
@@ -56,5 +65,5 @@ async def read_states(
         raise ServerRefusesError(f"{asker.url}: {asker.reason(error)}") from None
     except SafetensorError:
         raise ServerRefusesError(f"{asker.url}{PATH} returned something else than states") from None
-    layers = {name: array for name, array in tensors.items() if name not in ("positions", "rules")}
-    return AnswerStates(tensors["positions"], tensors["rules"], layers)
+    found = {name: array for name, array in tensors.items() if name not in ("positions", "rules")}
+    return AnswerStates(tensors["positions"], tensors["rules"], found)

@@ -16,7 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forkpoint_policies.hidden.artefact import SUFFIX, Artefact, Model
-from forkpoint_policies.hidden.fit_readout import LabelledStates, fit_readout, separation
+from forkpoint_policies.hidden.fit_readout import fit_direction, fit_readout
+from forkpoint_policies.hidden.separation import LabelledStates, separation
 from forkpoint_policies.tasks.countdown import Puzzle, held_out, held_out_puzzles, is_correct, solvable
 from forkpoint_server.demo import READOUTS, WEIGHTS
 
@@ -71,20 +72,20 @@ def main() -> None:
     calibrated = int(FITTED * CALIBRATION_SHARE)
     train, calibration = own.of(shuffled[calibrated:]), own.of(shuffled[:calibrated])
     readout = fit_readout(train, calibration)
-    found = separation(readout, train, test)
+    found = separation(readout.weight, train, test, fit_direction, LabelledStates.shuffled_over_questions)
     print(
-        f"{len(train.right)} states fitted ({train.right.mean():.0%} right), {len(calibration.right)} calibrated, "
-        f"{len(test.right)} of {HELD_OUT} held-out hard puzzles ({test.right.mean():.0%} right)"
+        f"{len(train.label)} states fitted ({train.label.mean():.0%} right), {len(calibration.label)} calibrated, "
+        f"{len(test.label)} of {HELD_OUT} held-out hard puzzles ({test.label.mean():.0%} right)"
     )
     print(
-        f"held-out AUC {found.readout:.3f}; random directions {found.random_direction:.3f}; shuffled labels "
+        f"held-out AUC {found.fitted:.3f}; random directions {found.random_direction:.3f}; shuffled labels "
         f"{found.shuffled_labels:.3f} (p = {found.p_value:.3f})"
     )
     probability = 1 / (1 + np.exp(-readout.numbers(test.states)))
     for low in np.arange(0.0, 1.0, 0.2):
         chosen = (probability >= low) & (probability < low + 0.2)
         if chosen.any():
-            print(f"said {low:.1f} to {low + 0.2:.1f}: {test.right[chosen].mean():.2f} right of {chosen.sum()}")
+            print(f"said {low:.1f} to {low + 0.2:.1f}: {test.label[chosen].mean():.2f} right of {chosen.sum()}")
     artefact = Artefact(
         kind="readout",
         model=Model(model.config.architectures[0], model.config.hidden_size),

@@ -29,13 +29,15 @@ def vectors_router(service: Service, admin_key: str | None) -> APIRouter:
 
     @router.get("/v1/vectors")
     async def list_vectors() -> dict[str, Any]:
-        """The vectors and readouts, without their values; and for which model they must be."""
+        """The vectors and readouts, without their values; for which model they must be, and at which layers vectors can
+        be added."""
         model = service.artefacts.model
         return {
             "object": "list",
             "data": [one.to_dict() for _, one in sorted(service.artefacts.named.items())],
             "architecture": model.architecture,
             "hidden_size": model.hidden_size,
+            "hidden_layers": list(service.model.hidden_layers),
         }
 
     @router.get("/v1/vectors/{name}/file")

@@ -12,6 +12,7 @@ import openai
 import pytest
 from safetensors.numpy import load
 
+from forkpoint_clients.cli import steer
 from forkpoint_clients.cli.readout import main
 from forkpoint_policies.hidden.artefact import read_artefact
 from tests.integration.puzzles import MESSAGES
@@ -85,6 +86,11 @@ def test_what_cannot_be_read(server: Server, client: openai.OpenAI) -> None:
         response = httpx.post(f"{server.api}/states", json=body, timeout=60)
         assert response.status_code == status
         assert response.json()["error"]["message"].startswith(says)
+
+
+def test_no_vector_is_fitted_without_hooked_layers(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steer.main(["fit", "mine", "--positive", "{}", "--server", server.url]) == 1
+    assert capsys.readouterr().err.startswith("forkpoint steer fit: --server: was started without --hidden-layers")
 
 
 def test_a_readout_is_fitted_stored_and_acted_on(

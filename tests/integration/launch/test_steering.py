@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from forkpoint_policies.hidden.artefact import Artefact, Model
+from forkpoint_clients.cli.steer import main
+from forkpoint_policies.hidden.artefact import Artefact, Model, read_artefact
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving
 
@@ -106,6 +109,32 @@ def test_states_of_hooked_layers_are_read_and_others_are_named(steering: Server)
         response = httpx.post(f"{steering.api}/states", json={**body, "layers": layers}, timeout=60)
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith(message)
+
+
+def test_a_vector_is_fitted_stored_and_steers(
+    steering: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On few questions: that it works, not how well it separates."""
+    file = tmp_path / "mine.safetensors"
+    reflects = json.dumps({"previous": {"connectors": ["reflection"]}})
+    common = ["fit", "mine", "--negative", reflects, "--server", steering.url, "--out", str(file)]
+    sizes = ["--data", "countdown:easy", "--questions", "12", "--max-tokens", "120", "--placebos", "20"]
+    assert main([*common, *sizes, "--store", "--format", "json"]) == 0, capsys.readouterr().err
+    report = json.loads(capsys.readouterr().out)
+    assert [one["layer"] for one in report["layers"]] == ["layer.1", "layer.2"]
+    assert all(one["norm"] > 0 and one["auc"]["vector"] > 0.5 for one in report["layers"])
+    made = read_artefact(file.read_bytes(), "file")
+    assert len(made.layers) == 1
+    listed = httpx.get(f"{steering.api}/vectors/mine", timeout=60).json()
+    assert listed["digest"] == made.digest == report["vector"]["digest"]
+    rule = {"when": {"every": 4}, "do": {"steer": {"vector": "mine", "scale": -4.0}}}
+    assert text_of(complete(steering, {"rules": [rule]})) != text_of(complete(steering, "observe"))
+    for options, message in (
+        (["--layers", "3"], "--layers: layer 3 is not hooked; the server hooks 1, 2 (--hidden-layers)"),
+        (["--layers", "1", "--keep", "2"], "--keep: layer 2 is not one of those that are fitted: 1"),
+    ):
+        assert main([*common, *options]) == 1
+        assert capsys.readouterr().err.startswith(f"forkpoint steer fit: {message}")
 
 
 def test_several_choices_and_a_seed(steering: Server) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from forkpoint_clients.evaluate.datasets import DataError
-from forkpoint_clients.fitting.collect import Collected, ScoredAnswer, labelled
 from forkpoint_clients.fitting.readout import artefact, fit
+from forkpoint_clients.fitting.scored import Collected, ScoredAnswer, labelled
 from forkpoint_clients.fitting.states import AnswerStates
 from forkpoint_policies.hidden.artefact import Model, read_artefact
 
@@ -37,8 +37,8 @@ def collected(shift: float, along_position: bool = False) -> Collected:
 
 def test_a_direction_that_is_there_beats_chance_and_position() -> None:
     readout, report = fit(collected(2.5), 0.4, 40, seed=1)
-    assert report.separation.readout > 0.9
-    assert report.beats_chance
+    assert report.separation.fitted > 0.9
+    assert report.separation.beats_chance
     assert report.beats_position
     assert report.fitted.questions + report.calibrated.questions + report.held_out.questions == QUESTIONS
     assert report.held_out.questions == 64
@@ -48,13 +48,13 @@ def test_a_direction_that_is_there_beats_chance_and_position() -> None:
 
 def test_where_there_is_nothing_it_does_not_beat_chance() -> None:
     _, report = fit(collected(0.0), 0.4, 40, seed=1)
-    assert not report.beats_chance
+    assert not report.separation.beats_chance
 
 
 def test_one_that_only_counts_tokens_does_not_beat_position() -> None:
     _, report = fit(collected(0.0, along_position=True), 0.4, 40, seed=1)
-    assert report.beats_chance
-    assert report.position > 0.65
+    assert report.separation.beats_chance
+    assert report.position.area > 0.65
     assert not report.beats_position
 
 

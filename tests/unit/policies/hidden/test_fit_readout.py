@@ -7,14 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from forkpoint_policies.hidden.fit_readout import (
-    LabelledStates,
-    auc,
-    calibrate,
-    fit_direction,
-    fit_readout,
-    separation,
-)
+from forkpoint_policies.hidden.fit_readout import calibrate, fit_direction, fit_readout
+from forkpoint_policies.hidden.separation import LabelledStates, Separation, auc, separation
 
 SIZE, PER_QUESTION = 24, 5
 DIRECTION = np.random.default_rng(5).normal(size=SIZE)
@@ -33,18 +27,23 @@ SPANS = range(80), range(80, 120), range(120, 200)
 TRAIN, CALIBRATION, HELD_OUT = (states(span, 2.0, seed) for seed, span in enumerate(SPANS, 1))
 
 
+def separated(train: LabelledStates, calibration: LabelledStates, held_out: LabelledStates) -> Separation:
+    weight = fit_readout(train, calibration).weight
+    return separation(weight, train, held_out, fit_direction, LabelledStates.shuffled_over_questions, placebos=40)
+
+
 def test_it_separates_unseen_questions_and_placebos_do_not() -> None:
-    found = separation(fit_readout(TRAIN, CALIBRATION), TRAIN, HELD_OUT, placebos=40)
-    assert found.readout > 0.85
+    found = separated(TRAIN, CALIBRATION, HELD_OUT)
+    assert found.fitted > 0.85
     assert abs(found.shuffled_labels - 0.5) < 0.1
-    assert found.random_direction < found.readout - 0.15
+    assert found.random_direction < found.fitted - 0.15
     assert found.p_value == pytest.approx(1 / 41)
 
 
 def test_where_there_is_nothing_it_finds_nothing() -> None:
     train, calibration, held_out = (states(span, 0.0, seed) for seed, span in enumerate(SPANS, 4))
-    found = separation(fit_readout(train, calibration), train, held_out, placebos=40)
-    assert abs(found.readout - 0.5) < 0.1
+    found = separated(train, calibration, held_out)
+    assert abs(found.fitted - 0.5) < 0.1
     assert found.p_value > 0.05
 
 
@@ -53,12 +52,12 @@ def test_its_values_are_probabilities() -> None:
     probability = 1 / (1 + np.exp(-readout.numbers(HELD_OUT.states)))
     for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
         chosen = (probability >= low) & (probability < high)
-        assert abs(HELD_OUT.right[chosen].mean() - probability[chosen].mean()) < 0.15
+        assert abs(HELD_OUT.label[chosen].mean() - probability[chosen].mean()) < 0.15
 
 
 def test_the_discriminant_without_shrinkage() -> None:
-    means = [TRAIN.states[TRAIN.right == label].mean(axis=0) for label in (False, True)]
-    within = np.concatenate([TRAIN.states[TRAIN.right == label] - mean for label, mean in enumerate(means)])
+    means = [TRAIN.states[TRAIN.label == label].mean(axis=0) for label in (False, True)]
+    within = np.concatenate([TRAIN.states[TRAIN.label == label] - mean for label, mean in enumerate(means)])
     expected = np.linalg.inv(within.T @ within / len(within)) @ (means[1] - means[0])
     assert fit_direction(TRAIN, shrinkage=0.0) == pytest.approx(expected, rel=1e-6)
 
@@ -79,13 +78,13 @@ def test_scores_that_separate_perfectly_have_a_finite_slope() -> None:
 
 
 def test_one_class_cannot_be_fitted() -> None:
-    with pytest.raises(ValueError, match="all answers are right, or none"):
-        fit_direction(LabelledStates(TRAIN.states, np.ones_like(TRAIN.right), TRAIN.question))
+    with pytest.raises(ValueError, match="all states have one label"):
+        fit_direction(LabelledStates(TRAIN.states, np.ones_like(TRAIN.label), TRAIN.question))
 
 
 def test_a_question_keeps_one_label_when_labels_are_shuffled() -> None:
-    shuffled = TRAIN.with_shuffled_labels(np.random.default_rng(1))
+    shuffled = TRAIN.shuffled_over_questions(np.random.default_rng(1))
     for question in range(80):
-        assert len(set(shuffled.right[shuffled.question == question].tolist())) == 1
-    assert shuffled.right.sum() == TRAIN.right.sum()
-    assert (shuffled.right != TRAIN.right).any()
+        assert len(set(shuffled.label[shuffled.question == question].tolist())) == 1
+    assert shuffled.label.sum() == TRAIN.label.sum()
+    assert (shuffled.label != TRAIN.label).any()

@@ -1,0 +1,165 @@
+"""What `forkpoint readout fit` and `forkpoint steer fit` share: their options, how they ask, and what they write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import openai
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from forkpoint_clients.evaluate import datasets
+from forkpoint_clients.evaluate.asker import Answer, Asker, ServerLostError, ServerRefusesError, error_message
+from forkpoint_clients.evaluate.datasets import DataError
+from forkpoint_clients.fitting.collect import Setting, collect
+from forkpoint_clients.fitting.splits import Split
+from forkpoint_clients.fitting.states import AnswerStates, Served, served_model
+from forkpoint_policies.hidden.artefact import SUFFIX, Artefact
+from forkpoint_policies.spec import InputError, parse_policy
+
+from .progress import progress_lines, waiting_lines
+from .running import fail
+
+AT_SENTENCE_ENDS = '{"region": "reasoning", "previous": {"endings": [".", "\\n\\n"]}}'
+BINARY = "application/octet-stream"
+T = TypeVar("T")
+
+Data = Annotated[str, typer.Option("--data", help=datasets.SOURCES)]
+Questions = Annotated[int, typer.Option("--questions", min=8, help="how many")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="answers to each question")]
+At = Annotated[
+    str, typer.Option("--at", metavar="WHEN", help="where states are read: a condition as in a policy, as JSON")
+]
+HeldOut = Annotated[
+    float, typer.Option("--held-out", min=0.1, max=0.8, help="the share of questions that are only measured on")
+]
+Placebos = Annotated[
+    int, typer.Option("--placebos", min=20, help="how many random directions, and fits to shuffled labels")
+]
+Source = Annotated[str, typer.Option("--source", help="for the file: a paper or a URL")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, max=2.0)]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="the longest answer; without it as long as the model can")
+]
+Seed = Annotated[int, typer.Option("--seed", help="of the questions, the answers and the split")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="the file to write; NAME.safetensors without it")
+]
+Store = Annotated[bool, typer.Option("--store", help="store it on the server, too")]
+ServedModelName = Annotated[
+    str | None, typer.Option("--model", help="the model; without it the first that the server lists")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=512, help="questions at once")]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where what is fitted goes: a file, and with `store` the server."""
+
+    name: str
+    out: Path | None
+    store: bool
+
+    @property
+    def file(self) -> Path:
+        return self.out or Path(f"{self.name}{SUFFIX}")
+
+
+def condition(text: str, option: str) -> Mapping[str, Any]:
+    """A condition on positions, from the JSON of an option. Raises InputError."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(option, f"is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(option, f"must be an object such as {AT_SENTENCE_ENDS}")
+    try:
+        parse_policy({"rules": [{"when": found, "do": {"observe": {}}}]})
+    except InputError as error:
+        raise InputError(error.field.replace("policy.rules[0].when", option), error.message) from None
+    return found
+
+
+@contextmanager
+def plain_errors(command: str) -> Iterator[None]:
+    """Print an error that the user can act on in a line, and end with its exit status."""
+    try:
+        yield
+    except (InputError, DataError, ServerLostError, ServerRefusesError, ValueError) as error:
+        raise fail(command, error) from None
+    except openai.OpenAIError as error:
+        raise fail(command, error_message(error)) from None
+    except OSError as error:
+        raise fail(command, f"{error.filename} cannot be written: {error.strerror}") from None
+
+
+def run(closed_asker: Asker, fitting: Callable[[Asker, Served], Coroutine[Any, Any, None]]) -> None:
+    """Reach the server, and run what fits to it. Raises what the Asker does, and DataError for a stock server."""
+
+    async def reach() -> None:
+        async with closed_asker as asker:
+            await asker.reach()
+            if not await asker.is_forkpoint():
+                raise DataError(f"{asker.url} is not a Forkpoint server, and only those read hidden states")
+            asker.model = asker.model or (await asker.get("/models"))["data"][0]["id"]
+            await fitting(asker, await served_model(asker))
+
+    asyncio.run(reach())
+
+
+async def collect_showing(
+    command: str, asker: Asker, setting: Setting, label: Callable[[int, Answer, AnswerStates], Awaitable[T]]
+) -> list[T]:
+    """Ask everything, and show how far it is."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress, total = Progress(*columns, console=console), setting.num_answers
+    task = progress.add_task("answers", total=total)
+    async with AsyncExitStack() as showing:
+        showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False), asker.url))
+        if console.is_terminal:
+            showing.enter_context(progress)
+        else:
+            done = progress.tasks[0]
+            await showing.enter_async_context(
+                progress_lines(command, lambda: f"{done.completed:,.0f} of {total:,} answers")
+            )
+        return await collect(asker, setting, label, lambda: progress.advance(task))
+
+
+async def write(asker: Asker, made: Artefact, destination: Destination) -> None:
+    """Write what was fitted to its file and, if asked for, to the server."""
+    console, name = Console(stderr=True), destination.name
+    await asyncio.to_thread(destination.file.write_bytes, made.raw)
+    console.print(f"Wrote {destination.file}.", highlight=False, soft_wrap=True)
+    if destination.store:
+        await asker.client.put(
+            f"/vectors/{name}", content=made.raw, cast_to=object, options={"headers": {"Content-Type": BINARY}}
+        )
+        console.print(f"Stored: policies on {asker.url} can name {name!r}.", highlight=False, soft_wrap=True)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def split_table(label: str, parts: Mapping[str, Split]) -> Table:
+    """The parts of the questions; `label` is what the share is of."""
+    table = Table("questions", "number", "states", label)
+    for name, split in parts.items():
+        table.add_row(name, str(split.questions), f"{split.states:,}", f"{split.share:.0%}")
+    return table
+
+
+def with_interval(area: float, interval: tuple[float, float]) -> str:
+    """An area and its interval."""
+    return f"{area:.3f} (95% interval {interval[0]:.3f} to {interval[1]:.3f})"
