@@ -19,6 +19,7 @@ from .spec import (
     READOUT_BOUNDS,
     Control,
     Do,
+    EntropyScale,
     InputError,
     Match,
     Policy,
@@ -123,6 +124,8 @@ def _control(rule: Rule, match: Match | None, strength: float | None) -> Rule:
 
 def _chooses_positions(rule: Rule) -> bool:
     do = rule.do
+    if do.steer is not None and isinstance(do.steer.scale, EntropyScale):
+        return False  # elsewhere, other entropies would give it another scale
     instead = [action.instead_of for action in (do.force, do.end_reasoning, do.stop) if action is not None]
     by_entropy = do.temperature is not None and not isinstance(do.temperature, float)
     elsewhere = do.branch is not None or do.probe is not None or do.sample is not None

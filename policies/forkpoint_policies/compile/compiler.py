@@ -20,6 +20,7 @@ from forkpoint_policies.spec import (
     RANK_BOUNDS,
     READOUT_BOUNDS,
     EndReasoning,
+    EntropyScale,
     EntropyTemperature,
     Force,
     InputError,
@@ -456,10 +457,12 @@ class _Build:
             )
         return max(1, round(length.reasoning_lengths * mean))
 
-    def _curve(self, value: float | Schedule | EntropyTemperature | NormalizedEntropyTemperature) -> Curve:
+    def _curve(
+        self, value: float | Schedule | EntropyTemperature | NormalizedEntropyTemperature | EntropyScale
+    ) -> Curve:
         if isinstance(value, EntropyTemperature):
             return Curve(Shape.ENTROPY, value.scale, value.base, value.exponent)
-        if isinstance(value, NormalizedEntropyTemperature):
+        if isinstance(value, NormalizedEntropyTemperature | EntropyScale):
             largest = math.log(max(2, self.target.vocabulary.size))
             return Curve(Shape.POWER, value.low, (value.high - value.low) / largest**value.exponent, value.exponent)
         if isinstance(value, Schedule) and value.shape == "linear":

@@ -111,6 +111,9 @@ class Shape(IntEnum):
     POWER = 4
 
 
+OF_ENTROPY = (Shape.ENTROPY, Shape.POWER)
+
+
 class Curve(msgspec.Struct, frozen=True):
     """A number by its shape: CONSTANT a; LINEAR from a to b over c positions; TRIANGULAR of amplitude a and period b;
     ENTROPY a · b ^ (c / H); POWER a + b · H ^ c."""

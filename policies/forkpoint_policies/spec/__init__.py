@@ -3,7 +3,7 @@
 from forkpoint_policies.actions.definition import Fields as DeclaredFields
 from forkpoint_policies.actions.discovery import ACTIONS
 
-from .actions import MAX_TEXT, Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
+from .actions import MAX_TEXT, Amplify, EndReasoning, EntropyScale, Force, Observe, Steer, Stop, Suppress, Truncate
 from .conditions import (
     CONFIDENCE_TOKENS,
     MAX_READOUTS,
@@ -78,6 +78,7 @@ __all__ = [
     "Do",
     "EndReasoning",
     "EndText",
+    "EntropyScale",
     "EntropyTemperature",
     "Force",
     "InputError",

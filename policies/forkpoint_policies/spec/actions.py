@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from .fields import OBJECT, VALUE, WHICH, Fall, Name, Number, Rise, Schedule, Strict, Tokens, exactly_one
+from .fields import OBJECT, VALUE, WHICH, Fall, Name, Number, Rise, Schedule, Strict, Tokens, exactly_one, is_object
 
 
 class Suppress(Tokens):
@@ -90,7 +90,33 @@ class Stop(Strict):
 
 MAX_SCALE = 1000.0
 MAX_STEERED = 1024
-Scale = Annotated[Annotated[Number, Field(ge=-MAX_SCALE, le=MAX_SCALE), VALUE] | Annotated[Schedule, OBJECT], WHICH]
+Factor = Annotated[Number, Field(ge=-MAX_SCALE, le=MAX_SCALE)]
+
+
+class EntropyScale(Strict):
+    """The scale as a function of the entropy H in nats where the rule fires: low + (high - low) · (H / ln V) ^
+    exponent, with the V tokens of the vocabulary."""
+
+    low: Factor
+    high: Factor
+    exponent: Annotated[Number, Field(gt=0, le=100)] = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> EntropyScale:
+        if self.low == self.high:
+            raise ValueError(f"low and high are the same; write the number, {self.low:g}")
+        return self
+
+
+def _which_scale(value: Any) -> str:
+    by_entropy = isinstance(value, EntropyScale) or (isinstance(value, dict) and bool(value.keys() & {"low", "high"}))
+    return "by_entropy" if by_entropy else is_object(value)
+
+
+Scale = Annotated[
+    Annotated[Factor, VALUE] | Annotated[Schedule, OBJECT] | Annotated[EntropyScale, Tag("by_entropy")],
+    Discriminator(_which_scale),
+]
 
 
 class Steer(Strict):
@@ -100,7 +126,8 @@ class Steer(Strict):
     The token is drawn as without the rule: what is drawn next depends on it. With `from` `here`, the first token that
     is read with the vector is the one before, so that the token drawn here depends on it: the rule's conditions are of
     the text, and it acts from position 1 on. A token is read with one vector: the one that was decided last, and of
-    those decided at one position the last rule's. A schedule gives the scale at the position of the token that is read.
+    those decided at one position the last rule's. A schedule gives the scale at the position of the token that is read;
+    a function of the entropy gives all of a decision's tokens the scale of the position where it was made.
     """
 
     # `from` is a keyword of Python
@@ -115,6 +142,11 @@ class Steer(Strict):
     def _check_scale(self) -> Steer:
         if self.scale == 0:
             raise ValueError("a scale of 0 adds nothing; below 0 the vector is subtracted")
+        if self.is_from_here and isinstance(self.scale, EntropyScale):
+            raise ValueError(
+                "a scale by entropy is known only after the forward pass that `from` `here` changes; write a number or "
+                "a schedule over positions, or `from` `next`"
+            )
         return self
 
     @property

@@ -86,11 +86,12 @@ class NormalizedEntropyTemperature(Strict):
     exponent: Annotated[Number, Field(gt=0, le=100)] = 1.0
 
 
-def _is_object(value: Any) -> str:
+def is_object(value: Any) -> str:
+    """The tag of a value that is either plain or an object."""
     return "object" if isinstance(value, dict | BaseModel) else "value"
 
 
-VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(_is_object)
+VALUE, OBJECT, WHICH = Tag("value"), Tag("object"), Discriminator(is_object)
 """A plain value or an object: errors are reported for the kind that was written."""
 Length = Annotated[
     Annotated[int, Field(ge=1, le=10_000_000, strict=True), VALUE] | Annotated[ReasoningLengths, OBJECT], WHICH
@@ -150,7 +151,7 @@ def _which_heat(value: Any) -> str:
     normalized = isinstance(value, NormalizedEntropyTemperature) or (
         isinstance(value, dict) and bool(value.keys() & {"low", "high"})
     )
-    return "normalized" if normalized else _is_object(value)
+    return "normalized" if normalized else is_object(value)
 
 
 Heat = Annotated[

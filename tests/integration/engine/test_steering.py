@@ -41,6 +41,22 @@ TWO_TOKENS: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"steer": {
 HERE: dict[str, Any] = {
     "rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "both", "scale": 1.5, "tokens": 2, "from": "here"}}}]
 }
+BY_ENTROPY: dict[str, Any] = {
+    "rules": [
+        {
+            "when": {"entropy_above": FORK_NATS},
+            "do": {"steer": {"vector": "calm", "scale": {"low": 2.0, "high": -14.0}}},
+        }
+    ]
+}
+BY_POSITION: dict[str, Any] = {
+    "rules": [
+        {
+            "when": {"every": 4},
+            "do": {"steer": {"vector": "calm", "scale": {"shape": "linear", "start": 0.0, "end": 4.0, "over": 40}}},
+        }
+    ]
+}
 ENDING = "."
 AFTER_SENTENCES: dict[str, Any] = {
     "rules": [
@@ -154,10 +170,34 @@ def test_it_is_the_model_with_the_vector_added(
     assert np.abs(unsteered - found[1]).max() > 100 * TOLERANCE_NATS
 
 
+@pytest.mark.parametrize("policy", [BY_ENTROPY, BY_POSITION], ids=["by entropy", "by position"])
+def test_it_is_the_model_with_the_vector_added_at_changing_scales(
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
+    policy: dict[str, Any],
+) -> None:  # fmt: skip
+    tokens, found = answers(steering, prompts[:2], [instruct(one, served=served, **GREEDY) for one in (policy, None)])
+    if policy is BY_ENTROPY:
+        measured = entropies(found[0])
+        scales = {
+            at: 2.0 - 16.0 * measured[at] / np.log(VOCABULARY) for at in np.flatnonzero(measured > FORK_NATS).tolist()
+        }
+        assert min(scales.values()) < 0 < max(scales.values())
+    else:
+        scales = {at: at / 10 for at in range(4, 40, 4)}
+    assert len(scales) >= 3
+    added = {at: {2: (scale * CALM.tensors["layer.2"]).astype(np.float32)} for at, scale in scales.items() if at < 39}
+    prompt = prompts[0]["prompt_token_ids"]
+    assert np.abs(reference.logprobs(prompt, tokens[0], added) - found[0]).max() < TOLERANCE_NATS
+    assert np.abs(reference.logprobs(prompt, tokens[0], {}) - found[0]).max() > 100 * TOLERANCE_NATS
+    plain, before = answers(steering, prompts[1:2], [instruct(None, **GREEDY)])
+    assert plain == [tokens[1]]
+    assert (before[0] == found[1]).all()
+
+
 def test_alone_as_in_a_batch(
     steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
-    policies = (EVERY, AT_FORKS, AFTER_SENTENCES, None)
+    policies = (EVERY, BY_ENTROPY, AFTER_SENTENCES, None)
     tokens, found = answers(steering, prompts[:4], [instruct(one, served=served, **GREEDY) for one in policies])
     for number in (1, 2):
         one = instruct(policies[number], served=served, **GREEDY)
@@ -185,7 +225,7 @@ def test_what_is_computed_in_pieces_or_again_is_steered_alike(
     steering: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
     """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
-    various = EVERY, AT_FORKS, TWO_TOKENS, HERE, AFTER_SENTENCES
+    various = EVERY, AT_FORKS, TWO_TOKENS, HERE, AFTER_SENTENCES, BY_ENTROPY, BY_POSITION
     policies = [various[number % len(various)] for number in range(len(prompts))]
     longer = {**GREEDY, "max_tokens": 100, "logprobs": 1}
     tokens, found = answers(steering, prompts, [instruct(one, served=served, **longer) for one in policies])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forkpoint_policies.compile.program import (
+    OF_ENTROPY,
     Action,
     CompiledRule,
     ControlKind,
@@ -23,7 +24,6 @@ from . import columns as c
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
-_OF_ENTROPY = (Shape.ENTROPY, Shape.POWER)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _uses(program: Program) -> int:
         (c.USES_TEXTS, any(rule.action == Action.FORCE for rule in rules)),
         (c.USES_INSTEAD, any(rule.instead for rule in rules)),
         (c.USES_CHANCES, bool(by_chance)),
-        (c.USES_HISTORY, Signal.RANK in bounded or any(rule.strength.shape in _OF_ENTROPY for rule in by_chance)),
+        (c.USES_HISTORY, Signal.RANK in bounded or any(rule.strength.shape in OF_ENTROPY for rule in by_chance)),
         (c.USES_WINDOW, Signal.CONFIDENCE in bounded),
         (c.USES_ENTROPIES, Signal.MEAN_ENTROPY in bounded),
         (c.USES_TEMPERATURES, any(rule.at_temperature != 1 for rule in rules)),

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forkpoint_policies.compile.program import Curve
-from forkpoint_policies.kernel.native.columns import R_FLAGS, R_POSITION
+from forkpoint_policies.compile.program import OF_ENTROPY, Curve
+from forkpoint_policies.kernel.native.columns import R_ENTROPY, R_FLAGS, R_POSITION
 from forkpoint_policies.kernel.numerics import evaluate
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.spec import MAX_RULES
@@ -22,13 +22,21 @@ from forkpoint_policies.spec import MAX_RULES
 
 @dataclass(frozen=True)
 class SteeringRule:
-    """What a rule that fires adds: a row of the tables, as many times as its scale says at the token's position, to so
-    many tokens from the one drawn there, or with `from_here` from the one before."""
+    """What a rule that fires adds: a row of the tables, as many times as its scale says at the token's position and the
+    entropy where it fired, to so many tokens from the one drawn there, or with `from_here` from the one before."""
 
     row: int
     scale: Curve
     num_tokens: int
     from_here: bool = False
+
+
+@dataclass(frozen=True)
+class _Removed:
+    """The plan of a request that was removed: rules that fired and entropies, by position."""
+
+    fired: Tensor  # [length] int32
+    entropy: Tensor | None  # [length] float32 nats
 
 
 class Plans:
@@ -40,8 +48,10 @@ class Plans:
 
     def __init__(self, slots: int, length: int, device: torch.device) -> None:
         self._slots, self._length = slots, length
+        self._device = device
         # one more slot takes what is written of rows that steer nothing
         self._fired = torch.zeros(slots + 1, length, dtype=torch.int32, device=device)  # rules, a bit each
+        self._entropy: Tensor | None = None  # [slots + 1, length] nats, where rules fired; made when a scale needs it
         self._row = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # by 1 + the rule
         self._scale = torch.zeros(slots + 1, MAX_RULES + 1, 4, device=device)
         self._num_tokens = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)
@@ -51,7 +61,7 @@ class Plans:
         """[slots + 1], on the host: whether a slot's request may steer."""
         self._handles: dict[int, int] = {}  # by slot
         self._rules: dict[int, Mapping[int, SteeringRule]] = {}  # by slot
-        self._removed: OrderedDict[int, Tensor] = OrderedDict()  # by handle
+        self._removed: OrderedDict[int, _Removed] = OrderedDict()  # by handle
 
     @property
     def in_use(self) -> bool:
@@ -76,11 +86,15 @@ class Plans:
             self._scale[slot, index + 1] = torch.tensor((float(curve.shape), curve.a, curve.b, curve.c))
             self._row[slot, index + 1], self._num_tokens[slot, index + 1] = rule.row, rule.num_tokens
             self._from_here[slot, index + 1] = int(rule.from_here)
+        if self._entropy is None and any(rule.scale.shape in OF_ENTROPY for rule in rules.values()):
+            self._entropy = torch.zeros(self._slots + 1, self._length, device=self._device)
         saved = self._removed.pop(handle, None)
         if saved is None:
             self._fired[slot].zero_()
-        else:
-            self._fired[slot] = saved
+            return
+        self._fired[slot] = saved.fired
+        if self._entropy is not None and saved.entropy is not None:
+            self._entropy[slot] = saved.entropy
 
     def remove(self, slot: int) -> None:
         """Free a slot, if it has a plan. The plan is stored for a while: the request may be resumed."""
@@ -88,7 +102,8 @@ class Plans:
             return
         del self._rules[slot]
         self.steered_at[slot] = False
-        self._removed[self._handles.pop(slot)] = self._fired[slot].clone()
+        entropy = None if self._entropy is None else self._entropy[slot].clone()
+        self._removed[self._handles.pop(slot)] = _Removed(self._fired[slot].clone(), entropy)
         while len(self._removed) > self._slots:
             self._removed.popitem(last=False)
         for values in (self._row, self._scale, self._num_tokens, self._from_here, self._shared):
@@ -103,7 +118,10 @@ class Plans:
         position = record[:, R_POSITION].long()
         is_planned = (slots >= 0) & (position >= 0) & (position < self._length)
         slot = torch.where(is_planned, slots, self._slots).long()
-        self._fired[slot, position.clamp(0, self._length - 1)] = record[:, R_FLAGS] >> RULES_SHIFT
+        position = position.clamp(0, self._length - 1)
+        self._fired[slot, position] = record[:, R_FLAGS] >> RULES_SHIFT
+        if self._entropy is not None:
+            self._entropy[slot, position] = record.view(torch.float32)[:, R_ENTROPY]
 
     def vectors(self, slots: Tensor, after_prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Of tokens, by their slots (negative: none) and how far after the prompt's end they are (negative: in it): the
@@ -111,12 +129,15 @@ class Plans:
         slot = torch.where(slots < 0, self._slots, slots).long()
         generated = after_prompt.long() + self._shared[slot]
         slot = torch.where((generated < 0) | (generated >= self._length), self._slots, slot)
-        rule = self._rule_at(slot, generated.clamp(0, self._length - 1))
-        no_entropy = torch.ones((), device=rule.device)  # a scale does not depend on it
-        return self._row[slot, rule], evaluate(self._scale[slot, rule], generated, no_entropy)
+        rule, decided_at = self._rule_at(slot, generated.clamp(0, self._length - 1))
+        entropy = torch.ones((), device=rule.device)
+        if self._entropy is not None:
+            entropy = self._entropy[slot, decided_at]
+        return self._row[slot, rule], evaluate(self._scale[slot, rule], generated, entropy)
 
-    def _rule_at(self, slot: Tensor, position: Tensor) -> Tensor:
-        """1 + the rule with whose vector each token is read, 0 for none: of [n] slots and positions."""
+    def _rule_at(self, slot: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """1 + the rule with whose vector each token is read, 0 for none, and where it fired: of [n] slots and
+        positions."""
         every = [rule for rules in self._rules.values() for rule in rules.values()]
         longest = max((rule.num_tokens for rule in every), default=1)
         # from here: a token is read with the vector by what was decided one position after it
@@ -132,4 +153,4 @@ class Plans:
             latest = torch.where(reaches, ago, longest).amin(dim=1)
             counts = (latest <= since) & (latest < longest)  # of one position, the last rule
             found, since = torch.where(counts, rule + 1, found), torch.where(counts, latest, since)
-        return found
+        return found, (position - since).clamp(0, self._length - 1)

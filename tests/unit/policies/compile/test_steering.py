@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,19 @@ def test_a_scale_by_position() -> None:
     steer = {"vector": "calm", "scale": {"shape": "linear", "start": 0.0, "end": 2.0, "over": 100}}
     (rule,) = compiled({"do": {"steer": steer}}).program.rules
     assert rule.strength == Curve(Shape.LINEAR, 0.0, 2.0, 100.0)
+
+
+def test_a_scale_by_entropy() -> None:
+    steer = {"vector": "calm", "scale": {"low": 3.0, "high": -1.0, "exponent": 2.0}}
+    rule_ = {"when": {"entropy_above": 0.5}, "do": {"steer": steer}}
+    (rule,) = compiled(rule_).program.rules
+    largest = math.log(TARGET.vocabulary.size)
+    assert rule.strength == Curve(Shape.POWER, 3.0, -4.0 / largest**2, 2.0)
+    policy = parse_policy({"rules": [rule_]})
+    assert parse_policy(policy.model_dump(mode="json", exclude_unset=True)) == policy
+    assert compile_policy(placebo_of(policy), SERVED).program.rules[0].strength == rule.strength
+    with pytest.raises(InputError, match="cannot be matched by 'positions'; it can by direction"):
+        placebo_of(policy, "positions")
 
 
 def test_a_rule_from_here_is_the_first_one_and_acts_from_position_1_on() -> None:
@@ -149,6 +163,20 @@ def test_a_policy_that_branches_cannot_steer(tree: dict[str, Any]) -> None:
         ({"vector": "calm", "scale": 1e9}, "1000"),
         ({"vector": "calm", "tokens": 0}, "1"),
         ({"vector": "../calm"}, "lower-case letters"),
+        ({"vector": "calm", "scale": {"low": 1.0}}, r"steer\.scale\.high: is missing"),
+        (
+            {"vector": "calm", "scale": {"low": 1.0, "high": 1.0}},
+            "low and high are the same; write the number, 1",
+        ),
+        ({"vector": "calm", "scale": {"low": 0.0, "high": 1e4}}, "1000"),
+        (
+            {"vector": "calm", "scale": {"low": 0.0, "high": 1.0, "slope": 3}},
+            "here one can write .*low, high, exponent",
+        ),
+        (
+            {"vector": "calm", "scale": {"low": 0.0, "high": 1.0}, "from": "here"},
+            "steer: a scale by entropy is known only after the forward pass",
+        ),
         ({"vector": "calm", "from": "before"}, r"steer\.from: Input should be 'next' or 'here'"),
         ({"vector": "calm", "from_": "here"}, "from_: is not a field of a policy; here one can write .*, from"),
         ({"scale": 1.0}, "vector"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Curve, Shape
-from forkpoint_policies.kernel.native.columns import R_FLAGS, R_POSITION, RECORD_COLUMNS
+from forkpoint_policies.kernel.native.columns import R_ENTROPY, R_FLAGS, R_POSITION, RECORD_COLUMNS
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.worker.steering.plans import Plans, SteeringRule
 
@@ -52,6 +52,25 @@ def test_a_scale_that_depends_on_the_position_of_the_token() -> None:
     plans.decide(torch.tensor([1]), record((2, [0])))
     _, scale = plans.vectors(torch.full((6,), 1), torch.arange(6))
     assert scale.tolist() == [0.0, 0.0, 2.0, 2.5, 3.0, 0.0]
+
+
+def test_a_scale_that_depends_on_the_entropy_where_the_rule_fired() -> None:
+    by_entropy = SteeringRule(5, Curve(Shape.POWER, 1.0, -2.0, 2.0), num_tokens=2)
+    plans = plans_of({0: by_entropy, 2: ONE})
+    rows = record((2, [0]), (7, [0]), (8, [2]), (11, [0]))
+    rows.view(torch.float32)[:, R_ENTROPY] = torch.tensor([0.5, 2.0, 9.0, 0.0])
+    plans.decide(torch.full((4,), 1), rows)
+
+    def scales(slot: int) -> list[float]:
+        row_of, scale = plans.vectors(torch.full((LENGTH,), slot), torch.arange(LENGTH))
+        return (scale * (row_of > 0)).tolist()
+
+    expected = [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, -7.0, 2.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert scales(1) == expected
+    plans.remove(1)
+    plans.add(1, handle=12, num_shared_tokens=0, rules={0: ONE})
+    plans.add(2, handle=11, num_shared_tokens=0, rules={0: by_entropy, 2: ONE})
+    assert scales(2) == expected
 
 
 def test_from_here_the_token_before_is_the_first_one() -> None:
