@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import secrets
 import signal
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .replicas.address import Listening, named_port, replica_address
 
 if TYPE_CHECKING:
-    from .shutdown import Flag
+    from .shutdown import Drain
     from .vllm_seam import VllmConfig
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class ApiServer:
     address: str
     sock: socket.socket
     client_config: dict[str, Any]
-    stopping: Flag  # set, for all of them, before the engine is told to stop
+    drain: Drain
     ports: Sequence[OwnPort] = ()
 
     @property
@@ -145,9 +144,10 @@ def run_api_servers(
 ) -> None:
     """Start the engine and `args.api_server_count` processes that run `serve_one`; wait until interrupted.
 
-    `serve_one` is a module's function, called with the ports, the flag that is set at the end, the address, the
-    socket, `args` and the client's configuration. Raises RuntimeError where one of the processes failed; then all end.
+    `serve_one` is a module's function, called with the ports, the drain, the address, the socket, `args` and the
+    client's configuration. Raises RuntimeError where one of the processes failed; then all end.
     """
+    from .shutdown import LEAST_SECONDS, drain_of_several
     from .vllm_seam import (
         APIServerProcessManager,
         Executor,
@@ -162,7 +162,7 @@ def run_api_servers(
     setup_multiprocess_prometheus()
     address, sock = setup_server(args, reuse_port=True)
     listeners = bind_engine_zmq_listeners(config, count)
-    stopping = multiprocessing.get_context("spawn").Event()  # as vLLM starts the processes
+    drain = drain_of_several(count)
     servers, engines, coordinator = None, None, None
     drain_seconds = None  # vLLM's own few, unless all ends in order
     try:
@@ -177,7 +177,7 @@ def run_api_servers(
                 num_servers=count,
                 input_listeners=listeners.inputs,
                 output_listeners=listeners.outputs,
-                target_server_fn=partial(serve_one, ports, stopping),
+                target_server_fn=partial(serve_one, ports, drain),
                 stats_update_address=None if coordinator is None else coordinator.get_stats_publish_address(),
                 tensor_queue=launched.tensor_queue,
             )
@@ -189,11 +189,11 @@ def run_api_servers(
         drain_seconds = config.shutdown_timeout
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        # The engine first, as under one API server: it finishes its requests, while their answers are still sent.
-        stopping.set()
+        # The requests first, then the engine, as under one API server; their answers are still sent meanwhile.
         started_at = time.monotonic()
+        left = drain.finish(drain_seconds or 0.0)
         if engines is not None:
-            engines.shutdown(timeout=drain_seconds)
+            engines.shutdown(timeout=max(left, LEAST_SECONDS) if drain_seconds else drain_seconds)
         if servers is not None:
             servers.shutdown(timeout=STOP_SECONDS)
         if coordinator is not None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 import socket
-import threading
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -79,7 +78,7 @@ from . import metrics
 from .api_servers import ApiServer
 from .errors import ApiError, handle_error
 from .service import ServerConfig, Service
-from .shutdown import STOPPING, Flag, set_at_shutdown
+from .shutdown import STOPPING, Drain, drain_first, drain_of_one
 from .tracing import RequestSpans, export_spans
 
 logger = logging.getLogger(__name__)
@@ -175,11 +174,11 @@ async def _serve_without_policies(
     metrics.use_model(cast(str, engine.model_config.served_model_name))
     tasks = await engine.get_supported_tasks()
     app = build_app(args, tasks, engine.model_config)
-    stopping = _stopping(one, engine)
+    drain = _drain(one, engine)
     app.user_middleware += [
-        Middleware(RefuseWhenStopping, is_stopping=stopping.is_set),
+        Middleware(RefuseWhenStopping, drain=drain),
         Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
-        Middleware(HealthWarnings, warnings=list, failure=lambda: STOPPING if stopping.is_set() else None),
+        Middleware(HealthWarnings, warnings=list, failure=lambda: STOPPING if drain.is_stopping() else None),
         Middleware(WithoutGeneration, served_models=lambda: _base_models(app)),
     ]
     app.middleware_stack = app.build_middleware_stack()
@@ -189,13 +188,13 @@ async def _serve_without_policies(
     return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes), **_shared(one))
 
 
-def _stopping(one: ApiServer | None, engine: EngineClient) -> Flag:
-    """The flag that is set when the engine is told to stop: by this process, or by that of all API servers."""
+def _drain(one: ApiServer | None, engine: EngineClient) -> Drain:
+    """The running requests: of this server, or its part of those of several, for which their parent waits."""
     if one is not None:
-        return one.stopping
-    stopping = threading.Event()
-    set_at_shutdown(stopping, engine)
-    return stopping
+        return one.drain
+    drain = drain_of_one()
+    drain_first(drain, engine)
+    return drain
 
 
 def _shared(one: ApiServer | None) -> dict[str, Any]:
@@ -220,9 +219,9 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     app.add_exception_handler(InputError, handle_error)
     num_servers = 1 if started.one is None else started.one.count
     limits = BranchLimits(args.max_branches, args.max_live_branches, num_servers)
-    stopping = _stopping(started.one, engine)
-    intervening = InterveningEngine(engine, limits, stopping.is_set)
-    _add_middlewares(app, service, intervening, stopping, args)
+    drain = _drain(started.one, engine)
+    intervening = InterveningEngine(engine, limits, drain.is_stopping)
+    _add_middlewares(app, service, intervening, drain, args)
     _add_routes(app, service, args.admin_api_key)
 
     # the engine, decorated, for vLLM's handlers
@@ -317,12 +316,10 @@ def _own_server(started: _Started, model: str) -> OwnServer | None:
     return OwnServer(SERVER, address, key, model[:MAX_MODEL_LENGTH], __version__)
 
 
-def _add_middlewares(
-    app: FastAPI, service: Service, engine: InterveningEngine, stopping: Flag, args: Namespace
-) -> None:
+def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, drain: Drain, args: Namespace) -> None:
     """Add our middlewares as the innermost: behind vLLM's authentication."""
     app.user_middleware += [
-        Middleware(RefuseWhenStopping, is_stopping=stopping.is_set),
+        Middleware(RefuseWhenStopping, drain=drain),
         Middleware(BodyLimit, max_bytes=args.max_body_mib << 20),
         Middleware(HealthWarnings, warnings=service.warnings, failure=engine.failure),
         Middleware(ModelAliases, registry=service.registry, listed=args.model_aliases),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from .shutdown import Flag
+    from .shutdown import Drain
     from .vllm_seam import VllmConfig
 
 logger = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def serve_one(
     ports: Sequence[OwnPort],
-    stopping: Flag,
+    drain: Drain,
     address: str,
     sock: socket.socket,
     args: Namespace,
@@ -223,7 +223,7 @@ def serve_one(
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     _configure_logging(args)
     logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
-    one = ApiServer(address, sock, client_config, stopping, ports)
+    one = ApiServer(address, sock, client_config, drain.of_server(int(client_config["client_index"])), ports)
     set_process_title("APIServer", str(one.number))
     decorate_logs()
     for number, port in enumerate(ports):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forkpoint_server.errors import ApiError, error_response
-from forkpoint_server.shutdown import STOPPING
+from forkpoint_server.shutdown import STOPPING, Drain
 
 from .paths import OWN, STATES, path_of
 
@@ -17,19 +16,26 @@ RETRY_SECONDS = 1
 
 
 class RefuseWhenStopping:
-    """Answers 503 to every POST but those to Forkpoint's own routes, and closes the connection."""
+    """Answers 503 to a POST that comes after the signal, and closes the connection; counts those that run.
 
-    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
+    Forkpoint's own routes need no engine and are served to the end, but for `/v1/states`.
+    """
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self._app = app
-        self._is_stopping = is_stopping
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_of(scope)
         needs_engine = not path.startswith(OWN) or path.startswith(STATES)
-        if scope["type"] == "http" and scope["method"] == "POST" and needs_engine and self._is_stopping():
-            refusal = ApiError(HTTPStatus.SERVICE_UNAVAILABLE, STOPPING, retry_seconds=RETRY_SECONDS)
-            response = error_response(refusal, path)
-            response.headers["Connection"] = "close"
-            await response(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "POST" or not needs_engine:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        with self._drain.counted() as in_time:
+            if in_time:
+                await self._app(scope, receive, send)
+                return
+        refusal = ApiError(HTTPStatus.SERVICE_UNAVAILABLE, STOPPING, retry_seconds=RETRY_SECONDS)
+        response = error_response(refusal, path)
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)

@@ -132,19 +132,22 @@ def test_what_is_stored_reaches_both(server: Server) -> None:
 
 
 def test_sigterm_lets_both_finish_and_refuses_what_comes_later(server: Server) -> None:
+    """Trees too: their branches begin after the signal, when an engine that stops takes none."""
     running = Barrier(AT_ONCE + 1)
+    common = {"prompt": PROMPT, "max_tokens": DRAINED_TOKENS, "ignore_eos": True, "stream": True}
 
-    def last(number: int) -> str:
-        body = {
-            "prompt": PROMPT, "max_tokens": DRAINED_TOKENS, "ignore_eos": True, "seed": number, "stream": True,
-            "policy": "observe",
-        }  # fmt: skip
-        with httpx.stream("POST", f"{server.api}/completions", json=body, timeout=60) as answer:
+    def events(body: Json) -> Iterator[Json]:
+        with httpx.stream("POST", f"{server.api}/completions", json={**common, **body}, timeout=60) as answer:
             lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
-            events = [next(lines)]
+            yield json.loads(next(lines))
             running.wait(60)  # the engine has it: its first token is here
-            events += lines
-        return f"{json.loads(events[-2])['choices'][0]['finish_reason']}, {events[-1]}"
+            yield from (json.loads(line) for line in lines if line != "[DONE]")
+
+    def reasons(number: int) -> list[str]:
+        late_branches = {"rules": [{"when": {"after_token": DRAINED_TOKENS - 20}, "do": {"branch": {"depth": 1}}}]}
+        body = {"seed": number, "policy": late_branches if number % 2 else "observe", "n": 2 if number % 2 else 1}
+        choices = [choice for event in events(body) for choice in event["choices"]]
+        return [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
 
     def late(number: int) -> tuple[int, str | None]:
         body = {"prompt": PROMPT, "max_tokens": 1, "stream": number % 2 == 0}
@@ -152,13 +155,13 @@ def test_sigterm_lets_both_finish_and_refuses_what_comes_later(server: Server) -
         return answer.status_code, answer.headers.get("retry-after")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        streams = [pool.submit(last, number) for number in range(AT_ONCE)]
+        streams = [pool.submit(reasons, number) for number in range(AT_ONCE)]
         running.wait(60)
         signalled = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
         assert set(many(late)) == {(503, "1")}
-        assert {stream.result() for stream in streams} == {"length, [DONE]"}
+        assert [stream.result() for stream in streams] == 2 * [["length"], ["length", "length"]]
         assert server.process.wait(60) == 0
     assert time.monotonic() - signalled < 60
     assert "Traceback" not in server.log.read_text()

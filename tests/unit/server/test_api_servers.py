@@ -6,7 +6,6 @@ import logging
 import socket
 from argparse import Namespace
 from pathlib import Path
-from threading import Event
 
 import pytest
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -14,6 +13,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from forkpoint_server.api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, share
 from forkpoint_server.cli import own_ports, says_that_the_engine_ended
 from forkpoint_server.replicas.address import UNKNOWN
+from forkpoint_server.shutdown import drain_of_one
 from forkpoint_server.store.database import open_database
 
 TWO = Namespace(
@@ -49,12 +49,12 @@ def test_what_a_process_takes_from_vllms_launcher() -> None:
     config = {"client_count": 2, "client_index": 1, "api_server_loads": loads, "a": "b"}
     with socket.socket() as sock:
         ports = [OwnPort(sock, f"http://127.0.0.1:{number}", f"key {number}") for number in range(2)]
-        one = ApiServer("http://here", sock, config, Event(), ports)
+        one = ApiServer("http://here", sock, config, drain_of_one(), ports)
         assert (one.count, one.number, one.peer_loads) == (2, 1, (loads, 1))
         assert one.engine_config == {"client_count": 2, "client_index": 1, "a": "b"}
         assert one.own_port is ports[1]
         assert one.sibling_keys == {"key 0"}
-        pooling = ApiServer("", sock, {"client_count": 1, "client_index": 0}, Event())
+        pooling = ApiServer("", sock, {"client_count": 1, "client_index": 0}, drain_of_one())
         assert (pooling.peer_loads, pooling.own_port, pooling.sibling_keys) == (None, None, frozenset())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from threading import Event
 from typing import Any
 
 import pytest
@@ -15,18 +14,16 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from forkpoint_server.http.stopping import RefuseWhenStopping
-from forkpoint_server.shutdown import STOPPING
+from forkpoint_server.shutdown import STOPPING, Drain, drain_of_one
 
 
 async def served(_: Request) -> PlainTextResponse:
     return PlainTextResponse("served")
 
 
-def client(stopping: Event) -> TestClient:
+def client(drain: Drain) -> TestClient:
     route = Route("/{path:path}", served, methods=["GET", "POST", "PUT"])
-    return TestClient(
-        Starlette(routes=[route], middleware=[Middleware(RefuseWhenStopping, is_stopping=stopping.is_set)])
-    )
+    return TestClient(Starlette(routes=[route], middleware=[Middleware(RefuseWhenStopping, drain=drain)]))
 
 
 @pytest.mark.parametrize(
@@ -34,10 +31,10 @@ def client(stopping: Event) -> TestClient:
     ["/v1/completions", "/v1/chat/completions", "/inference/v1/generate", "/v1/forks", "/v1/states", "/tokenize"],
 )
 def test_what_needs_the_engine_is_refused_from_the_signal_on(path: str) -> None:
-    stopping = Event()
-    server = client(stopping)
+    drain = drain_of_one()
+    server = client(drain)
     assert server.post(path).text == "served"
-    stopping.set()
+    drain.finish(0)
     refused = server.post(path)
     assert refused.status_code == 503
     assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
@@ -46,9 +43,9 @@ def test_what_needs_the_engine_is_refused_from_the_signal_on(path: str) -> None:
 
 
 def test_the_error_has_the_form_of_its_route() -> None:
-    stopping = Event()
-    stopping.set()
-    body: dict[str, Any] = json.loads(client(stopping).post("/v1/messages").text)
+    drain = drain_of_one()
+    drain.finish(0)
+    body: dict[str, Any] = json.loads(client(drain).post("/v1/messages").text)
     assert body == {"type": "error", "error": {"type": "overloaded_error", "message": STOPPING}}
 
 
@@ -62,6 +59,6 @@ def test_the_error_has_the_form_of_its_route() -> None:
     ],
 )
 def test_what_needs_no_engine_is_served_to_the_end(method: str, path: str) -> None:
-    stopping = Event()
-    stopping.set()
-    assert client(stopping).request(method, path).text == "served"
+    drain = drain_of_one()
+    drain.finish(0)
+    assert client(drain).request(method, path).text == "served"
