@@ -30,7 +30,7 @@ from forkpoint_server.artefacts.served import NamedArtefact, ServedArtefacts
 from forkpoint_server.calibration.profile import read_own_profile
 from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
-from forkpoint_server.demo import READOUTS, WEIGHTS
+from forkpoint_server.demo import VECTORS, WEIGHTS
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
 from forkpoint_server.engine.hidden_states import artefact_model, hooked_layers, push_artefact, start_reading
 from forkpoint_server.engine.same_forkpoint import check_workers
@@ -296,7 +296,7 @@ async def _start_artefacts(engine: EngineClient, started: _Started, unreadable: 
     async def push(artefact: Artefact) -> str:
         return unreadable or await push_artefact(engine, artefact)
 
-    own = read_folder(READOUTS) if Path(started.args.model) == WEIGHTS and not unreadable else {}
+    own = read_folder(VECTORS) if Path(started.args.model) == WEIGHTS and not unreadable else {}
     named = [
         *(NamedArtefact(name, artefact, "built in") for name, artefact in own.items()),
         *(NamedArtefact(name, artefact, "folder") for name, artefact in started.options.vectors.items()),

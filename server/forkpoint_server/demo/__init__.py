@@ -5,5 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
-READOUTS = Path(__file__).parent / "readouts"
+VECTORS = Path(__file__).parent / "vectors"
+"""The folder of its vectors and readouts."""
 SERVED_NAME = "countdown"

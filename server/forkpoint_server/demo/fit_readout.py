@@ -2,7 +2,7 @@
 
 The model answers puzzles of three and four numbers at temperature 1. The states at the full stops of its reasoning are
 labelled by whether its answer is right. It is fitted and calibrated on puzzles of the model's training, and its
-separation is measured on hard puzzles that are held out of both. Writes readouts/correct.safetensors.
+separation is measured on hard puzzles that are held out of both. Writes vectors/correct.safetensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from forkpoint_policies.hidden.artefact import SUFFIX, Artefact, Model
 from forkpoint_policies.hidden.fit_readout import fit_direction, fit_readout
 from forkpoint_policies.hidden.separation import LabelledStates, separation
 from forkpoint_policies.tasks.countdown import Puzzle, held_out, held_out_puzzles, is_correct, solvable
-from forkpoint_server.demo import READOUTS, WEIGHTS
+from forkpoint_server.demo import VECTORS, WEIGHTS
 
 FITTED, HELD_OUT = 240, 160
 CALIBRATION_SHARE = 0.25
@@ -96,8 +96,8 @@ def main() -> None:
         suggested=THRESHOLD,
         output="probability",
     )
-    READOUTS.mkdir(exist_ok=True)
-    (READOUTS / f"correct{SUFFIX}").write_bytes(artefact.raw)
+    VECTORS.mkdir(exist_ok=True)
+    (VECTORS / f"correct{SUFFIX}").write_bytes(artefact.raw)
 
 
 if __name__ == "__main__":

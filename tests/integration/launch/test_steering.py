@@ -129,6 +129,7 @@ def test_a_vector_is_fitted_stored_and_steers(
     assert listed["digest"] == made.digest == report["vector"]["digest"]
     rule = {"when": {"every": 4}, "do": {"steer": {"vector": "mine", "scale": -4.0}}}
     assert text_of(complete(steering, {"rules": [rule]})) != text_of(complete(steering, "observe"))
+    httpx.delete(f"{steering.api}/vectors/mine", timeout=60).raise_for_status()
     for options, message in (
         (["--layers", "3"], "--layers: layer 3 is not hooked; the server hooks 1, 2 (--hidden-layers)"),
         (["--layers", "1", "--keep", "2"], "--keep: layer 2 is not one of those that are fitted: 1"),
@@ -146,7 +147,10 @@ def test_several_choices_and_a_seed(steering: Server) -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([{"do": {"steer": {"vector": "clam"}}}], "there is no vector 'clam'; there are calm, early (GET /v1/vectors)"),
+        (
+            [{"do": {"steer": {"vector": "clam"}}}],
+            "there is no vector 'clam'; there are calm, early, seal (GET /v1/vectors)",
+        ),
         (
             [{"do": {"steer": {"vector": "early"}}}],
             "'early' is for layer 0, which is not hooked: this server was started with --hidden-layers 1,2",
