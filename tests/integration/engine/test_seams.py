@@ -92,6 +92,7 @@ PARAMETERS: dict[str, list[str]] = {
     # errors
     "create_error_response": ["message", "err_type", "status_code", "param"],
     "VLLMValidationError": ["message", "parameter", "value"],
+    "GracefulHTTPError": ["message", "http_status"],
     # prompts
     "with_cancellation": ["handler_func"],
     # tracing
