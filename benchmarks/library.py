@@ -63,7 +63,8 @@ def arms(names: Sequence[str]) -> list[str]:
     """NO_POLICY, then the library's policies of these names (all, if there are none) that act on logits alone, each
     before its placebo.
     """
-    acting = [named.policy.name for named in catalog.library() if named.policy.tree_rule is None]
+    policies = [named.policy for named in catalog.library()]
+    acting = [policy.name for policy in policies if policy.tree_rule is None and not policy.steers]
     return [NO_POLICY, *(name for name in acting if not names or name.removesuffix(PLACEBO) in names)]
 
 

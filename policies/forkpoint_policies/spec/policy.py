@@ -245,6 +245,11 @@ class Policy(Strict):
         return next((bound for rule in self.rules if (bound := rule.confidence_bound) is not None), None)
 
     @property
+    def steers(self) -> bool:
+        """Whether it, or what it is a placebo of, adds vectors to hidden states: the server needs hooked layers."""
+        return any(rule.original.do.steer is not None for rule in self.rules)
+
+    @property
     def digest(self) -> str:
         """Eight hexadecimal digits that change with the policy: of the SHA-256 of its canonical JSON."""
         canonical = json.dumps(

@@ -17,7 +17,8 @@ from forkpoint_policies.tasks.countdown import held_out_puzzles
 from tests.integration.puzzles import MESSAGES, attempt, summary_of
 from tests.processes.forkpoint_server import Server
 
-NAMES = [named.policy.name for named in library()]
+STEERING = [named.policy.name for named in library() if named.policy.steers]
+NAMES = [named.policy.name for named in library() if named.policy.name not in STEERING]
 PUZZLE = held_out_puzzles("easy", 8)[7]
 
 
@@ -43,7 +44,7 @@ def test_every_policy_by_name(client: openai.OpenAI, server: Server) -> None:
 
 def test_every_way_of_matching(client: openai.OpenAI) -> None:
     """Also by frequency: the embedded model's own text was measured."""
-    matches = [(name, match) for name in LIBRARY for match in matches_of(LIBRARY[name].policy)]
+    matches = [(name, match) for name in LIBRARY for match in matches_of(LIBRARY[name].policy) if name in NAMES]
     for name, match in matches:
         values = {"match": match} | ({"strength": 2.0} if match == "dose" else {})
         values |= {"window": 2} if name == "rank-watch" else {}  # shorter than the request
@@ -56,6 +57,14 @@ def test_every_way_of_matching(client: openai.OpenAI) -> None:
         )
         assert summary_of(response)["policy"] == f"{name}.placebo"
     assert {match for _, match in matches} == {"probability", "count", "frequency", "positions", "dose"}
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_a_server_without_hooks_says_how_to_steer(server: Server, name: str) -> None:
+    body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 3, "policy": name}
+    refused = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
+    assert refused.status_code == 400
+    assert "--hidden-layers" in refused.json()["error"]["message"]
 
 
 def test_parameters_reach_the_model(client: openai.OpenAI) -> None:

@@ -23,8 +23,13 @@ from .demo_readout import DIRECTION, NAME
 from .runners import Runner, runner, speculating, write_noisy_model
 from .stateful_policies import STATEFUL
 
-POLICIES = [named.policy for named in library() if named.policy.tree_rule is None or named.of is None]
-"""Without placebos of policies with several requests: in the engine they do what the policy does, or act at random."""
+POLICIES = [
+    named.policy
+    for named in library()
+    if (named.policy.tree_rule is None or named.of is None) and not named.policy.steers
+]
+"""Without placebos of policies with several requests: in the engine they do what the policy does, or act at random. And
+without those that need hooked layers: `launch/test_steering.py` has them."""
 
 ACCEPTED = 0.2, 0.95  # a draft that is always right or never would prove little
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 20}

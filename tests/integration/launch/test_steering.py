@@ -82,6 +82,16 @@ def test_from_here_steers_and_says_how_often(steering: Server) -> None:
     assert refused.startswith("policy.rules[0]: when.entropy_above is known only after the forward pass")
 
 
+def test_the_named_policy_steers_at_the_ends_of_sentences(steering: Server) -> None:
+    """With the vector that ships with the embedded model, which writes no paragraphs."""
+    seal = {"use": "seal", "with": {"ending": "."}}
+    plain, steered = complete(steering, "observe"), complete(steering, seal)
+    assert text_of(plain) != text_of(steered)
+    assert text_of(steered).count(".") >= steered["forkpoint"]["interventions"]["steer"]["fired"] > 0
+    assert text_of(complete(steering, {"use": "seal.placebo", "with": {"ending": "."}})) != text_of(steered)
+    assert text_of(complete(steering, "seal")) == text_of(plain)  # nothing ends so
+
+
 def test_shadow_adds_nothing_and_the_placebo_adds_something_else(steering: Server) -> None:
     policy = {"rules": [RULE]}
     plain, steered = text_of(complete(steering, "observe")), text_of(complete(steering, policy))

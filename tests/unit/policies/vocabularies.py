@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_policies.compile.vocabulary import Vocabulary
-from tests.unit.policies.hidden.artefact_files import readout
+from tests.unit.policies.hidden.artefact_files import VECTOR, readout
 
 MERGES = (
     "Wa", "it", "ai", "ait", " w", " W", "Wait", " Wait", "wait", " wait", "WAIT", " wai", "\nWait", "\n\nwait",
@@ -57,7 +57,8 @@ TARGET = ServedModel(
     regions=single_token_regions(THINK, END_THINK),
     stop=END,
     encode=encode,
-    artefacts={"correct": readout()},
+    artefacts={"correct": readout(), "seal": VECTOR},
+    hidden_layers=VECTOR.layers,
 )
 UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 

@@ -20,7 +20,7 @@ from forkpoint_policies.compile.regions import single_token_regions
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.policies.served_model import encoder, read_served_model, read_vocabulary, stop_tokens
 from forkpoint_server.policies.text_regions import ParserNames
-from tests.unit.policies.hidden.artefact_files import readout
+from tests.unit.policies.hidden.artefact_files import VECTOR, readout
 
 TOKENIZER: Any = AutoTokenizer.from_pretrained(WEIGHTS)
 NUM_LOGITS = len(TOKENIZER) + 5
@@ -94,7 +94,8 @@ def test_texts_are_written_without_the_space_that_a_tokenizer_puts_before_them(s
         regions=single_token_regions(*markers),
         stop=2,
         encode=encode,
-        artefacts={"correct": readout()},
+        artefacts={"correct": readout(), "seal": VECTOR},
+        hidden_layers=VECTOR.layers,
     )
     for named in library():
         compile_policy(named.policy, model)
