@@ -56,7 +56,7 @@ def test_an_unknown_command_is_an_error_that_names_the_known(
     said = capsys.readouterr()
     assert said.out == ""
     assert "there is no command 'sevre'" in said.err
-    assert "did you mean serve?" in said.err
+    assert "did you mean serve or steer?" in said.err
     assert main(["xyzzy"]) == 2
     known = f"commands: ab, calibrate, completion, evidence, experiments, findings, {installed}, "
     assert known in capsys.readouterr().err
