@@ -191,7 +191,7 @@ def test_the_schema_is_served(server: Server) -> None:
 
 def test_parameters_are_listed(server: Server) -> None:
     listed = {one["name"]: one for one in httpx.get(f"{server.api}/policies").raise_for_status().json()["data"]}
-    assert set(listed) == set(NAMES)
+    assert set(listed) == {*NAMES, *STEERING}
     assert listed["switch-penalty"]["parameters"]["alpha"]["default"] == 3.0
     assert listed["switch-penalty"]["placebo"] == "switch-penalty.placebo"
     assert listed["nowait.placebo"]["parameters"]["match"]["one_of"] == ["probability", "count", "frequency", "dose"]
