@@ -39,10 +39,13 @@ class Forwarding:
     async def trace(self, request_id: str, stream: bool) -> Response | None:
         """The trace from the server that has it; None where no server has it.
 
-        The server that is named in the id is asked first, then all others that live: an id may be its client's.
+        The server that is named in the id is asked first, then all others that live: an id may be its client's. Where
+        it names none that is known, one may have started since the last heartbeat.
         Raises ApiError: 404 where a server that had it has ended, 503 where one that may have it does not answer.
         """
         query = {"id": request_id, "stream": str(stream).lower()}
+        if self._replicas.named_in(request_id) is None:
+            await self._replicas.look_again()
         named, failure = self._replicas.named_in(request_id), None
         if named is not None and named.stopped is not None:
             failure = UnansweredError(named, "was stopped")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 SIBLING_SECONDS = 0.1
 """How often one of several API servers looks for the others while they start."""
+LOOK_SECONDS = 0.2
+"""How often searches may have the others read between two heartbeats."""
 
 
 class Replicas:
@@ -37,6 +41,8 @@ class Replicas:
         self._database = database
         self._heartbeat_seconds = heartbeat_seconds
         self._task: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None  # one that has yet to begin to read
+        self._looked_at = -math.inf
 
     async def start(self) -> None:
         """Register, and know the others from then on: its siblings among them, for which it waits."""
@@ -48,11 +54,26 @@ class Replicas:
 
     async def stop(self) -> None:
         """Say that this server ends."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in (self._task, self._look):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         with suppress(UnavailableError):
             await in_thread(leave, self._database, self.own.id)
+
+    async def look_again(self) -> None:
+        """Read the others: one that has just started is not among those of the last heartbeat.
+
+        Calls that wait share one look; one that has begun to read is too early for those that come now.
+        """
+        if self._look is None:
+            self._look = asyncio.create_task(self._look_once(), name="forkpoint-look")
+        await asyncio.shield(self._look)
+
+    async def _look_once(self) -> None:
+        await asyncio.sleep(max(0.0, self._looked_at + LOOK_SECONDS - time.monotonic()))
+        self._look, self._looked_at = None, time.monotonic()
+        await self._beat()
 
     @property
     def living(self) -> list[KnownServer]:

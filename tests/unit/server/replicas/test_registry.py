@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import Engine, select, update
 
+from forkpoint_server.replicas import registry
 from forkpoint_server.replicas.registry import Replicas
 from forkpoint_server.store import servers
 from forkpoint_server.store.database import open_database
-from forkpoint_server.store.servers import FORGET_SECONDS, NOW, OwnServer, heartbeat, leave
+from forkpoint_server.store.servers import FORGET_SECONDS, NOW, KnownServer, OwnServer, heartbeat, leave
 from forkpoint_server.store.tables import SERVERS
 from tests.processes.postgresql import PostgreSQL
 
@@ -58,6 +60,35 @@ async def test_each_knows_the_others_and_how_they_ended(shared: Engine, monkeypa
     assert not first.living
     await first.stop()
     await third.stop()
+
+
+async def test_a_search_finds_who_has_started_since_the_last_heartbeat(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Replicas(shared, own("a"), 60), Replicas(shared, own("b"), 60)
+    await first.start()
+    await second.start()
+    assert first.named_in(f"cmpl-{second.own.id}1") is None
+    reads = 0
+
+    def counted(database: Engine, server: OwnServer) -> Sequence[KnownServer]:
+        nonlocal reads
+        reads += 1
+        return heartbeat(database, server)
+
+    monkeypatch.setattr(registry, "heartbeat", counted)
+    began = time.monotonic()
+    await asyncio.gather(*(first.look_again() for _ in range(50)))
+    found = first.named_in(f"cmpl-{second.own.id}1")
+    assert found is not None
+    assert found.address == "http://b:8000"
+    assert reads == 1, "those that search at once share one look"
+    for _ in range(2):
+        await first.look_again()
+    assert reads == 3
+    assert time.monotonic() - began >= 2 * registry.LOOK_SECONDS
+    await first.stop()
+    await second.stop()
 
 
 async def test_siblings_know_each_other_once_they_have_started(shared: Engine) -> None:
