@@ -1,7 +1,7 @@
-"""The server's end: what comes after the signal is refused, and what runs may end before the engine is told to stop.
+"""The server's end: requests that come after the signal are refused, and those that run may end before the engine does.
 
-vLLM alone tells the engine at once, and goes on to accept requests: these get an empty stream, or a 500. And an engine
-that stops takes no branch, probe or sample of a request that it has.
+vLLM alone stops the engine at once and still accepts requests: these get an empty stream, or a 500. And an engine that
+stops takes no branch, probe or sample of a request that it has.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Replicas:
     async def look_again(self) -> None:
         """Read the others: one that has just started is not among those of the last heartbeat.
 
-        Calls that wait share one look; one that has begun to read is too early for those that come now.
+        Concurrent calls share one read, unless it had begun before they came.
         """
         if self._look is None:
             self._look = asyncio.create_task(self._look_once(), name="forkpoint-look")

@@ -182,7 +182,7 @@ def test_a_request_in_shadow_records_and_adds_nothing(buffers: Buffers) -> None:
 
 @pytest.mark.parametrize("pieces", [[(-PROMPT_LEN, 12)], [(-PROMPT_LEN, -2), (-2, 1), (1, 8), (8, 12)]])
 def test_a_preempted_request_is_computed_again_as_it_was(buffers: Buffers, pieces: list[tuple[int, int]]) -> None:
-    """At once or in pieces; it then goes on as one that was never preempted."""
+    """At once or in pieces; from then on it is as one that was never preempted."""
     own = parse_policy(policy(rule({"probability": 0.6, "at_most": 9}, steer={**HERE, "tokens": 2})))
     whole = Writing(buffers, own, seed=2)
     whole.write(len(TEXT))
