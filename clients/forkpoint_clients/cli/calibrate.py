@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import openai
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from forkpoint_clients.calibrate import (
@@ -31,7 +29,7 @@ from forkpoint_clients.evaluate.datasets import DataError
 
 from .options import ApiKey, Server
 from .output import Format, FormatOption, print_data
-from .progress import progress_lines, waiting_lines
+from .progress import counting
 from .running import app, completion_of, fail, run_app
 
 NAME = "calibrate"
@@ -109,25 +107,9 @@ async def _calibrate(
         if len(prompts) < MIN_PROMPTS:
             few = "1 prompt is" if len(prompts) == 1 else f"{len(prompts)} prompts are"
             console.print(f"{few} few: the interval over prompts will say little.")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=console)
-        task = progress.add_task("tokens", total=tokens)
-        async with AsyncExitStack() as showing:
-            showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False), asker.url))
-            if console.is_terminal:
-                showing.enter_context(progress)
-            else:
-                done = progress.tasks[0]
-                await showing.enter_async_context(
-                    progress_lines(NAME, lambda: f"{done.completed:,.0f} of {tokens:,} tokens")
-                )
+        async with counting(NAME, "tokens", tokens, asker.url) as advance:
             answers = await measure_answers(
-                asker,
-                prompts,
-                tokens,
-                concurrency,
-                max_tokens,
-                lambda _, answer: progress.advance(task, len(answer.entropies)),
+                asker, prompts, tokens, concurrency, max_tokens, lambda _, answer: advance(len(answer.entropies))
             )
         profile = summarise(answers)
         body = profile.to_dict(asker.model, digest(prompts))

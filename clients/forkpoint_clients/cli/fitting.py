@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,7 +13,6 @@ from typing import Annotated, Any, TypeVar
 import openai
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from forkpoint_clients.evaluate import datasets
@@ -25,7 +24,7 @@ from forkpoint_clients.fitting.states import AnswerStates, Served, served_model
 from forkpoint_policies.hidden.artefact import SUFFIX, Artefact
 from forkpoint_policies.spec import InputError, parse_policy
 
-from .progress import progress_lines, waiting_lines
+from .progress import counting
 from .running import fail
 
 AT_SENTENCE_ENDS = '{"region": "reasoning", "previous": {"endings": [".", "\\n\\n"]}}'
@@ -119,20 +118,8 @@ async def collect_showing(
     command: str, asker: Asker, setting: Setting, label: Callable[[int, Answer, AnswerStates], Awaitable[T]]
 ) -> list[T]:
     """Ask everything, and show how far it is."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress, total = Progress(*columns, console=console), setting.num_answers
-    task = progress.add_task("answers", total=total)
-    async with AsyncExitStack() as showing:
-        showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False), asker.url))
-        if console.is_terminal:
-            showing.enter_context(progress)
-        else:
-            done = progress.tasks[0]
-            await showing.enter_async_context(
-                progress_lines(command, lambda: f"{done.completed:,.0f} of {total:,} answers")
-            )
-        return await collect(asker, setting, label, lambda: progress.advance(task))
+    async with counting(command, "answers", setting.num_answers, asker.url) as advance:
+        return await collect(asker, setting, label, lambda: advance(1))
 
 
 async def write(asker: Asker, made: Artefact, destination: Destination) -> None:

@@ -9,6 +9,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 EVERY_SECONDS = 10.0
 RETRIES_EVERY_SECONDS = 5.0
 SDK = logging.getLogger("openai._base_client")
@@ -71,6 +74,26 @@ async def progress_lines(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         say()
+
+
+@contextlib.asynccontextmanager
+async def counting(command: str, noun: str, total: int, server: str) -> AsyncIterator[Callable[[int], None]]:
+    """Show on stderr how many of `total` are done: the block calls what it gets with the number of further ones. Say,
+    too, that a server does not answer and is asked again."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console)
+    task = progress.add_task(noun, total=total)
+    async with contextlib.AsyncExitStack() as showing:
+        showing.enter_context(waiting_lines(lambda line: console.print(line, markup=False), server))
+        if console.is_terminal:
+            showing.enter_context(progress)
+        else:
+            done = progress.tasks[0]
+            await showing.enter_async_context(
+                progress_lines(command, lambda: f"{done.completed:,.0f} of {total:,} {noun}")
+            )
+        yield lambda count: progress.advance(task, count)
 
 
 def seconds(duration: float) -> str:
