@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forkpoint_server.errors import ApiError, error_response
@@ -30,7 +30,8 @@ PARSED = "forkpoint.parsed_body"
 class BodyLimit:
     """Answers 413 to a body that is larger than `max_bytes`, or than its route reads; no more of it is then read.
 
-    And 400 to one that was sent with the header `Upgrade`: httptools, which reads HTTP for uvicorn, drops it.
+    And 400 to one that was sent with the header `Upgrade`: httptools, which reads HTTP for uvicorn, drops it, or takes
+    it for the next request where it arrives later. Such a connection is therefore closed after the answer.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -92,7 +93,7 @@ class _LimitedExchange:
     async def send(self, message: Message) -> None:
         if self.error is None or self._started:
             self._started = True
-            await self._send(message)
+            await self._answer(message)
         else:
             await self.refuse()
 
@@ -101,7 +102,12 @@ class _LimitedExchange:
         assert self.error is not None
         if not self._started and not self._refused:
             self._refused = True
-            await error_response(self.error, path_of(self._scope))(self._scope, self._receive, self._send)
+            await error_response(self.error, path_of(self._scope))(self._scope, self._receive, self._answer)
+
+    async def _answer(self, message: Message) -> None:
+        if self._may_be_lost and message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["connection"] = "close"
+        await self._send(message)
 
 
 def _stated_length(scope: Scope) -> int:

@@ -70,6 +70,28 @@ async def test_a_post_that_asks_for_a_websocket_is_answered() -> None:
         assert await answer(port, b"GET / HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n") == b"HTTP/1.1 200 OK\r\n"
 
 
+@pytest.mark.parametrize("path", ["/", "/unread"])
+async def test_a_body_that_arrives_after_its_answer_is_not_the_next_request(path: str) -> None:
+    answered: list[str] = []
+
+    async def note(request: Request) -> Response:
+        answered.append(request.url.path)
+        return Response()
+
+    routes = (Route("/", echo, methods=["POST"]), Route("/unread", note, methods=["POST"]), Route("/smuggled", note))
+    async with serving(*routes) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        writer.write(head.encode() + UPGRADE + b"\r\n")
+        assert b"connection: close\r\n" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        with suppress(ConnectionError):  # the server has closed its side
+            writer.write(body)
+            await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert "/smuggled" not in answered
+
+
 async def test_a_server_with_a_websocket_speaks_it() -> None:
     async with serving(WebSocketRoute("/", greet)) as (_, port):
         assert b" 101 " in await answer(port, b"GET / HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")

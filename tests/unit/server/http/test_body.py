@@ -171,6 +171,7 @@ async def test_a_body_that_an_upgrade_lost_is_missed(
     sent = await limited(Reader(1), client(body)[0], scope(*headers))
     assert sent[0]["status"] == status
     assert (b"without this header" in sent[1].get("body", b"")) == (status == 400)
+    assert ((b"connection", b"close") in sent[0]["headers"]) == (status == 400)
 
 
 async def test_a_client_that_disconnects_early_is_seen_by_the_handler() -> None:
