@@ -15,6 +15,7 @@ from forkpoint_policies.worker.orphan import SERVER_PID
 from .api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, run_api_servers, share
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
+from .nodes import await_others, join, meeting_of
 from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
 from .steering_options import hook_layers
@@ -106,6 +107,8 @@ def main(arguments: list[str]) -> int:
             address = None
         else:
             address = None if database is None else own_replica_address(args, database)
+        if generates:
+            meet_other_nodes(args, config)
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     os.environ[SERVER_PID] = str(os.getpid())
@@ -126,6 +129,17 @@ def main(arguments: list[str]) -> int:
     except (InputError, ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
+
+
+def meet_other_nodes(args: Namespace, config: VllmConfig) -> None:
+    """Wait until the nodes of the model on other hosts are there. Raises ValueError and OSError; see `nodes`."""
+    meeting = meeting_of(config)
+    if meeting is None:
+        return
+    if args.headless:
+        join(meeting)
+    else:
+        await_others(meeting, args.telemetry_host)
 
 
 def own_replica_address(args: Namespace, database: Engine) -> str | None:

@@ -63,6 +63,10 @@ class Host:
         """Disconnect it from the others: packets are lost, and no connection is closed."""
         _run("ip", "link", "set", f"fpport{self.number}", "down")
 
+    def add_unreachable_address(self, address: str) -> None:
+        """Give it an address more, to which the other hosts have no route."""
+        _run("ip", "-n", self._namespace, "address", "add", f"{address}/32", "dev", "lo")
+
     def connect(self) -> None:
         """Connect it again."""
         _run("ip", "link", "set", f"fpport{self.number}", "up")

@@ -45,7 +45,7 @@ def serving(
             (first, ["--host", first.address, "--port", str(PORT), *of_first], environment),
             (second, ["--headless", *of_second], {**environment, **of_seconds_environment}),
         ):
-            with _log_of(host).open("wb") as output:
+            with log_of(host).open("wb") as output:
                 processes.append(
                     subprocess.Popen(
                         host.command(str(COMMAND), "serve", *model, *own),
@@ -55,7 +55,7 @@ def serving(
                         start_new_session=True,
                     )
                 )
-        server = Server(f"http://{first.address}:{PORT}", _log_of(first), processes[0])
+        server = Server(f"http://{first.address}:{PORT}", log_of(first), processes[0])
         _wait_until_healthy(server, hosts, processes)
         yield server
     finally:
@@ -69,7 +69,8 @@ def serving(
             process.wait()
 
 
-def _log_of(host: Host) -> Path:
+def log_of(host: Host) -> Path:
+    """What the node on that host has written."""
     return host.folder.parent / f"{host.folder.name}.log"
 
 
@@ -80,4 +81,4 @@ def _wait_until_healthy(server: Server, hosts: Sequence[Host], processes: Sequen
             if httpx.get(f"{server.url}/health", timeout=2).status_code == 200:
                 return
         time.sleep(0.5)
-    raise RuntimeError("not healthy:\n" + "\n---\n".join(_log_of(host).read_text()[-3000:] for host in hosts))
+    raise RuntimeError("not healthy:\n" + "\n---\n".join(log_of(host).read_text()[-3000:] for host in hosts))
