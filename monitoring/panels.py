@@ -280,6 +280,25 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "none",
         ),
     ),
+    "Several servers": (
+        Panel(
+            "Servers of the database",
+            (
+                "How many sent a heartbeat within 15 seconds, as each server sees it. "
+                "One that sees fewer than the others for longer does not reach the database."
+            ),
+            {"{{instance}}": f"max by (instance) (forkpoint_servers{{{HERE}}})"}, "none", width=12,
+        ),
+        Panel(
+            "Traces asked of other servers",
+            "What servers forwarded to each other; `none`: the other one did not answer.",
+            {
+                "{{instance}}: {{question}}, {{answer}}":
+                rate("forkpoint_server_questions_total", "instance, question, answer", HERE)
+            },
+            "reqps", width=12,
+        ),
+    ),
 }  # fmt: skip
 
 MODELS = '__name__=~"forkpoint_build_info|forkpoint_requests_total"'
