@@ -21,6 +21,7 @@ from forkpoint_policies.spec import (
     Observe,
     Policy,
     Probe,
+    Recycle,
     Resume,
     Rule,
     Sample,
@@ -34,7 +35,7 @@ from forkpoint_policies.spec import (
 TemperatureCurve = EntropyTemperature | NormalizedEntropyTemperature
 Action = (
     Suppress | Amplify | Truncate | Force | EndReasoning | Stop | Branch | Probe | Sample | Resume | Control | Observe
-    | Steer | DeclaredFields | TemperatureCurve | float
+    | Steer | Recycle | DeclaredFields | TemperatureCurve | float
 )  # fmt: skip
 """What a rule does: one of the language's actions; a number or a curve of the entropy is a temperature."""
 
@@ -44,7 +45,8 @@ PolicyLike = str | Mapping[str, Any] | Policy
 _NAMES: Mapping[type[BaseModel], str] = {
     Suppress: "suppress", Amplify: "amplify", Truncate: "truncate", Force: "force", EndReasoning: "end_reasoning",
     Stop: "stop", Branch: "branch", Probe: "probe", Sample: "sample", Resume: "resume", Control: "control",
-    Observe: "observe", Steer: "steer", **{one.fields: name for name, one in ACTIONS.items()},
+    Observe: "observe", Steer: "steer", Recycle: "recycle",
+    **{one.fields: name for name, one in ACTIONS.items()},
 }  # fmt: skip
 
 

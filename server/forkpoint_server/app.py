@@ -32,7 +32,13 @@ from forkpoint_server.calibration.threshold import Threshold
 from forkpoint_server.calibration.token_frequencies import read_token_frequencies
 from forkpoint_server.demo import VECTORS, WEIGHTS
 from forkpoint_server.engine.engine import BranchLimits, InterveningEngine
-from forkpoint_server.engine.hidden_states import artefact_model, hooked_layers, push_artefact, start_reading
+from forkpoint_server.engine.hidden_states import (
+    artefact_model,
+    hooked_layers,
+    push_artefact,
+    repeatable_layers,
+    start_reading,
+)
 from forkpoint_server.engine.same_forkpoint import check_workers
 from forkpoint_server.http.body import BodyLimit
 from forkpoint_server.http.health import HealthWarnings
@@ -263,8 +269,13 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
     model = await asyncio.to_thread(read_served_model, engine, parsers, frequencies, threshold.nats, mean)
     unreadable = await start_reading(engine)
     artefacts = await _start_artefacts(engine, started, unreadable)
-    layers = hooked_layers(engine.vllm_config)
-    model = replace(model, states_unreadable=unreadable, artefacts=artefacts.usable, hidden_layers=layers)
+    model = replace(
+        model,
+        states_unreadable=unreadable,
+        artefacts=artefacts.usable,
+        hidden_layers=hooked_layers(engine.vllm_config),
+        recycle_layers=repeatable_layers(engine.vllm_config),
+    )
     config = ServerConfig(
         registry=started.options.registry,
         default_policy=started.options.default_policy,

@@ -412,7 +412,7 @@ def _choose_processor(args: Namespace, config: VllmConfig) -> None:
         )
     if config.parallel_config.enable_batch_sharded_sampling:
         raise ValueError("policies need every rank to see every request; leave --enable-batch-sharded-sampling out")
-    if args.hidden_layers:
+    if args.hidden_layers or args.recycle_layers:
         hook_layers(args, config)
     args.worker_extension_cls = args.worker_extension_cls or EXTENSION
     args.logits_processors = [*(args.logits_processors or []), PROCESSORS[config.use_v2_model_runner]]

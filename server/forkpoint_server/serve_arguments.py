@@ -113,6 +113,11 @@ def own_arguments(parser: ArgumentParser) -> None:
         help="hook these layers of the model, the first is 0, so that policies can add vectors to their outputs; a "
         "server without it has no hooks",
     )  # fmt: skip
+    own.add_argument(
+        "--recycle-layers", metavar="N,N,…", type=layer_numbers, default=(),
+        help="run these layers of the model twice, the first is 0, so that policies can let tokens take the second pass; "
+        "all requests pay for it: each layer costs as much as one more",
+    )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 
 

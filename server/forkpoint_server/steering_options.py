@@ -1,4 +1,5 @@
-"""`--hidden-layers`: whether the served model can be steered there, and what vLLM must be started with."""
+"""`--hidden-layers` and `--recycle-layers`: whether the served model's states can be changed there, and what vLLM must be
+started with."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from forkpoint_policies.worker.steering.options import extension_of, with_hidden_layers
+from forkpoint_policies.worker.steering.options import extension_of, with_layers
 
 if TYPE_CHECKING:
     from .vllm_seam import VllmConfig
 
-OPTION = "--hidden-layers"
+OPTION, RECYCLE_OPTION = "--hidden-layers", "--recycle-layers"
 MAX_LAYERS = 64
 STOCK_TORCH_COMPILE = 1
 """Of vLLM's CompilationMode."""
@@ -31,29 +32,31 @@ def layer_numbers(text: str) -> tuple[int, ...]:
 
 def hook_layers(args: Namespace, config: VllmConfig) -> None:
     """Make vLLM load the model with hooks at the layers of the arguments. Raises ValueError where it cannot."""
-    layers = args.hidden_layers
-    check_layers(layers, config.model_config.get_total_num_hidden_layers())
+    wanted = {OPTION: args.hidden_layers, RECYCLE_OPTION: args.recycle_layers}
+    for option, layers in wanted.items():
+        check_layers(layers, config.model_config.get_total_num_hidden_layers(), option)
+    first = next(option for option, layers in wanted.items() if layers)
     if args.worker_extension_cls:
         raise ValueError(
-            f"{OPTION} needs the place of --worker-extension-cls {args.worker_extension_cls}; leave one of the two out"
+            f"{first} needs the place of --worker-extension-cls {args.worker_extension_cls}; leave one of the two out"
         )
     problem = next((text for text, is_so in _obstacles(config) if is_so), None)
     if problem is not None:
-        raise ValueError(f"{OPTION} cannot be had {problem}")
+        raise ValueError(f"{first} cannot be had {problem}")
     args.worker_extension_cls = extension_of(config.model_config.architecture)
-    args.additional_config = with_hidden_layers(args.additional_config, layers)
+    args.additional_config = with_layers(args.additional_config, args.hidden_layers, args.recycle_layers)
 
 
-def check_layers(layers: Sequence[int], count: int) -> None:
+def check_layers(layers: Sequence[int], count: int, option: str = OPTION) -> None:
     """Raise ValueError for a layer that a model of so many does not have."""
-    if layers[-1] >= count:
-        raise ValueError(f"{OPTION}: the model has no layer {layers[-1]}; its {count} layers are 0 to {count - 1}")
+    if layers and layers[-1] >= count:
+        raise ValueError(f"{option}: the model has no layer {layers[-1]}; its {count} layers are 0 to {count - 1}")
 
 
 def _obstacles(config: VllmConfig) -> Iterable[tuple[str, bool]]:
     """What the hooks do not work with, and whether this server is started so."""
     model, parallel = config.model_config, config.parallel_config
-    yield "with --speculative-config: drafts are computed without the vector", config.speculative_config is not None
+    yield "with --speculative-config: drafts are computed without the change", config.speculative_config is not None
     yield "with --pipeline-parallel-size above 1", parallel.pipeline_parallel_size > 1
     yield "with --prefill-context-parallel-size above 1", parallel.prefill_context_parallel_size > 1
     yield "with micro-batches (--enable-dbo, --ubatch-size)", parallel.use_ubatching

@@ -33,6 +33,7 @@ from forkpoint_policies.spec import (
     Rule,
     Sample,
     Schedule,
+    Recycle,
     Steer,
     Stop,
     TreeAction,
@@ -58,7 +59,7 @@ from .program import (
     Signal,
     TokenSet,
 )
-from .rule_conflicts import check_contradictions, check_overlaps, check_steering, check_windows
+from .rule_conflicts import check_contradictions, check_overlaps, check_states, check_windows
 from .served_model import DEFAULT_REASONING_TOKENS, ServedModel
 from .token_sets import MAX_ENTRIES, TokenSets
 from .word_automaton import ANY_STATE, Automaton, NamedWord
@@ -91,7 +92,7 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
     check_windows(rules, path)
-    check_steering(rules, path)
+    check_states(rules, path)
     if not target.regions.has_reasoning and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser: all generated text counts as reasoning"
@@ -198,12 +199,12 @@ class _Build:
             bound = next(bound for bound in RANK_BOUNDS if getattr(when, bound) is not None)
             raise InputError(f"{path}.when.{bound}", f"needs hidden states: {self.target.states_unreadable}")
         first_position, last_position = self._positions(when, f"{path}.when")
-        if rule.do.steer is not None and rule.do.steer.is_from_here:
+        if rule.do.on_states is not None and rule.do.on_states.is_from_here:
             first_position = max(first_position, 1)  # at 0, the token before is the prompt's
             if last_position < first_position:
                 raise InputError(
                     f"{path}.when.before_token",
-                    "leaves only position 0, and the token before it is the prompt's, which is never steered",
+                    "leaves only position 0, and the token before it is the prompt's, whose states no rule changes",
                 )
         previous = self.sets.tokens(when.previous, f"{path}.when.previous") if when.previous is not None else TokenSet()
         conditions: dict[str, Any] = {
@@ -265,6 +266,14 @@ class _Build:
                 "num_tokens": do.steer.tokens,
                 "from_here": do.steer.is_from_here,
             }
+        if do.recycle is not None:
+            return {
+                "action": Action.RECYCLE,
+                "strength": _constant(1.0),
+                "layer": self._layer(do.recycle, field),
+                "num_tokens": do.recycle.tokens,
+                "from_here": do.recycle.is_from_here,
+            }
         if do.action in ACTIONS:
             return {
                 "action": Action.DECLARED,
@@ -307,6 +316,21 @@ class _Build:
                 f"--hidden-layers {','.join(map(str, hooked))}",
             )
         return known[steer.vector].digest
+
+    def _layer(self, recycle: Recycle, field: str) -> int:
+        """The layer that a rule runs again. Raises InputError where the server cannot."""
+        possible = self.target.recycle_layers
+        if not possible:
+            raise InputError(
+                field, f"needs a server that was started with --recycle-layers, {recycle.layer} among them"
+            )
+        if recycle.layer not in possible:
+            raise InputError(
+                f"{field}.layer",
+                f"layer {recycle.layer} cannot be run again: this server was started with --recycle-layers "
+                f"{','.join(map(str, possible))}",
+            )
+        return recycle.layer
 
     def _forced(self, action: Force | EndReasoning | Stop | None, field: str) -> dict[str, Any]:
         assert action is not None

@@ -24,7 +24,7 @@ class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
     OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. STEER
-    changes no logits either, but the states of the tokens after. Truncations have the names of their fields in the
+    and RECYCLE change no logits either, but the states of the tokens after. Truncations have the names of their fields in the
     language. DECLARED is an action that is a file of its own: the rule names it.
     """
 
@@ -43,6 +43,7 @@ class Action(IntEnum):
     P_LESS = 12
     STEER = 13
     DECLARED = 14
+    RECYCLE = 15
 
 
 TRUNCATIONS = (
@@ -55,7 +56,8 @@ TRUNCATIONS = (
     Action.P_LESS,
 )
 ON_SETS = (Action.MASK, Action.BIAS)
-MARKS = (Action.OBSERVE, Action.TREE, Action.STEER)
+ON_STATES = (Action.STEER, Action.RECYCLE)
+MARKS = (Action.OBSERVE, Action.TREE, *ON_STATES)
 """Those that change no logits."""
 
 
@@ -144,7 +146,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
 
     `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`. `vector` is the
     digest of what a rule adds to the states of so many tokens, the one drawn here first; with `from_here`, the one
-    before. `declared` is the name of an action that is a file of its own, and `parameters` what its fields compiled to.
+    before. `layer` is the one that is run again for them. `declared` is the name of an action that is a file of its own, and `parameters` what its fields compiled to.
     """
 
     number: int
@@ -174,6 +176,7 @@ class CompiledRule(msgspec.Struct, frozen=True):
     every: int = 1
     at_most: int = UNLIMITED
     vector: str = ""
+    layer: int = 0
     num_tokens: int = 0
     from_here: bool = False
     declared: str = ""

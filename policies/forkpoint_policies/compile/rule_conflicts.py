@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from forkpoint_policies.spec import InputError, Policy
 
-from .program import Action, CompiledRule
+from .program import ON_STATES, Action, CompiledRule
 from .token_sets import TokenSets
 
 
@@ -67,12 +67,13 @@ def check_windows(rules: Sequence[CompiledRule], path: str) -> None:
                 )
 
 
-def check_steering(rules: Sequence[CompiledRule], path: str) -> None:
-    """Reject a policy that both steers and branches: a branch's states would be computed without what was added."""
-    steering = next((rule for rule in rules if rule.action == Action.STEER), None)
-    if steering is not None and any(rule.action == Action.TREE for rule in rules):
+def check_states(rules: Sequence[CompiledRule], path: str) -> None:
+    """Reject a policy that both changes states and branches: a branch's would be computed without the change."""
+    changing = next((rule for rule in rules if rule.action in ON_STATES), None)
+    if changing is not None and any(rule.action == Action.TREE for rule in rules):
+        steers = changing.action == Action.STEER
         raise InputError(
-            f"{path}.rules[{steering.number}].do.steer",
+            f"{path}.rules[{changing.number}].do.{'steer' if steers else 'recycle'}",
             "cannot be had in a policy that branches, probes, samples or resumes: the further requests would compute "
-            "the shared text without the vector",
+            f"the shared text {'without the vector' if steers else 'with one pass of the layer'}",
         )

@@ -37,7 +37,7 @@ class ServedModel:
     calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
     tokens of every connector family. `states_unreadable` says why the last layer's hidden states cannot be read; it is
     empty where they can. `artefacts` are the vectors and readouts that policies can name; vectors
-    can be added at the `hidden_layers`.
+    can be added at the `hidden_layers`, and the `recycle_layers` can be run again.
     """
 
     vocabulary: Vocabulary
@@ -51,6 +51,7 @@ class ServedModel:
     states_unreadable: str = ""
     artefacts: Mapping[str, Artefact] = field(default_factory=dict, hash=False, compare=False)
     hidden_layers: tuple[int, ...] = ()
+    recycle_layers: tuple[int, ...] = ()
 
     @property
     def reasoning_end(self) -> int:

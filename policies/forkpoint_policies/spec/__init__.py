@@ -3,7 +3,19 @@
 from forkpoint_policies.actions.definition import Fields as DeclaredFields
 from forkpoint_policies.actions.discovery import ACTIONS
 
-from .actions import MAX_TEXT, Amplify, EndReasoning, EntropyScale, Force, Observe, Steer, Stop, Suppress, Truncate
+from .actions import (
+    MAX_TEXT,
+    Amplify,
+    EndReasoning,
+    EntropyScale,
+    Force,
+    Observe,
+    Recycle,
+    Steer,
+    Stop,
+    Suppress,
+    Truncate,
+)
 from .conditions import (
     CONFIDENCE_TOKENS,
     MAX_READOUTS,
@@ -94,6 +106,7 @@ __all__ = [
     "Probe",
     "ReadoutBound",
     "ReasoningLengths",
+    "Recycle",
     "Resume",
     "Rule",
     "Sample",

@@ -93,6 +93,10 @@ MAX_STEERED = 1024
 Factor = Annotated[Number, Field(ge=-MAX_SCALE, le=MAX_SCALE)]
 
 
+Reread = Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)]
+From = Literal["next", "here"]
+
+
 class EntropyScale(Strict):
     """The scale as a function of the entropy H in nats where the rule fires: low + (high - low) · (H / ln V) ^
     exponent, with the V tokens of the vocabulary."""
@@ -135,8 +139,8 @@ class Steer(Strict):
 
     vector: Name
     scale: Scale = 1.0
-    tokens: Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)] = 1
-    from_: Literal["next", "here"] = Field(default="next", alias="from")
+    tokens: Reread = 1
+    from_: From = Field(default="next", alias="from")
 
     @model_validator(mode="after")
     def _check_scale(self) -> Steer:
@@ -152,6 +156,30 @@ class Steer(Strict):
     @property
     def is_from_here(self) -> bool:
         """Whether the token before is read with the vector, so that it is decided before the model computes here."""
+        return self.from_ == "here"
+
+
+MAX_LAYER = 1023
+
+
+class Recycle(Strict):
+    """Run a layer of the model a second time for the token that is drawn here, and for those after it up to `tokens`:
+    the second pass reads the first one's output, and keeps its keys and values.
+
+    What is drawn next depends on it. With `from` `here`, the first token that is read so is the one before, as with
+    `steer`. A token's layer is run again once: that of the latest decision, and of those at one position the last
+    rule's.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    layer: Annotated[int, Field(ge=0, le=MAX_LAYER, strict=True)]
+    tokens: Reread = 1
+    from_: From = Field(default="next", alias="from")
+
+    @property
+    def is_from_here(self) -> bool:
+        """Whether the layer is run again for the token before, so that it is decided before the model computes here."""
         return self.from_ == "here"
 
 

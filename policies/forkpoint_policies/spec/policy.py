@@ -17,7 +17,7 @@ from pydantic import (
 
 from forkpoint_policies.actions.discovery import ACTIONS
 
-from .actions import Amplify, EndReasoning, Force, Observe, Steer, Stop, Suppress, Truncate
+from .actions import Amplify, EndReasoning, Force, Observe, Recycle, Steer, Stop, Suppress, Truncate
 from .conditions import OF_TEXT, When
 from .errors import InputError, explain
 from .fields import MAX_RULES, Heat, Match, Name, Number, Strict, exactly_one
@@ -74,6 +74,7 @@ class _Actions(Strict):
     sample: Sample | None = None
     resume: Resume | None = None
     steer: Steer | None = None
+    recycle: Recycle | None = None
 
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ class Do(_AllActions):
     def tree_action(self) -> TreeAction | None:
         """The action, if it is one that takes several requests of the engine."""
         return self.branch or self.probe or self.sample or self.resume
+
+    @property
+    def on_states(self) -> Steer | Recycle | None:
+        """The action, if it changes hidden states."""
+        return self.steer or self.recycle
 
 
 class Rule(Strict):
@@ -143,10 +149,10 @@ class Rule(Strict):
             )
         if do.probe is not None:
             self._check_probe(do.probe)
-        if do.steer is not None and do.steer.is_from_here and (unknown := when.of_model):
+        if do.on_states is not None and do.on_states.is_from_here and (unknown := when.of_model):
             raise ValueError(
-                f"when.{unknown[0]} is known only after the forward pass that a steer with `from` `here` changes; its "
-                f"conditions can be {', '.join(OF_TEXT)}; `from` `next` takes all"
+                f"when.{unknown[0]} is known only after the forward pass that a {do.action} with `from` `here` "
+                f"changes; its conditions can be {', '.join(OF_TEXT)}; `from` `next` takes all"
             )
         return self
 
@@ -245,9 +251,9 @@ class Policy(Strict):
         return next((bound for rule in self.rules if (bound := rule.confidence_bound) is not None), None)
 
     @property
-    def steers(self) -> bool:
-        """Whether it, or what it is a placebo of, adds vectors to hidden states: the server needs hooked layers."""
-        return any(rule.original.do.steer is not None for rule in self.rules)
+    def changes_states(self) -> bool:
+        """Whether it, or what it is a placebo of, changes hidden states: the server needs hooked layers."""
+        return any(rule.original.do.on_states is not None for rule in self.rules)
 
     @property
     def digest(self) -> str:

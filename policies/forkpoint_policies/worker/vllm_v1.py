@@ -94,11 +94,12 @@ class PolicyProcessorV1(LogitsProcessor):
             self._release(self._at.pop(index)[0])
 
     def _requests(self) -> Requests | None:
-        """The batch as the hooks in the model need it; None where none of its requests steers."""
+        """The batch as the hooks in the model need it; None where no state of its
+        requests is changed."""
         slots = np.full(max(self._at, default=0) + 1, NONE, np.int32)
         for index, (slot, _) in self._at.items():
             slots[index] = slot
-        if not STEERING.steers(slots):
+        if not STEERING.changes(slots):
             return None
         lengths = [self._prompt_len_of.get(slot, 0) for slot in slots.tolist()]
         return Requests(slots, torch.tensor(lengths).to(self._device))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from forkpoint_policies.hidden.artefact import Artefact, Model
 from forkpoint_policies.worker.last_layer import EXTENSION, StateReading
 from forkpoint_policies.worker.steering.options import EXTENSIONS as STEERING_EXTENSIONS
-from forkpoint_policies.worker.steering.options import hidden_layers
+from forkpoint_policies.worker.steering.options import hidden_layers, recycle_layers
 from forkpoint_server.vllm_seam import EngineClient, VllmConfig
 
 READ_STATES = StateReading.forkpoint_read_states.__name__
@@ -42,6 +42,11 @@ def artefact_model(engine: EngineClient) -> Model:
 def hooked_layers(config: VllmConfig) -> tuple[int, ...]:
     """The layers at which the workers can add vectors."""
     return hidden_layers(config.additional_config)
+
+
+def repeatable_layers(config: VllmConfig) -> tuple[int, ...]:
+    """The layers that the workers can run again."""
+    return recycle_layers(config.additional_config)
 
 
 def unreadable(config: VllmConfig) -> str:

@@ -29,8 +29,8 @@ def vectors_router(service: Service, admin_key: str | None) -> APIRouter:
 
     @router.get("/v1/vectors")
     async def list_vectors() -> dict[str, Any]:
-        """The vectors and readouts, without their values; for which model they must be, and at which layers vectors can
-        be added."""
+        """The vectors and readouts, without their values; for which model they must be, at which layers vectors can
+        be added, and which layers can be run again."""
         model = service.artefacts.model
         return {
             "object": "list",
@@ -38,6 +38,7 @@ def vectors_router(service: Service, admin_key: str | None) -> APIRouter:
             "architecture": model.architecture,
             "hidden_size": model.hidden_size,
             "hidden_layers": list(service.model.hidden_layers),
+            "recycle_layers": list(service.model.recycle_layers),
         }
 
     @router.get("/v1/vectors/{name}/file")

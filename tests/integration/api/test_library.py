@@ -17,7 +17,7 @@ from forkpoint_policies.tasks.countdown import held_out_puzzles
 from tests.integration.puzzles import MESSAGES, attempt, summary_of
 from tests.processes.forkpoint_server import Server
 
-STEERING = [named.policy.name for named in library() if named.policy.steers]
+STEERING = [named.policy.name for named in library() if named.policy.changes_states]
 NAMES = [named.policy.name for named in library() if named.policy.name not in STEERING]
 PUZZLE = held_out_puzzles("easy", 8)[7]
 

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from forkpoint_policies.hidden.artefact import Artefact, Model
-from forkpoint_policies.worker.steering.options import extension_of, with_hidden_layers
+from forkpoint_policies.worker.steering.options import extension_of, with_layers
 from forkpoint_server.demo import WEIGHTS
 from forkpoint_server.engine.hidden_states import PUT_ARTEFACT
 
 ARCHITECTURE, WIDTH, VOCABULARY = "Qwen3ForCausalLM", 192, 576
 HOOKED = (1, 2)
+RECYCLED = (0, 2)
 Logprobs = NDArray[np.float64]
 
 
@@ -27,11 +28,11 @@ def vector_of(seed: int, layers: Sequence[int], norm: float = 4.0) -> Artefact:
     return Artefact("vector", Model(ARCHITECTURE, WIDTH), tensors, fitted="at random")
 
 
-def steering_options(layers: Sequence[int] = HOOKED) -> dict[str, Any]:
-    """The options of an engine that steers."""
+def steering_options(layers: Sequence[int] = HOOKED, recycled: Sequence[int] = RECYCLED) -> dict[str, Any]:
+    """The options of an engine that steers, and runs layers again."""
     return {
         "worker_extension_cls": extension_of(ARCHITECTURE),
-        "additional_config": with_hidden_layers(None, layers),
+        "additional_config": with_layers(None, layers, recycled),
     }
 
 
@@ -61,11 +62,17 @@ class Reference:
 
     @torch.inference_mode()
     def logprobs(
-        self, prompt: Sequence[int], answer: Sequence[int], added: Mapping[int, Mapping[int, NDArray[np.float32]]]
+        self,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        added: Mapping[int, Mapping[int, NDArray[np.float32]]],
+        again: Mapping[int, Collection[int]] | None = None,
     ) -> Logprobs:
         """Of each token of an answer: [n, V]. `added` is what is added to the states of tokens of the answer, by their
-        number in it and by layer."""
+        number in it and by layer; `again` are the tokens for which a layer is run again, by layer."""
         handles = []
+        for layer, tokens in (again or {}).items():
+            handles += _running_again(self._model.model.layers[layer], [len(prompt) + at for at in tokens])
         for number, layer in enumerate(self._model.model.layers):
             own = {
                 len(prompt) + at: torch.from_numpy(vectors[number])
@@ -89,6 +96,29 @@ class Reference:
         (output,) = read
         found: NDArray[np.float32] = (output[0] if isinstance(output, tuple) else output)[0].numpy()
         return found[len(prompt) - 1 : -1]
+
+
+def _running_again(layer: Any, positions: Sequence[int]) -> list[Any]:
+    """Hooks by which a layer runs twice at these positions, with the keys and values of the first pass."""
+    projections = (layer.self_attn.k_proj, layer.self_attn.v_proj)
+    first: dict[Any, torch.Tensor] = {}
+
+    def keep(module: Any, _args: Any, output: torch.Tensor) -> torch.Tensor:
+        return first.setdefault(module, output)
+
+    def run_again(module: Any, args: Any, options: Any, output: Any) -> Any:
+        once = output[0] if isinstance(output, tuple) else output
+        states = args[0].clone()
+        states[0, positions] = once[0, positions]
+        second = module.forward(states, *args[1:], **options)
+        found = once.clone()
+        found[0, positions] = (second[0] if isinstance(second, tuple) else second)[0, positions]
+        return (found, *output[1:]) if isinstance(output, tuple) else found
+
+    return [
+        *(one.register_forward_hook(keep) for one in projections),
+        layer.register_forward_hook(run_again, with_kwargs=True),
+    ]
 
 
 def _adding(own: Mapping[int, torch.Tensor]) -> Any:

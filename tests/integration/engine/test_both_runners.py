@@ -26,7 +26,7 @@ from .stateful_policies import STATEFUL
 POLICIES = [
     named.policy
     for named in library()
-    if (named.policy.tree_rule is None or named.of is None) and not named.policy.steers
+    if (named.policy.tree_rule is None or named.of is None) and not named.policy.changes_states
 ]
 """Without placebos of policies with several requests: in the engine they do what the policy does, or act at random. And
 without those that need hooked layers: `launch/test_steering.py` has them."""

@@ -1,4 +1,4 @@
-"""Steering in real engines: what is added, to which tokens, and to nobody else."""
+"""Steering and recycling in real engines: what is changed, of which tokens, and of nobody else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.engine.cache_salt import salted_prompt
 
 from .conftest import Instruct, running
-from .steered import HOOKED, VOCABULARY, Logprobs, Reference, logprobs_of, put, steering_options, vector_of
+from .steered import HOOKED, RECYCLED, VOCABULARY, Logprobs, Reference, logprobs_of, put, steering_options, vector_of
 
 CALM = vector_of(seed=1, layers=(2,))
 BOTH = vector_of(seed=2, layers=(1, 2))
@@ -66,19 +66,35 @@ AFTER_SENTENCES: dict[str, Any] = {
         }
     ]
 }
+AGAIN: dict[str, Any] = {
+    "rules": [{"when": {"entropy_above": FORK_NATS}, "do": {"recycle": {"layer": 2, "tokens": 2}}}]
+}
+AGAIN_HERE: dict[str, Any] = {
+    "rules": [
+        {"when": {"previous": {"endings": [ENDING]}}, "do": {"recycle": {"layer": 0, "from": "here"}}},
+        {"when": {"every": 8}, "do": {"recycle": {"layer": 2, "from": "here"}}},
+    ]
+}
+BOTH_CHANGES: dict[str, Any] = {
+    "rules": [
+        {"when": {"every": 8}, "do": {"steer": {"vector": "calm", "scale": 1.5, "tokens": 2}}},
+        {"when": {"every": 8}, "do": {"recycle": {"layer": 2, "from": "here"}}},
+    ]
+}
 OBSERVE: dict[str, Any] = {"rules": [{"do": {"observe": {}}}]}
 START = ChildStart([], 0, 0, 0, 0)
 NEVER: dict[str, Any] = {
     "rules": [
         {"when": {"entropy_above": 49.0}, "do": {"steer": {"vector": "calm"}}},
         {"when": {"after_token": 900}, "do": {"steer": {"vector": "calm", "from": "here"}}},
+        {"when": {"after_token": 900}, "do": {"recycle": {"layer": 2}}},
     ]
 }
 
 
 @pytest.fixture(scope="module")
 def served(target: ServedModel) -> ServedModel:
-    return replace(target, artefacts=VECTORS, hidden_layers=HOOKED)
+    return replace(target, artefacts=VECTORS, hidden_layers=HOOKED, recycle_layers=RECYCLED)
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +210,45 @@ def test_it_is_the_model_with_the_vector_added_at_changing_scales(
     assert (before[0] == found[1]).all()
 
 
+@pytest.mark.parametrize("policy", [AGAIN, AGAIN_HERE, BOTH_CHANGES], ids=["next", "here", "with a vector"])
+def test_it_is_the_model_with_a_layer_run_again(
+    steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
+    policy: dict[str, Any],
+) -> None:  # fmt: skip
+    """In a batch with others, of which none is changed by a bit."""
+    tokens, before = answers(steering, prompts[:4], [instruct(None, **GREEDY) for _ in range(4)])
+    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(4)]
+    changed, found = answers(steering, prompts[:4], mixed)
+    for number in (0, 2, 3):
+        assert changed[number] == tokens[number]
+        assert (found[number] == before[number]).all()
+    own, added = changed[1], {}
+    before_multiples = set(range(7, 39, 8))
+    if policy is AGAIN:
+        forks = np.flatnonzero(entropies(found[1]) > FORK_NATS).tolist()
+        again = {2: {one for at in forks for one in (at, at + 1) if one < 40}}
+    elif policy is AGAIN_HERE:
+        ends = {at for at, token in enumerate(own[:-1]) if served.vocabulary.tokens[token].endswith(ENDING.encode())}
+        again = {0: ends - before_multiples, 2: before_multiples}  # the last rule's layer
+    else:
+        again = {2: before_multiples}
+        added = {
+            one: {2: (1.5 * CALM.tensors["layer.2"]).astype(np.float32)} for at in range(0, 39, 8) for one in (at, at + 1)
+        }
+    assert all(len(one) >= 3 for one in again.values())
+    prompt = prompts[1]["prompt_token_ids"]
+    assert np.abs(reference.logprobs(prompt, own, added, again) - found[1]).max() < TOLERANCE_NATS
+    for layer in again:  # each of the changes can be seen
+        others = {one: tokens for one, tokens in again.items() if one != layer}
+        assert np.abs(reference.logprobs(prompt, own, added, others) - found[1]).max() > 100 * TOLERANCE_NATS
+
+
 def test_alone_as_in_a_batch(
     steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
-    policies = (EVERY, BY_ENTROPY, AFTER_SENTENCES, None)
-    tokens, found = answers(steering, prompts[:4], [instruct(one, served=served, **GREEDY) for one in policies])
-    for number in (1, 2):
+    policies = (EVERY, BY_ENTROPY, AFTER_SENTENCES, AGAIN_HERE, None)
+    tokens, found = answers(steering, prompts[:5], [instruct(one, served=served, **GREEDY) for one in policies])
+    for number in (1, 2, 3):
         one = instruct(policies[number], served=served, **GREEDY)
         alone, own = answers(steering, prompts[number : number + 1], [one])
         assert alone == [tokens[number]]
@@ -207,8 +256,8 @@ def test_alone_as_in_a_batch(
 
 
 @pytest.mark.parametrize(
-    "policy", [None, NEVER, {**EVERY, "shadow": True}, {**HERE, "shadow": True}],
-    ids=["none", "never", "shadow", "shadow from here"],
+    "policy", [None, NEVER, {**EVERY, "shadow": True}, {**HERE, "shadow": True}, {**AGAIN, "shadow": True}],
+    ids=["none", "never", "shadow", "shadow from here", "shadow, a layer again"],
 )  # fmt: skip
 def test_hooks_that_add_nothing_change_no_bit_of_stock_vllm(
     plain: LLM, steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel,
@@ -225,7 +274,7 @@ def test_what_is_computed_in_pieces_or_again_is_steered_alike(
     steering: LLM, cramped: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
     """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
-    various = EVERY, AT_FORKS, TWO_TOKENS, HERE, AFTER_SENTENCES, BY_ENTROPY, BY_POSITION
+    various = EVERY, AT_FORKS, TWO_TOKENS, HERE, AFTER_SENTENCES, BY_ENTROPY, BY_POSITION, AGAIN, AGAIN_HERE
     policies = [various[number % len(various)] for number in range(len(prompts))]
     longer = {**GREEDY, "max_tokens": 100, "logprobs": 1}
     tokens, found = answers(steering, prompts, [instruct(one, served=served, **longer) for one in policies])
@@ -239,7 +288,10 @@ def test_what_is_computed_in_pieces_or_again_is_steered_alike(
         assert np.abs(one[known] - other[known]).max() < TOLERANCE_NATS
 
 
-@pytest.mark.parametrize(("policy", "one", "other"), [(TWO_TOKENS, 5, 6), (HERE, 7, 8)], ids=["from next", "from here"])
+@pytest.mark.parametrize(
+    ("policy", "one", "other"), [(TWO_TOKENS, 5, 6), (HERE, 7, 8), (AGAIN, 9, 10)],
+    ids=["from next", "from here", "a layer again"],
+)  # fmt: skip
 def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
     steering: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference,
     policy: dict[str, Any], one: int, other: int,

@@ -15,7 +15,7 @@ from forkpoint_policies.compile.compiler import ServedModel
 from forkpoint_server.cli import PROCESSORS
 
 from .conftest import Instruct, running
-from .steered import HOOKED, VOCABULARY, Reference, logprobs_of, put, steering_options, vector_of
+from .steered import HOOKED, RECYCLED, VOCABULARY, Reference, logprobs_of, put, steering_options, vector_of
 
 CALM = vector_of(seed=1, layers=(2,))
 EVERY: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "calm", "scale": 1.5}}}]}
@@ -28,7 +28,7 @@ def test_a_server_with_hooks_after_one_without_on_one_cache_steers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
-    served = replace(target, artefacts={"calm": CALM}, hidden_layers=HOOKED)
+    served = replace(target, artefacts={"calm": CALM}, hidden_layers=HOOKED, recycle_layers=RECYCLED)
     options = {"max_logprobs": VOCABULARY, "enforce_eager": False}
     few, engine = prompts[:3], contextmanager(running)
     with engine(**options) as llm:

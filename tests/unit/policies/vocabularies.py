@@ -59,6 +59,7 @@ TARGET = ServedModel(
     encode=encode,
     artefacts={"correct": readout(), "seal": VECTOR},
     hidden_layers=VECTOR.layers,
+    recycle_layers=(23,),
 )
 UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 

@@ -25,11 +25,12 @@ class Buffers:
     scale: Tensor  # [T], in the model's type
     max_positions: int  # of a request, prompt and answer
     tables: dict[int, Tensor] = field(default_factory=dict)  # by layer: [rows, D], in the model's type
+    again: dict[int, Tensor] = field(default_factory=dict)  # by layer that is run again: [T] bool, for which tokens
 
     def clear(self) -> None:
-        """Add nothing to any token."""
-        self.row_of.zero_()
-        self.scale.zero_()
+        """Add nothing to any token, and run no layer again."""
+        for values in (self.row_of, self.scale, *self.again.values()):
+            values.zero_()
 
     def put(self, row_of: Tensor, scale: Tensor) -> None:
         """What is added to the first tokens of the next forward: [n] rows, and [n] factors."""
@@ -37,6 +38,14 @@ class Buffers:
         self.row_of[:count] = row_of
         self.row_of[count:].zero_()
         self.scale[:count] = scale
+
+    def put_again(self, number_of: Tensor) -> None:
+        """Which layer is run again for the first tokens of the next forward: [n], by its number among those that can
+        be, from 1 on; 0 for none."""
+        count = len(number_of)
+        for number, chosen in enumerate(self.again.values(), start=1):
+            chosen[:count] = number_of == number
+            chosen[count:] = False
 
 
 def decoder_layers(model: Module, count: int, attention: type[Module]) -> ModuleList:

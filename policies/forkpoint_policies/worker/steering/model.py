@@ -22,7 +22,8 @@ from vllm.model_executor.models import ModelRegistry
 from forkpoint_policies.worker.layer_states import LAYER_STATES
 
 from .hooks import Buffers, attach, decoder_layers
-from .options import hidden_layers
+from .options import hidden_layers, recycle_layers
+from .recycling import attach_second_pass
 from .shared import STEERING, TABLE_ROWS
 
 _OF_VLLM = "_of_vllm_"
@@ -58,10 +59,11 @@ def _steered(base: Any) -> Any:
     class Steered(base):  # type: ignore[misc]
         def __init__(self, *, vllm_config: Any, prefix: str = "", **options: Any) -> None:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **options)
-            layers = hidden_layers(vllm_config.additional_config)
-            self._forkpoint_places = bool(layers)
-            if layers:
-                _hook(self, vllm_config, layers)
+            own = vllm_config.additional_config
+            layers, recycled = hidden_layers(own), recycle_layers(own)
+            self._forkpoint_places = bool(layers or recycled)
+            if self._forkpoint_places:
+                _hook(self, vllm_config, layers, recycled)
 
         @functools.wraps(base.forward)
         def forward(self, input_ids: Any, positions: Any, *args: Any, **options: Any) -> Any:
@@ -76,7 +78,7 @@ def _steered(base: Any) -> Any:
     return Steered
 
 
-def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...]) -> None:
+def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...], recycled: tuple[int, ...]) -> None:
     config = vllm_config.model_config
     device = next(model.parameters()).device
     tokens = vllm_config.scheduler_config.max_num_batched_tokens
@@ -86,6 +88,9 @@ def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...]) -> None:
         config.max_model_len,
     )
     layers = decoder_layers(model, config.get_total_num_hidden_layers(), Attention)
+    for number in recycled:  # before the vectors: they are added to what the second pass gives
+        buffers.again[number] = torch.zeros(tokens, dtype=torch.bool, device=device)
+        attach_second_pass(layers[number], Attention, buffers.again[number])
     attach(layers, numbers, TABLE_ROWS, config.get_hidden_size(), buffers)
     STEERING.attach(buffers)
     LAYER_STATES.attach({number: layers[number] for number in numbers})

@@ -1,4 +1,4 @@
-"""Which vector each generated token is read with: one plan for each request, by position.
+"""With which change each generated token is read: one plan for each request and kind of change, by position.
 
 By position, so that what is computed again, after a preemption say, is computed as it was.
 """
@@ -21,9 +21,10 @@ from forkpoint_policies.spec import MAX_RULES
 
 
 @dataclass(frozen=True)
-class SteeringRule:
-    """What a rule that fires adds: a row of the tables, as many times as its scale says at the token's position and the
-    entropy where it fired, to so many tokens from the one drawn there, or with `from_here` from the one before."""
+class PlannedRule:
+    """What a rule that fires changes: so many tokens from the one drawn there, or with `from_here` from the one before, are
+    read with a row of the tables, as many times as its scale says at the token's position and the entropy where it
+    fired. For a layer that is run again, the row is its number."""
 
     row: int
     scale: Curve
@@ -42,14 +43,14 @@ class _Removed:
 class Plans:
     """The plans of `slots` requests, of `length` positions each.
 
-    A token is read with one vector. Where several rules want it, the latest decision counts, and of those at one
+    A token is read with one row. Where several rules want it, the latest decision counts, and of those at one
     position the last rule's: rules `from_here` are the first ones.
     """
 
     def __init__(self, slots: int, length: int, device: torch.device) -> None:
         self._slots, self._length = slots, length
         self._device = device
-        # one more slot takes what is written of rows that steer nothing
+        # one more slot takes what is written of rows that change nothing
         self._fired = torch.zeros(slots + 1, length, dtype=torch.int32, device=device)  # rules, a bit each
         self._entropy: Tensor | None = None  # [slots + 1, length] nats, where rules fired; made when a scale needs it
         self._row = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # by 1 + the rule
@@ -57,15 +58,15 @@ class Plans:
         self._num_tokens = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)
         self._from_here = torch.zeros(slots + 1, MAX_RULES + 1, dtype=torch.int64, device=device)  # 1 or 0
         self._shared = torch.zeros(slots + 1, dtype=torch.int64, device=device)  # of the prompt
-        self.steered_at = np.zeros(slots + 1, np.bool_)
-        """[slots + 1], on the host: whether a slot's request may steer."""
+        self.has_plan_at = np.zeros(slots + 1, np.bool_)
+        """[slots + 1], on the host: whether a slot's request has a plan."""
         self._handles: dict[int, int] = {}  # by slot
-        self._rules: dict[int, Mapping[int, SteeringRule]] = {}  # by slot
+        self._rules: dict[int, Mapping[int, PlannedRule]] = {}  # by slot
         self._removed: OrderedDict[int, _Removed] = OrderedDict()  # by handle
 
     @property
     def in_use(self) -> bool:
-        """Whether any request may be steered."""
+        """Whether any request has a plan."""
         return bool(self._rules)
 
     @property
@@ -73,13 +74,13 @@ class Plans:
         """The rows of the tables that the requests use."""
         return frozenset(rule.row for rules in self._rules.values() for rule in rules.values())
 
-    def add(self, slot: int, handle: int, num_shared_tokens: int, rules: Mapping[int, SteeringRule]) -> None:
+    def add(self, slot: int, handle: int, num_shared_tokens: int, rules: Mapping[int, PlannedRule]) -> None:
         """Put a request into an empty slot, with its rules by their index in the program.
 
         The last `num_shared_tokens` of its prompt count as generated. A request that was preempted gets its plan back.
         """
         self._handles[slot], self._rules[slot] = handle, rules
-        self.steered_at[slot] = True
+        self.has_plan_at[slot] = True
         self._shared[slot] = num_shared_tokens
         for index, rule in rules.items():
             curve = rule.scale
@@ -101,7 +102,7 @@ class Plans:
         if slot not in self._rules:
             return
         del self._rules[slot]
-        self.steered_at[slot] = False
+        self.has_plan_at[slot] = False
         entropy = None if self._entropy is None else self._entropy[slot].clone()
         self._removed[self._handles.pop(slot)] = _Removed(self._fired[slot].clone(), entropy)
         while len(self._removed) > self._slots:
@@ -123,7 +124,7 @@ class Plans:
         if self._entropy is not None:
             self._entropy[slot, position] = record.view(torch.float32)[:, R_ENTROPY]
 
-    def vectors(self, slots: Tensor, after_prompt: Tensor) -> tuple[Tensor, Tensor]:
+    def rows_of(self, slots: Tensor, after_prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Of tokens, by their slots (negative: none) and how far after the prompt's end they are (negative: in it): the
         row of the tables, and the factor."""
         slot = torch.where(slots < 0, self._slots, slots).long()
@@ -136,11 +137,11 @@ class Plans:
         return self._row[slot, rule], evaluate(self._scale[slot, rule], generated, entropy)
 
     def _rule_at(self, slot: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """1 + the rule with whose vector each token is read, 0 for none, and where it fired: of [n] slots and
+        """1 + the rule by which each token is read, 0 for none, and where it fired: of [n] slots and
         positions."""
         every = [rule for rules in self._rules.values() for rule in rules.values()]
         longest = max((rule.num_tokens for rule in every), default=1)
-        # from here: a token is read with the vector by what was decided one position after it
+        # from here: a token is read so by what was decided one position after it
         ago = torch.arange(-int(any(rule.from_here for rule in every)), longest, device=slot.device)
         decided_at = position[:, None] - ago
         known = (decided_at >= 0) & (decided_at < self._length)

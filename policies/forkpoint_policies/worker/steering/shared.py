@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forkpoint_policies.compile.program import Action, ControlKind
+from forkpoint_policies.compile.program import Action, CompiledRule, ControlKind, Program
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.worker.artefacts import ARTEFACTS, MAX_HELD
 from forkpoint_policies.worker.request import Request
 
 from .hooks import Buffers
-from .plans import Plans, SteeringRule
+from .plans import PlannedRule, Plans
 from .table import VectorRows, Vectors
 from .text_rules import TextRules
 
@@ -38,60 +38,56 @@ class Steering:
     def __init__(self) -> None:
         self._buffers: Buffers | None = None
         self._rows: VectorRows | None = None
-        self._plans: Plans | None = None
+        self._plans: dict[Action, Plans] = {}
         self._text_rules: TextRules | None = None
         self._is_clear = True
         self.requests: Requests | None = None
-        """Of the batch that runs next; None if none of them steers."""
+        """Of the batch that runs next; None if no state of theirs is changed."""
 
     def attach(self, buffers: Buffers) -> None:
         """The buffers of the model that this process runs."""
-        self._buffers, self._plans, self._text_rules = buffers, None, None
+        self._buffers, self._plans, self._text_rules = buffers, {}, None
         self._rows = VectorRows(buffers.tables, _vectors)
 
     def add(self, slot: int, num_slots: int, vocabulary: int, request: Request, generated: Sequence[int]) -> None:
-        """Put a request into an empty slot, of so many, if its program steers. `generated` are its tokens so far."""
+        """Put a request into an empty slot, of so many, if its program changes states. `generated` are its tokens so
+        far."""
         program, payload = request.program, request.payload
-        rules = {
-            index: rule
-            for index, rule in enumerate(program.rules)
-            if rule.action == Action.STEER and not program.shadow
-        }
-        if not rules or self._buffers is None or self._rows is None:
+        if self._buffers is None or program.shadow:
             return
-        if self._plans is None:
-            device = self._buffers.row_of.device
-            self._plans = Plans(num_slots, self._buffers.max_positions, device)
-        in_use = self._plans.rows
-        planned: dict[int, SteeringRule] = {}
-        for index, rule in rules.items():
-            row = self._rows.row(rule.vector, rule.control == ControlKind.DIRECTION, in_use)
-            in_use |= {row}
-            planned[index] = SteeringRule(row, rule.strength, rule.num_tokens, rule.from_here)
-        self._plans.add(slot, payload.handle, payload.num_shared_tokens, planned)
-        if any(rule.from_here for rule in rules.values()):
+        device = self._buffers.row_of.device
+        planned = {
+            Action.STEER: self._rules(program, Action.STEER, self._row_of),
+            Action.RECYCLE: self._rules(program, Action.RECYCLE, self._number_of),
+        }
+        for action, rules in planned.items():
+            if rules:
+                if action not in self._plans:
+                    self._plans[action] = Plans(num_slots, self._buffers.max_positions, device)
+                self._plans[action].add(slot, payload.handle, payload.num_shared_tokens, rules)
+        if any(rule.from_here for rules in planned.values() for rule in rules.values()):
             if self._text_rules is None:
-                self._text_rules = TextRules(num_slots, vocabulary, self._buffers.row_of.device)
+                self._text_rules = TextRules(num_slots, vocabulary, device)
             self._text_rules.add(slot, payload, generated)
 
     def remove(self, slot: int) -> None:
-        """Free a slot, if its request steers."""
-        if self._plans is not None:
-            self._plans.remove(slot)
+        """Free a slot, if its request has a plan."""
+        for plans in self._plans.values():
+            plans.remove(slot)
         if self._text_rules is not None:
             self._text_rules.remove(slot)
 
     def decide(self, slots: NDArray[np.int32], record: Tensor) -> None:
         """Plan what the rows of a step decided: [n] slots, and the rows of its record."""
-        if self._plans is not None and self.steers(slots):
-            self._plans.decide(torch.from_numpy(slots).to(record.device), record)
+        if self.changes(slots):
+            self._decide(torch.from_numpy(slots).to(record.device), record)
 
-    def steers(self, slots: NDArray[np.integer]) -> bool:
-        """Whether the request of any of these slots may steer."""
-        return self._plans is not None and self._plans.in_use and bool(self._plans.steered_at[slots].any())
+    def changes(self, slots: NDArray[np.integer]) -> bool:
+        """Whether the request of any of these slots may have a state changed."""
+        return any(plans.in_use and bool(plans.has_plan_at[slots].any()) for plans in self._plans.values())
 
     def clear(self) -> None:
-        """Add nothing in the next forward."""
+        """Change nothing in the next forward."""
         if not self._is_clear and self._buffers is not None:
             self._buffers.clear()
         self._is_clear = True
@@ -100,21 +96,51 @@ class Steering:
         """Before a forward: where each request's tokens start in the batch [r + 1], and each token's position [n] in
         prompt and answer, and its id [n]. Tokens after the last start are padding."""
         assert self._buffers is not None
-        assert self._plans is not None
         count, own_slots = len(requests.slots), torch.from_numpy(requests.slots).to(positions.device)
         if self._text_rules is not None:
             last = starts[1 : count + 1].long() - 1
             num_generated = positions[last] + 1 - requests.prompt_lens
             decided = self._text_rules.decide(requests.slots, num_generated, token_ids[last])
             if decided is not None:
-                self._plans.decide(own_slots, decided)
+                self._decide(own_slots, decided)
         tokens = torch.arange(len(positions), device=positions.device, dtype=starts.dtype)
         request = torch.searchsorted(starts[1:].contiguous(), tokens, right=True)
         request, known = request.clamp(max=count - 1), request < count
         slots = torch.where(known, own_slots[request], NONE)
-        row_of, scale = self._plans.vectors(slots, positions - requests.prompt_lens[request])
-        self._buffers.put(row_of, scale)
+        after_prompt = positions - requests.prompt_lens[request]
+        for action, plans in self._plans.items():
+            row_of, scale = plans.rows_of(slots, after_prompt)
+            if action == Action.STEER:
+                self._buffers.put(row_of, scale)
+            else:
+                self._buffers.put_again(row_of)
         self._is_clear = False
+
+    def _decide(self, slots: Tensor, record: Tensor) -> None:
+        for plans in self._plans.values():
+            plans.decide(slots, record)
+
+    def _rules(
+        self, program: Program, action: Action, row_of: Callable[[CompiledRule, frozenset[int]], int]
+    ) -> dict[int, PlannedRule]:
+        """The rules of a program that do this, by their index in it; `row_of` finds the row of one, given those that
+        are in use."""
+        in_use = self._plans[action].rows if action in self._plans else frozenset[int]()
+        found: dict[int, PlannedRule] = {}
+        for index, rule in enumerate(program.rules):
+            if rule.action == action:
+                row = row_of(rule, in_use)
+                in_use |= {row}
+                found[index] = PlannedRule(row, rule.strength, rule.num_tokens, rule.from_here)
+        return found
+
+    def _row_of(self, rule: CompiledRule, in_use: frozenset[int]) -> int:
+        assert self._rows is not None
+        return self._rows.row(rule.vector, rule.control == ControlKind.DIRECTION, in_use)
+
+    def _number_of(self, rule: CompiledRule, _in_use: frozenset[int]) -> int:
+        assert self._buffers is not None
+        return [*self._buffers.again].index(rule.layer) + 1
 
 
 def _vectors(digest: str) -> Vectors | None:

@@ -170,7 +170,7 @@ def test_a_request_in_shadow_records_and_adds_nothing(buffers: Buffers) -> None:
     own = parse_policy(policy(rule(WAIT, steer=HERE), shadow=True))
     slots = PolicySlots(4, SIZE, CPU)
     slots.add(1, Request(compile_policy(own, SERVED).program).payload(), 1.0, [])
-    assert not STEERING.steers(np.array([1]))
+    assert not STEERING.changes(np.array([1]))
     last = TEXT[:3]
     assert [fired(step(slots, [1], [at], [last[at - 1] if at else 0], random_logits(1, SIZE))) for at in range(4)] == [
         [],

@@ -10,10 +10,10 @@ from torch import Tensor
 from forkpoint_policies.compile.program import Curve, Shape
 from forkpoint_policies.kernel.native.columns import R_ENTROPY, R_FLAGS, R_POSITION, RECORD_COLUMNS
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
-from forkpoint_policies.worker.steering.plans import Plans, SteeringRule
+from forkpoint_policies.worker.steering.plans import PlannedRule, Plans
 
 LENGTH = 16
-ONE, THREE = SteeringRule(5, Curve(Shape.CONSTANT, 2.0), 1), SteeringRule(7, Curve(Shape.CONSTANT, -1.0), 3)
+ONE, THREE = PlannedRule(5, Curve(Shape.CONSTANT, 2.0), 1), PlannedRule(7, Curve(Shape.CONSTANT, -1.0), 3)
 
 
 def record(*rows: tuple[int, Sequence[int]]) -> Tensor:
@@ -25,7 +25,7 @@ def record(*rows: tuple[int, Sequence[int]]) -> Tensor:
     return found
 
 
-def plans_of(rules: Mapping[int, SteeringRule], shared: int = 0) -> Plans:
+def plans_of(rules: Mapping[int, PlannedRule], shared: int = 0) -> Plans:
     plans = Plans(4, LENGTH, torch.device("cpu"))
     plans.add(1, handle=11, num_shared_tokens=shared, rules=rules)
     return plans
@@ -33,7 +33,7 @@ def plans_of(rules: Mapping[int, SteeringRule], shared: int = 0) -> Plans:
 
 def rows_of(plans: Plans, slot: int = 1) -> list[int]:
     """The row of each token after the prompt's end."""
-    rows, _ = plans.vectors(torch.full((LENGTH,), slot), torch.arange(LENGTH))
+    rows, _ = plans.rows_of(torch.full((LENGTH,), slot), torch.arange(LENGTH))
     return [int(row) for row in rows]
 
 
@@ -42,27 +42,27 @@ def test_the_token_drawn_where_a_rule_fires_is_read_with_its_vector() -> None:
     plans.decide(torch.tensor([0, 1]), record((4, [0]), (4, [0])))
     plans.decide(torch.tensor([1]), record((8, [2])))
     assert rows_of(plans) == [0] * 4 + [5] + [0] * 3 + [7] * 3 + [0] * 5
-    rows, scale = plans.vectors(torch.tensor([1, 1, 1, 0, -1, 3]), torch.tensor([4, 9, -1, 4, 4, 4]))
+    rows, scale = plans.rows_of(torch.tensor([1, 1, 1, 0, -1, 3]), torch.tensor([4, 9, -1, 4, 4, 4]))
     assert rows.tolist() == [5, 7, 0, 0, 0, 0]
     assert scale.tolist() == [2.0, -1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_a_scale_that_depends_on_the_position_of_the_token() -> None:
-    plans = plans_of({0: SteeringRule(row=5, scale=Curve(Shape.LINEAR, 1.0, 3.0, 4.0), num_tokens=3)})
+    plans = plans_of({0: PlannedRule(row=5, scale=Curve(Shape.LINEAR, 1.0, 3.0, 4.0), num_tokens=3)})
     plans.decide(torch.tensor([1]), record((2, [0])))
-    _, scale = plans.vectors(torch.full((6,), 1), torch.arange(6))
+    _, scale = plans.rows_of(torch.full((6,), 1), torch.arange(6))
     assert scale.tolist() == [0.0, 0.0, 2.0, 2.5, 3.0, 0.0]
 
 
 def test_a_scale_that_depends_on_the_entropy_where_the_rule_fired() -> None:
-    by_entropy = SteeringRule(5, Curve(Shape.POWER, 1.0, -2.0, 2.0), num_tokens=2)
+    by_entropy = PlannedRule(5, Curve(Shape.POWER, 1.0, -2.0, 2.0), num_tokens=2)
     plans = plans_of({0: by_entropy, 2: ONE})
     rows = record((2, [0]), (7, [0]), (8, [2]), (11, [0]))
     rows.view(torch.float32)[:, R_ENTROPY] = torch.tensor([0.5, 2.0, 9.0, 0.0])
     plans.decide(torch.full((4,), 1), rows)
 
     def scales(slot: int) -> list[float]:
-        row_of, scale = plans.vectors(torch.full((LENGTH,), slot), torch.arange(LENGTH))
+        row_of, scale = plans.rows_of(torch.full((LENGTH,), slot), torch.arange(LENGTH))
         return (scale * (row_of > 0)).tolist()
 
     expected = [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, -7.0, 2.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
@@ -74,10 +74,10 @@ def test_a_scale_that_depends_on_the_entropy_where_the_rule_fired() -> None:
 
 
 def test_from_here_the_token_before_is_the_first_one() -> None:
-    plans = plans_of({0: SteeringRule(9, Curve(Shape.LINEAR, 0.0, 10.0, 10.0), 2, from_here=True), 2: ONE})
+    plans = plans_of({0: PlannedRule(9, Curve(Shape.LINEAR, 0.0, 10.0, 10.0), 2, from_here=True), 2: ONE})
     plans.decide(torch.tensor([1]), record((4, [0])))
     assert rows_of(plans) == [0] * 3 + [9, 9] + [0] * 11
-    _, scale = plans.vectors(torch.full((6,), 1), torch.arange(6))
+    _, scale = plans.rows_of(torch.full((6,), 1), torch.arange(6))
     assert scale.tolist() == [0.0, 0.0, 0.0, 3.0, 4.0, 0.0]
     plans.decide(torch.tensor([1]), record((4, [0, 2])))
     assert rows_of(plans)[3:6] == [9, 5, 0]

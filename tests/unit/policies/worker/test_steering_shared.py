@@ -93,7 +93,7 @@ def test_a_request_in_shadow_or_without_such_a_rule_adds_nothing(buffers: Buffer
     slots = PolicySlots(4, SIZE, CPU)
     slots.add(0, Request(program_of(STEERED.in_shadow())).payload(), 1.0, [])
     slots.add(1, Request(program_of(parse_policy(policy(rule(observe={})))), handle=9).payload(), 1.0, [])
-    assert not STEERING.steers(torch.tensor([0, 1]).numpy())
+    assert not STEERING.changes(torch.tensor([0, 1]).numpy())
 
 
 def test_a_preempted_request_is_computed_again_as_it_was(buffers: Buffers) -> None:
@@ -102,7 +102,7 @@ def test_a_preempted_request_is_computed_again_as_it_was(buffers: Buffers) -> No
     write(slots, 2, 5)
     before = added(buffers, 2, PROMPT_LEN + 5)
     slots.remove(2)
-    assert not STEERING.steers(torch.tensor([2]).numpy())
+    assert not STEERING.changes(torch.tensor([2]).numpy())
     slots.add(0, Request(program, handle=7).payload(), 1.0, list(range(5)))
     assert torch.equal(added(buffers, 0, PROMPT_LEN + 5), before)
 

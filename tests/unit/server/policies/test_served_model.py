@@ -96,6 +96,7 @@ def test_texts_are_written_without_the_space_that_a_tokenizer_puts_before_them(s
         encode=encode,
         artefacts={"correct": readout(), "seal": VECTOR},
         hidden_layers=VECTOR.layers,
+        recycle_layers=(23,),
     )
     for named in library():
         compile_policy(named.policy, model)

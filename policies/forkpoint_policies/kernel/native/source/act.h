@@ -81,7 +81,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {
         const int *own = rule_of(request, rule), action = own[ACTION];
         if (!(decision.fired >> rule & 1) || action == ACTION_OBSERVE || action == ACTION_FORCE ||
-            action == ACTION_TREE || action == ACTION_STEER)
+            action == ACTION_TREE || action == ACTION_STEER || action == ACTION_RECYCLE)
             continue;
         protect(target, shadow, scratch);
         if (temperature == 0.0f && top < 0) top = find_likeliest(target.line, peak, scratch);
