@@ -64,7 +64,7 @@ def arms(names: Sequence[str]) -> list[str]:
     before its placebo.
     """
     policies = [named.policy for named in catalog.library()]
-    acting = [policy.name for policy in policies if policy.tree_rule is None and not policy.steers]
+    acting = [policy.name for policy in policies if policy.tree_rule is None and not policy.changes_states]
     return [NO_POLICY, *(name for name in acting if not names or name.removesuffix(PLACEBO) in names)]
 
 

@@ -115,8 +115,8 @@ def own_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     own.add_argument(
         "--recycle-layers", metavar="N,N,…", type=layer_numbers, default=(),
-        help="run these layers of the model twice, the first is 0, so that policies can let tokens take the second pass; "
-        "all requests pay for it: each layer costs as much as one more",
+        help="run these layers of the model twice, the first is 0, so that policies can let tokens take the second "
+        "pass; all requests pay for it: each of them costs as much as one more layer",
     )  # fmt: skip
     own.add_argument("--allow-untested-vllm", action="store_true", help="run on a vLLM version that was not tested")
 

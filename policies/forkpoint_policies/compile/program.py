@@ -24,8 +24,8 @@ class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
     OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. STEER
-    and RECYCLE change no logits either, but the states of the tokens after. Truncations have the names of their fields in the
-    language. DECLARED is an action that is a file of its own: the rule names it.
+    and RECYCLE change no logits either, but the states of the tokens after. Truncations have the names of their fields
+    in the language. DECLARED is an action that is a file of its own: the rule names it.
     """
 
     OBSERVE = 0
@@ -146,7 +146,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
 
     `target` are the tokens acted on; of a force with `instead`, those that it replaces by its `text`. `vector` is the
     digest of what a rule adds to the states of so many tokens, the one drawn here first; with `from_here`, the one
-    before. `layer` is the one that is run again for them. `declared` is the name of an action that is a file of its own, and `parameters` what its fields compiled to.
+    before. `layer` is the one that is run again for them. `declared` is the name of an action that is a file of its
+    own, and `parameters` what its fields compiled to.
     """
 
     number: int

@@ -20,7 +20,8 @@ def salted_prompt(prompt: Any, program: Program, key: str, start: ChildStart, pr
     """The prompt as vLLM takes it, with a salt if its program changes states. `start` is the state at the prompt's end.
 
     The client's own salt still counts. The length of the prompt is part of the salt: the next turn of a conversation
-    has what was generated in its prompt, where nothing is changed. Where chance decides, no other request decides alike.
+    has what was generated in its prompt, where nothing is changed. Where chance decides, no other request decides
+    alike.
     """
     if not isinstance(prompt, dict) or not changes_states(program):
         return prompt

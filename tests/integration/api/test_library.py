@@ -17,8 +17,8 @@ from forkpoint_policies.tasks.countdown import held_out_puzzles
 from tests.integration.puzzles import MESSAGES, attempt, summary_of
 from tests.processes.forkpoint_server import Server
 
-STEERING = [named.policy.name for named in library() if named.policy.changes_states]
-NAMES = [named.policy.name for named in library() if named.policy.name not in STEERING]
+ON_STATES = [named.policy.name for named in library() if named.policy.changes_states]
+NAMES = [named.policy.name for named in library() if named.policy.name not in ON_STATES]
 PUZZLE = held_out_puzzles("easy", 8)[7]
 
 
@@ -59,12 +59,13 @@ def test_every_way_of_matching(client: openai.OpenAI) -> None:
     assert {match for _, match in matches} == {"probability", "count", "frequency", "positions", "dose"}
 
 
-@pytest.mark.parametrize("name", STEERING)
-def test_a_server_without_hooks_says_how_to_steer(server: Server, name: str) -> None:
+@pytest.mark.parametrize("name", ON_STATES)
+def test_a_server_without_hooks_says_how_to_have_them(server: Server, name: str) -> None:
     body = {"model": "countdown", "messages": MESSAGES, "max_tokens": 3, "policy": name}
     refused = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
     assert refused.status_code == 400
-    assert "--hidden-layers" in refused.json()["error"]["message"]
+    option = "--recycle-layers" if name == "recycle" else "--hidden-layers"
+    assert option in refused.json()["error"]["message"]
 
 
 def test_parameters_reach_the_model(client: openai.OpenAI) -> None:
@@ -191,7 +192,7 @@ def test_the_schema_is_served(server: Server) -> None:
 
 def test_parameters_are_listed(server: Server) -> None:
     listed = {one["name"]: one for one in httpx.get(f"{server.api}/policies").raise_for_status().json()["data"]}
-    assert set(listed) == {*NAMES, *STEERING}
+    assert set(listed) == {*NAMES, *ON_STATES}
     assert listed["switch-penalty"]["parameters"]["alpha"]["default"] == 3.0
     assert listed["switch-penalty"]["placebo"] == "switch-penalty.placebo"
     assert listed["nowait.placebo"]["parameters"]["match"]["one_of"] == ["probability", "count", "frequency", "dose"]

@@ -233,7 +233,9 @@ def test_it_is_the_model_with_a_layer_run_again(
     else:
         again = {2: before_multiples}
         added = {
-            one: {2: (1.5 * CALM.tensors["layer.2"]).astype(np.float32)} for at in range(0, 39, 8) for one in (at, at + 1)
+            one: {2: (1.5 * CALM.tensors["layer.2"]).astype(np.float32)}
+            for at in range(0, 39, 8)
+            for one in (at, at + 1)
         }
     assert all(len(one) >= 3 for one in again.values())
     prompt = prompts[1]["prompt_token_ids"]

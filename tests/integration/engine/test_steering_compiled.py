@@ -1,4 +1,4 @@
-"""Steering a model that vLLM compiles, where a server without hooks has filled the compile cache before."""
+"""Steering a model that vLLM compiles, and running a layer of it again, after a server without hooks on the same cache."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .steered import HOOKED, RECYCLED, VOCABULARY, Reference, logprobs_of, put, 
 
 CALM = vector_of(seed=1, layers=(2,))
 EVERY: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"steer": {"vector": "calm", "scale": 1.5}}}]}
+AGAIN: dict[str, Any] = {"rules": [{"when": {"every": 8}, "do": {"recycle": {"layer": 2, "tokens": 2}}}]}
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24, "ignore_eos": True, "logprobs": VOCABULARY}
 TOLERANCE_NATS = 1e-4
 
@@ -30,12 +31,13 @@ def test_a_server_with_hooks_after_one_without_on_one_cache_steers(
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
     served = replace(target, artefacts={"calm": CALM}, hidden_layers=HOOKED, recycle_layers=RECYCLED)
     options = {"max_logprobs": VOCABULARY, "enforce_eager": False}
-    few, engine = prompts[:3], contextmanager(running)
+    few, engine = prompts[:4], contextmanager(running)
     with engine(**options) as llm:
-        plain = [one.outputs[0] for one in llm.generate(few, [instruct(None, **GREEDY)] * 3, use_tqdm=False)]
+        plain = [one.outputs[0] for one in llm.generate(few, [instruct(None, **GREEDY)] * 4, use_tqdm=False)]
     with engine(**options, **steering_options(), logits_processors=[PROCESSORS[False]]) as llm:
         put(llm, [CALM])
-        params = [instruct(EVERY if number == 1 else None, served=served, **GREEDY) for number in range(3)]
+        policies = (None, EVERY, None, AGAIN)
+        params = [instruct(policy, served=served, **GREEDY) for policy in policies]
         mixed = [one.outputs[0] for one in llm.generate(few, params, use_tqdm=False)]
     for number in (0, 2):
         assert mixed[number].token_ids == plain[number].token_ids
@@ -45,3 +47,7 @@ def test_a_server_with_hooks_after_one_without_on_one_cache_steers(
     reference = Reference()
     assert np.abs(reference.logprobs(prompt, mixed[1].token_ids, added) - found).max() < TOLERANCE_NATS
     assert np.abs(reference.logprobs(prompt, mixed[1].token_ids, {}) - found).max() > 100 * TOLERANCE_NATS
+    found, prompt = logprobs_of(mixed[3]), few[3]["prompt_token_ids"]
+    again = {2: [one for position in range(0, 23, 8) for one in (position, position + 1)]}
+    assert np.abs(reference.logprobs(prompt, mixed[3].token_ids, {}, again) - found).max() < TOLERANCE_NATS
+    assert np.abs(reference.logprobs(prompt, mixed[3].token_ids, {}) - found).max() > 100 * TOLERANCE_NATS

@@ -42,6 +42,10 @@ WRONG = {
         "forkpoint serve: --hidden-layers cannot be had with --pipeline-parallel-size above 1"
     ),
     ("--headless", "--hidden-layers", "1"): "forkpoint serve: --hidden-layers: a --headless node serves no requests",
+    ("--recycle-layers", "4"): "forkpoint serve: --recycle-layers: the model has no layer 4; its 4 layers are 0 to 3",
+    ("--recycle-layers", "1", "--enable-prompt-embeds"): (
+        "forkpoint serve: --recycle-layers cannot be had with --enable-prompt-embeds"
+    ),
     ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
     (
         "--database-url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.numpy import load
 
 from forkpoint_clients.cli.steer import main
 from forkpoint_policies.hidden.artefact import Artefact, Model, read_artefact
+from forkpoint_policies.spec.connectors import THINKING_WORDS
 from tests.integration.puzzles import MESSAGES
 from tests.processes.forkpoint_server import ONE_PROCESS, Server, serving
 
@@ -34,7 +36,9 @@ def steering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     vectors.mkdir()
     (vectors / "calm.safetensors").write_bytes(vector(2).raw)
     (vectors / "early.safetensors").write_bytes(vector(0, 1).raw)
-    with serving(folder, "--hidden-layers", "2, 1", "--vectors", str(vectors), environment=ONE_PROCESS) as server:
+    with serving(
+        folder, "--hidden-layers", "2, 1", "--recycle-layers", "2", "--vectors", str(vectors), environment=ONE_PROCESS
+    ) as server:
         yield server
 
 
@@ -67,6 +71,32 @@ def test_a_policy_steers_and_says_how_often(steering: Server) -> None:
     assert steered["forkpoint"]["interventions"] == {"steer": {"fired": positions, "effect": 0.0}}
     # unsteered after a steered one: the prefix cache gives it nothing that was computed with the vector
     assert text_of(complete(steering, "observe")) == text_of(plain)
+
+
+@pytest.mark.parametrize("reread", ["next", "here"])
+def test_a_layer_is_run_again_and_says_how_often(steering: Server, reread: str) -> None:
+    again = {"when": {"every": 8}, "do": {"recycle": {"layer": 2, "tokens": 4, "from": reread}}}
+    plain, changed = complete(steering, "observe"), complete(steering, {"rules": [again]})
+    assert text_of(plain) != text_of(changed)
+    assert text_of(complete(steering, {"rules": [again]})) == text_of(changed)
+    tokens = changed["usage"]["completion_tokens"]
+    fired = -(-tokens // 8) if reread == "next" else (tokens - 1) // 8
+    assert changed["forkpoint"]["interventions"] == {"recycle": {"fired": fired, "effect": 0.0}}
+    assert text_of(complete(steering, {"rules": [again], "shadow": True})) == text_of(plain)
+    assert text_of(complete(steering, "observe")) == text_of(plain)
+
+
+def test_the_named_policy_runs_a_layer_again_after_thinking_words(steering: Server) -> None:
+    own = {"use": "recycle", "with": {"layer": 2, "probability": 1.0}}
+    changed = complete(steering, own)
+    words = [*re.finditer(rf"\b({'|'.join(THINKING_WORDS)})\b", text_of(changed))]
+    assert words
+    assert changed["forkpoint"]["interventions"]["recycle"]["fired"] in (len(words), len(words) - 1)
+    assert refusal(steering, "recycle") == (
+        "policy.rules[0].do.recycle.layer: layer 23 cannot be run again: this server was started with "
+        "--recycle-layers 2"
+    )
+    assert httpx.get(f"{steering.url}/v1/vectors", timeout=60).json()["recycle_layers"] == [2]
 
 
 def test_from_here_steers_and_says_how_often(steering: Server) -> None:

@@ -22,8 +22,8 @@ from forkpoint_policies.spec import MAX_RULES
 
 @dataclass(frozen=True)
 class PlannedRule:
-    """What a rule that fires changes: so many tokens from the one drawn there, or with `from_here` from the one before, are
-    read with a row of the tables, as many times as its scale says at the token's position and the entropy where it
+    """What a rule that fires changes: so many tokens, from the one drawn there or with `from_here` from the one before,
+    are read with a row of the tables, as many times as its scale says at the token's position and the entropy where it
     fired. For a layer that is run again, the row is its number."""
 
     row: int

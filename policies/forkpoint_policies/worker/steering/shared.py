@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ from forkpoint_policies.worker.request import Request
 
 from .hooks import Buffers
 from .plans import PlannedRule, Plans
-from .table import VectorRows, Vectors
+from .table import NOTHING, VectorRows, Vectors
 from .text_rules import TextRules
+
+logger = logging.getLogger(__name__)
 
 TABLE_ROWS = 1 + 2 * MAX_HELD
 """One for nothing, and two for each vector that a worker holds: its own, and its placebo's."""
@@ -140,6 +143,9 @@ class Steering:
 
     def _number_of(self, rule: CompiledRule, _in_use: frozenset[int]) -> int:
         assert self._buffers is not None
+        if rule.layer not in self._buffers.again:  # the server was started with other layers than this worker
+            logger.error("forkpoint: layer %d is not run again: this worker cannot", rule.layer)
+            return NOTHING
         return [*self._buffers.again].index(rule.layer) + 1
 
 
