@@ -1,4 +1,4 @@
-"""Steering a model that vLLM compiles, and running a layer of it again, after a server without hooks on the same cache."""
+"""Steering a compiled model and running a layer of it again, after a server without hooks on the same cache."""
 
 from __future__ import annotations
 
