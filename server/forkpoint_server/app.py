@@ -226,7 +226,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     num_servers = 1 if started.one is None else started.one.count
     limits = BranchLimits(args.max_branches, args.max_live_branches, num_servers)
     drain = _drain(started.one, engine)
-    intervening = InterveningEngine(engine, limits, drain.is_stopping)
+    intervening = InterveningEngine(engine, limits, drain.is_stopping, service.model.vocabulary.silent)
     _add_middlewares(app, service, intervening, drain, args)
     _add_routes(app, service, args.admin_api_key)
 

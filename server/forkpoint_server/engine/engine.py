@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,14 +62,22 @@ class BranchLimits:
 
 
 class InterveningEngine:
-    """Wraps vLLM's EngineClient: forwards everything, and applies the current request's policy to what is generated."""
+    """Wraps vLLM's EngineClient: forwards everything, and applies the current request's policy to what is generated.
+
+    `silent` are the model's tokens that write no text.
+    """
 
     def __init__(
-        self, engine: EngineClient, limits: BranchLimits, is_stopping: Callable[[], bool] = lambda: False
+        self,
+        engine: EngineClient,
+        limits: BranchLimits,
+        is_stopping: Callable[[], bool] = lambda: False,
+        silent: Set[int] = frozenset(),
     ) -> None:
         self._engine = engine
         self._limits = limits
         self._is_stopping = is_stopping
+        self._silent = silent
         parallel = engine.vllm_config.parallel_config
         # where something else balances the load, this server has only its own ranks
         self._num_ranks = (
@@ -290,7 +298,7 @@ class InterveningEngine:
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
         outputs = self._engine.generate(prompt, params, request_id, **options)
-        return raise_if_refused(name_conflicts(outputs, params), self._is_stopping)
+        return raise_if_refused(name_conflicts(outputs, params, self._silent), self._is_stopping)
 
     def _generate_counted(
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Set
 from contextlib import aclosing
 
 from forkpoint_server.vllm_seam import RequestOutput, SamplingParams, VLLMValidationError
 
 
 def name_conflicts(
-    outputs: AsyncGenerator[RequestOutput, None], params: SamplingParams
+    outputs: AsyncGenerator[RequestOutput, None], params: SamplingParams, silent: Set[int]
 ) -> AsyncGenerator[RequestOutput, None]:
     """Pass on a request's outputs; its error becomes a VLLMValidationError (400) if its own limits can be the cause.
 
-    Whether a token is left at each position is known only once the text before it is written.
+    Whether a token is left at each position is known only once the text before it is written. A grammar has no stop
+    token before its end; `silent` tokens write no text, so that no grammar needs them.
     """
     if params.structured_outputs is None:
         return outputs
     limits = [name for name in ("allowed_token_ids", "bad_words") if getattr(params, name)]
+    if not silent >= {*(params.stop_token_ids or ())}:
+        limits.append("stop_token_ids")
     return _named(outputs, limits[0]) if limits else outputs
 
 

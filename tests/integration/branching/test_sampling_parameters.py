@@ -55,14 +55,17 @@ def test_a_tree_takes_its_clients_parameters(server: Server, action: str, name: 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("policy", ["none", "nowait"])
-def test_limits_that_leave_a_grammar_no_token_are_named(server: Server, policy: str, stream: bool) -> None:
+@pytest.mark.parametrize(("limit", "tokens"), [("allowed_token_ids", [5, 6]), ("stop_token_ids", list(range(5, 500)))])
+def test_limits_that_leave_a_grammar_no_token_are_named(
+    server: Server, policy: str, stream: bool, limit: str, tokens: list[int]
+) -> None:
     """vLLM ends the request with an error, and would answer 500. A grammar holds after the reasoning only."""
-    grammar = {"structured_outputs": {"choice": ["yes", "no"]}, "allowed_token_ids": [5, 6]}
+    grammar = {"structured_outputs": {"choice": ["yes", "no"]}, limit: tokens}
     body = {"model": "countdown", "prompt": f"{PROMPT}</think>", "max_tokens": 8, "policy": policy, "stream": stream}
     answer = httpx.post(f"{server.api}/completions", json={**body, **grammar}, timeout=60)
     events = [line.removeprefix("data: ") for line in answer.text.splitlines() if '"error"' in line]
     error = json.loads(events[0] if stream else answer.text)["error"]
-    assert (error["code"], error["param"]) == (400, "allowed_token_ids"), answer.text
+    assert (error["code"], error["param"]) == (400, limit), answer.text
     assert answer.status_code == (200 if stream else 400)
     assert is_served(server)
 

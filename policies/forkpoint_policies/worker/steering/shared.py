@@ -126,15 +126,16 @@ class Steering:
     def _rules(
         self, program: Program, action: Action, row_of: Callable[[CompiledRule, frozenset[int]], int]
     ) -> dict[int, PlannedRule]:
-        """The rules of a program that do this, by their index in it; `row_of` finds the row of one, given those that
-        are in use."""
+        """The rules of a program that do this and can be had, by their index in it; `row_of` finds the row of one,
+        given those that are in use."""
         in_use = self._plans[action].rows if action in self._plans else frozenset[int]()
         found: dict[int, PlannedRule] = {}
         for index, rule in enumerate(program.rules):
             if rule.action == action:
                 row = row_of(rule, in_use)
                 in_use |= {row}
-                found[index] = PlannedRule(row, rule.strength, rule.num_tokens, rule.from_here)
+                if row != NOTHING:
+                    found[index] = PlannedRule(row, rule.strength, rule.num_tokens, rule.from_here)
         return found
 
     def _row_of(self, rule: CompiledRule, in_use: frozenset[int]) -> int:
