@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier
 from typing import Any, TypeVar
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration.polling import until
@@ -28,13 +30,19 @@ Json = dict[str, Any]
 _Found = TypeVar("_Found")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def two_api_servers(logs: Path) -> Iterator[Server]:
     # not below pytest's folder: that is closed to PostgreSQL's user whenever another run of pytest starts
     with TemporaryDirectory(prefix="forkpoint-postgresql-") as folder, postgresql(Path(folder) / "data") as database:
         arguments = ("--api-server-count", "2", "--database-url", database.new_database(), "--shutdown-timeout", "60")
-        with serving(tmp_path_factory.mktemp("two"), *arguments) as found:
+        with serving(logs, *arguments) as found:
             yield found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with two_api_servers(tmp_path_factory.mktemp("two")) as found:
+        yield found
 
 
 def many(do: Callable[[int], _Found], count: int = ANSWERS) -> list[_Found]:
@@ -172,3 +180,18 @@ def test_sigterm_lets_both_finish_and_refuses_what_comes_later(server: Server) -
         assert server.process.wait(60) == 0
     assert time.monotonic() - signalled < 60
     assert "Traceback" not in server.log.read_text()
+
+
+def test_all_end_when_one_is_killed(tmp_path: Path) -> None:
+    """With status 1, so that what started them starts them again: half of the connections would be lost."""
+    with two_api_servers(tmp_path) as server:
+        processes = psutil.Process(server.process.pid).children(recursive=True)
+        (killed,) = [one for one in processes if "APIServer_1" in "".join(one.cmdline())]
+        killed.kill()
+        assert server.process.wait(60) == 1
+        _, alive = psutil.wait_procs(processes, 30)
+        assert not alive
+        log = server.log.read_text()
+        assert any(line.startswith("forkpoint serve: ") for line in log.splitlines())
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{server.url}/health")
