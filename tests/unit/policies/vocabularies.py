@@ -59,7 +59,7 @@ TARGET = ServedModel(
     encode=encode,
     artefacts={"correct": readout(), "seal": VECTOR},
     hidden_layers=VECTOR.layers,
-    recycle_layers=(23,),
+    recycle_layers=(0, 23, 1023),  # the default of `recycle`, and the bounds of its parameter
 )
 UNMARKED = ServedModel(VOCABULARY, fork_threshold=0.672)
 
