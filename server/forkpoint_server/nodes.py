@@ -145,7 +145,7 @@ def _first_node(meeting: Meeting, seconds: float) -> tuple[socket.socket, dict[s
                 greeting = _receive(connection)
                 if {"version", "channel", "telemetry"} <= greeting.keys():
                     return connection, greeting
-                raise ValueError("what answers is no first node of Forkpoint")
+                raise ValueError("another program listens there")
             except BaseException:
                 connection.close()
                 raise

@@ -1,5 +1,4 @@
-"""`--hidden-layers` and `--recycle-layers`: whether the served model's states can be changed there, and what vLLM must
-be started with."""
+"""`--hidden-layers` and `--recycle-layers`: whether they can be had, and what vLLM must be started with."""
 
 from __future__ import annotations
 

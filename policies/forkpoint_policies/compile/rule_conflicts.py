@@ -71,9 +71,8 @@ def check_states(rules: Sequence[CompiledRule], path: str) -> None:
     """Reject a policy that both changes states and branches: a branch's would be computed without the change."""
     changing = next((rule for rule in rules if rule.action in ON_STATES), None)
     if changing is not None and any(rule.action == Action.TREE for rule in rules):
-        steers = changing.action == Action.STEER
         raise InputError(
-            f"{path}.rules[{changing.number}].do.{'steer' if steers else 'recycle'}",
+            f"{path}.rules[{changing.number}].do.{Action(changing.action).name.lower()}",
             "cannot be had in a policy that branches, probes, samples or resumes: the further requests would compute "
-            f"the shared text {'without the vector' if steers else 'with one pass of the layer'}",
+            "the shared text without the change",
         )

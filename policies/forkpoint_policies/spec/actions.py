@@ -93,10 +93,6 @@ MAX_STEERED = 1024
 Factor = Annotated[Number, Field(ge=-MAX_SCALE, le=MAX_SCALE)]
 
 
-Reread = Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)]
-From = Literal["next", "here"]
-
-
 class EntropyScale(Strict):
     """The scale as a function of the entropy H in nats where the rule fires: low + (high - low) · (H / ln V) ^
     exponent, with the V tokens of the vocabulary."""
@@ -123,7 +119,22 @@ Scale = Annotated[
 ]
 
 
-class Steer(Strict):
+class _OnStates(Strict):
+    """What `steer` and `recycle` share: how many tokens are read with the change, and which one is the first."""
+
+    # `from` is a keyword of Python
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    tokens: Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)] = 1
+    from_: Literal["next", "here"] = Field(default="next", alias="from")
+
+    @property
+    def is_from_here(self) -> bool:
+        """Whether the token before is read with the change, so that it is decided before the model computes here."""
+        return self.from_ == "here"
+
+
+class Steer(_OnStates):
     """Add a vector to the hidden states of the token that is drawn here, and of those after it up to `tokens`: `scale`
     times the vector, at the layers that the vector is for.
 
@@ -134,13 +145,8 @@ class Steer(Strict):
     a function of the entropy gives all of a decision's tokens the scale of the position where it was made.
     """
 
-    # `from` is a keyword of Python
-    model_config = ConfigDict(serialize_by_alias=True)
-
     vector: Name
     scale: Scale = 1.0
-    tokens: Reread = 1
-    from_: From = Field(default="next", alias="from")
 
     @model_validator(mode="after")
     def _check_scale(self) -> Steer:
@@ -153,16 +159,11 @@ class Steer(Strict):
             )
         return self
 
-    @property
-    def is_from_here(self) -> bool:
-        """Whether the token before is read with the vector, so that it is decided before the model computes here."""
-        return self.from_ == "here"
-
 
 MAX_LAYER = 1023
 
 
-class Recycle(Strict):
+class Recycle(_OnStates):
     """Run a layer of the model a second time for the token that is drawn here, and for those after it up to `tokens`:
     the second pass reads the first one's output, and keeps its keys and values.
 
@@ -171,16 +172,7 @@ class Recycle(Strict):
     rule's.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
     layer: Annotated[int, Field(ge=0, le=MAX_LAYER, strict=True)]
-    tokens: Reread = 1
-    from_: From = Field(default="next", alias="from")
-
-    @property
-    def is_from_here(self) -> bool:
-        """Whether the layer is run again for the token before, so that it is decided before the model computes here."""
-        return self.from_ == "here"
 
 
 class Observe(Strict):

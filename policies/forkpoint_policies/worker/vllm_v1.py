@@ -94,8 +94,7 @@ class PolicyProcessorV1(LogitsProcessor):
             self._release(self._at.pop(index)[0])
 
     def _requests(self) -> Requests | None:
-        """The batch as the hooks in the model need it; None where no state of its
-        requests is changed."""
+        """The batch as the hooks in the model need it; None where no state of its requests is changed."""
         slots = np.full(max(self._at, default=0) + 1, NONE, np.int32)
         for index, (slot, _) in self._at.items():
             slots[index] = slot

@@ -141,6 +141,19 @@ def answers_from_cache(
     return [tuple(one.token_ids) for one in outputs], [logprobs_of(one) for one in outputs]
 
 
+def with_one_changed(
+    llm: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, policy: dict[str, Any]
+) -> tuple[list[tuple[int, ...]], list[Logprobs]]:
+    """The answers where the second request has the policy, of which none of the others is changed by a bit."""
+    tokens, before = answers(llm, prompts, [instruct(None, **GREEDY) for _ in prompts])
+    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(len(prompts))]
+    changed, found = answers(llm, prompts, mixed)
+    for number in {*range(len(prompts))} - {1}:
+        assert changed[number] == tokens[number]
+        assert (found[number] == before[number]).all()
+    return changed, found
+
+
 def entropies(logprobs: Logprobs) -> Any:
     return -(np.exp(logprobs) * logprobs).sum(axis=1)
 
@@ -158,12 +171,7 @@ def test_it_is_the_model_with_the_vector_added(
     policy: dict[str, Any], vector: Any, scale: float,
 ) -> None:  # fmt: skip
     """In a batch with others, of which none is changed by a bit."""
-    tokens, before = answers(steering, prompts[:4], [instruct(None, **GREEDY) for _ in range(4)])
-    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(4)]
-    steered_tokens, found = answers(steering, prompts[:4], mixed)
-    for number in (0, 2, 3):
-        assert steered_tokens[number] == tokens[number]
-        assert (found[number] == before[number]).all()
+    steered_tokens, found = with_one_changed(steering, prompts[:4], instruct, served, policy)
     if policy is EVERY:
         at = list(range(10, 40, 10))
     elif policy is TWO_TOKENS:
@@ -216,12 +224,7 @@ def test_it_is_the_model_with_a_layer_run_again(
     policy: dict[str, Any],
 ) -> None:  # fmt: skip
     """In a batch with others, of which none is changed by a bit."""
-    tokens, before = answers(steering, prompts[:4], [instruct(None, **GREEDY) for _ in range(4)])
-    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(4)]
-    changed, found = answers(steering, prompts[:4], mixed)
-    for number in (0, 2, 3):
-        assert changed[number] == tokens[number]
-        assert (found[number] == before[number]).all()
+    changed, found = with_one_changed(steering, prompts[:4], instruct, served, policy)
     own, added = changed[1], {}
     before_multiples = set(range(7, 39, 8))
     if policy is AGAIN:

@@ -1,1 +1,1 @@
-"""Steering: vectors added to the hidden states of chosen tokens at chosen layers, inside the served model."""
+"""Changes of hidden states in the served model: vectors added to those of chosen tokens, and layers run again."""

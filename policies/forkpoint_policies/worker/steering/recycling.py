@@ -1,7 +1,6 @@
-"""A layer that is run again for chosen tokens: the second pass reads the first one's output, and keeps its keys and
-values.
+"""A layer that is run again for chosen tokens, on its own output, with the keys and values of the first pass.
 
-As they are kept, the second pass is one more query to them: what it computes depends on no other token that is run
+As these are kept, the second pass is one more query to them: what it computes depends on no other token that is run
 again, so that prompts in pieces and resumed requests are exact. All tokens take the second pass, which is dropped for
 those that are not chosen: under `torch.compile` and CUDA graphs the work cannot depend on the batch.
 """
