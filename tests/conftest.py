@@ -18,8 +18,9 @@ from tests.processes.forkpoint_server import ADMIN_KEY, API_KEY, ONE_PROCESS, Se
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-GROUPS = {"api": "embedded", "e2e": "embedded", "clients": "embedded", "branching": "branching"}
-"""Folder of `tests/integration` -> group of tests that share a server. In other folders each file starts its own."""
+GROUPS = {"api": "embedded", "e2e": "embedded", "clients": "embedded", "branching": "branching", "hosts": "hosts"}
+"""Folder of `tests/integration` -> group of tests that share a server, or the addresses of two hosts. In other folders
+each file starts its own server."""
 
 
 class ByServer(LoadScopeScheduling):  # type: ignore[misc]
