@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .api_servers import compare
+from . import api_servers, router
 from .measurement import Plan, measure
 from .report import problems, tables
 
@@ -26,9 +26,14 @@ def main() -> int:
         "--api-servers", type=int, default=0, metavar="N",
         help="instead, small requests on N API servers beside one, in turns",
     )  # fmt: skip
+    parser.add_argument(
+        "--replicas", type=int, default=0, metavar="N",
+        help="instead, small requests on one server, and on N behind HAProxy, in turns",
+    )  # fmt: skip
     args = parser.parse_args()
-    if args.api_servers > 1:
-        table, wrong = compare(args.api_servers, args.concurrency, args.rounds, args.block_seconds)
+    if args.api_servers > 1 or args.replicas > 1:
+        module, count = (router, args.replicas) if args.replicas > 1 else (api_servers, args.api_servers)
+        table, wrong = module.compare(count, args.concurrency, args.rounds, args.block_seconds)
         done = [table]
     else:
         measured = measure(Plan(args.concurrency, args.seconds, args.rounds, args.block_seconds))

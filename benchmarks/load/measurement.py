@@ -1,4 +1,4 @@
-"""Runs the load: first without a pause, to see whether anything breaks or grows; then alternating with stock vLLM."""
+"""Runs the load: first on each server without a pause, to see whether anything breaks or grows; then in turns."""
 
 from __future__ import annotations
 
@@ -42,11 +42,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """The result. `at_rest`: the metrics that are not 0 afterwards; `blocks`: by arm, the streams of each round."""
+    """The result. `at_rest`: the metrics that are not 0 afterwards; `blocks`: by arm, the streams of each round.
+
+    `stock_streams` and `stock_memory` are of stock vLLM under the same requests, less their policies, for as long.
+    """
 
     plan: Plan
     streams: Sequence[Stream]
+    stock_streams: Sequence[Stream]
     memory: Sequence[Memory]
+    stock_memory: Sequence[Memory]
     at_rest: dict[str, float]
     branches: dict[str, float]
     blocks: dict[str, list[list[Stream]]]
@@ -63,13 +68,22 @@ def measure(plan: Plan) -> Measured:
         httpx.post(f"{ours.api}/experiments", json=EXPERIMENT, timeout=60).raise_for_status()
         for server in (stock, ours):  # what is compiled, cached or read at first
             load(server.url, Bodies(plain=server is stock), plan.concurrency, 1)
-        with sampled_memory(ours.process.pid) as memory:
-            streams = load(ours.url, Bodies(plain=False), plan.concurrency, plan.seconds)
+        stock_streams, stock_memory = _long(stock, plan, plain=True)
+        streams, memory = _long(ours, plan, plain=False)
         at_rest = _at_rest(ours)
         branches = {
             name: value for name, value in ours.metrics().items() if name.startswith("forkpoint_branches_total")
         }
-        return Measured(plan, streams, list(memory.values()), at_rest, branches, _in_turns(stock, ours, plan))
+        blocks = _in_turns(stock, ours, plan)
+        return Measured(plan, streams, stock_streams, memory, stock_memory, at_rest, branches, blocks)
+
+
+def _long(server: ServerProcess, plan: Plan, *, plain: bool) -> tuple[list[Stream], list[Memory]]:
+    with sampled_memory(server.process.pid) as memory:
+        streams = load(server.url, Bodies(plain), plan.concurrency, plan.seconds)
+    name = "stock vLLM" if plain else "Forkpoint"
+    print(f"{plan.seconds:g} s without a pause: {name}, {len(streams)} streams", file=sys.stderr, flush=True)
+    return streams, list(memory.values())
 
 
 def _at_rest(server: ServerProcess) -> dict[str, float]:

@@ -13,6 +13,8 @@ import psutil
 
 SAMPLE_SECONDS = 1.0
 MIB = 2**20
+SERVER = "server"
+"""The name of the process that was started, which stock vLLM and Forkpoint call differently."""
 
 
 @dataclass
@@ -44,9 +46,8 @@ def sampled_memory(pid: int) -> Iterator[dict[int, Memory]]:
             own = psutil.Process(pid)
             for one in (own, *own.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess):
-                    found.setdefault(one.pid, Memory(one.name())).samples.append(
-                        (time.monotonic(), one.memory_info().rss)
-                    )
+                    name = SERVER if one.pid == pid else one.name()
+                    found.setdefault(one.pid, Memory(name)).samples.append((time.monotonic(), one.memory_info().rss))
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()

@@ -57,6 +57,7 @@ class Router:
 
     url: str
     socket: Path
+    process: subprocess.Popen[bytes]
     _slots: dict[str, str] = field(default_factory=dict)  # by the server's URL
 
     def add(self, server: Server) -> None:
@@ -81,22 +82,20 @@ class Router:
 def routing(folder: Path) -> Iterator[Router]:
     """A HAProxy without servers, until the block ends."""
     binary, variables = program()
-    router = Router(f"http://127.0.0.1:{free_port()}", folder / "haproxy.sock")
+    port, admin = free_port(), folder / "haproxy.sock"
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(
-        CONFIGURATION.format(socket=router.socket, port=router.url.rpartition(":")[2], slots=SLOTS)
-    )
+    configuration.write_text(CONFIGURATION.format(socket=admin, port=port, slots=SLOTS))
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(
             [binary, "-db", "-f", str(configuration)], stdout=log, stderr=log, env={**os.environ, **variables}
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not router.socket.exists():
+        while not admin.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"HAProxy did not start:\n{(folder / 'haproxy.log').read_text()[-4000:]}")
             time.sleep(0.05)
-        yield router
+        yield Router(f"http://127.0.0.1:{port}", admin, process)
     finally:
         process.terminate()
         process.wait(30)
