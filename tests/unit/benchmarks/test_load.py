@@ -8,6 +8,7 @@ from benchmarks.load.measurement import Measured, Plan
 from benchmarks.load.memory import MIB, SERVER, Memory
 from benchmarks.load.report import problems, tables
 from benchmarks.load.streams import Stream
+from benchmarks.load.turns import Block, Turns, table
 
 PLAN = Plan(4, 600, 0, 0)
 """Flat is at most 1 MiB a minute in a run of this length."""
@@ -46,3 +47,15 @@ def test_memory_may_grow_as_stock_vllm_does(own: dict[str, float], stock: dict[s
 def test_an_error_of_stock_vllm_is_a_problem() -> None:
     """Then the two were not under the same load."""
     assert problems(_measured({}, {}, wrong="no success")) == ["no success"]
+
+
+def test_places_are_compared_with_the_first() -> None:
+    def block(streams: int, wrong: int) -> Block:
+        good = [Stream("policy", 0.0, whole_seconds=0.5) for _ in range(streams - wrong)]
+        return Block([*good, *[Stream("policy", 0.0, wrong="no success")] * wrong], 10.0, 2.0)
+
+    turns = Turns({"one": [block(100, 0), block(200, 0)], "three": [block(150, 1), block(300, 0)]}, 8, 10)
+    one, three = (list(row.values()) for row in table(turns, "router", "requests go to").data()["rows"])
+    assert one == ["one", "300", "0", "15.0", "0.500 (0.500)", "15.0"]
+    assert three == ["three", "450", "1", "22.5 × 1.500 (1.500..1.500)", "0.500 (0.500)", "10.0 × 0.667 (0.667..0.667)"]
+    assert turns.problems() == ["no success"]
