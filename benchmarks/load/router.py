@@ -35,8 +35,8 @@ def compare(count: int, concurrency: int, rounds: int, block_seconds: float) -> 
         one, *several = stack.enter_context(forkpoints(folder, arguments))
         places = [Place("one server", one.url, [one])]
         for name, servers in (("one server behind HAProxy", [one]), (f"{count} servers behind HAProxy", several)):
-            (folder / name).mkdir()
-            router = stack.enter_context(routing(folder / name))
+            own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            router = stack.enter_context(routing(own))
             places.append(_behind(router, name, servers))
         turns = in_turns(places, concurrency, rounds, block_seconds)
     return table(turns, "router", "requests go to"), turns.problems()

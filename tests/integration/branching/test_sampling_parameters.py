@@ -70,6 +70,24 @@ def test_limits_that_leave_a_grammar_no_token_are_named(
     assert is_served(server)
 
 
+@pytest.mark.parametrize("policy", ["none", "nowait"])
+@pytest.mark.parametrize("budget", [0, 5])
+def test_a_thinking_budget_beside_a_grammar_without_reasoning_is_named(
+    server: Server, policy: str, budget: int
+) -> None:
+    """The embedded model's template begins a reasoning whether or not the request switches it off."""
+    body = {
+        "model": "countdown", "messages": PUZZLE, "max_tokens": 60, "policy": policy,
+        "structured_outputs": {"regex": "[a-z ]{40}"}, "thinking_token_budget": budget,
+    }  # fmt: skip
+    reasons = httpx.post(f"{server.api}/chat/completions", json=body, timeout=60)
+    assert reasons.status_code == 200, reasons.text
+    off = {**body, "chat_template_kwargs": {"enable_thinking": False}}
+    answer = httpx.post(f"{server.api}/chat/completions", json=off, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "thinking_token_budget"), answer.text
+    assert is_served(server)
+
+
 @pytest.mark.parametrize(
     "numbers", [range(300), pytest.param(range(300, 10_300), marks=[pytest.mark.soak, pytest.mark.timeout(7200)])]
 )

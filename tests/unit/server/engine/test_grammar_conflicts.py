@@ -1,4 +1,4 @@
-"""The error of a request whose own limits leave its grammar no token names the limit; other errors stay vLLM's."""
+"""The error of a request whose own fields conflict with its grammar names the field; other errors stay vLLM's."""
 
 from __future__ import annotations
 
@@ -43,8 +43,17 @@ async def test_the_limit_is_named(field: str, value: Any) -> None:
     assert raised.value.parameter == field
 
 
+async def test_a_thinking_budget_that_ends_no_reasoning_is_named() -> None:
+    params = SamplingParams(structured_outputs=YES, thinking_token_budget=0)
+    assert await num_passed(params, None, "stop") == 2
+    with pytest.raises(VLLMValidationError, match="thinking_token_budget: wrote the end of the reasoning") as raised:
+        await num_passed(params, "error")
+    assert raised.value.parameter == "thinking_token_budget"
+
+
 @pytest.mark.parametrize("params", [
         SamplingParams(structured_outputs=YES), SamplingParams(allowed_token_ids=[5]),
+        SamplingParams(thinking_token_budget=0),
         SamplingParams(structured_outputs=YES, stop_token_ids=[9, 2]),
     ],
 )  # fmt: skip
