@@ -27,9 +27,10 @@ class Forwarding:
         self._replicas = replicas
         self._asking = Asking()
 
-    @property
-    def has_others(self) -> bool:
-        """Whether any other server lives."""
+    async def has_others(self, *, look_again: bool) -> bool:
+        """Whether any other server lives; with `look_again` also one that has started since the last heartbeat."""
+        if look_again:
+            await self._replicas.look_again()
         return bool(self._replicas.living)
 
     async def stop(self) -> None:

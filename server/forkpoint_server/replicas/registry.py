@@ -22,7 +22,9 @@ HEARTBEAT_SECONDS = 5.0
 SIBLING_SECONDS = 0.1
 """How often one of several API servers looks for the others while they start."""
 LOOK_SECONDS = 0.2
-"""How often searches may have the others read between two heartbeats."""
+"""How often searches and lists may have the others read between two heartbeats."""
+MAX_LOOK_SECONDS = 1.0
+"""How long they wait for a database that does not answer: then the others are as they were."""
 
 
 class Replicas:
@@ -68,7 +70,7 @@ class Replicas:
         """
         if self._look is None:
             self._look = asyncio.create_task(self._look_once(), name="forkpoint-look")
-        await asyncio.shield(self._look)
+        await asyncio.wait([self._look], timeout=MAX_LOOK_SECONDS)
 
     async def _look_once(self) -> None:
         await asyncio.sleep(max(0.0, self._looked_at + LOOK_SECONDS - time.monotonic()))

@@ -47,7 +47,8 @@ def forks_router(service: Service) -> APIRouter:
         `experiment`, `arm`, `finish_reason`, `running`, and `text` in the prompt's start. `after=ID` continues a list
         after the row with that id.
         """
-        if service.forwarding is not None and service.forwarding.has_others:
+        # the pages after the first are of the servers that it was of
+        if service.forwarding is not None and await service.forwarding.has_others(look_again=after is None):
             return await _rows_of_all(service, service.forwarding, filters, limit, after)
         entries = own_entries(service)
         rows = await service.reports.json(lambda: list_requests(entries, filters, limit, after))

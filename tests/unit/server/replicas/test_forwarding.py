@@ -20,6 +20,7 @@ from forkpoint_server.store.database import open_database
 from forkpoint_server.store.tables import SERVERS
 from tests.processes.postgresql import PostgreSQL
 
+from . import cluster as cluster_of
 from .cluster import Member, all_known, member, until
 
 
@@ -91,6 +92,20 @@ async def test_what_no_server_has_is_asked_once_of_each(cluster: list[Member]) -
     assert "had neither a policy nor `forks`" in response.json()["error"]["message"]
     assert [one.asked for one in (second, third)] == [["/replica/trace"]] * 2
     assert first.asked == ["/v1/forks/unheard-of"]
+
+
+async def test_a_list_shows_who_has_started_since_the_last_heartbeat(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_of, "HEARTBEAT_SECONDS", 60.0)
+    with shared.begin() as connection:
+        connection.execute(SERVERS.delete())
+    async with member(shared) as first, member(shared) as second:
+        assert not first.replicas.living
+        second.add("chatcmpl-6", created=2.0)
+        second.add("chatcmpl-7", created=1.0)
+        assert ids(await first.get("/v1/forks", limit=1)) == ["chatcmpl-6"]
+        assert ids(await first.get("/v1/forks", after="chatcmpl-6")) == ["chatcmpl-7"]
 
 
 async def test_a_client_may_use_a_servers_id(cluster: list[Member]) -> None:

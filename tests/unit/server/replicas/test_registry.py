@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -87,6 +88,29 @@ async def test_a_search_finds_who_has_started_since_the_last_heartbeat(
         await first.look_again()
     assert reads == 3
     assert time.monotonic() - began >= 2 * registry.LOOK_SECONDS
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_search_does_not_wait_for_a_database_that_hangs(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Replicas(shared, own("a"), 60), Replicas(shared, own("b"), 60)
+    await second.start()
+    await first.start()
+    release = threading.Event()
+
+    def hanging(database: Engine, server: OwnServer) -> Sequence[KnownServer]:
+        release.wait(30)
+        return heartbeat(database, server)
+
+    monkeypatch.setattr(registry, "heartbeat", hanging)
+    monkeypatch.setattr(registry, "MAX_LOOK_SECONDS", 0.3)
+    began = time.monotonic()
+    await first.look_again()
+    assert time.monotonic() - began < 10
+    assert [server.address for server in first.living] == ["http://b:8000"]
+    release.set()
     await first.stop()
     await second.stop()
 
