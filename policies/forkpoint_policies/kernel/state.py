@@ -248,6 +248,10 @@ class Slots:
         for window, sums in ((state.window, inherited.sums), (state.entropies, inherited.entropy_sums)):
             if sums and window is not None:
                 window.sums[cells] = torch.frombuffer(bytearray(sums), dtype=torch.float64).to(window.sums)
+        if inherited.actions and state.actions is not None:
+            states = torch.frombuffer(bytearray(inherited.actions), dtype=torch.float32).view(rules, MAX_STATE)
+            for cell in (state.actions.before, state.actions.after):
+                cell[cells, :rules] = states.to(cell)
 
     def copy_of(self, slot: int, uses: Uses) -> State:
         """A slot's state, of the parts in use, to store while its request is preempted."""

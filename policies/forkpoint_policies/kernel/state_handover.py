@@ -30,7 +30,7 @@ BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC
 
 class Inherited(msgspec.Struct, frozen=True):
     """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` and
-    `entropy_sums` as float64 bytes."""
+    `entropy_sums` as float64, `actions` as float32 bytes."""
 
     fired: list[int]
     connector: list[int]
@@ -40,6 +40,7 @@ class Inherited(msgspec.Struct, frozen=True):
     history: bytes
     sums: bytes
     entropy_sums: bytes = b""
+    actions: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Past:
     """The records of the tokens that a branch starts with, in order: arrays of [q, …] as in kernel.Record.
 
     Where a token was written without being evaluated, `known` is false: confidence stays what it was, the rest does not
-    count.
+    count. `actions` are the states of the rules' actions after all of them, None where no action has one.
     """
 
     entropy: NDArray[np.float32]  # [q] nats
@@ -56,6 +57,7 @@ class Past:
     held: NDArray[np.float32]  # [q, R]
     placed: NDArray[np.float32]  # [q, R]
     known: NDArray[np.bool_]  # [q]
+    actions: NDArray[np.float32] | None = None  # [R, MAX_STATE]
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Path:
             history=np.bincount(bins_of(past.entropy[past.known]), minlength=HISTORY_BINS).astype(np.int32).tobytes(),
             sums=_sums(past.confidence).tobytes() if any(rule.window for rule in rules) else b"",
             entropy_sums=_sums(_filled(past)).tobytes() if any(rule.entropy_window for rule in rules) else b"",
+            actions=b"" if past.actions is None else past.actions.tobytes(),
         )
 
 

@@ -177,12 +177,6 @@ class Rule(Strict):
         return self.do.control.like if self.do.control is not None else self
 
     @property
-    def has_action_state(self) -> bool:
-        """Whether its action, or that of its original, follows something of its own along the text."""
-        action = ACTIONS.get(self.original.do.action)
-        return action is not None and action.state_size > 0
-
-    @property
     def confidence_bound(self) -> float | None:
         """The confidence of a probe's answer above which the rule, or its original, acts."""
         return self.original.when.probe_confidence_above
@@ -213,12 +207,6 @@ class Policy(Strict):
         if len(numbers) > 1:
             raise ValueError(
                 f"rules {numbers} take several requests; a request has one tree, so only one rule of a policy can"
-            )
-        stateful = [rule.original.do.action for rule in self.rules if rule.has_action_state]
-        if numbers and stateful:
-            raise ValueError(
-                f"{stateful[0]} cannot be had with a rule that branches, probes, samples or resumes: what it follows "
-                "along the text is not handed to further requests"
             )
         self._check_measured()
         return self

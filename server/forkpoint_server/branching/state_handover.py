@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.kernel.state_handover import Past, Path
+from forkpoint_policies.kernel.stateful_actions import StatefulActions
 from forkpoint_server.requests.tree import Node
 
 from .interface import ChildStart
@@ -48,6 +52,8 @@ class StateHandover:
         self._program, self._origin = program, origin
         self._records: dict[int, NodeRecords] = {}  # by the node's number
         self._paths: dict[int, Path] = {}  # of each node, up to where it branched last
+        self._actions = StatefulActions(program)
+        self._states: dict[int, tuple[int, NDArray[np.float32]]] = {}  # of actions, likewise: before which position
 
     def past_of(self, node: Node, position: int, length: int) -> Past | None:
         """The records of the first `length` tokens of a branch that leaves a node at a position.
@@ -65,7 +71,24 @@ class StateHandover:
             _copy(records, past, first, min(count, length - first))
         last = np.maximum.accumulate(np.where(past.known, np.arange(length), 0))
         past.confidence[:] = past.confidence[last]
-        return past
+        if not self._actions:
+            return past
+        states = self._states_before(node, position, past)
+        return replace(past, actions=self._actions.after(states, past, position, length))
+
+    def _states_before(self, node: Node, position: int, past: Past) -> NDArray[np.float32]:
+        """The states of actions before a position of a node, from the records of its path."""
+        stored = self._states.get(node.number)
+        if stored is not None and stored[0] <= position:
+            at, states = stored
+        elif node.parent is not None:
+            at = min(position, node.position)
+            states = self._states_before(node.parent, at, past)
+        else:
+            at, states = 0, self._actions.first
+        states = self._actions.after(states, past, at, position)
+        self._states[node.number] = position, states
+        return states
 
     def path_of(self, node: Node, position: int) -> Path:
         """Where the tokens of a node before a position have led."""

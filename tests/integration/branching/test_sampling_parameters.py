@@ -53,6 +53,19 @@ def test_a_tree_takes_its_clients_parameters(server: Server, action: str, name: 
         assert answer.json()["usage"]["completion_tokens"] >= body["min_tokens"]
 
 
+@pytest.mark.parametrize("action", TREES)
+def test_a_tree_takes_an_action_with_a_state(server: Server, action: str) -> None:
+    sigma = {"adaptive_top_n_sigma": {"sure": 1.5, "unsure": 0.5, "tokens": 8}}
+    body = {"model": "countdown", "messages": PUZZLE, "max_tokens": 120, "seed": 1, "n": 1}
+    policy = {"rules": [{"do": sigma}, {"do": TREES[action]}]}
+    answer = httpx.post(f"{server.api}/chat/completions", json={**body, "policy": policy}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    summary = answer.json()["forkpoint"]
+    assert summary["complete"]
+    assert summary["interventions"]["adaptive_top_n_sigma"]["effect"] > 0
+    assert is_served(server)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("policy", ["none", "nowait"])
 @pytest.mark.parametrize(("limit", "tokens"), [("allowed_token_ids", [5, 6]), ("stop_token_ids", list(range(5, 500)))])

@@ -115,10 +115,3 @@ def test_its_placebos() -> None:
 def test_wrong_fields(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_policy(policy(rule(adaptive_top_n_sigma=fields)))
-
-
-def test_not_with_a_tree() -> None:
-    with pytest.raises(InputError, match="adaptive_top_n_sigma cannot be had with a rule that branches"):
-        parse_policy(
-            policy(rule(adaptive_top_n_sigma={"sure": 1.0, "unsure": 1.0}), rule({"entropy_above": "fork"}, branch={}))
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from torch import Tensor
 from forkpoint_policies.compile.program import Action, Program
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
 from forkpoint_policies.kernel.state_handover import HISTORY_BINS, Past, Path, bins_of
+from forkpoint_policies.kernel.stateful_actions import StatefulActions
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from tests.unit.policies.factories import CPU, Record, Request, compiled, policy, random_logits, rule, step
@@ -33,6 +35,15 @@ RULES: dict[str, list[dict[str, Any]]] = {
     "words": [
         rule({"region": "reasoning"}, suppress={"words": ["wait", "double-check"]}),
         rule({"region": "answer"}, temperature=2.0),
+    ],
+    "action state": [rule({"entropy_above": 0.3}, adaptive_top_n_sigma={"sure": 1.5, "unsure": 0.5, "tokens": 5})],
+    "action state of a placebo": [
+        rule(
+            control={
+                "like": rule({"entropy_above": 0.3}, adaptive_top_n_sigma={"sure": 1.5, "unsure": 0.5}),
+                "match": "positions",
+            }
+        )
     ],
     "texts": [rule({"at_most": 2}, force={"text": "so, wait", "instead_of": {"words": ["so"]}})],
 }
@@ -64,7 +75,7 @@ def past_of(records: list[Record], program: Program) -> Past:
     rules = len(program.rules)
     flags = torch.cat([record.flags for record in records])
     extra = torch.cat([record.inherited for record in records]).numpy()
-    return Past(
+    past = Past(
         entropy=torch.cat([record.numbers[:, 0] for record in records]).numpy(),
         fired=(flags[:, None] >> torch.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).bool().numpy(),
         confidence=extra[:, 0],
@@ -72,6 +83,8 @@ def past_of(records: list[Record], program: Program) -> Past:
         placed=extra[:, 1 + rules :],
         known=np.ones(len(records), np.bool_),
     )
+    actions = StatefulActions(program)
+    return replace(past, actions=actions.after(actions.first, past, 0, len(records)))
 
 
 def branched(payload: PolicyPayload, program: Program, path: list[int], records: list[Record]) -> PolicyPayload:

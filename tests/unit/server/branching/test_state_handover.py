@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.kernel.state_handover import Path
+from forkpoint_policies.kernel.stateful_actions import StatefulActions
 from forkpoint_policies.spec import parse_policy
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.branching.state_handover import StateHandover
@@ -88,3 +89,31 @@ def test_a_lost_record_leaves_the_state_unknown(lost: int) -> None:
     handover = StateHandover(PROGRAM, ORIGIN)
     assert (handover.past_of(root, 1, 2) is None) == (lost < 2)
     assert handover.past_of(root, 3, 4) is None
+
+
+SIGMA = {"adaptive_top_n_sigma": {"sure": 2.0, "unsure": 0.5, "tokens": 3}}
+STATEFUL = compile_policy(
+    parse_policy({"rules": [{"do": {"branch": {}}}, {"when": {"entropy_above": 4.0}, "do": SIGMA}]}), TARGET
+).program
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 11)), min_size=1, max_size=6))
+def test_states_of_actions_are_those_of_the_path_in_any_order(branches: list[tuple[bool, int]]) -> None:
+    root = Node(0, Trace(1, 0))
+    add_tokens(root.trace, [WAIT, SO, BUT, WAIT, SO, SO])
+    child = Node(1, Trace(2, 1, first_position=5), root, 4, (BUT,))
+    add_tokens(child.trace, [SO, WAIT, END_THINK, SO, SO, BUT, SO])
+    handover, actions = StateHandover(STATEFUL, ORIGIN), StatefulActions(STATEFUL)
+    [stateful] = [index for index, rule in enumerate(STATEFUL.rules) if rule.declared]
+    for of_child, position in branches:
+        node = child if of_child else root
+        if position >= len(node.tokens(node.length)):
+            continue
+        past = handover.past_of(node, position, position + 3)  # two tokens more, which nothing evaluated
+        if past is None:
+            continue
+        assert past.actions is not None
+        assert np.array_equal(past.actions, actions.after(actions.first, past, 0, position + 1))
+        counted, mean = past.actions[stateful, :2]
+        assert counted == min(position + 1, 3)
+        assert 0.5 <= mean <= 0.5 + position
