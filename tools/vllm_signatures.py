@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 USERS = (
     "server/forkpoint_server/vllm_seam.py",
     "policies/forkpoint_policies/worker/steering/model.py",
+    "policies/forkpoint_policies/worker/steering/model_state.py",
     "policies/forkpoint_policies/worker/vllm_v1.py",
     "policies/forkpoint_policies/worker/vllm_v2.py",
 )

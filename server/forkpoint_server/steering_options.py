@@ -67,4 +67,3 @@ def _obstacles(config: VllmConfig) -> Iterable[tuple[str, bool]]:
     yield "for a multimodal model", model.is_multimodal_model or model.uses_mrope
     yield "for a model of vLLM's Transformers backend", model.using_transformers_backend()
     yield "on a GPU so far", config.device_config.device_type != "cpu"
-    yield "on vLLM's V2 model runner so far", config.use_v2_model_runner

@@ -32,6 +32,7 @@ RULES = (
         forbidden=("vllm",),
         exempt=(
             "forkpoint_policies.worker.steering.model",
+            "forkpoint_policies.worker.steering.model_state",
             "forkpoint_policies.worker.vllm_v1",
             "forkpoint_policies.worker.vllm_v2",
         ),

@@ -12,20 +12,27 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from vllm import LLM
+from vllm.outputs import CompletionOutput
 from vllm.v1.metrics.reader import Counter
 
 from forkpoint_server.engine.hidden_states import PUT_ARTEFACT, READ_STATES
 from tests.integration.engine.demo_readout import READOUT
 
 
-def answer(llm: LLM, job: tuple[list[Any], list[Any]]) -> tuple[list[tuple[int, ...]], dict[str, int]]:
-    """The tokens of each request's first choice, and vLLM's counters from the start of the process until now."""
+def answer(llm: LLM, job: tuple[list[Any], list[Any]]) -> tuple[list[CompletionOutput], dict[str, int]]:
+    """Each request's first choice, and vLLM's counters from the start of the process until now."""
     outputs = llm.generate(*job, use_tqdm=False)
     counters: dict[str, int] = {}
     for metric in llm.get_metrics():
         if isinstance(metric, Counter):
             counters[metric.name] = counters.get(metric.name, 0) + metric.value
-    return [tuple(output.outputs[0].token_ids) for output in outputs], counters
+    return [output.outputs[0] for output in outputs], counters
+
+
+def call(llm: LLM, job: tuple[str, list[Any]]) -> list[Any]:
+    """What every worker answers to a method of its extension, with these arguments."""
+    method, args = job
+    return llm.collective_rpc(method, args=tuple(args))
 
 
 def main(number: str, options: str) -> None:
@@ -45,7 +52,7 @@ def main(number: str, options: str) -> None:
         except (EOFError, ConnectionResetError):  # the tests' process has ended, or was killed
             return
         try:
-            connection.send((answer(llm, job), None))
+            connection.send((call(llm, job) if isinstance(job[0], str) else answer(llm, job), None))
         except Exception:  # noqa: BLE001  # as above
             connection.send((None, traceback.format_exc()))
 

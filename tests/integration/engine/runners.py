@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
+from vllm.outputs import CompletionOutput
 
 from forkpoint_server.demo import WEIGHTS
 from tests.processes.forkpoint_server import CACHE_BYTES, ONE_PROCESS
@@ -49,9 +50,18 @@ class Runner:
 
     def generate(self, prompts: Sequence[TokensPrompt], params: Sequence[SamplingParams]) -> list[tuple[int, ...]]:
         """The tokens of each prompt's first choice. All run at once, as many as `max_num_seqs`."""
+        return [tuple(one.token_ids) for one in self.complete(prompts, params)]
+
+    def complete(self, prompts: Sequence[TokensPrompt], params: Sequence[SamplingParams]) -> list[CompletionOutput]:
+        """The same, as vLLM returns each choice."""
         self._connection.send((list(prompts), list(params)))
         found, self.counters = self.receive(JOB_SECONDS)
         return list(found)
+
+    def call(self, method: str, *args: Any) -> list[Any]:
+        """What every worker answers to a method of its extension."""
+        self._connection.send((method, list(args)))
+        return list(self.receive(JOB_SECONDS))
 
     def receive(self, seconds: float) -> Any:
         """What it answers next."""

@@ -30,6 +30,9 @@ from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentio
 from vllm.v1.engine.utils import CoreEngineLaunch, EngineZmqListeners
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.model_states import resolve_model_state_cls
+from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2LogitsProcessor
 from vllm.v1.worker.worker_base import WorkerBase
@@ -393,6 +396,15 @@ def test_the_metadata_of_a_forward_on_the_v1_runner() -> None:
     )
     assert not CPUAttentionBackend.forward_includes_kv_cache_update, "a second run would write keys and values"
     assert "query_start_loc" in CPUAttentionMetadata.__dataclass_fields__
+
+
+def test_the_state_of_a_model_on_the_v2_runner() -> None:
+    assert parameters(resolve_model_state_cls) == ["vllm_config", "model"]
+    assert parameters(ModelState.prepare_inputs) == ["input_batch", "req_states"]
+    assert {"req_ids", "num_reqs", "num_tokens", "idx_mapping", "idx_mapping_np", "query_start_loc", "positions",
+            "input_ids"} <= set(InputBatch.__dataclass_fields__)  # fmt: skip
+    own: Any = types.SimpleNamespace(get_model_state_cls=lambda: ModelState)
+    assert resolve_model_state_cls(VllmConfig(), own) is ModelState, "a model may bring its own"
 
 
 def test_the_layers_are_part_of_the_key_of_the_compile_cache() -> None:

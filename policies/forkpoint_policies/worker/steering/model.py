@@ -1,7 +1,7 @@
 """The served architecture with hooks: a subclass of vLLM's class, which vLLM loads in its place.
 
 Where vLLM would load `Qwen3ForCausalLM`, it loads what this module calls by that name and by vLLM's version. All that
-the subclass adds is in its constructor and before each forward.
+the subclass adds is in its constructor, and on the V1 model runner before each forward; on V2 that is in `model_state`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vllm.model_executor.models import ModelRegistry
 from forkpoint_policies.worker.layer_states import LAYER_STATES
 
 from .hooks import Buffers, attach, decoder_layers
+from .model_state import placing_state_of
 from .options import hidden_layers, recycle_layers
 from .recycling import attach_second_pass
 from .shared import STEERING, TABLE_ROWS
@@ -59,10 +60,11 @@ def _steered(base: Any) -> Any:
     class Steered(base):  # type: ignore[misc]
         def __init__(self, *, vllm_config: Any, prefix: str = "", **options: Any) -> None:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **options)
+            self._forkpoint_config = vllm_config
             own = vllm_config.additional_config
             layers, recycled = hidden_layers(own), recycle_layers(own)
-            self._forkpoint_places = bool(layers or recycled)
-            if self._forkpoint_places:
+            self._forkpoint_places = bool(layers or recycled) and not vllm_config.use_v2_model_runner
+            if layers or recycled:
                 _hook(self, vllm_config, layers, recycled)
 
         @functools.wraps(base.forward)
@@ -73,6 +75,10 @@ def _steered(base: Any) -> Any:
             if LAYER_STATES.is_wanted:
                 _read(lambda: base.forward(self, input_ids, positions, *args, **options))
             return found
+
+        def get_model_state_cls(self) -> Any:
+            """Of the V2 model runner: it asks the state that it makes before each forward."""
+            return placing_state_of(self, base, self._forkpoint_config)
 
     Steered.__name__, Steered.__qualname__ = base.__name__, base.__qualname__
     return Steered
@@ -107,7 +113,7 @@ def _place(token_ids: Tensor, positions: Tensor) -> None:
 
 
 def _read(run: Callable[[], object]) -> None:
-    """After a forward of the V1 model runner: read the layers' states at the rows of the logits, the last token of each
+    """After a forward: read the layers' states at the rows of the logits, the last token of each
     request. Runs the model again, with the keys and values that the first run has written; not in dummy runs."""
     context = get_forward_context()
     metadata: Any = context.attn_metadata
