@@ -113,3 +113,21 @@ def test_it_is_the_model_with_the_vector_added(
     reference, prompt = Reference(), prompts[0]["prompt_token_ids"]
     assert np.abs(reference.logprobs(prompt, own, added) - found).max() < TOLERANCE_NATS
     assert np.abs(reference.logprobs(prompt, own, {}) - found).max() > 100 * TOLERANCE_NATS
+
+
+@pytest.mark.parametrize("policy", [AT_FORKS, HERE, AGAIN, AGAIN_HERE], ids=["next", "here", "again", "again, here"])
+def test_no_other_answer_changes_by_a_bit(
+    v2: Runner, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, policy: dict[str, Any]
+) -> None:
+    few = prompts[:4]
+    tokens, before = on_v2(v2, few, [instruct(None, **GREEDY) for _ in few])
+    mixed = [instruct(policy if number == 1 else None, served=served, **GREEDY) for number in range(4)]
+    changed, found = on_v2(v2, few, mixed)
+    assert np.abs(found[1] - before[1]).max() > TOLERANCE_NATS
+    for number in (0, 2, 3):
+        assert changed[number] == tokens[number]
+        assert (found[number] == before[number]).all()
+    shadow = {**policy, "shadow": True}
+    unchanged, after = on_v2(v2, few, [instruct(shadow, served=served, **GREEDY) for _ in few])
+    assert unchanged == tokens
+    assert all((one == other).all() for one, other in zip(after, before, strict=True))
