@@ -103,6 +103,24 @@ def test_both_runners_change_the_same(
     assert again[-1] == plain[-1]
 
 
+def test_what_is_computed_in_pieces_or_again_is_changed_alike(
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+) -> None:
+    """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
+    few, longer = prompts[: len(POLICIES)], {**GREEDY, "max_tokens": 64}
+    params = [instruct(one, served=served, **longer) for one in POLICIES]
+    tokens, expected = on_v1(v1, few, params)
+    small: dict[str, Any] = {
+        "max_num_batched_tokens": 32, "max_num_seqs": 16, "num_gpu_blocks_override": 17, "max_model_len": 256,
+        "enable_prefix_caching": False,
+    }  # fmt: skip
+    with second_runner(tmp_path / "log", **small) as cramped:
+        again, found = on_v2(cramped, few, params)
+        assert cramped.counters["vllm:num_preemptions"] > 0
+    assert again == tokens
+    assert farthest(found, expected) < NOISE_NATS
+
+
 def test_it_is_the_model_with_the_vector_added(
     v2: Runner, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel
 ) -> None:
