@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ class ScoredChoices:
 @dataclass(frozen=True)
 class EntropyTrace:
     """One text, token by token: `entropies` [tokens] in nats, `in_reasoning` [tokens]. `finished` unless it was
-    truncated.
+    truncated. `hidden` has the signals of hidden states by name, [tokens] each, NaN where not known: none unless the
+    policy has a condition on them.
     """
 
     question: str
@@ -53,6 +54,7 @@ class EntropyTrace:
     content: str
     reasoning: str
     finished: bool
+    hidden: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def connectors(self) -> NDArray[np.bool_]:
@@ -61,13 +63,16 @@ class EntropyTrace:
 
 
 def trace_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored part of `GET /v1/forks/{id}`: the first choice's positions that have an entropy."""
+    """The stored part of `GET /v1/forks/{id}`: the first choice's positions that have an entropy, and the signals of
+    hidden states there, if it has any."""
     choice = report["choices"][0]
+    hidden = {"hidden": choice["hidden"]} if "hidden" in choice else {}
     return {
         "tokens": [choice["tokens"][position] for position in choice["positions"]],
         "positions": choice["positions"],
         "entropies": choice["entropies"],
         "in_reasoning": [int(inside) for inside in choice["in_reasoning"]],
+        **hidden,
     }
 
 
@@ -101,4 +106,5 @@ def _traces(answers: Mapping[tuple[str, int], ScoredChoices]) -> Iterator[Entrop
                 scored.answer.text,
                 scored.answer.reasoning,
                 scored.answer.finish_reason == "stop",
+                {name: np.array(values, np.float64) for name, values in stored.get("hidden", {}).items()},
             )

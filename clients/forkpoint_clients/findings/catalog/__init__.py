@@ -20,6 +20,7 @@ ORDER = (
     "entropy-law",
     "branching",
     "early-exit",
+    "effective-rank",
 )
 """The order in reports: findings that others build on come first. Unlisted ones follow by name."""
 

@@ -39,5 +39,6 @@ def test_every_file_is_a_finding_with_a_source() -> None:
         "entropy-law",
         "branching",
         "early-exit",
+        "effective-rank",
     ]
     assert all(one.claim and one.source and one.protocol and one.question for one in FINDINGS.values())
