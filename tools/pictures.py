@@ -34,6 +34,12 @@ EXPERIMENT = {
                 {"name": "tokens", "direction": "lower", "role": "information"}],
 }  # fmt: skip
 USERS, EXPERIMENT_TOKENS = 32, 150
+STATES: dict[str, Any] = {
+    "name": "watch-the-states", "rules": [
+        {"when": {"readout_above": {"name": "correct", "value": 0.6}}, "do": {"observe": {}}},
+        {"when": {"effective_rank_below": 20, "rank_window": 32, "rank_stride": 8}, "do": {"observe": {}}},
+    ],
+}  # fmt: skip
 RUN = "--limit 8 --max-tokens 300 --dose-answers 0 --concurrency 16 --arm none --arm nowait"
 
 
@@ -50,6 +56,7 @@ class Shown:
         wanted: dict[str, dict[str, Any]] = {
             "none": {"policy": "none", "max_tokens": 500},
             "nowait": {"policy": "nowait", "max_tokens": 500},
+            "states": {"policy": STATES, "max_tokens": 300},
             "tree": {"policy": "branch-at-forks", "n": 6, "max_tokens": 400},
         }
         with ThreadPoolExecutor() as pool:
@@ -108,6 +115,12 @@ def tree(page: Page, shown: Shown) -> None:
     page.mouse.move(2, 2)
 
 
+def states(page: Page, shown: Shown) -> None:
+    open_traces(page, shown, "states")
+    run_of(page).locator(".states select").select_option("readout.correct")
+    run_of(page).locator(".text .token.fork").nth(6).hover()
+
+
 def narrow(page: Page, shown: Shown) -> None:
     open_traces(page, shown, "nowait")
     run_of(page).locator(".text .token.fork").nth(4).click()
@@ -161,6 +174,7 @@ PICTURES: dict[str, tuple[Callable[[Page, Shown], None], tuple[int, int], Any]] 
     "two-policies": (two_policies, (1200, 960), "light"),
     "dark": (two_policies, (1200, 960), "dark"),
     "tree": (tree, (1200, 900), "light"),
+    "states": (states, (1200, 860), "light"),
     "narrow": (narrow, (390, 844), "light"),
     "traces": (at("traces", "tbody tr"), (1200, 640), "light"),
     "policies": (at("policies", "[data-policy=nowait]"), (1200, 800), "light"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_server.policies.connector_tokens import ConnectorIds
-from forkpoint_server.traces.hidden_signals import signal_names
+from forkpoint_server.traces.hidden_signals import SignalBounds, signal_bounds, signal_names
 from forkpoint_server.traces.trace import Trace
 
 from .options import RequestOptions
@@ -17,6 +17,7 @@ REQUEST_BYTES = 2_000
 """Of a request without its traces, nodes and texts. This and what follows are CPython's, rounded up."""
 NODE_BYTES = 400
 PROMPT_TOKEN_BYTES = 40
+BOUNDS_BYTES, BOUND_BYTES = 400, 40
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class AppliedPolicy:
     shadow: bool
     actions: tuple[str, ...]  # of each compiled rule
     signals: tuple[str, ...] = ()  # of hidden states, as traces.hidden_signals.signal_names has them
+    bounds: tuple[SignalBounds, ...] = ()  # of its rules on those signals
 
     @property
     def is_named(self) -> bool:
@@ -40,7 +42,14 @@ def applied_policy(compiled: CompiledPolicy) -> AppliedPolicy:
     policy = compiled.policy
     if not compiled.is_named:
         return AppliedPolicy(None, None, False, (), signal_names(compiled))
-    return AppliedPolicy(policy.name, compiled.digest, policy.shadow, compiled.actions, signal_names(compiled))
+    return AppliedPolicy(
+        policy.name,
+        compiled.digest,
+        policy.shadow,
+        compiled.actions,
+        signal_names(compiled),
+        signal_bounds(compiled),
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class FinishedRequest:
         prompts = {id(trace.prompt): len(trace.prompt) for trace in self.traces}
         nodes = () if self.tree is None else self.tree.nodes
         texts = (*self.ids, self.applied.name, self.experiment, self.arm_name, *self.applied.actions, *self.warnings)
+        bounds = self.applied.bounds
         texts = (*texts, self.prompt_start, *self.applied.signals)
         answers = (node.answer for node in nodes)
         return (
@@ -90,6 +100,7 @@ class FinishedRequest:
             * sum(
                 len(text) for text in (*texts, *answers) if text is not None
             )  # the widest strings have four bytes a character
+            + sum(BOUNDS_BYTES + BOUND_BYTES * (len(one.above) + len(one.below)) for one in bounds)
             + PROMPT_TOKEN_BYTES * sum(prompts.values())
             + sum(trace.num_bytes for trace in self.traces)
             + sum(NODE_BYTES + PROMPT_TOKEN_BYTES * (len(node.forced_tokens) + len(node.forks)) for node in nodes)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forkpoint_server.traces.detokenize import Detokenizer
-from forkpoint_server.traces.hidden_signals import by_name
+from forkpoint_server.traces.hidden_signals import SignalBounds, by_name
 from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
 
 from .context import Reported, RequestContext
@@ -77,6 +77,7 @@ def heading_to_dict(context: Reported) -> dict[str, Any]:
             {"token_ids": list(prompt), "text": texts.text(prompt)} for prompt in _distinct_prompts(context.traces)
         ],
         "stop_token_ids": sorted(context.stop_tokens),
+        **_hidden_bounds(applied.bounds),
     }
 
 
@@ -121,6 +122,13 @@ def _hidden(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
             for name, column in signals.items()
         }
     }
+
+
+def _hidden_bounds(bounds: Sequence[SignalBounds]) -> dict[str, Any]:
+    """What the policy's rules compare signals of hidden states with; nothing where no rule does."""
+    if not bounds:
+        return {}
+    return {"hidden_bounds": {one.signal: {"above": list(one.above), "below": list(one.below)} for one in bounds}}
 
 
 def fork_points(context: Reported, trace: Trace, profile: Profile) -> list[dict[str, Any]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
+from forkpoint_policies.compile.program import Signal
 from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
 
 RANKS = ("effective_rank", "effective_rank_velocity", "effective_rank_acceleration")
@@ -22,6 +25,28 @@ def signal_names(compiled: CompiledPolicy) -> tuple[str, ...]:
     ranks = RANKS if compiled.program.rank_span is not None else ("",) * len(RANKS)
     names = (*ranks, *(READOUT + name for name in compiled.readouts))
     return (*names, *[""] * (NUM_HIDDEN - len(names)))
+
+
+@dataclass(frozen=True)
+class SignalBounds:
+    """What a policy's rules compare a signal with: it has to be above the one or below the other."""
+
+    signal: str
+    above: tuple[float, ...]
+    below: tuple[float, ...]
+
+
+def signal_bounds(compiled: CompiledPolicy) -> tuple[SignalBounds, ...]:
+    """The bounds on the signals of a policy, each once and in ascending order; those without bounds are left out."""
+    rules, found = compiled.program.rules, list[SignalBounds]()
+    for signal, name in enumerate(signal_names(compiled), Signal.EFFECTIVE_RANK):
+        if not name:
+            continue
+        above = {rule.low[signal] for rule in rules if math.isfinite(rule.low[signal])}
+        below = {rule.high[signal] for rule in rules if math.isfinite(rule.high[signal])}
+        if above or below:
+            found.append(SignalBounds(name, tuple(sorted(above)), tuple(sorted(below))))
+    return tuple(found)
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

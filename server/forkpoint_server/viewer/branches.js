@@ -118,6 +118,6 @@ function standing(node, parent, at) {
 
 /** A token in another's place: what was measured there is the same. @param {Token | undefined} before @param {number} id @param {string} text @returns {Token} */
 export function instead(before, id, text) {
-  const { nats = null, reasoning = false, fork = null, change = null } = before ?? {};
-  return { ...fresh(id, text), nats, reasoning, fork, change, given: true };
+  const { nats = null, reasoning = false, hidden = null, fork = null, change = null } = before ?? {};
+  return { ...fresh(id, text), nats, reasoning, hidden, fork, change, given: true };
 }

@@ -3,6 +3,7 @@
 import { element, inNats, percent } from "./elements.js";
 import { family, sign } from "./families.js";
 import { said } from "./frame.js";
+import { measured, signalOf, STATE_ACTIONS } from "./signals.js";
 import { drawnToken } from "./text.js";
 import { drawnAlone, named } from "./visible.js";
 
@@ -42,11 +43,12 @@ export class Card {
    * @param {HTMLElement} origin  has the keys again afterwards
    * @param {((alternative: Alternative) => void) | null} go  null where one cannot continue from here
    * @param {(() => Promise<Alternative[]>) | null} look  asks what else could stand here; null where one cannot
+   * @param {boolean} shadow  whether the policy's rules only say what they would do
    */
-  open(token, position, span, origin, go, look) {
+  open(token, position, span, origin, go, look, shadow) {
     this.#stay();
     this.origin = origin;
-    const draw = () => this.element.replaceChildren(...inside(token, position, (alternative) => {
+    const draw = () => this.element.replaceChildren(...inside(token, position, shadow, (alternative) => {
       this.close();
       go?.(alternative);
     }, go !== null, look && (async () => {
@@ -119,8 +121,8 @@ export class Card {
   }
 }
 
-/** @param {Token} token @param {number} position @param {(alternative: Alternative) => void} go @param {boolean} possible @param {(() => Promise<void>) | null} look */
-function inside(token, position, go, possible, look) {
+/** @param {Token} token @param {number} position @param {boolean} shadow @param {(alternative: Alternative) => void} go @param {boolean} possible @param {(() => Promise<void>) | null} look */
+function inside(token, position, shadow, go, possible, look) {
   const point = token.change ?? token.fork, kind = family(token.id);
   const alternatives = point?.alternatives.length ? point.alternatives : token.likely ?? [];
   const facts = [
@@ -136,6 +138,8 @@ function inside(token, position, go, possible, look) {
       element("span", { class: "card-where" }, `token ${position}, id ${token.id}`)),
     element("p", { class: "card-facts" }, facts.filter(Boolean).join(" · ")),
     token.change && intervened(token, token.change),
+    ...[...new Set(token.actions)].map((action) => stateAction(action, shadow)),
+    token.hidden && signals(token.hidden),
     probabilities(token, alternatives),
     alternatives.length > 0 && element("div", { class: "alternatives", role: "group", "aria-label": possible ? "Continue from here with" : "Alternatives" },
       ...alternatives.map((one) => alternative(one, token, go, possible))),
@@ -157,6 +161,18 @@ function probabilities(token, alternatives) {
     return element("span", { class: "before-after" }, filled, element("span", {}, name), element("b", {}, percent(share)));
   };
   return element("div", { class: "probabilities" }, bar("before the policy", before), bar(token.given ? "written" : "as it was sampled", token.sampled));
+}
+
+/** @param {string} action @param {boolean} shadow */
+function stateAction(action, shadow) {
+  const said = STATE_ACTIONS.get(action);
+  return said && element("p", { class: "card-act" }, `${action} ${shadow ? said.would : said.did}`);
+}
+
+/** The signals of hidden states here. @param {Record<string, number | null>} hidden */
+function signals(hidden) {
+  return element("dl", { class: "card-signals" }, ...Object.entries(hidden).map(([key, value]) =>
+    element("div", {}, element("dt", {}, signalOf(key).name), element("dd", {}, measured(key, value)))));
 }
 
 /** What the policy did here. @param {Token} token @param {Point} change */

@@ -4,6 +4,8 @@ import { element, counted, inNats } from "./elements.js";
 import { chip } from "./frame.js";
 import { Plot } from "./plot.js";
 import { likeliest } from "./requests.js";
+import { STATE_ACTIONS } from "./signals.js";
+import { States } from "./states.js";
 import { FOLD_RADIUS, Text, spoken } from "./text.js";
 import { Tree } from "./tree.js";
 import { Verification } from "./verify.js";
@@ -20,7 +22,7 @@ export class Column {
    * @param {string} title
    * @param {Card} card
    * @param {{say: (text: string) => void, explained: (error: unknown) => string, failed: (error: unknown) => void, difference: () => number | null,
-   *   zoomed: (part: import("./plot.js").Part) => void}} page
+   *   zoomed: (part: import("./positions.js").Part) => void}} page
    */
   constructor(run, title, card, page) {
     this.run = run;
@@ -28,15 +30,17 @@ export class Column {
     this.page = page;
     /** @type {unknown} what it failed with */
     this.error = null;
-    this.plot = new Plot(`Entropy over position, run ${run.name}`, {
-      moved: (position) => this.#moved(position, "plot"),
+    const moves = (/** @type {"plot" | "states"} */ by) => ({
+      moved: (/** @type {number | null} */ position) => this.#moved(position, by),
       zoomed: page.zoomed,
-      opened: (position) => {
+      opened: (/** @type {number} */ position) => {
         this.text.element.focus({ preventScroll: true });
         this.text.move(position);
         this.#open(position, "keys");
       },
     });
+    this.plot = new Plot(`Entropy over position, run ${run.name}`, moves("plot"));
+    this.states = new States(run.name, moves("states"));
     this.tree = new Tree(`Answers of run ${run.name}`, (branch) => run.pick(branch));
     this.text = new Text(`Tokens of run ${run.name}`, {
       moved: (position, by) => this.#moved(position, by),
@@ -61,7 +65,7 @@ export class Column {
     this.save = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#save() }, "Save trace");
     this.element = element("article", { class: "run", "data-run": run.name, "aria-label": `Run ${run.name}: ${title}` },
       element("header", {}, element("h2", {}, element("span", { class: "badge" }, run.name), this.title), this.ending, this.state, element("div", { class: "actions" }, this.fold, this.link, this.save)),
-      this.problem, this.facts, this.plot.element, this.tree.element, this.text.element, this.verification.element, this.prompt);
+      this.problem, this.facts, this.plot.element, this.states.element, this.tree.element, this.text.element, this.verification.element, this.prompt);
   }
 
   /** @param {number} length  of the longest answer that is shown @param {number | null} divergence */
@@ -73,6 +77,7 @@ export class Column {
     this.plot.element.hidden = this.text.element.hidden = !this.problem.hidden && !run.tokens.length;
     this.text.show(run.tokens, divergence);
     this.plot.show(run.tokens, threshold, length, divergence);
+    this.states.show(run.tokens, length, selected?.trace.bounds ?? {});
     this.tree.show(run.branches.all, selected, this.plot.shown);
     this.verification.show();
     this.ending.replaceChildren(...(selected && selected.state !== "running" && run.tokens.length ? [endingChip(selected, run)] : []));
@@ -87,9 +92,10 @@ export class Column {
     if (shown.textContent !== prompt) shown.textContent = prompt;
   }
 
-  /** Show a part of the plot and of the tree. @param {import("./plot.js").Part} part */
+  /** Show a part of the plots and of the tree. @param {import("./positions.js").Part} part */
   zoom(part) {
     this.plot.zoom(part);
+    this.states.zoom(part);
     this.tree.show(this.run.branches.all, this.run.selected, this.plot.shown);
   }
 
@@ -111,20 +117,26 @@ export class Column {
     this.text.move(position);
   }
 
-  /** @param {number | null} position @param {"pointer" | "keys" | "plot"} by */
+  /** @param {number | null} position @param {"pointer" | "keys" | "plot" | "states"} by */
   #moved(position, by) {
-    if (by === "plot") this.text.mark(position, position !== null);
-    this.plot.mark(position);
+    if (by === "plot" || by === "states") this.text.mark(position, position !== null);
+    this.#mark(position);
     const token = this.run.tokens[position ?? -1];
-    if (by !== "pointer" && token && position !== null) this.page.say(spoken(token, position));
+    if (by !== "pointer" && token && position !== null) this.page.say(by === "states" ? this.states.spoken(token, position) : spoken(token, position));
     if (position === null) this.card.leave();
     else if (token && (token.fork || token.change || by === "pointer")) this.#show(position);
     else this.card.close();
   }
 
+  /** @param {number | null} position */
+  #mark(position) {
+    this.plot.mark(position);
+    this.states.mark(position);
+  }
+
   /** @param {number} position @param {"pointer" | "keys"} by */
   #open(position, by) {
-    this.plot.mark(position);
+    this.#mark(position);
     this.#show(position);
     if (by === "keys") this.card.enter();
   }
@@ -136,7 +148,7 @@ export class Column {
     const possible = run.goesOn(branch), model = run.settings?.model ?? "";
     const go = possible ? (/** @type {any} */ one) => run.goOn(branch, position, one).catch(this.page.failed) : null;
     const look = possible ? () => likeliest(model, [...run.promptOf(branch), ...branch.idsBefore(position)]) : null;
-    this.card.open(token, position, span, this.text.element, go, look);
+    this.card.open(token, position, span, this.text.element, go, look, branch.trace.shadow);
   }
 
   async #copy() {
@@ -176,13 +188,15 @@ function facts(run) {
   const expected = changed.reduce((sum, token) => sum + /** @type {any} */ (token.change).effect, 0);
   const answers = run.branches.all.filter((branch) => !branch.probe).length;
   const named = run.trace?.policy, fired = tokens.filter((token) => token.actions.some((action) => action !== "observe")).length;
+  const states = tokens.filter((token) => token.actions.some((action) => STATE_ACTIONS.has(action))).length;
   const { forced = 0 } = run.trace?.summary ?? {}, { generated, shared } = run.trace?.whole?.tree ?? {};
   return [
     counted(tokens.length, "token"),
     `${counted(forks, "fork")} (${((100 * forks) / tokens.length).toFixed(0)}%)`,
     `mean ${inNats(mean)}`,
     ...(named && changed.length ? [`${run.trace?.shadow ? "would have acted" : "acted"} at ${changed.length}, about ${expected.toFixed(1)} tokens changed`] : []),
-    ...(named && fired && !changed.length && !generated ? [`fired at ${counted(fired, "token")} and changed nothing`] : []),
+    ...(named && states ? [`${run.trace?.shadow ? "would have changed" : "changed"} hidden states at ${counted(states, "token")}`] : []),
+    ...(named && fired && !changed.length && !generated && !states ? [`fired at ${counted(fired, "token")} and changed nothing`] : []),
     ...(forced ? [`forced ${counted(forced, "token")}`] : []),
     ...(answers > 1 ? [counted(answers, "answer")] : []),
     ...(generated ? [`whole tree: ${counted(generated, "token")} generated, ${shared.toLocaleString("en")} shared`] : []),

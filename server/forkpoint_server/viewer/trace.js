@@ -25,10 +25,12 @@ export class Choice {
         if (this.tokens[place].bytes !== null) this.#join(place);
       }
     });
+    const signals = Object.entries(data.hidden ?? {});
     data.positions.forEach((/** @type {number} */ position, /** @type {number} */ number) => {
       const token = this.at(position);
       if (token) {
         Object.assign(token, { nats: data.entropies[number], reasoning: data.in_reasoning[number], actions: data.actions[number] });
+        if (signals.length) token.hidden = Object.fromEntries(signals.map(([name, values]) => [name, values[number]]));
         token.version++;
       }
     });
@@ -79,6 +81,8 @@ export class Trace {
     this.digest = null;
     this.shadow = false;
     this.threshold = 0;
+    /** @type {Record<string, import("./types.js").Bounds>} of its policy's rules on signals of hidden states */
+    this.bounds = {};
     /** @type {{token_ids: number[], text: string}[]} */
     this.prompts = [];
     /** @type {number[]} */
@@ -118,6 +122,7 @@ export class Trace {
     this.digest = data.digest ?? data.forkpoint?.digest ?? null;
     this.shadow = data.shadow ?? false;
     this.threshold = data.threshold ?? data.forkpoint?.threshold ?? 0;
+    this.bounds = data.hidden_bounds ?? {};
     this.prompts = data.prompts ?? [];
     this.stops = data.stop_token_ids ?? [];
   }
@@ -134,7 +139,7 @@ export class Trace {
 
 /** @param {number} id @param {string} text @param {string | null} [bytes] @returns {Token} */
 export function fresh(id, text, bytes = null) {
-  return { id, text, bytes, nats: null, reasoning: false, actions: [], fork: null, change: null, given: false, likely: null, before: null, sampled: null, version: 0 };
+  return { id, text, bytes, nats: null, reasoning: false, actions: [], hidden: null, fork: null, change: null, given: false, likely: null, before: null, sampled: null, version: 0 };
 }
 
 /** @param {string} hex */

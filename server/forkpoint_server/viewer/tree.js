@@ -1,7 +1,7 @@
 // The answers of a run as a tree, over the same positions as the plot: a line for each, leaving its parent's where it forked.
 
 import { element, counted } from "./elements.js";
-import { MARGIN } from "./plot.js";
+import { MARGIN } from "./positions.js";
 import { named } from "./visible.js";
 
 /** @typedef {import("./branches.js").Branch} Branch */

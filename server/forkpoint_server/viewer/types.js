@@ -22,7 +22,8 @@
  * @property {string | null} bytes  hexadecimal, of a token that is no whole character
  * @property {number | null} nats
  * @property {boolean} reasoning
- * @property {string[]} actions
+ * @property {string[]} actions  of the rules that fired here
+ * @property {Record<string, number | null> | null} hidden  the signals of hidden states, of a policy that measures some
  * @property {Point | null} fork
  * @property {Point | null} change
  * @property {boolean} given  put there by a branch, by a click or by the policy, not sampled
@@ -30,6 +31,8 @@
  * @property {number | null} before  its probability in the model's own distribution
  * @property {number | null} sampled  its probability in the distribution that it was sampled from
  * @property {number} version
+ *
+ * @typedef {{above: number[], below: number[]}} Bounds  what a policy's rules compare a signal of hidden states with
  *
  * @typedef {object} TreeNode  as in `tree.nodes` of a trace
  * @property {number} index

@@ -23,6 +23,7 @@ def test_the_effective_rank_is_reported(server: Server, client: openai.OpenAI) -
     (choice,) = trace["choices"]
     ranks, velocities = choice["hidden"]["effective_rank"], choice["hidden"]["effective_rank_velocity"]
     assert choice["hidden"].keys() == NAMES
+    assert trace["hidden_bounds"] == {"effective_rank_velocity": {"above": [0.0], "below": []}}
     assert len(ranks) == len(choice["positions"]) == len(choice["token_ids"])
     assert ranks[:15] == [None] * 15
     assert all(1 < rank <= 15 for rank in ranks[15:])
@@ -45,5 +46,7 @@ def test_requests_without_a_condition_on_it_have_none(client: openai.OpenAI) -> 
     response = client.chat.completions.create(
         model="countdown", messages=MESSAGES, max_tokens=40, extra_body={"policy": "observe"}
     )
-    assert "hidden" not in client.get(f"/forks/{response.id}", cast_to=dict)["choices"][0]
+    trace = client.get(f"/forks/{response.id}", cast_to=dict)
+    assert "hidden" not in trace["choices"][0]
+    assert "hidden_bounds" not in trace
     assert "hidden" not in summary_of(response)

@@ -87,7 +87,7 @@ function begin(titles) {
   outdated();
   const page = {
     say, failed: problem,
-    zoomed: (/** @type {import("../plot.js").Part} */ part) => columns.forEach((column) => column.zoom(part)),
+    zoomed: (/** @type {import("../positions.js").Part} */ part) => columns.forEach((column) => column.zoom(part)),
     difference: () => (columns.length > 1 ? difference(columns[0].run, columns[1].run) : null),
   };
   const policies = /** @type {const} */ (["policy-a", "policy-b"]);

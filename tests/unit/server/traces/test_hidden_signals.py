@@ -7,12 +7,14 @@ import asyncio
 import numpy as np
 from numpy.typing import NDArray
 
+from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.kernel.native.columns import NUM_HIDDEN
 from forkpoint_policies.kernel.step_types import StepRecord
-from forkpoint_policies.spec import MAX_READOUTS
+from forkpoint_policies.spec import MAX_READOUTS, parse_policy
 from forkpoint_policies.worker.records import HiddenRows, encode_hidden
-from forkpoint_server.traces.hidden_signals import RANKS, HiddenSignals
+from forkpoint_server.traces.hidden_signals import RANKS, HiddenSignals, SignalBounds, signal_bounds
 from forkpoint_server.traces.receiver import Receiver
+from tests.unit.policies.vocabularies import TARGET
 
 
 def row(first: float) -> NDArray[np.float32]:
@@ -27,6 +29,23 @@ def first_of(signals: HiddenSignals, tokens: int) -> list[float]:
 def test_there_is_a_name_for_each() -> None:
     assert len(RANKS) + MAX_READOUTS == NUM_HIDDEN
     assert "hidden" in StepRecord.__dataclass_fields__
+
+
+def test_the_bounds_of_all_rules_are_found_by_signal() -> None:
+    conditions = (
+        {"effective_rank_above": 30, "effective_rank_acceleration_above": 0, "entropy_above": 1.0},
+        {"effective_rank_below": 8.5, "readout_above": {"name": "correct", "value": 0.85}},
+        {"effective_rank_above": 20},
+        {"effective_rank_above": 30},
+    )
+    rules = [{"when": condition, "do": {"observe": {}}} for condition in conditions]
+    assert signal_bounds(compile_policy(parse_policy({"name": "it", "rules": rules}), TARGET)) == (
+        SignalBounds("effective_rank", (20.0, 30.0), (8.5,)),
+        SignalBounds("effective_rank_acceleration", (0.0,), ()),
+        SignalBounds("readout.correct", (0.85,), ()),
+    )
+    of_text = parse_policy({"name": "it", "rules": [{"when": {"entropy_above": 1.0}, "do": {"observe": {}}}]})
+    assert signal_bounds(compile_policy(of_text, TARGET)) == ()
 
 
 def test_the_last_value_of_a_position_counts() -> None:
