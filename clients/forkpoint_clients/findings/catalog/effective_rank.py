@@ -242,7 +242,7 @@ def right_less_wrong(sample: Texts, values: Floats, alpha: float = ALPHA, equal_
     sums = np.zeros((sample.count, int(group.max()) + 1, 2, 2))
     places = sample.question, group, sample.right.astype(np.intp)
     np.add.at(sums, places, np.column_stack([values, np.ones(len(values))]))
-    return bootstrapped(lambda weights: _difference(np.tensordot(weights, sums, 1)), sample.count, alpha)
+    return bootstrapped(lambda weights: _difference(np.einsum("q,qgkn->gkn", weights, sums)), sample.count, alpha)
 
 
 def _difference(sums: Floats) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ TEXTS = 300
 ALONG = np.arange(10.0)
 
 
-def by_token(signal: Sequence[float], tokens: int) -> list[float | None]:
+def by_token(signal: Floats, tokens: int) -> list[float | None]:
     """As the server has it: each value from the last token of its window to the next, None where not known."""
     values = np.concatenate([np.full(WINDOW - 1, np.nan), np.repeat(signal, STRIDE)])[:tokens]
     return [float(value) if np.isfinite(value) else None for value in values]
