@@ -36,10 +36,7 @@ FEWEST_TOKENS = WINDOW + (FEWEST_RANKS - 1) * STRIDE
 NEAR_ZERO = 0.2
 """Correlations within this of 0 count as none: less than 4% of the variance in common."""
 
-TEXTS_OF_A_LENGTH, MOST_GROUPS = 10, 10
-"""The number of texts compared as equally long, and the largest number of such groups."""
-
-ALL, EQUAL = "all", "equal length"
+ALL, EQUAL = "means of answers", "at equal length"
 RIGHT_FROM = 0.5
 TENTHS = 10
 FEWEST_TEXTS = 5
@@ -72,21 +69,18 @@ class RankedText:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts of `count` questions, and of each text, all [texts]: the number of its question, whether it is `right`, and
-    the number of its group among those of about equal lengths.
-    """
+    """Texts of `count` questions; of each text, both [texts], the number of its question, and whether it is right."""
 
     texts: Sequence[RankedText]
     question: NDArray[np.intp]
     count: int
     right: NDArray[np.bool_]
-    length_group: NDArray[np.intp]
 
     @classmethod
     def of(cls, texts: Sequence[RankedText]) -> Texts:
         names, question = np.unique([text.question for text in texts], return_inverse=True)
         right = np.array([text.right for text in texts], np.bool_)
-        return cls(texts, question, len(names), right, length_groups([text.length for text in texts]))
+        return cls(texts, question, len(names), right)
 
 
 async def retest(lab: Lab) -> Result:
@@ -122,11 +116,15 @@ def conclude(answers: Answers, alpha: float = ALPHA) -> Result:
         own=True,
     )
     means = np.array([text.means for text in found])
-    scaled = dict(zip(SIGNALS, in_deviations(means).T, strict=True))
-    equal = {name: right_less_wrong(sample, values, third) for name, values in scaled.items()}
-    plain = {name: right_less_wrong(sample, values, equal_length=False) for name, values in scaled.items()}
+    spread = np.nanstd(np.concatenate([text.signals for text in found]), axis=0)
+    spread[spread == 0] = np.nan
+    equal = {
+        name: right_less_wrong(sample, [text.signals[:, at] / spread[at] for text in found], third)
+        for at, name in enumerate(SIGNALS)
+    }
+    plain = {name: right_less_wrong(sample, list(means[:, at, None] / spread[at])) for at, name in enumerate(SIGNALS)}
     moves = Claim(
-        "Of answers of equal length, the right ones have a higher effective rank, velocity and acceleration.",
+        "At equal length, right answers have a higher effective rank, velocity and acceleration than wrong ones.",
         "our own, after arXiv:2509.23808, which rewards them in training",
         tuple(
             Criterion(
@@ -169,13 +167,16 @@ def conclude(answers: Answers, alpha: float = ALPHA) -> Result:
 
 
 def ranked(answers: Answers) -> Iterator[RankedText]:
-    """The scored answers with a whole trace and at least FEWEST_RANKS ranks.
+    """The scored answers with a whole trace and at least FEWEST_RANKS ranks, of the reasoning if there is one: how an
+    answer is written down at the end must not count.
 
     An answer whose window began again after a preemption is left out.
     """
     for key, scored in answers.items():
         for trace in traces({key: scored}):
             at = np.arange(WINDOW - 1, len(trace.tokens), STRIDE)
+            if trace.in_reasoning.any():
+                at = at[trace.in_reasoning[at]]
             if scored.score is None or len(at) < FEWEST_RANKS or not trace.hidden:
                 continue
             signals = np.column_stack([trace.hidden[signal][at] for signal in SIGNALS.values()])
@@ -217,36 +218,21 @@ def without_drift(pairs: Floats) -> Floats:
     return found
 
 
-def in_deviations(values: Floats) -> Floats:
-    """Columns of [n, k] divided by their standard deviations, so that they compare; NaN where nothing varies."""
-    spread = values.std(axis=0)
-    found: Floats = values / np.where(spread > 0, spread, np.nan)
-    return found
+def right_less_wrong(sample: Texts, values: Sequence[Floats], alpha: float = ALPHA) -> Estimate:
+    """The mean of values [ranks] of each right answer less that of the wrong ones at the same place in their texts.
 
-
-def length_groups(lengths: Sequence[int]) -> NDArray[np.intp]:
-    """The number of each text's group [texts] among those of about equal lengths; equal lengths share one."""
-    number = min(MOST_GROUPS, max(1, len(lengths) // TEXTS_OF_A_LENGTH))
-    edges = np.quantile(np.array(lengths), np.arange(1, number) / number)
-    found: NDArray[np.intp] = np.searchsorted(edges, np.array(lengths))
-    return found
-
-
-def right_less_wrong(sample: Texts, values: Floats, alpha: float = ALPHA, equal_length: bool = True) -> Estimate:
-    """The mean of values [texts] of right answers less that of wrong ones, of one group of lengths if `equal_length`.
-
-    Groups are weighted as least squares does with a mean for each group; those without both kinds do not count.
+    Places are weighted as least squares does with a mean for each; those that only one kind reaches do not count.
     """
-    group = sample.length_group if equal_length else np.zeros_like(sample.length_group)
-    # the sum and number of each question's texts, [questions, groups, wrong or right, 2]
-    sums = np.zeros((sample.count, int(group.max()) + 1, 2, 2))
-    places = sample.question, group, sample.right.astype(np.intp)
-    np.add.at(sums, places, np.column_stack([values, np.ones(len(values))]))
-    return bootstrapped(lambda weights: _difference(np.einsum("q,qgkn->gkn", weights, sums)), sample.count, alpha)
+    # the sum and number at each place, [questions, places, wrong or right, 2]
+    sums = np.zeros((sample.count, max(map(len, values)), 2, 2))
+    for question, right, own in zip(sample.question, sample.right.astype(np.intp), values, strict=True):
+        known = np.flatnonzero(np.isfinite(own))
+        sums[question, known, right] += np.column_stack([own[known], np.ones(len(known))])
+    return bootstrapped(lambda weights: _difference(np.einsum("q,qpkn->pkn", weights, sums)), sample.count, alpha)
 
 
 def _difference(sums: Floats) -> float:
-    """Of sums and numbers [groups, wrong or right, 2]."""
+    """Of sums and numbers [places, wrong or right, 2]."""
     (wrong, wrongs), (right, rights) = sums[sums[:, :, 1].min(axis=1) > 0].transpose(1, 2, 0)
     weights = rights * wrongs / (rights + wrongs)
     return float(weights @ (right / rights - wrong / wrongs) / weights.sum()) if len(weights) else float("nan")
@@ -270,22 +256,27 @@ def along(texts: Sequence[RankedText]) -> Iterator[tuple[float, Estimate]]:
         here = [text for text in texts if len(text.ranks) > number]
         if len(here) >= FEWEST_TEXTS:
             ranks = [float(text.ranks[number]) for text in here]
-            yield float(WINDOW + number * STRIDE), clustered(ranks, [text.question for text in here])
+            yield float(_tokens(number + 1)), clustered(ranks, [text.question for text in here])
 
 
 def _means(sample: Texts, means: Floats) -> Table:
-    columns = {**dict(zip(SIGNALS, means.T, strict=True)), "tokens": np.array([text.length for text in sample.texts])}
+    lengths = np.array([text.length for text in sample.texts], np.float64)
+    columns = {**dict(zip(SIGNALS, means.T, strict=True)), "tokens": lengths}
+    equal = {
+        name: formatting.number(right_less_wrong(sample, [text.signals[:, at] for text in sample.texts]))
+        for at, name in enumerate(SIGNALS)
+    }
     rows = tuple(
         (
             name,
             formatting.number(clustered(values[sample.right], sample.question[sample.right])),
             formatting.number(clustered(values[~sample.right], sample.question[~sample.right])),
-            formatting.number(right_less_wrong(sample, values, equal_length=False)),
-            formatting.number(right_less_wrong(sample, values)),
+            formatting.number(right_less_wrong(sample, list(values[:, None]))),
+            equal.get(name, ""),
         )
         for name, values in columns.items()
     )
-    return Table("Means of answers", ("mean", "right", "wrong", "right less wrong", f"the same at {EQUAL}"), rows)
+    return Table("Means of answers", ("mean", "right", "wrong", "right less wrong", EQUAL), rows)
 
 
 def _plots(
@@ -296,7 +287,7 @@ def _plots(
 ) -> Iterator[Plot]:
     yield plots.intervals(
         "effective-rank",
-        "Right answers less wrong ones, in standard deviations over answers.",
+        "Right answers less wrong ones, in standard deviations over all ranks.",
         {f"{name}, {what}": of[name] for name in SIGNALS for what, of in ((ALL, plain), (EQUAL, equal))},
         "right less wrong, standard deviations",
     )
@@ -321,16 +312,23 @@ def _plots(
     )
 
 
+def _tokens(ranks: int) -> int:
+    """The number of tokens with so many ranks."""
+    return WINDOW + (ranks - 1) * STRIDE if ranks else 0
+
+
 def _notes(answers: Answers, sample: Texts) -> Iterator[str]:
     yield (
         f"{len(sample.texts)} of {len(answers)} answers, {int(sample.right.sum())} of them right, have a score and at "
         f"least {FEWEST_TOKENS} tokens: a rank needs {WINDOW}, and an acceleration {FEWEST_RANKS} ranks."
     )
-    groups = [sample.right[sample.length_group == number] for number in np.unique(sample.length_group)]
-    compared = sum(len(group) for group in groups if group.any() and not group.all())
+    reached = [
+        max((len(text.ranks) for text in sample.texts if text.right == kind), default=0) for kind in (True, False)
+    ]
     yield (
-        f"Equal length: {compared} of these answers are in groups by length, of {len(groups)}, with both right and "
-        "wrong ones; the others do not count. Lengths within a group still differ, as the table shows."
+        f"Equal length: ranks are compared after the same number of tokens, up to {_tokens(min(reached))}, which right "
+        "and wrong answers reach. Means of whole answers say little: wrong answers are longer, and velocities and "
+        "accelerations depend on how long a text is so far."
     )
     yield (
         "The paper measures the rank of the whole text so far, which grows with its length. Here windows have one "
@@ -352,7 +350,7 @@ FINDING = Finding(
         "earlier ones, its acceleration the change of the velocity. Each rank is compared with the mean entropy of the "
         f"same {WINDOW} tokens, around the means of the text. A correlation within {NEAR_ZERO:g} of 0 counts as none. "
         f"An answer is right from a score of {RIGHT_FROM:g} on. At equal length, right and wrong answers are compared "
-        f"within groups of about {TEXTS_OF_A_LENGTH} or more by their number of tokens."
+        "after the same number of tokens. Of answers with a reasoning, the ranks are those that end in it."
     ),
     retest=retest,
 )

@@ -112,16 +112,15 @@ def test_a_rank_that_rises_in_right_answers_is_found() -> None:
 
 
 def test_a_rank_that_only_counts_tokens_says_nothing_at_equal_length() -> None:
-    """Short answers are mostly right here, and have a low rank."""
+    """Short answers are mostly right here, and the rank rises along each text."""
 
     def counting(nats: Floats, right: bool, length: int, random: np.random.Generator) -> Floats:
-        return 0.2 * length + noise(nats, right, length, random)
+        return np.arange(len(nats)) + noise(nats, right, length, random)
 
     found = conclude(planted(counting, right_from=lambda length: 0.8 if length < 240 else 0.2))
     (rank, *_) = found.tables[0].rows
-    assert rank[3].startswith("−"), "at any length, right ones are lower"
-    equal = found.claims[2].parts[0].estimate
-    assert equal.low < 0 < equal.high
+    assert rank[3].startswith("−"), "of whole answers, right ones are lower"
+    assert all(part.estimate.low < 0 < part.estimate.high for part in found.claims[2].parts)
     assert words(found)[2] == "undecided"
 
 
@@ -139,11 +138,23 @@ def test_short_answers_and_those_with_a_gap_are_left_out() -> None:
     assert "at least 96 tokens" in nothing.notes[0]
 
 
-def test_groups_hold_texts_of_about_equal_length() -> None:
-    groups = effective_rank.length_groups([*range(100, 200), 1000, 1000, 1000])
-    assert np.bincount(groups).min() >= effective_rank.TEXTS_OF_A_LENGTH
-    assert len(set(groups[-3:].tolist())) == 1
-    assert effective_rank.length_groups([5, 7]).tolist() == [0, 0]
+def test_only_places_that_right_and_wrong_answers_reach_are_compared() -> None:
+    texts = [
+        effective_rank.RankedText(f"q{number}", right, 96, np.zeros((3, 3)), np.zeros(3))
+        for number, right in enumerate((True, True, False))
+    ]
+    values = [np.array([1.0, 5.0]), np.array([3.0]), np.array([1.0, 2.0, 90.0])]
+    found = effective_rank.right_less_wrong(effective_rank.Texts.of(texts), values)
+    assert found.value == pytest.approx((2 / 3 * 1 + 1 / 2 * 3) / (2 / 3 + 1 / 2))
+
+
+def test_of_a_reasoning_only_its_own_ranks_count() -> None:
+    nats, ranks = np.full(WINDOW + 3 * STRIDE, 0.5), np.array([20.0, 21.0, 23.0, 50.0])
+    ((key, one),) = watched(0, True, nats, ranks).items()
+    assert one.answer.forkpoint is not None
+    one.answer.forkpoint["trace"]["in_reasoning"][-2:] = [0, 0]
+    (text,) = effective_rank.ranked({key: one})
+    assert text.ranks.tolist() == [20.0, 21.0, 23.0]
 
 
 def test_the_policy_is_of_the_library() -> None:
