@@ -26,7 +26,7 @@ export class States {
       draw: () => this.#draw(),
       read: (token) => measured(this.key, token.hidden?.[this.key]),
       spoken: (token, position) => this.spoken(token, position),
-    }, ["limit", "line", "fired"]);
+    }, ["line", "fired", "limit"]);
     this.select = element("select", {
       id: `signal-${run}`,
       onchange: () => {
