@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def test_the_bounds_of_all_rules_are_found_by_signal() -> None:
         {"effective_rank_above": 20},
         {"effective_rank_above": 30},
     )
-    rules = [{"when": condition, "do": {"observe": {}}} for condition in conditions]
+    rules: list[dict[str, Any]] = [{"when": condition, "do": {"observe": {}}} for condition in conditions]
     assert signal_bounds(compile_policy(parse_policy({"name": "it", "rules": rules}), TARGET)) == (
         SignalBounds("effective_rank", (20.0, 30.0), (8.5,)),
         SignalBounds("effective_rank_acceleration", (0.0,), ()),
