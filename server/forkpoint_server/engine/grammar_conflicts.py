@@ -8,13 +8,13 @@ from contextlib import aclosing
 from forkpoint_server.vllm_seam import RequestOutput, SamplingParams, VLLMValidationError
 
 NO_TOKEN = (
-    "leaves no token with which the text could continue as structured_outputs demand; leave one of the two out, or "
+    "leaves no token with which the text could continue as structured_outputs demand; "
+    "leave one of the two out, or allow more tokens"
 )
-NO_TOKEN += "allow more tokens"
 FORCED_END = (
     "wrote the end of the reasoning where structured_outputs allow none: the request says that the model does not "
+    "reason, and its prompt begins a reasoning; leave one of the two out, or end the reasoning in the prompt"
 )
-FORCED_END += "reason, and its prompt begins a reasoning; leave one of the two out, or end the reasoning in the prompt"
 
 
 def name_conflicts(

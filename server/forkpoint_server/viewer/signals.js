@@ -20,7 +20,7 @@ export function signalOf(key) {
   return { name, unit: "", meaning: "what the readout computes from the state at a token", signed: false };
 }
 
-/** What actions on hidden states do where their rule fires. Their effect on the logits there is 0, so that it is no intervention point. */
+/** What actions on hidden states do where their rule fires. Their effect on the logits there is 0, so it is not an intervention point. */
 export const STATE_ACTIONS = new Map([
   ["steer", { did: "added a vector to the hidden states", would: "would have added a vector to the hidden states" }],
   ["recycle", { did: "ran a layer again", would: "would have run a layer again" }],

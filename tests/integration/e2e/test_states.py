@@ -151,7 +151,7 @@ def test_an_answer_without_signals_has_no_such_plot(page: Page, server: Server) 
 
 @pytest.mark.parametrize("shadow", [False, True])
 def test_bounds_and_what_changes_the_states(page: Page, server: Server, shadow: bool) -> None:
-    """A saved trace of two readouts: one that rules bound on both sides, one whose name is no markup."""
+    """A saved trace of two readouts: one that rules bound on both sides, one whose name must not be read as markup."""
     trace = long_trace(100)
     choice = trace["choices"][0]
     values = [None if place < 10 else round(place / 100 - 0.3, 4) for place in range(100)]
