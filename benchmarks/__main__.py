@@ -70,6 +70,18 @@ def _telemetry(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     return [telemetry(plan, sizes or TELEMETRY_CONCURRENCY)]
 
 
+def _states_demo(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .hidden_states import demo
+
+    return [demo(plan, sizes)]
+
+
+def _states_qwen(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
+    from .hidden_states import qwen
+
+    return [qwen(plan, sizes)]
+
+
 def _kernel(plan: Plan, sizes: tuple[int, ...]) -> list[Table | Listing]:
     from .kernel import ROWS, kernel
 
@@ -106,6 +118,8 @@ TABLES: dict[str, Callable[[Plan, tuple[int, ...]], list[Table | Listing]]] = {
     "demo": _demo,
     "qwen": _qwen,
     "telemetry": _telemetry,
+    "states-demo": _states_demo,
+    "states-qwen": _states_qwen,
     "branching": _branching,
     "aa": _aa,
     "coverage": _coverage,

@@ -43,11 +43,25 @@ class ServerProcess(Server):
 
 @contextmanager
 def both(folder: Path, stock: Sequence[str], forkpoint: Sequence[str]) -> Iterator[tuple[ServerProcess, ServerProcess]]:
-    """Stock vLLM and Forkpoint with these arguments, until the block ends. They start in turn, to compile only once."""
-    with ExitStack() as stack:
-        first = stack.enter_context(_running([*STOCK, *stock, *WHOLE_PROMPTS], folder / "stock.log"))
-        second = stack.enter_context(_running([*FORKPOINT, *forkpoint, *WHOLE_PROMPTS], folder / "forkpoint.log"))
+    """Stock vLLM and Forkpoint with these arguments, until the block ends."""
+    with beside_stock(folder, stock, forkpoint) as (first, second):
         yield first, second
+
+
+@contextmanager
+def beside_stock(folder: Path, stock: Sequence[str], *forkpoints: Sequence[str]) -> Iterator[tuple[ServerProcess, ...]]:
+    """Stock vLLM and a Forkpoint for each list of arguments, until the block ends.
+
+    They start in turn, to compile only once.
+    """
+    commands = {"stock": [*STOCK, *stock]}
+    for number, own in enumerate(forkpoints):
+        commands[f"forkpoint-{number}" if number else "forkpoint"] = [*FORKPOINT, *own]
+    with ExitStack() as stack:
+        yield tuple(
+            stack.enter_context(_running([*command, *WHOLE_PROMPTS], folder / f"{name}.log"))
+            for name, command in commands.items()
+        )
 
 
 @contextmanager

@@ -41,32 +41,43 @@ NOTES = (
 
 
 def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
-    """Random weights: only the shape matters to the cost. All requests stream, and have the same number of tokens.
-
-    In float32 on a CPU without instructions for bfloat16, where stock vLLM is several times slower in that.
-    """
-    dtype = "bfloat16" if shutil.which("nvidia-smi") or torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
-    arguments = (
-        "--dtype", dtype,
-        "--served-model-name", "qwen", "--load-format", "dummy", "--max-model-len", "1024",
-        "--max-num-seqs", str(max(concurrency)), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", "1G",
-    )  # fmt: skip
+    """Random weights: only the shape matters to the cost. All requests stream, and have the same number of tokens."""
+    arguments = qwen_arguments(max(concurrency))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = str(write_qwen(folder / "model"))
         with both(folder, ["--model", model, *arguments], [model, *arguments]) as servers:
             arms, notes = arms_of(*servers, QWEN_GOALS)
-            loads = [Load(f"{count} at once", count, _qwen_bodies) for count in concurrency]
-            rows = [row for load in loads for row in compare(load, arms, plan)]
-    title = f"Qwen3-0.6B's shape with random weights in {dtype}, {QWEN_TOKENS} tokens a request"
+            rows = [row for load in qwen_loads(concurrency) for row in compare(load, arms, plan)]
+    title = f"Qwen3-0.6B's shape with random weights in {_dtype()}, {QWEN_TOKENS} tokens a request"
     return Table("qwen", title, COLUMNS, rows, [*NOTES, *notes])
+
+
+def qwen_arguments(at_once: int) -> tuple[str, ...]:
+    """How the model of that shape is served."""
+    return (
+        "--dtype", _dtype(),
+        "--served-model-name", "qwen", "--load-format", "dummy", "--max-model-len", "1024",
+        "--max-num-seqs", str(at_once), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", "1G",
+    )  # fmt: skip
+
+
+def qwen_loads(concurrency: Sequence[int]) -> list[Load]:
+    """Streams of equal length, as many at once."""
+    return [Load(f"{count} at once", count, _qwen_bodies) for count in concurrency]
+
+
+def _dtype() -> str:
+    """float32 on a CPU without instructions for bfloat16, where stock vLLM is several times slower in that."""
+    bfloat16 = shutil.which("nvidia-smi") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if bfloat16 else "float32"
 
 
 def demo(plan: Plan, concurrency: Sequence[int]) -> Table:
     """Real puzzles and answers. A step takes a few milliseconds here, so this shows the overhead at its largest."""
     with tempfile.TemporaryDirectory() as folder, both(Path(folder), ["--model", *DEMO_ARGUMENTS], []) as servers:
         arms, notes = arms_of(*servers, DEMO_GOALS)
-        rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]
+        rows = [row for load in demo_loads(concurrency) for row in compare(load, arms, plan)]
     return Table("demo", "the embedded model on puzzles", COLUMNS, rows, [*NOTES, *notes])
 
 
@@ -77,7 +88,7 @@ def telemetry(plan: Plan, concurrency: Sequence[int]) -> Table:
             Arm("without", without, ("observe",)), Arm("with", recorded, ("observe",)),
             Arm("with, no policy", recorded), Arm("without, again", without, ("observe",)),
         ]  # fmt: skip
-        rows = [row for load in _demo_loads(concurrency) for row in compare(load, arms, plan)]
+        rows = [row for load in demo_loads(concurrency) for row in compare(load, arms, plan)]
     columns = tuple(column.replace("stock", "one without") for column in COLUMNS)
     notes = (
         "All ask for `observe`, but for `with, no policy`, of which nothing is recorded.",
@@ -86,7 +97,8 @@ def telemetry(plan: Plan, concurrency: Sequence[int]) -> Table:
     return Table("telemetry", "the embedded model with telemetry and without", columns, rows, notes)
 
 
-def _demo_loads(concurrency: Sequence[int]) -> list[Load]:
+def demo_loads(concurrency: Sequence[int]) -> list[Load]:
+    """Puzzles, as many at once: answered whole, then streamed."""
     return [
         Load(f"{count} at once, {kind}", count, partial(_demo_bodies, stream=stream))
         for count in concurrency
