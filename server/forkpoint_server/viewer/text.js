@@ -24,6 +24,8 @@ export class Text {
     this.tokens = [];
     /** @type {number | null} */
     this.cursor = null;
+    /** @type {number | null} the token that the pointer is over; the cursor may be moved there or away by keys, plots and other runs */
+    this.pointed = null;
     /** @type {HTMLElement | undefined} */
     this.marked = undefined;
     /** @type {number | null} */
@@ -41,7 +43,7 @@ export class Text {
     this.element = element("div", {
       class: "text", tabIndex: 0, role: "group", dir: "auto", "aria-label": label, "aria-keyshortcuts": "[ ] Enter",
       onpointerover: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && this.#point(event),
-      onpointerleave: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && handlers.moved(null, "pointer"),
+      onpointerleave: (/** @type {PointerEvent} */ event) => event.pointerType !== "touch" && this.#left(),
       onclick: (/** @type {MouseEvent} */ event) => this.#open(event),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
       // By the keys: what was touched is another token than the first.
@@ -172,10 +174,16 @@ export class Text {
 
   /** @param {PointerEvent} event */
   #point(event) {
-    const position = this.#positionOf(event);
-    if (position === null || position === this.cursor) return;
+    const position = this.#positionOf(event), same = position === this.pointed;
+    this.pointed = position;
+    if (position === null || same) return; // between two tokens, or over another part of the same one
     this.mark(position);
     this.handlers.moved(position, "pointer");
+  }
+
+  #left() {
+    this.pointed = null;
+    this.handlers.moved(null, "pointer");
   }
 
   /** @param {MouseEvent} event */

@@ -119,9 +119,9 @@ def test_the_plots_the_text_and_the_card_point_at_one_token(page: Page, server: 
     expect(slider).to_have_attribute("aria-valuetext", re.compile("rank velocity .* directions$"))
     described = select.get_attribute("aria-describedby")
     expect(page.locator(f"#{described}")).to_contain_text("ask for above 0")
-    run_of(page).locator(f".token[data-at='{last - 9}']").hover()
+    run_of(page).locator(f".token[data-at='{last}']").hover()
     expect(page.locator("#card .card-signals dt")).to_have_text(NAMES)
-    expect(page.locator("#card .card-signals dd").first).to_have_text(f"{ranks[last - 9]:.2f} directions")
+    expect(page.locator("#card .card-signals dd").first).to_have_text(f"{ranks[last]:.2f} directions")
     slider.press("+")
     for plot in (slider, entropy):
         places = [int(text) for text in plot.locator(".across .tick text").all_text_contents()]

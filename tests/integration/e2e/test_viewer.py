@@ -111,6 +111,52 @@ def test_pointing_at_the_plot_points_at_the_text(page: Page, server: Server) -> 
     expect(run_of(page).locator(".token.cursor")).to_have_attribute("data-at", str(int(str(place)) + 1))
 
 
+def test_the_pointer_opens_the_card_of_the_token_that_is_marked_already(page: Page, server: Server) -> None:
+    """By the text's keys, by the plot's, and by the pointer itself, after a while elsewhere and between two tokens."""
+    visit(page, server)
+    submit(page, EASY)
+    settled(page)
+    trace = trace_of(server, ids_shown(page)[0])
+    forks = {point["index"] for point in trace["fork_points"]}
+    texts = trace["choices"][0]["tokens"]
+    plain = next(place for place in range(4, len(texts)) if place not in forks and texts[place].startswith(" "))
+    run, card = run_of(page), page.locator("#card")
+    token = run.locator(f".token[data-at='{plain}']")
+    away = page.locator("#served")
+
+    def marked() -> None:
+        expect(token).to_have_class(re.compile(r"\bcursor\b"))
+        expect(card).to_be_hidden()
+
+    def opens() -> None:
+        token.hover()
+        expect(card).to_be_visible()
+        expect(card.locator(".card-where")).to_contain_text(f"token {plain},")
+
+    run.locator(".text").focus()
+    page.keyboard.press("Home")
+    for _ in range(plain):
+        page.keyboard.press("ArrowRight")
+    marked()
+    opens()
+    away.hover()
+    marked()
+    opens()
+    page.keyboard.press("Escape")
+    marked()
+    box = token.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] - 3, box["y"] + box["height"] / 2)
+    opens()
+    away.hover()
+    plot = run.locator(".plot").first
+    plot.press("Home")
+    for _ in range(plain):
+        plot.press("ArrowRight")
+    marked()
+    opens()
+
+
 def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, server: Server) -> None:
     visit(page, server)
     submit(page, HARD, "none", "nowait", seed="1")
