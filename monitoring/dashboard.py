@@ -19,6 +19,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode, LegendDisplayMode, LegendPlacement
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DashboardLinkType,
     DataSourceRef,
     Threshold,
     ThresholdsMode,
@@ -27,9 +28,13 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from .panels import CHANGES, QUESTIONS, RESTARTS, VARIABLES, Panel
+from .panels import CHANGES, CONSOLE, EXPERIMENT, QUESTIONS, RESTARTS, TRACES, VARIABLES, Panel
 
 FILE = Path(__file__).parent / "grafana" / "dashboards" / "forkpoint.json"
+TITLES = {
+    "live": "Open this server's console", TRACES: "Open this policy's traces", EXPERIMENT: "Open this experiment",
+}  # fmt: skip
+"""What a link to a page of the console says."""
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
@@ -45,6 +50,12 @@ def make() -> str:
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(DatasourceVariable("datasource").label("data source").type("prometheus"))
+        .link(
+            DashboardLink("Console")
+            .type(DashboardLinkType.LINK)
+            .url(f"http://${{{CONSOLE}}}/forkpoint")
+            .target_blank(True)
+        )
     )
     for name, query in VARIABLES.items():
         board.with_variable(_variable(name, query))
@@ -61,12 +72,11 @@ def make() -> str:
 
 
 def _variable(name: str, query: str) -> QueryVariable:
+    made = QueryVariable(name).datasource(SOURCE).query(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+    if name == CONSOLE:
+        return made.label("links open the console of")
     return (
-        QueryVariable(name)
-        .datasource(SOURCE)
-        .query(query)
-        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .multi(True)
+        made.multi(True)
         .include_all(True)
         .all_value(".*")
         .current(VariableOption(text="All", value="$__all", selected=True))
@@ -106,8 +116,10 @@ def _rendered(panel: Panel) -> timeseries.Panel | stat.Panel | bargauge.Panel | 
                 common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
             )
     if panel.page is not None and isinstance(built, timeseries.Panel):
-        address = f"http://${{__field.labels.instance}}/forkpoint#{panel.page}"
-        built = built.data_links([DashboardLink("Open this server's console").url(address).target_blank(True)])
+        own = all("{{instance}}" in legend for legend in panel.queries)
+        server = "${__field.labels.instance}" if own else f"${{{CONSOLE}}}"
+        address = f"http://{server}/forkpoint#/{panel.page}"
+        built = built.data_links([DashboardLink(TITLES[panel.page]).url(address).target_blank(True)])
     for letter, (label, expression) in zip("ABC", panel.queries.items(), strict=False):
         query = Dataquery().ref_id(letter).datasource(SOURCE).expr(expression).legend_format(label)
         query = query.instant() if panel.kind == "bars" else query.range()

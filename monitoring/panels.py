@@ -12,6 +12,9 @@ HERE = f'{SERVERS},model_name=~"$model"'
 POLICY = f'{HERE},policy=~"$policy"'
 PLANNING = f'{POLICY},role="planning"'
 PLACEBOS = f'{HERE},policy=~".+[.]placebo"'
+TRACES = "traces?policy=${__field.labels.policy}"
+"""The requests behind a policy's line. A policy that the console cannot filter by, such as `inline`, shows all."""
+EXPERIMENT = "experiments?name=${__field.labels.experiment}"
 ARM = f'{HERE},experiment=~"$experiment"'
 METRIC = f'{ARM},metric=~"$metric"'
 
@@ -30,7 +33,8 @@ class Panel:
     alert_below: float | None = None
     from_zero: bool = True
     page: str | None = None
-    """The console's page that says more, of the server in the series' label `instance`."""
+    """The console's page that says more, after `/forkpoint#/`: of the server in the series' label `instance`, or, where
+    the series are sums over servers, of the one that is chosen at the top."""
 
 
 def rate(metric: str, by: str = "policy", labels: str = POLICY) -> str:
@@ -99,7 +103,7 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
         ),
     ),
     "Policies": (
-        Panel("Answers", "Choices that ended.", {"{{policy}}": rate("forkpoint_requests_total")}, "reqps"),
+        Panel("Answers", "Choices that ended.", {"{{policy}}": rate("forkpoint_requests_total")}, "reqps", page=TRACES),
         Panel(
             "Finish reason",
             "`length` is truncated, `abort` a client that left, `error` a failure of the engine.",
@@ -113,17 +117,20 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                 f"{rate('forkpoint_tokens_total', labels=PLANNING)} / ({rate('forkpoint_tokens_total')} > 0)"
             },
             "percentunit",
+            page=TRACES,
         ),
         Panel(
             "Interventions",
             "Rules that fired, at tokens that were kept.",
             {"{{policy}}: {{action}}": rate("forkpoint_interventions_total", "policy, action")}, "ops", width=12,
+            page=TRACES,
         ),
         Panel(
             "Changed tokens",
             "The summed effect of the rules: about which share of the tokens is not what it would have been.",
             {"{{policy}}: {{action}}": per_token("forkpoint_intervention_effect_total", "policy, action")},
             "percentunit", width=12,
+            page=TRACES,
         ),
     ),
     "What policies change": (
@@ -145,6 +152,7 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
             "Length of the reasoning",
             "The mean, of choices whose client stayed.",
             {"{{policy}}": mean("forkpoint_reasoning_tokens")}, "tokens",
+            page=TRACES,
         ),
         Panel(
             "Latency",
@@ -157,22 +165,28 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                 "{{policy}}, 95th percentile": quantile(0.95, "forkpoint_request_seconds"),
             },
             "s",
+            page=TRACES,
         ),
-        Panel("Mean entropy", "Of all tokens.", {"{{policy}}": mean("forkpoint_token_entropy_nats")}, "nats"),
+        Panel(
+            "Mean entropy", "Of all tokens.", {"{{policy}}": mean("forkpoint_token_entropy_nats")}, "nats", page=TRACES
+        ),
         Panel(
             "Connectors",
             "The share of tokens that are connector words, by family; a word may be in several.",
             {"{{policy}}: {{family}}": per_token("forkpoint_connectors_total", "policy, family")}, "percentunit",
+            page=TRACES,
         ),
         Panel(
             "Branches",
             "Those that ended, by how; `refused`: there was no room.",
             {"{{policy}}: {{outcome}}": rate("forkpoint_branches_total", "policy, outcome")}, "ops",
+            page=TRACES,
         ),
         Panel(
             "Shared tokens",
             "What branches did not have to generate, for each token that was generated.",
             {"{{policy}}": per_token("forkpoint_branch_shared_tokens_total")}, "percentunit",
+            page=TRACES,
         ),
     ),
     "Experiments": (
@@ -185,6 +199,7 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                 f'max by (experiment, arm, metric, bound) (forkpoint_experiment_estimate{{{METRIC},of="difference"}})'
             },
             "none", width=12, from_zero=False,
+            page=EXPERIMENT,
         ),
         Panel(
             "Mean per arm",
@@ -194,12 +209,14 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                 f'max by (experiment, arm, metric, bound) (forkpoint_experiment_estimate{{{METRIC},of="mean"}})'
             },
             "none", width=12, from_zero=False,
+            page=EXPERIMENT,
         ),
         Panel(
             "Requests per arm",
             "Those that were assigned.",
             {"{{experiment}}/{{arm}}": rate("forkpoint_experiment_requests_total", "experiment, arm", ARM)},
             "reqps", width=24,
+            page=EXPERIMENT,
         ),
         Panel(
             "Errors per arm",
@@ -211,18 +228,21 @@ QUESTIONS: dict[str, tuple[Panel, ...]] = {
                 )
             },
             "percentunit", alert_above=0.05,
+            page=EXPERIMENT,
         ),
         Panel(
             "Sample ratio",
             "p of whether the arms have as many units as they should; below 0.01 the experiment is broken.",
             {"{{experiment}}": f"min by (experiment) (forkpoint_experiment_sample_ratio_p_value{{{ARM}}})"}, "none",
             alert_below=0.01,
+            page=EXPERIMENT,
         ),
         Panel(
             "Not in an experiment",
             "Requests without its unit, or such that some arm's policy could not apply.",
             {"{{experiment}}: {{reason}}": rate("forkpoint_experiment_ineligible_total", "experiment, reason", ARM)},
             "reqps",
+            page=EXPERIMENT,
         ),
     ),
     "Health and overhead": (
@@ -313,13 +333,17 @@ CHANGES = {
 }
 """More marks: something was changed through the API, with what was done as the tag."""
 
+CONSOLE = "console"
+"""The variable that is one server: links from sums over servers open its console."""
+
 VARIABLES = {
     "job": f"label_values({{{MODELS}}}, job)",
     "namespace": f'label_values({{{MODELS},job=~"$job"}}, namespace)',
     "model": f'label_values({{{MODELS},job=~"$job",namespace=~"$namespace"}}, model_name)',
     "instance": f'label_values({{{MODELS},job=~"$job",namespace=~"$namespace",model_name=~"$model"}}, instance)',
+    CONSOLE: f"label_values(forkpoint_build_info{{{SERVERS}}}, instance)",
     "policy": f"label_values(forkpoint_requests_total{{{HERE}}}, policy)",
     "experiment": f"label_values(forkpoint_experiment_requests_total{{{HERE}}}, experiment)",
     "metric": f"label_values(forkpoint_experiment_estimate{{{ARM}}}, metric)",
 }
-"""What one can choose at the top, each one, several or all."""
+"""What one can choose at the top: each one, several or all; the console, one."""

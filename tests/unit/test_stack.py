@@ -120,3 +120,27 @@ def test_each_server_can_be_chosen_by_its_job_and_namespace() -> None:
         for panel in row:
             for query in panel.queries.values():
                 assert "mean1" in query or ("$job" in query and "$namespace" in query), panel.title
+
+
+def test_panels_link_to_pages_of_the_console_by_labels_that_their_series_have() -> None:
+    navigation = (ROOT / "server/forkpoint_server/viewer/main.js").read_text()
+    panels = json.loads(make())["panels"]
+    linked = [panel for panel in panels if panel.get("fieldConfig", {}).get("defaults", {}).get("links")]
+    assert {panel["title"] for panel in linked} >= {"Answers", "Sample ratio", "KV cache in use"}
+    for panel in linked:
+        (link,) = panel["fieldConfig"]["defaults"]["links"]
+        server, _, page = link["url"].removeprefix("http://").partition("/forkpoint#/")
+        assert f'name: "{page.partition("?")[0]}"' in navigation
+        assert server in ("${__field.labels.instance}", "${console}")
+        for label in re.findall(r"\$\{__field\.labels\.(\w+)\}", link["url"]):
+            for target in panel["targets"]:
+                assert f"{{{{{label}}}}}" in target["legendFormat"], panel["title"]
+
+
+def test_the_dashboard_links_to_one_servers_console() -> None:
+    dashboard = json.loads(make())
+    (link,) = dashboard["links"]
+    assert link["url"] == "http://${console}/forkpoint"
+    (variable,) = (one for one in dashboard["templating"]["list"] if one["name"] == "console")
+    assert not variable.get("multi")
+    assert not variable.get("includeAll")
