@@ -16,6 +16,7 @@ from .api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, 
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
 from .nodes import await_others, join, meeting_of
+from .quiet_exit import exit_quietly
 from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
 from .steering_options import hook_layers
@@ -64,6 +65,7 @@ def main(arguments: list[str]) -> int:
         check_early(arguments)  # importing vLLM takes long
     except (InputError, ValueError, OSError) as error:
         return _fail(_one_line(error))
+    exit_quietly()  # before vLLM registers its exit handlers
     try:
         home = use_writable_home()
     except OSError as error:
@@ -235,6 +237,7 @@ def serve_one(
     from .vllm_seam import decorate_logs, set_process_title
 
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    exit_quietly()
     _configure_logging(args)
     logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
     one = ApiServer(address, sock, client_config, drain.of_server(int(client_config["client_index"])), ports)

@@ -33,14 +33,15 @@ export function align(left, right) {
   return found;
 }
 
-/** The token of one answer that stands beside a token of the other: as far behind the last sentence that both have. @param {Alignment} alignment @param {0 | 1} side @param {number} place */
-export function beside({ pairs }, side, place) {
+/** For each token of an answer, the other's that stands beside it: as far behind the last sentence that both have. @param {Alignment} alignment @param {0 | 1} side @returns {Int32Array} */
+export function beside({ common, pairs }, side) {
+  const places = new Int32Array(common[side].length);
   let last = /** @type {[number, number]} */ ([0, 0]);
-  for (const pair of pairs) {
-    if (pair[side] > place) break;
-    last = pair;
+  for (let place = 0, next = 0; place < places.length; place++) {
+    while (next < pairs.length && pairs[next][side] <= place) last = pairs[next++];
+    places[place] = last[1 - side] + place - last[side];
   }
-  return last[1 - side] + place - last[side];
+  return places;
 }
 
 /** @param {Token[]} tokens @returns {Sentence[]} */

@@ -68,15 +68,15 @@ export class Column {
       this.problem, this.facts, this.plot.element, this.states.element, this.tree.element, this.text.element, this.verification.element, this.prompt);
   }
 
-  /** @param {number} length  of the longest answer that is shown @param {number | null} divergence */
-  show(length, divergence) {
+  /** @param {number} length  of the longest answer that is shown @param {number | null} divergence @param {import("./together.js").Other | null} other  which the plot shows, too */
+  show(length, divergence, other) {
     const { run } = this, { trace, selected } = run;
     const threshold = trace?.threshold ?? 0;
     if (run.loaded && trace?.id) this.title.textContent = trace.policy ?? "no policy";
     // Of what was refused there is nothing to draw.
     this.plot.element.hidden = this.text.element.hidden = !this.problem.hidden && !run.tokens.length;
     this.text.show(run.tokens, divergence);
-    this.plot.show(run.tokens, threshold, length, divergence);
+    this.plot.show(run.tokens, threshold, length, divergence, other);
     this.states.show(run.tokens, length, selected?.trace.bounds ?? {});
     this.tree.show(run.branches.all, selected, this.plot.shown);
     this.verification.show();

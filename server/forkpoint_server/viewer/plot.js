@@ -2,12 +2,14 @@
 // answer is chosen in the overview below, or by the keys.
 
 import { element, inNats } from "./elements.js";
+import { spans, stepped } from "./lines.js";
 import { LEAST_SHOWN, MARGIN, Positions, TOP } from "./positions.js";
 import { colours, share } from "./scale.js";
 import { answerStart, spoken } from "./text.js";
 
 /** @typedef {import("./types.js").Token} Token */
 /** @typedef {import("./positions.js").Part} Part */
+/** @typedef {import("./together.js").Other} Other */
 
 const d3 = /** @type {any} */ (globalThis).d3;
 const HEIGHT = 132, OVERVIEW_HEIGHT = 26;
@@ -23,10 +25,14 @@ export class Plot {
     this.threshold = 0;
     /** @type {number | null} */
     this.divergence = null;
+    /** @type {Other | null} whose entropies are a line over the bars */
+    this.other = null;
     this.canvas = /** @type {HTMLCanvasElement} */ (document.createElement("canvas"));
     this.positions = new Positions(label, HEIGHT, moves, {
-      draw: () => this.#draw(), spoken, read: ({ nats }) => (nats === null ? "no record" : inNats(nats)),
-    }, ["limit", "parts"], this.canvas);
+      draw: () => this.#draw(),
+      spoken: (token, position) => spoken(token, position) + this.#beside(position),
+      read: ({ nats }, position) => (nats === null ? "no record" : inNats(nats)) + this.#beside(position),
+    }, ["other", "limit", "parts"], this.canvas);
     this.overview = new Overview((part) => moves.zoomed(part));
     this.element = element("div", {}, this.positions.element, this.overview.element);
   }
@@ -41,10 +47,23 @@ export class Plot {
     return this.positions.shown;
   }
 
-  /** @param {Token[]} tokens @param {number} threshold @param {number} length  of the longer of two runs @param {number | null} divergence */
-  show(tokens, threshold, length, divergence) {
-    Object.assign(this, { tokens, threshold, divergence });
+  /** @param {Token[]} tokens @param {number} threshold @param {number} length  of the longer of two runs @param {number | null} divergence @param {Other | null} other */
+  show(tokens, threshold, length, divergence, other) {
+    const said = this.other !== other;
+    Object.assign(this, { tokens, threshold, divergence, other });
     this.positions.show(tokens, length);
+    if (said) this.positions.say();
+  }
+
+  /** The other answer's entropy beside a token; null where it is none or not known. @param {number} position */
+  #otherNats(position) {
+    return this.other?.tokens[this.other.places?.[position] ?? position]?.nats ?? null;
+  }
+
+  /** @param {number} position */
+  #beside(position) {
+    const nats = this.#otherNats(position);
+    return nats === null ? "" : `, ${this.other?.name} ${inNats(nats)}`;
   }
 
   /** @param {number | null} position */
@@ -54,9 +73,10 @@ export class Plot {
 
   #draw() {
     const { width, x, length, part } = this.positions;
-    const highest = this.tokens.reduce((most, token) => Math.max(most, token.nats ?? 0), 0);
+    const highest = [this.tokens, this.other?.tokens ?? []].flat().reduce((most, token) => Math.max(most, token.nats ?? 0), 0);
     const y = d3.scaleLinear([0, Math.max(LEAST_MOST_NATS, this.threshold * 1.2, highest * 1.05)], this.positions.heights);
     this.#bars(width, x, y);
+    this.#line(x, y);
     this.positions.axes(y, 4);
     this.positions.limits(this.threshold ? [this.threshold] : [], y);
     this.#parts(x);
@@ -75,6 +95,12 @@ export class Plot {
         paint.fillRect(left, ground + 2, Math.max(2, wide), 4);
       }
     }
+  }
+
+  /** The other answer's entropies; where many share a pixel, the highest of them. @param {any} x @param {any} y */
+  #line(x, y) {
+    const other = this.other ? [stepped(spans(this.tokens.length, (place) => this.#otherNats(place), x).map((one) => ({ ...one, low: one.high })), y)] : [];
+    this.positions.svg.select(".other").selectAll("path").data(other).join("path").attr("d", (/** @type {string} */ path) => path);
   }
 
   /** Where the answer starts, and where two runs part. @param {any} x */

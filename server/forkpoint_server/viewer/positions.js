@@ -18,7 +18,7 @@ export class Positions {
    * @param {string} label
    * @param {number} height  in pixels
    * @param {Moves} moves
-   * @param {{draw: () => void, read: (token: Token) => string, spoken: (token: Token, position: number) => string}} shows  `read` is short
+   * @param {{draw: () => void, read: (token: Token, position: number) => string, spoken: (token: Token, position: number) => string}} shows  `read` is short
    * @param {string[]} layers  of the drawing, over the axes and below the cursor
    * @param {...Node} below  the drawing
    */
@@ -121,7 +121,7 @@ export class Positions {
     const { cursor } = this, token = this.tokens[cursor ?? -1];
     this.element.setAttribute("aria-valuenow", String(cursor ?? 0));
     this.element.setAttribute("aria-valuetext", token && cursor !== null ? this.shows.spoken(token, cursor) : "no token");
-    this.readout.value = token && cursor !== null ? `${cursor} · ${this.shows.read(token)}` : "";
+    this.readout.value = token && cursor !== null ? `${cursor} · ${this.shows.read(token, cursor)}` : "";
   }
 
   #drawCursor() {

@@ -2,6 +2,7 @@
 // rules fired. It is there only for answers that have such signals.
 
 import { counted, element } from "./elements.js";
+import { spans, stepped } from "./lines.js";
 import { MARGIN, Positions } from "./positions.js";
 import { asWritten, inDigits, limitsOf, measured, signalOf } from "./signals.js";
 import { spoken } from "./text.js";
@@ -107,7 +108,7 @@ export class States {
     positions.axes(y, 4, y.domain().some((/** @type {number} */ end) => Math.abs(end) >= LARGE) ? "~s" : undefined);
     positions.limits(limits.map(({ value }) => value), y);
     this.#names(limits, y);
-    svg.select(".line").selectAll("path").data([key]).join("path").attr("d", stepped(spans(this.tokens, key, x), y));
+    svg.select(".line").selectAll("path").data([key]).join("path").attr("d", stepped(spans(this.tokens.length, (place) => this.tokens[place].hidden?.[key] ?? null, x), y));
     svg.select(".fired").selectAll("path").data([key]).join("path").attr("d", ticks(this.tokens, x, positions.heights[0] + 2));
   }
 
@@ -123,35 +124,6 @@ export class States {
 function padded([least = 0, most = 1]) {
   const room = 0.12 * (most - least) || Math.max(0.5, 0.1 * Math.abs(most));
   return [least - room, most + room];
-}
-
-/** @typedef {{left: number, right: number, low: number, high: number}} Span */
-
-/** The known values from left to right; where many share a pixel, the lowest and the highest of them. @param {Token[]} tokens @param {string} key @param {any} x */
-function spans(tokens, key, x) {
-  const dense = x(1) - x(0) < 1, [from, to] = x.domain();
-  /** @type {Span[]} */
-  const found = [];
-  for (let place = Math.max(0, Math.floor(from)); place < Math.min(to, tokens.length); place++) {
-    const value = tokens[place].hidden?.[key] ?? null, last = found.at(-1);
-    if (value === null) continue;
-    const left = dense ? Math.floor(x(place)) : x(place);
-    if (dense && last?.left === left) Object.assign(last, { low: Math.min(last.low, value), high: Math.max(last.high, value) });
-    else found.push({ left, right: dense ? left + 1 : x(place + 1), low: value, high: value });
-  }
-  return found;
-}
-
-/** A line that stays at a value until the next one, with gaps where none is known. @param {Span[]} found @param {any} y */
-function stepped(found, y) {
-  let path = "", end = NaN;
-  for (const { left, right, low, high } of found) {
-    const top = y(high).toFixed(1);
-    path += left === end ? `V${top}` : `M${left},${top}`;
-    path += high === low ? `H${right}` : `V${y(low).toFixed(1)}H${right}`;
-    end = right;
-  }
-  return path;
 }
 
 /** A tick below each token at which a rule fired. @param {Token[]} tokens @param {any} x @param {number} top  in pixels */

@@ -13,7 +13,18 @@ from tests.processes.forkpoint_server import Server
 
 from .conftest import PageLog
 from .console_page import generate
-from .viewer_page import body_of, check_shows, ids_shown, run_of, settled, shown, submit, trace_of, visit
+from .viewer_page import (
+    body_of,
+    check_shows,
+    check_steps,
+    ids_shown,
+    run_of,
+    settled,
+    shown,
+    submit,
+    trace_of,
+    visit,
+)
 
 PROMPT = "Use 3, 7, 2 to make 17."
 
@@ -242,7 +253,7 @@ ALIGNED = """async ([left, right]) => {
     const { align, beside } = await import('/forkpoint/alignment.js');
     const tokens = words => words.map(text => ({ text }));
     const found = align(tokens(left), tokens(right));
-    return [...found.common.map(one => [...one]), found.pairs, beside(found, 0, 5), beside(found, 1, 1)];
+    return [...found.common.map(one => [...one]), found.pairs, beside(found, 0)[5], beside(found, 1)[1]];
 }"""
 
 
@@ -262,3 +273,38 @@ def test_sentences_of_both_answers_are_aligned(page: Page, server: Server) -> No
     assert page.evaluate("() => document.querySelector('[data-run=A] .text').scrollTop") == 120
     page.get_by_role("button", name="Align").click()
     expect(page.locator(".token.common")).to_have_count(0)
+
+
+def test_the_other_answers_entropies_are_drawn_over_a_plot(page: Page, server: Server) -> None:
+    """Token by token; once the answers are aligned, those of the sentence that both have."""
+    visit(page, server)
+    submit(page, "Use 3, 7, 2, 5 to make 24.", "none", "nowait", seed="1", most="120")
+    settled(page)
+    one, other = (trace_of(server, response_id)["choices"][0]["entropies"] for response_id in ids_shown(page))
+    line = run_of(page).locator(".plot .other path")
+    expect(line).to_have_count(0)
+    overlay = page.get_by_role("button", name="Overlay")
+    overlay.click()
+    expect(overlay).to_have_attribute("aria-pressed", "true")
+    expect(overlay).to_be_focused()
+    expect(page.locator(".plot .other path")).to_have_count(2)
+    check_steps(line, other[: len(one)])
+    check_steps(run_of(page, "B").locator(".plot .other path"), one[: len(other)])
+    plot = run_of(page).locator(".plot")
+    plot.press("Home")
+    expect(run_of(page).locator(".readout")).to_have_text(f"0 · {one[0]:.2f} nats, B {other[0]:.2f} nats")
+    expect(plot).to_have_attribute("aria-valuetext", re.compile(rf", B {other[0]:.2f} nats$"))
+
+    page.get_by_role("button", name="Align").click()
+    places = page.evaluate(BESIDE, [trace_of(server, response_id) for response_id in ids_shown(page)])
+    assert places != list(range(len(one)))
+    check_steps(line, [other[place] if place < len(other) else None for place in places])
+    overlay.click()
+    expect(page.locator(".plot .other path")).to_have_count(0)
+
+
+BESIDE = """async traces => {
+    const { align, beside } = await import('/forkpoint/alignment.js');
+    const [left, right] = traces.map(trace => trace.choices[0].tokens.map(text => ({ text })));
+    return [...beside(align(left, right), 0)];
+}"""

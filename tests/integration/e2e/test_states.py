@@ -6,14 +6,13 @@ import json
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.processes.forkpoint_server import Server
 
 from .console_page import generate, long_trace
-from .viewer_page import ids_shown, run_of, settled, submit, trace_of, visit
+from .viewer_page import check_steps, ids_shown, run_of, settled, submit, trace_of, visit
 
 WATCH: dict[str, Any] = {"use": "rank-watch", "with": {"window": 16, "stride": 4}}
 NAMES = ["effective rank", "rank velocity", "rank acceleration"]
@@ -50,22 +49,6 @@ def watched(page: Page, server: Server) -> dict[str, Any]:
     return trace_of(server, response_id)
 
 
-def heights(states: Locator) -> list[float]:
-    """The height of the line at each token with a known value, in pixels from the top: where tokens are pixels wide."""
-    path = str(states.locator(".line path").get_attribute("d"))
-    return [float(height) for height in re.findall(r"(?:M[\d.]+,|V)([\d.]+)(?=H)", path)]
-
-
-def check_line(states: Locator, values: list[float | None]) -> None:
-    """The heights are the known values on one scale, upwards."""
-    known = np.array([value for value in values if value is not None])
-    drawn = np.array(heights(states))
-    assert len(drawn) == len(known)
-    slope, foot = np.polyfit(known, drawn, 1)
-    assert slope < 0
-    assert np.abs(drawn - (slope * known + foot)).max() <= 0.15
-
-
 def paste(page: Page, server: Server, trace: dict[str, Any]) -> None:
     visit(page, server)
     page.click("#tab-paste")
@@ -82,7 +65,7 @@ def test_each_signal_is_drawn_on_its_own_scale(page: Page, server: Server) -> No
     expect(select.locator("option")).to_have_text(NAMES)
     for name, values in choice["hidden"].items():
         select.select_option(name)
-        check_line(states, values)
+        check_steps(states.locator(".line path"), values)
         known = [value for value in values if value is not None]
         about = states.locator(".states-about")
         expect(about).to_contain_text(f"known at {len(known)} of {len(values)} tokens")
@@ -164,7 +147,7 @@ def test_bounds_and_what_changes_the_states(page: Page, server: Server, shadow: 
     expect(run_of(page).locator(".facts")).to_contain_text(changed)
     expect(run_of(page).locator(".facts")).not_to_contain_text("changed nothing")
     states = states_of(page)
-    check_line(states, values)
+    check_steps(states.locator(".line path"), values)
     expect(states.locator(".limit text")).to_have_text(["above 0.85", "below −0.25"])
     expect(states.locator(".states-about")).to_contain_text("ask for above 0.85, below −0.25")
     assert str(states.locator(".fired path").get_attribute("d")).count("M") == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import numpy as np
 from playwright.sync_api import Locator, Page, expect
 
 from tests.processes.forkpoint_server import Server
@@ -78,6 +80,17 @@ def check_shows(tokens: list[dict[str, Any]], trace: dict[str, Any], choice: int
         assert [place for place, one in enumerate(tokens) if one[kind]] == [
             point["index"] for point in points if point["choice"] == choice
         ]
+
+
+def check_steps(path: Locator, values: list[float | None]) -> None:
+    """The heights of a stepped line are the known values on one scale, upwards, where tokens are pixels wide."""
+    heights = re.findall(r"(?:M[\d.]+,|V)([\d.]+)(?=H)", str(path.get_attribute("d")))
+    drawn = np.array([float(pixels) for pixels in heights])  # from the top
+    known = np.array([value for value in values if value is not None])
+    assert len(drawn) == len(known)
+    slope, foot = np.polyfit(known, drawn, 1)
+    assert slope < 0
+    assert np.abs(drawn - (slope * known + foot)).max() <= 0.15
 
 
 def body_of(post_data: str | None) -> dict[str, Any]:

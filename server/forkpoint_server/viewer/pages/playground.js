@@ -38,7 +38,8 @@ const showTab = tabbed(byId("ask").ownerDocument.querySelector("[role=tablist]")
 });
 const chat = new Chat(byId("chat"));
 const code = new RequestCode(byId("code"), () => ({ body: { ...bodyOf(settings(policyA.value)), messages: chat.messages(byId("prompt").value) }, origin: location.href }));
-const together = new Together(() => columns);
+const together = new Together(() => columns, changed);
+byId("difference-tools").append(together.button, together.overlay, element("span", { class: "soft" }, "One answer of each proves nothing: run 8 seeds."));
 const past = new History(byId("history"), (entry) => void restore(entry).catch(problem));
 
 /** @type {Column[]} */
@@ -67,10 +68,11 @@ function draw() {
   const [one, other] = columns.map((column) => column.run);
   const parts = other ? difference(one, other) : null;
   together.check();
-  columns.forEach((column) => column.show(length, parts));
+  const others = together.others();
+  columns.forEach((column, side) => column.show(length, parts, others[side]));
   byId("difference").hidden = !other;
-  if (other) byId("difference").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))), ` ${dosesText(one, other)} `,
-    ...(parts === null || one.running || other.running ? [] : [together.button, element("span", { class: "soft" }, " One answer of each proves nothing: run 8 seeds.")]));
+  if (other) byId("difference-text").replaceChildren(...differenceText(one, other, () => columns.forEach((column) => parts !== null && column.go(parts))), ` ${dosesText(one, other)} `);
+  byId("difference-tools").hidden = !other || parts === null || Boolean(one.running || other.running);
   const running = columns.some((column) => column.run.running);
   byId("stop").hidden = !running;
   byId("runs").dataset.state = running ? "running" : "done";
