@@ -116,7 +116,9 @@ export class States {
   #names(limits, y) {
     const names = this.positions.svg.select(".limit").selectAll("text").data(limits).join("text");
     names.text((/** @type {any} */ one) => `${one.side} ${asWritten(one.value)}`).attr("text-anchor", "end")
-      .attr("x", this.positions.width - MARGIN.right).attr("y", (/** @type {any} */ one) => y(one.value) + (one.side === "above" ? -3 : 10));
+      .attr("x", this.positions.width - MARGIN.right)
+      // Below the lowest value there are the ticks.
+      .attr("y", (/** @type {any} */ one) => y(one.value) + (one.side === "above" || y(one.value) + 10 > this.positions.heights[0] ? -3 : 10));
   }
 }
 

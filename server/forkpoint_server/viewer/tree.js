@@ -22,6 +22,7 @@ export class Tree {
     this.lanes = [];
     /** @type {Map<string, {number: number, answer: string, count: number}>} */
     this.said = new Map();
+    this.choice = false; // whether the server chose some of the answers, and left others
     this.svg = d3.create("svg").attr("role", "tree").attr("aria-label", label);
     this.groups = element("p", { class: "tree-answers" });
     this.element = element("div", { hidden: true }, this.groups, element("div", { class: "tree" }, this.svg.node()));
@@ -43,6 +44,7 @@ export class Tree {
     const x = d3.scaleLinear(shown, [MARGIN.left, width - MARGIN.right]).clamp(true);
     this.said = groupsOf(this.lanes);
     this.groups.replaceChildren(...[...this.said.values()].map(({ number, answer, count }) => element("span", {}, element("b", {}, sign(number)), ` ${shortened(answer)} `, element("span", { class: "soft" }, `×${count}`))));
+    this.choice = this.lanes.some(({ node }) => node && !node.chosen);
     const rows = rowsOf(this.lanes), last = Math.max(...rows.values());
     const y = (/** @type {Branch} */ branch) => TOP + LANE * (rows.get(branch) ?? 0);
     this.svg.attr("width", width).attr("height", TOP + LANE * last + 24);
@@ -97,7 +99,7 @@ export class Tree {
       .attr("x", (/** @type {Branch} */ one) => (begin(one) > right / 2 ? right : begin(one) + 4))
       .attr("text-anchor", (/** @type {Branch} */ one) => (begin(one) > right / 2 ? "end" : "start"));
     lanes.select(".end").attr("x", (/** @type {Branch} */ one) => end(one) + 3).attr("y", 4)
-      .text((/** @type {Branch} */ one) => (goesOn(one) ? "" : one.node?.chosen && one.trace.choices.length > 1 ? "★" : ending(one)[0]));
+      .text((/** @type {Branch} */ one) => (goesOn(one) ? "" : one.node?.chosen && this.choice ? "★" : ending(one)[0]));
   }
 
   /** What an answer says, its length, its votes, how sure the model was, and how it ended. @param {Branch} one */
@@ -106,7 +108,7 @@ export class Tree {
     const sure = sureness(one);
     return [
       group && `${sign(group.number)} ${shortened(group.answer)}`, counted(one.length, "token"), group && all > 1 && `${group.count} of ${all} say so`,
-      sure !== null && `confidence ${sure.toFixed(2)}`, ending(one)[1], one.node?.chosen && one.trace.choices.length > 1 && "chosen",
+      sure !== null && `confidence ${sure.toFixed(2)}`, ending(one)[1], one.node?.chosen && this.choice && "chosen",
     ].filter(Boolean).join(" · ");
   }
 
@@ -195,5 +197,5 @@ const ending = (branch) => ENDINGS[/** @type {keyof typeof ENDINGS} */ (branch.s
 /** @param {Branch} branch */
 function spoken(branch) {
   const from = branch.parent ? `from token ${branch.at} with ${label(branch)}` : "from the beginning";
-  return `Answer ${from}, ${counted(branch.length, "token")}, ${ending(branch)[1]}${branch.node?.chosen ? ", chosen" : ""}`;
+  return `Answer ${from}, ${counted(branch.length, "token")}, ${ending(branch)[1]}`;
 }
