@@ -2,12 +2,12 @@
 
 import { askJson } from "./api.js";
 import { completions } from "./completion.js";
-import { element } from "./elements.js";
+import { counted, element } from "./elements.js";
 import { said } from "./frame.js";
 import { drawnAlone } from "./visible.js";
 import { fromYaml } from "./yaml.js";
 
-const QUIET_MILLISECONDS = 350, MOST_OFFERS = 8;
+const QUIET_MILLISECONDS = 350, MOST_OFFERS = 8, MOST_WARNINGS = 3;
 
 /** @type {Promise<any> | undefined} */
 let schema;
@@ -117,11 +117,17 @@ export class PolicyEditor {
   }
 }
 
+/** Many are folded: the tokens that rules match are below them. @param {string[]} texts */
+function warnings(texts) {
+  const shown = texts.map((text) => element("p", { class: "notice" }, text));
+  return shown.length > MOST_WARNINGS ? [element("details", { class: "warnings" }, element("summary", {}, counted(shown.length, "warning")), ...shown)] : shown;
+}
+
 /** What a valid policy would do: its rules, and the tokens that each matches. @param {any} found */
 export function validation(found) {
   return [
     element("p", { class: "valid" }, `Valid: ${found.rules.length === 1 ? "1 rule" : `${found.rules.length} rules`}, digest ${found.digest}${found.shadow ? ", shadow" : ""}`),
-    ...found.warnings.map((/** @type {string} */ text) => element("p", { class: "notice" }, text)),
+    ...warnings(found.warnings),
     ...found.rules.map((/** @type {any} */ rule) => element("div", { class: "rule-tokens" },
       element("p", { class: "soft" }, `Rule ${rule.rule}: ${rule.action}${rule.control ? `, placebo by ${rule.control}` : ""}${rule.text.length ? ", writes " : ""}`,
         ...(rule.text.length ? [element("code", {}, ...drawnAlone(rule.text.join("")))] : []),

@@ -37,3 +37,6 @@ export const counted = (number, one, many = `${one}s`) => `${number.toLocaleStri
 
 /** Whether things may move. */
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** The server's words, with `names` as code. @param {string | null | undefined} text @returns {(Node | string)[]} */
+export const coded = (text) => String(text ?? "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));

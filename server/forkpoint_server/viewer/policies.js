@@ -125,6 +125,6 @@ export class PolicyChoice {
       this.inputs?.set(key, { input, read: (/** @type {string} */ value) => (numeric && value !== one.default ? Number(value) : value) });
       return element("label", { class: "field narrow", title: one.meaning }, key, input);
     });
-    return [...fields, element("label", { class: "check", title: `Whether ${name} only says what it would do` }, this.shadow, "shadow: evaluate, do not act")];
+    return [...fields, element("label", { class: "check", title: `Whether ${name} only says what it would do` }, this.shadow, `${name} in shadow: evaluate, do not act`)];
   }
 }

@@ -59,14 +59,14 @@ function observed(threshold, scraped) {
     .attr("x", (/** @type {any} */ _, /** @type {number} */ at) => x(at)).attr("width", x.bandwidth())
     .attr("y", (/** @type {any} */ bin) => y(bin.count / total)).attr("height", (/** @type {any} */ bin) => y(0) - y(bin.count / total));
   svg.append("g").attr("transform", `translate(0,${HEIGHT - MARGIN.bottom})`)
-    .call(d3.axisBottom(x).tickSize(0).tickFormat((/** @type {number} */ at) => (bins[at].to === Infinity ? "more" : `≤ ${bins[at].to}`)));
+    .call(d3.axisBottom(x).tickSize(0).tickFormat((/** @type {number} */ at) => (bins[at].to === Infinity ? "more" : String(bins[at].to))));
   svg.append("g").attr("transform", `translate(${MARGIN.left},0)`).call(d3.axisLeft(y).ticks(4, "%").tickSize(-(WIDTH - MARGIN.left - MARGIN.right)));
   const at = bins.findIndex((bin) => threshold > bin.from && threshold <= bin.to);
   const limit = x(at) + (bins[at].to === Infinity ? 0 : x.bandwidth() * (threshold - bins[at].from) / (bins[at].to - bins[at].from));
   svg.append("line").attr("class", "limit").attr("x1", limit).attr("x2", limit).attr("y1", MARGIN.top - 8).attr("y2", HEIGHT - MARGIN.bottom);
   svg.append("text").attr("x", limit + 4).attr("y", MARGIN.top).text(`threshold ${threshold.toFixed(3)}`);
-  return [element("div", { class: "sheet" }, element("h2", {}, `Entropies of ${total.toLocaleString("en")} tokens since the server started`), svg.node(),
-    element("p", { class: "hint" }, `Nats. About ${percent(share)} of the tokens are in bins wholly above the threshold; it was set so that 20% are above it on the prompts that it was measured on.`))];
+  return [element("div", { class: "sheet" }, element("h2", {}, `Entropies of ${total.toLocaleString("en")} tokens since the server started`), element("div", { class: "scrolled" }, svg.node()),
+    element("p", { class: "hint" }, `Each bar: the share of the tokens with up to so many nats. About ${percent(share)} of the tokens are in bins wholly above the threshold; it was set so that 20% are above it on the prompts that it was measured on.`))];
 }
 
 /** @param {any} found */

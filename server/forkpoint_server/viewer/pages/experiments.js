@@ -2,7 +2,7 @@
 
 import { askAsAdmin, confirmed } from "../admin.js";
 import { askJson } from "../api.js";
-import { element } from "../elements.js";
+import { coded, element } from "../elements.js";
 import { button, choice, field } from "../form.js";
 import { chip, empty, frame } from "../frame.js";
 import { polling } from "../poll.js";
@@ -229,7 +229,7 @@ function byRole(analysis) {
     ], { key: (row) => `${row.metric}/${row.arm}` });
     table.show(rows);
     const notes = [...new Set(rows.map((row) => row.warning).filter(Boolean))];
-    return [element("section", { class: "page-body" }, element("h2", {}, title), table.element, ...notes.map((note) => element("p", { class: "hint" }, note)))];
+    return [element("section", { class: "page-body" }, element("h2", {}, title), table.element, ...notes.map((note) => element("p", { class: "hint" }, ...coded(`${note[0].toUpperCase()}${note.slice(1)}.`))))];
   });
 }
 
@@ -250,10 +250,10 @@ function plotted({ arm, metric, difference, range }) {
 }
 
 /** @param {any} difference */
-function verdictOf({ verdict: word, text, p_value_holm: holm }) {
+function verdictOf({ verdict: word, text, p_value_holm: holm, interval, reason }) {
   if (!word) return "";
   const kind = GOOD.includes(word) ? "good" : BAD.includes(word) ? "bad" : "";
-  return [kind ? chip(word, kind) : null, " ", kind && holm !== null ? `p = ${Number(holm).toPrecision(2)} (Holm)` : kind ? "" : text];
+  return [kind ? chip(word, kind) : null, " ", kind && holm !== null ? `p = ${Number(holm).toPrecision(2)} (Holm)` : kind ? "" : interval || !reason ? text : "not yet decided"];
 }
 
 /** @param {string} direction */

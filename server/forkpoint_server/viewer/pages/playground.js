@@ -4,7 +4,7 @@ import { offered } from "../requests.js";
 import { Card } from "../card.js";
 import { Column } from "../column.js";
 import { difference, differenceText, dosesText } from "../comparison.js";
-import { byId, element } from "../elements.js";
+import { byId, coded, element } from "../elements.js";
 import { learn } from "../families.js";
 import { explained, unmark } from "../faults.js";
 import { placeOf } from "../nav.js";
@@ -257,7 +257,6 @@ async function load() {
 /** What the chosen policies do, and what is known against them, in the server's words. */
 function describe() {
   const chosen = [policyA, policyB].map((choice) => choice.named).filter((one) => one);
-  const coded = (/** @type {string} */ text) => String(text ?? "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
   byId("described").replaceChildren(...chosen.map((one) => element("span", {}, element("b", {}, one.name), " ", ...coded(one.description),
     one.caution && element("span", { class: "caution-line" }, " Caution: ", ...coded(one.caution)))));
 }

@@ -3,7 +3,7 @@
 import { askAsAdmin, confirmed } from "../admin.js";
 import { askJson } from "../api.js";
 import { PolicyEditor } from "../editor.js";
-import { element } from "../elements.js";
+import { coded, element } from "../elements.js";
 import { button, choice, field, text } from "../form.js";
 import { chip, empty, frame } from "../frame.js";
 import { groupOf, GROUPS } from "../policies.js";
@@ -125,6 +125,3 @@ export function mount(place) {
 
 /** What of a policy one writes. @param {any} policy @param {string} name */
 const written = (policy, name) => Object.fromEntries(WRITTEN.map((key) => [key, key === "name" ? name.replace(/\.placebo$/, "-placebo") : policy[key]]).filter(([, value]) => value !== undefined && value !== false));
-
-/** A text with its words in backticks as code. @param {string} said @returns {(Node | string)[]} */
-const coded = (said) => String(said ?? "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
