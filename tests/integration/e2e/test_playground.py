@@ -45,6 +45,7 @@ def test_the_form_sends_the_chat_and_a_policys_parameters(page: Page, server: Se
     page.select_option("#policy-b", "(nothing)")
     page.fill("#prompt", PROMPT)
     page.locator("summary", has_text="As curl").click()
+    expect(page.locator("pre[aria-label='As Python']")).not_to_be_empty()
     python = page.locator("pre[aria-label='As Python']").inner_text()
     with page.expect_request("**/v1/chat/completions") as sent:
         page.click("#run")

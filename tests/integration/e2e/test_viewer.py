@@ -346,6 +346,7 @@ def test_all_of_it_by_the_keys_alone(page: Page, server: Server) -> None:
     assert shown(page)[point["index"]]["id"] == chosen
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("ArrowUp")
+    expect(run_of(page).locator(".tree [role=treeitem]").first).to_have_attribute("aria-selected", "true")
     check_shows(shown(page), trace)
 
 
