@@ -1,25 +1,25 @@
 """Policies of several requests with one answer: beside their placebos, and beside simpler ones at equal tokens.
 
 The simpler one is a plain cap for early exits, and the majority of independent samples otherwise. Differences are
-paired by puzzle. `python -m benchmarks.one_answer --puzzles 100 deepconf`.
+paired by puzzle. `python -m benchmarks.one_answer --puzzles 100 deepconf`. With `--out`, each arm's outcomes are stored
+as soon as it is done, and the same command resumes a run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_policies.tasks.countdown import Puzzle, held_out_puzzles
-from tests.processes.forkpoint_server import Server, serving
+from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.processes.forkpoint_server import serving
 
-from .trees import RESETTABLE, Arm, beyond, of_samples, points, run
+from .trees import RESETTABLE, Arm, beyond, of_samples, points, stored
 
 SAMPLES = 8
 AT_ONCE = 14  # so that the engine runs all answers of all requests at once
@@ -65,20 +65,20 @@ def cap_for(tokens: float, lengths: NDArray[np.float64]) -> int | None:
     return int(caps[np.argmin(np.abs(np.minimum(lengths[:, None], caps).mean(axis=0) - tokens))])
 
 
-def simpler(server: Server, own: Arm, independent: Arm, puzzles: Sequence[Puzzle]) -> tuple[str, str, str]:
-    """What costs as much and is simpler, its tokens, and the difference to it."""
+def simpler(ask: Callable[[str, Any], Arm], own: Arm, independent: Arm, puzzles: int) -> tuple[str, str, str]:
+    """What costs as much and is simpler, its tokens, and the difference to it. `ask` runs an arm."""
     each = independent.tokens / SAMPLES
     cap = cap_for(float(own.tokens.mean()), each)
     if cap is not None:
-        capped = run(server, {"use": "reasoning-cap", "with": {"tokens": cap}}, 1, puzzles, AT_ONCE)
+        capped = ask(f"cap {cap}", {"use": "reasoning-cap", "with": {"tokens": cap}})
         return f"a cap at {cap}", f"{capped.tokens.mean():.0f}", points(right(own) - right(capped))
     random = np.random.default_rng(1)
     samples = np.array(
         [[of_samples(one, count + 1, random) for count in range(SAMPLES)] for one in independent.outcomes], float
     )
     both = np.array([(outcome.passed, outcome.majority) for outcome in own.outcomes])
-    counts, differences = beyond(both, own.tokens, samples, each, np.arange(len(puzzles))[None])
-    draws = np.random.default_rng(0).integers(len(puzzles), size=(DRAWS, len(puzzles)))
+    counts, differences = beyond(both, own.tokens, samples, each, np.arange(puzzles)[None])
+    draws = np.random.default_rng(0).integers(puzzles, size=(DRAWS, puzzles))
     low, high = np.percentile(beyond(both, own.tokens, samples, each, draws)[1][:, 1], [2.5, 97.5])
     difference = f"{100 * differences[0, 1]:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return f"the majority of {counts[0]:.1f}", f"{counts[0] * each.mean():.0f}", difference
@@ -90,27 +90,25 @@ def main() -> None:
         "names", nargs="*", metavar="POLICY", help=f"{', '.join(POLICIES)}; all of them when none is named"
     )
     parser.add_argument("--puzzles", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write which puzzles were solved, and the tokens, there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder for every arm's outcomes")
     args = parser.parse_args()
     if unknown := set(args.names) - set(POLICIES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(POLICIES)}")
     puzzles = held_out_puzzles("hard", args.puzzles)
-    by_arm: dict[str, Arm] = {}
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), environment=RESETTABLE) as server:
-        independent = run(server, None, SAMPLES, puzzles, AT_ONCE)
+
+        def ask(arm: str, policy: Any, answers: int = 1) -> Arm:
+            return stored(args.out, arm, server, policy, answers, puzzles, AT_ONCE)
+
+        independent = ask("independent", None, SAMPLES)
         alone = np.array([np.mean(outcome.correct) for outcome in independent.outcomes])
         print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
         print(f"| none | {alone.mean():.1%} | {independent.tokens.mean() / SAMPLES:.0f} | | | | | |", flush=True)
         for name in args.names or POLICIES:
-            own, placebo = (run(server, policy, 1, puzzles, AT_ONCE) for policy in POLICIES[name])
-            by_arm |= {name: own, f"{name}.placebo": placebo}
+            own, placebo = ask(name, POLICIES[name][0]), ask(f"{name}.placebo", POLICIES[name][1])
             cells = (f"{right(own).mean():.1%}", f"{own.tokens.mean():.0f}", points(right(own) - right(placebo)))
-            beside = simpler(server, own, independent, puzzles)
+            beside = simpler(ask, own, independent, len(puzzles))
             print(f"| `{name}` | " + " | ".join((*cells, f"{placebo.tokens.mean():.0f}", *beside)) + " |", flush=True)
-            if args.json:
-                args.json.write_text(
-                    json.dumps({arm: [right(one).tolist(), one.tokens.tolist()] for arm, one in by_arm.items()})
-                )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Trees, independent samples and branches at random positions, at equal tokens: pass@k and the majority's answer.
 
 Each arm answers each puzzle of the set. Independent samples count with as many answers as cost the engine the same on
-average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch-at-forks`.
+average (between two numbers of answers, in proportion). `python -m benchmarks.trees --set hard branch-at-forks`. With
+`--out`, each arm's outcomes are stored as soon as it is done, and the same command resumes a run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ async def generate(client: openai.AsyncOpenAI, puzzle: Puzzle, policy: Any, answ
     )
 
 
-def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int = AT_ONCE) -> Arm:
+def run(server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int) -> Arm:
     """An arm, so many puzzles at once, with nothing in the prefix cache at first."""
     httpx.post(f"{server.url}/reset_prefix_cache").raise_for_status()
     before = prompt_tokens(server)
@@ -145,6 +147,34 @@ async def generate_all(url: str, policy: Any, answers: int, puzzles: Sequence[Pu
                 return await generate(client, puzzles[number], policy, answers, seed=number)
 
         return list(await asyncio.gather(*(one(number) for number in range(len(puzzles)))))
+
+
+def stored(
+    folder: Path | None, name: str, server: Server, policy: Any, answers: int, puzzles: Sequence[Puzzle], at_once: int
+) -> Arm:
+    """`run`, or what an earlier run of the same requests left in the folder.
+
+    Raises ValueError if the folder has an arm of this name with other requests or from another version of Forkpoint.
+    """
+    if folder is None:
+        return run(server, policy, answers, puzzles, at_once)
+    asked = {
+        "forkpoint": version("forkpoint-server"),
+        "policy": policy,
+        "answers": answers,
+        "puzzles": [puzzle.prompt for puzzle in puzzles],
+    }
+    path = folder / f"{name}.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found["asked"] != asked:
+            raise ValueError(f"{path} is of other requests or another version; name another folder in --out")
+        outcomes = [Outcome(tuple(one["correct"]), tuple(one["said"]), one["tokens"]) for one in found["outcomes"]]
+        return Arm(tuple(outcomes), found["prompt_tokens"])
+    arm = run(server, policy, answers, puzzles, at_once)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"asked": asked, **asdict(arm)}))
+    return arm
 
 
 def prompt_tokens(server: Server) -> float:
@@ -231,11 +261,11 @@ def main() -> None:
     parser.add_argument(
         "--after", type=int, default=0, help="leave out so many puzzles: settings are searched on others"
     )
-    parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder for every arm's outcomes")
     args = parser.parse_args()
     puzzles = held_out_puzzles(args.set, args.after + args.puzzles)[args.after :]
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), environment=RESETTABLE) as server:
-        independent = run(server, None, SAMPLES, puzzles)
+        independent = stored(args.out, "independent", server, None, SAMPLES, puzzles, AT_ONCE)
         random = np.random.default_rng(1)
         samples = np.array(
             [[of_samples(one, count, random) for count in range(1, SAMPLES + 1)] for one in independent.outcomes], float
@@ -253,14 +283,8 @@ def main() -> None:
             )
         by_arm = {"independent": independent}
         for name in args.arms or [name for name in ARMS if not name.endswith(", placebo")]:
-            by_arm[name] = run(server, ARMS[name], LEAVES, puzzles)
+            by_arm[name] = stored(args.out, name, server, ARMS[name], LEAVES, puzzles, AT_ONCE)
             print(line(name, by_arm[name], samples, each), flush=True)
-            if args.json:
-                written = {
-                    arm: [[one.correct, one.said, one.tokens + some.prompt_tokens] for one in some.outcomes]
-                    for arm, some in by_arm.items()
-                }
-                args.json.write_text(json.dumps(written))
         for name in by_arm:
             if (beside := beside_placebo(name, by_arm)) is not None:
                 print(beside)
