@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -158,6 +158,45 @@ def entropies(logprobs: Logprobs) -> Any:
     return -(np.exp(logprobs) * logprobs).sum(axis=1)
 
 
+def second_passes(
+    policy: dict[str, Any], answer: Sequence[int], logprobs: Logprobs, served: ServedModel
+) -> tuple[dict[int, set[int]], dict[int, dict[int, Any]]]:
+    """For which tokens of an answer these policies run which layer again, by layer, and what they add at others."""
+    count, added = len(answer), {}
+    before_multiples = set(range(7, count - 1, 8))
+    if policy is AGAIN:
+        forks = np.flatnonzero(entropies(logprobs) > FORK_NATS).tolist()
+        again = {2: {one for at in forks for one in (at, at + 1) if one < count}}
+    elif policy is AGAIN_HERE:
+        ends = {at for at, token in enumerate(answer[:-1]) if served.vocabulary.tokens[token].endswith(ENDING.encode())}
+        again = {0: ends - before_multiples, 2: before_multiples}  # the last rule's layer
+    else:
+        again = {2: before_multiples}
+        added = {
+            one: {2: (1.5 * CALM.tensors["layer.2"]).astype(np.float32)}
+            for at in range(0, count - 1, 8)
+            for one in (at, at + 1)
+        }
+    return again, added
+
+
+def off_in_the_next_turn(
+    ask: Callable[[list[TokensPrompt], list[Any]], tuple[list[tuple[int, ...]], list[Logprobs]]],
+    prompt: list[int], policy: dict[str, Any], salted: bool, instruct: Instruct, served: ServedModel,
+    reference: Reference,
+) -> float:  # fmt: skip
+    """How far the log probabilities are off that `ask` returns where the prompt has an answer under the policy."""
+    first: Any = TokensPrompt(prompt_token_ids=prompt)
+    if salted:
+        first = salted_prompt(first, compile_policy(parse_policy(policy), served).program, "key", START, prompt)
+    options = {**GREEDY, "max_tokens": 100, "logprobs": 1}
+    (changed,), _ = ask([first], [instruct(policy, served=served, **options)])
+    longer = [*prompt, *changed]
+    options = {**GREEDY, "max_tokens": 8}
+    (tokens,), (found,) = ask([TokensPrompt(prompt_token_ids=longer)], [instruct(None, **options)])
+    return float(np.abs(reference.logprobs(longer, tokens, {}) - found).max())
+
+
 @pytest.mark.parametrize(
     ("policy", "vector", "scale"),
     [
@@ -225,21 +264,8 @@ def test_it_is_the_model_with_a_layer_run_again(
 ) -> None:  # fmt: skip
     """In a batch with others, of which none is changed by a bit."""
     changed, found = with_one_changed(steering, prompts[:4], instruct, served, policy)
-    own, added = changed[1], {}
-    before_multiples = set(range(7, 39, 8))
-    if policy is AGAIN:
-        forks = np.flatnonzero(entropies(found[1]) > FORK_NATS).tolist()
-        again = {2: {one for at in forks for one in (at, at + 1) if one < 40}}
-    elif policy is AGAIN_HERE:
-        ends = {at for at, token in enumerate(own[:-1]) if served.vocabulary.tokens[token].endswith(ENDING.encode())}
-        again = {0: ends - before_multiples, 2: before_multiples}  # the last rule's layer
-    else:
-        again = {2: before_multiples}
-        added = {
-            one: {2: (1.5 * CALM.tensors["layer.2"]).astype(np.float32)}
-            for at in range(0, 39, 8)
-            for one in (at, at + 1)
-        }
+    own = changed[1]
+    again, added = second_passes(policy, own, found[1], served)
     assert all(len(one) >= 3 for one in again.values())
     prompt = prompts[1]["prompt_token_ids"]
     assert np.abs(reference.logprobs(prompt, own, added, again) - found[1]).max() < TOLERANCE_NATS
@@ -302,24 +328,16 @@ def test_what_was_stored_of_a_steered_answer_is_found_by_nobody_else(
     policy: dict[str, Any], one: int, other: int,
 ) -> None:  # fmt: skip
     """The next turn has the answer in its prompt, without the vector: with the salt it is exact, without it is not."""
-    program = compile_policy(parse_policy(policy), served).program
-    options = {**GREEDY, "max_tokens": 100, "logprobs": 1}
 
-    def next_turn(prompt: list[int], salted: bool) -> float:
-        """How far the log probabilities after a steered answer to this prompt are off."""
-        first: Any = TokensPrompt(prompt_token_ids=prompt)
-        if salted:
-            first = salted_prompt(first, program, "key", START, prompt)
-        (steered,), _ = answers_from_cache(steering, [first], [instruct(policy, served=served, **options)])
-        longer = [*prompt, *steered]
-        (tokens,), (found,) = answers_from_cache(
-            steering, [TokensPrompt(prompt_token_ids=longer)], [instruct(None, **{**GREEDY, "max_tokens": 8})]
-        )
-        return float(np.abs(reference.logprobs(longer, tokens, {}) - found).max())
+    def off(prompt: TokensPrompt, salted: bool) -> float:
+        def ask(prompts: list[TokensPrompt], params: list[Any]) -> tuple[list[tuple[int, ...]], list[Logprobs]]:
+            return answers_from_cache(steering, prompts, params)
+
+        return off_in_the_next_turn(ask, prompt["prompt_token_ids"], policy, salted, instruct, served, reference)
 
     # different prompts: of one, the second turn would find what the first has stored
-    assert next_turn(prompts[one]["prompt_token_ids"], salted=True) < TOLERANCE_NATS
-    assert next_turn(prompts[other]["prompt_token_ids"], salted=False) > 100 * TOLERANCE_NATS
+    assert off(prompts[one], salted=True) < TOLERANCE_NATS
+    assert off(prompts[other], salted=False) > 100 * TOLERANCE_NATS
     plain = TokensPrompt(prompt_token_ids=prompts[one]["prompt_token_ids"])
     prompt = plain["prompt_token_ids"]
     assert salted_prompt(plain, compile_policy(parse_policy(OBSERVE), served).program, "key", START, prompt) is plain
