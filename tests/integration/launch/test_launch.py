@@ -17,7 +17,7 @@ import torch
 
 from forkpoint_server.demo import WEIGHTS
 from tests.integration.polling import until
-from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, LEFT_OUT, free_port
+from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, LEFT_OUT, free_port, serving
 
 WRONG = {
     ("/no/such/model",): "forkpoint serve: .*/no/such/model",
@@ -190,6 +190,15 @@ def test_sigterm_during_the_start_ends_all_processes(tmp_path: Path) -> None:
         process.kill()
         for one in psutil.wait_procs(children, timeout=0)[1]:
             one.kill()
+
+
+def test_a_server_that_ends_prints_none_of_tritons_leaks(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        pass
+    log = server.log.read_text()
+    assert "Application shutdown complete" in log
+    assert "nanobind" not in log
+    assert server.process.returncode == 0
 
 
 def test_the_policies_command_works_without_a_server(tmp_path: Path) -> None:
