@@ -155,6 +155,19 @@ def test_it_is_the_model_with_the_vector_added(
     assert np.abs(reference.logprobs(prompt, own, {}) - found).max() > 100 * TOLERANCE_NATS
 
 
+def test_two_ranks_change_the_same_as_one(
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+) -> None:
+    few, params = prompts[: len(POLICIES)], [instruct(one, served=served, **GREEDY) for one in POLICIES]
+    tokens, expected = on_v1(v1, few, params)
+    binding = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    with changing_runner(tmp_path / "log", v2=False, tensor_parallel_size=2, environment=binding) as two:
+        assert len(two.call(PUT_ARTEFACT, CALM.raw)) == 2
+        again, found = in_process(two, few, params)
+    assert again == tokens
+    assert farthest(found, expected) < TOLERANCE_NATS
+
+
 @pytest.mark.parametrize("policy", [AT_FORKS, HERE, AGAIN, AGAIN_HERE], ids=["next", "here", "again", "again, here"])
 def test_no_other_answer_changes_by_a_bit(
     v2: Runner, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, policy: dict[str, Any]
