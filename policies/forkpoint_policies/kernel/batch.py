@@ -13,7 +13,10 @@ from forkpoint_policies.actions.discovery import ACTIONS
 from forkpoint_policies.compile.program import NO_TOKEN, ON_SETS, Action, Program
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 
-from .device_tables import NEVER, Acting, Marks, Moves, RegionMoves, Rules, Tables, Uses, padded
+from .device_lookups import Marks, Moves, RegionMoves
+from .device_rules import NEVER, Rules, padded
+from .device_tables import Tables
+from .program_uses import Acting, Uses
 from .sampled_range import LimitedRows
 from .sampling_limits import NO_LIMITS, SamplingLimits
 

@@ -19,7 +19,7 @@ from forkpoint_policies.compile.regions import IN_REASONING, IN_TOOL_CALL
 from forkpoint_policies.spec import CONFIDENCE_TOKENS, MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
-from .device_tables import SET_CHUNK, Rules, belongs
+from .device_rules import SET_CHUNK, Rules, belongs
 from .numerics import evaluate, uniform
 from .sampled_range import possible_tokens
 from .signals import Signals, measure, weight_at

@@ -13,7 +13,9 @@ from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.spec import MAX_RULES, MAX_WINDOW
 
 from .batch import Layout, Turn
-from .device_tables import Mark, Rules, Uses
+from .device_lookups import Mark
+from .device_rules import Rules
+from .program_uses import Uses
 from .state_handover import HISTORY_BINS, Inherited
 
 

@@ -19,11 +19,11 @@ from forkpoint_policies.kernel.batch import Layout, SlotRow, build_layout
 from forkpoint_policies.kernel.device_tables import (
     ProgramTables,
     Tables,
-    Uses,
     build_program_tables,
     join_tables,
 )
 from forkpoint_policies.kernel.native import columns as c
+from forkpoint_policies.kernel.program_uses import Uses
 from forkpoint_policies.kernel.record_flags import DRAFT
 from forkpoint_policies.kernel.signals import warm_up
 from forkpoint_policies.kernel.state import Slots, State

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forkpoint_policies.compile.compiler import CompiledPolicy, compile_policy
-from forkpoint_policies.kernel.device_tables import SET_CHUNK
+from forkpoint_policies.kernel.device_rules import SET_CHUNK
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import matches_of, placebo_of
 from forkpoint_policies.spec import InputError, Match, parse_policy

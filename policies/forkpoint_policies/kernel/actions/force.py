@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from forkpoint_policies.kernel.batch import ForcedRows
-from forkpoint_policies.kernel.device_tables import belongs
+from forkpoint_policies.kernel.device_rules import belongs
 from forkpoint_policies.kernel.sampled_range import mask_impossible
 
 from .token_sets import would_empty

@@ -8,7 +8,7 @@ from torch import Tensor
 from forkpoint_policies.compile.program import Action
 from forkpoint_policies.kernel.batch import Stage
 from forkpoint_policies.kernel.conditions import set_sum
-from forkpoint_policies.kernel.device_tables import belongs
+from forkpoint_policies.kernel.device_rules import belongs
 from forkpoint_policies.kernel.signals import weight_at
 
 from .work import MAX_EXPONENT, NEARLY_ALL, Work, acting_rows, of_stage, strength

@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.word_automaton import ANY_STATE, FREE, INSIDE
-from forkpoint_policies.kernel.device_tables import (
-    NEVER,
-    SET_CHUNK,
-    Moves,
-    Rules,
-    belongs,
-    build_program_tables,
-    build_tables,
-    join_tables,
-)
+from forkpoint_policies.kernel.device_lookups import Moves
+from forkpoint_policies.kernel.device_rules import NEVER, SET_CHUNK, Rules, belongs
+from forkpoint_policies.kernel.device_tables import build_program_tables, build_tables, join_tables
 from tests.unit.policies.factories import compiled, policy, rule
 from tests.unit.policies.vocabularies import SIZE, tokens
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 import torch
 
 from forkpoint_policies.compile.regions import Region
-from forkpoint_policies.kernel.device_tables import Uses
+from forkpoint_policies.kernel.program_uses import Uses
 from forkpoint_policies.kernel.state import NO_RULE, Slots, State
 
 CPU = torch.device("cpu")
