@@ -138,10 +138,11 @@ def meet_other_nodes(args: Namespace, config: VllmConfig) -> None:
     meeting = meeting_of(config)
     if meeting is None:
         return
-    if args.headless:
+    parallel = config.parallel_config
+    if args.headless or parallel.node_rank > 0:  # with --data-parallel-external-lb, other nodes serve too
         join(meeting)
     else:
-        await_others(meeting, args.telemetry_host)
+        await_others(meeting, "" if parallel.local_engines_only else args.telemetry_host)
 
 
 def own_replica_address(args: Namespace, database: Engine) -> str | None:

@@ -3,7 +3,8 @@
 They meet where vLLM itself makes them meet a moment later: at the first node's --master-port, or with data parallelism
 at its --data-parallel-rpc-port. So no other port has to be open, and no node needs an argument of ours. The first node
 says which Forkpoint it runs and where it takes records; each of the others answers whether it can work with that. All
-go on together, after the port is free again for vLLM.
+go on together, after the port is free again for vLLM. With `--nnodes` and data parallelism, vLLM's ranks meet at
+--master-port too, also where each rank has a server of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ MAX_LINE = 4096
 class Meeting:
     """Where the nodes meet, how many `others` the first one waits for, and what this node brings of them.
 
-    With data parallelism the others are counted in ranks, of which a node may have several, and otherwise in nodes.
+    Without `--nnodes` the others are counted in data-parallel ranks, of which a node may have several, and otherwise in
+    nodes.
     """
 
     host: str
@@ -52,15 +54,10 @@ class _Node:
 
 
 def meeting_of(config: VllmConfig) -> Meeting | None:
-    """The meeting of this model's nodes; None where vLLM starts no process on another host by `--headless`.
-
-    None too for data parallelism with `--nnodes`, where several nodes may serve: its workers are compared later.
-    """
+    """The meeting of this model's nodes; None where all its processes are on this host, or Ray starts the others."""
     parallel = config.parallel_config
     size, local = parallel.data_parallel_size, parallel.data_parallel_size_local
     if parallel.nnodes > 1:
-        if size > 1:
-            return None
         return Meeting(parallel.master_addr, parallel.master_port, parallel.nnodes - 1, parallel.node_rank, 1)
     if parallel.data_parallel_backend != "mp" or parallel.local_engines_only or local >= size:
         return None
@@ -71,16 +68,17 @@ def meeting_of(config: VllmConfig) -> Meeting | None:
 def await_others(meeting: Meeting, telemetry_host: str) -> None:
     """Wait, on the first node, until all others are there and can work with it.
 
+    `telemetry_host` is where it takes their records; empty where none of them sends any, as each has its own server.
+
     Raises ValueError, in one line, with what the first of them says that cannot, and OSError for a port that is taken.
     """
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(meeting))
-        records = stack.enter_context(socket.create_server((telemetry_host, 0), family=_family(telemetry_host)))
-        greeting = {
-            "version": own_version(),
-            "channel": own_channel(),
-            "telemetry": [telemetry_host, records.getsockname()[1]],
-        }
+        telemetry: tuple[str, int] | None = None
+        if telemetry_host:
+            records = stack.enter_context(socket.create_server((telemetry_host, 0), family=_family(telemetry_host)))
+            telemetry = telemetry_host, records.getsockname()[1]
+        greeting = {"version": own_version(), "channel": own_channel(), "telemetry": telemetry}
         logger.info("waiting for the other nodes at %s:%d", meeting.host, meeting.port)
         listener.settimeout(REMIND_SECONDS)
         nodes: dict[int, _Node] = {}
@@ -119,8 +117,10 @@ def join(meeting: Meeting, seconds: float = JOIN_SECONDS) -> None:
     connection, greeting = _first_node(meeting, seconds)
     with connection:
         try:
-            host, port = greeting["telemetry"]
-            problem = difference(str(greeting["version"]), str(greeting["channel"])) or _no_route(str(host), int(port))
+            problem = difference(str(greeting["version"]), str(greeting["channel"]))
+            if not problem and greeting["telemetry"] is not None:
+                host, port = greeting["telemetry"]
+                problem = _no_route(str(host), int(port))
             _send(connection, {"rank": meeting.rank, "count": meeting.count, "problem": problem})
             if not problem:
                 connection.settimeout(None)

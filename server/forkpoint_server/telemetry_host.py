@@ -19,7 +19,7 @@ def telemetry_host(host: str, config: VllmConfig) -> str:
     Raises ValueError for one on which this machine cannot listen, and for a key that cannot be used.
     """
     parallel = config.parallel_config
-    if not host and parallel.nnodes > 1:
+    if not host and parallel.nnodes > 1 and (not parallel.local_engines_only or parallel.nnodes_within_dp > 1):
         host = parallel.master_addr
     elif (
         not host and not parallel.local_engines_only and parallel.data_parallel_size_local < parallel.data_parallel_size

@@ -68,3 +68,13 @@ def test_another_version(two_hosts: Sequence[Host], tmp_path: Path) -> None:
         ([*parallel, "--data-parallel-address", two_hosts[0].address], [], ["--data-parallel-start-rank", "1"]),
         of_second={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
     )
+
+
+def test_another_key_with_data_parallel_ranks_and_nodes(two_hosts: Sequence[Host]) -> None:
+    """`--nnodes` and `--data-parallel-size` together."""
+    both, of_first, of_second = tensor_parallel(two_hosts)
+    says = f"Forkpoint differs on host2: {TELEMETRY_KEY} is set on the server and not there; set the same on"
+    both = [*both, "--tensor-parallel-size", "1", "--data-parallel-size", "2"]
+    check_refused(
+        two_hosts, says, (both, of_first, of_second), {TELEMETRY_KEY: "the key of the first host"}, {TELEMETRY_KEY: ""}
+    )

@@ -38,7 +38,8 @@ def config(**parallel: Any) -> Any:
         ({"data_parallel_size": 4, "data_parallel_size_local": 4}, None),
         ({"data_parallel_size": 4, "local_engines_only": True}, None),
         ({"data_parallel_size": 4, "data_parallel_backend": "ray"}, None),
-        ({"data_parallel_size": 2, "nnodes": 2}, None),
+        ({"data_parallel_size": 2, "nnodes": 2, "node_rank": 1}, Meeting("10.0.0.1", 29501, 1, 1, 1)),
+        ({"data_parallel_size": 2, "nnodes": 4, "local_engines_only": True}, Meeting("10.0.0.1", 29501, 3, 0, 1)),
     ],
 )
 def test_where_nodes_meet(parallel: dict[str, Any], meeting: Meeting | None) -> None:
@@ -91,6 +92,12 @@ def test_all_go_on_together_and_leave_the_port_free(pool: ThreadPoolExecutor, po
     for one_node in (first, early, late):
         one_node.result(SECONDS)
     socket.create_server((HOST, port)).close()
+
+
+def test_no_route_is_needed_where_each_node_has_its_own_server(pool: ThreadPoolExecutor, port: int) -> None:
+    first = first_node(pool, port, 1, "")
+    other_node(pool, port, 1).result(SECONDS)
+    first.result(SECONDS)
 
 
 def test_one_that_differs_ends_all(pool: ThreadPoolExecutor, port: int) -> None:

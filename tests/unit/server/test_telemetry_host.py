@@ -25,6 +25,8 @@ def config(**parallel: Any) -> Any:
         ("", {"data_parallel_size": 2}, "127.0.0.3"),
         ("", {"data_parallel_size": 2, "data_parallel_size_local": 2}, ""),
         ("", {"data_parallel_size": 2, "local_engines_only": True}, ""),
+        ("", {"nnodes": 2, "local_engines_only": True, "nnodes_within_dp": 1}, ""),
+        ("", {"nnodes": 4, "local_engines_only": True, "nnodes_within_dp": 2}, "127.0.0.2"),
         ("127.0.0.4", {"nnodes": 2}, "127.0.0.4"),
         ("localhost", {"nnodes": 2}, "127.0.0.1"),
     ],
