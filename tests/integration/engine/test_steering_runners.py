@@ -155,13 +155,14 @@ def test_it_is_the_model_with_the_vector_added(
     assert np.abs(reference.logprobs(prompt, own, {}) - found).max() > 100 * TOLERANCE_NATS
 
 
+@pytest.mark.parametrize("v2", [False, True], ids=["V1", "V2"])
 def test_two_ranks_change_the_same_as_one(
-    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path, v2: bool
 ) -> None:
     few, params = prompts[: len(POLICIES)], [instruct(one, served=served, **GREEDY) for one in POLICIES]
     tokens, expected = on_v1(v1, few, params)
     binding = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
-    with changing_runner(tmp_path / "log", v2=False, tensor_parallel_size=2, environment=binding) as two:
+    with changing_runner(tmp_path / "log", v2=v2, tensor_parallel_size=2, environment=binding) as two:
         assert len(two.call(PUT_ARTEFACT, CALM.raw)) == 2
         again, found = in_process(two, few, params)
     assert again == tokens

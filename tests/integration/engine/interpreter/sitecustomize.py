@@ -20,13 +20,34 @@ class Driver:
     def get_current_device(self) -> int:
         return 0
 
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
+
+        return GPUTarget("cpu", 0, 1)
+
     def get_active_torch_device(self) -> Any:
         import torch
 
         return torch.device("cpu")
 
 
+class Compiler:
+    """What Inductor asks for the key of its cache. For a CPU it writes C++, and compiles nothing with Triton."""
+
+    def __init__(self, _target: Any) -> None: ...
+
+    @staticmethod
+    def supports_target(target: Any) -> bool:
+        return bool(target.backend == "cpu")
+
+    def hash(self) -> str:
+        return "interpreted"
+
+    def parse_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options
+
+
 if os.environ.get("TRITON_INTERPRET") == "1":
     from triton.backends import Backend, backends  # type: ignore[import-untyped]
 
-    backends["cpu"] = Backend(compiler=object, driver=Driver)
+    backends["cpu"] = Backend(compiler=Compiler, driver=Driver)
