@@ -139,6 +139,11 @@ class Lab:
         items, samples = self.setting.items if items is None else items, samples or self.setting.samples
         return await self._ask(treatments, items, range(samples))
 
+    async def check(self, treatments: Sequence[Treatment]) -> None:
+        """Raises CannotError if the server rejects one of the policies, and JournalError as `ask` does."""
+        for treatment in treatments:
+            await self._check(treatment)
+
     async def with_dose(self, policy: str) -> Treatment | None:
         """The placebo of a library policy, by the dose that the policy has: its strength is searched.
 
@@ -165,8 +170,7 @@ class Lab:
     async def _ask(
         self, treatments: Sequence[Treatment], items: Sequence[Item], samples: Sequence[int]
     ) -> dict[str, Answers]:
-        for treatment in treatments:
-            await self._check(treatment)
+        await self.check(treatments)
         # the missing units, in random order within a question
         by_id = {item.id: item for item in items}
         wanted = {
@@ -199,6 +203,19 @@ class Lab:
             }
             for treatment in treatments
         }
+
+    async def recycle_layers(self) -> tuple[int, ...]:
+        """The layers that the server can run again. Raises CannotError if there are none, and ServerLostError."""
+        try:
+            layers = (await self.asker.get("/vectors")).get("recycle_layers")
+        except ServerRefusesError as error:
+            raise CannotError(str(error)) from None
+        if not layers:
+            raise CannotError(
+                f"needs a server that was started with --recycle-layers N, which {self.asker.url} was not: layer N is "
+                "run again"
+            )
+        return tuple(layers)
 
     async def verify(
         self, positions: Mapping[str, Sequence[int]], texts: Mapping[str, EntropyTrace]

@@ -80,6 +80,22 @@ def paired(own: Answers, other: Answers, read: Read = score, alpha: float = ALPH
     return stats.mean(list(differences.values()), questions, alpha, bound=1.0 if read is score else None)
 
 
+def relative(own: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
+    """The relative change of the mean number of tokens, over the same questions and samples."""
+    keys = [key for key in own if key in other and tokens(own[key]) is not None and tokens(other[key]) is not None]
+    if not keys:
+        return UNKNOWN
+    names, groups = np.unique([question for question, _ in keys], return_inverse=True)
+    sums = np.zeros((len(names), 2))
+    np.add.at(sums, groups, [[own[key].tokens, other[key].tokens] for key in keys])
+
+    def change(weights: Floats) -> float:
+        mine, theirs = weights @ sums
+        return float(mine / theirs - 1)
+
+    return bootstrapped(change, len(names), alpha)
+
+
 def clustered(values: ArrayLike, questions: ArrayLike, alpha: float = ALPHA, bound: float | None = None) -> Estimate:
     """The mean of values [n] of questions [n]; UNKNOWN without values."""
     return stats.mean(values, questions, alpha, bound) if len(np.asarray(values)) else UNKNOWN

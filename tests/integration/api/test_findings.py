@@ -14,13 +14,15 @@ import pytest
 
 from forkpoint_clients.cli.findings import main
 from forkpoint_clients.findings.catalog import FINDINGS
-from tests.processes.forkpoint_server import COMMAND, Server
+from tests.processes.forkpoint_server import COMMAND, Server, serving
 
 QUESTIONS = "4"
 SECONDS = 240
 WORDS = {"reproduced", "not reproduced", "undecided"}
 MAY_BE_UNKNOWN = {"verified forks that lie in the top fifth", "correlation of rank and velocity, over answers"}
 """Figures that so few texts may not have."""
+HOOKS = {"steering": "--hidden-layers", "recycling": "--recycle-layers"}
+"""The findings that need a server with hooks, and the option that it must be started with."""
 
 
 def command(url: str, out: Path, *more: str) -> list[str]:
@@ -50,6 +52,24 @@ def out(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def check_undecided(one: dict[str, Any]) -> None:
+    """A finding has figures, and they decide nothing on so few questions."""
+    assert one["cannot"] is None, one["name"]
+    assert one["verdict"] in WORDS
+    assert one["claims"]
+    assert one["plots"]
+    for claim in one["claims"]:
+        assert claim["verdict"] in WORDS
+        for part in claim["parts"]:
+            if part["value"] is None:
+                assert part["what"] in MAY_BE_UNKNOWN or "right less wrong" in part["what"]
+            else:
+                assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
+            assert part["questions"] <= int(QUESTIONS)
+            assert part["verdict"] == "undecided"  # for any interval
+            assert part["n_needed"] >= 10
+
+
 def results_of(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "results.json").read_text())
     return found
@@ -60,20 +80,10 @@ def test_all_findings_come_to_a_verdict(out: Path) -> None:
     found = results_of(out)
     assert [one["name"] for one in found["findings"]] == list(FINDINGS)
     for one in found["findings"]:
-        assert one["cannot"] is None, one["name"]
-        assert one["verdict"] in WORDS
-        assert one["claims"]
-        assert one["plots"]
-        for claim in one["claims"]:
-            assert claim["verdict"] in WORDS
-            for part in claim["parts"]:
-                if part["value"] is None:
-                    assert part["what"] in MAY_BE_UNKNOWN or "right less wrong" in part["what"]
-                else:
-                    assert part["low"] is None or part["low"] <= part["value"] <= part["high"]
-                assert part["questions"] <= int(QUESTIONS)
-                assert part["verdict"] == "undecided"  # on so few questions, for any interval
-                assert part["n_needed"] >= 10
+        if one["name"] in HOOKS:
+            assert f"was started with {HOOKS[one['name']]}" in one["cannot"]
+        else:
+            check_undecided(one)
     assert found["cost"]["tokens"] > 0
     page = (out / "report.html").read_text()
     assert page.count("<figure>") == sum(len(one["plots"]) for one in found["findings"])
@@ -89,6 +99,21 @@ def test_finished_requests_are_not_sent_again(server: Server, out: Path) -> None
     assert (out / "journal.jsonl").read_bytes() == lines
     assert again["cost"]["requests"] == 0
     assert again["findings"] == [one for one in before["findings"] if one["name"] in ("connectors", "dynamics")]
+
+
+@pytest.mark.timeout(SECONDS + 300)
+def test_a_server_with_hooks_retests_what_needs_them(tmp_path: Path) -> None:
+    with serving(tmp_path, "--hidden-layers", "1", "--recycle-layers", "2") as server:
+        subprocess.run(
+            command(server.api, tmp_path / "out", *HOOKS), check=True, timeout=SECONDS, stdout=subprocess.DEVNULL
+        )
+    found = results_of(tmp_path / "out")["findings"]
+    assert [one["name"] for one in found] == list(HOOKS)
+    for one in found:
+        check_undecided(one)
+        (table,) = one["tables"]
+        fired = {row[0]: row[-1] for row in table["rows"]}
+        assert all(not value.startswith("0.00") for arm, value in fired.items() if arm != "no policy"), fired
 
 
 class NoForkpoint(BaseHTTPRequestHandler):

@@ -21,6 +21,8 @@ ORDER = (
     "branching",
     "early-exit",
     "effective-rank",
+    "steering",
+    "recycling",
 )
 """The order in reports: findings that others build on come first. Unlisted ones follow by name."""
 

@@ -7,22 +7,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-import numpy as np
-
 from forkpoint_clients.evaluate import formatting
-from forkpoint_clients.evaluate.stats import ALPHA, Estimate
+from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, CALIBRATION_ANSWERS, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import (
     UNKNOWN,
     average,
-    bootstrapped,
     dose,
     doses,
     effect,
     paired,
     questions_of,
+    relative,
     tokens,
 )
 from forkpoint_clients.findings.verdict import Claim, Criterion
@@ -132,22 +130,6 @@ def conclude(
             ),
         ),
     )
-
-
-def relative(own: Answers, other: Answers, alpha: float = ALPHA) -> Estimate:
-    """The relative change of the mean number of tokens, over the same questions and samples."""
-    keys = [key for key in own if key in other and tokens(own[key]) is not None and tokens(other[key]) is not None]
-    if not keys:
-        return UNKNOWN
-    names, groups = np.unique([question for question, _ in keys], return_inverse=True)
-    sums = np.zeros((len(names), 2))
-    np.add.at(sums, groups, [[own[key].tokens, other[key].tokens] for key in keys])
-
-    def change(weights: np.ndarray) -> float:
-        mine, theirs = weights @ sums
-        return float(mine / theirs - 1)
-
-    return bootstrapped(change, len(names), alpha)
 
 
 FINDING = Finding(

@@ -40,5 +40,7 @@ def test_every_file_is_a_finding_with_a_source() -> None:
         "branching",
         "early-exit",
         "effective-rank",
+        "steering",
+        "recycling",
     ]
     assert all(one.claim and one.source and one.protocol and one.question for one in FINDINGS.values())
