@@ -12,6 +12,7 @@ from scipy import stats as distributions
 from forkpoint_clients.evaluate import stats
 from forkpoint_clients.evaluate.doses import describe_doses
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
+from forkpoint_policies.doses import MIN_RATIO
 
 from .reading import ScoredChoices
 
@@ -57,6 +58,20 @@ def fired(scored: ScoredChoices) -> float | None:
     if summary is None:
         return None
     return float(sum(action["fired"] for action in summary.get("interventions", {}).values()))
+
+
+def rarer(answers: Mapping[str, Answers], placebos: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each placebo that acts less than 0.8 times as often: `placebos` maps placebos to policies.
+
+    For policies that change no probability where they act, and so have no dose.
+    """
+    for placebo, policy in placebos.items():
+        own, other = (average(answers[name], fired).value for name in (policy, placebo))
+        if other < MIN_RATIO * own:  # not where one is unknown
+            yield (
+                f"{placebo} acted {other:.1f} times an answer, {policy} {own:.1f} times: a difference between them may "
+                "be one of how often they act."
+            )
 
 
 def average(answers: Answers, read: Read = score, alpha: float = ALPHA) -> Estimate:

@@ -9,7 +9,7 @@ from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import average, fired, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import average, fired, paired, questions_of, rarer, tokens
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 RECYCLE, PLACEBO = "recycle", "recycle.placebo"
@@ -73,6 +73,7 @@ def conclude(answers: Mapping[str, Answers], layer: int, alpha: float = ALPHA) -
                 "The authors run the layer again where the word is about to be drawn, so that another may be drawn. "
                 "Here the word is drawn and read with the second pass: a variant, one position later."
             ),
+            *rarer(answers, {PLACEBO: RECYCLE}),
         ),
     )
 

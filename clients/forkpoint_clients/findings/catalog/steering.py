@@ -10,7 +10,7 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Finding, Result, Table
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import Read, average, fired, paired, questions_of, relative, tokens
+from forkpoint_clients.findings.measures import Read, average, fired, paired, questions_of, rarer, relative, tokens
 from forkpoint_clients.findings.reading import ScoredChoices
 from forkpoint_clients.findings.verdict import Claim, Criterion
 from forkpoint_policies.spec.connectors import FAMILIES
@@ -79,14 +79,14 @@ def conclude(answers: Mapping[str, Answers], ending: str, alpha: float = ALPHA) 
         ),
     )  # fmt: skip
     works = Claim(
-        "Fewer thoughts begin with a reflective word, and fewer than with a random direction.",
+        "Fewer thoughts begin with a reflective word, and fewer than with the random direction.",
         "our own: the vector points away from such thoughts",
         tuple(
             Criterion(
                 f"thoughts with doubts, {SEAL} less {name}", paired(seal, other, doubt, alpha / 2), "below", 0.0, count,
                 "points", alpha / 2,
             )
-            for name, other in list(others.items())[:2]
+            for name, other in {"no policy": base, "a random direction": direction}.items()
         ),
         headline=False,
         own=True,
@@ -98,7 +98,7 @@ def conclude(answers: Mapping[str, Answers], ending: str, alpha: float = ALPHA) 
         (
             name,
             formatting.percent(average(answers[name])),
-            formatting.points(rights.get(name)) if name in rights else "",
+            formatting.points(rights[name]) if name in rights else "",
             formatting.count(average(answers[name], tokens)),
             formatting.percent(average(answers[name], doubt)),
             formatting.number(average(answers[name], fired)) if name in rights else "",
@@ -131,9 +131,11 @@ def conclude(answers: Mapping[str, Answers], ending: str, alpha: float = ALPHA) 
                 else "A thought ends at a full stop: this model's reasoning has no blank lines."
             ),
             (
-                "The direction is drawn once and has the vector's norm. Steering has no effect in the sense of changed "
-                "probabilities where it fires, so the table has how often each arm was steered instead."
+                "One random direction of the vector's norm was drawn. The intervals are over questions: another "
+                "direction may do something else. Steering changes no probability where it fires, so that it has no "
+                "dose; instead, the table has how often each arm was steered."
             ),
+            *rarer(answers, {DIRECTION: SEAL, POSITIONS: SEAL}),
         ),
     )
 

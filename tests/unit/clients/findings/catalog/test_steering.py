@@ -59,6 +59,26 @@ def test_a_random_direction_that_does_the_same_decides_against_nothing() -> None
     assert sum(part.alpha for part in parts) == pytest.approx(0.05), "95 % holds for all on which the verdict rests"
 
 
+def acting(times: int, answers: Answers) -> Answers:
+    """The answers as if the policy had acted so often in each."""
+
+    def often(scored: ScoredChoices) -> ScoredChoices:
+        summary = {"interventions": {"steer": {"fired": times, "effect": 0.0}}}
+        return replace(scored, answer=replace(scored.answer, forkpoint=summary))
+
+    return {key: often(scored) for key, scored in answers.items()}
+
+
+@pytest.mark.parametrize(("times", "said"), [(10, []), (8, []), (7, ["positions acted 7.0 times an answer"])])
+def test_a_placebo_that_acts_less_often_is_named(times: int, said: list[str]) -> None:
+    answers = planted()
+    answers |= {name: acting(10, answers[name]) for name in (steering.SEAL, steering.DIRECTION)}
+    answers[steering.POSITIONS] = acting(times, answers[steering.POSITIONS])
+    notes = [note for note in steering.conclude(answers, ".").notes if "times an answer" in note]
+    assert len(notes) == len(said)
+    assert all(part in note for part, note in zip(said, notes, strict=True))
+
+
 @pytest.mark.parametrize(
     ("reasoning", "ending", "share"),
     [
