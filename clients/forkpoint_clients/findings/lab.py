@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,11 +45,23 @@ class CannotError(Exception):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What is read of each answer while the server still has its trace: stored under the `name`.
+
+    `read` is called with the question and the answer. It may raise CannotError.
+    """
+
+    name: str
+    read: Callable[[Asker, Item, Answer], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
 class Treatment:
     """How questions are answered, under a name: equal treatments share their answers.
 
     `answers` counts a request's choices. With `sampled_entropy`, answers have the mean entropy in nats of the
     distributions that their tokens were sampled from, at the temperature: estimated by the surprise of these tokens.
+    A `reading` needs `traced`.
     """
 
     name: str
@@ -58,12 +70,14 @@ class Treatment:
     answers: int = 1
     traced: bool = False
     sampled_entropy: bool = False
+    reading: Reading | None = None
 
     @property
     def key(self) -> str:
         """A hash that equal treatments share: 16 hex digits."""
         settings = [self.policy, self.temperature, self.answers, self.traced]
         settings += ["sampled entropy"] if self.sampled_entropy else []
+        settings += [self.reading.name] if self.reading else []
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -278,8 +292,10 @@ class Lab:
             answer = replace(answer, forkpoint=with_sampled_entropy(answer.forkpoint))
         if not treatment.traced or answer.error is not None or answer.response_id is None:
             return answer
-        trace = trace_of(await self.asker.trace(answer.response_id))
-        return replace(answer, forkpoint={**(answer.forkpoint or {}), "trace": trace})
+        found = {"trace": trace_of(await self.asker.trace(answer.response_id))}
+        if treatment.reading is not None:
+            found[treatment.reading.name] = await treatment.reading.read(self.asker, item, answer)
+        return replace(answer, forkpoint={**(answer.forkpoint or {}), **found})
 
     async def _check(self, treatment: Treatment) -> None:
         if treatment.key not in self._valid:

@@ -82,6 +82,28 @@ def solutions(numbers: tuple[int, ...], target: int) -> int:
     return count
 
 
+def solution(puzzle: Puzzle) -> str | None:
+    """An expression that solves the puzzle, the same one each time; None if there is none."""
+    return _solution(tuple(sorted((number, str(number)) for number in puzzle.numbers)), puzzle.target)
+
+
+def _solution(terms: tuple[tuple[int, str], ...], target: int) -> str | None:
+    """As `solution`, of terms with their values, sorted."""
+    if len(terms) == 1:
+        return terms[0][1] if terms[0][0] == target else None
+    for i, j in itertools.combinations(range(len(terms)), 2):
+        rest = terms[:i] + terms[i + 1 : j] + terms[j + 1 :]
+        (small, right), (large, left) = terms[i], terms[j]
+        for sign in "+-*/":
+            value = combine(large, sign, small)
+            if value is not None:
+                term = f"{left} {sign} {right}"
+                found = _solution(tuple(sorted((*rest, (value, f"({term})" if rest else term)))), target)
+                if found is not None:
+                    return found
+    return None
+
+
 def _share(text: str) -> float:
     """A number in [0, 1) that depends on the text alone: how the split stays the same for ever."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

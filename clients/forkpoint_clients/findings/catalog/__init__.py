@@ -21,6 +21,7 @@ ORDER = (
     "branching",
     "early-exit",
     "effective-rank",
+    "mi-peaks",
     "steering",
     "recycling",
 )

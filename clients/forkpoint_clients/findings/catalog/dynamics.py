@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +9,8 @@ from forkpoint_clients.evaluate.stats import ALPHA, Estimate, Floats
 from forkpoint_clients.findings import plots
 from forkpoint_clients.findings.base import Figure, Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Lab
-from forkpoint_clients.findings.measures import bootstrapped, clustered
+from forkpoint_clients.findings.measures import clustered
+from forkpoint_clients.findings.rarity import NamedValues, beyond_rarity
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -33,7 +32,7 @@ def conclude(texts: list[EntropyTrace], alpha: float = ALPHA) -> Result:
     questions, level = len(set(owners)), alpha / 2
     peak = clustered(_peaks(windows), owners, level)
     after = clustered(windows[:, REACH + 1 :].mean(axis=1) - windows[:, :REACH].mean(axis=1), owners)
-    beyond, compared = beyond_rarity(texts, level)
+    beyond, compared = beyond_rarity(named_peaks(texts), level)
     claim = Claim(
         "Entropy peaks where a connector is sampled, and peaks higher there than at other tokens that are as rare.",
         "our own, after the tokens of arXiv:2506.01939",
@@ -114,49 +113,14 @@ def around(texts: list[EntropyTrace]) -> tuple[Floats, list[str]]:
     return np.concatenate(windows), owners
 
 
-def beyond_rarity(texts: list[EntropyTrace], alpha: float = ALPHA) -> tuple[Estimate, float]:
-    """By how many nats entropy peaks more at connectors than at other tokens that are sampled as rarely, and the share
-    of connectors that have such others.
-
-    Each connector is compared with the tokens that are sampled at least half and at most twice as often, all words and
-    signs that are no connectors.
-    """
-    positions = [_inner(trace) for trace in texts]
-    names = [[_reasoning_tokens(trace)[at] for at in inner] for trace, inner in zip(texts, positions, strict=True)]
-    peaks = [_peaks(_window(trace, inner)) for trace, inner in zip(texts, positions, strict=True)]
-    counts = Counter(name for some in names for name in some)
-    words = {
-        token
-        for trace in texts
-        for token, connector in zip(trace.tokens, trace.connectors, strict=True)
-        if connector and token in counts
-    }
-    kinds = sorted(words)
-    alike = {
-        kind: {
-            token
-            for token, times in counts.items()
-            if token not in words and counts[kind] / 2 <= times <= 2 * counts[kind]
-        }
-        for kind in kinds
-    }
-    questions, groups = np.unique([trace.question for trace in texts], return_inverse=True)
-    sums = np.zeros((len(questions), len(kinds), 4))
-    for group, some, heights in zip(groups, names, peaks, strict=True):
-        for number, kind in enumerate(kinds):
-            own = np.array([name == kind for name in some], np.bool_)
-            other = np.array([name in alike[kind] for name in some], np.bool_)
-            sums[group, number] += heights[own].sum(), own.sum(), heights[other].sum(), other.sum()
-    if not kinds:
-        return Estimate(float("nan")), 0.0
-    covered = sum(counts[kind] for kind in kinds if alike[kind]) / sum(counts[kind] for kind in kinds)
-    return bootstrapped(lambda weights: _beyond(np.einsum("q,qkn->kn", weights, sums)), len(questions), alpha), covered
-
-
-def _beyond(sums: Floats) -> float:
-    """The mean peak of connectors less that of their controls, of sums [kinds, 4], weighted by connectors."""
-    own, times, other, others = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)].T
-    return float((own - times * other / others).sum() / times.sum()) if len(times) else float("nan")
+def named_peaks(texts: list[EntropyTrace]) -> list[NamedValues]:
+    """The peaks of the entropy at all tokens of the reasoning with REACH others on both sides."""
+    found = []
+    for trace in texts:
+        inner, tokens = _inner(trace), _reasoning_tokens(trace)
+        names, connectors = [tokens[at] for at in inner], trace.connectors[trace.in_reasoning][inner]
+        found.append(NamedValues(trace.question, names, connectors, _peaks(_window(trace, inner))))
+    return found
 
 
 def _reasoning_tokens(trace: EntropyTrace) -> list[str]:

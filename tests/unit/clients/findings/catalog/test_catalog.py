@@ -40,6 +40,7 @@ def test_every_file_is_a_finding_with_a_source() -> None:
         "branching",
         "early-exit",
         "effective-rank",
+        "mi-peaks",
         "steering",
         "recycling",
     ]
