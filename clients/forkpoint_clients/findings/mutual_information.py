@@ -33,5 +33,6 @@ def _with(state: Floats, right: Floats) -> float:
 def _centred_kernel(state: Floats) -> Floats:
     """The Gaussian kernel of the coordinates of a state [D], its rows centred: [D, D]."""
     distances = np.square(np.subtract.outer(state, state, dtype=np.float64))
-    kernel = np.exp(-distances / (2 * WIDTH**2))
-    return kernel - kernel.mean(axis=1, keepdims=True)
+    kernel: Floats = np.exp(-distances / (2 * WIDTH**2))
+    kernel -= kernel.mean(axis=1, keepdims=True)
+    return kernel

@@ -57,7 +57,7 @@ class InformedText:
     @property
     def standardized(self) -> Floats:
         """[n]: in standard deviations from the text's mean."""
-        centred = self.information - self.information.mean()
+        centred: Floats = self.information - self.information.mean()
         spread = float(centred.std())
         return centred / spread if spread else centred
 
