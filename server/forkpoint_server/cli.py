@@ -10,7 +10,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from forkpoint_policies.spec import InputError
-from forkpoint_policies.worker.orphan import SERVER_PID
+from forkpoint_policies.worker.orphan import SERVER_PID, name_server
 
 from .api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, run_api_servers, share
 from .demo import SERVED_NAME, WEIGHTS
@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
             meet_other_nodes(args, config)
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
-    os.environ[SERVER_PID] = str(os.getpid())
+    os.environ[SERVER_PID] = name_server(os.getpid())
     if args.headless:
         return _run_headless(args)
     import uvloop

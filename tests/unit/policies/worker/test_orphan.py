@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from forkpoint_policies.worker.orphan import SERVER_PID
+from forkpoint_policies.worker.orphan import SERVER_PID, name_server
 
 WORKER = """
 import time
@@ -38,7 +38,7 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
 def test_a_worker_ends_with_its_server() -> None:
     with (
         process("-c", "import time; time.sleep(600)") as server,
-        process("-c", WORKER, **{SERVER_PID: str(server.pid)}) as worker,
+        process("-c", WORKER, **{SERVER_PID: name_server(server.pid)}) as worker,
     ):
         assert worker.stdout is not None
         assert worker.stdout.readline() == "watching\n"
@@ -49,10 +49,23 @@ def test_a_worker_ends_with_its_server() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pid", ["", "2147483647"])
-def test_without_a_server_on_this_machine_nothing_is_watched(pid: str) -> None:
-    """2147483647 is no process here: the worker may run on another machine."""
-    with process("-c", WORKER, **{SERVER_PID: pid}) as worker:
+def test_a_process_with_the_number_of_another_machines_server_is_not_watched() -> None:
+    with (
+        process("-c", "import time; time.sleep(600)") as unrelated,
+        process("-c", WORKER, **{SERVER_PID: f"another-boot/pid:[4026531836]/{unrelated.pid}"}) as worker,
+    ):
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "watching\n"
+        unrelated.kill()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["", name_server(2147483647)])
+def test_without_a_server_on_this_machine_nothing_is_watched(server: str) -> None:
+    """2147483647 is no process here."""
+    with process("-c", WORKER, **{SERVER_PID: server}) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "watching\n"
         with pytest.raises(subprocess.TimeoutExpired):
