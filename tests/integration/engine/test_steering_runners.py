@@ -169,6 +169,19 @@ def test_two_ranks_change_the_same_as_one(
     assert farthest(found, expected) < TOLERANCE_NATS
 
 
+def test_a_compiled_model_is_changed_alike(
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+) -> None:
+    few, params = prompts[: len(POLICIES)], [instruct(one, served=served, **GREEDY) for one in POLICIES]
+    tokens, expected = on_v1(v1, few, params)
+    cache = tmp_path / "cache"
+    with changing_runner(tmp_path / "log", enforce_eager=False, environment={"VLLM_CACHE_ROOT": str(cache)}) as one:
+        again, found = in_process(one, few, params)
+    assert [*cache.glob("torch_compile_cache/*")]
+    assert again == tokens
+    assert farthest(found, expected) < TOLERANCE_NATS
+
+
 @pytest.mark.parametrize("policy", [AT_FORKS, HERE, AGAIN, AGAIN_HERE], ids=["next", "here", "again", "again, here"])
 def test_no_other_answer_changes_by_a_bit(
     v2: Runner, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, policy: dict[str, Any]
