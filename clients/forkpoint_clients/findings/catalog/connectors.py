@@ -10,7 +10,8 @@ from typing import Any, Literal
 from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
-from forkpoint_clients.findings.base import Finding, Result, Table
+from forkpoint_clients.findings.arm_table import Column, arm_table
+from forkpoint_clients.findings.base import Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, CALIBRATION_ANSWERS, Answers, Lab, Treatment
 from forkpoint_clients.findings.measures import (
     UNKNOWN,
@@ -21,7 +22,6 @@ from forkpoint_clients.findings.measures import (
     paired,
     questions_of,
     relative,
-    tokens,
 )
 from forkpoint_clients.findings.verdict import Claim, Criterion
 from forkpoint_policies.doses import why_no_conclusion
@@ -93,26 +93,18 @@ def conclude(
         name for policy in (BAN, NOWAIT) for name in (policy, by_dose(policy), *_placebos(policy)) if name in answers
     ]
     losses = {name: paired(answers[name], base) for name in names}
-    rows = tuple(
+    table = arm_table(
+        "Words that are never sampled",
+        answers,
+        losses,
         (
-            name,
-            formatting.percent(average(answers[name])),
-            formatting.points(losses[name]) if name in losses else "",
-            formatting.count(average(answers[name], tokens)),
-            formatting.number(average(answers[name], effect)),
-            formatting.plain(dose(answers[name]), 3),
-        )
-        for name in (BASELINE.name, *names)
+            Column("effect per answer", lambda own: formatting.number(average(own, effect))),
+            Column("effect per token", lambda own: formatting.plain(dose(own), 3)),
+        ),
     )
     return Result(
         (hurts, harmless),
-        tables=(
-            Table(
-                "Words that are never sampled",
-                ("arm", "right", "less no policy", "tokens", "effect per answer", "effect per token"),
-                rows,
-            ),
-        ),
+        tables=(table,),
         plots=(
             plots.intervals("connectors", "Right answers, less those of no policy.", losses, "difference, points", 100),
         ),

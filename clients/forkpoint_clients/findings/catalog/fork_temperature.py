@@ -8,9 +8,10 @@ from typing import Any
 from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
-from forkpoint_clients.findings.base import Finding, Result, Table
+from forkpoint_clients.findings.arm_table import Column, arm_table
+from forkpoint_clients.findings.base import Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import average, doses, effect, fired, paired, questions_of, tokens
+from forkpoint_clients.findings.measures import average, doses, effect, fired, paired, questions_of
 from forkpoint_clients.findings.reading import EntropyTrace, traces
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
@@ -74,28 +75,21 @@ def conclude(answers: Mapping[str, Answers], fork_share: float, share: float, al
         ),
     )
     losses = {name: paired(answers[name], base) for name in NAMES[1:]}
-    rows = tuple(
+    table = arm_table(
+        f"Temperature times {HEAT:g}, where",
+        answers,
+        losses,
         (
-            name,
-            formatting.percent(average(answers[name])),
-            formatting.points(losses[name]) if name in losses else "",
-            formatting.count(average(answers[name], tokens)),
-            formatting.count(average(answers[name], fired)) if name in losses else "",
-            formatting.number(average(answers[name], effect)),
-        )
-        for name in NAMES
+            Column("heated tokens", lambda own: formatting.count(average(own, fired)), of_baseline=False),
+            Column("effect per answer", lambda own: formatting.number(average(own, effect))),
+        ),
+        head="heated",
     )
     heated = {name: average(answers[name], fired).value for name in NAMES[1:4]}
     counts = ", ".join(f"{heated[name]:.0f} ({name})" for name in heated)
     return Result(
         (claim,),
-        tables=(
-            Table(
-                f"Temperature times {HEAT:g}, where",
-                ("heated", "right", "less no policy", "tokens", "heated tokens", "effect per answer"),
-                rows,
-            ),
-        ),
+        tables=(table,),
         plots=(
             plots.intervals(
                 "fork-temperature",

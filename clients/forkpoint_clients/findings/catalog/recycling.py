@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA
 from forkpoint_clients.findings import plots
-from forkpoint_clients.findings.base import Finding, Result, Table
+from forkpoint_clients.findings.arm_table import Column, arm_table
+from forkpoint_clients.findings.base import Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import average, fired, paired, questions_of, rarer, tokens
+from forkpoint_clients.findings.measures import average, fired, paired, questions_of, rarer
 from forkpoint_clients.findings.verdict import Claim, Criterion
 
 RECYCLE, PLACEBO = "recycle", "recycle.placebo"
@@ -44,25 +45,15 @@ def conclude(answers: Mapping[str, Answers], layer: int, alpha: float = ALPHA) -
         ),
     )
     differences = {name: paired(answers[name], base) for name in (RECYCLE, PLACEBO)}
-    rows = tuple(
-        (
-            name,
-            formatting.percent(average(answers[name])),
-            formatting.points(differences[name]) if name in differences else "",
-            formatting.count(average(answers[name], tokens)),
-            formatting.number(average(answers[name], fired)) if name in differences else "",
-        )
-        for name in (BASELINE.name, RECYCLE, PLACEBO)
+    table = arm_table(
+        f"Tokens read with layer {layer} run twice",
+        answers,
+        differences,
+        (Column("times run again", lambda own: formatting.number(average(own, fired)), of_baseline=False),),
     )
     return Result(
         (claim,),
-        tables=(
-            Table(
-                f"Tokens read with layer {layer} run twice",
-                ("arm", "right", "less no policy", "tokens", "times run again"),
-                rows,
-            ),
-        ),
+        tables=(table,),
         plots=(
             plots.intervals(
                 "recycling", "Right answers, less those of no policy.", differences, "difference, points", 100

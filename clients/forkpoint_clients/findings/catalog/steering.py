@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from forkpoint_clients.evaluate import formatting
 from forkpoint_clients.evaluate.stats import ALPHA, Estimate
 from forkpoint_clients.findings import plots
-from forkpoint_clients.findings.base import Finding, Result, Table
+from forkpoint_clients.findings.arm_table import Column, arm_table
+from forkpoint_clients.findings.base import Finding, Result
 from forkpoint_clients.findings.lab import BASELINE, Answers, Lab, Treatment
-from forkpoint_clients.findings.measures import Read, average, fired, paired, questions_of, rarer, relative, tokens
+from forkpoint_clients.findings.measures import Read, average, fired, paired, questions_of, rarer, relative
 from forkpoint_clients.findings.reading import ScoredChoices
 from forkpoint_clients.findings.verdict import Claim, Criterion
 from forkpoint_policies.spec.connectors import FAMILIES
@@ -94,26 +95,18 @@ def conclude(answers: Mapping[str, Answers], ending: str, alpha: float = ALPHA) 
     steered = (SEAL, DIRECTION, POSITIONS)
     rights: dict[str, Estimate] = {name: paired(answers[name], base) for name in steered}
     changes: dict[str, Estimate] = {name: paired(answers[name], base, doubt) for name in steered}
-    rows = tuple(
+    table = arm_table(
+        "Answers steered where a thought ends",
+        answers,
+        rights,
         (
-            name,
-            formatting.percent(average(answers[name])),
-            formatting.points(rights[name]) if name in rights else "",
-            formatting.count(average(answers[name], tokens)),
-            formatting.percent(average(answers[name], doubt)),
-            formatting.number(average(answers[name], fired)) if name in rights else "",
-        )
-        for name in (BASELINE.name, *steered)
+            Column("thoughts with doubts", lambda own: formatting.percent(average(own, doubt))),
+            Column("times steered", lambda own: formatting.number(average(own, fired)), of_baseline=False),
+        ),
     )
     return Result(
         (helps, works),
-        tables=(
-            Table(
-                "Answers steered where a thought ends",
-                ("arm", "right", "less no policy", "tokens", "thoughts with doubts", "times steered"),
-                rows,
-            ),
-        ),
+        tables=(table,),
         plots=(
             plots.intervals("steering", "Right answers, less those of no policy.", rights, "difference, points", 100),
             plots.intervals(
