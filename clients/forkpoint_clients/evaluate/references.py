@@ -1,4 +1,4 @@
-"""The reference answer of a question as a text, whatever the form in which its scorer expects it."""
+"""The reference answer of a question as a text: scorers expect it in forms of their own."""
 
 from __future__ import annotations
 

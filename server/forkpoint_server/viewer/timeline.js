@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 
 const d3 = /** @type {any} */ (globalThis).d3;
-const WIDTH = 360, HEIGHT = 150, MARGIN = { left: 52, right: 10, top: 8, bottom: 30 }, DAY_MILLISECONDS = 86_400_000;
+const WIDTH = 360, HEIGHT = 150, MARGIN = { left: 52, right: 20, top: 8, bottom: 30 }, DAY_MILLISECONDS = 86_400_000;
 
 /** @param {any} found  as `GET /v1/experiments/{name}/timeline` returns it */
 export function timelinePlot({ metric, arms }) {

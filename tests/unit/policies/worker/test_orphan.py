@@ -64,7 +64,7 @@ def test_a_process_with_the_number_of_another_machines_server_is_not_watched() -
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ["", name_server(2147483647)])
 def test_without_a_server_on_this_machine_nothing_is_watched(server: str) -> None:
-    """2147483647 is no process here."""
+    """No process has the number 2147483647."""
     with process("-c", WORKER, **{SERVER_PID: server}) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "watching\n"
