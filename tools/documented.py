@@ -42,7 +42,7 @@ ELSEWHERE: Mapping[str, str] = {
     "forkpoint evidence": "takes hours; tests/integration/api/test_evidence.py has a shorter one",
     "forkpoint readout fit": "takes minutes; tests/integration/api/test_states.py has a shorter one",
     "forkpoint steer fit": "takes minutes; tests/integration/launch/test_steering.py has a shorter one",
-    "forkpoint findings steering": "takes half an hour; tests/integration/api/test_findings.py has a shorter one",
+    "forkpoint findings mi-peaks": "takes ten minutes; tests/integration/api/test_findings.py has a shorter one",
     "forkpoint findings sparse-forks": "takes an hour; tests/integration/api/test_findings.py has a shorter one",
 }
 """Blocks that cannot be run here, by how they start, and why. Their syntax and arguments are checked."""
