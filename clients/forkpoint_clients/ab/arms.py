@@ -12,9 +12,9 @@ from typing import Any
 from forkpoint_clients.client import api_url
 from forkpoint_clients.evaluate.asker import NO_POLICY
 from forkpoint_clients.evaluate.doses import PLACEBO
-from forkpoint_clients.yaml_file import YamlError, one_line, read_yaml
 from forkpoint_policies.catalog import library
 from forkpoint_policies.spec import parse_policy
+from forkpoint_policies.spec.yaml_file import YamlError, read_yaml
 
 FILES = (".yaml", ".yml", ".json")
 
@@ -107,14 +107,14 @@ def _policy(name: str, value: str) -> str | Mapping[str, Any] | None:
         try:
             return _checked(json.loads(value))
         except ValueError as error:
-            raise ArmError(f"the arm {name!r}: {one_line(error)}") from None
+            raise ArmError(f"the arm {name!r}: {' '.join(str(error).split())}") from None
     if value.endswith(FILES):
         try:
             return _checked(read_yaml(Path(value)))
         except YamlError as error:
             raise ArmError(f"the arm {name!r}: {error}") from None
         except ValueError as error:
-            raise ArmError(f"the arm {name!r}: {value}: {one_line(error)}") from None
+            raise ArmError(f"the arm {name!r}: {value}: {' '.join(str(error).split())}") from None
     return value
 
 

@@ -16,7 +16,7 @@ from forkpoint_clients.client import DEFAULT_URL, Forkpoint
 from forkpoint_clients.evaluate.asker import error_message
 from forkpoint_clients.evaluate.formatting import MINUS, UNKNOWN, p_value
 from forkpoint_clients.types import Experiment
-from forkpoint_clients.yaml_file import YamlError, read_yaml
+from forkpoint_policies.spec.yaml_file import YamlError, read_yaml
 
 from .options import ApiKey, Server
 from .output import Format, FormatOption, print_data, print_tables

@@ -16,9 +16,9 @@ from rich.text import Text
 from forkpoint_clients.client import Forkpoint
 from forkpoint_clients.evaluate.asker import error_message
 from forkpoint_clients.evaluate.doses import PLACEBO
-from forkpoint_clients.yaml_file import YamlError, read_yaml
 from forkpoint_policies.catalog import Named, library
 from forkpoint_policies.spec import SCHEMA, InputError, parse_policy, unknown_name
+from forkpoint_policies.spec.yaml_file import YamlError, read_yaml
 
 from .options import ApiKey, MaybeServer
 from .output import Format, FormatOption, print_data

@@ -1,4 +1,4 @@
-"""The policy language: what a user writes. pydantic only, so that clients can import it."""
+"""The policy language: what a user writes. pydantic and PyYAML only, so that clients can import it."""
 
 from forkpoint_policies.actions.definition import Fields as DeclaredFields
 from forkpoint_policies.actions.discovery import ACTIONS

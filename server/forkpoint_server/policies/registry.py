@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
 from forkpoint_policies.catalog import Named, library, with_placebo
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.placebo import PLACEBO
 from forkpoint_policies.spec import MAX_NAME, InputError, Policy, parse_policy, unknown_name
+from forkpoint_policies.spec.yaml_file import YamlError, read_yaml
 
 RESERVED_NAMES = frozenset({"inline", "none", "connectors", "schema", "validate"})
 
@@ -81,9 +80,7 @@ def check_name(name: str, field: str) -> None:
 def read_policy(file: Path) -> Policy:
     """Read a policy from a YAML or JSON file. Raises InputError."""
     try:
-        data = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise InputError(str(file), f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError also of a date such as 2001-99-99
-        raise InputError(str(file), f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(file)
+    except YamlError as error:
+        raise InputError(str(file), error.problem) from None
     return parse_policy(data, f"{file}: policy")

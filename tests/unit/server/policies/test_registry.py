@@ -12,7 +12,7 @@ from forkpoint_server.policies.registry import Registry, read_policies, read_pol
 WRONG = {
     "not YAML": (b"rules: [", "cannot be read as YAML"),
     "not text": (b"\xff\xfe\xff", "cannot be read as YAML"),
-    "an invalid date": (b"2001-99-99: 1", "cannot be read as YAML"),
+    "a number that is none": (b"!!int no", "cannot be read as YAML"),
     "too deep": (b"[" * 100_000, "cannot be read as YAML"),
     "code": (b"!!python/object/apply:os.system [echo]", "cannot be read as YAML"),
     "aliases that expand": (
