@@ -195,19 +195,39 @@ def test_an_experiment_from_its_definition_to_its_end(page: Page, server: Server
         httpx.delete(f"{server.api}/experiments/console-exp")
 
 
-AFTERNOON = """async () => {
+TIMELINE = """async seconds => {
     const { timelinePlot } = await import('/forkpoint/timeline.js');
-    const at = minute => new Date(2026, 10, 26, 16, minute).getTime() / 1000;
-    const rows = [0, 10, 20].map(minute => ({ until: at(minute), estimate: 0.1, interval: [-0.1, 0.3] }));
-    return timelinePlot({ metric: 'correct', arms: { treatment: rows } }).textContent;
+    const at = share => new Date(2026, 10, 26, 16).getTime() / 1000 + share * seconds;
+    const rows = [0, 0.5, 1].map(share => ({ until: at(share), estimate: 0.1, interval: [-0.1, 0.3] }));
+    const plot = timelinePlot({ metric: 'correct', arms: { treatment: rows } });
+    document.body.append(plot);
+    const texts = [...plot.querySelector('svg g').querySelectorAll('.tick text')];
+    const boxes = texts.map(text => text.getBoundingClientRect());
+    plot.remove();
+    return { labels: texts.map(text => text.textContent), caption: plot.querySelector('figcaption').textContent,
+        apart: boxes.slice(1).every((box, before) => box.left > boxes[before].right) };
 }"""
+AXES = [  # seconds that an experiment is old, a label below its plot, and one more
+    (1.5, "16:00:00", "16:00:01"),
+    (40, "16:00:15", "16:00:30"),
+    (110, "16:00:30", "16:01:30"),
+    (1200, "16:10", "16:20"),
+    (80_000, "18:00", "12:00"),
+    (100_000, "27 Nov", "27 Nov"),
+    (864_000, "27 Nov", "5 Dec"),
+]
 
 
-def test_an_experiments_times_have_24_hours(page: Page, server: Server) -> None:
+@pytest.mark.parametrize(("seconds", "one", "other"), AXES)
+def test_an_experiments_times_differ(page: Page, server: Server, seconds: float, one: str, other: str) -> None:
     visit(page, server)
-    shown_text = page.evaluate(AFTERNOON)
-    assert "16:10" in shown_text
-    assert "no interval" not in shown_text
+    shown_axis = page.evaluate(TIMELINE, seconds)
+    labels = shown_axis["labels"]
+    assert one in labels
+    assert other in labels
+    assert len(set(labels)) == len(labels) <= 7
+    assert shown_axis["apart"]
+    assert shown_axis["caption"] == "treatment"
 
 
 def test_live_shows_the_requests_that_end_while_one_looks(page: Page, server: Server) -> None:
