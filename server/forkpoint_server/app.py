@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute
 
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.hidden.artefact import Artefact
@@ -48,6 +48,7 @@ from forkpoint_server.http.no_generation import WithoutGeneration
 from forkpoint_server.http.own_port import answering
 from forkpoint_server.http.paths import FORKS, OWN, WITHOUT_TEXT
 from forkpoint_server.http.stopping import RefuseWhenStopping
+from forkpoint_server.http.uvicorn_options import own_http_options, vllm_http_options
 from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.served_model import read_served_model, stop_tokens
@@ -72,8 +73,6 @@ from forkpoint_server.vllm_seam import (
     TokensPrompt,
     build_app,
     build_async_engine_client,
-    envs,
-    get_uvicorn_log_config,
     init_app_state,
     random_uuid,
     serve_http,
@@ -94,9 +93,6 @@ GENERATE = "generate"
 
 LISTENING_POLL_SECONDS = 0.05
 """How often the start looks whether the socket accepts connections."""
-
-SHUTDOWN_SECONDS = 10
-"""How long responses may take to end after the engine has stopped. `--shutdown-timeout` is the engine's, before it."""
 
 EXPOSED_HEADERS = (
     "X-Forkpoint-Policy",
@@ -191,7 +187,7 @@ async def _serve_without_policies(
     await init_app_state(engine, app.state, args, tasks)
     metrics.BUILD.labels(__version__, VLLM_VERSION, metrics.served_model()).set(1)
     logger.info("serving on %s without policies: the model's tasks are %s", address, ", ".join(tasks))
-    return await serve_http(app, sock=sock, **_http_options(args), **own_http_options(app.routes), **_shared(one))
+    return await serve_http(app, sock=sock, **vllm_http_options(args), **own_http_options(app.routes), **_shared(one))
 
 
 def _drain(one: ApiServer | None, engine: EngineClient) -> Drain:
@@ -241,7 +237,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
         logger.warning("the default policy does not apply on %s", ", ".join(routes_without_policies(app.routes)))
     if started.one is not None and started.one.own_port is not None and service.replicas is not None:
         router = replica_router(service, service.replicas)
-        tls = {name: value for name, value in _http_options(args).items() if name.startswith("ssl_")}
+        tls = {name: value for name, value in vllm_http_options(args).items() if name.startswith("ssl_")}
         options = {**tls, **own_http_options(router.routes)}
         await after_requests.enter_async_context(answering(router, started.one.own_port.sock, options))
     await service.start()
@@ -252,7 +248,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
         )
         after_requests.callback(announcement.cancel)
     return await serve_http(
-        app, sock=started.sock, **_http_options(args), **own_http_options(app.routes), **_shared(started.one)
+        app, sock=started.sock, **vllm_http_options(args), **own_http_options(app.routes), **_shared(started.one)
     )
 
 
@@ -390,38 +386,6 @@ def _base_models(app: FastAPI) -> list[str]:
 def _is_adapter(app: FastAPI, model: Any) -> bool:
     """Whether a request's `model` is a LoRA adapter. Adapters can come and go while the server runs."""
     return isinstance(model, str) and model in app.state.openai_serving_models.lora_requests
-
-
-def _http_options(args: Namespace) -> dict[str, Any]:
-    """Uvicorn's options, as vLLM sets them."""
-    log_config = get_uvicorn_log_config(args)
-    return {
-        "enable_ssl_refresh": args.enable_ssl_refresh,
-        "host": args.host,
-        "port": args.port,
-        "log_level": args.uvicorn_log_level,
-        "access_log": not args.disable_uvicorn_access_log,
-        "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
-        "ssl_keyfile": args.ssl_keyfile,
-        "ssl_certfile": args.ssl_certfile,
-        "ssl_ca_certs": args.ssl_ca_certs,
-        "ssl_cert_reqs": args.ssl_cert_reqs,
-        "ssl_ciphers": args.ssl_ciphers,
-        "h11_max_incomplete_event_size": args.h11_max_incomplete_event_size,
-        "h11_max_header_count": args.h11_max_header_count,
-        **({"log_config": log_config} if log_config is not None else {}),
-    }
-
-
-def own_http_options(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """Uvicorn's options that vLLM leaves at their defaults.
-
-    Without a limit, uvicorn waits for a client that never sends the rest of its request, and for one whose engine
-    ended before it said so. With WebSockets on, it leaves a POST with `Upgrade: websocket` unanswered for as long as
-    its client waits; without, `BodyLimit` answers it.
-    """
-    speaks_websocket = any(isinstance(route, WebSocketRoute) for route in routes)
-    return {"timeout_graceful_shutdown": SHUTDOWN_SECONDS, **({} if speaks_websocket else {"ws": "none"})}
 
 
 async def _warm_up(engine: EngineClient) -> None:

@@ -13,12 +13,14 @@ from forkpoint_policies.spec import InputError
 from forkpoint_policies.worker.orphan import SERVER_PID, name_server
 
 from .api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, run_api_servers, share
+from .cpu_limits import check_stages, keep_prompts_whole, warn_of_slow_arithmetic
 from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
 from .nodes import await_others, join, meeting_of
 from .quiet_exit import exit_quietly
 from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
+from .server_log import configure_logging, expect_siblings
 from .steering_options import hook_layers
 from .telemetry_host import telemetry_host
 
@@ -42,11 +44,6 @@ DEMO_ARGUMENTS = (
 half a million tokens. The weights are bfloat16: processors without instructions for it would take twice as long. With
 scale-out, tokens can go in and out.
 """
-
-LAUNCHER = "vllm.entrypoints.launchers.launcher"
-"""The logger with which vLLM lists its routes: more than fifty lines."""
-ENGINE_CLIENT = "vllm.v1.engine.async_llm"
-"""The logger of vLLM's client of the engine."""
 
 PROCESSORS = {
     False: "forkpoint_policies.worker.vllm_v1:PolicyProcessorV1",
@@ -217,7 +214,7 @@ def parse(arguments: list[str]) -> Namespace:
     if keys and args.admin_api_key:
         args.api_key = [*keys, args.admin_api_key]  # the admin key is good for all routes
 
-    _configure_logging(args)
+    configure_logging(args)
     validate_parsed_serve_args(args)
     return args
 
@@ -239,8 +236,8 @@ def serve_one(
 
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     exit_quietly()
-    _configure_logging(args)
-    logging.getLogger(LAUNCHER).addFilter(_names_no_sibling)
+    configure_logging(args)
+    expect_siblings()
     one = ApiServer(address, sock, client_config, drain.of_server(int(client_config["client_index"])), ports)
     set_process_title("APIServer", str(one.number))
     decorate_logs()
@@ -274,45 +271,6 @@ def import_plugins(args: Namespace) -> None:
         ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
 
 
-def _configure_logging(args: Namespace) -> None:
-    from .vllm_seam import configure_logging_from_args
-
-    configure_logging_from_args(args)
-    logging.getLogger(ENGINE_CLIENT).addFilter(says_that_the_engine_ended)
-    if not args.log_config_file:  # that file configures our loggers too
-        _log_as_vllm()
-        logging.getLogger(LAUNCHER).addFilter(_is_no_route)
-
-
-def _is_no_route(record: logging.LogRecord) -> bool:
-    """Whether a log record is none of those with which vLLM lists each of its routes, or debugging wants them."""
-    listed = record.getMessage().startswith(("Available routes", "Route: "))
-    return not listed or logging.getLogger(LAUNCHER).isEnabledFor(logging.DEBUG)
-
-
-def _names_no_sibling(record: logging.LogRecord) -> bool:
-    """Whether a log record is not vLLM's warning, at the end, that another process has the port: a sibling has."""
-    return not str(record.msg).startswith("port %s is used by process")
-
-
-def says_that_the_engine_ended(record: logging.LogRecord) -> bool:
-    """Make one line of the traceback with which vLLM notices that its engine is gone: it names no reason, the engine's
-    own log does, and on SIGTERM the engine ends first."""
-    if record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__name__ == "EngineDeadError":
-        record.msg, record.args, record.exc_info = "the engine has ended", (), None
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-    return True
-
-
-def _log_as_vllm() -> None:
-    """Log to vLLM's handlers: Python's default prints nothing once a library has added a handler to the root logger."""
-    theirs = logging.getLogger("vllm")
-    for name in ("forkpoint_server", "forkpoint_policies"):
-        ours = logging.getLogger(name)
-        ours.handlers, ours.propagate = list(theirs.handlers), theirs.propagate
-        ours.setLevel(theirs.level)
-
-
 def engine_config(args: Namespace) -> VllmConfig:
     """vLLM's configuration from these arguments. Raises what vLLM raises for a model that it cannot serve."""
     from .vllm_seam import AsyncEngineArgs, UsageContext
@@ -339,69 +297,6 @@ def _run_headless(args: Namespace) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     return 0
-
-
-def check_stages(config: VllmConfig) -> None:
-    """Raise ValueError for a pipeline in which vLLM's CPU build ends at the first request.
-
-    It makes room for the tensors of the stage before only when it compiles the model.
-    """
-    on_cpu, stages = config.device_config.device_type == "cpu", config.parallel_config.pipeline_parallel_size
-    if on_cpu and stages > 1 and config.model_config.enforce_eager:
-        raise ValueError(
-            "--pipeline-parallel-size: on a CPU, vLLM runs a pipeline only if it compiles the model; leave "
-            "--enforce-eager out, or pass --no-enforce-eager for the embedded model"
-        )
-
-
-def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
-    """Make vLLM compute each prompt in one step on a CPU, unless the arguments rule it out; then warn.
-
-    vLLM's CPU build crashes at a request with a seed whose prompt it computes in pieces: it takes back the number that
-    was sampled after a piece by moving the generator's offset, which a generator on a CPU does not have. Without
-    chunked prefill a prompt waits for a batch with room for all of it, also when it resumes after preemption. A batch
-    must then hold as many tokens as the context, which is vLLM's default without chunked prefill.
-    """
-    if config.device_config.device_type != "cpu" or config.model_config.runner_type != "generate":
-        return
-    scheduler, context = config.scheduler_config, config.model_config.max_model_len
-    budget = args.max_num_batched_tokens
-    pieces = None
-    if args.enable_chunked_prefill:
-        pieces = "--enable-chunked-prefill"
-    elif budget is not None and budget < context and scheduler.enable_chunked_prefill:
-        pieces = f"--max-num-batched-tokens {budget}, smaller than the context of {context} tokens,"
-    elif 0 < scheduler.long_prefill_token_threshold < context:
-        pieces = f"--long-prefill-token-threshold {scheduler.long_prefill_token_threshold}"
-    elif args.enable_prefix_caching and config.cache_config.mamba_cache_mode == "align":
-        pieces = "--enable-prefix-caching, for a model with recurrent layers,"
-    if pieces is not None:
-        logger.warning(
-            "%s makes vLLM compute prompts in pieces; on a CPU it crashes when a request with a seed is among them",
-            pieces,
-        )
-        return
-    if config.model_config.is_multimodal_model:
-        logger.warning(
-            "vLLM may compute a prompt with several images in pieces; on a CPU it crashes if the request has a seed"
-        )
-    if config.cache_config.mamba_cache_mode == "align":
-        args.enable_prefix_caching = False  # it cuts prompts at blocks
-    if scheduler.enable_chunked_prefill:
-        args.enable_chunked_prefill = False
-
-
-def warn_of_slow_arithmetic(config: VllmConfig) -> None:
-    """Warn if a CPU lacks instructions for bfloat16: without them vLLM leaves oneDNN's kernels for slow ones.
-
-    Measured without AVX-512, beside other work: Qwen2.5-0.5B with 32 requests at once generates 6 tokens/s in bfloat16,
-    39 in float32.
-    """
-    import torch
-
-    is_bfloat16 = config.device_config.device_type == "cpu" and config.model_config.dtype is torch.bfloat16
-    if is_bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        logger.warning("this CPU has no instructions for bfloat16; --dtype float32 is several times faster")
 
 
 def _choose_processor(args: Namespace, config: VllmConfig) -> None:

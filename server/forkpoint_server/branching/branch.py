@@ -9,7 +9,7 @@ import numpy as np
 
 from forkpoint_policies.spec import MAX_WINDOW, Branch
 from forkpoint_server.requests.tree import Node, Tree
-from forkpoint_server.traces.trace import Alternatives
+from forkpoint_server.traces.likeliest import Alternatives
 
 from .candidate import candidate_of
 from .choice_output import ends_at_character

@@ -15,7 +15,7 @@ import numpy as np
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.spec import MAX_RULES, Policy, Rule
-from forkpoint_server.traces.trace import Profile
+from forkpoint_server.traces.profile import Profile
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import numpy as np
 
 from forkpoint_server.traces.detokenize import Detokenizer
 from forkpoint_server.traces.hidden_signals import SignalBounds, by_name
-from forkpoint_server.traces.trace import MIN_EFFECT, Alternatives, Profile, Trace
+from forkpoint_server.traces.likeliest import Alternatives
+from forkpoint_server.traces.profile import Profile
+from forkpoint_server.traces.trace import MIN_EFFECT, Trace
 
 from .context import Reported, RequestContext
 from .reports import report_to_json

@@ -13,7 +13,8 @@ from forkpoint_policies.spec import Policy
 from forkpoint_server import metrics
 from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
 from forkpoint_server.traces.hidden_signals import READOUT, by_name
-from forkpoint_server.traces.trace import Profile, Trace
+from forkpoint_server.traces.profile import Profile
+from forkpoint_server.traces.trace import Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
 from .context import Reported, RequestContext

@@ -28,9 +28,10 @@ from forkpoint_policies.worker.records import (
 )
 from forkpoint_server import metrics
 
+from .likeliest import confidence_of, margin_of
 from .record_log import RecordLog
 from .remote_socket import RemoteSocket
-from .trace import Trace, confidence_of, margin_of
+from .trace import Trace
 
 logger = logging.getLogger(__name__)
 

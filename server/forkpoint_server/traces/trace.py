@@ -1,4 +1,4 @@
-"""One choice's record: its bytes as they arrive, and the profile read from them."""
+"""One choice's record: its bytes as they arrive, and what is read of them while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from struct import Struct
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,15 @@ from numpy.typing import NDArray
 from forkpoint_policies.compile.regions import Region, RegionReader, Regions
 from forkpoint_policies.worker.records import (
     DRAFT,
-    FORCED,
     HEAD,
-    IN_REASONING,
-    LEFT_ALONE,
-    REFUSED,
     RULES_SHIFT,
     RecordRows,
-    num_columns,
-    row_type,
 )
 
 from .hidden_signals import HiddenSignals
+from .likeliest import Alternatives
 from .logprobs import PolicyLogprobs
+from .profile import Profile, read_profile
 from .record_log import RecordLog
 from .replaced_tokens import ReplacedTokens
 
@@ -44,18 +39,6 @@ MANY_BYTES = 1_000
 TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_500, 43, 200, 160, 80
 """What CPython takes for a trace without its contents, for a token, for records of one width without the records, and
 for the alternatives of a position without and for each of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alternatives:
-    """The likeliest tokens at a position, with probabilities at temperature 1: negative if the policy removed one."""
-
-    tokens: tuple[int, ...]
-    signed: tuple[float, ...]
-
-    @property
-    def probabilities(self) -> tuple[float, ...]:
-        return tuple(map(abs, self.signed))
 
 
 @dataclass(slots=True)
@@ -311,71 +294,9 @@ class Trace:
         return self._read(parts), cursor
 
     def _read(self, parts: Sequence[RecordRows]) -> Profile:
-        rules = max((part.rules for part in parts), default=0)
-
-        def column(name: str) -> NDArray[Any]:
-            found = [_column(part, name, rules) for part in parts or [_NO_ROWS]]
-            return found[0] if len(found) == 1 else np.concatenate(found)
-
-        position, flags = column("position"), column("flags")
-        own = self._own(position, column("last_token"), flags)
-        last: slice | NDArray[np.intp] = slice(None)
-        if not own.all() or not (position[1:] > position[:-1]).all():
-            places = np.flatnonzero(own)
-            position, first = np.unique(position[places][::-1], return_index=True)
-            last = places[::-1][first]
-        flags = flags[last]
-        fired = (flags[:, None] >> np.arange(RULES_SHIFT, RULES_SHIFT + rules) & 1).astype(np.bool_)
-        if self.replaced is not None:
-            fired = self.replaced.confirm(fired, self.tokens, position.astype(np.int64) - self.first_position)
-        return Profile(
-            position=position.astype(np.int64),
-            confidence=column("confidence")[last],
-            held=column("held")[last],
-            placed=column("placed")[last],
-            entropy=column("entropy")[last],
-            top_probability=column("top_probability")[last],
-            in_reasoning=(flags & IN_REASONING).astype(np.bool_),
-            left_alone=(flags & LEFT_ALONE).astype(np.bool_),
-            forced=(flags & FORCED).astype(np.bool_),
-            refused=(flags & REFUSED).astype(np.bool_),
-            fired=fired,
-            effect=column("effect")[last],
-            hidden=self.hidden.at(position.astype(np.int64) - self.first_position),
-            alternatives=self._alternatives,
+        return read_profile(
+            parts, self.tokens, self.first_position, self.hidden, self.replaced, alternatives=self._alternatives
         )
-
-    def _own(
-        self, position: NDArray[np.int32], last_token: NDArray[np.int32], flags: NDArray[np.int32]
-    ) -> NDArray[np.bool_]:
-        """Which records, [n] in order of arrival, describe the choice's tokens and follow no rejected draft."""
-        own: NDArray[np.bool_] = (position >= self.first_position) & (position < self.first_position + len(self.tokens))
-        drafts = (flags & DRAFT).astype(np.bool_)
-        if not drafts.any():
-            return own
-        tokens, before = np.array(self.tokens), position - self.first_position - 1
-        known = drafts & (before >= 0) & (before < len(tokens))
-        rejected = drafts.copy()
-        rejected[known] = tokens[before[known]] != last_token[known]
-        first = np.maximum.accumulate(np.where(drafts, 0, np.arange(len(drafts))))  # of the step
-        so_far = rejected.cumsum()
-        own &= so_far == so_far[first]
-        return own
-
-
-_NO_ROWS = RecordRows(np.zeros((0, num_columns(row_type(0))), np.int32), 0)
-_PER_RULE = ("effect", "held", "placed")
-_OF_BRANCHES = ("confidence", "held", "placed")
-
-
-def _column(part: RecordRows, name: str, rules: int) -> NDArray[Any]:
-    """A column, padded to so many rules; zeros if it is one of branches and no policy of the batch branches."""
-    if name in _OF_BRANCHES and not part.branches:
-        return np.zeros((len(part.values), rules) if name in _PER_RULE else len(part.values), np.float32)
-    values = part.column(name)
-    if name not in _PER_RULE or values.shape[1] == rules:
-        return values
-    return np.pad(values, ((0, 0), (0, rules - values.shape[1])))
 
 
 @cache
@@ -398,38 +319,3 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
         whole._chunks += trace._chunks
         whole._alternatives |= trace._alternatives
     return whole
-
-
-def confidence_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[m] in nats, of the k likeliest tokens' probabilities, [m, k]: -1/k Σ ln p (arXiv:2508.15260, with k = 20)."""
-    confidence: NDArray[np.float32] = -np.log(np.maximum(probabilities, 1e-30)).mean(axis=1)
-    return confidence
-
-
-def margin_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[m], by how much the likeliest of k tokens leads the second, [m, k]."""
-    return (
-        probabilities[:, 0] - probabilities[:, 1]
-        if probabilities.shape[1] > 1
-        else np.ones(len(probabilities), np.float32)
-    )
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What was measured at a choice's tokens, [n] each; `fired` and `effect` are [n, rules], in the program's order."""
-
-    position: NDArray[np.int64]
-    confidence: NDArray[np.float32]  # nats; zeros where no policy of the batch branches
-    held: NDArray[np.float32]  # [n, rules], as in kernel.state.Chances
-    placed: NDArray[np.float32]  # [n, rules]
-    entropy: NDArray[np.float32]
-    top_probability: NDArray[np.float32]
-    in_reasoning: NDArray[np.bool_]
-    left_alone: NDArray[np.bool_]
-    forced: NDArray[np.bool_]
-    refused: NDArray[np.bool_]
-    fired: NDArray[np.bool_]
-    effect: NDArray[np.float32]
-    hidden: NDArray[np.float32]  # [n, NUM_HIDDEN], NaN where not known
-    alternatives: dict[int, Alternatives]

@@ -41,6 +41,7 @@ from forkpoint_policies.worker import vllm_v1, vllm_v2
 from forkpoint_policies.worker.last_layer import StateReading
 from forkpoint_policies.worker.steering.options import KEY
 from forkpoint_server import app, vllm_seam
+from forkpoint_server.http import uvicorn_options
 from forkpoint_server.policies.eligibility import GENERATING
 from forkpoint_server.serve_arguments import own_arguments
 from forkpoint_server.steering_options import STOCK_TORCH_COMPILE
@@ -296,8 +297,8 @@ def test_the_http_server_gets_the_same_options_as_vllms(monkeypatch: pytest.Monk
         for keyword in call.keywords
         if keyword.arg not in (None, "sock", "peer_loads")  # peers are other API servers; we run one
     }
-    monkeypatch.setattr(app, "get_uvicorn_log_config", lambda _: None)
-    assert app._http_options(args) == theirs
+    monkeypatch.setattr(uvicorn_options, "get_uvicorn_log_config", lambda _: None)
+    assert uvicorn_options.vllm_http_options(args) == theirs
 
 
 # Model runner V1: `forkpoint_policies.worker.vllm_v1`

@@ -59,7 +59,8 @@ WRONG = {
 
 CHUNKED = """
 import json, sys
-from forkpoint_server.cli import engine_config, keep_prompts_whole, parse, warn_of_slow_arithmetic
+from forkpoint_server.cli import engine_config, parse
+from forkpoint_server.cpu_limits import keep_prompts_whole, warn_of_slow_arithmetic
 chosen = []
 for arguments in json.loads(sys.argv[1]):
     args = parse(arguments)

@@ -11,8 +11,9 @@ import pytest
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from forkpoint_server.api_servers import ApiServer, OwnPort, bind_own_ports, check_api_servers, share
-from forkpoint_server.cli import own_ports, says_that_the_engine_ended
+from forkpoint_server.cli import own_ports
 from forkpoint_server.replicas.address import UNKNOWN
+from forkpoint_server.server_log import says_that_the_engine_ended
 from forkpoint_server.shutdown import drain_of_one
 from forkpoint_server.store.database import open_database
 

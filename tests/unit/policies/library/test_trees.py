@@ -21,7 +21,7 @@ from forkpoint_server.branching.choice_output import text_of
 from forkpoint_server.branching.interface import ChildStart
 from forkpoint_server.branching.top_entropy import top_entropy
 from forkpoint_server.requests.progress import BRANCH_ALTERNATIVES, num_alternatives, open_traces
-from forkpoint_server.traces.trace import confidence_of
+from forkpoint_server.traces.likeliest import confidence_of
 from tests.unit.policies.factories import apply, fired
 from tests.unit.policies.vocabularies import END, END_THINK, SIZE, TARGET, tokens
 from tests.unit.server.branching.stub_engine import A, B, C, StubTree, rest

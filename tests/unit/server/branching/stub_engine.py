@@ -23,8 +23,9 @@ from forkpoint_server.engine.admission import EngineCapacity
 from forkpoint_server.policies.connector_tokens import find_connectors
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.tree import Node
+from forkpoint_server.traces.likeliest import confidence_of
 from forkpoint_server.traces.receiver import Receiver
-from forkpoint_server.traces.trace import Trace, confidence_of
+from forkpoint_server.traces.trace import Trace
 from tests.unit.policies.vocabularies import END, END_THINK, TARGET, tokens
 
 A, B, C = tokens("so|but|let")

@@ -17,7 +17,7 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.store.experiments import Definitions, Epoch, StoredExperiment, add_experiment
 from forkpoint_server.store.tables import ASSIGNMENTS
-from forkpoint_server.traces.trace import Profile
+from forkpoint_server.traces.profile import Profile
 from tests.unit.policies.vocabularies import TARGET
 
 REGISTRY = Registry()

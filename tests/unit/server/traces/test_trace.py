@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from forkpoint_policies.worker.records import DRAFT, FORCED, IN_REASONING, RULES_SHIFT, num_columns, row_type
-from forkpoint_server.traces.trace import Alternatives, Trace
+from forkpoint_server.traces.likeliest import Alternatives
+from forkpoint_server.traces.trace import Trace
 
 
 def row(position: int, entropy: float, flags: int = 0, rules: int = 1, after: int = 0) -> tuple[int, int, bytes]:

@@ -16,9 +16,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from forkpoint_server import app
-from forkpoint_server.app import own_http_options
+from forkpoint_server.http import uvicorn_options
 from forkpoint_server.http.body import BodyLimit
+from forkpoint_server.http.uvicorn_options import own_http_options
 
 UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -98,7 +98,7 @@ async def test_a_server_with_a_websocket_speaks_it() -> None:
 
 
 async def test_a_client_that_sends_half_a_request_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "SHUTDOWN_SECONDS", 1)
+    monkeypatch.setattr(uvicorn_options, "SHUTDOWN_SECONDS", 1)
     async with serving(Route("/", echo, methods=["POST"])) as (server, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
