@@ -12,7 +12,7 @@ JOBS := 2
 # Tests of one server run in one process (tests/conftest.py), in the order of `testpaths`; a process that dies ends the run.
 PYTEST := $(VENV)/bin/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup serve test test-fast test-hosts soak fuzz audit bench lint lock schema dashboard reference pictures site release clean
+.PHONY: help setup serve test test-fast test-hosts soak fuzz audit bench lint lock schema dashboard reference pictures film site release clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 11
@@ -67,6 +67,9 @@ reference: setup ## Write docs/reference and the map of docs/architecture.md ane
 
 pictures: setup ## Draw the pictures of docs/viewer.md anew
 	$(VENV)/bin/python -m tools.pictures
+
+film: setup ## Film the console for README.md anew
+	$(VENV)/bin/python -m tools.film
 
 site: setup $(DOCS)/.ready ## Build the documentation's site into site/; ARGS="serve" shows it and follows changes
 	$(DOCS)/bin/mkdocs $(or $(ARGS),build --strict)
