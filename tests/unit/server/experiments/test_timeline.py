@@ -37,7 +37,8 @@ def test_each_point_holds_the_requests_before_it_and_the_last_is_the_analysis(da
         "experiment.timeline", "one", "tokens", ["calm"],
     )  # fmt: skip
     points = found["arms"]["calm"]
-    assert [round(point["until"] - stored.created) for point in points] == [900, 1800, 2700, 3600]
+    ends = [point["until"] - stored.created for point in points]
+    assert ends == pytest.approx([900, 1800, 2700, 3600], rel=0.01)  # the test itself takes time
     assert all(point["estimate"] == pytest.approx(-20, abs=0.5) for point in points)
     widths = [point["interval"][1] - point["interval"][0] for point in points]
     assert widths == sorted(widths, reverse=True)
