@@ -18,7 +18,7 @@ from .policy_words import named_words, policy_automaton
 from .program import TRUNCATIONS, Action, CompiledRule, Program, Signal
 from .rule_actions import action_of
 from .rule_conditions import conditions_of
-from .rule_conflicts import check_contradictions, check_overlaps, check_states, check_windows
+from .rule_conflicts import check_contradictions, check_overlaps, check_windows
 from .served_model import ServedModel
 from .token_sets import MAX_ENTRIES
 from .word_automaton import NamedWord
@@ -49,7 +49,6 @@ def compile_policy(policy: Policy, target: ServedModel, path: str = "policy") ->
     check_contradictions(policy, build.sets, path)
     check_overlaps(rules, path)
     check_windows(rules, path)
-    check_states(rules, path)
     if not target.regions.has_reasoning and any(rule.original.when.region != "any" for rule in policy.rules):
         build.warnings.append(
             "the server was started without --reasoning-parser: all generated text counts as reasoning"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from forkpoint_policies.spec import InputError, Policy
 
-from .program import ON_STATES, Action, CompiledRule
+from .program import Action, CompiledRule
 from .token_sets import TokenSets
 
 
@@ -65,14 +65,3 @@ def check_windows(rules: Sequence[CompiledRule], path: str) -> None:
                     "cannot be had with mean_entropy_below in a policy that branches: branches take over entropies at "
                     "temperature 1",
                 )
-
-
-def check_states(rules: Sequence[CompiledRule], path: str) -> None:
-    """Reject a policy that both changes states and branches: a branch's would be computed without the change."""
-    changing = next((rule for rule in rules if rule.action in ON_STATES), None)
-    if changing is not None and any(rule.action == Action.TREE for rule in rules):
-        raise InputError(
-            f"{path}.rules[{changing.number}].do.{Action(changing.action).name.lower()}",
-            "cannot be had in a policy that branches, probes, samples or resumes: the further requests would compute "
-            "the shared text without the change",
-        )

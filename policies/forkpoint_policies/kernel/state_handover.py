@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from forkpoint_policies.compile.program import Program, TokenSet, Walk
+from forkpoint_policies.compile.program import ON_STATES, Program, TokenSet, Walk
 from forkpoint_policies.compile.word_automaton import ANY_STATE
 from forkpoint_policies.spec import MAX_WINDOW
 
@@ -28,9 +28,19 @@ BIN_EDGES_NATS = (MIN_BIN_NATS * np.exp(np.arange(1, HISTORY_BINS) * LOGARITHMIC
 """Where each bin but the first starts: the same numbers on every device."""
 
 
+class Decisions(msgspec.Struct, frozen=True):
+    """Where rules fired that change hidden states: [k] positions, the rules (a bit each, in the program's order), both
+    as int32, and the entropies there, as float32 bytes (nats)."""
+
+    positions: bytes = b""
+    fired: bytes = b""
+    entropy: bytes = b""
+
+
 class Inherited(msgspec.Struct, frozen=True):
     """The parts of slots.State after some tokens, by rule in the program's order; `history` as int32, `sums` and
-    `entropy_sums` as float64, `actions` as float32 bytes."""
+    `entropy_sums` as float64, `actions` as float32 bytes. By its `decisions` the shared tokens are read again as they
+    were."""
 
     fired: list[int]
     connector: list[int]
@@ -41,6 +51,14 @@ class Inherited(msgspec.Struct, frozen=True):
     sums: bytes
     entropy_sums: bytes = b""
     actions: bytes = b""
+    decisions: Decisions = Decisions()
+
+    def of_first(self, count: int) -> Inherited:
+        """What a program of the first `count` rules alone takes over, none of which looks at windows."""
+        return Inherited(
+            self.fired[:count], self.connector[:count], self.previous[:count], self.held[:count], self.placed[:count],
+            self.history, sums=b"",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,20 @@ class Path:
             sums=_sums(past.confidence).tobytes() if any(rule.window for rule in rules) else b"",
             entropy_sums=_sums(_filled(past)).tobytes() if any(rule.entropy_window for rule in rules) else b"",
             actions=b"" if past.actions is None else past.actions.tobytes(),
+            decisions=_decisions(past, changes_of(past.fired, self.program)),
         )
+
+
+def changes_of(fired: NDArray[np.bool_], program: Program) -> NDArray[np.int32]:
+    """Of the rules that fired at each token, [q, R], those that change hidden states, a bit each: [q]."""
+    bits = [0 if program.shadow or rule.action not in ON_STATES else 1 << i for i, rule in enumerate(program.rules)]
+    found: NDArray[np.int32] = (fired * np.array(bits, np.int32)).sum(axis=1, dtype=np.int32)
+    return found
+
+
+def _decisions(past: Past, changes: NDArray[np.int32]) -> Decisions:
+    at = np.flatnonzero(changes)
+    return Decisions(at.astype(np.int32).tobytes(), changes[at].tobytes(), past.entropy[at].tobytes())
 
 
 def bins_of(entropy: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -36,7 +36,7 @@ class ChildStart:
 
     A probe's is a `trial`, with parameters of its own, and so is a last text that the likeliest tokens complete.
     Exactly one request of a tree is `first`: it enters the engine as the client's request; the others start only while
-    the engine has room.
+    the engine has room. Where states are changed, requests of one `cache_group` find what others of it computed.
     """
 
     tokens: list[int]
@@ -49,6 +49,7 @@ class ChildStart:
     max_tokens: int | None = None
     first: bool = True
     sure: bool = False  # whether rules that wait for a sure probe act
+    cache_group: int = 0
 
 
 class TrialAnswer(NamedTuple):

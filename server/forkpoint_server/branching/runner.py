@@ -20,6 +20,7 @@ from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import RequestOutput, RequestOutputKind, SamplingParams
 
 from .banned_starts import BannedStarts
+from .cache_groups import CacheGroups
 from .candidate import text_after_reasoning
 from .choice_output import ChoiceOutput, branch_output, text_of
 from .interface import ChildStart, Choice, Controller, TreeRequest, TrialSampling
@@ -103,6 +104,7 @@ class TreeRunner:
         self._probe = rule.tree_action if isinstance(rule.tree_action, Probe) else None
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._handover = StateHandover(compiled.program, self.origin)
+        self._cache_groups = CacheGroups(compiled.program, self._handover)
         self._running: dict[int, Choice] = {}  # by the number of the node
         self._answers: list[Choice] = []
         self._unread: list[Choice] = []  # ended, and what they say is still to be read
@@ -196,6 +198,7 @@ class TreeRunner:
         trace = self._open_trace(len(shared_tokens), state)
         if kind == "probe":  # it is short, and its first distribution may be what is wanted
             trace.stores_all_alternatives, trace.max_alternatives = True, num_alternatives(self.context)
+        group = self._cache_groups.of_child(self.tree.nodes, node, position, shared_tokens, past)
         child = self.tree.add(trace, node, position, tuple(tokens), kind)
         output = branch_output(
             child.number,
@@ -231,6 +234,7 @@ class TreeRunner:
             max_tokens=max_tokens,
             first=False,
             sure=sure,
+            cache_group=group,
         )
         return self._run(choice, start)
 

@@ -64,7 +64,7 @@ class StateHandover:
         path = node.path()
         past = _empty(length, len(self._program.rules))
         for one, until in zip(path, [*(following.position for following in path[1:]), position], strict=True):
-            records, first = self._records_of(one).read(), one.first_position
+            records, first = self.records_of(one), one.first_position
             count = min(until + 1, one.length) - first
             if not records.known[:count].all() or len(records.known) < count:
                 return None
@@ -102,10 +102,11 @@ class StateHandover:
         self._paths[node.number] = path
         return path.copy()
 
-    def _records_of(self, node: Node) -> NodeRecords:
+    def records_of(self, node: Node) -> Past:
+        """The records of a node's own tokens, from its first on."""
         if node.number not in self._records:
             self._records[node.number] = NodeRecords(node, len(self._program.rules))
-        return self._records[node.number]
+        return self._records[node.number].read()
 
 
 def _empty(length: int, rules: int) -> Past:

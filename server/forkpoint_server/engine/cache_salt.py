@@ -31,6 +31,19 @@ def salted_prompt(prompt: Any, program: Program, key: str, start: ChildStart, pr
     return {**prompt, "cache_salt": sha256(repr(own).encode()).hexdigest()}
 
 
+def tree_salt(program: Program) -> str | None:
+    """A salt for the requests of one tree, if their program changes states: nobody else finds what they compute."""
+    return secrets.token_hex(16) if changes_states(program) else None
+
+
+def salted_tree_prompt(prompt: dict[str, Any], salt: str | None, group: int) -> dict[str, Any]:
+    """The prompt of a request of a tree with this salt and in this group. The client's own salt still counts."""
+    if salt is None:
+        return prompt
+    own = prompt.get("cache_salt"), salt, group
+    return {**prompt, "cache_salt": sha256(repr(own).encode()).hexdigest()}
+
+
 def changes_states(program: Program) -> bool:
     """Whether requests with this program may have hidden states changed."""
     return not program.shadow and any(rule.action in ON_STATES for rule in program.rules)

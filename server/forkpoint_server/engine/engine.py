@@ -37,7 +37,7 @@ from forkpoint_server.vllm_seam import (
 )
 
 from .admission import BackgroundBudget, EngineCapacity
-from .cache_salt import salted_prompt
+from .cache_salt import salted_prompt, tree_salt
 from .derived_params import bounded_params, derived_params
 from .early_ends import AnswerStops, as_requested, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .encodable import check_encodable
@@ -232,6 +232,7 @@ class InterveningEngine:
             tokenizer=self._engine.renderer.tokenizer,
             generate_first=self._generate_counted,
             generate=self._engine.generate,
+            salt=tree_salt(context.compiled.program),
         )
         seed = secrets.randbits(62) if params.seed is None else signed_seed(params.seed)
         runner = TreeRunner(

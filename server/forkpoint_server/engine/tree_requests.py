@@ -12,6 +12,7 @@ from forkpoint_server.requests.progress import num_alternatives, start_engine_re
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import RequestOutput, SamplingParams
 
+from .cache_salt import salted_tree_prompt
 from .derived_params import child_params, derived_params
 from .early_ends import AnswerStops, cut_at_stops, cut_at_written_end, stops_in_answer, writes_end
 from .payload import limits_of, payload_of
@@ -35,6 +36,7 @@ class TreeRequests:
     tokenizer: Any
     generate_first: Generate  # the client's request itself
     generate: Generate
+    salt: str | None = None  # of the prefix cache
 
     async def start(self, trace: Trace, start: ChildStart) -> AsyncGenerator[RequestOutput, None]:
         """Run one request; yields deltas, whose tokens are added to the trace before."""
@@ -42,7 +44,7 @@ class TreeRequests:
         request_id = request.request_id if start.first else f"{trace.handle}_{request.request_id}"
         start_engine_request(request.context, request_id, trace)
         tokens = [*request.prompt["prompt_token_ids"], *start.tokens]
-        prompt: Any = {**request.prompt, "prompt_token_ids": tokens}
+        prompt: Any = salted_tree_prompt({**request.prompt, "prompt_token_ids": tokens}, self.salt, start.cache_group)
         prompt.pop("prompt", None)
         generate = self.generate_first if start.first else self.generate
         params, context = self._params(trace, start), request.context

@@ -195,7 +195,6 @@ def test_several_choices_and_a_seed(steering: Server) -> None:
             [{"do": {"steer": {"vector": "early"}}}],
             "'early' is for layer 0, which is not hooked: this server was started with --hidden-layers 1,2",
         ),
-        ([RULE, {"do": {"branch": {"max_branches": 2}}}], "cannot be had in a policy that branches"),
     ],
 )
 def test_what_is_refused(steering: Server, rules: list[Any], message: str) -> None:

@@ -17,7 +17,10 @@ from forkpoint_policies.compile.program import OF_ENTROPY, Curve
 from forkpoint_policies.kernel.native.columns import R_ENTROPY, R_FLAGS, R_POSITION
 from forkpoint_policies.kernel.numerics import evaluate
 from forkpoint_policies.kernel.record_flags import RULES_SHIFT
+from forkpoint_policies.kernel.state_handover import Decisions
 from forkpoint_policies.spec import MAX_RULES
+
+NO_DECISIONS = Decisions()
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,14 @@ class Plans:
         """The rows of the tables that the requests use."""
         return frozenset(rule.row for rules in self._rules.values() for rule in rules.values())
 
-    def add(self, slot: int, handle: int, num_shared_tokens: int, rules: Mapping[int, PlannedRule]) -> None:
+    def add(
+        self, slot: int, handle: int, num_shared_tokens: int, rules: Mapping[int, PlannedRule],
+        decisions: Decisions = NO_DECISIONS,
+    ) -> None:  # fmt: skip
         """Put a request into an empty slot, with its rules by their index in the program.
 
-        The last `num_shared_tokens` of its prompt count as generated. A request that was preempted gets its plan back.
+        The last `num_shared_tokens` of its prompt count as generated, and `decisions` are those about them. A request
+        that was preempted gets its plan back.
         """
         self._handles[slot], self._rules[slot] = handle, rules
         self.has_plan_at[slot] = True
@@ -92,10 +99,18 @@ class Plans:
         saved = self._removed.pop(handle, None)
         if saved is None:
             self._fired[slot].zero_()
+            self._take_over(slot, decisions)
             return
         self._fired[slot] = saved.fired
         if self._entropy is not None and saved.entropy is not None:
             self._entropy[slot] = saved.entropy
+
+    def _take_over(self, slot: int, decisions: Decisions) -> None:
+        at = torch.from_numpy(np.frombuffer(decisions.positions, np.int32).astype(np.int64)).to(self._device)
+        self._fired[slot, at] = torch.from_numpy(np.frombuffer(decisions.fired, np.int32).copy()).to(self._device)
+        if self._entropy is not None:
+            entropy = torch.from_numpy(np.frombuffer(decisions.entropy, np.float32).copy())
+            self._entropy[slot, at] = entropy.to(self._device)
 
     def remove(self, slot: int) -> None:
         """Free a slot, if it has a plan. The plan is stored for a while: the request may be resumed."""

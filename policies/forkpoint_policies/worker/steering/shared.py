@@ -17,7 +17,7 @@ from forkpoint_policies.worker.artefacts import ARTEFACTS, MAX_HELD
 from forkpoint_policies.worker.request import Request
 
 from .hooks import Buffers
-from .plans import PlannedRule, Plans
+from .plans import NO_DECISIONS, PlannedRule, Plans
 from .table import NOTHING, VectorRows, Vectors
 from .text_rules import TextRules
 
@@ -63,11 +63,12 @@ class Steering:
             Action.STEER: self._rules(program, Action.STEER, self._row_of),
             Action.RECYCLE: self._rules(program, Action.RECYCLE, self._number_of),
         }
+        decisions = NO_DECISIONS if payload.inherited is None else payload.inherited.decisions
         for action, rules in planned.items():
             if rules:
                 if action not in self._plans:
                     self._plans[action] = Plans(num_slots, self._buffers.max_positions, device)
-                self._plans[action].add(slot, payload.handle, payload.num_shared_tokens, rules)
+                self._plans[action].add(slot, payload.handle, payload.num_shared_tokens, rules, decisions)
         if any(rule.from_here for rules in planned.values() for rule in rules.values()):
             if self._text_rules is None:
                 self._text_rules = TextRules(num_slots, vocabulary, device)

@@ -34,10 +34,11 @@ class TextRules:
 
     def add(self, slot: int, payload: PolicyPayload, generated: Sequence[int]) -> None:
         """Put a request into an empty slot. One that was preempted gets its state back."""
-        packed, key = text_part(payload.program)
+        packed, key, count = text_part(payload.program)
+        inherited = None if payload.inherited is None else payload.inherited.of_first(count)
         own = msgspec.structs.replace(
             payload, program=packed, key=key, address="", alternatives=0, sampled={}, forced_tokens=[],
-            limits=NO_LIMITS, inherited=None,
+            limits=NO_LIMITS, inherited=inherited,
         )  # fmt: skip
         self._slots.add(slot, own, 1.0, generated, NONE)
         self._is_in[slot] = True
@@ -63,9 +64,10 @@ class TextRules:
 
 
 @lru_cache(maxsize=16)
-def text_part(packed: bytes) -> tuple[bytes, str]:
-    """A program of the rules alone that are decided before a forward, packed, and its key."""
+def text_part(packed: bytes) -> tuple[bytes, str, int]:
+    """A program of the rules alone that are decided before a forward, packed, its key, and how many they are: the
+    program's first ones."""
     program = Program.unpack(packed)
     rules = [rule for rule in program.rules if rule.from_here]
     own = msgspec.structs.replace(program, rules=rules, readouts=[]).pack()
-    return own, key_of(own)
+    return own, key_of(own), len(rules)

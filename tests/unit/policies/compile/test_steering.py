@@ -150,10 +150,9 @@ def test_what_the_server_cannot_do(steer: dict[str, Any], served: dict[str, Any]
 
 
 @pytest.mark.parametrize("tree", [{"branch": {"max_branches": 2}}, {"sample": {"answers": 2}}])
-def test_a_policy_that_branches_cannot_steer(tree: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="cannot be had in a policy that branches") as error:
-        compiled({"do": tree}, RULE)
-    assert error.value.field == "policy.rules[1].do.steer"
+def test_a_policy_that_branches_can_steer(tree: dict[str, Any]) -> None:
+    program = compiled({"do": tree}, RULE).program
+    assert [rule.action for rule in program.rules] == [Action.TREE, Action.STEER]
 
 
 @pytest.mark.parametrize(

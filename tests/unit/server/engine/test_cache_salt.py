@@ -11,7 +11,7 @@ from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.compile.program import Program
 from forkpoint_policies.spec import parse_policy
 from forkpoint_server.branching.interface import ChildStart
-from forkpoint_server.engine.cache_salt import salted_prompt
+from forkpoint_server.engine.cache_salt import salted_prompt, salted_tree_prompt, tree_salt
 from tests.unit.policies.compile.test_steering import RULE, SERVED
 
 START = ChildStart([], 0, word_state=0, region=0, counted=0)
@@ -59,3 +59,18 @@ def test_where_chance_decides_nobody_does(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize("steers", [program({"do": {"observe": {}}}), program(RULE, shadow=True)])
 def test_a_request_that_is_not_steered_has_none(steers: Program) -> None:
     assert salted_prompt(PROMPT, steers, "key", START, TOKENS) is PROMPT
+
+
+def test_requests_of_one_tree_and_group_share_and_nobody_else() -> None:
+    own = tree_salt(program(RULE))
+    assert own != tree_salt(program(RULE))
+    found = {
+        salted_tree_prompt(prompt, salt, group)["cache_salt"]
+        for prompt in (PROMPT, {**PROMPT, "cache_salt": "mine"})
+        for salt in (own, tree_salt(program(RULE)))
+        for group in (0, 1)
+    }
+    assert len(found) == 8
+    longer = salted_tree_prompt({"prompt_token_ids": [*TOKENS, 4]}, own, 1)
+    assert longer["cache_salt"] == salted_tree_prompt(PROMPT, own, 1)["cache_salt"]
+    assert salted_tree_prompt(PROMPT, tree_salt(program(RULE, shadow=True)), 0) is PROMPT
