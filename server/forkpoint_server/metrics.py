@@ -144,8 +144,8 @@ SERVERS = Gauge(
 )
 ASKED = Counter(
     "forkpoint_server_questions",
-    "What this server asked others, by question (trace, position, rows) and answer (found, not_found, none: the other "
-    "did not answer).",
+    "What this server asked others, by question (trace, tokens, position, rows) and answer (found, not_found, none: "
+    "the other did not answer).",
     [MODEL, "question", "answer"],
 )
 BUILD = Gauge(
@@ -179,7 +179,7 @@ def use_model(name: str) -> None:
             CHANGES.labels(name, kind, action)
     for metric in (RECORDS_WAITING, RUNNING, DROPPED, STEP):
         metric.labels(name)
-    for question in ("trace", "position", "rows"):
+    for question in ("trace", "tokens", "position", "rows"):
         for answer in ("found", "not_found", "none"):
             ASKED.labels(name, question, answer)
     SERVERS.labels(name).set(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 
 import httpx
@@ -16,12 +16,12 @@ from forkpoint_server.requests.listing import Filters, Page, Position
 from forkpoint_server.requests.stream import event_of
 
 from .asking import RETRY_SECONDS, Asking, UnansweredError, close
-from .questions import CREATED_HEADER, POSITION, ROWS, TRACE, read_position, rows_query
+from .questions import CREATED_HEADER, POSITION, ROWS, TOKENS, TRACE, StoredTokens, read_position, rows_query
 from .registry import Replicas
 
 
 class Forwarding:
-    """Finds traces and rows on the other servers."""
+    """Finds traces, their tokens and rows on the other servers."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -45,6 +45,22 @@ class Forwarding:
         Raises ApiError: 404 where a server that had it has ended, 503 where one that may have it does not answer.
         """
         query = {"id": request_id, "stream": str(stream).lower()}
+        answer = await self._find(TRACE, query, request_id)
+        return None if answer is None else await _relayed(answer, stream)
+
+    async def tokens(self, request_id: str, number: int) -> StoredTokens | None:
+        """The tokens of a stored answer, from the server that has it; None where no server has it. Raises ApiError as
+        `trace` does."""
+        answer = await self._find(TOKENS, {"id": request_id, "number": str(number)}, request_id)
+        if answer is None:
+            return None
+        try:
+            return msgspec.json.decode(await _body_of(answer), type=StoredTokens)
+        except ValueError as error:
+            raise _interrupted() from error
+
+    async def _find(self, path: str, query: Mapping[str, str], request_id: str) -> httpx.Response | None:
+        """What `trace` says, with the answer still to be read."""
         if self._replicas.named_in(request_id) is None:
             await self._replicas.look_again()
         named, failure = self._replicas.named_in(request_id), None
@@ -52,17 +68,17 @@ class Forwarding:
             failure = UnansweredError(named, "was stopped")
         elif named is not None:  # a silent one too: it may only have lost the database
             try:
-                answer = await self._asking.ask(named, TRACE, query)
+                answer = await self._asking.ask(named, path, query)
                 if answer is not None:
-                    return await _relayed(answer, stream)
+                    return answer
             except UnansweredError as error:
                 failure = error
         others = [server for server in self._replicas.living if server is not named]
-        answers, unanswered = await self._asking.ask_all(others, TRACE, query)
+        answers, unanswered = await self._asking.ask_all(others, path, query)
         if answers:
             latest = max(answers, key=lambda answer: float(answer.headers.get(CREATED_HEADER, 0)))
             await close([answer for answer in answers if answer is not latest])
-            return await _relayed(latest, stream)
+            return latest
         for silent in [*([] if failure is None else [failure]), *unanswered]:
             if silent.server.is_living:
                 raise ApiError(
@@ -113,13 +129,17 @@ async def _relayed(answer: httpx.Response, stream: bool) -> Response:
     """The response with another server's answer. Raises ApiError (503) where that ends before its end."""
     if stream:
         return _RelayedStream(answer)
+    return Response(await _body_of(answer), media_type="application/json")
+
+
+async def _body_of(answer: httpx.Response) -> bytes:
+    """Raises ApiError (503) where the answer ends before its end."""
     try:
-        body = await answer.aread()
+        return await answer.aread()
     except httpx.HTTPError as error:
         raise _interrupted() from error
     finally:
         await answer.aclose()
-    return Response(body, media_type="application/json")
 
 
 class _RelayedStream(StreamingResponse):

@@ -11,10 +11,21 @@ from forkpoint_server.requests.listing import Filters, Position
 
 PREFIX = "/replica"
 """Outside of what vLLM's keys guard: these requests are signed instead."""
-TRACE, POSITION, ROWS = f"{PREFIX}/trace", f"{PREFIX}/position", f"{PREFIX}/rows"
+TRACE, TOKENS, POSITION, ROWS = (f"{PREFIX}/{name}" for name in ("trace", "tokens", "position", "rows"))
 
 CREATED_HEADER = "X-Forkpoint-Created"
 """When the request of a trace started: of several with one id, the last is wanted."""
+
+
+class StoredTokens(msgspec.Struct, frozen=True):
+    """The prompt and the tokens of one of the `num_answers` of a request to `model`: none where it has no such answer.
+    `branches`: they are of a tree."""
+
+    model: str
+    branches: bool
+    num_answers: int
+    prompt: list[int]
+    tokens: list[int]
 
 
 def rows_query(filters: Filters, limit: int, after: Position | None) -> dict[str, str]:

@@ -11,11 +11,12 @@ from fastapi.responses import Response
 
 from forkpoint_policies.spec import InputError
 from forkpoint_server.errors import ApiError, not_found
-from forkpoint_server.replicas.questions import CREATED_HEADER, POSITION, ROWS, TRACE, read_position
+from forkpoint_server.replicas.questions import CREATED_HEADER, POSITION, ROWS, TOKENS, TRACE, read_position
 from forkpoint_server.replicas.registry import Replicas
 from forkpoint_server.replicas.signature import HEADER, is_signed
 from forkpoint_server.requests.listing import Filters
 from forkpoint_server.service import Service
+from forkpoint_server.state_reading.stored import stored_tokens
 
 from .own_traces import own_page, own_position, own_trace
 
@@ -40,6 +41,15 @@ def replica_router(service: Service, replicas: Replicas) -> APIRouter:
             raise not_found(NOT_HERE, "id")
         found.response.headers[CREATED_HEADER] = str(found.created)
         return found.response
+
+    @router.get(TOKENS)
+    async def tokens(request_id: Annotated[str, Query(alias="id")], number: Annotated[int, Query(ge=0)]) -> Response:
+        stored = await service.recent.settled(request_id)
+        if stored is None:
+            raise not_found(NOT_HERE, "id")
+        headers = {CREATED_HEADER: str(stored.request.created)}
+        found = msgspec.json.encode(stored_tokens(stored.request, number))
+        return Response(found, media_type="application/json", headers=headers)
 
     @router.get(POSITION)
     async def position(request_id: Annotated[str, Query(alias="id")]) -> Response:

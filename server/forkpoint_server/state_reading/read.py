@@ -14,12 +14,12 @@ from forkpoint_policies.spec import InputError
 from forkpoint_server.engine.engine import InterveningEngine
 from forkpoint_server.engine.hidden_states import take_states
 from forkpoint_server.engine.payload import initial_state, payload_of
-from forkpoint_server.errors import ApiError, not_found
+from forkpoint_server.errors import ApiError
 from forkpoint_server.policies.compiled import LabeledPolicy
+from forkpoint_server.replicas.questions import StoredTokens
 from forkpoint_server.requests.context import RequestContext
 from forkpoint_server.requests.options import RequestOptions
 from forkpoint_server.service import Service
-from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import (
     EngineClient,
     LoRARequest,
@@ -30,6 +30,7 @@ from forkpoint_server.vllm_seam import (
 )
 
 from .request import StatesRequest, in_the_body
+from .stored import find_tokens
 
 DROPPED = "the states were dropped: too many are read at once; send the request again"
 
@@ -45,41 +46,24 @@ async def read_states(
     if service.model.states_unreadable:
         raise InputError("request_id", f"its states cannot be read: {service.model.states_unreadable}")
     request.check_layers(service.model.hidden_layers)
-    answer, model_name = await _stored(service, request)
+    answer = await find_tokens(service, request.request_id, request.choice)
     try:
-        context = await service.open_context(LabeledPolicy(request.policy), RequestOptions(), model_name=model_name)
+        context = await service.open_context(LabeledPolicy(request.policy), RequestOptions(), model_name=answer.model)
     except InputError as error:
         raise in_the_body(error) from None
     assert context is not None
     async with engine.background_budget().slot():
-        return await _write(engine, context, answer, request, adapters.get(model_name))
-
-
-async def _stored(service: Service, request: StatesRequest) -> tuple[Trace, str]:
-    """The answer, and the name of its model. Raises ApiError (404), and InputError where it is one of a tree."""
-    stored = await service.recent.settled(request.request_id)
-    if stored is None:
-        message = f"this server has no trace of {request.request_id!r}: it had neither a policy nor `forks`, or is too "
-        raise not_found(message + "long ago", "request_id")
-    found = stored.request
-    if found.tree is not None:
-        raise InputError("request_id", "is of a policy that branches; read the states of answers to one without")
-    if request.choice >= len(found.traces):
-        raise InputError("choice", f"must be below {len(found.traces)}, the number of answers")
-    answer = found.traces[request.choice]
-    if not answer.tokens:
-        raise InputError("choice", "has no tokens")
-    return answer, found.model_name
+        return await _write(engine, context, answer, request, adapters.get(answer.model))
 
 
 async def _write(
     engine: InterveningEngine,
     context: RequestContext,
-    answer: Trace,
+    answer: StoredTokens,
     request: StatesRequest,
     adapter: LoRARequest | None,
 ) -> bytes:
-    tokens, receiver = list(answer.tokens), context.receiver
+    tokens, receiver = answer.tokens, context.receiver
     written = receiver.open(0, 0, context.fork_threshold, 0)
     start = initial_state(context, answer.prompt)
     payload = payload_of(
@@ -93,7 +77,7 @@ async def _write(
     rank: dict[str, Any] = dict.fromkeys(engine.rank_options(), 0)
     try:
         outputs = engine.generate_background(
-            tokens_input(list(answer.prompt)), params, f"states-{random_uuid()}", payload, lora_request=adapter, **rank
+            tokens_input(answer.prompt), params, f"states-{random_uuid()}", payload, lora_request=adapter, **rank
         )
         found: list[int] = []
         async with aclosing(outputs):

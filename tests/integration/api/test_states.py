@@ -70,7 +70,7 @@ def test_what_cannot_be_read(server: Server, client: openai.OpenAI) -> None:
     request_id, _ = ask(client, "observe")
     tree, _ = ask(client, {"rules": [{"do": {"sample": {"answers": 2, "select": "majority"}}}]})
     for body, status, says in (
-        ({"request_id": "unknown"}, 404, "this server has no trace of 'unknown'"),
+        ({"request_id": "unknown"}, 404, "there is no trace of 'unknown'"),
         ({"request_id": request_id, "choice": 1}, 400, "choice: must be below 1"),
         ({"request_id": tree}, 400, "request_id: is of a policy that branches"),
         ({"request_id": request_id, "when": [{"entropy_abov": 1}]}, 400, "when[0].entropy_abov: is not a field"),

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
+from safetensors.numpy import load
 
 from tests.integration.polling import until
 from tests.processes.forkpoint_server import Server, serving
@@ -109,6 +110,23 @@ def test_metrics_of_any_are_those_of_all(server: Server) -> None:
         for page in many(lambda _: server.metrics())
     ]
     assert builds == ANSWERS * [[1.0]]
+
+
+def test_the_states_of_any_answer_are_read_by_any(server: Server) -> None:
+    ids = [str(answer["id"]) for answer in many(lambda number: ask(server, number, policy="observe"))]
+    assert len(servers_of(ids)) == 2
+
+    def states(number: int) -> list[float]:
+        body = {"request_id": ids[number % 2], "max_states": 2}
+        response = httpx.post(f"{server.api}/states", json=body, timeout=120)
+        assert response.status_code == 200, response.text
+        found: list[float] = load(response.content)["last"].ravel().tolist()
+        return found
+
+    one, other = states(0), states(1)
+    assert len(one) == len(other) > 0
+    for number, found in enumerate(many(states)):
+        assert found == pytest.approx((one, other)[number % 2], abs=0.05)
 
 
 def test_a_live_stream_comes_from_any(server: Server) -> None:

@@ -42,6 +42,7 @@ class Member:
     forwarding: Forwarding
     recent: RecentTraces
     followers: Followers
+    service: Service
     url: str
     http: uvicorn.Server
     asked: list[str] = field(default_factory=list)  # the paths of the requests to it
@@ -101,6 +102,7 @@ async def member(database: Engine) -> AsyncIterator[Member]:
             followers=followers,
             replicas=replicas,
             forwarding=forwarding,
+            config=SimpleNamespace(served_models=lambda: ["countdown", "adapter"]),
         ),
     )
     app = FastAPI()
@@ -109,7 +111,7 @@ async def member(database: Engine) -> AsyncIterator[Member]:
     app.include_router(forks_router(service))
     app.include_router(replica_router(service, replicas))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none", lifespan="off"))
-    made = Member(replicas, forwarding, recent, followers, own.address, server)
+    made = Member(replicas, forwarding, recent, followers, service, own.address, server)
 
     @app.middleware("http")
     async def note(request: Any, call_next: Any) -> Any:

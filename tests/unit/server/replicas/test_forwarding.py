@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -12,13 +13,19 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 
+from forkpoint_policies.spec import InputError
 from forkpoint_server import metrics
+from forkpoint_server.errors import ApiError
 from forkpoint_server.replicas import asking
+from forkpoint_server.replicas.questions import StoredTokens
 from forkpoint_server.replicas.signature import HEADER, sign
+from forkpoint_server.requests.tree import Tree
+from forkpoint_server.state_reading.stored import find_tokens
 from forkpoint_server.store import servers
 from forkpoint_server.store.database import open_database
 from forkpoint_server.store.tables import SERVERS
 from tests.processes.postgresql import PostgreSQL
+from tests.unit.policies.vocabularies import tokens
 
 from . import cluster as cluster_of
 from .cluster import Member, all_known, member, until
@@ -238,6 +245,45 @@ async def test_the_list_of_all_servers_in_pages(cluster: list[Member]) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
 
 
+async def test_the_states_of_an_answer_on_another_server_can_be_read(cluster: list[Member]) -> None:
+    """The model here writes its tokens again, which come from the server that has its trace."""
+    first, second, third = cluster
+    request_id = f"chatcmpl-{second.replicas.new_request_id()}"
+    second.add(request_id, model_name="countdown")
+    expected = StoredTokens("countdown", False, 1, tokens("let|so"), tokens("wait|so|let|wait"))
+    assert await find_tokens(first.service, request_id, 0) == expected
+    assert (second.asked, third.asked) == (["/replica/tokens"], [])
+    assert await find_tokens(second.service, request_id, 0) == expected
+    second.add("chatcmpl-5", created=5.0, model_name="adapter", client_id="mine")
+    third.add("chatcmpl-6", created=6.0, model_name="countdown", client_id="mine")
+    assert (await find_tokens(first.service, "mine", 0)).model == "countdown", "the last one of this id"
+    assert len(second.asked) == 2
+
+
+async def test_states_that_cannot_be_read_of_an_answer_on_another_server(cluster: list[Member]) -> None:
+    first, second, _ = cluster
+    second.add("chatcmpl-1", model_name="countdown")
+    second.add("chatcmpl-2", model_name="another")
+    second.add("chatcmpl-3", model_name="countdown", tree=Tree())
+    for request_id, number, field, message in (
+        ("chatcmpl-1", 1, "choice", "must be below 1, the number of answers"),
+        ("chatcmpl-2", 0, "request_id", "is of 'another', which this server does not serve; it serves countdown, ada"),
+        ("chatcmpl-3", 0, "request_id", "is of a policy that branches"),
+    ):
+        with pytest.raises(InputError) as refused:
+            await find_tokens(first.service, request_id, number)
+        assert refused.value.field == field
+        assert refused.value.message.startswith(message)
+    with pytest.raises(ApiError, match="there is no trace of 'unheard-of'") as missing:
+        await find_tokens(first.service, "unheard-of", 0)
+    assert missing.value.status == HTTPStatus.NOT_FOUND
+    request_id = f"chatcmpl-{second.replicas.new_request_id()}"
+    await second.die()
+    with pytest.raises(ApiError, match=f"the server {second.id} at {second.url} does not answer") as silent:
+        await find_tokens(first.service, request_id, 0)
+    assert silent.value.status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
 async def test_a_list_says_which_servers_are_missing(cluster: list[Member]) -> None:
     first, second, third = cluster
     first.add("one", created=1.0)
@@ -254,7 +300,8 @@ async def test_only_servers_of_the_database_may_ask(cluster: list[Member]) -> No
     first, second, _ = cluster
     first.add("one")
     for path, query in (
-        ("/replica/trace", "id=one&stream=false"), ("/replica/position", "id=one"), ("/replica/rows", "limit=5"),
+        ("/replica/trace", "id=one&stream=false"), ("/replica/tokens", "id=one&number=0"),
+        ("/replica/position", "id=one"), ("/replica/rows", "limit=5"),
     ):  # fmt: skip
         url = f"{first.url}{path}?{query}"
         for header in ({}, {HEADER: sign(second.replicas.own.key, path, query)}, {HEADER: sign("", path, query)}):
