@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vllm.inputs import TokensPrompt
 
     from forkpoint_policies.compile.compiler import ServedModel
+    from forkpoint_policies.kernel.state_handover import Inherited
     from forkpoint_policies.spec import Policy
     from forkpoint_policies.worker.records import RecordRows
     from forkpoint_server.traces.trace import Trace
@@ -87,6 +88,7 @@ def instruct(target: ServedModel) -> Instruct:
         policy: dict[str, Any] | Policy | None,
         address: str = "",
         num_shared_tokens: int = 0,
+        inherited: Inherited | None = None,
         forced_tokens: Sequence[int] = (),
         scored: bool = False,
         kept_states: Sequence[str] = (),
@@ -109,6 +111,7 @@ def instruct(target: ServedModel) -> Instruct:
                 seed=seed,
                 sampled=sampled_tokens,
                 num_shared_tokens=num_shared_tokens,
+                inherited=inherited,
                 forced_tokens=list(forced_tokens),
                 limits=SamplingLimits(params.top_k, params.top_p, params.min_p),
                 scored=scored,

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ from safetensors.numpy import load
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
 
-from forkpoint_policies.compile.compiler import ServedModel
+from forkpoint_policies.compile.compiler import ServedModel, compile_policy
+from forkpoint_policies.compile.regions import Region
+from forkpoint_policies.kernel.state_handover import Past, Path
+from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_server.cli import PROCESSORS
 from forkpoint_server.engine.hidden_states import PUT_ARTEFACT, TAKE_STATES
@@ -73,7 +76,7 @@ def v1() -> Iterator[LLM]:
 
 
 @contextmanager
-def changing_runner(log: Path, *, v2: bool = True, **options: Any) -> Iterator[Runner]:
+def changing_runner(log: FilePath, *, v2: bool = True, **options: Any) -> Iterator[Runner]:
     with runner(log, v2=v2, logits_processors=[PROCESSORS[v2]], **OPTIONS, **options) as found:
         for one in VECTORS.values():
             assert not any(found.call(PUT_ARTEFACT, one.raw))
@@ -126,7 +129,7 @@ def test_both_runners_change_the_same(
 
 
 def test_what_is_computed_in_pieces_or_again_is_changed_alike(
-    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: FilePath
 ) -> None:
     """An engine with so little room that it computes prompts in pieces, and preempts and resumes requests."""
     few, longer = prompts[: len(POLICIES)], {**GREEDY, "max_tokens": 64}
@@ -155,9 +158,39 @@ def test_it_is_the_model_with_the_vector_added(
     assert np.abs(reference.logprobs(prompt, own, {}) - found).max() > 100 * TOLERANCE_NATS
 
 
+def test_a_branch_reads_what_it_shares_with_the_vector(
+    v2: Runner, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, reference: Reference
+) -> None:
+    """Beside a request without a policy."""
+    policy: dict[str, Any] = {"rules": [{"do": {"branch": {}}}, *BY_ENTROPY["rules"]]}
+    prompt, program = prompts[2]["prompt_token_ids"], compile_policy(parse_policy(policy), served).program
+    (shared, _), _ = in_process(v2, prompts[2:4], [instruct(None, **GREEDY)] * 2)
+    count = len(shared)
+    fired, nats = np.zeros((count, 2), np.bool_), np.linspace(0.0, 2.0, count, dtype=np.float32)
+    fired[[3, 9, 10, count - 1], 1] = True
+    none = np.zeros((count, 2), np.float32)
+    past = Past(nats, fired, np.zeros(count, np.float32), none, none, np.ones(count, np.bool_))
+    inherited = Path(program, 0, Region.REASONING).follow(shared).inherit(past)
+    own = instruct(policy, served=served, num_shared_tokens=count, inherited=inherited, **GREEDY)
+    longer = TokensPrompt(prompt_token_ids=[*prompt, *shared])
+    (tokens, _), (found, _) = in_process(v2, [longer, prompts[3]], [own, instruct(None, **GREEDY)])
+    measured = entropies(found)
+    decided = {at: float(nats[at]) for at in np.flatnonzero(fired[:, 1]).tolist()}
+    decided |= {count + at: measured[at] for at in np.flatnonzero(measured > FORK_NATS).tolist()}
+
+    def off(decisions: dict[int, float]) -> float:
+        scales = {at: 2.0 - 16.0 * entropy / np.log(VOCABULARY) for at, entropy in decisions.items()}
+        added = {at: {2: (scale * CALM.tensors["layer.2"]).astype(np.float32)} for at, scale in scales.items()}
+        expected = reference.logprobs(prompt, [*shared, *tokens], added)[count:]
+        return float(np.abs(expected - found).max())
+
+    assert off(decided) < TOLERANCE_NATS
+    assert off({at: one for at, one in decided.items() if at >= count}) > 100 * TOLERANCE_NATS
+
+
 @pytest.mark.parametrize("v2", [False, True], ids=["V1", "V2"])
 def test_two_ranks_change_the_same_as_one(
-    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path, v2: bool
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: FilePath, v2: bool
 ) -> None:
     few, params = prompts[: len(POLICIES)], [instruct(one, served=served, **GREEDY) for one in POLICIES]
     tokens, expected = on_v1(v1, few, params)
@@ -170,7 +203,7 @@ def test_two_ranks_change_the_same_as_one(
 
 
 def test_a_compiled_model_is_changed_alike(
-    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: Path
+    v1: LLM, prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel, tmp_path: FilePath
 ) -> None:
     few, params = prompts[: len(POLICIES)], [instruct(one, served=served, **GREEDY) for one in POLICIES]
     tokens, expected = on_v1(v1, few, params)
