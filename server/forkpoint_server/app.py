@@ -70,13 +70,13 @@ from forkpoint_server.vllm_seam import (
     VLLM_VERSION,
     EngineClient,
     SamplingParams,
-    TokensPrompt,
     build_app,
     build_async_engine_client,
     init_app_state,
     random_uuid,
     serve_http,
     setup_server,
+    tokens_input,
 )
 
 from . import metrics
@@ -391,5 +391,5 @@ def _is_adapter(app: FastAPI, model: Any) -> bool:
 async def _warm_up(engine: EngineClient) -> None:
     """Generate one token with logprobs: on a CPU vLLM then compiles for many seconds, which would delay a user."""
     params = SamplingParams(max_tokens=1, logprobs=1 if engine.model_config.max_logprobs else None, temperature=1.0)
-    async for _ in engine.generate(TokensPrompt(prompt_token_ids=[0]), params, f"forkpoint-warm-up-{random_uuid()}"):
+    async for _ in engine.generate(tokens_input([0]), params, f"forkpoint-warm-up-{random_uuid()}"):
         pass

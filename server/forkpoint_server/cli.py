@@ -23,6 +23,7 @@ from .serve_arguments import check_early, check_headless, help_text, own_argumen
 from .server_log import configure_logging, expect_siblings
 from .steering_options import hook_layers
 from .telemetry_host import telemetry_host
+from .vllm_options import named_options
 
 if TYPE_CHECKING:
     import socket
@@ -179,7 +180,7 @@ def own_ports(args: Namespace, database: Engine | None) -> list[OwnPort]:
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Parse vLLM's arguments and ours; without a model, DEMO_ARGUMENTS come first. Exits with 2 on a wrong argument."""
+    """Parse vLLM's arguments and ours, after the embedded model's if there is no model. Exits with 2 on a wrong one."""
     from .vllm_seam import (
         FlexibleArgumentParser,
         cli_env_setup,
@@ -194,7 +195,7 @@ def parse(arguments: list[str]) -> Namespace:
 
     # the model
     if args.model_tag is None and args.model == parser.get_default("model"):
-        args = parser.parse_args([*DEMO_ARGUMENTS, *arguments])
+        args = parser.parse_args([*demo_arguments(arguments), *arguments])
     if args.model_tag is not None:
         args.model = args.model_tag
 
@@ -217,6 +218,18 @@ def parse(arguments: list[str]) -> Namespace:
     configure_logging(args)
     validate_parsed_serve_args(args)
     return args
+
+
+def demo_arguments(given: Sequence[str]) -> list[str]:
+    """DEMO_ARGUMENTS without the options that are given too: vLLM warns of one that comes twice."""
+    named = {name.replace("_", "-") for name, _ in named_options(given)}
+    kept, keep = [], True
+    for argument in DEMO_ARGUMENTS:
+        if argument.startswith("--"):
+            keep = argument not in named
+        if keep:
+            kept.append(argument)
+    return kept
 
 
 def serve_one(

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENGINE_ARGUMENTS = "vllm.engine.arg_utils"
+"""The logger with which vLLM says what it thinks of its arguments."""
+
 
 def check_stages(config: VllmConfig) -> None:
     """Raise ValueError for a pipeline in which vLLM's CPU build ends at the first request.
@@ -60,6 +63,12 @@ def keep_prompts_whole(args: Namespace, config: VllmConfig) -> None:
         args.enable_prefix_caching = False  # it cuts prompts at blocks
     if scheduler.enable_chunked_prefill:
         args.enable_chunked_prefill = False
+        logging.getLogger(ENGINE_ARGUMENTS).addFilter(_is_not_of_whole_prompts)
+
+
+def _is_not_of_whole_prompts(record: logging.LogRecord) -> bool:
+    """Whether a log record is not vLLM's warning of prompts computed whole: we chose that, for the reason above."""
+    return not str(record.msg).startswith("This model does not officially support disabling chunked prefill")
 
 
 def warn_of_slow_arithmetic(config: VllmConfig) -> None:

@@ -45,7 +45,7 @@ from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failur
 
 # Engine: requests in, token ids and log-probabilities out. `InterveningEngine` has `EngineClient`'s interface.
 from vllm.engine.protocol import EngineClient
-from vllm.inputs import TokensPrompt, tokens_input
+from vllm.inputs import tokens_input
 from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput

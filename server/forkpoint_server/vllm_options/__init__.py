@@ -50,7 +50,7 @@ def unknown_option(arguments: Sequence[str], options: Collection[str]) -> str | 
     As in vLLM, `--a_b` is `--a-b`, `--a.b` is a key of the JSON of `--a`, and the beginning of a name will do. Options
     with one dash are not checked. What a --config file names is.
     """
-    for name, file in _named(arguments):
+    for name, file in named_options(arguments):
         option = name.partition(".")[0].replace("_", "-")
         if not any(known.startswith(option) for known in options):
             where = f" in {file}" if file else ""
@@ -58,7 +58,7 @@ def unknown_option(arguments: Sequence[str], options: Collection[str]) -> str | 
     return None
 
 
-def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def named_options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The options that are named, each with the --config file that names it, or an empty string."""
     rest = iter(arguments)
     for argument in rest:

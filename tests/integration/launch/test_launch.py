@@ -193,12 +193,14 @@ def test_sigterm_during_the_start_ends_all_processes(tmp_path: Path) -> None:
             one.kill()
 
 
-def test_a_server_that_ends_prints_none_of_tritons_leaks(tmp_path: Path) -> None:
+def test_the_log_has_no_warning_of_our_own_choices_and_no_list_of_tritons_leaks(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         pass
     log = server.log.read_text()
     assert "Application shutdown complete" in log
     assert "nanobind" not in log
+    for warning in ("Found duplicate keys", "does not officially support disabling", "Passing raw prompts"):
+        assert warning not in log
     assert server.process.returncode == 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from forkpoint_policies.spec import InputError
+from forkpoint_server.cli import DEMO_ARGUMENTS, demo_arguments
 from forkpoint_server.serve_arguments import check_early, check_headless, help_text, own_arguments
 from forkpoint_server.steering_options import check_layers, layer_numbers
 
@@ -128,3 +129,18 @@ def test_layers_that_the_model_does_not_have() -> None:
     check_layers((0, 3), 4)
     with pytest.raises(ValueError, match="--hidden-layers: the model has no layer 4; its 4 layers are 0 to 3"):
         check_layers((0, 4), 4)
+
+
+@pytest.mark.parametrize("given", [["--host", "0.0.0.0"], ["--host=0.0.0.0"], ["--block_size", "16", "--host", "::"]])
+def test_an_option_that_is_given_replaces_the_embedded_models(given: list[str]) -> None:
+    names = {name.partition("=")[0].replace("_", "-") for name in given if name.startswith("--")}
+    kept = demo_arguments(given)
+    assert names.isdisjoint(kept)
+    replaced = {DEMO_ARGUMENTS[at : at + 2] for at, name in enumerate(DEMO_ARGUMENTS) if name in names}
+    assert len(replaced) == len(names)
+    assert len(kept) == len(DEMO_ARGUMENTS) - 2 * len(names)
+
+
+def test_an_option_without_a_value_is_replaced_alone() -> None:
+    assert demo_arguments(["--enforce-eager"]) == [one for one in DEMO_ARGUMENTS if one != "--enforce-eager"]
+    assert demo_arguments(["--no-enforce-eager", "--", "--host"]) == list(DEMO_ARGUMENTS)
