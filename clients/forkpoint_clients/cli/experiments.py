@@ -244,7 +244,7 @@ def _requests_needed(experiment: Experiment, effects: Mapping[str, float]) -> It
                     if more is None
                     else f"{more:,} more requests show"
                 )
-                yield f"{metric} of {arm}: {count} an effect of {size:g} with a probability of 80 %"
+                yield f"{metric} of {arm}: {count} an effect of {size:g} with a probability of 80%"
 
 
 def _warnings(experiment: Experiment) -> Iterator[str]:

@@ -12,7 +12,7 @@ ENTRY = Entry(
     source="arXiv:2511.00640",
     caution=(
         "Entropies are of all tokens, as in the authors' first version; their vLLM version has the 20 likeliest and "
-        "the rest as one. `m` 8 is DTS-Stable, the majority of the first 8, without its early stop at 40 % "
+        "the rest as one. `m` 8 is DTS-Stable, the majority of the first 8, without its early stop at 40% "
         "of 4. The 48 count every answer that started, in the authors' code those that run; the server's "
         "--max-branches bounds them, 16 by default. Branches start a few tokens late, so that the first answer is a "
         "little ahead. The first to be finished is the shortest: compare with `first-finish`."

@@ -6,13 +6,13 @@ ENTRY = Entry(
     name="deepconf",
     description=(
         "Samples independent answers. The first 16 set a threshold for the lowest group confidence (over 2048 tokens) "
-        "that the best 10 % of them reach; later answers below it are stopped. Votes count by confidence, and all stop "
+        "that the best 10% of them reach; later answers below it are stopped. Votes count by confidence, and all stop "
         "at a share of 0.95."
     ),
     source="arXiv:2508.15260",
     caution=(
         "The server's --max-branches bounds the answers, 16 by default: as many as set the threshold, so that none is "
-        "stopped, of which a warning says. 256 answers and 10 % are the authors' code's; the paper has 90 % too. With "
+        "stopped, of which a warning says. 256 answers and 10% are the authors' code's; the paper has 90% too. With "
         "10 the vote rests on few answers, and confident wrong ones win. The code has no share at which all stop; 0.95 "
         "is the paper's. Compare with deepconf.placebo."
     ),

@@ -11,7 +11,7 @@ ENTRY = Entry(
     source="arXiv:2504.05419; code: AngelaZZZ-611/reasoning_models_probing",
     caution=(
         "Needs a readout of the served model by the name `correct`, or the one that `readout` names: the embedded "
-        "model has one, for others `forkpoint readout fit` makes one. Without it, requests are rejected. 24 % fewer "
+        "model has one, for others `forkpoint readout fit` makes one. Without it, requests are rejected. 24% fewer "
         "tokens are claimed, by the authors alone. Long answers are wrong more often, so a readout that only counts "
         "tokens separates right from wrong, too: compare it with the position of the token, which `forkpoint readout "
         "fit` prints, and the policy with reasoning-cap and with ends at random (know-when-right.placebo). A full stop "

@@ -126,7 +126,7 @@ def test_the_figures_are_the_journals(out: Path) -> None:
         assert (reported["tokens"]["low"], reported["tokens"]["high"]) == pytest.approx((interval.low, interval.high))
     page = (out / "report.html").read_text()
     assert f"{results['arms'][1]['tokens']['value']:.0f} <br><small>[" in page
-    assert "27 to 51 % shorter traces are claimed" in page
+    assert "27 to 51% shorter traces are claimed" in page
 
 
 def test_an_answer_can_be_had_again(server: Server, out: Path) -> None:

@@ -82,6 +82,6 @@ def test_a_mistyped_key_is_not_shown(text: str) -> None:
 
 
 def test_cautions_are_the_librarys() -> None:
-    assert "27 to 51 %" in arm("nowait").caution
+    assert "27 to 51%" in arm("nowait").caution
     assert arm('x={"use": "nowait.placebo"}').caution == arm("nowait").caution
     assert arm(f"x={CALM}").caution == arm("none").caution == arm("unknown").caution == ""

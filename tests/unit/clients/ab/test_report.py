@@ -107,7 +107,7 @@ def test_the_page_reports_the_results_and_their_cautions(page: str) -> None:
     reader = Reader()
     reader.feed(page)
     assert "Cautions" in reader.text
-    assert "27 to 51 % shorter traces are claimed" in reader.text
+    assert "27 to 51% shorter traces are claimed" in reader.text
     assert "High entropy only suggests a fork" in reader.text
     assert found.arms[2].tokens is not None
     assert f"{found.arms[2].tokens.value:.0f} [" in reader.text
@@ -132,7 +132,7 @@ def test_warnings_and_cautions_are_listed_below_the_tables() -> None:
     one = report(["none", "nowait"])
     said = list(one.notes())
     assert said[-1].startswith("caution about nowait: ")
-    assert "27 to 51 %" in said[-1]
+    assert "27 to 51%" in said[-1]
     assert said[0] == one.verdicts[0].sentence
     assert said[1:-1] == [f"warning: {warning}" for warning in cautions.warnings(one.comparison)] != []
 

@@ -135,7 +135,7 @@ def test_show_says_how_many_more_requests_an_effect_takes(
     assert experiments.main(["show", "try", "--effect", "truncated:0.05", "--effect", "tokens:10"]) == 0
     assert requests == [("GET", "/v1/experiments/try?effect=truncated%3A0.05&effect=tokens%3A10.0", None)]
     said = capsys.readouterr().out
-    assert "truncated of calm: 12,345 more requests show an effect of 0.05 with a probability of 80 %" in said
+    assert "truncated of calm: 12,345 more requests show an effect of 0.05 with a probability of 80%" in said
     assert "of plain" not in said, "the control has no difference"
     assert "tokens: the experiment has no such metric; it has truncated" in said
 
