@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
 from argparse import Namespace
@@ -45,6 +46,7 @@ from forkpoint_server.http.health import HealthWarnings
 from forkpoint_server.http.middleware import PolicyMiddleware
 from forkpoint_server.http.model_list import ModelAliases
 from forkpoint_server.http.no_generation import WithoutGeneration
+from forkpoint_server.http.openmetrics import OpenMetrics
 from forkpoint_server.http.own_port import answering
 from forkpoint_server.http.paths import FORKS, OWN, WITHOUT_TEXT
 from forkpoint_server.http.stopping import RefuseWhenStopping
@@ -332,6 +334,8 @@ def _add_middlewares(app: FastAPI, service: Service, engine: InterveningEngine, 
         Middleware(ModelAliases, registry=service.registry, listed=args.model_aliases),
         Middleware(PolicyMiddleware, service=service),
     ]
+    if service.config.spans is not None and metrics.MULTIPROCESS not in os.environ:
+        app.user_middleware.append(Middleware(OpenMetrics))  # for exemplars; of several processes there are none
     for middleware in app.user_middleware:
         if (
             cast(Any, middleware.cls) is CORSMiddleware

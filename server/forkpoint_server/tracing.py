@@ -38,10 +38,13 @@ class RequestSpans(SpanProcessor):
         """Hold back the span of an engine request, until `release`."""
         self._held.setdefault(request_id, [])
 
-    def release(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> None:
-        """Pass on the span of an engine request, with these attributes added."""
+    def release(self, request_id: str, attributes: Mapping[str, AttributeValue]) -> str | None:
+        """Pass on the span of an engine request, with these attributes added. Its trace's id, None without a span."""
+        trace_id = None
         for span in self._held.pop(request_id, ()):
             self._exporting.on_end(_with(span, attributes))
+            trace_id = trace.format_trace_id(span.context.trace_id)
+        return trace_id
 
     def on_end(self, span: ReadableSpan) -> None:
         held = self._held.get(str((span.attributes or {}).get(SpanAttributes.GEN_AI_REQUEST_ID)))

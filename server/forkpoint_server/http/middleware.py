@@ -87,7 +87,9 @@ class PolicyMiddleware:
         if tracker.is_answered and path in GENERATING:
             label = "none" if context is None or context.inactive else context.compiled.label
             model_name = self._service.config.model_label(resolved.body.get("model"))
-            metrics.REQUEST_SECONDS.labels(model_name, label).observe(time.monotonic() - received_at)
+            trace_id = None if context is None else context.otel_trace_id
+            exemplar = None if trace_id is None else {"trace_id": trace_id}  # Grafana's name for it
+            metrics.REQUEST_SECONDS.labels(model_name, label).observe(time.monotonic() - received_at, exemplar)
 
     async def _resolve(
         self, path: str, headers: Headers, data: dict[str, Any]
@@ -153,7 +155,7 @@ class PolicyMiddleware:
         finally:
             current.reset(token)
             if context.spans is not None:
-                release_spans(context, context.spans)
+                context.otel_trace_id = release_spans(context, context.spans)
             if recording is not None:
                 failed |= (injection.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR and not tracker.disconnected
                 refused = HTTPStatus.BAD_REQUEST <= (injection.status or 0) < HTTPStatus.INTERNAL_SERVER_ERROR

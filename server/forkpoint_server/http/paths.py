@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 HEALTH = "/health"
+METRICS = "/metrics"
 MODELS = "/v1/models"
 FORKS = "/v1/forks"
 PAGE = "/forkpoint"

@@ -59,6 +59,7 @@ class RequestContext:
     num_prompt_tokens: int = 0
     num_program_bytes: int = 0  # of the policy's program, once per choice
     traces: list[Trace] = field(default_factory=list)
+    otel_trace_id: str | None = None  # of the spans, once they are complete
     traces_by_engine_id: dict[str, Trace] = field(default_factory=dict)  # for the spans
     tree: Tree | None = None
     limit_warnings: tuple[str, ...] = ()  # what the policy could not do for the server's limits

@@ -96,9 +96,10 @@ def count_in_metrics(context: RequestContext) -> None:
             metrics.REASONING.labels(*labels).observe(node.regions.num_reasoning_tokens)
 
 
-def release_spans(context: RequestContext, spans: RequestSpans) -> None:
-    """Complete the spans of a finished request and let them be exported."""
+def release_spans(context: RequestContext, spans: RequestSpans) -> str | None:
+    """Complete the spans of a finished request and let them be exported. Returns their OpenTelemetry trace's id."""
     figures = summary(context)
+    trace_id = None
     for request_id, trace in context.traces_by_engine_id.items():
         attributes: dict[str, AttributeValue] = {"forkpoint.choice": trace.choice}
         if context.response_id is not None:
@@ -108,7 +109,8 @@ def release_spans(context: RequestContext, spans: RequestSpans) -> None:
             attributes |= span_attributes(figures) | {name: figures[ours] for name, ours in CONVENTIONAL.items()}
         else:
             attributes |= span_attributes({name: figures[name] for name in OF_ALL})
-        spans.release(request_id, attributes)
+        trace_id = spans.release(request_id, attributes) or trace_id
+    return trace_id
 
 
 def _count_trace(context: RequestContext, trace: Trace) -> None:

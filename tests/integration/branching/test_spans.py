@@ -5,10 +5,14 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import httpx
 import openai
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from tests.integration.puzzles import MESSAGES, summary_of
+from tests.processes.forkpoint_server import Server
 from tests.processes.span_collector import Collector
 
 CALM: dict[str, Any] = {"name": "mine", "rules": [{"when": {"entropy_above": 0.3}, "do": {"temperature": 0.5}}]}
@@ -72,6 +76,26 @@ def test_choices_say_whose_they_are(client: openai.OpenAI, collector: Collector)
     assert [one.attributes["forkpoint.tokens"] for one in spans if "forkpoint.tokens" in one.attributes] == [
         response.usage.completion_tokens
     ]
+
+
+def test_an_exemplar_names_the_trace_to_who_asks_for_openmetrics(
+    client: openai.OpenAI, server: Server, collector: Collector
+) -> None:
+    trace_id, response = generate(client, "observe", max_tokens=5)
+    collector.of_trace(trace_id, 1)
+    openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    page = httpx.get(f"{server.url}/metrics", headers=openmetrics).raise_for_status().text
+    marked = [line for line in page.splitlines() if trace_id in line]
+    assert [line.partition("{")[0] for line in marked] == ["forkpoint_request_seconds_bucket"]
+    assert f'# {{trace_id="{trace_id}"}}' in marked[0]
+    assert 'policy="observe"' in marked[0]
+    assert response.id not in page
+    families = text_string_to_metric_families(page)  # type: ignore[no-untyped-call]  # raises on what is not allowed
+    found = {sample.name for family in families for sample in family.samples}
+    text = httpx.get(f"{server.url}/metrics").raise_for_status().text
+    assert found == {sample.name for family in text_families(text) for sample in family.samples}
+    assert "vllm:prompt_tokens_total" in found
+    assert trace_id not in text
 
 
 def test_a_request_without_a_policy_has_vllms_span(client: openai.OpenAI, collector: Collector) -> None:

@@ -134,8 +134,8 @@ def test_the_buckets_fit_entropies() -> None:
 
 
 @pytest.mark.parametrize("metric", [metrics.ENTROPY, metrics.TOKENS], ids=["histogram", "counter"])
-def test_no_exemplars(metric: Histogram | Counter) -> None:
-    """They would put request ids on the page."""
+def test_no_exemplars_without_spans(metric: Histogram | Counter) -> None:
+    """Request ids would be on a page that no key guards."""
     child = metric.labels("other", "none", "planning")
     child.observe(1.0) if isinstance(child, Histogram) else child.inc()
     assert b"# {" not in generate_latest(metric)  # type: ignore[no-untyped-call]
