@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import count, product
 from string import ascii_lowercase, ascii_uppercase
 
 import torch
@@ -26,17 +26,18 @@ from forkpoint_policies.compile.regions import Region, single_token_regions
 from forkpoint_policies.compile.served_model import ServedModel
 from forkpoint_policies.compile.vocabulary import Vocabulary
 from forkpoint_policies.compile.word_automaton import FREE
-from forkpoint_policies.kernel.signals import measure
 from forkpoint_policies.kernel.signals.check import judge
-from forkpoint_policies.kernel.step import Rows, step
+from forkpoint_policies.kernel.step_types import Batch
 from forkpoint_policies.library import LIBRARY
 from forkpoint_policies.spec import DEFAULT_FORK_THRESHOLD_NATS
 from forkpoint_policies.spec.connectors import FAMILIES, NOWAIT_WORDS, THINKING_WORDS
+from forkpoint_policies.worker.compiled_slots import CompiledSlots
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.torch_slots import TorchSlots
 
 VOCABULARY = 151_936  # Qwen3's
 ROWS = (1, 16, 64, 256, 512)
+KERNELS = ("compiled", "torch")
 REPEATS = 20
 SPECIAL = (b"<s>", b"</s>", b"<think>", b"</think>")
 MIX = (
@@ -53,15 +54,18 @@ FORK = (22.0, 21.5, 21.0, 20.0, 19.0, 18.0)
 class Figures:
     """One mix at one number of rows. Times are the GPU's, medians in µs, but for the host's to enqueue a step."""
 
+    kernel: str
     mix: str
     rows: int
     read_us: float
     softmax_us: float
-    measure_us: float
+    sampler_us: float | None
     step_us: float
     host_us: float
-    layout_us: float
+    changing_host_us: float
     operations: int
+    changing_operations: int
+    by_kernel_us: dict[str, float]
 
     @property
     def reads(self) -> float:
@@ -72,6 +76,7 @@ class Figures:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--kernels", nargs="+", default=KERNELS, choices=KERNELS)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -85,8 +90,8 @@ def main() -> int:
     for rows in args.rows:
         logits = as_of_a_model(rows)
         failures += check(logits)
-        for mix, policies in MIXES.items():
-            found.append(figures(mix, policies, logits, target))
+        for kernel, (mix, policies) in product(args.kernels, MIXES.items()):
+            found.append(figures(kernel, mix, policies, logits, target))
             if not args.json:
                 print(line(found[-1]), flush=True)
     if args.json:
@@ -135,19 +140,21 @@ def check(logits: Tensor) -> list[str]:
     return judge(in_triton, logits, f"{len(logits)} rows")[1]
 
 
-def figures(mix: str, policies: Sequence[str], fresh: Tensor, target: ServedModel) -> Figures:
+def figures(kernel: str, mix: str, policies: Sequence[str], fresh: Tensor, target: ServedModel) -> Figures:
     """Times and operations of steps that find these logits."""
     from forkpoint_policies.kernel.signals import in_triton
 
     rows, device = len(fresh), fresh.device
-    slots = TorchSlots(rows, VOCABULARY, device)
-    for row in range(rows):
-        slots.add(row, payload(policies[row % len(policies)], row, target), 1.0, [], address=0)
-    seats = [slots.row(row, row) for row in range(rows)]
-    layout = slots.layout(seats, rows)
-    layout_us = on_host(lambda: slots.layout(seats, rows))
+    make = TorchSlots if kernel == "torch" else CompiledSlots
+    slots = make(rows, VOCABULARY, device)
+    payloads = [payload(policies[row % len(policies)], row, target) for row in range(rows)]
+    for row, one in enumerate(payloads):
+        slots.add(row, one, 1.0, [], address=0)
     logits, last = torch.empty_like(fresh), 1000 + torch.arange(rows, device=device)
     position = torch.zeros(rows, dtype=torch.int64, device=device)
+    of_rows, prompt_lens = torch.arange(rows, dtype=torch.int32), torch.zeros(rows, dtype=torch.int32, device=device)
+    batch = Batch(of_rows.to(device), position, last, prompt_lens, known_slots=of_rows.numpy())
+    changes = count()
 
     def refill() -> None:
         logits.copy_(fresh)
@@ -155,20 +162,59 @@ def figures(mix: str, policies: Sequence[str], fresh: Tensor, target: ServedMode
 
     def whole() -> None:
         refill()
-        step(slots.slots, Rows(layout, position, last), logits)
+        slots.step(batch, logits, 0)
+
+    def changing() -> None:
+        row = next(changes) % rows
+        slots.remove(row)
+        slots.add(row, payloads[row], 1.0, [], address=0)
+        slots.step(batch, logits, 0)
 
     whole_us, refill_us = on_gpu(whole), on_gpu(refill)
     return Figures(
+        kernel=kernel,
         mix=mix,
         rows=rows,
         read_us=on_gpu(lambda: in_triton.read(fresh)),
         softmax_us=on_gpu(lambda: torch.softmax(fresh, dim=-1)),
-        measure_us=on_gpu(lambda: measure(fresh)),
+        sampler_us=sampler_us(fresh),
         step_us=whole_us - refill_us,
-        host_us=on_host(lambda: step(slots.slots, Rows(layout, position, last), logits)),
-        layout_us=layout_us,
+        host_us=on_host(lambda: slots.step(batch, logits, 0)),
+        changing_host_us=on_host(changing),
         operations=operations(whole) - operations(refill),
+        changing_operations=operations(changing),
+        by_kernel_us=by_kernel(whole),
     )
+
+
+def sampler_us(logits: Tensor) -> float | None:
+    """The time of vLLM's own sampling at temperature 1; None where vLLM is not installed."""
+    try:
+        from vllm.v1.worker.gpu.sample.gumbel import gumbel_sample
+    except ImportError:
+        return None
+    rows, device = len(logits), logits.device
+    numbers = torch.arange(rows, dtype=torch.int32, device=device)
+    arguments = {
+        "logits": logits, "expanded_idx_mapping": numbers, "temperature": torch.ones(rows, device=device),
+        "seed": numbers.long(), "pos": numbers.long(), "apply_temperature": False, "is_drafting": False,
+    }  # fmt: skip
+    return on_gpu(lambda: gumbel_sample(**arguments))
+
+
+def by_kernel(call: Callable[[], object]) -> dict[str, float]:
+    """The mean time on the GPU of each of our kernels, µs."""
+    call()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        for _ in range(REPEATS):
+            call()
+        torch.cuda.synchronize()
+    return {
+        one.key.removeprefix("forkpoint_"): one.device_time
+        for one in recorded.key_averages()
+        if one.key.startswith("forkpoint_")
+    }
 
 
 def payload(policy: str, seed: int, target: ServedModel) -> PolicyPayload:
@@ -219,11 +265,12 @@ def operations(call: Callable[[], object]) -> int:
 
 def line(one: Figures) -> str:
     """The figures in words."""
+    parts = ", ".join(f"{name} {us:.1f}" for name, us in one.by_kernel_us.items())
     return (
-        f"{one.rows:4d} rows, {one.mix}: {one.step_us:.0f} µs a step, {one.reads:.1f} × one read "
-        f"({one.read_us:.1f} µs; "
-        f"softmax {one.softmax_us:.0f}, measure {one.measure_us:.1f}); {one.operations} device operations; "
-        f"host {one.host_us:.0f} µs a step, and {one.layout_us:.0f} when the batch changes"
+        f"{one.kernel}, {one.rows:4d} rows, {one.mix}: {one.step_us:.0f} µs a step, {one.reads:.2f} × one read "
+        f"({one.read_us:.1f} µs; softmax {one.softmax_us:.0f}, sampler {one.sampler_us}; {parts}); "
+        f"{one.operations} device operations, {one.changing_operations} when the batch changes; "
+        f"host {one.host_us:.0f} µs a step, {one.changing_host_us:.0f} when the batch changes"
     )
 
 

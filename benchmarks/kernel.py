@@ -73,7 +73,7 @@ def stepper(policies: Sequence[str], target: ServedModel, rows: int) -> Processo
     for row in range(rows):
         slots.add(row, payload(policies[row % len(policies)], row, target), 1.0, [])
     generated, last_tokens = itertools.count(-1), FIRST_PLAIN + torch.arange(rows)
-    of_rows, prompt_lens = np.arange(rows, dtype=np.int32), torch.zeros(rows, dtype=torch.int32)
+    of_rows, prompt_lens = torch.arange(rows, dtype=torch.int32), torch.zeros(rows, dtype=torch.int32)
 
     def run(logits: Tensor) -> object:
         positions = torch.full((rows,), next(generated))

@@ -135,7 +135,7 @@ def host_ms(target: ServedModel, steps: int = 200) -> float:
     for row, one in enumerate(payloads):
         slots.add(row, one, 1.0, [])
     logits, last_tokens = torch.randn(256, VOCABULARY), torch.full((256,), FIRST_PLAIN)
-    of_rows, prompt_lens = np.arange(256, dtype=np.int32), torch.zeros(256, dtype=torch.int32)
+    of_rows, prompt_lens = torch.arange(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
     seconds, laid_out = list[float](), hasattr(slots.slots, "layout")
     with patch(RUN_PARTS, lambda bounds, work: None):
         for number in range(20 if laid_out else steps):
@@ -144,7 +144,7 @@ def host_ms(target: ServedModel, steps: int = 200) -> float:
             slots.remove(row)
             slots.add(row, payloads[row], 1.0, [])
             if laid_out:
-                slots.slots._laid_out(of_rows)  # type: ignore[union-attr]
+                slots.slots._laid_out(of_rows.numpy())  # type: ignore[union-attr]
             else:
                 batch = Batch(of_rows, torch.full((256,), number - 1), last_tokens, prompt_lens)
                 slots.step(batch, logits)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .native.columns import R_LAST_TOKEN, R_POSITION
+from .native.columns import R_LAST_TOKEN, R_POSITION, RECORD_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,17 @@ class Batch:
     are the signals of its hidden states, NaN where not known; None where no request of the batch asks for any.
     """
 
-    slots: NDArray[np.int32]  # [rows], on the host
+    slots: Tensor  # [rows] int32
     positions: Tensor  # [rows] int64
     last_tokens: Tensor  # [rows]
     prompt_lens: Tensor  # [slots], tokens
     hidden: Tensor | None = None  # [rows, native.columns.NUM_HIDDEN] float32
+    known_slots: NDArray[np.int32] | None = None  # `slots`, where the host knows them
+
+    @cached_property
+    def host_slots(self) -> NDArray[np.int32]:
+        """`slots` on the host. Where they are not known there, this waits for the device."""
+        return self.slots.int().cpu().numpy() if self.known_slots is None else self.known_slots
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,38 @@ class StepRecord:
     probabilities: Tensor  # [n, k] float32
     certainty: Tensor  # [n] float32 nats, of policies that branch: the self-certainty of arXiv:2502.18581
     hidden: Tensor | None = None  # [n, native.columns.NUM_HIDDEN] float32, as in Batch
+    whole: Tensor | None = None  # int32, of which the first four are parts, where they lie together
+
+    @staticmethod
+    def empty(rows: int, alternatives: int, device: torch.device) -> StepRecord:
+        """Room for so many rows and alternatives, in one piece."""
+        width = max(1, alternatives)
+        return StepRecord.of(
+            torch.empty(rows * (RECORD_COLUMNS + 2 * width + 1), dtype=torch.int32, device=device), rows
+        )
+
+    @staticmethod
+    def of(whole: Tensor, rows: int) -> StepRecord:
+        """The parts of a record in one piece."""
+        width = (len(whole) // max(rows, 1) - RECORD_COLUMNS - 1) // 2
+        columns, likeliest, probabilities, certainty = whole.split(
+            [rows * RECORD_COLUMNS, rows * width, rows * width, rows]
+        )
+        return StepRecord(
+            columns.view(rows, RECORD_COLUMNS),
+            likeliest.view(rows, width),
+            probabilities.view(torch.float32).view(rows, width),
+            certainty.view(torch.float32),
+            whole=whole,
+        )
+
+    def to_host(self) -> StepRecord:
+        """A copy on the host, which is there once the device has reached it."""
+        hidden = None if self.hidden is None else self.hidden.to("cpu", non_blocking=True)
+        if self.whole is not None:
+            return replace(StepRecord.of(self.whole.to("cpu", non_blocking=True), len(self.rows)), hidden=hidden)
+        parts = (self.rows, self.likeliest, self.probabilities, self.certainty)
+        return StepRecord(*(one.to("cpu", non_blocking=True) for one in parts), hidden)
 
     @property
     def position(self) -> Tensor:

@@ -130,15 +130,16 @@ class PolicySlots:
         if (self._ranked or self._readouts) and states is not None:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
-        STEERING.decide(batch.slots, record.rows)
+        if STEERING.in_use:
+            STEERING.decide(batch.host_slots, record.rows)
         if self._keeping:
             known = {} if states is None else {LAST_LAYER: states}
-            STATES.keep(self._keeping, batch.slots, record.rows, {**known, **LAYER_STATES.states})
+            STATES.keep(self._keeping, batch.host_slots, record.rows, {**known, **LAYER_STATES.states})
         return record if batch.hidden is None else replace(record, hidden=batch.hidden)
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor | None:
         """The signals of hidden states at each row, as in Batch; None where no row's request has any."""
-        slots = batch.slots.tolist()
+        slots = batch.host_slots.tolist()
         ranks = None if self._ranked.keys().isdisjoint(slots) else self._ranks_at(batch, slots, states)
         if ranks is None and self._readouts.keys().isdisjoint(slots):
             return None
@@ -152,7 +153,7 @@ class PolicySlots:
     def _ranks_at(self, batch: Batch, slots: list[int], states: Tensor) -> list[RankState]:
         """The effective rank at each row."""
         shared = [self._ranked[slot].payload.num_shared_tokens if slot in self._ranked else 0 for slot in slots]
-        prompt_lens = batch.prompt_lens[torch.from_numpy(np.maximum(batch.slots, 0)).to(self._device)]
+        prompt_lens = batch.prompt_lens[torch.from_numpy(np.maximum(batch.host_slots, 0)).to(self._device)]
         # on a GPU this waits for the device: which positions are due is decided on the host
         generated = (batch.positions.long() + 1 - prompt_lens.long()).tolist()
         return self._ranks.measure(slots, [own + more for own, more in zip(generated, shared, strict=True)], states)
@@ -161,7 +162,9 @@ class PolicySlots:
         """Where the record of a batch goes."""
         scored = None
         if self._scored:
-            rows = [(row, self._scored[slot]) for row, slot in enumerate(batch.slots.tolist()) if slot in self._scored]
+            rows = [
+                (row, self._scored[slot]) for row, slot in enumerate(batch.host_slots.tolist()) if slot in self._scored
+            ]
             scored = ScoredRows.of(rows, self._vocabulary, self._device)
         return Destinations(self.addresses, self.wanted, scored)
 

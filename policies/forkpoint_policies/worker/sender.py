@@ -10,8 +10,7 @@ import logging
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,7 +85,7 @@ class Sender:
             self._thread.start()
         on_host, ready = record, None
         if record.rows.is_cuda:
-            on_host = _copy_to_host(record)
+            on_host = record.to_host()
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MAX_STEPS_WAITING:
@@ -197,15 +196,6 @@ class Sender:
             )
             with suppress(zmq.Again):
                 _socket(held.scored.addresses[row], context, sockets).send_multipart(frames, zmq.NOBLOCK)
-
-
-def _copy_to_host(record: StepRecord) -> StepRecord:
-    """Without waiting for the device."""
-    parts: dict[str, Any] = {one.name: getattr(record, one.name) for one in fields(StepRecord)}
-    copies: dict[str, Any] = {
-        name: None if part is None else part.to("cpu", non_blocking=True) for name, part in parts.items()
-    }
-    return StepRecord(**copies)
 
 
 def _socket(

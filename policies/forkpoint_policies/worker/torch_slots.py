@@ -1,6 +1,6 @@
 """Requests in slots for the step in torch's operations: their programs on the device, and the layout of a batch.
 
-It is slower than the compiled step, and needs no compiler. So far, GPUs use it too.
+It is slower than the compiled step, and needs no compiler.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class TorchSlots:
 
     def step(self, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
         """Apply each row's program to the [rows, vocabulary] logits, in place."""
-        rows, layout = self._laid_out(batch.slots)
+        rows, layout = self._laid_out(batch.host_slots)
         chosen = [row.row for row in rows]
         positions, last_tokens, hidden = batch.positions, batch.last_tokens, batch.hidden
         if layout.rows is not None:

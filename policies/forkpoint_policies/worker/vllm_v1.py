@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_rank, model_parallel_is_initialized
@@ -66,20 +67,21 @@ class PolicyProcessorV1(LogitsProcessor):
             return logits
         started = time.perf_counter()
         # V1 hands out tokens as Python lists only, so the last of each is fetched here
-        slots, positions, last_tokens = np.full((3, len(logits)), NONE)
+        slots, positions, last_tokens = rows = np.full((3, len(logits)), NONE)
         for index, (slot, tokens) in self._at.items():
             slots[index], positions[index] = slot, len(tokens) - 1
             last_tokens[index] = tokens[-1] if tokens else 0
-        batch = Batch(
-            slots.astype(np.int32),
-            torch.from_numpy(positions).to(self._device),
-            torch.from_numpy(last_tokens).to(self._device),
-            self._prompt_lens,
-        )
+        on_device = self._uploaded(rows)
+        batch = Batch(on_device[0].int(), *on_device[1:], self._prompt_lens, known_slots=slots.astype(np.int32))
         record = self._slots.step(batch, logits, LAST_LAYER.take(len(logits)))
         if self._reports:
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
         return logits
+
+    def _uploaded(self, rows: NDArray[np.int64]) -> Tensor:
+        """Numbers on the device, without waiting for it."""
+        found = torch.from_numpy(rows)
+        return found.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else found
 
     def _add(self, index: int, params: SamplingParams, prompt: list[int] | None, generated: list[int]) -> None:
         payload = PolicyPayload.of(params.extra_args)

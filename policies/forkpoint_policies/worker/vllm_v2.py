@@ -56,7 +56,10 @@ class PolicyProcessorV2(LogitsProcessor):
         if not self._slots.has_policy(ctx.idx_mapping_np):
             return logits
         started = time.perf_counter()
-        batch = Batch(self._slots_of_rows(ctx, len(logits)), ctx.pos, ctx.input_ids, self._states.prompt_len.gpu)
+        batch = Batch(
+            ctx.expanded_idx_mapping, ctx.pos, ctx.input_ids, self._states.prompt_len.gpu,
+            known_slots=self._known_slots(ctx, len(logits)),
+        )  # fmt: skip
         record = self._slots.step(batch, logits, states)
         if self._reports:
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)
@@ -67,9 +70,9 @@ class PolicyProcessorV2(LogitsProcessor):
         begin, end = int(self._states.prompt_len.np[slot]), int(self._states.prefill_len.np[slot])
         return self._states.all_token_ids.gpu[slot, begin:end].tolist() if end > begin else ()
 
-    def _slots_of_rows(self, ctx: LogitsContext, total_rows: int) -> NDArray[np.int32]:
-        """One row for each request, and one more per draft token. The runner has this on the device only; here it is
-        derived."""
+    def _known_slots(self, ctx: LogitsContext, total_rows: int) -> NDArray[np.int32] | None:
+        """The slot of each row: one for each request, and one more per draft token. The runner has this on the device
+        only; here it is derived. None where some requests have fewer drafts than others."""
         slots = ctx.idx_mapping_np.astype(np.int32)
         if total_rows == len(slots):
             return slots
@@ -77,6 +80,4 @@ class PolicyProcessorV2(LogitsProcessor):
         most = np.where(decoding, self._depth, 1)
         if most.sum() == total_rows:  # then each has as many as it can have
             return slots.repeat(most)
-        # some have fewer drafts: read them from the device, which waits for it
-        found: NDArray[np.int32] = ctx.expanded_idx_mapping.cpu().numpy().astype(np.int32)
-        return found
+        return None

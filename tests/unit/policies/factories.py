@@ -150,7 +150,7 @@ def step(
     """One step of [rows, vocabulary] logits, in place: of each row, its request's slot (NONE: no policy), how many
     tokens are generated before it, and the last of them."""
     positions, prompt_lens = torch.tensor(generated) - 1, torch.zeros(len(slots.has_policy_at), dtype=torch.int32)
-    batch = Batch(np.array(slot_of_row, np.int32), positions, torch.tensor(last_tokens), prompt_lens)
+    batch = Batch(torch.tensor(slot_of_row, dtype=torch.int32), positions, torch.tensor(last_tokens), prompt_lens)
     rows = [row for row, slot in enumerate(slot_of_row) if slot != c.NONE]
     return Record.of(slots.step(batch, logits), rows, slots.wanted.rules)
 

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -72,29 +72,33 @@ def library() -> Path:
     for source in sorted(SOURCE.rglob("*")):
         if source.suffix in (".h", ".cpp"):
             digest.update(source.read_bytes())
-    name = f"step-{digest.hexdigest()[:24]}.so"
+    return stored(f"step-{digest.hexdigest()[:24]}.so", lambda target: _compile(compiler, target))
+
+
+def stored(name: str, make: Callable[[Path], None]) -> Path:
+    """What is stored under a name that depends on all that it is made of; `make` writes it to a file, if it is not there.
+    Raises CompilerError."""
     for folder in _folders():
         if (folder / name).is_file():
             return folder / name
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return _compile(compiler, folder / name)
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                made = Path(own, name)
+                make(made)
+                return made.replace(folder / name)  # at once, as several processes may do this at the same time
         except OSError:  # not ours to write to
             continue
     raise CompilerError("there is no folder to store the compiled step in: set XDG_CACHE_HOME to one")
 
 
-def _compile(compiler: tuple[str, ...], target: Path) -> Path:
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        Path(folder, "columns.h").write_text(header())
-        made = Path(folder, target.name)
-        command = (*compiler, *FLAGS, f"-I{folder}", f"-I{SOURCE}", str(SOURCE / "cpu.cpp"), "-o", str(made))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise CompilerError(f"{shlex.join(compiler)} does not compile the step: {done.stderr.strip()[:2000]}")
-        made.replace(target)  # at once, as several processes may do this at the same time
-    return target
+def _compile(compiler: tuple[str, ...], target: Path) -> None:
+    (target.parent / "columns.h").write_text(header())
+    command = (*compiler, *FLAGS, f"-I{target.parent}", f"-I{SOURCE}", str(SOURCE / "cpu.cpp"), "-o", str(target))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise CompilerError(f"{shlex.join(compiler)} does not compile the step: {done.stderr.strip()[:2000]}")
 
 
 def _compiler() -> tuple[str, ...]:

@@ -24,7 +24,7 @@ FLOATS = 11  # offset of the first number in the heap of floats
 HEAD = 12
 
 USES_MARKS, USES_TEXTS, USES_INSTEAD, USES_CHANCES, USES_HISTORY, USES_WINDOW = 1, 2, 4, 8, 16, 32
-USES_ENTROPIES, USES_TEMPERATURES, USES_TREE, USES_END_RANK = 64, 128, 256, 512
+USES_ENTROPIES, USES_TEMPERATURES, USES_TREE, USES_END_RANK, USES_COPIES = 64, 128, 256, 512, 1024
 
 # --- a rule, after the head ---
 ACTION = 0
@@ -72,7 +72,8 @@ SAMPLED = 5  # offset of the tokens that replace rules' own: per rule an offset 
 FORCED, NUM_FORCED = 6, 7  # offset of the tokens that were sent with the request
 ADDRESS = 8  # index of the address that its records are sent to, NONE for none
 LIMIT_TOP_K, LIMIT_TOP_P, LIMIT_MIN_P = 9, 10, 11  # of its sampling, the last two by their bits; 0, 1 and 0: none
-SLOT_INTS = 12
+STATE = 12  # the row of its state in the tables
+SLOT_INTS = 13
 
 # --- the state of a request at a row: a cell ---
 POSITION = 0

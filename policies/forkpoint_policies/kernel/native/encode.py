@@ -22,6 +22,8 @@ from forkpoint_policies.compile.program import (
 
 from . import columns as c
 
+BY_OTHER_TOKENS = (ControlKind.PROBABILITY, ControlKind.DOSE)
+"""Placebos that need a copy of the row without the tokens that they take."""
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
@@ -154,6 +156,7 @@ def _uses(program: Program) -> int:
         (c.USES_TEMPERATURES, any(rule.at_temperature != 1 for rule in rules)),
         (c.USES_END_RANK, Signal.END_RANK in bounded),
         (c.USES_TREE, program.tree_rule_index is not None),
+        (c.USES_COPIES, program.shadow or any(rule.control in BY_OTHER_TOKENS for rule in rules)),
     ):
         uses |= bit if used else 0
     return uses

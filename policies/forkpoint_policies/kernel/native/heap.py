@@ -6,11 +6,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 
-class Heap:
-    """Numbers. Blocks are lent by offset."""
+FIRST_INTS = 1 << 20
+FIRST_FLOATS = 1 << 16
 
-    def __init__(self, dtype: DTypeLike, capacity: int) -> None:
+
+class Heap:
+    """Numbers. Blocks are lent by offset. What is stored can be `watched`, for a copy of the numbers elsewhere."""
+
+    def __init__(self, dtype: DTypeLike, capacity: int, watched: bool = False) -> None:
         self.values: NDArray[np.generic] = np.zeros(capacity, dtype)
+        self._watched, self._stored = watched, list[tuple[int, int]]()
         self._free = [(0, capacity)]  # offset and length, by offset
         self._lent: dict[int, int] = {}
 
@@ -20,7 +25,14 @@ class Heap:
         offset = self._take(size)
         self.values[offset : offset + len(numbers)] = numbers
         self._lent[offset] = size
+        if self._watched:
+            self._stored.append((offset, offset + len(numbers)))
         return offset
+
+    def take_stored(self) -> list[tuple[int, int]]:
+        """Where something was stored since the last call, from and to."""
+        stored, self._stored = self._stored, []
+        return stored
 
     def release(self, offset: int) -> None:
         """Take a block back."""

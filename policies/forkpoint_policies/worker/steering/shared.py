@@ -81,6 +81,11 @@ class Steering:
         if self._text_rules is not None:
             self._text_rules.remove(slot)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether some request's state may be changed."""
+        return any(plans.in_use for plans in self._plans.values())
+
     def decide(self, slots: NDArray[np.int32], record: Tensor) -> None:
         """Plan what the rows of a step decided: [n] slots, and the rows of its record."""
         if self.changes(slots):

@@ -60,7 +60,10 @@ class TextRules:
             return None
         # the rules look at no logits: those of one token stand for them
         logits = torch.zeros(len(own), 1, device=self._device)
-        return self._slots.step(Batch(own, num_generated - 1, last_tokens, self._no_prompts), logits, 0).rows
+        batch = Batch(
+            torch.from_numpy(own).to(self._device), num_generated - 1, last_tokens, self._no_prompts, known_slots=own
+        )
+        return self._slots.step(batch, logits, 0).rows
 
 
 @lru_cache(maxsize=16)

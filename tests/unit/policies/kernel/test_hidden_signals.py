@@ -47,7 +47,7 @@ def fired_at(*rules: Json, beside: Json | None = None) -> tuple[list[list[int]],
     found, hidden = [], []
     for position in range(LENGTH):
         batch = Batch(
-            np.array(rows, np.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
+            torch.tensor(rows, dtype=torch.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
             torch.zeros(2, dtype=torch.int32),
         )  # fmt: skip
         states = STATES[position].repeat(len(rows), 1)
@@ -95,7 +95,9 @@ def test_without_states_no_bound_holds() -> None:
     program = compiled(policy(rule({"effective_rank_above": 1.0, "rank_window": 2, "rank_stride": 1}, observe={})))
     slots.add(0, Request(program).payload(), 1.0, [])
     for position in range(6):
-        batch = Batch(np.zeros(1, np.int32), torch.tensor([position - 1]), torch.tensor([0]), torch.zeros(1).int())
+        batch = Batch(
+            torch.zeros(1, dtype=torch.int32), torch.tensor([position - 1]), torch.tensor([0]), torch.zeros(1).int()
+        )
         assert fired(Record.of(slots.step(batch, random_logits(1, SIZE)), [0], 1)) == []
 
 
@@ -117,7 +119,9 @@ def test_a_branch_starts_with_an_empty_window() -> None:
     slots, found = PolicySlots(1, SIZE, CPU), []
     slots.add(0, Request(program, num_shared_tokens=9).payload(), 1.0, [])
     for own in range(10):
-        batch = Batch(np.zeros(1, np.int32), torch.tensor([own - 1]), torch.tensor([0]), torch.zeros(1).int())
+        batch = Batch(
+            torch.zeros(1, dtype=torch.int32), torch.tensor([own - 1]), torch.tensor([0]), torch.zeros(1).int()
+        )
         record = slots.step(batch, random_logits(1, SIZE, seed=own), STATES[own : own + 1])
         found.append(fired(Record.of(record, [0], 1)))
     assert found == [[]] * 6 + [[0]] * 4, "its window is full at its position 14, and measured at 15"

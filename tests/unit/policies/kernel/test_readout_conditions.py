@@ -49,7 +49,7 @@ def run(rules: list[Json], artefacts: WorkerArtefacts, beside: list[Json] | None
     found = []
     for position in range(LENGTH):
         batch = Batch(
-            np.array(rows, np.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
+            torch.tensor(rows, dtype=torch.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
             torch.zeros(2, dtype=torch.int32),
         )  # fmt: skip
         record = slots.step(batch, random_logits(len(rows), SIZE, seed=position), STATES[position].repeat(len(rows), 1))
@@ -117,7 +117,7 @@ def test_a_running_request_has_the_readout_that_it_began_with() -> None:
     program = compiled_with(READOUTS, rule({"readout_above": {"name": "correct", "value": 0.0}}, observe={})).program
     slots.add(0, Request(program).payload(), 1.0, [])
     artefacts.put(READOUTS["sure"].raw)
-    batch = Batch(np.zeros(1, np.int32), torch.tensor([-1]), torch.tensor([0]), torch.zeros(1).int())
+    batch = Batch(torch.zeros(1, dtype=torch.int32), torch.tensor([-1]), torch.tensor([0]), torch.zeros(1).int())
     record = slots.step(batch, random_logits(1, SIZE), STATES[:1])
     assert record.hidden is not None
     assert record.hidden[0, 3].item() == np.float32(values(READOUTS["correct"])[0])

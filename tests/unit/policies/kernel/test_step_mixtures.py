@@ -283,7 +283,8 @@ def state_of(run: Run, slot: int, rules: int) -> dict[str, list[float]]:
                 *actions.after[slot, :rules].flatten().tolist(),
             ],
         }
-    cell = slots.tables.cells[slot]
+    tables = slots.tables.tables
+    cell = tables["cells"][int(tables["slots"][slot, c.STATE]) * slots.tables.depth]
     return {
         "place": [int(cell[c.POSITION]), int(cell[c.IN_REGION])],
         "word_state": [int(cell[c.WORD_STATE])],

@@ -48,7 +48,9 @@ def test_where_it_ends_the_reasoning(text: str, probability: float, region: int)
     slots.add(0, Request(program, region=region).payload(), 1.0, [])
     for position, before in enumerate([[0], [token(text)]]):
         logits = random_logits(1, SIZE, seed=position)
-        batch = Batch(np.zeros(1, np.int32), torch.tensor([position - 1]), torch.tensor(before), torch.zeros(1).int())
+        batch = Batch(
+            torch.zeros(1, dtype=torch.int32), torch.tensor([position - 1]), torch.tensor(before), torch.zeros(1).int()
+        )
         record = slots.step(batch, logits, state[None])
     ends = text in (".", "\n\n") and probability == SURE and region == Region.REASONING
     assert fired(Record.of(record, [0], 1)) == ([0] if ends else [])

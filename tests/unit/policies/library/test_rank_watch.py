@@ -35,7 +35,9 @@ def test_rank_watch() -> None:
     slots.add(0, Request(program).payload(), 1.0, [])
     found = []
     for position in range(LENGTH):
-        batch = Batch(np.zeros(1, np.int32), torch.tensor([position - 1]), torch.tensor([0]), torch.zeros(1).int())
+        batch = Batch(
+            torch.zeros(1, dtype=torch.int32), torch.tensor([position - 1]), torch.tensor([0]), torch.zeros(1).int()
+        )
         logits = random_logits(1, SIZE, seed=position)
         before = logits.clone()
         found.append(fired(Record.of(slots.step(batch, logits, STATES[position][None]), [0], 1)))

@@ -27,7 +27,9 @@ def steered(policy: Policy, text: str, region: int) -> list[int]:
     slots.add(0, Request(compile_policy(policy, TARGET).program, region=region).payload(), 1.0, [])
     for position, before in enumerate([[0], [token(text)]]):
         logits = random_logits(1, SIZE, seed=position)
-        batch = Batch(np.zeros(1, np.int32), torch.tensor([position - 1]), torch.tensor(before), torch.zeros(1).int())
+        batch = Batch(
+            torch.zeros(1, dtype=torch.int32), torch.tensor([position - 1]), torch.tensor(before), torch.zeros(1).int()
+        )
         record = slots.step(batch, logits)
     return fired(Record.of(record, [0], 1))
 

@@ -14,7 +14,7 @@ from forkpoint_policies.compile.program import Program
 from forkpoint_policies.compile.regions import Region
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch
-from forkpoint_policies.worker.cpu_slots import CpuSlots
+from forkpoint_policies.worker.compiled_slots import CompiledSlots
 from forkpoint_policies.worker.native_slots import Loaded
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
@@ -42,9 +42,9 @@ def evaluate(slots: PolicySlots, rows: list[int], generated: list[list[int]]) ->
     return step(slots, rows, [len(one) for one in generated], last, changed), changed
 
 
-def sizes(slots: CpuSlots | TorchSlots) -> int:
+def sizes(slots: CompiledSlots | TorchSlots) -> int:
     """The bytes of all programs that are loaded."""
-    own = slots.native if isinstance(slots, CpuSlots) else slots
+    own = slots.native if isinstance(slots, CompiledSlots) else slots
     programs: list[_LoadedProgram | Loaded] = [*own._programs.values()]
     return sum(one.size_bytes for one in programs)
 
@@ -127,7 +127,7 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
     for slot, request in enumerate(requests):
         slots.add(slot, request.payload(), 1.0, [])
     positions, prompt_lens = torch.full((4,), -1), torch.zeros(5, dtype=torch.int32)
-    batch = Batch(np.arange(4, dtype=np.int32), positions, torch.zeros(4, dtype=torch.int64), prompt_lens)
+    batch = Batch(torch.arange(4, dtype=torch.int32), positions, torch.zeros(4, dtype=torch.int64), prompt_lens)
     record = slots.step(batch, LOGITS.repeat(4, 1))
     assert record.rows[:, c.R_HANDLE].tolist() == [10, 11, 12, 13]
     numbers = record.rows[:, c.R_ADDRESS].tolist()

@@ -11,11 +11,12 @@ struct Target {
     bool is_copy;
 };
 
-DEVICE void protect(Target &target, bool shadow, Scratch &scratch) {
+DEVICE void protect(const Step &step, Target &target, bool shadow, Scratch &scratch) {
     if (!shadow || target.is_copy) return;
-    copy(target.line, scratch.copies[0]);
+    float *own = copy_of(step, scratch, 0);
+    copy(target.line, own);
     wait();
-    target = {{scratch.copies[0], target.line.size}, true};
+    target = {{own, target.line.size}, true};
 }
 
 DEVICE void write_effect(int *record, int rule, double effect) {
@@ -32,14 +33,14 @@ DEVICE void set_tokens(Acting &acting, const Tables &tables, const Request &requ
 }
 
 // One action, or what its placebo does instead; the effect. `left_alone`: a mask would have left no token.
-DEVICE double apply(Line line, const Acting &acting, const Tables &tables, const Request &request, int rule,
-                    bool &left_alone, Scratch &scratch) {
+DEVICE double apply(const Step &step, Line line, const Acting &acting, const Tables &tables, const Request &request,
+                    int rule, bool &left_alone, Scratch &scratch) {
     const int *own = rule_of(request, rule), action = own[ACTION], control = own[CONTROL];
     const bool elsewhere = control == CONTROL_PROBABILITY || control == CONTROL_DOSE;
     Line changed = line;
     double has = 0;
     if (elsewhere) {  // on a copy, which is then without the tokens that it takes
-        changed.values = scratch.copies[1];
+        changed.values = copy_of(step, scratch, 1);
         copy(line, changed.values);
         wait();
         if (action == ACTION_BIAS) has = share_after(changed, acting, scratch);
@@ -69,7 +70,7 @@ DEVICE double apply(Line line, const Acting &acting, const Tables &tables, const
 }
 
 // Change a row of the logits as its decision says.
-DEVICE void act(const Tables &tables, Line logits, Request &request, int *record, Scratch &scratch) {
+DEVICE_CALL void act(const Tables &tables, const Step &step, Line logits, Request &request, int *record, Scratch &scratch) {
     const Decision decision = scratch.decision;
     const bool shadow = request.head[IS_SHADOW];
     const float temperature = tables.temperatures[request.slot], coldness = temperature > 0.0f ? 1.0f / temperature : 1.0f;
@@ -83,7 +84,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
         if (!(decision.fired >> rule & 1) || action == ACTION_OBSERVE || action == ACTION_FORCE ||
             action == ACTION_TREE || action == ACTION_STEER || action == ACTION_RECYCLE)
             continue;
-        protect(target, shadow, scratch);
+        protect(step, target, shadow, scratch);
         if (temperature == 0.0f && top < 0) top = find_likeliest(target.line, peak, scratch);
         double total = scratch.measured.total;
         if (changed) {
@@ -98,7 +99,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
         acting.peak = peak, acting.coldness = coldness, acting.total = total, acting.word_state = decision.word_state;
         if (!changed && coldness == 1.0f) acting.entropy = scratch.measured.entropy;
         set_tokens(acting, tables, request, rule);
-        double effect = apply(target.line, acting, tables, request, rule, left_alone, scratch);
+        double effect = apply(step, target.line, acting, tables, request, rule, left_alone, scratch);
         changed = true;
         if (temperature == 0.0f) {
             const int now = find(target.line, highest(target.line, scratch), scratch);
@@ -110,7 +111,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
 
     const int *slot = tables.slots + request.slot * SLOT_INTS;
     if (decision.shut && has_limits(slot)) {  // what the limits exclude stays so when others are masked
-        protect(target, shadow, scratch);
+        protect(step, target, shadow, scratch);
         const float top_logit = highest(target.line, scratch);
         const double total = weight(target.line, top_logit, coldness, scratch);
         const Possible possible = possible_tokens(target.line, slot, top_logit, coldness, total, scratch);
@@ -121,7 +122,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
         const int *own = rule_of(request, rule);
         if (!own[INSTEAD] || own[CONTROL] == CONTROL_POSITIONS) continue;
         if (decision.shut >> rule & 1) {
-            protect(target, shadow, scratch);
+            protect(step, target, shadow, scratch);
             Acting acting;
             acting.peak = highest(target.line, scratch), acting.word_state = decision.word_state, acting.has_states = true;
             acting.tokens = tables.heap + request.program + own[TARGET], acting.count = own[NUM_TARGET];
@@ -134,7 +135,7 @@ DEVICE void act(const Tables &tables, Line logits, Request &request, int *record
     }
 
     if (decision.forced_rule >= 0) {
-        protect(target, shadow, scratch);
+        protect(step, target, shadow, scratch);
         const double effect = force(target.line, decision.forced_token, temperature, scratch);
         const int *own = rule_of(request, decision.forced_rule);
         if (!own[INSTEAD] || own[CONTROL] == CONTROL_POSITIONS) write_effect(record, decision.forced_rule, effect);

@@ -31,12 +31,14 @@ DEVICE void load_program(const Tables &tables, Request &request) {
         request.head[at] = tables.heap[request.program + at];
     for (int at = thread(); at < num_rules * RULE_FLOATS; at += num_threads())
         request.numbers[at] = tables.floats[slot[PROGRAM_FLOATS] + at];
+    wait();
 }
 
 DEVICE void load_state(const Tables &tables, long long cell, Request &request) {
     for (int at = thread(); at < CELL_INTS; at += num_threads()) request.cell[at] = tables.cells[cell * CELL_INTS + at];
-    for (int at = thread(); at < CELL_FLOATS; at += num_threads())
-        request.chances[at] = tables.chances[cell * CELL_FLOATS + at];
+    if (request.head[USES] & USES_CHANCES)
+        for (int at = thread(); at < CELL_FLOATS; at += num_threads())
+            request.chances[at] = tables.chances[cell * CELL_FLOATS + at];
     wait();
 }
 
@@ -49,7 +51,7 @@ DEVICE void store_state(const Tables &tables, long long cell, const Request &req
 }
 
 // One more token is there.
-DEVICE void advance(const Tables &tables, Request &request, int token) {
+DEVICE_CALL void advance(const Tables &tables, Request &request, int token) {
     if (is_first()) {
         const int *head = request.head, *program = tables.heap + request.program;
         int *cell = request.cell;
@@ -93,7 +95,7 @@ DEVICE void advance(const Tables &tables, Request &request, int token) {
 // It starts from the cell of the last draft that was accepted. The pieces of a prompt before its last one are not
 // sampled from; and after a preemption a request's own tokens are computed again like a prompt.
 DEVICE bool start_request(const Tables &tables, Request &request, long long generated, int last_token) {
-    const long long first = request.slot * tables.depth;
+    const long long first = request.state * tables.depth;
     const int evaluated = tables.cells[first * CELL_INTS + POSITION];
     if (generated < evaluated) return false;
     const long long accepted = generated - evaluated;
@@ -102,7 +104,7 @@ DEVICE bool start_request(const Tables &tables, Request &request, long long gene
     if (accepted > 0) {
         if (request.head[USES] & USES_HISTORY && is_first())
             for (long long level = 0; level < smaller(accepted, tables.depth); ++level)
-                ++tables.history[request.slot * HISTORY_BINS + tables.cells[(first + level) * CELL_INTS + ENTROPY_BIN]];
+                ++tables.history[request.state * HISTORY_BINS + tables.cells[(first + level) * CELL_INTS + ENTROPY_BIN]];
         advance(tables, request, last_token);
     }
     if (is_first()) request.cell[POSITION] = (int)generated;

@@ -2,7 +2,7 @@
 #pragma once
 
 // The place of a pair in two sorted arrays of `count` numbers that lie one after the other; -1 without one.
-DEVICE int look_up(const int *table, int count, int first, int second) {
+DEVICE_CALL int look_up(const int *table, int count, int first, int second) {
     int low = 0, high = count;
     while (low < high) {
         const int middle = (low + high) / 2, here = table[middle];
@@ -15,7 +15,7 @@ DEVICE int look_up(const int *table, int count, int first, int second) {
 }
 
 // The state of the word automaton after a token.
-DEVICE int follow_words(const int *program, const int *head, int state, int token) {
+DEVICE_CALL int follow_words(const int *program, const int *head, int state, int token) {
     if (head[WORD_FREE] < 0) return state;
     int count = head[NUM_MOVES], at = look_up(program + head[MOVES], count, state, token);
     if (at >= 0) return program[head[MOVES] + 2 * count + at];
@@ -25,7 +25,7 @@ DEVICE int follow_words(const int *program, const int *head, int state, int toke
 }
 
 // The region after a token.
-DEVICE int follow_regions(const int *program, const int *head, int state, int token) {
+DEVICE_CALL int follow_regions(const int *program, const int *head, int state, int token) {
     const int count = head[NUM_REGIONS];
     int at = look_up(program + head[REGIONS], count, state, token);
     if (at < 0 && (state & REGION_HOME) != state)

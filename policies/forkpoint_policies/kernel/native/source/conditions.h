@@ -8,13 +8,9 @@ constexpr float CATCH_UP_TOKENS = 16.0f;
 // Salts: each purpose has its own chance.
 constexpr int SALT_COIN = 0, SALT_REPLACES = MAX_RULES, SALT_PLACE = 2 * MAX_RULES, SALT_PAST = 2 * MAX_RULES + 1;
 
-DEVICE Line line_of(const Step &step, long long row) {
-    return {step.logits + row * step.stride, (int)step.vocabulary};
-}
-
 // Σ e^((logit - peak) · coldness) over a set's tokens that count in this state of the word automaton, without those below
 // a limit.
-DEVICE double set_weight(Line line, const int *set, int count, int state, float peak, float coldness, float limit,
+DEVICE_CALL double set_weight(Line line, const int *set, int count, int state, float peak, float coldness, float limit,
                          Scratch &scratch) {
     double total = 0;
     for (int at = thread(); at < count; at += num_threads())
@@ -30,7 +26,7 @@ DEVICE bool has_token(const int *set, int count, int state, int token) {
 }
 
 // Into scratch.at, what each rule bounds, at its own temperature.
-DEVICE void measure_for_rules(Line line, const Request &request, Scratch &scratch) {
+DEVICE_CALL void measure_for_rules(Line line, const Request &request, Scratch &scratch) {
     const Measured &plain = scratch.measured;
     float entropy = plain.entropy, varentropy = plain.varentropy, top = plain.top_probability, before = 1.0f;
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {
@@ -58,7 +54,7 @@ struct Seen {
 };
 
 // What the rules look at in the logits: in scratch, each rule's connectors and what it replaces.
-DEVICE Seen look(const Tables &tables, Line line, const Request &request, Scratch &scratch) {
+DEVICE_CALL Seen look(const Tables &tables, Line line, const Request &request, Scratch &scratch) {
     const int *program = tables.heap + request.program;
     const int uses = request.head[USES], state = request.cell[WORD_STATE];
     const float peak = scratch.measured.peak, temperature = tables.temperatures[request.slot];
@@ -105,11 +101,11 @@ DEVICE Seen look(const Tables &tables, Line line, const Request &request, Scratc
 
 // Into scratch.counts, how many of the request's earlier entropies lie in each bin, those after draft tokens of this
 // step with them.
-DEVICE void gather_history(const Tables &tables, int slot, int offset, Scratch &scratch) {
+DEVICE void gather_history(const Tables &tables, int state, int offset, Scratch &scratch) {
     for (int bin = thread(); bin < HISTORY_BINS; bin += num_threads()) {
-        int count = tables.history[slot * HISTORY_BINS + bin];
+        int count = tables.history[state * HISTORY_BINS + bin];
         for (int draft = 0; draft < offset; ++draft)
-            count += tables.cells[(slot * tables.depth + draft) * CELL_INTS + ENTROPY_BIN] == bin;
+            count += tables.cells[(state * tables.depth + draft) * CELL_INTS + ENTROPY_BIN] == bin;
         scratch.counts[bin] = count;
     }
     wait();
@@ -140,7 +136,7 @@ DEVICE float rank_of_bin(int bin, const Scratch &scratch) {
 }
 
 // An entropy in nats, sampled from the request's past ones and this one.
-DEVICE float past_entropy(int bin, float chance, Scratch &scratch) {
+DEVICE_CALL float past_entropy(int bin, float chance, Scratch &scratch) {
     ++scratch.counts[bin];
     int count = 0;
     for (int other = 0; other < HISTORY_BINS; ++other) count += scratch.counts[other];
@@ -185,7 +181,7 @@ DEVICE bool lies_within(const float *numbers, int signal, float value) {
 }
 
 // Whether everything that a rule bounds lies within its bounds.
-DEVICE bool holds(const Tables &tables, Line line, const Request &request, int rule, Seen seen, float rank,
+DEVICE_CALL bool holds(const Tables &tables, Line line, const Request &request, int rule, Seen seen, float rank,
                   const Scratch &scratch) {
     const int *own = rule_of(request, rule), *cell = request.cell, bounded = own[BOUNDED];
     const float *numbers = request.numbers + rule * RULE_FLOATS;
@@ -207,9 +203,9 @@ DEVICE bool holds(const Tables &tables, Line line, const Request &request, int r
         else if (signal == SIGNAL_RANK)
             value = rank;
         else if (signal == SIGNAL_CONFIDENCE)
-            value = windowed_mean(tables.sums + (long long)request.slot * SUMS, position, own[WINDOW]);
+            value = windowed_mean(tables.sums + (long long)request.state * SUMS, position, own[WINDOW]);
         else if (signal == SIGNAL_MEAN_ENTROPY)
-            value = windowed_mean(tables.entropy_sums + (long long)request.slot * SUMS, position, own[ENTROPY_WINDOW]);
+            value = windowed_mean(tables.entropy_sums + (long long)request.state * SUMS, position, own[ENTROPY_WINDOW]);
         else if (signal == SIGNAL_END_RANK)
             value = seen.end_rank;
         else if (signal == SIGNAL_END_MARGIN) {
@@ -225,7 +221,7 @@ DEVICE bool holds(const Tables &tables, Line line, const Request &request, int r
 // With which probability a rule acts here by chance: as often as its conditions held so far.
 //
 // What it owes, its conditions having held more often than it acted, is made up for within about CATCH_UP_TOKENS.
-DEVICE float owed(const Request &request, int rule, float held_here) {
+DEVICE_CALL float owed(const Request &request, int rule, float held_here) {
     const float held = request.chances[HELD + rule], placed = request.chances[PLACED + rule];
     float share = held_here;
     if (placed > 0.0f)
@@ -235,7 +231,7 @@ DEVICE float owed(const Request &request, int rule, float held_here) {
 
 // Of the rules that fired, the one whose text is written here, or that of the text that is under way: what it writes,
 // and which rules are left.
-DEVICE void choose_text(const Tables &tables, Line line, Request &request, Decision &decision, bool &refused) {
+DEVICE_CALL void choose_text(const Tables &tables, Line line, Request &request, Decision &decision, bool &refused) {
     int *cell = request.cell;
     const int writing = cell[TEXT_RULE], num_rules = request.head[NUM_RULES];
     int rule = writing;
@@ -260,7 +256,7 @@ DEVICE void choose_text(const Tables &tables, Line line, Request &request, Decis
 }
 
 // Which rules fire, by one thread: into scratch.decision, the row's record and the request's state.
-DEVICE void decide(const Tables &tables, Line line, Request &request, Seen seen, int *record, Scratch &scratch) {
+DEVICE_CALL void decide(const Tables &tables, Line line, Request &request, Seen seen, int *record, Scratch &scratch) {
     const int num_rules = request.head[NUM_RULES], uses = request.head[USES], slot = request.slot;
     int *cell = request.cell;
     const int position = cell[POSITION], region = cell[IN_REGION];
@@ -270,11 +266,11 @@ DEVICE void decide(const Tables &tables, Line line, Request &request, Seen seen,
     float rank = -1.0f;
     if (uses & USES_HISTORY) bin = bin_of(scratch.measured.entropy), rank = rank_of_bin(bin, scratch);
     if (uses & USES_WINDOW) {
-        double *sums = tables.sums + (long long)slot * SUMS;
+        double *sums = tables.sums + (long long)request.state * SUMS;
         sums[(position + 1) % SUMS] = sums[position % SUMS] + seen.confidence;
     }
     if (uses & USES_ENTROPIES) {
-        double *sums = tables.entropy_sums + (long long)slot * SUMS;
+        double *sums = tables.entropy_sums + (long long)request.state * SUMS;
         sums[(position + 1) % SUMS] = sums[position % SUMS] + windowed_entropy(request, scratch);
     }
 

@@ -8,7 +8,6 @@ using std::log;
 using std::sqrt;
 
 #define DEVICE_DATA
-#define DEVICE_MEMBER inline
 #include "columns.h"
 #include "tables.h"
 #include "threads.h"
@@ -16,18 +15,8 @@ using std::sqrt;
 #include "sweeps.h"
 #include "select.h"
 #include "signals.h"
-#include "automata.h"
-#include "advance.h"
-#include "actions/acting.h"
-#include "actions/truncate.h"
-#include "sampling_limits.h"
-#include "conditions.h"
-#include "actions/token_sets.h"
-#include "actions/temperature.h"
-#include "actions/placebo.h"
-#include "actions/force.h"
-#include "act.h"
-#include "rows.h"
+#include "measure_row.h"
+#include "row_programs.h"
 
 namespace {
 struct Own {

@@ -2,7 +2,7 @@
 #pragma once
 
 // The likeliest tokens of a row, with their probabilities at temperature 1.
-DEVICE void write_likeliest(const Step &step, long long row, Line line, int wanted, Scratch &scratch) {
+DEVICE_CALL void write_likeliest(const Step &step, long long row, Line line, int wanted, Scratch &scratch) {
     const int count = likeliest(line, wanted, scratch);
     for (int at = thread(); at < wanted; at += num_threads()) {
         const int token = at < count ? scratch.order[at] : NONE;
@@ -15,7 +15,7 @@ DEVICE void write_likeliest(const Step &step, long long row, Line line, int want
 
 // The self-certainty of a row: the divergence KL(U ‖ p) of the uniform distribution over the tokens that are allowed
 // from the model's own, -1/V Σ ln(V p) (arXiv:2502.18581).
-DEVICE void write_certainty(const Step &step, long long row, Line line, Scratch &scratch) {
+DEVICE_CALL void write_certainty(const Step &step, long long row, Line line, Scratch &scratch) {
     const Sums sums = sum_of_possible(line, scratch.measured.peak, scratch);
     const double size = larger(sums.b, 1.0);
     if (is_first()) step.certainty[row] = (float)(log((double)scratch.measured.total) - sums.a / size - log(size));
@@ -23,9 +23,9 @@ DEVICE void write_certainty(const Step &step, long long row, Line line, Scratch 
 }
 
 // Which rules of a row fire. Each rule's columns of the record are written by all threads.
-DEVICE void decide_row(const Tables &tables, Line line, Request &request, int offset, const float *hidden, int *record,
-                       Scratch &scratch) {
-    const Measured measured = measure(line);
+DEVICE void decide_row(const Tables &tables, const Step &step, long long row, Line line, Request &request, int offset,
+                       const float *hidden, int *record, Scratch &scratch) {
+    const Measured measured = measured_row(step, row, line, scratch);
     if (is_first()) {
         scratch.measured = measured;
         record[R_ENTROPY] = bits_of(measured.entropy), record[R_VARENTROPY] = bits_of(measured.varentropy);
@@ -34,7 +34,7 @@ DEVICE void decide_row(const Tables &tables, Line line, Request &request, int of
     wait();
     Seen seen = look(tables, line, request, scratch);
     seen.hidden = hidden;
-    if (request.head[USES] & USES_HISTORY) gather_history(tables, request.slot, offset, scratch);
+    if (request.head[USES] & USES_HISTORY) gather_history(tables, request.state, offset, scratch);
     if (is_first()) decide(tables, line, request, seen, record, scratch);
     wait();
     if (request.head[USES] & USES_CHANCES)
@@ -42,7 +42,7 @@ DEVICE void decide_row(const Tables &tables, Line line, Request &request, int of
             record[R_HELD + rule] = bits_of(request.chances[PENDING_HELD + rule]);
             record[R_PLACED + rule] = bits_of(request.chances[PENDING_PLACED + rule]);
         }
-    store_state(tables, request.slot * tables.depth + offset, request);
+    store_state(tables, request.state * tables.depth + offset, request);
 }
 
 // Do what was decided for a row.
@@ -54,7 +54,7 @@ DEVICE void act_on_row(const Tables &tables, const Step &step, long long row, Li
         if (request.head[USES] & USES_TREE) write_certainty(step, row, line, scratch);
     }
     const Decision &decision = scratch.decision;
-    if (decision.fired || decision.shut || decision.forced_rule >= 0) act(tables, line, request, record, scratch);
+    if (decision.fired || decision.shut || decision.forced_rule >= 0) act(tables, step, line, request, record, scratch);
     for (int at = thread(); at < wanted; at += num_threads()) {  // negative where the policy took the token away
         const int token = step.likeliest[row * step.alternatives + at];
         float &probability = step.probabilities[row * step.alternatives + at];
@@ -89,7 +89,7 @@ DEVICE void step_request(const Tables &tables, const Batch &batch, const Step &s
     }
     if (first > 0 && batch.slots[first - 1] == slot) return;
     const int *numbers = tables.slots + slot * SLOT_INTS;
-    if (is_first()) request.slot = slot, request.program = program;
+    if (is_first()) request.slot = slot, request.program = program, request.state = numbers[STATE];
     wait();
     const long long generated = batch.positions[first] + 1 - batch.prompt_lens[slot] + numbers[NUM_SHARED];
     const bool samples = start_request(tables, request, generated, batch.last_tokens[first]);
@@ -106,7 +106,7 @@ DEVICE void step_request(const Tables &tables, const Batch &batch, const Step &s
         if (!samples) continue;
         const Line line = {step.logits + row * step.stride, (int)step.vocabulary};
         const float *hidden = batch.hidden ? batch.hidden + row * NUM_HIDDEN : nullptr;
-        decide_row(tables, line, request, (int)(row - first), hidden, record, scratch);
+        decide_row(tables, step, row, line, request, (int)(row - first), hidden, record, scratch);
         act_on_row(tables, step, row, line, request, record, scratch);
     }
 }

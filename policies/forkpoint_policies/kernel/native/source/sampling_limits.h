@@ -12,7 +12,7 @@ DEVICE bool has_limits(const int *slot) {
     return float_of(slot[LIMIT_MIN_P]) > 0.0f || slot[LIMIT_TOP_K] > 0 || float_of(slot[LIMIT_TOP_P]) < 1.0f;
 }
 
-DEVICE Possible possible_tokens(Line line, const int *slot, float peak, float coldness, double total, Scratch &scratch) {
+DEVICE_CALL Possible possible_tokens(Line line, const int *slot, float peak, float coldness, double total, Scratch &scratch) {
     Possible found = {NOTHING, total};
     Acting acting;
     acting.peak = peak, acting.coldness = coldness;

@@ -11,7 +11,7 @@ struct KeyOf {
 
 // The key of the k-th likeliest token, or of the last possible one, and how many that have it are among the k.
 // {0, 0} of a row of -inf alone.
-DEVICE KeyOf key_of_kth(Line line, int k, Scratch &scratch) {
+DEVICE_CALL KeyOf key_of_kth(Line line, int k, Scratch &scratch) {
     unsigned long long prefix = 0;
     int left = k;
     for (int number = 0; number < 4; ++number) {
@@ -19,44 +19,27 @@ DEVICE KeyOf key_of_kth(Line line, int k, Scratch &scratch) {
         count_digits(line, shift, prefix, scratch);
         if (number == 0) {
             int total = 0;
-            for (int digit = 0; digit < NUM_DIGITS; ++digit) total += scratch.counts[digit];
-            left = smaller(left, total);
+            for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) total += scratch.counts[digit];
+            left = smaller(left, sum_of_threads(total, scratch));
+            if (left == 0) return {0, 0};
         }
-        int chosen = 0;
-        for (int digit = NUM_DIGITS - 1; digit >= 0; --digit) {
-            if (scratch.counts[digit] >= left) {
-                chosen = digit;
-                break;
-            }
-            left -= scratch.counts[digit];
-        }
+        const Digit<int> chosen = digit_of(scratch.counts, left);
         wait();
-        if (left == 0) return {0, 0};
-        prefix = prefix << 8 | (unsigned long long)chosen;
+        prefix = prefix << 8 | (unsigned long long)chosen.digit, left -= chosen.above;
     }
     return {(unsigned)prefix, left};
 }
 
 // The key down to which the likeliest tokens have a weight of `wanted`, with the first that reaches it.
-DEVICE unsigned key_of_share(Line line, float peak, float coldness, double wanted, Scratch &scratch) {
+DEVICE_CALL unsigned key_of_share(Line line, float peak, float coldness, double wanted, Scratch &scratch) {
     unsigned long long prefix = 0, left = (unsigned long long)(wanted * MASS_UNITS);
     for (int number = 0; number < 4; ++number) {
         const int shift = 24 - 8 * number;
         weigh_digits(line, shift, prefix, peak, coldness, scratch);
-        int chosen = -1, last = -1;
-        for (int digit = NUM_DIGITS - 1; digit >= 0; --digit) {
-            const unsigned long long here = scratch.masses[digit];
-            if (here == 0) continue;
-            last = digit;
-            if (here >= left) {
-                chosen = digit;
-                break;
-            }
-            left -= here;
-        }
+        const Digit<unsigned long long> chosen = digit_of(scratch.masses, left);
         wait();
-        if (last < 0) return 0;
-        prefix = prefix << 8 | (unsigned long long)(chosen >= 0 ? chosen : last);
+        if (chosen.digit < 0) return 0;
+        prefix = prefix << 8 | (unsigned long long)chosen.digit, left -= chosen.above;
     }
     return (unsigned)prefix;
 }
@@ -67,7 +50,7 @@ DEVICE float logit_of_key(unsigned key) {
 }
 
 // The rank of the k-th largest of scratch.maxima.
-DEVICE int kth_maximum(int k, Scratch &scratch) {
+DEVICE_CALL int kth_maximum(int k, Scratch &scratch) {
     unsigned prefix = 0;
     int left = k;
     for (int number = 0; number < 4; ++number) {
@@ -79,22 +62,15 @@ DEVICE int kth_maximum(int k, Scratch &scratch) {
             if ((unsigned long long)key >> (shift + 8) == prefix) add(&scratch.counts[key >> shift & 255], 1);
         }
         wait();
-        int chosen = 0, above = 0;
-        for (int digit = NUM_DIGITS - 1; digit >= 0; --digit) {
-            if (above + scratch.counts[digit] >= left) {
-                chosen = digit;
-                break;
-            }
-            above += scratch.counts[digit];
-        }
+        const Digit<int> chosen = digit_of(scratch.counts, left);
         wait();
-        prefix = prefix << 8 | (unsigned)chosen, left -= above;
+        prefix = prefix << 8 | (unsigned)chosen.digit, left -= chosen.above;
     }
     return (int)(prefix ^ 0x80000000u);
 }
 
 // Write the k likeliest tokens to scratch.tokens, in no order; how many.
-DEVICE int collect_exactly(Line line, int k, Scratch &scratch) {
+DEVICE_CALL int collect_exactly(Line line, int k, Scratch &scratch) {
     const KeyOf kth = key_of_kth(line, k, scratch);
     if (kth.among == 0) return 0;
     int before = line.size;
@@ -114,17 +90,18 @@ DEVICE int collect_exactly(Line line, int k, Scratch &scratch) {
 // Write the k likeliest tokens, or as many as are possible, to scratch.order; how many. Ties go to lower ids.
 //
 // Of NUM_MAXIMA parts of a row, k have a maximum of at least some rank; few more tokens do.
-DEVICE int likeliest(Line line, int k, Scratch &scratch) {
+DEVICE_CALL int likeliest(Line line, int k, Scratch &scratch) {
     find_maxima(line, scratch);
     int found = collect_from(line, kth_maximum(k, scratch), scratch);
     if (found > MAX_CANDIDATES) found = collect_exactly(line, k, scratch);
+    int *ranks = scratch.maxima;
+    for (int at = thread(); at < found; at += num_threads()) ranks[at] = rank_of(line.values[scratch.tokens[at]]);
+    wait();
     for (int at = thread(); at < found; at += num_threads()) {
-        const int token = scratch.tokens[at], own = rank_of(line.values[token]);
+        const int token = scratch.tokens[at];
         int place = 0;
-        for (int other = 0; other < found; ++other) {
-            const int theirs = rank_of(line.values[scratch.tokens[other]]);
-            place += theirs > own || (theirs == own && scratch.tokens[other] < token);
-        }
+        for (int other = 0; other < found; ++other)
+            place += ranks[other] > ranks[at] || (ranks[other] == ranks[at] && scratch.tokens[other] < token);
         if (place < k) scratch.order[place] = token;
     }
     wait();

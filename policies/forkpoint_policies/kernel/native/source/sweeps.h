@@ -7,20 +7,7 @@
 constexpr float LOWEST = -87.0f;  // e^-87 is about the smallest normal float32
 constexpr float NOTHING = -INFINITY;
 constexpr double MIN_WEIGHT = 0x1p-126;
-constexpr int BLOCK = 2048;
 constexpr double MASS_UNITS = 0x1p40;  // masses are whole numbers of these, so that their sum has no order
-
-DEVICE int bits_of(float value) {
-    int bits;
-    __builtin_memcpy(&bits, &value, 4);
-    return bits;
-}
-
-DEVICE float float_of(int bits) {
-    float value;
-    __builtin_memcpy(&value, &bits, 4);
-    return value;
-}
 
 // A number in the order of the logits.
 DEVICE int rank_of(float value) {
@@ -32,40 +19,10 @@ constexpr int NOTHING_RANK = -2139095041;  // of -inf
 
 DEVICE unsigned key_of(float value) { return (unsigned)rank_of(value) ^ 0x80000000u; }
 
-DEVICE float multiply_add(float a, float b, float c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDACC_RTC__)
-    return fmaf(a, b, c);
-#else
-    return a * b + c;
-#endif
-}
-
-// e^x for x from LOWEST to 88, by arithmetic that compilers turn into vectors. e^x = 2^k e^r with k = round(x / ln
-// 2); ln 2 is in two parts, so that r is exact; e^r = 1 + r + r² P(r), with Cephes' coefficients of P
-// (https://www.netlib.org/cephes/). Correct to 1e-7 of the value.
-DEVICE float exponential(float x) {
-    constexpr float ROUNDER = 1.5f * (1 << 23);  // added to a small float, it leaves the nearest integer in the low bits
-    const float shifted = multiply_add(x, 1.4426950408889634f, ROUNDER);
-    const float twos = shifted - ROUNDER;
-    const float r = multiply_add(twos, 2.12194440e-4f, multiply_add(twos, -0.693359375f, x));
-    float p = 1.9875691500e-4f;
-    p = multiply_add(p, r, 1.3981999507e-3f);
-    p = multiply_add(p, r, 8.3334519073e-3f);
-    p = multiply_add(p, r, 4.1665795894e-2f);
-    p = multiply_add(p, r, 1.6666665459e-1f);
-    p = multiply_add(p, r, 5.0000001201e-1f);
-    const int k = bits_of(shifted) - bits_of(ROUNDER);
-    return (multiply_add(p * r, r, r) + 1.0f) * float_of((k + 127) << 23);
-}
-
 DEVICE float weight_of(float depth) {
     const float weight = exponential(larger(depth, LOWEST));  // no depth is above 0: the peak is the largest logit
     return depth >= LOWEST ? weight : 0.0f;
 }
-
-struct Sums {
-    double a, b, c;
-};
 
 // Up to three sums over a row. `term` gets a logit and adds to its three float references; what it returns is written
 // back where WRITES says so.
@@ -75,14 +32,14 @@ template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratc
         const int end = smaller(begin + BLOCK, line.size);
         float a = 0, b = 0, c = 0;
         float *values = line.values;
-#pragma omp simd reduction(+ : a, b, c)
+        IN_VECTORS(reduction(+ : a, b, c))
         for (int token = begin + thread(); token < end; token += num_threads()) {
             const float value = term(values[token], a, b, c);
             if (WRITES) values[token] = value;
         }
         whole_a += a, whole_b += b, whole_c += c;
     }
-    return {sum_of_threads(whole_a, scratch), sum_of_threads(whole_b, scratch), sum_of_threads(whole_c, scratch)};
+    return sums_of_threads({whole_a, whole_b, whole_c}, scratch);
 }
 
 // As sum_up, two sums over the logits that `counts` accepts. Where few are, this takes less time: `term` is called for
@@ -94,11 +51,11 @@ DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Wr
         const int end = smaller(begin + GROUP, line.size);
         float *values = line.values;
         int any = 0;
-#pragma omp simd reduction(| : any)
+        IN_VECTORS(reduction(| : any))
         for (int token = begin; token < end; ++token) any |= counts(values[token]) ? 1 : 0;
         if (any) {
             float a = 0, b = 0;
-#pragma omp simd reduction(+ : a, b)
+            IN_VECTORS(reduction(+ : a, b))
             for (int token = begin; token < end; ++token) {
                 float own_a = 0, own_b = 0;
                 term(values[token], own_a, own_b);
@@ -107,14 +64,14 @@ DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Wr
             }
             whole_a += a, whole_b += b;
         }
-#pragma omp simd
+        IN_VECTORS()
         for (int token = begin; token < end; ++token) values[token] = write(values[token]);
     }
-    return {sum_of_threads(whole_a, scratch), sum_of_threads(whole_b, scratch), 0.0};
+    return sums_of_threads({whole_a, whole_b, 0.0}, scratch);
 }
 
 // Σ w; never 0, so that a row of -inf alone can be divided by it.
-DEVICE double weight(Line line, float peak, float coldness, Scratch &scratch) {
+DEVICE_CALL double weight(Line line, float peak, float coldness, Scratch &scratch) {
     const Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
         a += exponential(larger((value - peak) * coldness, LOWEST));  // e^LOWEST is nothing beside the peak's 1
         return value;
@@ -123,7 +80,7 @@ DEVICE double weight(Line line, float peak, float coldness, Scratch &scratch) {
 }
 
 // Σ w, Σ w d and Σ w d²; the first is never 0.
-DEVICE Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
+DEVICE_CALL Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
     Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &b, float &c) {
         const float depth = larger((value - peak) * coldness, LOWEST);
         const float w = exponential(depth);
@@ -138,7 +95,7 @@ DEVICE Sums moments(Line line, float peak, float coldness, Scratch &scratch) {
 //
 // With p ∝ e^(cold · depth), p' exceeds p on one side of a single depth: the distance is by how much they differ above
 // it, where the likeliest tokens are.
-DEVICE double divide(Line line, float divisor, float peak, float cold, double total, double new_total, Scratch &scratch) {
+DEVICE_CALL double divide(Line line, float divisor, float peak, float cold, double total, double new_total, Scratch &scratch) {
     const float new_cold = cold / divisor, limit = peak + (float)(log(new_total / total) / (new_cold - cold));
     const Sums sums = sum_up_few(
         line, scratch, [=](float value) { return value > limit; },
@@ -151,7 +108,7 @@ DEVICE double divide(Line line, float divisor, float peak, float cold, double to
 }
 
 // Σ w of what is not below a limit.
-DEVICE double weight_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
+DEVICE_CALL double weight_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
     const Sums sums = sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
         const float w = weight_of((value - peak) * coldness);
         a += value >= limit ? w : 0.0f;
@@ -161,7 +118,7 @@ DEVICE double weight_from(Line line, float limit, float peak, float coldness, Sc
 }
 
 // Mask what is below a limit; Σ w of what is left.
-DEVICE double keep_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
+DEVICE_CALL double keep_from(Line line, float limit, float peak, float coldness, Scratch &scratch) {
     const Sums sums = sum_up_few(
         line, scratch, [=](float value) { return value >= limit; },
         [=](float value, float &a, float &) { a = weight_of((value - peak) * coldness); },
@@ -170,7 +127,7 @@ DEVICE double keep_from(Line line, float limit, float peak, float coldness, Scra
 }
 
 // Σ (logit - peak) over the possible logits, those above -inf, and how many they are.
-DEVICE Sums sum_of_possible(Line line, float peak, Scratch &scratch) {
+DEVICE_CALL Sums sum_of_possible(Line line, float peak, Scratch &scratch) {
     return sum_up<false>(line, scratch, [=](float value, float &a, float &b, float &) {
         const bool possible = value > NOTHING;
         a += possible ? value - peak : 0.0f;
@@ -180,7 +137,7 @@ DEVICE Sums sum_of_possible(Line line, float peak, Scratch &scratch) {
 }
 
 // Σ (logit - peak - mean)² over the possible logits.
-DEVICE double sum_of_squares(Line line, float peak, float mean, Scratch &scratch) {
+DEVICE_CALL double sum_of_squares(Line line, float peak, float mean, Scratch &scratch) {
     return sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
         const float far = value - peak - mean;
         a += value > NOTHING ? far * far : 0.0f;
@@ -189,17 +146,17 @@ DEVICE double sum_of_squares(Line line, float peak, float mean, Scratch &scratch
 }
 
 // How many logits are above this one.
-DEVICE int num_above(Line line, float least, Scratch &scratch) {
+DEVICE_CALL int num_above(Line line, float least, Scratch &scratch) {
     return (int)sum_up<false>(line, scratch, [=](float value, float &a, float &, float &) {
         a += value > least ? 1.0f : 0.0f;
         return value;
     }).a;
 }
 
-DEVICE float highest(Line line, Scratch &scratch) {
+DEVICE_CALL float highest(Line line, Scratch &scratch) {
     int found = NOTHING_RANK;
     const float *values = line.values;
-#pragma omp simd reduction(max : found)
+    IN_VECTORS(reduction(max : found))
     for (int token = thread(); token < line.size; token += num_threads()) {
         const int rank = rank_of(values[token]);
         found = rank > found ? rank : found;
@@ -209,7 +166,7 @@ DEVICE float highest(Line line, Scratch &scratch) {
 }
 
 // The first token with this logit; the vocabulary's size without one.
-DEVICE int find(Line line, float value, Scratch &scratch) {
+DEVICE_CALL int find(Line line, float value, Scratch &scratch) {
     int first = line.size;
     for (int token = thread(); token < line.size; token += num_threads())
         if (line.values[token] == value) {
@@ -226,23 +183,25 @@ DEVICE int find_likeliest(Line line, float peak, Scratch &scratch) {
 }
 
 // Mask all other tokens, and let this one have a logit.
-DEVICE void keep_only(Line line, int token, float value) {
+DEVICE_CALL void keep_only(Line line, int token, float value) {
+    IN_VECTORS()
     for (int other = thread(); other < line.size; other += num_threads())
         line.values[other] = other == token ? value : NOTHING;
 }
 
-DEVICE void copy(Line from, float *into) {
+DEVICE_CALL void copy(Line from, float *into) {
+    IN_VECTORS()
     for (int token = thread(); token < from.size; token += num_threads()) into[token] = from.values[token];
 }
 
 // Into scratch.maxima, the ranks of the largest of every NUM_MAXIMA-th logit, from each of the first on.
-DEVICE void find_maxima(Line line, Scratch &scratch) {
+DEVICE_CALL void find_maxima(Line line, Scratch &scratch) {
     for (int first = thread(); first < NUM_MAXIMA; first += num_threads()) scratch.maxima[first] = NOTHING_RANK;
     for (int begin = 0; begin < line.size; begin += NUM_MAXIMA) {
         const int count = smaller(NUM_MAXIMA, line.size - begin);
         const float *values = line.values + begin;
         int *maxima = scratch.maxima;
-#pragma omp simd
+        IN_VECTORS()
         for (int first = thread(); first < count; first += num_threads()) {
             const int rank = rank_of(values[first]);
             maxima[first] = rank > maxima[first] ? rank : maxima[first];
@@ -253,13 +212,13 @@ DEVICE void find_maxima(Line line, Scratch &scratch) {
 
 // Write to scratch.tokens the possible tokens of at least this rank, in no order, as many as there is room for; how
 // many there are.
-DEVICE int collect_from(Line line, int rank, Scratch &scratch) {
+DEVICE_CALL int collect_from(Line line, int rank, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
     for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
         const int end = smaller(begin + GROUP, line.size);
         int most = NOTHING_RANK;
-#pragma omp simd reduction(max : most)
+        IN_VECTORS(reduction(max : most))
         for (int token = begin; token < end; ++token) {
             const int own = rank_of(line.values[token]);
             most = own > most ? own : most;
@@ -280,19 +239,19 @@ DEVICE int collect_from(Line line, int rank, Scratch &scratch) {
 }
 
 // Count, in scratch.counts, the digits at `shift` of the possible tokens' keys that have this prefix before it.
-DEVICE void count_digits(Line line, int shift, unsigned long long prefix, Scratch &scratch) {
+DEVICE_CALL void count_digits(Line line, int shift, unsigned long long prefix, Scratch &scratch) {
     for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.counts[digit] = 0;
     wait();
     for (int token = thread(); token < line.size; token += num_threads()) {
         if (line.values[token] == NOTHING) continue;
         const unsigned long long key = key_of(line.values[token]);
-        if (key >> (shift + 8) == prefix) add(&scratch.counts[key >> shift & 255], 1);
+        if (key >> (shift + 8) == prefix) tally(&scratch.counts[key >> shift & 255], 1);
     }
     wait();
 }
 
 // As count_digits, the tokens' weights in scratch.masses.
-DEVICE void weigh_digits(Line line, int shift, unsigned long long prefix, float peak, float coldness, Scratch &scratch) {
+DEVICE_CALL void weigh_digits(Line line, int shift, unsigned long long prefix, float peak, float coldness, Scratch &scratch) {
     for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.masses[digit] = 0;
     wait();
     for (int token = thread(); token < line.size; token += num_threads()) {
@@ -300,13 +259,13 @@ DEVICE void weigh_digits(Line line, int shift, unsigned long long prefix, float 
         if (depth < LOWEST) continue;
         const unsigned long long key = key_of(line.values[token]);
         if (key >> (shift + 8) == prefix)
-            add(&scratch.masses[key >> shift & 255], (unsigned long long)(exponential(depth) * MASS_UNITS));
+            tally(&scratch.masses[key >> shift & 255], (unsigned long long)(exponential(depth) * MASS_UNITS));
     }
     wait();
 }
 
 // Write to scratch.tokens those above a key, and those below the token `before` that have it; how many. In no order.
-DEVICE int collect_above(Line line, unsigned key, int before, Scratch &scratch) {
+DEVICE_CALL int collect_above(Line line, unsigned key, int before, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
     for (int token = thread(); token < line.size; token += num_threads()) {
@@ -320,7 +279,7 @@ DEVICE int collect_above(Line line, unsigned key, int before, Scratch &scratch) 
 }
 
 // How many of the tokens below `before` have this key.
-DEVICE int num_with_key(Line line, unsigned key, int before, Scratch &scratch) {
+DEVICE_CALL int num_with_key(Line line, unsigned key, int before, Scratch &scratch) {
     int count = 0;
     for (int token = thread(); token < before; token += num_threads()) count += key_of(line.values[token]) == key;
     return sum_of_threads(count, scratch);

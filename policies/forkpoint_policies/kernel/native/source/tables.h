@@ -8,12 +8,12 @@ struct Tables {
     const int *slots;     // [slots, SLOT_INTS]
     const unsigned long long *seeds;  // [slots]
     const float *temperatures;        // [slots], 0 for requests that take the likeliest token
-    int *cells;            // [slots * depth, CELL_INTS]
-    float *chances;        // [slots * depth, CELL_FLOATS]
-    int *history;          // [slots, HISTORY_BINS], how many of the request's entropies lie in each bin
-    double *sums;          // [slots, SUMS], of confidences, nats
-    double *entropy_sums;  // [slots, SUMS], nats
-    long long depth;       // the cells of a slot: as many rows as a request can have in a step
+    int *cells;            // [states * depth, CELL_INTS]
+    float *chances;        // [states * depth, CELL_FLOATS]
+    int *history;          // [states, HISTORY_BINS], how many of the request's entropies lie in each bin
+    double *sums;          // [states, SUMS], of confidences, nats
+    double *entropy_sums;  // [states, SUMS], nats
+    long long depth;       // the cells of a state: as many rows as a request can have in a step
 };
 
 // Which request each row of the logits belongs to, and where it is. A request's rows follow each other: the one after
@@ -36,6 +36,10 @@ struct Step {
     float *probabilities;  // [rows, alternatives]
     float *certainty;      // [rows] nats, of rows with alternatives under a policy that branches
     long long alternatives;
+    const float *moments;  // [rows, parts of a row, 4]: what a thread block found of each part (block.h), else null
+    float *copies;         // [copies, 2, vocabulary], lent to thread blocks; null on a CPU
+    int *lent;             // [copies], 1 while a block has it
+    long long num_copies;
 };
 
 struct Measured {
@@ -55,15 +59,28 @@ struct Decision {
 // A request's program and state, where the threads that work on its rows read them quickly.
 struct Request {
     int slot, program;
+    int state;  // the row of its state in the tables
     int head[HEAD + MAX_RULES * RULE_INTS];
     float numbers[MAX_RULES * RULE_FLOATS];
     int cell[CELL_INTS];
     float chances[CELL_FLOATS];
 };
 
+struct Sums {
+    double a, b, c;
+};
+
 constexpr int NUM_DIGITS = 256;
+
+// A digit, and what those above it weigh.
+template <class T> struct Digit {
+    int digit;
+    T above;
+};
+
 constexpr int NUM_MAXIMA = 1024;
 constexpr int MAX_CANDIDATES = 512;  // the most tokens that are put in order
+constexpr int ORDERED_TOKENS = 256;  // up to so many tokens a truncation looks at one by one
 
 // What the threads that work on one row share.
 struct Scratch {
@@ -74,10 +91,12 @@ struct Scratch {
     int tokens[MAX_CANDIDATES];
     int order[MAX_CANDIDATES];
     int maxima[NUM_MAXIMA];
+    double shares[ORDERED_TOKENS], weighed[ORDERED_TOKENS];
     float mass[MAX_RULES];      // each rule's connectors
     float replaced[MAX_RULES];  // the probability of the tokens that each rule replaces
     float at[MAX_RULES][3];     // entropy, varentropy and top probability at each rule's own temperature
     float *copies[2];           // [vocabulary] each, for what must not be written to the logits
+    int borrowed;               // which of the lent copies these are, or NONE
 };
 
 struct Line {

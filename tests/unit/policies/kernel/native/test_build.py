@@ -10,7 +10,7 @@ import pytest
 
 from forkpoint_policies.kernel.native import build, cpu
 from forkpoint_policies.kernel.native.build import CompilerError
-from forkpoint_policies.worker.cpu_slots import CpuSlots
+from forkpoint_policies.worker.compiled_slots import CompiledSlots
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.torch_slots import TorchSlots
@@ -70,7 +70,7 @@ def test_the_slow_step_can_be_requested(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(KERNEL_VARIABLE, "torch")
     assert isinstance(PolicySlots(1, SIZE, CPU).slots, TorchSlots)
     monkeypatch.setenv(KERNEL_VARIABLE, "compiled")
-    assert isinstance(PolicySlots(1, SIZE, CPU).slots, CpuSlots)
+    assert isinstance(PolicySlots(1, SIZE, CPU).slots, CompiledSlots)
 
 
 def test_a_folder_that_cannot_be_written_is_passed_over(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

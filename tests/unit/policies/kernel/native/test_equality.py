@@ -1,8 +1,9 @@
-"""The compiled step does what the one in torch's operations does: any mixture of policies, drafts and preemptions."""
+"""The compiled step does what the others do: any mixture of policies, drafts and preemptions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor
 from forkpoint_policies.compile.program import ControlKind, Program
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
-from forkpoint_policies.worker.cpu_slots import CpuSlots
+from forkpoint_policies.worker.compiled_slots import CompiledSlots
 from forkpoint_policies.worker.request import step_temperature
 from forkpoint_policies.worker.torch_slots import TorchSlots
 from tests.unit.policies.factories import CPU, Request, random_logits
+from tests.unit.policies.kernel.native.block_kernels import BlockKernels
 from tests.unit.policies.kernel.test_step_mixtures import mixtures, some_tokens
 
 STEPS, DEPTH, ALTERNATIVES = 6, 3, 3
@@ -32,13 +34,23 @@ def kernel() -> str:
     return "both"
 
 
+def made(kernel: str, count: int, size: int) -> CompiledSlots | TorchSlots:
+    """Empty slots of a kernel."""
+    if kernel == "torch":
+        return TorchSlots(count, size, CPU, DEPTH)
+    if kernel == "block":
+        return CompiledSlots(count, size, CPU, DEPTH, BlockKernels())
+    return CompiledSlots(count, size, torch.device(kernel), DEPTH)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("other", ["torch", "block", *(["cuda"] if torch.cuda.is_available() else [])])
 @given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=100)
-def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+def test_two_kernels_do_the_same(other: str, mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
     size, requests, starts = mixture
     random = np.random.default_rng(seed)
-    kernels = CpuSlots(len(requests), size, DEPTH), TorchSlots(len(requests), size, CPU, DEPTH)
+    kernels = made("cpu", len(requests), size), made(other, len(requests), size)
     generated: list[list[int]] = [[] for _ in requests]
     inside = set[int]()
     for time in range(STEPS):
@@ -63,17 +75,18 @@ def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]],
         logits[torch.from_numpy(random.random(logits.shape) < 0.1)] = -torch.inf
         before = [texts[number][: len(generated[number]) + draft] for number, draft in rows]
         batch_rows = Batch(
-            np.array([number for number, _ in rows], np.int32),
+            torch.tensor([number for number, _ in rows], dtype=torch.int32),
             torch.tensor([len(one) - 1 for one in before]),
             torch.tensor([one[-1] if one else 0 for one in before]),
             torch.zeros(len(requests), dtype=torch.int32),
         )
-        changed = logits.clone(), logits.clone()
-        records = [
-            kernels[0].step(batch_rows, changed[0], ALTERNATIVES),
-            kernels[1].step(batch_rows, changed[1], ALTERNATIVES),
-        ]
-        check([requests[number].program for number, _ in rows], records[0], records[1], changed)
+        devices = "cpu", "cuda" if other == "cuda" else "cpu"
+        found = [stepped(one, batch_rows, logits, device) for one, device in zip(kernels, devices, strict=True)]
+        check(
+            [requests[number].program for number, _ in rows],
+            *(record for record, _ in found),
+            [one for _, one in found],
+        )
         for number, own in zip(batch, drafts, strict=True):
             accepted = int(random.integers(0, own + 1))
             if random.random() < 0.8:  # else it is evaluated again
@@ -81,15 +94,25 @@ def test_both_kernels_do_the_same(mixture: tuple[int, list[Request], list[int]],
                 generated[number] = text + some_tokens(random, 1)
 
 
-def add(kernels: Sequence[CpuSlots | TorchSlots], slot: int, request: Request, generated: list[int]) -> None:
+def stepped(slots: CompiledSlots | TorchSlots, batch: Batch, logits: Tensor, device: str) -> tuple[StepRecord, Tensor]:
+    """The record of a step on a device, and the logits after it, both on the host."""
+    names = ("slots", "positions", "last_tokens", "prompt_lens")
+    own = replace(batch, **{name: getattr(batch, name).to(device) for name in names})
+    changed = logits.to(device, copy=True)
+    record = slots.step(own, changed, ALTERNATIVES)
+    on_host = record.to_host()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return on_host, changed.cpu()
+
+
+def add(kernels: Sequence[CompiledSlots | TorchSlots], slot: int, request: Request, generated: list[int]) -> None:
     payload = msgspec.structs.replace(request.payload(), handle=slot + 1)
     for slots in kernels:
         slots.add(slot, payload, step_temperature(request.temperature), generated, 0)
 
 
-def check(
-    programs: Sequence[Program | None], one: StepRecord, other: StepRecord, changed: tuple[Tensor, Tensor]
-) -> None:
+def check(programs: Sequence[Program | None], one: StepRecord, other: StepRecord, changed: Sequence[Tensor]) -> None:
     """The same rules fire, records agree to rounding, and logits to the last places."""
     whole = slice(0, c.R_ENTROPY)
     for row, program in enumerate(programs):

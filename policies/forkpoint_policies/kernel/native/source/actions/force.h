@@ -2,7 +2,7 @@
 #pragma once
 
 // Leave only a token; the effect.
-DEVICE double force(Line line, int token, float temperature, Scratch &scratch) {
+DEVICE_CALL double force(Line line, int token, float temperature, Scratch &scratch) {
     const float peak = highest(line, scratch);
     double effect = 1.0;
     if (peak > NOTHING && temperature == 0.0f)

@@ -5,7 +5,7 @@ constexpr double MAX_EXPONENT = 60.0;  // a bias that lifts a token this far has
 constexpr double NEARLY_ALL = 0.999;
 
 // The weight of the set's tokens, lifted by a bias.
-DEVICE double weight_of_set(Line line, const Acting &acting, float lift, Scratch &scratch) {
+DEVICE_CALL double weight_of_set(Line line, const Acting &acting, float lift, Scratch &scratch) {
     double total = 0;
     for (int at = thread(); at < acting.count; at += num_threads())
         if (acting.counts(at)) {
@@ -23,7 +23,7 @@ DEVICE void add_to_set(Line line, const Acting &acting, float amount) {
 }
 
 // Whether nothing would be left without the set's tokens. Only where the likeliest is one of them can that be.
-DEVICE bool would_empty(Line line, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL bool would_empty(Line line, const Acting &acting, Scratch &scratch) {
     float top = NOTHING;
     int possible = 0;
     for (int at = thread(); at < acting.count; at += num_threads())
@@ -45,7 +45,7 @@ DEVICE double share_after(Line line, const Acting &acting, Scratch &scratch) {
 }
 
 // Mask the tokens; the effect, or -1 where that would leave none and is not done.
-DEVICE double mask_set(Line line, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL double mask_set(Line line, const Acting &acting, Scratch &scratch) {
     if (would_empty(line, acting, scratch)) return -1.0;
     const double before = weight_of_set(line, acting, 0.0f, scratch);
     add_to_set(line, acting, NOTHING);
@@ -53,7 +53,7 @@ DEVICE double mask_set(Line line, const Acting &acting, Scratch &scratch) {
 }
 
 // Add the bias to the tokens. With q the set's probability and q' that afterwards, the effect is |q' - q|.
-DEVICE double bias_set(Line line, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL double bias_set(Line line, const Acting &acting, Scratch &scratch) {
     const double before = weight_of_set(line, acting, 0.0f, scratch);
     const double after = weight_of_set(line, acting, acting.strength, scratch);
     add_to_set(line, acting, acting.strength);

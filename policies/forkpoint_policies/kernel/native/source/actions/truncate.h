@@ -2,7 +2,8 @@
 #pragma once
 
 constexpr int TOP_H_TOKENS = 100;
-constexpr int ORDERED_TOKENS = 256;  // up to so many tokens are put in order; beyond them the whole row is searched
+// Beyond ORDERED_TOKENS in order the whole row is searched.
+constexpr int AT_A_TIME = num_threads() == 1 ? 32 : ORDERED_TOKENS;  // of these, one thread need not look at all
 
 // Of the tokens that tie for the likeliest, leave the first.
 DEVICE void keep_first(Line line, float peak, Scratch &scratch) {
@@ -13,48 +14,62 @@ DEVICE void keep_first(Line line, float peak, Scratch &scratch) {
 }
 
 // The standard deviation of the possible logits.
-DEVICE float deviation(Line line, float peak, Scratch &scratch) {
+DEVICE_CALL float deviation(Line line, float peak, Scratch &scratch) {
     const Sums sums = sum_of_possible(line, peak, scratch);
     const double count = larger(sums.b, 1.0);
     return (float)sqrt(sum_of_squares(line, peak, (float)(sums.a / count), scratch) / count);
 }
 
 // The logit of the last token that stays, among `count` tokens in order; infinite where it is not among them.
-DEVICE float limit_among(Line line, int action, const Acting &acting, int count, Scratch &scratch) {
+DEVICE_CALL float limit_among(Line line, int action, const Acting &acting, int count, Scratch &scratch) {
     if (count == 0) return NOTHING;
     if (action == ACTION_TOP_K) {
         const bool beyond = (int)acting.strength > ORDERED_TOKENS && count > ORDERED_TOKENS;
         return beyond ? INFINITY : line.values[scratch.order[count - 1]];
     }
-    double whole = 0, mass = 0, weighed = 0;
+    double whole = 0;
     const double log_total = log(acting.total);
     if (action == ACTION_TOP_H) whole = acting.entropy;
     if (action == ACTION_TOP_H && whole < 0)
         whole = log_total - moments(line, acting.peak, acting.coldness, scratch).b / acting.total;
-    float limit = line.values[scratch.order[0]];
-    for (int at = 0; at < count; ++at) {
-        const float value = line.values[scratch.order[at]];
-        const double log_share = (double)((value - acting.peak) * acting.coldness) - log_total, share = exp(log_share);
-        mass += share;
-        if (action == ACTION_TOP_P) {
-            if (mass >= acting.strength) return value;
-        } else {
-            weighed += share * log_share;
-            if (log(mass) - weighed / mass > acting.strength * whole) return limit;
-            limit = value;
+    double mass = 0, weighed = 0;
+    for (int begin = 0; begin < count; begin += AT_A_TIME) {
+        const int some = smaller(AT_A_TIME, count - begin);
+        for (int at = thread(); at < some; at += num_threads()) {
+            const float value = line.values[scratch.order[begin + at]];
+            const double log_share = (double)((value - acting.peak) * acting.coldness) - log_total, share = exp(log_share);
+            scratch.shares[at] = share, scratch.weighed[at] = share * log_share;
         }
+        wait();
+        if (is_first())
+            for (int at = 0; at < some; ++at) {
+                scratch.shares[at] = mass += scratch.shares[at];
+                scratch.weighed[at] = weighed += scratch.weighed[at];
+            }
+        wait();
+        int reached = some;
+        for (int at = thread(); at < some && reached == some; at += num_threads()) {
+            const double here = scratch.shares[at];
+            if (action == ACTION_TOP_P ? here >= acting.strength
+                                       : log(here) - scratch.weighed[at] / here > acting.strength * whole)
+                reached = at;
+        }
+        reached = -max_of_threads(-reached, scratch);
+        // of top-p the token that reaches the mass stays, of top-h the one that exceeds the entropy goes; the first stays
+        if (reached < some)
+            return line.values[scratch.order[larger(begin + reached - (action == ACTION_TOP_P ? 0 : 1), 0)]];
     }
     if (action == ACTION_TOP_P) return count == ORDERED_TOKENS ? INFINITY : NOTHING;
-    return limit;
+    return line.values[scratch.order[count - 1]];
 }
 
 // The same, where the whole row has to be searched.
-DEVICE float limit_beyond(Line line, int action, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL float limit_beyond(Line line, int action, const Acting &acting, Scratch &scratch) {
     if (action == ACTION_TOP_K) return logit_of_key(key_of_kth(line, (int)acting.strength, scratch).key);
     return logit_of_key(key_of_share(line, acting.peak, acting.coldness, acting.strength * acting.total, scratch));
 }
 
-DEVICE float limit_of(Line line, int action, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL float limit_of(Line line, int action, const Acting &acting, Scratch &scratch) {
     if (action == ACTION_LIKELIEST) return acting.peak;
     if (action == ACTION_MIN_P) return acting.strength > 0 ? acting.peak + logf(acting.strength) / acting.coldness : NOTHING;
     if (action == ACTION_TOP_N_SIGMA) return acting.peak - acting.strength * deviation(line, acting.peak, scratch);
@@ -69,7 +84,7 @@ DEVICE float limit_of(Line line, int action, const Acting &acting, Scratch &scra
 }
 
 // Mask all but the tokens at or above a limit; the effect.
-DEVICE double truncate(Line line, int action, const Acting &acting, Scratch &scratch) {
+DEVICE_CALL double truncate(Line line, int action, const Acting &acting, Scratch &scratch) {
     double left = keep_from(line, limit_of(line, action, acting, scratch), acting.peak, acting.coldness, scratch);
     wait();
     if (action == ACTION_LIKELIEST) {

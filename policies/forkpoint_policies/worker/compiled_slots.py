@@ -1,16 +1,18 @@
-"""Requests in slots on a CPU: those of the compiled step, and beside them those whose actions are in torch only."""
+"""Requests in slots: those of the compiled step, and beside them those whose actions are in torch only."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from forkpoint_policies.compile.program import Program
+from forkpoint_policies.kernel.native.cpu import HostTables
+from forkpoint_policies.kernel.native.cuda import CudaKernels
+from forkpoint_policies.kernel.native.device import DeviceTables, Kernels
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 
 from .native_slots import NativeSlots
@@ -20,15 +22,27 @@ from .torch_slots import TorchSlots
 logger = logging.getLogger(__name__)
 
 
-class CpuSlots:
+class CompiledSlots:
     """A request takes the step in torch's operations where its policy has an action that is a file of its own, else the
-    compiled one. `depth` is the most rows that one request has in a step.
+    compiled one. `depth` is the most rows that one request has in a step; `kernels` are those of a device that is not
+    this CPU.
 
     Raises CompilerError where the step cannot be compiled.
     """
 
-    def __init__(self, count: int, vocabulary: int, depth: int = 1) -> None:
-        self.native = NativeSlots(count, vocabulary, depth)
+    def __init__(
+        self, count: int, vocabulary: int, device: torch.device, depth: int = 1, kernels: Kernels | None = None
+    ) -> None:
+        if kernels is None and device.type == "cuda":
+            kernels = CudaKernels(device)
+
+        def make(slots: int, states: int) -> HostTables | DeviceTables:
+            if kernels is None:
+                return HostTables(slots, states, depth)
+            return DeviceTables(slots, states, depth, vocabulary, device, kernels)
+
+        self.native = NativeSlots(count, vocabulary, make)
+        self._make_torch = lambda: TorchSlots(count, vocabulary, device, depth)
         self._in_torch: TorchSlots | None = None
         self._takes_torch = np.zeros(count + 1, np.bool_)  # by slot; the last is for rows without one
 
@@ -37,9 +51,7 @@ class CpuSlots:
         """The slots of the step in torch's operations, made when the first request needs them."""
         if self._in_torch is None:
             logger.info("forkpoint: a policy has an action in torch only; its requests take the slower step")
-            native = self.native
-            count = len(native.tables.slots)
-            self._in_torch = TorchSlots(count, native.vocabulary, torch.device("cpu"), native.depth)
+            self._in_torch = self._make_torch()
         return self._in_torch
 
     def takes_torch(self, slot: int) -> bool:
@@ -62,10 +74,15 @@ class CpuSlots:
     def step(self, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
         """Apply each row's program to the [rows, vocabulary] logits, in place."""
         record = self.native.step(batch, logits, alternatives)
-        if not (others := self._takes_torch[batch.slots]).any():
+        if not self._takes_torch.any() or not (others := self._takes_torch[batch.host_slots]).any():
             return record
-        rows, theirs = torch.from_numpy(others.nonzero()[0]), self.in_torch.step(batch, logits, alternatives)
-        for part in fields(StepRecord):
-            if (own := getattr(record, part.name)) is not None:
-                own[rows] = getattr(theirs, part.name)[rows]
+        rows, theirs = (
+            torch.from_numpy(others.nonzero()[0]).to(logits.device),
+            self.in_torch.step(batch, logits, alternatives),
+        )
+        for own, other in (
+            (record.rows, theirs.rows), (record.likeliest, theirs.likeliest),
+            (record.probabilities, theirs.probabilities), (record.certainty, theirs.certainty),
+        ):  # fmt: skip
+            own[rows] = other[rows]
         return record
