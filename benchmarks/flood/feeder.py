@@ -89,7 +89,7 @@ def _send_all(feed: Feed, sender: Sender) -> list[float]:
         rows[:, R_HANDLE], rows[:, R_POSITION] = schedule.at(step)
         rows[:, R_LAST_TOKEN] = FIRST_TOKEN + rows[:, R_POSITION]
         reported_at.append(time.monotonic())
-        record = StepRecord(torch.from_numpy(rows), likeliest, probabilities, certainty)
+        record = StepRecord.of(torch.from_numpy(rows), likeliest, probabilities, certainty)
         sender.report(record, destinations, STEP_SECONDS, logits)
         print(step, flush=True)
     return reported_at

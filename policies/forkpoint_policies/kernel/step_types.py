@@ -37,49 +37,61 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """By row of the logits, on the device of the step.
+    """By row of the logits, on the device of the step; in one piece, so that it can be copied as one.
 
     Where nothing will be sampled, or under no policy, a row's position is NONE. `likeliest` are the tokens of rows
     whose requests want alternatives, NONE elsewhere; a probability is negative where the policy took the token away.
     """
 
-    rows: Tensor  # [n, native.columns.RECORD_COLUMNS] int32, floats by their bits
-    likeliest: Tensor  # [n, k] int32
-    probabilities: Tensor  # [n, k] float32
-    certainty: Tensor  # [n] float32 nats, of policies that branch: the self-certainty of arXiv:2502.18581
+    whole: Tensor  # int32: the parts that follow, floats by their bits, one after the other
+    num_rows: int  # n
+    width: int  # k
     hidden: Tensor | None = None  # [n, native.columns.NUM_HIDDEN] float32, as in Batch
-    whole: Tensor | None = None  # int32, of which the first four are parts, where they lie together
 
     @staticmethod
     def empty(rows: int, alternatives: int, device: torch.device) -> StepRecord:
-        """Room for so many rows and alternatives, in one piece."""
+        """Room for so many rows and alternatives."""
         width = max(1, alternatives)
-        return StepRecord.of(
-            torch.empty(rows * (RECORD_COLUMNS + 2 * width + 1), dtype=torch.int32, device=device), rows
-        )
+        size = rows * (RECORD_COLUMNS + 2 * width + 1)
+        return StepRecord(torch.empty(size, dtype=torch.int32, device=device), rows, width)
 
     @staticmethod
-    def of(whole: Tensor, rows: int) -> StepRecord:
-        """The parts of a record in one piece."""
-        width = (len(whole) // max(rows, 1) - RECORD_COLUMNS - 1) // 2
-        columns, likeliest, probabilities, certainty = whole.split(
-            [rows * RECORD_COLUMNS, rows * width, rows * width, rows]
-        )
-        return StepRecord(
-            columns.view(rows, RECORD_COLUMNS),
-            likeliest.view(rows, width),
-            probabilities.view(torch.float32).view(rows, width),
-            certainty.view(torch.float32),
-            whole=whole,
-        )
+    def of(rows: Tensor, likeliest: Tensor, probabilities: Tensor, certainty: Tensor) -> StepRecord:
+        """A record of these parts."""
+        floats = (probabilities.float(), certainty.float())
+        parts = (rows, likeliest, *(one.contiguous().view(torch.int32) for one in floats))
+        return StepRecord(torch.cat([one.flatten() for one in parts]), len(rows), likeliest.shape[1])
 
     def to_host(self) -> StepRecord:
         """A copy on the host, which is there once the device has reached it."""
         hidden = None if self.hidden is None else self.hidden.to("cpu", non_blocking=True)
-        if self.whole is not None:
-            return replace(StepRecord.of(self.whole.to("cpu", non_blocking=True), len(self.rows)), hidden=hidden)
-        parts = (self.rows, self.likeliest, self.probabilities, self.certainty)
-        return StepRecord(*(one.to("cpu", non_blocking=True) for one in parts), hidden)
+        return replace(self, whole=self.whole.to("cpu", non_blocking=True), hidden=hidden)
+
+    @property
+    def offsets(self) -> tuple[int, int, int, int]:
+        """Where the parts begin: rows, likeliest, probabilities, certainty."""
+        likeliest, of_width = self.num_rows * RECORD_COLUMNS, self.num_rows * self.width
+        return 0, likeliest, likeliest + of_width, likeliest + 2 * of_width
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """[n, native.columns.RECORD_COLUMNS] int32, floats by their bits"""
+        return self.whole[: self.offsets[1]].view(self.num_rows, RECORD_COLUMNS)
+
+    @cached_property
+    def likeliest(self) -> Tensor:
+        """[n, k] int32"""
+        return self.whole[self.offsets[1] : self.offsets[2]].view(self.num_rows, self.width)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """[n, k] float32"""
+        return self.whole[self.offsets[2] : self.offsets[3]].view(torch.float32).view(self.num_rows, self.width)
+
+    @cached_property
+    def certainty(self) -> Tensor:
+        """[n] float32 nats, of policies that branch: the self-certainty of arXiv:2502.18581"""
+        return self.whole[self.offsets[3] :].view(torch.float32)
 
     @property
     def position(self) -> Tensor:

@@ -141,7 +141,7 @@ class TorchSlots:
         self, found: Record, rows: Sequence[SlotRow], chosen: Sequence[int], total_rows: int, alternatives: int
     ) -> StepRecord:
         """The record of a step by rows of the logits, in the columns of the compiled step."""
-        device, width = found.position.device, max(1, alternatives)
+        device = found.position.device
         handles = torch.tensor([[row.handle, self._addresses[row.slot], DRAFT * (row.offset > 0)] for row in rows]).to(
             device
         )
@@ -156,12 +156,10 @@ class TorchSlots:
             floats[:, c.R_CONFIDENCE] = found.inherited[:, 0]
             floats[:, c.R_HELD : c.R_HELD + found.num_rules] = held
             floats[:, c.R_PLACED : c.R_PLACED + found.num_rules] = placed
-        record = StepRecord(
-            torch.full((total_rows, c.RECORD_COLUMNS), c.NONE, dtype=torch.int32, device=device),
-            torch.full((total_rows, width), c.NONE, dtype=torch.int32, device=device),
-            torch.zeros(total_rows, width, device=device),
-            torch.zeros(total_rows, device=device),
-        )
+        record = StepRecord.empty(total_rows, alternatives, device)
+        record.whole.fill_(c.NONE)
+        record.probabilities.zero_()
+        record.certainty.zero_()
         record.rows[torch.tensor(chosen, device=device)] = own
         detailed = torch.tensor([row.row for row in rows if row.alternatives > 0], device=device)
         counts = torch.tensor([row.alternatives for row in rows if row.alternatives > 0], device=device)

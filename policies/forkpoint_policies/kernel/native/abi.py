@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
+from torch import Tensor
+
+from forkpoint_policies.kernel.step_types import StepRecord
+
 TABLES = (
     "slots", "seeds", "temperatures", "cells", "chances", "history", "sums", "entropy_sums",
 )  # fmt: skip
@@ -32,9 +36,16 @@ class Step(ctypes.Structure):
         ("vocabulary", ctypes.c_longlong),
         *_pointers("record", "likeliest", "probabilities", "certainty"),
         ("alternatives", ctypes.c_longlong),
-        *_pointers("moments", "copies", "lent"),
+        *_pointers("moments", "arrived", "copies", "lent"),
         ("num_copies", ctypes.c_longlong),
     ]
+
+    @classmethod
+    def of(cls, logits: Tensor, record: StepRecord, *of_blocks: int) -> Step:
+        """A step of [rows, vocabulary] logits; `of_blocks` are the fields that only thread blocks have."""
+        begin = record.whole.data_ptr()
+        parts = (begin + 4 * offset for offset in record.offsets)
+        return cls(logits.data_ptr(), logits.stride(0), logits.shape[1], *parts, record.width, *of_blocks)
 
 
 class Writes(ctypes.Structure):

@@ -81,10 +81,7 @@ class HostTables:
                 slots.data_ptr(), positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(),
                 0 if hidden is None else hidden.data_ptr(), rows,
             ),
-            abi.Step(
-                values.data_ptr(), values.stride(0), vocabulary, record.rows.data_ptr(), record.likeliest.data_ptr(),
-                record.probabilities.data_ptr(), record.certainty.data_ptr(), record.likeliest.shape[1],
-            ),
+            abi.Step.of(values, record),
         )  # fmt: skip
         pointers = tuple(ctypes.addressof(one) for one in arguments)
         compiled = load().forkpoint_step

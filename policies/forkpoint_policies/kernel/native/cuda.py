@@ -15,10 +15,15 @@ import torch
 from . import abi
 from .build import SOURCE, CompilerError, header, stored
 
-THREADS = 512
-"""Of a block."""
-OPTIONS = ("-std=c++17", "-default-device", "--fmad=false", "-diag-suppress=177", f"-DBLOCK_THREADS={THREADS}")
-NAMES = ("forkpoint_write", "forkpoint_measure", "forkpoint_step")
+THREADS, BLOCKS_AT_ONCE = 512, 2
+"""Of a block, and the fewest blocks that a multiprocessor has room for at a time."""
+TOKENS_PER_THREAD = 16
+"""That it measures: TOKENS_EACH in source/block.h."""
+OPTIONS = (
+    "-std=c++17", "-default-device", "--fmad=false", "-diag-suppress=177", f"-DBLOCK_THREADS={THREADS}",
+    f"-DBLOCKS_AT_ONCE={BLOCKS_AT_ONCE}", f"-DTOKENS_EACH={TOKENS_PER_THREAD}",
+)  # fmt: skip
+NAMES = ("forkpoint_write", "forkpoint_step")
 
 
 def cubin(architecture: str) -> Path:
@@ -56,6 +61,8 @@ def _compiled(nvrtc: Any, main: str, sources: dict[str, str], options: tuple[str
 class CudaKernels:
     """The kernels on one device; they run in torch's current stream. Raises CompilerError where they cannot be made."""
 
+    tile, part = THREADS * TOKENS_PER_THREAD, 32 * TOKENS_PER_THREAD
+
     def __init__(self, device: torch.device) -> None:
         self._device, self._driver = device, _bindings("driver")
         major, minor = torch.cuda.get_device_capability(device)
@@ -67,11 +74,8 @@ class CudaKernels:
     def write(self, writes: abi.Writes, groups: int) -> None:
         self._launch("forkpoint_write", (groups, 1), writes)
 
-    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None:
-        self._launch("forkpoint_measure", (parts, batch.rows), tables, batch, step)
-
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None:
-        self._launch("forkpoint_step", (batch.rows, 1), tables, batch, step)
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None:
+        self._launch("forkpoint_step", (tiles, batch.rows), tables, batch, step)
 
     def _launch(self, name: str, grid: tuple[int, int], *parameters: ctypes.Structure) -> None:
         stream = torch.cuda.current_stream(self._device).cuda_stream

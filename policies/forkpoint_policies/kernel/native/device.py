@@ -20,8 +20,6 @@ from .admission import Admission
 from .heap import FIRST_FLOATS, FIRST_INTS, Heap
 from .table_shapes import row_shapes
 
-PART = 8192
-"""Tokens of a row that are measured together, as in source/block.h."""
 NUM_COPIES = 32
 """Of rows, for what must not be written to the logits: as many requests at a time can be in shadow or have a placebo
 that moves other tokens; more wait for these."""
@@ -32,11 +30,19 @@ LARGE = ("chances", "history", "sums", "entropy_sums")
 class Kernels(Protocol):
     """What runs on the device, after what was started before and without being waited for."""
 
+    @property
+    def tile(self) -> int:
+        """Tokens of a row that a block measures, TILE in source/block.h."""
+        ...
+
+    @property
+    def part(self) -> int:
+        """Tokens of which moments are stored, PART in source/block.h."""
+        ...
+
     def write(self, writes: abi.Writes, groups: int) -> None: ...
 
-    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None: ...
-
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None: ...
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None: ...
 
 
 @dataclass
@@ -80,7 +86,8 @@ class DeviceTables:
         self.tables: dict[str, Tensor] = {}
         self._heaps: dict[str, Tensor] = {}
         self._copies: Tensor | None = None
-        self._lent: Tensor | None = None
+        self._lent = torch.zeros(NUM_COPIES, dtype=torch.int32, device=device)
+        self._arrived = torch.zeros(slots, dtype=torch.int32, device=device)
         for name in self._shapes:
             if name not in LARGE:
                 self._make(name)
@@ -107,9 +114,11 @@ class DeviceTables:
         self._write()
         values = logits if logits.stride(1) == 1 else logits.contiguous()
         rows, vocabulary = values.shape
-        parts = -(-vocabulary // PART)
+        tiles = -(-vocabulary // self._kernels.tile)
         record = StepRecord.empty(rows, alternatives, self._device)
-        moments = torch.empty(rows, parts, 4, device=self._device)
+        moments = torch.empty(rows * tiles * self._kernels.tile // self._kernels.part * 4, device=self._device)
+        if rows > len(self._arrived):
+            self._arrived = torch.zeros(rows, dtype=torch.int32, device=self._device)
         slots, positions = batch.slots.int().contiguous(), batch.positions.long().contiguous()
         last_tokens, prompt_lens = batch.last_tokens.int().contiguous(), batch.prompt_lens.int().contiguous()
         hidden = None if batch.hidden is None else batch.hidden.float().contiguous()
@@ -121,15 +130,12 @@ class DeviceTables:
             slots.data_ptr(), positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(),
             0 if hidden is None else hidden.data_ptr(), rows,
         )  # fmt: skip
-        of_step = abi.Step(
-            values.data_ptr(), values.stride(0), vocabulary, record.rows.data_ptr(), record.likeliest.data_ptr(),
-            record.probabilities.data_ptr(), record.certainty.data_ptr(), record.likeliest.shape[1],
-            moments.data_ptr(), 0 if self._copies is None else self._copies.data_ptr(),
-            0 if self._lent is None else self._lent.data_ptr(), NUM_COPIES,
-        )  # fmt: skip
+        copies = 0 if self._copies is None else self._copies.data_ptr()
+        of_step = abi.Step.of(
+            values, record, moments.data_ptr(), self._arrived.data_ptr(), copies, self._lent.data_ptr(), NUM_COPIES
+        )
         if rows:
-            self._kernels.measure(tables, of_batch, of_step, parts)
-            self._kernels.step(tables, of_batch, of_step)
+            self._kernels.step(tables, of_batch, of_step, tiles)
         if values is not logits:
             logits.copy_(values)
         return record
@@ -150,7 +156,6 @@ class DeviceTables:
             pieces.group(written, position if request.resumes else 0, request.state.position)
             if request.uses_copies and self._copies is None:
                 self._copies = torch.empty(NUM_COPIES, 2, self._vocabulary, device=self._device)
-                self._lent = torch.zeros(NUM_COPIES, dtype=torch.int32, device=self._device)
         self._requests.clear()
         self._states.clear()
         if not pieces.groups:

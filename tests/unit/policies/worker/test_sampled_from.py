@@ -71,7 +71,7 @@ def record(*seen: tuple[int, int], likeliest: dict[int, list[int]] | None = None
     tokens = torch.full((len(seen), 3), c.NONE, dtype=torch.int32)
     for place, some in (likeliest or {}).items():
         tokens[place, : len(some)] = torch.tensor(some)
-    return StepRecord(rows, tokens, torch.zeros(tokens.shape), torch.zeros(len(seen)))
+    return StepRecord.of(rows, tokens, torch.zeros(tokens.shape), torch.zeros(len(seen)))
 
 
 def expected(

@@ -79,7 +79,7 @@ def record_of(rows: int, sent: dict[int, list[int]] | None = None, detailed: Seq
     likeliest, certainty = torch.full((rows, 3), c.NONE, dtype=torch.int32), torch.zeros(rows)
     for number, row in enumerate(detailed):
         likeliest[row], certainty[row] = torch.arange(3) + 10 * number, number
-    return StepRecord(values, likeliest, likeliest / 1000, certainty)
+    return StepRecord.of(values, likeliest, likeliest / 1000, certainty)
 
 
 def to(*addresses: str) -> Destinations:

@@ -1,58 +1,69 @@
-// The step by thread blocks, as on a GPU: first one block for each part of a row measures it, then one for each request
-// does the rest.
+// The step by thread blocks, as on a GPU. Each block measures one tile of a row. The one that ends last of a request's
+// does the rest for it, while others still read: what it acts on is then still in the cache.
 //
-// How a row is cut depends on the vocabulary alone, and no sum is taken atomically: a row gets the same bits in any batch.
+// How a row is cut depends on the vocabulary alone, and no sum of floats is taken atomically: a row gets the same bits in
+// any batch.
 #pragma once
 
-constexpr int PART = 8192;  // tokens
+constexpr int PART = TOKENS_EACH * LANES;          // tokens that a warp measures, TOKENS_EACH a thread
+constexpr int TILE = TOKENS_EACH * num_threads();  // tokens that a block does
 
 struct Moments {  // of a part, relative to its largest logit
     float peak, s0, s1, s2;
 };
 
-DEVICE int num_parts(long long vocabulary) { return (int)((vocabulary + PART - 1) / PART); }
+DEVICE int num_tiles(int vocabulary) { return (vocabulary + TILE - 1) / TILE; }
 
-// The moments of one part of a row, if the row's request has a program.
-DEVICE void measure_part(const Tables &tables, const Batch &batch, const Step &step, long long row, int part,
-                         Scratch &scratch) {
-    const int slot = batch.slots[row];
-    if (slot < 0 || tables.slots[slot * SLOT_INTS + PROGRAM] < 0) return;
-    constexpr int EACH = PART / num_threads();
-    const int begin = part * PART, count = smaller(PART, (int)step.vocabulary - begin);
-    const float *values = step.logits + row * step.stride + begin;
-    float own[EACH], peak = NOTHING;
-#pragma unroll
-    for (int number = 0; number < EACH; ++number) {
-        const int at = thread() + number * num_threads();
-        own[number] = at < count ? values[at] : NOTHING;
+DEVICE Moments *moments_of(const Step &step, long long row) {
+    return (Moments *)step.moments + row * num_tiles((int)step.vocabulary) * WARPS;
+}
+
+// The moments of a warp's part of a row.
+DEVICE void measure_part(const Step &step, long long row, int tile) {
+    const int warp = thread() / LANES, lane = thread() % LANES, size = (int)step.vocabulary;
+    const int begin = tile * TILE + warp * PART;
+    const float *values = step.logits + row * step.stride;
+    const bool whole = begin + PART <= size && is_aligned(values);
+    float own[TOKENS_EACH], peak = NOTHING, s0 = 0, s1 = 0, s2 = 0;
+    UNROLLED
+    for (int four = 0; four < TOKENS_EACH; four += 4) {
+        const int at = begin + four * LANES + 4 * lane;
+        if (whole)
+            load_four(values + at, own + four);
+        else
+            for (int one = 0; one < 4; ++one) own[four + one] = at + one < size ? values[at + one] : NOTHING;
     }
-#pragma unroll
-    for (int number = 0; number < EACH; ++number) peak = larger(peak, own[number]);
-    peak = max_of_threads(peak, scratch);
-    float s0 = 0, s1 = 0, s2 = 0;
-#pragma unroll
-    for (int number = 0; number < EACH; ++number) {
-        const float depth = larger(own[number] - peak, LOWEST), w = exponential(depth), first = w * depth;
+    UNROLLED
+    for (int at = 0; at < TOKENS_EACH; ++at) peak = larger(peak, own[at]);
+    peak = max_of_lanes(peak);
+    UNROLLED
+    for (int at = 0; at < TOKENS_EACH; ++at) {
+        const float depth = larger(own[at] - peak, LOWEST), w = exponential(depth), first = w * depth;
         s0 += w, s1 += first, s2 = multiply_add(first, depth, s2);
     }
-    const Sums sums = sums_of_threads({s0, s1, s2}, scratch);
-    Moments *moments = (Moments *)step.moments + row * num_parts(step.vocabulary) + part;
-    if (is_first()) *moments = {peak, (float)sums.a, (float)sums.b, (float)sums.c};
+    s0 = sum_of_lanes(s0), s1 = sum_of_lanes(s1), s2 = sum_of_lanes(s2);
+    if (lane == 0) {
+        moments_of(step, row)[tile * WARPS + warp] = {peak, s0, s1, s2};
+        publish();
+    }
+    wait();
 }
 
 // A row's signals, of the moments of its parts.
 DEVICE Measured measured_row(const Step &step, long long row, Line line, Scratch &scratch) {
-    const int parts = num_parts(line.size);
-    const Moments *moments = (const Moments *)step.moments + row * parts;
+    const int parts = num_tiles(line.size) * WARPS;
+    const Moments *moments = moments_of(step, row);
     float peak = NOTHING;
-    for (int part = thread(); part < parts; part += num_threads()) peak = larger(peak, moments[part].peak);
+    for (int part = thread(); part < parts; part += num_threads()) peak = larger(peak, published(&moments[part].peak));
     peak = max_of_threads(peak, scratch);
     if (peak == NOTHING) return CERTAIN_ROW;
     Sums whole = {0, 0, 0};
     for (int part = thread(); part < parts; part += num_threads()) {
-        const Moments own = moments[part];
-        if (own.peak == NOTHING) continue;
-        const Sums sums = moved({own.s0, own.s1, own.s2}, (double)own.peak - (double)peak);
+        const float own = published(&moments[part].peak);
+        if (own == NOTHING) continue;
+        const Sums sums = moved(
+            {published(&moments[part].s0), published(&moments[part].s1), published(&moments[part].s2)},
+            (double)own - (double)peak);
         whole.a += sums.a, whole.b += sums.b, whole.c += sums.c;
     }
     return signals_of(peak, sums_of_threads(whole, scratch));

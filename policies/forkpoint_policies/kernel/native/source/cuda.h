@@ -5,6 +5,7 @@
 #define DEVICE_CALL static __device__ __noinline__  // what is called from many places, so that it is compiled once
 #define DEVICE_MEMBER __device__ inline
 #define IN_VECTORS(...) _Pragma("unroll 8")
+#define UNROLLED _Pragma("unroll")
 
 constexpr float INFINITY = __builtin_bit_cast(float, 0x7F800000);
 constexpr float NAN = __builtin_bit_cast(float, 0x7FC00000);
@@ -15,7 +16,8 @@ constexpr int WARPS = BLOCK_THREADS / LANES;
 DEVICE int thread() { return threadIdx.x; }
 DEVICE constexpr int num_threads() { return BLOCK_THREADS; }
 DEVICE void wait() { __syncthreads(); }
-constexpr int GROUP = 1;                  // tokens that follow each other, which one thread looks at together
+constexpr int GROUP = 8;                  // tokens that one thread looks at together, so that it reads them at a time
+constexpr int GROUP_STRIDE = BLOCK_THREADS;
 constexpr int BLOCK = 8 * BLOCK_THREADS;  // tokens whose terms each thread adds up in float32
 
 DEVICE bool is_first() { return thread() == 0; }
@@ -104,6 +106,19 @@ template <class T> DEVICE Digit<T> digit_of(const T *weights, T wanted) {
     const unsigned reaching = __ballot_sync(ALL_LANES, reached), some = __ballot_sync(ALL_LANES, found.digit >= 0);
     const int from = reaching ? __ffs(reaching) - 1 : some ? LANES - 1 - __clz(some) : 0;
     return {__shfl_sync(ALL_LANES, found.digit, from), __shfl_sync(ALL_LANES, found.above, from)};
+}
+
+// What this thread wrote is there for all blocks before what it writes next.
+DEVICE void publish() { __threadfence(); }
+
+// What another block published.
+DEVICE float published(const float *at) { return __ldcg(at); }
+
+DEVICE bool is_aligned(const float *values) { return ((unsigned long long)values & 15) == 0; }
+
+DEVICE void load_four(const float *from, float *into) {
+    const float4 four = *(const float4 *)from;
+    into[0] = four.x, into[1] = four.y, into[2] = four.z, into[3] = four.w;
 }
 
 // Take what is marked as free, if it still is; give it back.

@@ -24,6 +24,23 @@ DEVICE float weight_of(float depth) {
     return depth >= LOWEST ? weight : 0.0f;
 }
 
+// Each of a thread's tokens, with its logit. Some are read at a time, before what is done for any of them.
+template <class Work> DEVICE void each_token(Line line, Work work) {
+    float values[GROUP];
+    for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
+        UNROLLED
+        for (int number = 0; number < GROUP; ++number) {
+            const int token = begin + number * GROUP_STRIDE;
+            values[number] = token < line.size ? line.values[token] : NOTHING;
+        }
+        UNROLLED
+        for (int number = 0; number < GROUP; ++number) {
+            const int token = begin + number * GROUP_STRIDE;
+            if (token < line.size) work(token, values[number]);
+        }
+    }
+}
+
 // Up to three sums over a row. `term` gets a logit and adds to its three float references; what it returns is written
 // back where WRITES says so.
 template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratch, Term term) {
@@ -47,16 +64,16 @@ template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratc
 template <class Counts, class Term, class Write>
 DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Write write) {
     double whole_a = 0, whole_b = 0;
-    for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
-        const int end = smaller(begin + GROUP, line.size);
+    for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
+        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
         float *values = line.values;
         int any = 0;
         IN_VECTORS(reduction(| : any))
-        for (int token = begin; token < end; ++token) any |= counts(values[token]) ? 1 : 0;
+        for (int token = begin; token < end; token += GROUP_STRIDE) any |= counts(values[token]) ? 1 : 0;
         if (any) {
             float a = 0, b = 0;
             IN_VECTORS(reduction(+ : a, b))
-            for (int token = begin; token < end; ++token) {
+            for (int token = begin; token < end; token += GROUP_STRIDE) {
                 float own_a = 0, own_b = 0;
                 term(values[token], own_a, own_b);
                 a += counts(values[token]) ? own_a : 0.0f;
@@ -65,7 +82,7 @@ DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Wr
             whole_a += a, whole_b += b;
         }
         IN_VECTORS()
-        for (int token = begin; token < end; ++token) values[token] = write(values[token]);
+        for (int token = begin; token < end; token += GROUP_STRIDE) values[token] = write(values[token]);
     }
     return sums_of_threads({whole_a, whole_b, 0.0}, scratch);
 }
@@ -168,11 +185,12 @@ DEVICE_CALL float highest(Line line, Scratch &scratch) {
 // The first token with this logit; the vocabulary's size without one.
 DEVICE_CALL int find(Line line, float value, Scratch &scratch) {
     int first = line.size;
-    for (int token = thread(); token < line.size; token += num_threads())
-        if (line.values[token] == value) {
-            first = token;
-            break;
-        }
+    for (int begin = thread(); begin < first; begin += num_threads() * GROUP) {
+        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
+        IN_VECTORS(reduction(min : first))
+        for (int token = begin; token < end; token += GROUP_STRIDE)
+            first = line.values[token] == value && token < first ? token : first;
+    }
     return -max_of_threads(-first, scratch);
 }
 
@@ -196,15 +214,27 @@ DEVICE_CALL void copy(Line from, float *into) {
 
 // Into scratch.maxima, the ranks of the largest of every NUM_MAXIMA-th logit, from each of the first on.
 DEVICE_CALL void find_maxima(Line line, Scratch &scratch) {
-    for (int first = thread(); first < NUM_MAXIMA; first += num_threads()) scratch.maxima[first] = NOTHING_RANK;
-    for (int begin = 0; begin < line.size; begin += NUM_MAXIMA) {
-        const int count = smaller(NUM_MAXIMA, line.size - begin);
-        const float *values = line.values + begin;
-        int *maxima = scratch.maxima;
-        IN_VECTORS()
-        for (int first = thread(); first < count; first += num_threads()) {
-            const int rank = rank_of(values[first]);
-            maxima[first] = rank > maxima[first] ? rank : maxima[first];
+    if constexpr (num_threads() > 1) {  // each thread for some of them
+        for (int first = thread(); first < NUM_MAXIMA; first += num_threads()) {
+            int most = NOTHING_RANK;
+            IN_VECTORS(reduction(max : most))
+            for (int token = first; token < line.size; token += NUM_MAXIMA) {
+                const int rank = rank_of(line.values[token]);
+                most = rank > most ? rank : most;
+            }
+            scratch.maxima[first] = most;
+        }
+    } else {
+        for (int &most : scratch.maxima) most = NOTHING_RANK;
+        for (int begin = 0; begin < line.size; begin += NUM_MAXIMA) {
+            const int count = smaller(NUM_MAXIMA, line.size - begin);
+            const float *values = line.values + begin;
+            int *maxima = scratch.maxima;
+            IN_VECTORS()
+            for (int first = 0; first < count; ++first) {
+                const int rank = rank_of(values[first]);
+                maxima[first] = rank > maxima[first] ? rank : maxima[first];
+            }
         }
     }
     wait();
@@ -215,16 +245,16 @@ DEVICE_CALL void find_maxima(Line line, Scratch &scratch) {
 DEVICE_CALL int collect_from(Line line, int rank, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
-    for (int begin = thread() * GROUP; begin < line.size; begin += num_threads() * GROUP) {
-        const int end = smaller(begin + GROUP, line.size);
+    for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
+        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
         int most = NOTHING_RANK;
         IN_VECTORS(reduction(max : most))
-        for (int token = begin; token < end; ++token) {
+        for (int token = begin; token < end; token += GROUP_STRIDE) {
             const int own = rank_of(line.values[token]);
             most = own > most ? own : most;
         }
         if (most < rank || most == NOTHING_RANK) continue;
-        for (int token = begin; token < end; ++token) {
+        for (int token = begin; token < end; token += GROUP_STRIDE) {
             const int own = rank_of(line.values[token]);
             if (own >= rank && own > NOTHING_RANK) {
                 const int at = add(&scratch.counts[0], 1);
@@ -242,11 +272,10 @@ DEVICE_CALL int collect_from(Line line, int rank, Scratch &scratch) {
 DEVICE_CALL void count_digits(Line line, int shift, unsigned long long prefix, Scratch &scratch) {
     for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.counts[digit] = 0;
     wait();
-    for (int token = thread(); token < line.size; token += num_threads()) {
-        if (line.values[token] == NOTHING) continue;
-        const unsigned long long key = key_of(line.values[token]);
-        if (key >> (shift + 8) == prefix) tally(&scratch.counts[key >> shift & 255], 1);
-    }
+    each_token(line, [&](int, float value) {
+        const unsigned long long key = key_of(value);
+        if (value > NOTHING && key >> (shift + 8) == prefix) tally(&scratch.counts[key >> shift & 255], 1);
+    });
     wait();
 }
 
@@ -254,13 +283,12 @@ DEVICE_CALL void count_digits(Line line, int shift, unsigned long long prefix, S
 DEVICE_CALL void weigh_digits(Line line, int shift, unsigned long long prefix, float peak, float coldness, Scratch &scratch) {
     for (int digit = thread(); digit < NUM_DIGITS; digit += num_threads()) scratch.masses[digit] = 0;
     wait();
-    for (int token = thread(); token < line.size; token += num_threads()) {
-        const float depth = (line.values[token] - peak) * coldness;
-        if (depth < LOWEST) continue;
-        const unsigned long long key = key_of(line.values[token]);
-        if (key >> (shift + 8) == prefix)
+    each_token(line, [&](int, float value) {
+        const float depth = (value - peak) * coldness;
+        const unsigned long long key = key_of(value);
+        if (depth >= LOWEST && key >> (shift + 8) == prefix)
             tally(&scratch.masses[key >> shift & 255], (unsigned long long)(exponential(depth) * MASS_UNITS));
-    }
+    });
     wait();
 }
 
@@ -268,10 +296,10 @@ DEVICE_CALL void weigh_digits(Line line, int shift, unsigned long long prefix, f
 DEVICE_CALL int collect_above(Line line, unsigned key, int before, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
-    for (int token = thread(); token < line.size; token += num_threads()) {
-        const unsigned own = key_of(line.values[token]);
+    each_token(line, [&](int token, float value) {
+        const unsigned own = key_of(value);
         if (own > key || (own == key && token < before)) scratch.tokens[add(&scratch.counts[0], 1)] = token;
-    }
+    });
     wait();
     const int count = scratch.counts[0];
     wait();
@@ -281,6 +309,6 @@ DEVICE_CALL int collect_above(Line line, unsigned key, int before, Scratch &scra
 // How many of the tokens below `before` have this key.
 DEVICE_CALL int num_with_key(Line line, unsigned key, int before, Scratch &scratch) {
     int count = 0;
-    for (int token = thread(); token < before; token += num_threads()) count += key_of(line.values[token]) == key;
+    each_token({line.values, before}, [&](int, float value) { count += key_of(value) == key; });
     return sum_of_threads(count, scratch);
 }

@@ -36,7 +36,8 @@ struct Step {
     float *probabilities;  // [rows, alternatives]
     float *certainty;      // [rows] nats, of rows with alternatives under a policy that branches
     long long alternatives;
-    const float *moments;  // [rows, parts of a row, 4]: what a thread block found of each part (block.h), else null
+    float *moments;        // [rows, parts of a row, 4], of thread blocks (block.h); null on a CPU
+    int *arrived;          // [rows], how many blocks have measured their tile of a request that begins here; 0 between steps
     float *copies;         // [copies, 2, vocabulary], lent to thread blocks; null on a CPU
     int *lent;             // [copies], 1 while a block has it
     long long num_copies;
@@ -97,6 +98,7 @@ struct Scratch {
     float at[MAX_RULES][3];     // entropy, varentropy and top probability at each rule's own temperature
     float *copies[2];           // [vocabulary] each, for what must not be written to the logits
     int borrowed;               // which of the lent copies these are, or NONE
+    int is_last;                // whether all tiles of the request's rows are measured
 };
 
 struct Line {

@@ -6,11 +6,13 @@
 #define DEVICE_MEMBER inline
 #define PRAGMA(text) _Pragma(#text)
 #define IN_VECTORS(...) PRAGMA(omp simd __VA_ARGS__)
+#define UNROLLED
 
 DEVICE int thread() { return 0; }
 DEVICE constexpr int num_threads() { return 1; }
 DEVICE void wait() {}
-constexpr int GROUP = 64;    // tokens that follow each other, which one thread looks at together
+constexpr int GROUP = 64;    // tokens that one thread looks at together
+constexpr int GROUP_STRIDE = 1;
 constexpr int BLOCK = 2048;  // tokens whose terms are added up in float32
 
 DEVICE bool is_first() { return thread() == 0; }

@@ -18,10 +18,14 @@ using std::sqrt;
 #define DEVICE_CALL static inline
 #define DEVICE_MEMBER inline
 #define IN_VECTORS(...)
+#define UNROLLED
 #include "columns.h"
 #include "tables.h"
 
 constexpr int BLOCK_THREADS = 4;
+constexpr int LANES = 2;
+constexpr int WARPS = BLOCK_THREADS / LANES;
+constexpr int TOKENS_EACH = 8;
 constexpr int STACK_BYTES = 1 << 18;
 
 struct Thread {
@@ -37,7 +41,8 @@ int running;
 DEVICE int thread() { return running; }
 DEVICE constexpr int num_threads() { return BLOCK_THREADS; }
 DEVICE void wait() { swapcontext(&threads[running].place, &scheduler); }
-constexpr int GROUP = 1;
+constexpr int GROUP = 8;
+constexpr int GROUP_STRIDE = BLOCK_THREADS;
 constexpr int BLOCK = 8 * BLOCK_THREADS;
 DEVICE bool is_first() { return thread() == 0; }
 
@@ -65,6 +70,37 @@ template <class T> DEVICE T max_of_threads(T value, Scratch &) {
     return most;
 }
 
+template <class T> DEVICE T sum_of_lanes(T value) {
+    static T values[BLOCK_THREADS];
+    values[thread()] = value;
+    wait();
+    T sum = 0;
+    for (int lane = 0; lane < LANES; ++lane) sum += values[thread() / LANES * LANES + lane];
+    wait();
+    return sum;
+}
+
+template <class T> DEVICE T max_of_lanes(T value) {
+    static T values[BLOCK_THREADS];
+    values[thread()] = value;
+    wait();
+    T most = value;
+    for (int lane = 0; lane < LANES; ++lane) {
+        const T other = values[thread() / LANES * LANES + lane];
+        most = other > most ? other : most;
+    }
+    wait();
+    return most;
+}
+
+DEVICE void publish() {}
+DEVICE float published(const float *at) { return *at; }
+DEVICE bool is_aligned(const float *values) { return reinterpret_cast<unsigned long long>(values) % 16 == 0; }
+
+DEVICE void load_four(const float *from, float *into) {
+    for (int at = 0; at < 4; ++at) into[at] = from[at];
+}
+
 template <class T> DEVICE T add(T *at, T amount) {
     const T before = *at;
     *at += amount;
@@ -90,6 +126,7 @@ DEVICE void give_back(int *mark) { *mark = 0; }
 #include "signals.h"
 #include "block.h"
 #include "row_programs.h"
+#include "step_tile.h"
 
 namespace {
 Request request;
@@ -136,24 +173,12 @@ extern "C" void block_write(const Writes *writes, long long groups) {
     });
 }
 
-extern "C" void block_measure(const Tables *tables, const Batch *batch, const Step *step, long long parts) {
+extern "C" void block_step(const Tables *tables, const Batch *batch, const Step *step, long long tiles) {
     run([=] {
         for (long long row = 0; row < batch->rows; ++row)
-            for (int part = 0; part < parts; ++part) {
-                measure_part(*tables, *batch, *step, row, part, scratch);
+            for (int tile = 0; tile < tiles; ++tile) {
+                step_tile(*tables, *batch, *step, row, tile, request, scratch);
                 wait();
             }
-    });
-}
-
-extern "C" void block_step(const Tables *tables, const Batch *batch, const Step *step) {
-    run([=] {
-        for (long long row = 0; row < batch->rows; ++row) {
-            if (is_first()) scratch.borrowed = NONE;
-            wait();
-            step_request(*tables, *batch, *step, row, request, scratch);
-            return_copies(*step, scratch);
-            wait();
-        }
     });
 }

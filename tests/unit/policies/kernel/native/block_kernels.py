@@ -28,11 +28,10 @@ def library(*flags: str) -> ctypes.CDLL:
 class BlockKernels:
     """As kernel.native.device.Kernels."""
 
+    tile, part = 32, 16  # as block.cpp's TILE and PART are
+
     def write(self, writes: abi.Writes, groups: int) -> None:
         library().block_write(ctypes.byref(writes), ctypes.c_longlong(groups))
 
-    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None:
-        library().block_measure(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step), ctypes.c_longlong(parts))
-
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None:
-        library().block_step(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step))
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None:
+        library().block_step(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step), ctypes.c_longlong(tiles))
