@@ -21,6 +21,9 @@ STOCK = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry")
 FORKPOINT = (str(COMMAND), "serve")
 WHOLE_PROMPTS = () if shutil.which("nvidia-smi") else ("--no-enable-chunked-prefill",)
 """On a CPU, Forkpoint starts so, and stock vLLM crashes at requests with seeds if it does not."""
+SHARED_GPU = ("--gpu-memory-utilization", "0.2") if shutil.which("nvidia-smi") else ()
+"""Several servers share one GPU. vLLM starts only while this share of its memory is free. The cache takes what
+`--kv-cache-memory-bytes` says, which all servers here have."""
 TOO_LONG = 108
 """Characters of a path that no Unix socket can have."""
 
@@ -90,7 +93,7 @@ def without_and_with_telemetry(folder: Path) -> Iterator[tuple[ServerProcess, Se
 def _running(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    on_loopback = [*command, "--host", "127.0.0.1"]
+    on_loopback = [*command, *SHARED_GPU, "--host", "127.0.0.1"]
     # a server that does not end in time was killed, which is no reason to lose a measurement
     with suppress(subprocess.TimeoutExpired), running(on_loopback, log, environment or {}, START_SECONDS) as server:
         yield ServerProcess(server.url, server.log, server.process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import shutil
 import tempfile
@@ -26,6 +27,8 @@ from .tables import Table
 Goals = dict[tuple[str, ...], float | None]
 QWEN_TOKENS = 48
 QWEN_CONCURRENCY = (1, 8, 32)
+REQUESTS_PER_GIBIBYTE = 32
+"""Requests of up to 140 tokens in float32, of which one takes 224 KiB of cache."""
 QWEN_GOALS: Goals = {(): 0.995, ("observe",): 0.98, ("nowait",): 0.98, MIX_OF_8: 0.98}
 DEMO_CONCURRENCY = (64,)
 DEMO_GOALS: Goals = {(): 0.99, ("observe",): 0.95, ("nowait",): None, MIX_OF_8: None}
@@ -54,11 +57,12 @@ def qwen(plan: Plan, concurrency: Sequence[int]) -> Table:
 
 
 def qwen_arguments(at_once: int) -> tuple[str, ...]:
-    """How the model of that shape is served."""
+    """How the model of that shape is served: the cache holds all requests that run at once."""
+    gibibytes = math.ceil(at_once / REQUESTS_PER_GIBIBYTE)
     return (
         "--dtype", _dtype(),
         "--served-model-name", "qwen", "--load-format", "dummy", "--max-model-len", "1024",
-        "--max-num-seqs", str(at_once), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", "1G",
+        "--max-num-seqs", str(at_once), "--reasoning-parser", "qwen3", "--kv-cache-memory-bytes", f"{gibibytes}G",
     )  # fmt: skip
 
 
