@@ -76,6 +76,7 @@ class Figures:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--policies", nargs="+", help="measure each of these alone, and no mix")
     parser.add_argument("--kernels", nargs="+", default=KERNELS, choices=KERNELS)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
@@ -84,13 +85,14 @@ def main() -> int:
             "There is no CUDA GPU here: this measures one. The CPU's figures: make bench ARGS=kernel", file=sys.stderr
         )
         return 2
+    mixes = MIXES if args.policies is None else {name: (name,) for name in args.policies}
     target = served_model()
     failures: list[str] = []
     found: list[Figures] = []
     for rows in args.rows:
         logits = as_of_a_model(rows)
         failures += check(logits)
-        for kernel, (mix, policies) in product(args.kernels, MIXES.items()):
+        for kernel, (mix, policies) in product(args.kernels, mixes.items()):
             found.append(figures(kernel, mix, policies, logits, target))
             if not args.json:
                 print(line(found[-1]), flush=True)
