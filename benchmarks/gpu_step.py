@@ -197,11 +197,8 @@ def sampler_us(logits: Tensor) -> float | None:
         return None
     rows, device = len(logits), logits.device
     numbers = torch.arange(rows, dtype=torch.int32, device=device)
-    arguments = {
-        "logits": logits, "expanded_idx_mapping": numbers, "temperature": torch.ones(rows, device=device),
-        "seed": numbers.long(), "pos": numbers.long(), "apply_temperature": False, "is_drafting": False,
-    }  # fmt: skip
-    return on_gpu(lambda: gumbel_sample(**arguments))
+    ones = torch.ones(rows, device=device)
+    return on_gpu(lambda: gumbel_sample(logits, numbers, ones, numbers.long(), numbers.long(), False, False))
 
 
 def by_kernel(call: Callable[[], object]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,10 +40,10 @@ class CompiledSlots:
         def make(slots: int, states: int) -> HostTables | DeviceTables:
             if kernels is None:
                 return HostTables(slots, states, depth)
-            return DeviceTables(slots, states, depth, vocabulary, device, kernels)
+            return DeviceTables(slots, states, depth, device, kernels)
 
         self.native = NativeSlots(count, vocabulary, make)
-        self._make_torch = lambda: TorchSlots(count, vocabulary, device, depth)
+        self._make_torch = partial(TorchSlots, count, vocabulary, device, depth)
         self._in_torch: TorchSlots | None = None
         self._takes_torch = np.zeros(count + 1, np.bool_)  # by slot; the last is for rows without one
 
@@ -76,10 +77,8 @@ class CompiledSlots:
         record = self.native.step(batch, logits, alternatives)
         if not self._takes_torch.any() or not (others := self._takes_torch[batch.host_slots]).any():
             return record
-        rows, theirs = (
-            torch.from_numpy(others.nonzero()[0]).to(logits.device),
-            self.in_torch.step(batch, logits, alternatives),
-        )
+        theirs = self.in_torch.step(batch, logits, alternatives)
+        rows = torch.from_numpy(others.nonzero()[0]).to(logits.device)
         for own, other in (
             (record.rows, theirs.rows), (record.likeliest, theirs.likeliest),
             (record.probabilities, theirs.probabilities), (record.certainty, theirs.certainty),

@@ -70,9 +70,10 @@ class NativeSlots:
         numbers[c.HANDLE], numbers[c.ADDRESS] = payload.handle, address
         numbers[c.ALTERNATIVES], numbers[c.NUM_SHARED] = payload.alternatives, payload.num_shared_tokens
         numbers[c.SAMPLED] = numbers[c.FORCED] = c.NONE
-        limits = np.array([payload.limits.top_p, payload.limits.min_p], np.float32).view(np.int32)
+        floats = np.array([payload.limits.top_p, payload.limits.min_p, temperature], np.float32).view(np.int32)
         numbers[c.LIMIT_TOP_K] = max(0, payload.limits.top_k)
-        numbers[c.LIMIT_TOP_P], numbers[c.LIMIT_MIN_P] = limits.tolist()
+        numbers[c.LIMIT_TOP_P], numbers[c.LIMIT_MIN_P], numbers[c.TEMPERATURE] = floats.tolist()
+        numbers[c.SEED_LOW], numbers[c.SEED_HIGH] = np.array([payload.seed], np.int64).view(np.int32).tolist()
         if payload.sampled:
             numbers[c.SAMPLED] = ints.store(encode_sampled(payload.sampled, len(loaded.program.rules)))
             blocks.append(numbers[c.SAMPLED])
@@ -86,8 +87,6 @@ class NativeSlots:
             Admission(
                 slot,
                 np.array(numbers, np.int32),
-                payload.seed,
-                temperature,
                 numbers[c.STATE],
                 known is not None,
                 first_state(payload, loaded, generated),

@@ -72,7 +72,9 @@ class PolicyProcessorV1(LogitsProcessor):
             slots[index], positions[index] = slot, len(tokens) - 1
             last_tokens[index] = tokens[-1] if tokens else 0
         on_device = self._uploaded(rows)
-        batch = Batch(on_device[0].int(), *on_device[1:], self._prompt_lens, known_slots=slots.astype(np.int32))
+        batch = Batch(
+            on_device[0].int(), on_device[1], on_device[2], self._prompt_lens, known_slots=slots.astype(np.int32)
+        )
         record = self._slots.step(batch, logits, LAST_LAYER.take(len(logits)))
         if self._reports:
             self._sender.report(record, self._slots.destinations(batch), time.perf_counter() - started, logits)

@@ -30,7 +30,10 @@ def test_its_policies_compile_for_its_vocabulary() -> None:
 
 
 def test_a_step_is_compared_with_one_read() -> None:
-    found = Figures("nowait", 256, read_us=40.0, softmax_us=160.0, measure_us=48.0, step_us=60.0, host_us=50.0,
-                    layout_us=0.0, operations=4)  # fmt: skip
+    found = Figures(
+        "compiled", "nowait", 256, read_us=40.0, softmax_us=160.0, sampler_us=None, step_us=60.0, host_us=50.0,
+        changing_host_us=90.0, operations=3, changing_operations=5, by_kernel_us={"measure": 45.0, "step": 15.0},
+    )  # fmt: skip
     assert found.reads == 1.5
-    assert "1.5 × one read" in line(found)
+    assert "1.50 × one read" in line(found)
+    assert "3 device operations, 5 when the batch changes" in line(found)

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 

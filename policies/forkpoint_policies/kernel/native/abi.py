@@ -8,9 +8,7 @@ from torch import Tensor
 
 from forkpoint_policies.kernel.step_types import StepRecord
 
-TABLES = (
-    "slots", "seeds", "temperatures", "cells", "chances", "history", "sums", "entropy_sums",
-)  # fmt: skip
+TABLES = ("slots", "cells", "chances", "history", "sums", "entropy_sums")
 """The tables of all slots, in the order of the structure; tables.h says what is in them."""
 
 
@@ -36,7 +34,7 @@ class Step(ctypes.Structure):
         ("vocabulary", ctypes.c_longlong),
         *_pointers("record", "likeliest", "probabilities", "certainty"),
         ("alternatives", ctypes.c_longlong),
-        *_pointers("moments", "arrived", "copies", "lent"),
+        *_pointers("moments", "copies", "lent"),
         ("num_copies", ctypes.c_longlong),
     ]
 

@@ -40,8 +40,6 @@ class Admission:
 
     slot: int
     numbers: NDArray[np.int32]  # [SLOT_INTS]
-    seed: int
-    temperature: float
     row: int
     resumes: bool
     state: State

@@ -76,8 +76,10 @@ def library() -> Path:
 
 
 def stored(name: str, make: Callable[[Path], None]) -> Path:
-    """What is stored under a name that depends on all that it is made of; `make` writes it to a file, if it is not there.
-    Raises CompilerError."""
+    """The file stored under a name that depends on all that it is made of; `make` writes it, if it is not there.
+
+    Raises CompilerError where there is no folder for it.
+    """
     for folder in _folders():
         if (folder / name).is_file():
             return folder / name

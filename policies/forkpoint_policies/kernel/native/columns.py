@@ -17,9 +17,9 @@ IS_SHADOW = 1
 REASONING_END = 2  # a token, or NONE
 USES = 3  # bits of the parts of the language that the program uses
 WORD_FREE = 4  # offset of a bit per token: may a word start after it; NONE when the program names no words
-MOVES, NUM_MOVES = 5, 6  # of the word automaton: states, tokens, next states
-TAILS, NUM_TAILS = 7, 8  # zeros, tokens, next states
-REGIONS, NUM_REGIONS = 9, 10  # states, tokens, next states
+MOVES, NUM_MOVES = 5, 6  # of the word automaton, in buckets: states, tokens, next states
+TAILS, NUM_TAILS = 7, 8  # in buckets: zeros, tokens, next states
+REGIONS, NUM_REGIONS = 9, 10  # in buckets: states, tokens, next states
 FLOATS = 11  # offset of the first number in the heap of floats
 HEAD = 12
 
@@ -43,9 +43,9 @@ HAS_COIN = 12
 TEXT, TEXT_LENGTH = 13, 14
 TARGET, NUM_TARGET = 15, 16  # tokens, states
 MASS, NUM_MASS = 17, 18  # tokens, states
-SINCE, NUM_SINCE = 19, 20  # states, tokens, sorted
-PREVIOUS, NUM_PREVIOUS = 21, 22  # states, tokens, sorted
-REPLACED_TOKENS, NUM_REPLACED = 23, 24  # states, tokens, sorted; of rules that fire by the sampled token
+SINCE, NUM_SINCE = 19, 20  # states, tokens, in buckets
+PREVIOUS, NUM_PREVIOUS = 21, 22  # states, tokens, in buckets
+REPLACED_TOKENS, NUM_REPLACED = 23, 24  # states, tokens, in buckets; of rules that fire by the sampled token
 ENTROPY_WINDOW = 25
 FIRES_BY_TOKEN = 26
 FROM_HERE = 27  # it is decided before it is known whether a text is written here
@@ -73,7 +73,9 @@ FORCED, NUM_FORCED = 6, 7  # offset of the tokens that were sent with the reques
 ADDRESS = 8  # index of the address that its records are sent to, NONE for none
 LIMIT_TOP_K, LIMIT_TOP_P, LIMIT_MIN_P = 9, 10, 11  # of its sampling, the last two by their bits; 0, 1 and 0: none
 STATE = 12  # the row of its state in the tables
-SLOT_INTS = 13
+TEMPERATURE = 13  # by its bits, 0 for requests that take the likeliest token
+SEED_LOW, SEED_HIGH = 14, 15
+SLOT_INTS = 16
 
 # --- the state of a request at a row: a cell ---
 POSITION = 0

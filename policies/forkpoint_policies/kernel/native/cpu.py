@@ -1,4 +1,4 @@
-"""The tables of the compiled step on a CPU, and the step: as many rows on each of torch's threads as are worth waking."""
+"""The compiled step on a CPU and its tables: as many rows on each of torch's threads as are worth waking it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ctypes
 from functools import cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,8 +49,7 @@ class HostTables:
     def admit(self, request: Admission) -> None:
         """Write a request."""
         tables, slot, row = self.tables, request.slot, request.row
-        tables["slots"][slot], tables["seeds"][slot] = request.numbers, request.seed
-        tables["temperatures"][slot] = request.temperature
+        tables["slots"][slot] = request.numbers
         cells = slice(row * self.depth, (row + 1) * self.depth)
         if request.resumes and int(tables["cells"][cells.start, c.POSITION]) <= request.state.position:
             return

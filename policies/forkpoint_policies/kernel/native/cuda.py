@@ -1,5 +1,7 @@
-"""The step on an NVIDIA GPU: compiles source/cuda.cu for it, and launches its kernels. Needs what PyTorch brings for GPUs:
-NVRTC, and the package cuda-bindings."""
+"""The step on an NVIDIA GPU: compiles source/cuda.cu for it, and launches its kernels.
+
+Needs what PyTorch brings for GPUs: NVRTC, and the package cuda-bindings.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ import torch
 from . import abi
 from .build import SOURCE, CompilerError, header, stored
 
-THREADS, BLOCKS_AT_ONCE = 512, 2
-"""Of a block, and the fewest blocks that a multiprocessor has room for at a time."""
-TOKENS_PER_THREAD = 16
-"""That it measures: TOKENS_EACH in source/block.h."""
+THREADS, MEASURING_THREADS = 1024, 256
+"""Of a block that does a request's rows, and of one that measures parts of one row."""
+TOKENS_EACH = 16
+"""That a thread measures."""
 OPTIONS = (
     "-std=c++17", "-default-device", "--fmad=false", "-diag-suppress=177", f"-DBLOCK_THREADS={THREADS}",
-    f"-DBLOCKS_AT_ONCE={BLOCKS_AT_ONCE}", f"-DTOKENS_EACH={TOKENS_PER_THREAD}",
+    f"-DMEASURING_THREADS={MEASURING_THREADS}", f"-DTOKENS_EACH={TOKENS_EACH}",
 )  # fmt: skip
-NAMES = ("forkpoint_write", "forkpoint_step")
+NAMES = ("forkpoint_write", "forkpoint_measure", "forkpoint_step")
 
 
 def cubin(architecture: str) -> Path:
@@ -51,7 +53,7 @@ def _compiled(nvrtc: Any, main: str, sources: dict[str, str], options: tuple[str
             log = b" " * _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
             _checked(nvrtc, nvrtc.nvrtcGetProgramLog(program, log))
             raise CompilerError(f"NVRTC does not compile the step: {log.decode(errors='replace').strip()[:2000]}")
-        found = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
+        found: bytes = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
         _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, found))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
@@ -61,28 +63,37 @@ def _compiled(nvrtc: Any, main: str, sources: dict[str, str], options: tuple[str
 class CudaKernels:
     """The kernels on one device; they run in torch's current stream. Raises CompilerError where they cannot be made."""
 
-    tile, part = THREADS * TOKENS_PER_THREAD, 32 * TOKENS_PER_THREAD
+    part = 32 * TOKENS_EACH
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._driver = device, _bindings("driver")
         major, minor = torch.cuda.get_device_capability(device)
-        torch.empty(0, device=device)  # makes the device's context, in which the module is loaded
-        image = cubin(f"sm_{major}{minor}").read_bytes()
-        module = self._done(self._driver.cuModuleLoadData(image))
-        self._functions = {name: self._done(self._driver.cuModuleGetFunction(module, name.encode())) for name in NAMES}
+        torch.zeros(1, device=device)  # makes the device's context, in which the module is loaded
+        try:
+            module = self._done(self._driver.cuModuleLoadData(cubin(f"sm_{major}{minor}").read_bytes()))
+            found = {name: self._done(self._driver.cuModuleGetFunction(module, name.encode())) for name in NAMES}
+        except CompilerError:
+            raise
+        except RuntimeError as error:  # NVRTC is not there, say, or newer than the driver
+            raise CompilerError(f"the step cannot be loaded: {error}") from error
+        self._functions = found
 
     def write(self, writes: abi.Writes, groups: int) -> None:
-        self._launch("forkpoint_write", (groups, 1), writes)
+        self._launch("forkpoint_write", (groups, 1), THREADS, writes)
 
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None:
-        self._launch("forkpoint_step", (tiles, batch.rows), tables, batch, step)
+    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None:
+        blocks = -(-parts * 32 // MEASURING_THREADS)
+        self._launch("forkpoint_measure", (blocks, batch.rows), MEASURING_THREADS, tables, batch, step)
 
-    def _launch(self, name: str, grid: tuple[int, int], *parameters: ctypes.Structure) -> None:
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None:
+        self._launch("forkpoint_step", (batch.rows, 1), THREADS, tables, batch, step)
+
+    def _launch(self, name: str, grid: tuple[int, int], threads: int, *parameters: ctypes.Structure) -> None:
         stream = torch.cuda.current_stream(self._device).cuda_stream
         addresses = (ctypes.c_void_p * len(parameters))(*(ctypes.addressof(one) for one in parameters))
         self._done(
             self._driver.cuLaunchKernel(
-                self._functions[name], *grid, 1, THREADS, 1, 1, 0, stream, ctypes.addressof(addresses), 0
+                self._functions[name], *grid, 1, threads, 1, 1, 0, stream, ctypes.addressof(addresses), 0
             )
         )
 

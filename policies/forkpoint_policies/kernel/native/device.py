@@ -1,9 +1,11 @@
-"""The tables of the compiled step on a GPU. What changes on the host is written before the next step, all at once and
-without waiting for the device."""
+"""The tables of the compiled step on a GPU.
+
+What changes on the host is written before the next step, all at once and without waiting for the device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +22,8 @@ from .admission import Admission
 from .heap import FIRST_FLOATS, FIRST_INTS, Heap
 from .table_shapes import row_shapes
 
+FREE = np.full(c.SLOT_INTS, c.NONE, np.int32)
+"""The numbers of a slot without a request."""
 NUM_COPIES = 32
 """Of rows, for what must not be written to the logits: as many requests at a time can be in shadow or have a placebo
 that moves other tokens; more wait for these."""
@@ -31,18 +35,15 @@ class Kernels(Protocol):
     """What runs on the device, after what was started before and without being waited for."""
 
     @property
-    def tile(self) -> int:
-        """Tokens of a row that a block measures, TILE in source/block.h."""
-        ...
-
-    @property
     def part(self) -> int:
-        """Tokens of which moments are stored, PART in source/block.h."""
+        """Tokens of a row that are measured together, PART in source/block.h."""
         ...
 
     def write(self, writes: abi.Writes, groups: int) -> None: ...
 
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None: ...
+    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None: ...
+
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None: ...
 
 
 @dataclass
@@ -75,19 +76,17 @@ class _Pieces:
 class DeviceTables:
     """What the step on a device reads and writes. `depth` is the most rows that one request has in a step."""
 
-    def __init__(
-        self, slots: int, states: int, depth: int, vocabulary: int, device: torch.device, kernels: Kernels
-    ) -> None:
+    def __init__(self, slots: int, states: int, depth: int, device: torch.device, kernels: Kernels) -> None:
         self.depth = depth
         self.ints = Heap(np.int32, FIRST_INTS, watched=True)
         self.floats = Heap(np.float32, FIRST_FLOATS, watched=True)
-        self._vocabulary, self._device, self._kernels = vocabulary, device, kernels
+        self._device, self._kernels = device, kernels
         self._shapes = row_shapes(slots, states, depth)
         self.tables: dict[str, Tensor] = {}
         self._heaps: dict[str, Tensor] = {}
+        self._needs_copies = False
         self._copies: Tensor | None = None
         self._lent = torch.zeros(NUM_COPIES, dtype=torch.int32, device=device)
-        self._arrived = torch.zeros(slots, dtype=torch.int32, device=device)
         for name in self._shapes:
             if name not in LARGE:
                 self._make(name)
@@ -109,16 +108,14 @@ class DeviceTables:
     def step(self, batch: Batch, logits: Tensor, alternatives: int) -> StepRecord:
         """Apply the program of each row's slot to the [rows, vocabulary] float32 logits, in place.
 
-        `alternatives` are the most that a request of the batch wants. Waits for nothing.
+        `alternatives` are the most that a request of the batch wants. Waits for the device only where a heap has grown.
         """
         self._write()
         values = logits if logits.stride(1) == 1 else logits.contiguous()
         rows, vocabulary = values.shape
-        tiles = -(-vocabulary // self._kernels.tile)
+        parts = -(-vocabulary // self._kernels.part)
         record = StepRecord.empty(rows, alternatives, self._device)
-        moments = torch.empty(rows * tiles * self._kernels.tile // self._kernels.part * 4, device=self._device)
-        if rows > len(self._arrived):
-            self._arrived = torch.zeros(rows, dtype=torch.int32, device=self._device)
+        moments = torch.empty(rows * parts * 4, device=self._device)
         slots, positions = batch.slots.int().contiguous(), batch.positions.long().contiguous()
         last_tokens, prompt_lens = batch.last_tokens.int().contiguous(), batch.prompt_lens.int().contiguous()
         hidden = None if batch.hidden is None else batch.hidden.float().contiguous()
@@ -130,12 +127,13 @@ class DeviceTables:
             slots.data_ptr(), positions.data_ptr(), last_tokens.data_ptr(), prompt_lens.data_ptr(),
             0 if hidden is None else hidden.data_ptr(), rows,
         )  # fmt: skip
+        if self._needs_copies and (self._copies is None or self._copies.shape[2] < vocabulary):
+            self._copies = torch.empty(NUM_COPIES, 2, vocabulary, device=self._device)
         copies = 0 if self._copies is None else self._copies.data_ptr()
-        of_step = abi.Step.of(
-            values, record, moments.data_ptr(), self._arrived.data_ptr(), copies, self._lent.data_ptr(), NUM_COPIES
-        )
+        of_step = abi.Step.of(values, record, moments.data_ptr(), copies, self._lent.data_ptr(), NUM_COPIES)
         if rows:
-            self._kernels.step(tables, of_batch, of_step, tiles)
+            self._kernels.measure(tables, of_batch, of_step, parts)
+            self._kernels.step(tables, of_batch, of_step)
         if values is not logits:
             logits.copy_(values)
         return record
@@ -146,7 +144,7 @@ class DeviceTables:
         for name, heap in (("ints", self.ints), ("floats", self.floats)):
             self._write_heap(name, heap, pieces)
         for slot, request in self._requests.items():
-            pieces.group(tuple(self._of_slot(slot, request)))
+            pieces.group([(self._address("slots", slot), FREE if request is None else request.numbers)])
         for row, request in self._states.items():
             position = self._address("cells", row * self.depth) + 4 * c.POSITION
             written = [
@@ -154,8 +152,7 @@ class DeviceTables:
                 for name, values in request.state.tables(self.depth)
             ]
             pieces.group(written, position if request.resumes else 0, request.state.position)
-            if request.uses_copies and self._copies is None:
-                self._copies = torch.empty(NUM_COPIES, 2, self._vocabulary, device=self._device)
+            self._needs_copies |= request.uses_copies
         self._requests.clear()
         self._states.clear()
         if not pieces.groups:
@@ -169,17 +166,10 @@ class DeviceTables:
     def _write_heap(self, name: str, heap: Heap, pieces: _Pieces) -> None:
         stored = heap.take_stored()
         if name not in self._heaps or len(self._heaps[name]) < len(heap.values):  # it has grown
-            self._heaps[name] = torch.from_numpy(heap.values).to(self._device)
+            self._heaps[name] = torch.from_numpy(heap.values).to(self._device, copy=True)
             return
         for begin, end in stored:
             pieces.group([(self._heaps[name].data_ptr() + 4 * begin, heap.values[begin:end])])
-
-    def _of_slot(self, slot: int, request: Admission | None) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        numbers = np.full(c.SLOT_INTS, c.NONE, np.int32) if request is None else request.numbers
-        yield self._address("slots", slot), numbers
-        if request is not None:
-            yield self._address("seeds", slot), np.array([request.seed], np.int64)
-            yield self._address("temperatures", slot), np.array([request.temperature], np.float32)
 
     def _address(self, table: str, row: int) -> int:
         if table not in self.tables:

@@ -59,12 +59,10 @@ def encode_program(program: Program, vocabulary: int) -> EncodedProgram:
     head[c.WORD_FREE] = c.NONE
     if program.word_free:
         head[c.WORD_FREE] = put(_free_bits(program.word_free, vocabulary))
-        moves = _sorted(program.moves, 3)
-        head[c.MOVES], head[c.NUM_MOVES] = put(*moves.T), len(moves)
-        tails = _sorted(program.tails, 2)
-        head[c.TAILS], head[c.NUM_TAILS] = put(np.zeros(len(tails)), *tails.T), len(tails)
-    regions = _sorted(program.regions, 3)
-    head[c.REGIONS], head[c.NUM_REGIONS] = put(*regions.T), len(regions)
+        head[c.MOVES], head[c.NUM_MOVES] = put(*in_buckets(_rows(program.moves, 3))), len(program.moves)
+        tails = np.insert(_rows(program.tails, 2), 0, 0, axis=1)
+        head[c.TAILS], head[c.NUM_TAILS] = put(*in_buckets(tails)), len(tails)
+    head[c.REGIONS], head[c.NUM_REGIONS] = put(*in_buckets(_rows(program.regions, 3))), len(program.regions)
     floats = np.zeros(max(1, len(program.rules) * c.RULE_FLOATS), np.float32)
     for number, rule in enumerate(program.rules):
         at = number * c.RULE_FLOATS
@@ -110,11 +108,11 @@ def _rule(rule: CompiledRule, fires_by_token: bool, put: Callable[..., int]) -> 
         c.NUM_TARGET: len(rule.target.tokens),
         c.MASS: put(np.array(rule.mass.tokens, np.int32), np.array(rule.mass.states, np.int32)),
         c.NUM_MASS: len(rule.mass.tokens),
-        c.SINCE: put(*_pairs(rule.since).T),
+        c.SINCE: put(*_pairs(rule.since)),
         c.NUM_SINCE: len(rule.since.tokens),
-        c.PREVIOUS: put(*_pairs(rule.previous).T),
+        c.PREVIOUS: put(*_pairs(rule.previous)),
         c.NUM_PREVIOUS: len(rule.previous.tokens),
-        c.REPLACED_TOKENS: put(*_pairs(replaced).T),
+        c.REPLACED_TOKENS: put(*_pairs(replaced)),
         c.NUM_REPLACED: len(replaced.tokens),
         c.ENTROPY_WINDOW: rule.entropy_window,
         c.FIRES_BY_TOKEN: int(fires_by_token),
@@ -124,13 +122,25 @@ def _rule(rule: CompiledRule, fires_by_token: bool, put: Callable[..., int]) -> 
     return numbers
 
 
-def _pairs(chosen: TokenSet) -> NDArray[np.int64]:
-    return _sorted(list(zip(chosen.states, chosen.tokens, strict=True)), 2)
+def in_buckets(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Where each bucket begins, and the columns of rows that begin with a pair, by its hash as in source/automata.h.
+
+    There are at least as many buckets as rows, so that a look-up reads one or two.
+    """
+    buckets = 1 << max(0, len(rows) - 1).bit_length()
+    first, second = rows[:, 0].astype(np.uint32), rows[:, 1].astype(np.uint32)
+    hashes = first * np.uint32(0x9E3779B1) ^ second * np.uint32(0x85EBCA77)
+    hashes = (hashes ^ hashes >> np.uint32(15)) & np.uint32(buckets - 1)
+    order = np.argsort(hashes, kind="stable")
+    return [np.searchsorted(hashes[order], np.arange(buckets + 1)), *rows[order].T]
 
 
-def _sorted(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
-    array = np.array(rows, np.int64).reshape(-1, width)
-    return array[np.lexsort((array[:, 1], array[:, 0]))] if width > 1 else array
+def _pairs(chosen: TokenSet) -> list[NDArray[np.int64]]:
+    return in_buckets(_rows(list(zip(chosen.states, chosen.tokens, strict=True)), 2))
+
+
+def _rows(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
+    return np.array(rows, np.int64).reshape(-1, width)
 
 
 def _free_bits(word_free: bytes, vocabulary: int) -> Ints:

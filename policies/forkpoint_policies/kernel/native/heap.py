@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-
 FIRST_INTS = 1 << 20
 FIRST_FLOATS = 1 << 16
 

@@ -17,8 +17,6 @@ def row_shapes(slots: int, states: int, depth: int) -> Shapes:
     """The shape and type of each table, by its name in abi.TABLES. A state has `depth` cells."""
     return {
         "slots": ((slots, c.SLOT_INTS), np.int32),
-        "seeds": ((slots,), np.int64),
-        "temperatures": ((slots,), np.float32),
         "cells": ((states * depth, c.CELL_INTS), np.int32),
         "chances": ((states * depth, c.CELL_FLOATS), np.float32),
         "history": ((states, HISTORY_BINS), np.int32),

@@ -1,13 +1,11 @@
-"""Every test of the kernel runs on the compiled step, also as thread blocks run it, and on the one in torch's operations."""
+"""Every test of the kernel runs on the compiled step, on the same as thread blocks run it, and on the one in torch."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from forkpoint_policies.worker.compiled_slots import CompiledSlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
-from tests.unit.policies.kernel.native.block_kernels import BlockKernels
+from tests.unit.policies.kernel.native.block_kernels import slots_of_blocks
 
 
 @pytest.fixture(params=["compiled", "block", "torch"], autouse=True)
@@ -17,8 +15,3 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if name == "block":
         monkeypatch.setattr("forkpoint_policies.worker.policy_slots.slots_of_step", slots_of_blocks)
     return name
-
-
-def slots_of_blocks(count: int, vocabulary: int, device: torch.device, depth: int = 1) -> CompiledSlots:
-    """As slots_of_step, as on a GPU."""
-    return CompiledSlots(count, vocabulary, device, depth, BlockKernels())

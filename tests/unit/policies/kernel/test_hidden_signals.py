@@ -47,9 +47,11 @@ def fired_at(*rules: Json, beside: Json | None = None) -> tuple[list[list[int]],
     found, hidden = [], []
     for position in range(LENGTH):
         batch = Batch(
-            torch.tensor(rows, dtype=torch.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
+            torch.tensor(rows, dtype=torch.int32),
+            torch.full((len(rows),), position - 1),
+            torch.zeros(len(rows), dtype=torch.int64),
             torch.zeros(2, dtype=torch.int32),
-        )  # fmt: skip
+        )
         states = STATES[position].repeat(len(rows), 1)
         record = slots.step(batch, random_logits(len(rows), SIZE, seed=position), states)
         found.append(fired(Record.of(record, [len(rows) - 1], len(program.rules))))

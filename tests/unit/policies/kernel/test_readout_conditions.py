@@ -49,9 +49,11 @@ def run(rules: list[Json], artefacts: WorkerArtefacts, beside: list[Json] | None
     found = []
     for position in range(LENGTH):
         batch = Batch(
-            torch.tensor(rows, dtype=torch.int32), torch.full((len(rows),), position - 1), torch.zeros(len(rows), dtype=torch.int64),
+            torch.tensor(rows, dtype=torch.int32),
+            torch.full((len(rows),), position - 1),
+            torch.zeros(len(rows), dtype=torch.int64),
             torch.zeros(2, dtype=torch.int32),
-        )  # fmt: skip
+        )
         record = slots.step(batch, random_logits(len(rows), SIZE, seed=position), STATES[position].repeat(len(rows), 1))
         found.append(fired(Record.of(record, [len(rows) - 1], len(compiled.program.rules))))
         if compiled.readouts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 
 import msgspec
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.torch_slots import MAX_TABLES, TorchSlots, _LoadedProgram
 from tests.unit.policies.factories import CPU, Record, Request, compiled, fired, policy, random_logits, rule, step
+from tests.unit.policies.kernel.native.block_kernels import slots_of_blocks
 from tests.unit.policies.vocabularies import END_THINK, SIZE, token, tokens
 
 WAIT, COOL = {"words": ["wait"]}, rule({"region": "answer"}, temperature=2.0)
@@ -28,10 +28,12 @@ TWICE = compiled(policy(rule({"at_most": 2}, suppress=WAIT), COOL))
 LOGITS = random_logits(SIZE)
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
+@pytest.fixture(params=["compiled", "block", "torch"], autouse=True)
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
-    monkeypatch.setenv(KERNEL_VARIABLE, name)
+    monkeypatch.setenv(KERNEL_VARIABLE, "torch" if name == "torch" else "compiled")
+    if name == "block":
+        monkeypatch.setattr("forkpoint_policies.worker.policy_slots.slots_of_step", slots_of_blocks)
     return name
 
 

@@ -58,7 +58,7 @@ DEVICE double apply(const Step &step, Line line, const Acting &acting, const Tab
         left_alone = left_alone || action == ACTION_MASK;
         effect = 0;
     }
-    const unsigned long long seed = tables.seeds[request.slot];
+    const unsigned long long seed = seed_of(tables, request.slot);
     const int position = scratch.decision.position;
     if (control == CONTROL_PROBABILITY && effect > 0)
         return displace(line, changed, effect, has, acting, seed, position, rule, scratch);
@@ -73,7 +73,7 @@ DEVICE double apply(const Step &step, Line line, const Acting &acting, const Tab
 DEVICE_CALL void act(const Tables &tables, const Step &step, Line logits, Request &request, int *record, Scratch &scratch) {
     const Decision decision = scratch.decision;
     const bool shadow = request.head[IS_SHADOW];
-    const float temperature = tables.temperatures[request.slot], coldness = temperature > 0.0f ? 1.0f / temperature : 1.0f;
+    const float temperature = temperature_of(tables, request.slot), coldness = temperature > 0.0f ? 1.0f / temperature : 1.0f;
     Target target = {logits, false};
     bool changed = false, left_alone = false;
     float peak = scratch.measured.peak;

@@ -1,6 +1,13 @@
 // A request's state after one more token.
 #pragma once
 
+DEVICE float temperature_of(const Tables &tables, int slot) { return float_of(tables.slots[slot * SLOT_INTS + TEMPERATURE]); }
+
+DEVICE unsigned long long seed_of(const Tables &tables, int slot) {
+    const unsigned *numbers = (const unsigned *)tables.slots + slot * SLOT_INTS;
+    return (unsigned long long)numbers[SEED_HIGH] << 32 | numbers[SEED_LOW];
+}
+
 DEVICE const int *rule_of(const Request &request, int rule) { return request.head + HEAD + rule * RULE_INTS; }
 
 // Tokens in the heap.

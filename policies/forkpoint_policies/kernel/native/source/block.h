@@ -1,27 +1,27 @@
-// The step by thread blocks, as on a GPU. Each block measures one tile of a row. The one that ends last of a request's
-// does the rest for it, while others still read: what it acts on is then still in the cache.
+// The step by thread blocks, as on a GPU: the warps of many blocks measure the parts of all rows, and then one block for
+// each request does the rest.
 //
 // How a row is cut depends on the vocabulary alone, and no sum of floats is taken atomically: a row gets the same bits in
 // any batch.
 #pragma once
 
-constexpr int PART = TOKENS_EACH * LANES;          // tokens that a warp measures, TOKENS_EACH a thread
-constexpr int TILE = TOKENS_EACH * num_threads();  // tokens that a block does
+constexpr int PART = TOKENS_EACH * LANES;  // tokens that a warp measures
 
-struct Moments {  // of a part, relative to its largest logit
+struct alignas(16) Moments {  // of a part, relative to its largest logit
     float peak, s0, s1, s2;
 };
 
-DEVICE int num_tiles(int vocabulary) { return (vocabulary + TILE - 1) / TILE; }
+DEVICE int num_parts(int vocabulary) { return (vocabulary + PART - 1) / PART; }
 
 DEVICE Moments *moments_of(const Step &step, long long row) {
-    return (Moments *)step.moments + row * num_tiles((int)step.vocabulary) * WARPS;
+    return (Moments *)step.moments + row * num_parts((int)step.vocabulary);
 }
 
-// The moments of a warp's part of a row.
-DEVICE void measure_part(const Step &step, long long row, int tile) {
-    const int warp = thread() / LANES, lane = thread() % LANES, size = (int)step.vocabulary;
-    const int begin = tile * TILE + warp * PART;
+// The moments of one part of a row, if the row's request has a program; by a warp.
+DEVICE void measure_part(const Tables &tables, const Batch &batch, const Step &step, long long row, int part) {
+    const int lane = thread() % LANES, size = (int)step.vocabulary, begin = part * PART;
+    const int slot = batch.slots[row];
+    if (slot < 0 || tables.slots[slot * SLOT_INTS + PROGRAM] < 0) return;
     const float *values = step.logits + row * step.stride;
     const bool whole = begin + PART <= size && is_aligned(values);
     float own[TOKENS_EACH], peak = NOTHING, s0 = 0, s1 = 0, s2 = 0;
@@ -34,7 +34,7 @@ DEVICE void measure_part(const Step &step, long long row, int tile) {
             for (int one = 0; one < 4; ++one) own[four + one] = at + one < size ? values[at + one] : NOTHING;
     }
     UNROLLED
-    for (int at = 0; at < TOKENS_EACH; ++at) peak = larger(peak, own[at]);
+    for (int at = 0; at < TOKENS_EACH; ++at) peak = larger(own[at], peak);
     peak = max_of_lanes(peak);
     UNROLLED
     for (int at = 0; at < TOKENS_EACH; ++at) {
@@ -42,28 +42,22 @@ DEVICE void measure_part(const Step &step, long long row, int tile) {
         s0 += w, s1 += first, s2 = multiply_add(first, depth, s2);
     }
     s0 = sum_of_lanes(s0), s1 = sum_of_lanes(s1), s2 = sum_of_lanes(s2);
-    if (lane == 0) {
-        moments_of(step, row)[tile * WARPS + warp] = {peak, s0, s1, s2};
-        publish();
-    }
-    wait();
+    if (lane == 0 && begin < size) moments_of(step, row)[part] = {peak, s0, s1, s2};
 }
 
 // A row's signals, of the moments of its parts.
 DEVICE Measured measured_row(const Step &step, long long row, Line line, Scratch &scratch) {
-    const int parts = num_tiles(line.size) * WARPS;
+    const int parts = num_parts(line.size);
     const Moments *moments = moments_of(step, row);
     float peak = NOTHING;
-    for (int part = thread(); part < parts; part += num_threads()) peak = larger(peak, published(&moments[part].peak));
+    for (int part = thread(); part < parts; part += num_threads()) peak = larger(moments[part].peak, peak);
     peak = max_of_threads(peak, scratch);
     if (peak == NOTHING) return CERTAIN_ROW;
     Sums whole = {0, 0, 0};
     for (int part = thread(); part < parts; part += num_threads()) {
-        const float own = published(&moments[part].peak);
-        if (own == NOTHING) continue;
-        const Sums sums = moved(
-            {published(&moments[part].s0), published(&moments[part].s1), published(&moments[part].s2)},
-            (double)own - (double)peak);
+        const Moments own = moments[part];
+        if (own.peak == NOTHING) continue;
+        const Sums sums = moved({own.s0, own.s1, own.s2}, (double)own.peak - (double)peak);
         whole.a += sums.a, whole.b += sums.b, whole.c += sums.c;
     }
     return signals_of(peak, sums_of_threads(whole, scratch));

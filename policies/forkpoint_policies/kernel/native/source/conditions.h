@@ -57,7 +57,7 @@ struct Seen {
 DEVICE_CALL Seen look(const Tables &tables, Line line, const Request &request, Scratch &scratch) {
     const int *program = tables.heap + request.program;
     const int uses = request.head[USES], state = request.cell[WORD_STATE];
-    const float peak = scratch.measured.peak, temperature = tables.temperatures[request.slot];
+    const float peak = scratch.measured.peak, temperature = temperature_of(tables, request.slot);
     const int *slot = tables.slots + request.slot * SLOT_INTS;
     Possible possible = {NOTHING, scratch.measured.total};
     int top = -1;
@@ -260,8 +260,8 @@ DEVICE_CALL void decide(const Tables &tables, Line line, Request &request, Seen 
     const int num_rules = request.head[NUM_RULES], uses = request.head[USES], slot = request.slot;
     int *cell = request.cell;
     const int position = cell[POSITION], region = cell[IN_REGION];
-    const unsigned long long seed = tables.seeds[slot];
-    const float temperature = tables.temperatures[slot];
+    const unsigned long long seed = seed_of(tables, slot);
+    const float temperature = temperature_of(tables, slot);
     int bin = 0;
     float rank = -1.0f;
     if (uses & USES_HISTORY) bin = bin_of(scratch.measured.entropy), rank = rank_of_bin(bin, scratch);

@@ -1,4 +1,5 @@
-// The step on a GPU. BLOCK_THREADS is the threads of a block.
+// The step on a GPU. BLOCK_THREADS are the threads of a block that steps a request, MEASURING_THREADS those of one that
+// measures.
 #define DEVICE_DATA __device__
 #include "columns.h"
 #include "tables.h"
@@ -9,15 +10,21 @@
 #include "signals.h"
 #include "block.h"
 #include "row_programs.h"
-#include "step_tile.h"
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS) forkpoint_write(Writes writes) {
     write_group(writes, blockIdx.x);
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, BLOCKS_AT_ONCE)
-    forkpoint_step(Tables tables, Batch batch, Step step) {
+extern "C" __global__ void __launch_bounds__(MEASURING_THREADS)
+    forkpoint_measure(Tables tables, Batch batch, Step step) {
+    measure_part(tables, batch, step, blockIdx.x, (int)(blockIdx.y * MEASURING_THREADS + threadIdx.x) / LANES);
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS) forkpoint_step(Tables tables, Batch batch, Step step) {
     __shared__ Request request;
     __shared__ Scratch scratch;
-    step_tile(tables, batch, step, blockIdx.y, blockIdx.x, request, scratch);
+    if (is_first()) scratch.borrowed = NONE;
+    wait();
+    step_request(tables, batch, step, blockIdx.x, request, scratch);
+    return_copies(step, scratch);
 }

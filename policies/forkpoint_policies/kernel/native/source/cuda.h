@@ -16,9 +16,7 @@ constexpr int WARPS = BLOCK_THREADS / LANES;
 DEVICE int thread() { return threadIdx.x; }
 DEVICE constexpr int num_threads() { return BLOCK_THREADS; }
 DEVICE void wait() { __syncthreads(); }
-constexpr int GROUP = 8;                  // tokens that one thread looks at together, so that it reads them at a time
-constexpr int GROUP_STRIDE = BLOCK_THREADS;
-constexpr int BLOCK = 8 * BLOCK_THREADS;  // tokens whose terms each thread adds up in float32
+constexpr int GROUP = 16;  // tokens that a thread looks at together
 
 DEVICE bool is_first() { return thread() == 0; }
 
@@ -67,7 +65,7 @@ template <class T> DEVICE T max_of_threads(T value, Scratch &) {
     wait();
     value = max_of_lanes(of_warps[lane < WARPS ? lane : 0]);
     wait();
-    return value;
+    return __shfl_sync(ALL_LANES, value, 0);  // the same for all, also where some are no numbers
 }
 
 // Add to a number that other threads add to as well; the value before.
@@ -107,12 +105,6 @@ template <class T> DEVICE Digit<T> digit_of(const T *weights, T wanted) {
     const int from = reaching ? __ffs(reaching) - 1 : some ? LANES - 1 - __clz(some) : 0;
     return {__shfl_sync(ALL_LANES, found.digit, from), __shfl_sync(ALL_LANES, found.above, from)};
 }
-
-// What this thread wrote is there for all blocks before what it writes next.
-DEVICE void publish() { __threadfence(); }
-
-// What another block published.
-DEVICE float published(const float *at) { return __ldcg(at); }
 
 DEVICE bool is_aligned(const float *values) { return ((unsigned long long)values & 15) == 0; }
 

@@ -57,6 +57,7 @@ DEVICE float exponential(float x) {
 }
 #endif
 
+// The second of them where one is no number: a maximum so far stays one.
 template <class T> DEVICE T smaller(T a, T b) { return a < b ? a : b; }
 template <class T> DEVICE T larger(T a, T b) { return a > b ? a : b; }
 

@@ -7,6 +7,7 @@
 constexpr float LOWEST = -87.0f;  // e^-87 is about the smallest normal float32
 constexpr float NOTHING = -INFINITY;
 constexpr double MIN_WEIGHT = 0x1p-126;
+constexpr int BLOCK = 2048;  // tokens whose terms one thread adds up in float32
 constexpr double MASS_UNITS = 0x1p40;  // masses are whole numbers of these, so that their sum has no order
 
 // A number in the order of the logits.
@@ -24,37 +25,59 @@ DEVICE float weight_of(float depth) {
     return depth >= LOWEST ? weight : 0.0f;
 }
 
-// Each of a thread's tokens, with its logit. Some are read at a time, before what is done for any of them.
-template <class Work> DEVICE void each_token(Line line, Work work) {
-    float values[GROUP];
+// Each group of a thread's tokens: the first of them, and their logits, -inf beyond the last. All of a group are read
+// before what is done for any of them, so that several threads wait for the memory as few times as they can.
+template <class Work> DEVICE void each_group(Line line, Work work) {
+    float group[GROUP];
     for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
         UNROLLED
         for (int number = 0; number < GROUP; ++number) {
-            const int token = begin + number * GROUP_STRIDE;
-            values[number] = token < line.size ? line.values[token] : NOTHING;
+            const int token = begin + number * num_threads();
+            group[number] = token < line.size ? line.values[token] : NOTHING;
         }
+        work(begin, group);
+    }
+}
+
+// Each of a thread's tokens, with its logit.
+template <class Work> DEVICE void each_token(Line line, Work work) {
+    each_group(line, [&](int begin, const float *group) {
         UNROLLED
         for (int number = 0; number < GROUP; ++number) {
-            const int token = begin + number * GROUP_STRIDE;
-            if (token < line.size) work(token, values[number]);
+            const int token = begin + number * num_threads();
+            if (token < line.size) work(token, group[number]);
         }
-    }
+    });
 }
 
 // Up to three sums over a row. `term` gets a logit and adds to its three float references; what it returns is written
 // back where WRITES says so.
 template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratch, Term term) {
     double whole_a = 0, whole_b = 0, whole_c = 0;
-    for (int begin = 0; begin < line.size; begin += BLOCK) {
-        const int end = smaller(begin + BLOCK, line.size);
-        float a = 0, b = 0, c = 0;
-        float *values = line.values;
-        IN_VECTORS(reduction(+ : a, b, c))
-        for (int token = begin + thread(); token < end; token += num_threads()) {
-            const float value = term(values[token], a, b, c);
-            if (WRITES) values[token] = value;
+    float *values = line.values;
+    if constexpr (num_threads() > 1) {
+        each_group(line, [&](int begin, const float *group) {
+            float a = 0, b = 0, c = 0;
+            UNROLLED
+            for (int number = 0; number < GROUP; ++number) {
+                const int token = begin + number * num_threads();
+                if (token >= line.size) continue;
+                const float value = term(group[number], a, b, c);
+                if (WRITES) values[token] = value;
+            }
+            whole_a += a, whole_b += b, whole_c += c;
+        });
+    } else {
+        for (int begin = 0; begin < line.size; begin += BLOCK) {
+            const int end = smaller(begin + BLOCK, line.size);
+            float a = 0, b = 0, c = 0;
+            IN_VECTORS(reduction(+ : a, b, c))
+            for (int token = begin; token < end; ++token) {
+                const float value = term(values[token], a, b, c);
+                if (WRITES) values[token] = value;
+            }
+            whole_a += a, whole_b += b, whole_c += c;
         }
-        whole_a += a, whole_b += b, whole_c += c;
     }
     return sums_of_threads({whole_a, whole_b, whole_c}, scratch);
 }
@@ -64,25 +87,33 @@ template <bool WRITES, class Term> DEVICE Sums sum_up(Line line, Scratch &scratc
 template <class Counts, class Term, class Write>
 DEVICE Sums sum_up_few(Line line, Scratch &scratch, Counts counts, Term term, Write write) {
     double whole_a = 0, whole_b = 0;
-    for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
-        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
-        float *values = line.values;
-        int any = 0;
-        IN_VECTORS(reduction(| : any))
-        for (int token = begin; token < end; token += GROUP_STRIDE) any |= counts(values[token]) ? 1 : 0;
-        if (any) {
+    float *values = line.values;
+    if constexpr (num_threads() > 1) {
+        each_token(line, [&](int token, float value) {
             float a = 0, b = 0;
-            IN_VECTORS(reduction(+ : a, b))
-            for (int token = begin; token < end; token += GROUP_STRIDE) {
-                float own_a = 0, own_b = 0;
-                term(values[token], own_a, own_b);
-                a += counts(values[token]) ? own_a : 0.0f;
-                b += counts(values[token]) ? own_b : 0.0f;
+            if (counts(value)) term(value, a, b), whole_a += a, whole_b += b;
+            values[token] = write(value);
+        });
+    } else {
+        for (int begin = 0; begin < line.size; begin += GROUP) {
+            const int end = smaller(begin + GROUP, line.size);
+            int any = 0;
+            IN_VECTORS(reduction(| : any))
+            for (int token = begin; token < end; ++token) any |= counts(values[token]) ? 1 : 0;
+            if (any) {
+                float a = 0, b = 0;
+                IN_VECTORS(reduction(+ : a, b))
+                for (int token = begin; token < end; ++token) {
+                    float own_a = 0, own_b = 0;
+                    term(values[token], own_a, own_b);
+                    a += counts(values[token]) ? own_a : 0.0f;
+                    b += counts(values[token]) ? own_b : 0.0f;
+                }
+                whole_a += a, whole_b += b;
             }
-            whole_a += a, whole_b += b;
+            IN_VECTORS()
+            for (int token = begin; token < end; ++token) values[token] = write(values[token]);
         }
-        IN_VECTORS()
-        for (int token = begin; token < end; token += GROUP_STRIDE) values[token] = write(values[token]);
     }
     return sums_of_threads({whole_a, whole_b, 0.0}, scratch);
 }
@@ -173,10 +204,14 @@ DEVICE_CALL int num_above(Line line, float least, Scratch &scratch) {
 DEVICE_CALL float highest(Line line, Scratch &scratch) {
     int found = NOTHING_RANK;
     const float *values = line.values;
-    IN_VECTORS(reduction(max : found))
-    for (int token = thread(); token < line.size; token += num_threads()) {
-        const int rank = rank_of(values[token]);
-        found = rank > found ? rank : found;
+    if constexpr (num_threads() > 1) {
+        each_token(line, [&](int, float value) { found = larger(found, rank_of(value)); });
+    } else {
+        IN_VECTORS(reduction(max : found))
+        for (int token = 0; token < line.size; ++token) {
+            const int rank = rank_of(values[token]);
+            found = rank > found ? rank : found;
+        }
     }
     found = max_of_threads(found, scratch);
     return float_of(found ^ ((found >> 31) & 0x7FFFFFFF));
@@ -185,12 +220,11 @@ DEVICE_CALL float highest(Line line, Scratch &scratch) {
 // The first token with this logit; the vocabulary's size without one.
 DEVICE_CALL int find(Line line, float value, Scratch &scratch) {
     int first = line.size;
-    for (int begin = thread(); begin < first; begin += num_threads() * GROUP) {
-        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
-        IN_VECTORS(reduction(min : first))
-        for (int token = begin; token < end; token += GROUP_STRIDE)
-            first = line.values[token] == value && token < first ? token : first;
-    }
+    if constexpr (num_threads() > 1)
+        each_token(line, [&](int token, float own) { first = own == value && token < first ? token : first; });
+    else
+        for (int token = 0; token < first; ++token)
+            if (line.values[token] == value) first = token;
     return -max_of_threads(-first, scratch);
 }
 
@@ -216,13 +250,18 @@ DEVICE_CALL void copy(Line from, float *into) {
 DEVICE_CALL void find_maxima(Line line, Scratch &scratch) {
     if constexpr (num_threads() > 1) {  // each thread for some of them
         for (int first = thread(); first < NUM_MAXIMA; first += num_threads()) {
-            int most = NOTHING_RANK;
-            IN_VECTORS(reduction(max : most))
-            for (int token = first; token < line.size; token += NUM_MAXIMA) {
-                const int rank = rank_of(line.values[token]);
-                most = rank > most ? rank : most;
+            float most = NOTHING;
+            for (int begin = first; begin < line.size; begin += GROUP * NUM_MAXIMA) {
+                float group[GROUP];
+                UNROLLED
+                for (int number = 0; number < GROUP; ++number) {
+                    const int token = begin + number * NUM_MAXIMA;
+                    group[number] = token < line.size ? line.values[token] : NOTHING;
+                }
+                UNROLLED
+                for (int number = 0; number < GROUP; ++number) most = larger(group[number], most);
             }
-            scratch.maxima[first] = most;
+            scratch.maxima[first] = rank_of(most);
         }
     } else {
         for (int &most : scratch.maxima) most = NOTHING_RANK;
@@ -245,23 +284,27 @@ DEVICE_CALL void find_maxima(Line line, Scratch &scratch) {
 DEVICE_CALL int collect_from(Line line, int rank, Scratch &scratch) {
     if (is_first()) scratch.counts[0] = 0;
     wait();
-    for (int begin = thread(); begin < line.size; begin += num_threads() * GROUP) {
-        const int end = smaller(begin + GROUP * GROUP_STRIDE, line.size);
-        int most = NOTHING_RANK;
-        IN_VECTORS(reduction(max : most))
-        for (int token = begin; token < end; token += GROUP_STRIDE) {
-            const int own = rank_of(line.values[token]);
-            most = own > most ? own : most;
+    const auto collect = [&](int token, float value) {
+        const int own = rank_of(value);
+        if (own >= rank && value > NOTHING) {
+            const int at = add(&scratch.counts[0], 1);
+            if (at < MAX_CANDIDATES) scratch.tokens[at] = token;
         }
-        if (most < rank || most == NOTHING_RANK) continue;
-        for (int token = begin; token < end; token += GROUP_STRIDE) {
-            const int own = rank_of(line.values[token]);
-            if (own >= rank && own > NOTHING_RANK) {
-                const int at = add(&scratch.counts[0], 1);
-                if (at < MAX_CANDIDATES) scratch.tokens[at] = token;
+    };
+    if constexpr (num_threads() > 1)
+        each_token(line, collect);
+    else
+        for (int begin = 0; begin < line.size; begin += GROUP) {
+            const int end = smaller(begin + GROUP, line.size);
+            int most = NOTHING_RANK;
+            IN_VECTORS(reduction(max : most))
+            for (int token = begin; token < end; ++token) {
+                const int own = rank_of(line.values[token]);
+                most = own > most ? own : most;
             }
+            if (most < rank) continue;
+            for (int token = begin; token < end; ++token) collect(token, line.values[token]);
         }
-    }
     wait();
     const int count = scratch.counts[0];
     wait();
@@ -298,7 +341,8 @@ DEVICE_CALL int collect_above(Line line, unsigned key, int before, Scratch &scra
     wait();
     each_token(line, [&](int token, float value) {
         const unsigned own = key_of(value);
-        if (own > key || (own == key && token < before)) scratch.tokens[add(&scratch.counts[0], 1)] = token;
+        if (value > NOTHING && (own > key || (own == key && token < before)))
+            scratch.tokens[add(&scratch.counts[0], 1)] = token;
     });
     wait();
     const int count = scratch.counts[0];

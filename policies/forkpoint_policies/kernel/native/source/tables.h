@@ -6,8 +6,6 @@ struct Tables {
     const int *heap;      // [numbers], programs and texts
     const float *floats;  // [numbers]
     const int *slots;     // [slots, SLOT_INTS]
-    const unsigned long long *seeds;  // [slots]
-    const float *temperatures;        // [slots], 0 for requests that take the likeliest token
     int *cells;            // [states * depth, CELL_INTS]
     float *chances;        // [states * depth, CELL_FLOATS]
     int *history;          // [states, HISTORY_BINS], how many of the request's entropies lie in each bin
@@ -37,7 +35,6 @@ struct Step {
     float *certainty;      // [rows] nats, of rows with alternatives under a policy that branches
     long long alternatives;
     float *moments;        // [rows, parts of a row, 4], of thread blocks (block.h); null on a CPU
-    int *arrived;          // [rows], how many blocks have measured their tile of a request that begins here; 0 between steps
     float *copies;         // [copies, 2, vocabulary], lent to thread blocks; null on a CPU
     int *lent;             // [copies], 1 while a block has it
     long long num_copies;
@@ -98,7 +95,6 @@ struct Scratch {
     float at[MAX_RULES][3];     // entropy, varentropy and top probability at each rule's own temperature
     float *copies[2];           // [vocabulary] each, for what must not be written to the logits
     int borrowed;               // which of the lent copies these are, or NONE
-    int is_last;                // whether all tiles of the request's rows are measured
 };
 
 struct Line {

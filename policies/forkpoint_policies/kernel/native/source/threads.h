@@ -11,9 +11,7 @@
 DEVICE int thread() { return 0; }
 DEVICE constexpr int num_threads() { return 1; }
 DEVICE void wait() {}
-constexpr int GROUP = 64;    // tokens that one thread looks at together
-constexpr int GROUP_STRIDE = 1;
-constexpr int BLOCK = 2048;  // tokens whose terms are added up in float32
+constexpr int GROUP = 64;  // tokens that a thread looks at together
 
 DEVICE bool is_first() { return thread() == 0; }
 

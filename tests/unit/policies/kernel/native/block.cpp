@@ -42,8 +42,6 @@ DEVICE int thread() { return running; }
 DEVICE constexpr int num_threads() { return BLOCK_THREADS; }
 DEVICE void wait() { swapcontext(&threads[running].place, &scheduler); }
 constexpr int GROUP = 8;
-constexpr int GROUP_STRIDE = BLOCK_THREADS;
-constexpr int BLOCK = 8 * BLOCK_THREADS;
 DEVICE bool is_first() { return thread() == 0; }
 
 template <class T> DEVICE T sum_of_threads(T value, Scratch &) {
@@ -64,7 +62,7 @@ template <class T> DEVICE T max_of_threads(T value, Scratch &) {
     static T values[BLOCK_THREADS];
     values[thread()] = value;
     wait();
-    T most = values[0];
+    T most = value;  // as a GPU's lanes, from their own on
     for (T one : values) most = one > most ? one : most;
     wait();
     return most;
@@ -93,8 +91,6 @@ template <class T> DEVICE T max_of_lanes(T value) {
     return most;
 }
 
-DEVICE void publish() {}
-DEVICE float published(const float *at) { return *at; }
 DEVICE bool is_aligned(const float *values) { return reinterpret_cast<unsigned long long>(values) % 16 == 0; }
 
 DEVICE void load_four(const float *from, float *into) {
@@ -126,7 +122,6 @@ DEVICE void give_back(int *mark) { *mark = 0; }
 #include "signals.h"
 #include "block.h"
 #include "row_programs.h"
-#include "step_tile.h"
 
 namespace {
 Request request;
@@ -173,12 +168,24 @@ extern "C" void block_write(const Writes *writes, long long groups) {
     });
 }
 
-extern "C" void block_step(const Tables *tables, const Batch *batch, const Step *step, long long tiles) {
+extern "C" void block_measure(const Tables *tables, const Batch *batch, const Step *step, long long parts) {
     run([=] {
         for (long long row = 0; row < batch->rows; ++row)
-            for (int tile = 0; tile < tiles; ++tile) {
-                step_tile(*tables, *batch, *step, row, tile, request, scratch);
+            for (int part = 0; part < parts; part += WARPS) {
+                measure_part(*tables, *batch, *step, row, part + thread() / LANES);
                 wait();
             }
+    });
+}
+
+extern "C" void block_step(const Tables *tables, const Batch *batch, const Step *step) {
+    run([=] {
+        for (long long row = 0; row < batch->rows; ++row) {
+            if (is_first()) scratch.borrowed = NONE;
+            wait();
+            step_request(*tables, *batch, *step, row, request, scratch);
+            return_copies(*step, scratch);
+            wait();
+        }
     });
 }

@@ -8,8 +8,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from forkpoint_policies.kernel.native import abi
 from forkpoint_policies.kernel.native.build import SOURCE, header
+from forkpoint_policies.worker.compiled_slots import CompiledSlots
 
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC")
 
@@ -28,10 +31,18 @@ def library(*flags: str) -> ctypes.CDLL:
 class BlockKernels:
     """As kernel.native.device.Kernels."""
 
-    tile, part = 32, 16  # as block.cpp's TILE and PART are
+    part = 16  # as block.cpp's TOKENS_EACH and LANES make it
 
     def write(self, writes: abi.Writes, groups: int) -> None:
         library().block_write(ctypes.byref(writes), ctypes.c_longlong(groups))
 
-    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, tiles: int) -> None:
-        library().block_step(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step), ctypes.c_longlong(tiles))
+    def measure(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step, parts: int) -> None:
+        library().block_measure(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step), ctypes.c_longlong(parts))
+
+    def step(self, tables: abi.Tables, batch: abi.Batch, step: abi.Step) -> None:
+        library().block_step(ctypes.byref(tables), ctypes.byref(batch), ctypes.byref(step))
+
+
+def slots_of_blocks(count: int, vocabulary: int, device: torch.device, depth: int = 1) -> CompiledSlots:
+    """As worker.slots_of_step.slots_of_step, as on a GPU."""
+    return CompiledSlots(count, vocabulary, device, depth, BlockKernels())

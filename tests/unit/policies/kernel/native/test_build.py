@@ -19,6 +19,13 @@ from tests.unit.policies.vocabularies import SIZE
 
 
 @pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Not one of several, as for other tests of the kernel."""
+    monkeypatch.setenv(KERNEL_VARIABLE, "compiled")
+    return "compiled"
+
+
+@pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path

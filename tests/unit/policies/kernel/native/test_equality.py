@@ -82,11 +82,8 @@ def test_two_kernels_do_the_same(other: str, mixture: tuple[int, list[Request], 
         )
         devices = "cpu", "cuda" if other == "cuda" else "cpu"
         found = [stepped(one, batch_rows, logits, device) for one, device in zip(kernels, devices, strict=True)]
-        check(
-            [requests[number].program for number, _ in rows],
-            *(record for record, _ in found),
-            [one for _, one in found],
-        )
+        (ours, one), (theirs, another) = found
+        check([requests[number].program for number, _ in rows], ours, theirs, (one, another))
         for number, own in zip(batch, drafts, strict=True):
             accepted = int(random.integers(0, own + 1))
             if random.random() < 0.8:  # else it is evaluated again

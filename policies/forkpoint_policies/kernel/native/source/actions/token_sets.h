@@ -29,7 +29,7 @@ DEVICE_CALL bool would_empty(Line line, const Acting &acting, Scratch &scratch) 
     for (int at = thread(); at < acting.count; at += num_threads())
         if (acting.counts(at)) {
             const float value = line.values[acting.tokens[at]];
-            top = larger(top, value);
+            top = larger(value, top);
             possible += value > NOTHING;
         }
     if (max_of_threads(top, scratch) < acting.peak) return false;
