@@ -152,7 +152,7 @@ def figures(kernel: str, mix: str, policies: Sequence[str], fresh: Tensor, targe
     payloads = [payload(policies[row % len(policies)], row, target) for row in range(rows)]
     for row, one in enumerate(payloads):
         slots.add(row, one, 1.0, [], address=0)
-    logits, last = torch.empty_like(fresh), 1000 + torch.arange(rows, device=device)
+    logits, last = torch.empty_like(fresh), 1000 + torch.arange(rows, dtype=torch.int32, device=device)
     position = torch.zeros(rows, dtype=torch.int64, device=device)
     of_rows, prompt_lens = torch.arange(rows, dtype=torch.int32), torch.zeros(rows, dtype=torch.int32, device=device)
     batch = Batch(of_rows.to(device), position, last, prompt_lens, known_slots=of_rows.numpy())
