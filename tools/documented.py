@@ -26,7 +26,6 @@ ELSEWHERE: Mapping[str, str] = {
     "make serve": "starts the server",
     "make test": "runs the tests, of which this is one",
     "pip install": "installs, or needs a GPU; tests/unit/test_wheels.py installs the wheels",
-    "PYTHONPATH=policies python -m forkpoint_policies.kernel.signals.check": "needs a GPU",
     "from forkpoint_server.demo import WEIGHTS": "starts an engine, as tests/integration/engine/test_offline.py does",
     "forkpoint serve": "starts another server, or needs a GPU",
     "docker compose": "needs Docker",
