@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.openmetrics.exposition import ALLOWUTF8, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -32,7 +34,19 @@ def _accepted(scope: Scope) -> bool:
     return OPENMETRICS in Headers(scope=scope).get("accept", "")
 
 
+class _Families:
+    """What the registry collects, as OpenMetrics allows it: a histogram with buckets below 0 has no sum, and may then
+    have no count, which prometheus_client writes all the same."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in REGISTRY.collect():
+            names = {sample.name for sample in family.samples}
+            if family.type == "histogram" and f"{family.name}_sum" not in names:
+                family.samples = [sample for sample in family.samples if sample.name != f"{family.name}_count"]
+            yield family
+
+
 def _page() -> bytes:
     """Without prometheus_client's escaping, which would rename the samples of `vllm:…`, but not their families."""
-    page: bytes = generate_latest(REGISTRY, escaping=ALLOWUTF8)  # type: ignore[no-untyped-call]
+    page: bytes = generate_latest(_Families(), escaping=ALLOWUTF8)  # type: ignore[no-untyped-call]
     return page

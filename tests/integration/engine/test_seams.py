@@ -120,7 +120,6 @@ MEMBERS: dict[str, dict[str, list[str] | None]] = {
         "get_supported_tasks": [],
         "is_sleeping": [],
     },
-    "TokensPrompt": {"prompt_token_ids": None},
     "LoRARequest": {},
     "CompletionOutput": {
         "__init__": ["index", "text", "token_ids", "cumulative_logprob", "logprobs", "finish_reason", "stop_reason"]
