@@ -155,25 +155,27 @@ def first_state(payload: PolicyPayload, loaded: Loaded, generated: Sequence[int]
         word_state, region = loaded.program.follow(generated, word_state, region)
     position, rules, uses = payload.num_shared_tokens + len(generated), len(loaded.program.rules), loaded.uses
     inherited = payload.inherited
-    cell, chances = np.zeros(c.CELL_INTS, np.int32), np.zeros(c.CELL_FLOATS, np.float32)
+    cell = np.zeros(c.CELL_INTS, np.int32)
+    chances = np.zeros(c.CELL_FLOATS, np.float32) if uses & c.USES_CHANCES else None
+    history = np.zeros(HISTORY_BINS, np.int32) if uses & c.USES_HISTORY else None
+    sums = entropy_sums = b""
     cell[c.POSITION], cell[c.WORD_STATE], cell[c.IN_REGION] = position, word_state, region
     cell[c.TEXT_RULE] = cell[c.TEXT_PENDING] = c.NONE
-    history, sums, entropy_sums = np.zeros(HISTORY_BINS, np.int32), b"", b""
     if inherited is not None:
         cell[c.FIRED : c.FIRED + rules] = inherited.fired
         cell[c.CONNECTOR : c.CONNECTOR + rules] = inherited.connector
         cell[c.AFTER_PREVIOUS] = sum(1 << rule for rule, yes in enumerate(inherited.previous) if yes)
-        if uses & c.USES_CHANCES:
+        if chances is not None:
             chances[c.HELD : c.HELD + rules] = inherited.held
             chances[c.PLACED : c.PLACED + rules] = inherited.placed
-        if uses & c.USES_HISTORY:
+        if history is not None:
             history = np.frombuffer(inherited.history, np.int32)
         sums, entropy_sums = inherited.sums, inherited.entropy_sums
     return State(
         position,
         cell,
-        chances if uses & c.USES_CHANCES else None,
-        history if uses & c.USES_HISTORY else None,
+        chances,
+        history,
         moved_sums(sums, position) if uses & c.USES_WINDOW else None,
         moved_sums(entropy_sums, position) if uses & c.USES_ENTROPIES else None,
     )

@@ -20,11 +20,14 @@ class State:
     sums: NDArray[np.float64] | None  # [SUMS] nats
     entropy_sums: NDArray[np.float64] | None  # [SUMS] nats
 
-    def tables(self, depth: int) -> Iterator[tuple[str, NDArray[np.generic]]]:
-        """What is written of it, by table; a state has `depth` cells."""
-        yield "cells", np.tile(self.cell, (depth, 1))
+    def cells(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        """What is written to each of its cells, by table."""
+        yield "cells", self.cell
         if self.chances is not None:
-            yield "chances", np.tile(self.chances, (depth, 1))
+            yield "chances", self.chances
+
+    def rows(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        """What is written to its row of the other tables, by table."""
         for name, values in (("history", self.history), ("sums", self.sums), ("entropy_sums", self.entropy_sums)):
             if values is not None:
                 yield name, values

@@ -78,7 +78,7 @@ def library() -> Path:
 def stored(name: str, make: Callable[[Path], None]) -> Path:
     """The file stored under a name that depends on all that it is made of; `make` writes it, if it is not there.
 
-    Raises CompilerError where there is no folder for it.
+    Raises CompilerError where no folder can be written.
     """
     for folder in _folders():
         if (folder / name).is_file():

@@ -53,8 +53,10 @@ class HostTables:
         cells = slice(row * self.depth, (row + 1) * self.depth)
         if request.resumes and int(tables["cells"][cells.start, c.POSITION]) <= request.state.position:
             return
-        for name, values in request.state.tables(self.depth):
-            tables[name][cells if name in ("cells", "chances") else row] = values
+        for name, values in request.state.cells():
+            tables[name][cells] = values
+        for name, values in request.state.rows():
+            tables[name][row] = values
 
     def free(self, slot: int) -> None:
         """Nothing is to be done for a slot's rows from now on."""

@@ -111,7 +111,7 @@ def _bindings(module: str) -> Any:
     try:
         return importlib.import_module(f"cuda.bindings.{module}")
     except ImportError as error:
-        raise CompilerError(f"there is no CUDA compiler: install cuda-bindings ({error})") from error
+        raise CompilerError(f"no CUDA compiler was found: install cuda-bindings ({error})") from error
 
 
 def _checked(nvrtc: Any, results: tuple[Any, ...]) -> Any:

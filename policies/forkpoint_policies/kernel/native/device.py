@@ -147,11 +147,12 @@ class DeviceTables:
             pieces.group([(self._address("slots", slot), FREE if request is None else request.numbers)])
         for row, request in self._states.items():
             position = self._address("cells", row * self.depth) + 4 * c.POSITION
-            written = [
-                (self._address(name, row * self.depth if name in ("cells", "chances") else row), values)
-                for name, values in request.state.tables(self.depth)
+            cells = [
+                (self._address(name, row * self.depth), np.tile(values, self.depth))
+                for name, values in request.state.cells()
             ]
-            pieces.group(written, position if request.resumes else 0, request.state.position)
+            rows = [(self._address(name, row), values) for name, values in request.state.rows()]
+            pieces.group([*cells, *rows], position if request.resumes else 0, request.state.position)
             self._needs_copies |= request.uses_copies
         self._requests.clear()
         self._states.clear()

@@ -15,17 +15,16 @@ from torch import Tensor
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.worker.artefacts import ARTEFACTS
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.steering.hooks import Buffers
-from forkpoint_policies.worker.steering.shared import STEERING, TABLE_ROWS, Requests
+from forkpoint_policies.worker.steering.shared import STEERING, Requests
 from tests.unit.policies.factories import CPU, Json, Record, Request, policy, random_logits, rule, step
-from tests.unit.policies.hidden.artefact_files import SIZE as WIDTH
 from tests.unit.policies.hidden.artefact_files import VECTOR
 from tests.unit.policies.kernel.test_state_handover import branched
 from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, tokens
+from tests.unit.policies.worker.attached_buffers import attached
 
 LAYER, AGAIN, PROMPT_LEN, MAX_TOKENS = 2, 3, 5, 64
 SERVED = replace(TARGET, artefacts={"calm": VECTOR}, hidden_layers=(LAYER, 10), recycle_layers=(AGAIN,))
@@ -61,13 +60,8 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(autouse=True)
 def buffers() -> Iterator[Buffers]:
     """Those of a model with hooked layers, one of which can be run again."""
-    made = Buffers(torch.zeros(MAX_TOKENS, dtype=torch.int64), torch.zeros(MAX_TOKENS), max_positions=64)
-    made.tables.update({layer: torch.zeros(TABLE_ROWS, WIDTH) for layer in SERVED.hidden_layers})
-    made.again[AGAIN] = torch.zeros(MAX_TOKENS, dtype=torch.bool)
-    assert ARTEFACTS.put(VECTOR.raw) == ""
-    STEERING.attach(made)
-    yield made
-    STEERING.attach(Buffers(torch.zeros(0, dtype=torch.int64), torch.zeros(0), max_positions=0))
+    with attached(MAX_TOKENS, SERVED.hidden_layers, [AGAIN]) as made:
+        yield made
 
 
 class Writing:

@@ -14,15 +14,14 @@ import torch
 from forkpoint_policies.compile.compiler import compile_policy
 from forkpoint_policies.placebo import placebo_of
 from forkpoint_policies.spec import Policy, parse_policy
-from forkpoint_policies.worker.artefacts import ARTEFACTS
 from forkpoint_policies.worker.policy_slots import PolicySlots
 from forkpoint_policies.worker.slots_of_step import KERNEL_VARIABLE
 from forkpoint_policies.worker.steering.hooks import Buffers
-from forkpoint_policies.worker.steering.shared import STEERING, TABLE_ROWS, Requests
+from forkpoint_policies.worker.steering.shared import STEERING, Requests
 from tests.unit.policies.factories import CPU, Json, Request, fired, policy, random_logits, rule, step
-from tests.unit.policies.hidden.artefact_files import SIZE as WIDTH
 from tests.unit.policies.hidden.artefact_files import VECTOR
 from tests.unit.policies.vocabularies import END_THINK, SIZE, TARGET, tokens
+from tests.unit.policies.worker.attached_buffers import attached
 
 LAYER, PROMPT_LEN, MAX_TOKENS = 2, 5, 64
 SERVED = replace(TARGET, artefacts={"calm": VECTOR}, hidden_layers=(LAYER, 10))
@@ -40,12 +39,8 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(autouse=True)
 def buffers() -> Iterator[Buffers]:
     """Those of a model with two hooked layers."""
-    made = Buffers(torch.zeros(MAX_TOKENS, dtype=torch.int64), torch.zeros(MAX_TOKENS), max_positions=64)
-    made.tables.update({layer: torch.zeros(TABLE_ROWS, WIDTH) for layer in SERVED.hidden_layers})
-    assert ARTEFACTS.put(VECTOR.raw) == ""
-    STEERING.attach(made)
-    yield made
-    STEERING.attach(Buffers(torch.zeros(0, dtype=torch.int64), torch.zeros(0), max_positions=0))
+    with attached(MAX_TOKENS, SERVED.hidden_layers) as made:
+        yield made
 
 
 class Writing:

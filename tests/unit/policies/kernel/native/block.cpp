@@ -44,51 +44,37 @@ DEVICE void wait() { swapcontext(&threads[running].place, &scheduler); }
 constexpr int GROUP = 8;
 DEVICE bool is_first() { return thread() == 0; }
 
-template <class T> DEVICE T sum_of_threads(T value, Scratch &) {
+// The sum, or the largest from its own on, of the values of so many threads that follow each other.
+template <class T> DEVICE T sum_of(int threads, T value) {
     static T values[BLOCK_THREADS];
     values[thread()] = value;
     wait();
     T sum = 0;
-    for (T one : values) sum += one;
+    for (int at = 0; at < threads; ++at) sum += values[thread() / threads * threads + at];
     wait();
     return sum;
 }
 
-DEVICE Sums sums_of_threads(Sums sums, Scratch &scratch) {
-    return {sum_of_threads(sums.a, scratch), sum_of_threads(sums.b, scratch), sum_of_threads(sums.c, scratch)};
-}
-
-template <class T> DEVICE T max_of_threads(T value, Scratch &) {
+template <class T> DEVICE T max_of(int threads, T value) {
     static T values[BLOCK_THREADS];
     values[thread()] = value;
     wait();
-    T most = value;  // as a GPU's lanes, from their own on
-    for (T one : values) most = one > most ? one : most;
-    wait();
-    return most;
-}
-
-template <class T> DEVICE T sum_of_lanes(T value) {
-    static T values[BLOCK_THREADS];
-    values[thread()] = value;
-    wait();
-    T sum = 0;
-    for (int lane = 0; lane < LANES; ++lane) sum += values[thread() / LANES * LANES + lane];
-    wait();
-    return sum;
-}
-
-template <class T> DEVICE T max_of_lanes(T value) {
-    static T values[BLOCK_THREADS];
-    values[thread()] = value;
-    wait();
-    T most = value;
-    for (int lane = 0; lane < LANES; ++lane) {
-        const T other = values[thread() / LANES * LANES + lane];
+    T most = value;  // as a GPU's lanes: the order shows where some are NaN
+    for (int at = 0; at < threads; ++at) {
+        const T other = values[thread() / threads * threads + at];
         most = other > most ? other : most;
     }
     wait();
     return most;
+}
+
+template <class T> DEVICE T sum_of_threads(T value, Scratch &) { return sum_of(BLOCK_THREADS, value); }
+template <class T> DEVICE T max_of_threads(T value, Scratch &) { return max_of(BLOCK_THREADS, value); }
+template <class T> DEVICE T sum_of_lanes(T value) { return sum_of(LANES, value); }
+template <class T> DEVICE T max_of_lanes(T value) { return max_of(LANES, value); }
+
+DEVICE Sums sums_of_threads(Sums sums, Scratch &scratch) {
+    return {sum_of_threads(sums.a, scratch), sum_of_threads(sums.b, scratch), sum_of_threads(sums.c, scratch)};
 }
 
 DEVICE bool is_aligned(const float *values) { return reinterpret_cast<unsigned long long>(values) % 16 == 0; }

@@ -38,7 +38,7 @@ def test_without_cuda_bindings_it_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr("forkpoint_policies.kernel.native.cuda.importlib.import_module", _absent)
     cuda._bindings.cache_clear()
     try:
-        with pytest.raises(CompilerError, match="there is no CUDA compiler: install cuda-bindings"):
+        with pytest.raises(CompilerError, match="no CUDA compiler was found: install cuda-bindings"):
             cuda.cubin("sm_90")
     finally:
         cuda._bindings.cache_clear()

@@ -156,7 +156,7 @@ def test_more_requests_in_shadow_than_there_are_copies() -> None:
 
 @pytest.mark.parametrize(("begin", "end"), [(0, SIZE), (3, SIZE), (5, 6)])
 def test_logits_that_are_no_numbers_stop_nothing(begin: int, end: int) -> None:
-    """All threads of a block must take the same way, whatever they read; and the rows beside it stay right."""
+    """All threads of a block must take the same way, also where what they read is NaN; and other rows stay right."""
     rows = len(OTHERS) + 1
     slots = CompiledSlots(rows, SIZE, CPU, kernels=BlockKernels())
     for row in range(rows):
