@@ -18,6 +18,7 @@ from .demo import SERVED_NAME, WEIGHTS
 from .home import check_compiled_code_can_run, use_writable_home
 from .nodes import await_others, join, meeting_of
 from .quiet_exit import exit_quietly
+from .ray_workers import RayWorkers, await_ray_workers
 from .replicas.address import Listening, replica_address
 from .serve_arguments import check_early, check_headless, help_text, own_arguments, registry_of, vectors_of
 from .server_log import configure_logging, expect_siblings
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         problem = "vLLM is not installed" if error.name == "vllm" else "this vLLM lacks names that Forkpoint uses"
         return _fail(f'{problem} ({error}); pip install "forkpoint-server[gpu]" or, without a GPU, make setup')
+    ray_workers: RayWorkers | None = None
     try:
         args = parse(arguments)
         if home is not None:
@@ -109,6 +111,7 @@ def main(arguments: list[str]) -> int:
             address = None if database is None else own_replica_address(args, database)
         if generates:
             meet_other_nodes(args, config)
+            ray_workers = await_ray_workers(config, args.worker_extension_cls, args.telemetry_host)
     except (InputError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         return _fail(_one_line(error))
     os.environ[SERVER_PID] = name_server(os.getpid())
@@ -127,7 +130,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except (InputError, ValueError, OSError, RuntimeError) as error:
-        return _fail(_one_line(error))
+        return _fail((ray_workers and ray_workers.problem()) or _one_line(error))
     return 0
 
 

@@ -16,9 +16,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from forkpoint_policies.worker.identity import difference, own_channel, own_version
+from forkpoint_policies.worker.meeting import (
+    ANSWER_SECONDS,
+    ROUTE_SECONDS,
+    family,
+    greet,
+    greeting,
+    receive,
+    reply,
+    send,
+)
 from forkpoint_server.traces.remote_socket import own_address
 
 if TYPE_CHECKING:
@@ -28,8 +35,7 @@ logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 600.0
 """How long a node looks for the first one, which may have to fetch the model's configuration."""
-ANSWER_SECONDS, ROUTE_SECONDS, RETRY_SECONDS, REMIND_SECONDS = 15.0, 5.0, 0.5, 60.0
-MAX_LINE = 4096
+RETRY_SECONDS, REMIND_SECONDS = 0.5, 60.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,10 @@ class _Node:
 
 
 def meeting_of(config: VllmConfig) -> Meeting | None:
-    """The meeting of this model's nodes; None where all its processes are on this host, or Ray starts the others."""
+    """The meeting of this model's nodes; None where all its processes are on this host, or Ray starts the others.
+
+    For those see `ray_workers`.
+    """
     parallel = config.parallel_config
     size, local = parallel.data_parallel_size, parallel.data_parallel_size_local
     if parallel.nnodes > 1:
@@ -76,9 +85,9 @@ def await_others(meeting: Meeting, telemetry_host: str) -> None:
         listener = stack.enter_context(_listener(meeting))
         telemetry: tuple[str, int] | None = None
         if telemetry_host:
-            records = stack.enter_context(socket.create_server((telemetry_host, 0), family=_family(telemetry_host)))
+            records = stack.enter_context(socket.create_server((telemetry_host, 0), family=family(telemetry_host)))
             telemetry = telemetry_host, records.getsockname()[1]
-        greeting = {"version": own_version(), "channel": own_channel(), "telemetry": telemetry}
+        said = greeting(telemetry)
         logger.info("waiting for the other nodes at %s:%d", meeting.host, meeting.port)
         listener.settimeout(REMIND_SECONDS)
         nodes: dict[int, _Node] = {}
@@ -96,14 +105,13 @@ def await_others(meeting: Meeting, telemetry_host: str) -> None:
             stack.enter_context(connection)
             connection.settimeout(ANSWER_SECONDS)
             with suppress(OSError, ValueError, KeyError, TypeError):  # not a node: a scanner of ports, say
-                _send(connection, greeting)
-                answer = _receive(connection)
-                problem = str(answer["problem"])
-                nodes[int(answer["rank"])] = _Node(connection, int(answer["count"]))
+                answer = greet(connection, said)
+                problem = answer.problem
+                nodes[answer.rank] = _Node(connection, answer.count)
         listener.close()
         for node in nodes.values():
             with suppress(OSError):  # vLLM waits for a node that has ended meanwhile
-                _send(node.connection, {"problem": problem})
+                send(node.connection, {"problem": problem})
     if problem:
         raise ValueError(problem)
 
@@ -114,17 +122,13 @@ def join(meeting: Meeting, seconds: float = JOIN_SECONDS) -> None:
     Raises ValueError, in one line, for a first node that does not answer within `seconds`, or with which a node cannot
     work.
     """
-    connection, greeting = _first_node(meeting, seconds)
+    connection, said = _first_node(meeting, seconds)
     with connection:
         try:
-            problem = difference(str(greeting["version"]), str(greeting["channel"]))
-            if not problem and greeting["telemetry"] is not None:
-                host, port = greeting["telemetry"]
-                problem = _no_route(str(host), int(port))
-            _send(connection, {"rank": meeting.rank, "count": meeting.count, "problem": problem})
+            problem = reply(connection, said, meeting.rank, meeting.count)
             if not problem:
                 connection.settimeout(None)
-                problem = str(_receive(connection)["problem"])
+                problem = str(receive(connection)["problem"])
         except OSError as error:
             raise ValueError(
                 f"the first node, at {meeting.host}:{meeting.port}, ended before the model was loaded ({error}); see "
@@ -142,9 +146,9 @@ def _first_node(meeting: Meeting, seconds: float) -> tuple[socket.socket, dict[s
             connection = socket.create_connection((meeting.host, meeting.port), ROUTE_SECONDS)
             try:
                 connection.settimeout(ANSWER_SECONDS)
-                greeting = _receive(connection)
-                if {"version", "channel", "telemetry"} <= greeting.keys():
-                    return connection, greeting
+                said = receive(connection)
+                if {"version", "channel", "telemetry"} <= said.keys():
+                    return connection, said
                 raise ValueError("another program listens there")
             except BaseException:
                 connection.close()
@@ -163,18 +167,6 @@ def _first_node(meeting: Meeting, seconds: float) -> tuple[socket.socket, dict[s
         time.sleep(RETRY_SECONDS)
 
 
-def _no_route(host: str, port: int) -> str:
-    """Why this node's workers could not report to that address; empty if they can."""
-    try:
-        socket.create_connection((host, port), ROUTE_SECONDS).close()
-    except OSError as error:
-        return (
-            f"no route from {socket.gethostname()} to {host}, where the server takes records ({error}); name in "
-            "--telemetry-host an address of the first node that all others reach, at any port"
-        )
-    return ""
-
-
 def _listener(meeting: Meeting) -> socket.socket:
     """Listen at that address, or at all of this machine where it is a name that leads here by way of another one."""
     try:
@@ -182,16 +174,12 @@ def _listener(meeting: Meeting) -> socket.socket:
     except (OSError, ValueError):
         host = ""
     try:
-        return socket.create_server((host, meeting.port), family=_family(host))
+        return socket.create_server((host, meeting.port), family=family(host))
     except OSError as error:
         raise OSError(
             f"the other nodes cannot be awaited at {meeting.host}:{meeting.port} ({error}); name a free port in "
             "--master-port or --data-parallel-rpc-port, on all nodes"
         ) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _is_open(connection: socket.socket) -> bool:
@@ -205,16 +193,3 @@ def _is_open(connection: socket.socket) -> bool:
         return False
     finally:
         connection.settimeout(ANSWER_SECONDS)
-
-
-def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    connection.sendall(msgspec.json.encode(message) + b"\n")
-
-
-def _receive(connection: socket.socket) -> dict[str, Any]:
-    """One line of JSON, an object. Raises OSError, TimeoutError among them, and ValueError."""
-    with connection.makefile("rb") as lines:
-        line = lines.readline(MAX_LINE)
-    if not line:
-        raise ConnectionResetError("the connection was closed")
-    return msgspec.json.decode(line, type=dict[str, Any])

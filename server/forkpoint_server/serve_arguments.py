@@ -82,7 +82,8 @@ def own_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--telemetry-host", metavar="ADDRESS", default="",
         help="the address of this machine to which workers on other hosts send their records, encrypted; by default "
-        "--master-addr or --data-parallel-address where the model runs on several hosts",
+        "--master-addr or --data-parallel-address where the model runs on several hosts, and under Ray this machine's "
+        "address (VLLM_HOST_IP)",
     )  # fmt: skip
     own.add_argument(
         "--replica-address", metavar="ADDRESS", default="",

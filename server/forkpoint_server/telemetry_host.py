@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def telemetry_host(host: str, config: VllmConfig) -> str:
     """The address on which to listen for workers on other hosts, as digits; empty where there are none.
 
-    `host` is what --telemetry-host names, or empty: then the address at which vLLM itself waits for its other hosts.
+    `host` is what --telemetry-host names, or empty: then the address at which vLLM itself waits for its other hosts,
+    and under Ray, where any worker may be on another host, this machine's as vLLM finds it.
 
     Raises ValueError for one on which this machine cannot listen, and for a key that cannot be used.
     """
@@ -25,6 +26,10 @@ def telemetry_host(host: str, config: VllmConfig) -> str:
         not host and not parallel.local_engines_only and parallel.data_parallel_size_local < parallel.data_parallel_size
     ):
         host = parallel.data_parallel_master_ip
+    elif not host and uses_ray(config):
+        from .vllm_seam import get_ip
+
+        host = get_ip()
     if not host:
         return ""
     ChannelKeys.of_cluster()
@@ -35,3 +40,9 @@ def telemetry_host(host: str, config: VllmConfig) -> str:
             f"--telemetry-host: cannot listen on {host} ({error}); name an address of this machine that the other "
             "hosts reach"
         ) from error
+
+
+def uses_ray(config: VllmConfig) -> bool:
+    """Whether Ray starts the model's workers, or the engines that have them."""
+    parallel = config.parallel_config
+    return bool(parallel.use_ray) or parallel.data_parallel_backend == "ray"

@@ -6,7 +6,8 @@ hook changes no computation.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Self
 
 from torch import Tensor
 from torch.nn import Module
@@ -14,6 +15,7 @@ from torch.nn import Module
 from .artefacts import ARTEFACTS
 from .identity import difference
 from .kept_states import STATES
+from .meeting import MEETING, compare_with_server
 
 EXTENSION = f"{__name__}.StateReading"
 """For vLLM's `--worker-extension-cls`."""
@@ -46,6 +48,13 @@ LAST_LAYER = LastLayer()
 
 class StateReading:
     """A mixin of vLLM's worker, whose methods answer `collective_rpc`."""
+
+    def __new__(cls, *_args: Any, **options: Any) -> Self:
+        """Compare a worker under Ray with the server before it is made, and so before it loads the model."""
+        if address := os.environ.get(MEETING):
+            parallel = options["vllm_config"].parallel_config
+            compare_with_server(address, int(options["rank"]) + parallel.data_parallel_rank * parallel.world_size)
+        return super().__new__(cls)
 
     def forkpoint_read_states(self: Any) -> str:
         """Hook the served model; empty, or why its states cannot be read. Each of several API servers asks for it."""

@@ -52,9 +52,14 @@ def repeatable_layers(config: VllmConfig) -> tuple[int, ...]:
 def unreadable(config: VllmConfig) -> str:
     """Why no worker could be asked for its hidden states; empty if each can."""
     found = config.parallel_config.worker_extension_cls
-    if found == EXTENSION or str(found).startswith(f"{STEERING_EXTENSIONS}."):
+    if is_own_extension(found):
         return ""
     return f"the server was started with --worker-extension-cls {found}, which takes the place of Forkpoint's"
+
+
+def is_own_extension(worker_extension: str) -> bool:
+    """Whether what --worker-extension-cls names is Forkpoint's, so that the workers answer the server."""
+    return worker_extension == EXTENSION or worker_extension.startswith(f"{STEERING_EXTENSIONS}.")
 
 
 def first_problem(answers: Iterable[str]) -> str:

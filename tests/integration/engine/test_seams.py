@@ -28,6 +28,7 @@ from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.parser.engine import adapters, parser_engine, parser_engine_config
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionMetadata
 from vllm.v1.engine.utils import CoreEngineLaunch, EngineZmqListeners
+from vllm.v1.executor.multiproc_executor import WorkerProc
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.logits_processor import LogitsProcessor as V1LogitsProcessor
 from vllm.v1.worker.gpu.input_batch import InputBatch
@@ -35,7 +36,7 @@ from vllm.v1.worker.gpu.model_states import resolve_model_state_cls
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2LogitsProcessor
-from vllm.v1.worker.worker_base import WorkerBase
+from vllm.v1.worker.worker_base import WorkerBase, WorkerWrapperBase
 
 from forkpoint_policies.worker import vllm_v1, vllm_v2
 from forkpoint_policies.worker.last_layer import StateReading
@@ -377,6 +378,29 @@ def test_the_module_that_makes_logits() -> None:
     assert parameters(vllm_seam.EngineClient.collective_rpc)[:3] == ["method", "timeout", "args"]
     assert has_member(ModelConfig, "architectures")
     assert parameters(ModelConfig.get_hidden_size) == []
+
+
+# Workers under Ray: `forkpoint_server.ray_workers`. Ray is not installed, so its executors are read.
+
+
+def test_every_executor_makes_its_workers_by_one_function_before_they_load_the_model() -> None:
+    """That function calls the worker's class, with names, and its `__new__` is ours."""
+    assert "__new__" not in vars(WorkerBase)
+    assert "self.worker = worker_class(**kwargs)" in inspect.getsource(WorkerWrapperBase.init_worker)
+    executors = Path(inspect.getfile(WorkerProc)).parent
+    older, newer = (executors / f"{name}.py" for name in ("ray_executor", "ray_executor_v2"))
+    for source in (inspect.getsource(WorkerProc.__init__), older.read_text()):
+        steps = [source.index(name) for name in ("init_worker", "init_device", "load_model")]
+        assert steps == sorted(steps)
+        assert '"vllm_config": vllm_config' in source or "vllm_config=self.vllm_config" in source
+        assert '"rank": rank' in source or "rank=rank" in source
+    assert "class RayWorkerProc(WorkerProc):" in newer.read_text()
+
+
+def test_the_configuration_that_says_how_many_workers_come() -> None:
+    names = ["use_ray", "enable_elastic_ep", "local_engines_only", "data_parallel_backend", "data_parallel_rank",
+             "data_parallel_size", "data_parallel_size_local", "world_size"]  # fmt: skip
+    assert [name for name in names if not has_member(ParallelConfig, name)] == []
 
 
 # Steering: `forkpoint_policies.worker.steering`

@@ -12,7 +12,10 @@ from forkpoint_server.telemetry_host import telemetry_host
 
 
 def config(**parallel: Any) -> Any:
-    fields = {"nnodes": 1, "data_parallel_size": 1, "data_parallel_size_local": 1, "local_engines_only": False}
+    fields = {
+        "nnodes": 1, "data_parallel_size": 1, "data_parallel_size_local": 1, "local_engines_only": False,
+        "use_ray": False, "data_parallel_backend": "mp",
+    }  # fmt: skip
     addresses = {"master_addr": "127.0.0.2", "data_parallel_master_ip": "127.0.0.3"}
     return SimpleNamespace(parallel_config=SimpleNamespace(**fields | addresses | parallel))
 
@@ -27,11 +30,17 @@ def config(**parallel: Any) -> Any:
         ("", {"data_parallel_size": 2, "local_engines_only": True}, ""),
         ("", {"nnodes": 2, "local_engines_only": True, "nnodes_within_dp": 1}, ""),
         ("", {"nnodes": 4, "local_engines_only": True, "nnodes_within_dp": 2}, "127.0.0.2"),
+        ("", {"use_ray": True}, "127.0.0.5"),
+        ("", {"data_parallel_backend": "ray"}, "127.0.0.5"),
         ("127.0.0.4", {"nnodes": 2}, "127.0.0.4"),
+        ("127.0.0.4", {"use_ray": True}, "127.0.0.4"),
         ("localhost", {"nnodes": 2}, "127.0.0.1"),
     ],
 )
-def test_where_workers_on_other_hosts_report(named: str, parallel: dict[str, Any], host: str) -> None:
+def test_where_workers_on_other_hosts_report(
+    named: str, parallel: dict[str, Any], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_HOST_IP", "127.0.0.5")
     assert telemetry_host(named, config(**parallel)) == host
 
 
