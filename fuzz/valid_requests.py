@@ -277,6 +277,7 @@ def _conditions(chance: random.Random) -> dict[str, Any]:
     _maybe(chance, when, 0.1, entropy_quantile_above=chance.random())
     _maybe(chance, when, 0.1, confidence_below=chance.uniform(0, 10), confidence_window=chance.choice((1, 16, 2048)))
     _maybe(chance, when, 0.1, words=["wait", "so"], connector_probability_above=0.01)
+    _maybe(chance, when, 0.05, words=["wait", "so"], connector_likeliest=True)
     _maybe(chance, when, 0.1, connectors=sorted(FAMILIES)[:2], since_connector_below=5)
     _maybe(chance, when, 0.1, previous=chance.choice(({"endings": [".", "\n"]}, _tokens(chance))))
     _maybe(chance, when, 0.1, end_of_reasoning_within=chance.uniform(0, 10))

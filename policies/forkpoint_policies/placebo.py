@@ -36,7 +36,8 @@ _RAREST = 1e-9
 
 _SIGNALS = (
     "entropy_above", "entropy_below", "entropy_quantile_above", "varentropy_above", "varentropy_below",
-    "top_probability_above", "top_probability_below", "connector_probability_above", "confidence_below",
+    "top_probability_above", "top_probability_below", "connector_probability_above", "connector_likeliest",
+    "confidence_below",
     "since_connector_below", "previous", "end_of_reasoning_within", "end_of_reasoning_rank_below", "mean_entropy_below",
     *RANK_BOUNDS, *READOUT_BOUNDS,
 )  # fmt: skip

@@ -64,6 +64,8 @@ def _obstacles(config: VllmConfig) -> Iterable[tuple[str, bool]]:
     yield "with --enable-prompt-embeds", model.enable_prompt_embeds
     yield "with --kv-transfer-config", config.kv_transfer_config is not None
     yield "for a model with an encoder", model.is_encoder_decoder
+    one_step = parallel.data_parallel_size > 1 and model.is_moe  # its ranks run each forward together
+    yield "for a mixture of experts with --data-parallel-size above 1", one_step
     yield "for a multimodal model", model.is_multimodal_model or model.uses_mrope
     yield "for a model of vLLM's Transformers backend", model.using_transformers_backend()
     yield "on a GPU so far", config.device_config.device_type != "cpu"

@@ -105,7 +105,7 @@ def _compile_plain(build: Compilation, rule: Rule, number: int, path: str) -> Co
 
 def _place(rule: CompiledRule) -> int:
     """When a rule is applied. What is decided before the model computes a position comes first."""
-    if rule.from_here:
+    if rule.from_here or rule.action == Action.RECYCLE_AGAIN:
         return _BEFORE
     if rule.action == Action.DECLARED:
         return ACTIONS[rule.declared].place

@@ -24,8 +24,9 @@ class Action(IntEnum):
     """What a rule does. A force also stands for the end of the reasoning and for a stop: it writes those tokens.
 
     OBSERVE and TREE change nothing here: the position is reported, and the server starts further requests. STEER
-    and RECYCLE change no logits either, but the states of the tokens after. Truncations have the names of their fields
-    in the language. DECLARED is an action that is a file of its own: the rule names it.
+    and RECYCLE change no logits either, but the states of the tokens after. RECYCLE_AGAIN has changed the logits before
+    the step gets them. Truncations have the names of their fields in the language. DECLARED is an action that is a file
+    of its own: the rule names it.
     """
 
     OBSERVE = 0
@@ -44,6 +45,7 @@ class Action(IntEnum):
     STEER = 13
     DECLARED = 14
     RECYCLE = 15
+    RECYCLE_AGAIN = 16
 
 
 TRUNCATIONS = (
@@ -57,8 +59,8 @@ TRUNCATIONS = (
 )
 ON_SETS = (Action.MASK, Action.BIAS)
 ON_STATES = (Action.STEER, Action.RECYCLE)
-MARKS = (Action.OBSERVE, Action.TREE, *ON_STATES)
-"""Those that change no logits."""
+MARKS = (Action.OBSERVE, Action.TREE, *ON_STATES, Action.RECYCLE_AGAIN)
+"""Those by which a step changes no logits."""
 
 
 class ControlKind(IntEnum):
@@ -81,7 +83,8 @@ class RegionCode(IntEnum):
 
 class Signal(IntEnum):
     """What a rule's bounds are about. RANK is the share of the request's earlier entropies below this one; END_RANK
-    the rank of the token that ends the reasoning, 1 for the likeliest. From EFFECTIVE_RANK on, they are computed from
+    the rank of the token that ends the reasoning, 1 for the likeliest; LIKELIEST is 1 where the likeliest token is one
+    of those whose probabilities MASS sums, 0 elsewhere. From EFFECTIVE_RANK on, they are computed from
     the hidden states of the last layer, by the modules of `hidden`. READOUT_1 is the first readout that the policy
     names."""
 
@@ -94,13 +97,14 @@ class Signal(IntEnum):
     END_MARGIN = 6
     MEAN_ENTROPY = 7
     END_RANK = 8
-    EFFECTIVE_RANK = 9
-    RANK_VELOCITY = 10
-    RANK_ACCELERATION = 11
-    READOUT_1 = 12
-    READOUT_2 = 13
-    READOUT_3 = 14
-    READOUT_4 = 15
+    LIKELIEST = 9
+    EFFECTIVE_RANK = 10
+    RANK_VELOCITY = 11
+    RANK_ACCELERATION = 12
+    READOUT_1 = 13
+    READOUT_2 = 14
+    READOUT_3 = 15
+    READOUT_4 = 16
 
 
 class Shape(IntEnum):
@@ -189,7 +193,8 @@ class CompiledRule(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A compiled policy. The rules with `from_here` are the first ones.
+    """A compiled policy. The rules that are decided before its step are the first ones: those with `from_here`, and
+    RECYCLE_AGAIN.
 
     `regions` are the moves of compile.regions. `reasoning_end` is the token with which the end of the reasoning begins,
     NO_TOKEN where other texts begin with it too. `word_free` has a bit per token: may a word start after it; empty when
@@ -228,6 +233,11 @@ class Program(msgspec.Struct, frozen=True):
     def tree_rule_index(self) -> int | None:
         """The index of the rule whose action runs several engine requests."""
         return next((index for index, rule in enumerate(self.rules) if rule.action == Action.TREE), None)
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether a rule lets the model compute a position again."""
+        return any(rule.action == Action.RECYCLE_AGAIN for rule in self.rules)
 
     @property
     def has_declared(self) -> bool:

@@ -61,7 +61,7 @@ def action_of(build: Compilation, do: Do, field: str) -> dict[str, Any]:
         }
     if do.recycle is not None:
         return {
-            "action": Action.RECYCLE,
+            "action": Action.RECYCLE_AGAIN if do.recycle.draws_again else Action.RECYCLE,
             "strength": constant(1.0),
             "layer": _layer(build, do.recycle, field),
             "num_tokens": do.recycle.tokens,

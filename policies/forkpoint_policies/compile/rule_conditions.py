@@ -49,13 +49,14 @@ def conditions_of(build: Compilation, rule: Rule, number: int, path: str) -> dic
                 f"{path}.before_token",
                 "leaves only position 0, and the token before it is the prompt's, whose states no rule changes",
             )
+    sums = when.connector_probability_above is not None or when.connector_likeliest
     previous = build.sets.tokens(when.previous, f"{path}.previous") if when.previous is not None else TokenSet()
     return {
         "number": number,
         "low": low,
         "high": high,
         "probability": curve(build, when.probability),
-        "mass": build.sets.words(when, f"{path}.words") if when.connector_probability_above is not None else TokenSet(),
+        "mass": build.sets.words(when, f"{path}.words") if sums else TokenSet(),
         "since": build.sets.words(when, f"{path}.words") if when.since_connector_below is not None else TokenSet(),
         "since_below": when.since_connector_below or UNLIMITED,
         "previous": previous,
@@ -97,6 +98,8 @@ def _bounds(build: Compilation, when: When, path: str) -> tuple[list[float], lis
         if low[signal] >= high[signal]:
             name = signal.name.lower()
             raise InputError(path, f"no position has {name}_above {low[signal]:g} and {name}_below {high[signal]:g}")
+    if when.connector_likeliest:
+        low[Signal.LIKELIEST] = 0.5
     if when.end_of_reasoning_within is not None:  # this bound includes its end
         high[Signal.END_MARGIN] = float(np.nextafter(np.float32(when.end_of_reasoning_within), np.float32(np.inf)))
     return low, high

@@ -218,6 +218,13 @@ def connector_mass(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -
     return set_sum(weight.flatten(0, 1)).view(rules.region.shape) / seen.raw_total[:, None]
 
 
+def _has_likeliest(values: Tensor, seen: Seen, turn: Turn, word_state: Tensor) -> Tensor:
+    """Whether the likeliest token is one of each rule's connectors, [k, R]: 1 or 0."""
+    counts = belongs(turn.rules.mass_states, word_state)
+    found = counts & (turn.pick(values, turn.rules.mass_tokens) >= seen.peak[:, None, None])
+    return found.any(dim=-1).float()
+
+
 def set_sum(values: Tensor) -> Tensor:
     """The sum over the last dimension, SET_CHUNK by SET_CHUNK: padding to a longer set adds exact zeros at the end."""
     total = values.new_zeros(values.shape[0])
@@ -246,7 +253,12 @@ def _bounded(
     rules = turn.rules
     found = torch.ones_like(rules.by_chance)
     for signal in layout.uses.signals:
-        value = mass if signal == Signal.MASS else _signal(signal, state, seen, values, turn, position)
+        if signal == Signal.MASS:
+            value = mass
+        elif signal == Signal.LIKELIEST:
+            value = _has_likeliest(values, seen, turn, state.core.word_state)
+        else:
+            value = _signal(signal, state, seen, values, turn, position)
         low, high = rules.low[..., signal], rules.high[..., signal]
         found &= ((value > low) | (low == -torch.inf)) & (
             (value < high) | (high == torch.inf)

@@ -120,13 +120,13 @@ Scale = Annotated[
 
 
 class _OnStates(Strict):
-    """What `steer` and `recycle` share: how many tokens are read with the change, and which one is the first."""
+    """What `steer` and `recycle` share: how many tokens are read with the change. `from_` is which one is the first."""
 
     # `from` is a keyword of Python
     model_config = ConfigDict(serialize_by_alias=True)
 
     tokens: Annotated[int, Field(ge=1, le=MAX_STEERED, strict=True)] = 1
-    from_: Literal["next", "here"] = Field(default="next", alias="from")
+    from_: str = Field(default="next", alias="from")
 
     @property
     def is_from_here(self) -> bool:
@@ -145,6 +145,7 @@ class Steer(_OnStates):
     a function of the entropy gives all of a decision's tokens the scale of the position where it was made.
     """
 
+    from_: Literal["next", "here"] = Field(default="next", alias="from")
     vector: Name
     scale: Scale = 1.0
 
@@ -170,9 +171,25 @@ class Recycle(_OnStates):
     What is drawn next depends on it. With `from` `here`, the first token that is read so is the one before, as with
     `steer`. A token's layer is run again once: that of the latest decision, and of those at one position the last
     rule's.
+
+    With `from` `again`, it is decided on the model's own distribution: where the rule fires, the model computes the
+    position a second time, with the layer's output for the token before in place of its input, and the token is drawn
+    from that distribution. What the model has stored of the token before stays as it was.
     """
 
+    from_: Literal["next", "here", "again"] = Field(default="next", alias="from")
     layer: Annotated[int, Field(ge=0, le=MAX_LAYER, strict=True)]
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Recycle:
+        if self.draws_again and self.tokens != 1:
+            raise ValueError("`tokens` is of `from` `next` and `here`; with `again` one token is drawn; leave it out")
+        return self
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether the position itself is computed a second time, and its token drawn from that."""
+        return self.from_ == "again"
 
 
 class Observe(Strict):

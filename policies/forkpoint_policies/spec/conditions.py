@@ -56,6 +56,12 @@ OF_TEXT = (
     "every", "probability", "at_most",
 )  # fmt: skip
 """The fields that depend on the text and on chance alone: they can be decided before the model computes a position."""
+OF_CONNECTORS = ("connector_probability_above", "connector_likeliest", "since_connector_below")
+"""The fields that are about the `connectors` and `words` of the same condition."""
+OF_EARLIER = (
+    "entropy_quantile_above", "mean_entropy_below", "confidence_below", *RANK_BOUNDS, *READOUT_BOUNDS,
+)  # fmt: skip
+"""The fields that depend on the distributions of earlier positions, or on hidden states."""
 _OPTIONS = ("mean_entropy_window", "confidence_window", "rank_window", "rank_stride")
 """Those that say nothing alone, and have a value even so."""
 
@@ -125,6 +131,7 @@ class When(Strict):
     words: tuple[Word, ...] = Field(default=(), max_length=256, fail_fast=True)
     match: WordMatch = "any_case"
     connector_probability_above: Probability | None = None
+    connector_likeliest: Literal[True] | None = None
     since_connector_below: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     previous: Previous | None = None
     end_of_reasoning_within: Nats | None = None
@@ -145,10 +152,12 @@ class When(Strict):
         named = bool(self.connectors or self.words)
         if self.connector_probability_above is not None and not named:
             raise ValueError("connector_probability_above needs `connectors` or `words`, whose probability is summed")
-        if named and self.connector_probability_above is None and self.since_connector_below is None:
+        if self.connector_likeliest and not named:
+            raise ValueError("connector_likeliest needs `connectors` or `words`, one of which is the likeliest token")
+        if named and all(getattr(self, name) is None for name in OF_CONNECTORS):
             raise ValueError(
-                "`connectors` and `words` say nothing alone; add connector_probability_above or since_connector_below, "
-                "or put them into `previous`"
+                f"`connectors` and `words` say nothing alone; add {', '.join(OF_CONNECTORS[:-1])} or "
+                f"{OF_CONNECTORS[-1]}, or put them into `previous`"
             )
         if "mean_entropy_window" in self.model_fields_set and self.mean_entropy_below is None:
             raise ValueError("mean_entropy_window says nothing alone; add mean_entropy_below")

@@ -18,7 +18,7 @@ from pydantic import (
 from forkpoint_policies.actions.discovery import ACTIONS
 
 from .actions import Amplify, EndReasoning, Force, Observe, Recycle, Steer, Stop, Suppress, Truncate
-from .conditions import OF_TEXT, When
+from .conditions import OF_EARLIER, OF_TEXT, When
 from .errors import InputError, explain
 from .fields import MAX_RULES, Heat, Match, Name, Number, Strict, exactly_one
 from .size_limits import SizeLimitError, check_size
@@ -154,6 +154,13 @@ class Rule(Strict):
                 f"when.{unknown[0]} is known only after the forward pass that a {do.action} with `from` `here` "
                 f"changes; its conditions can be {', '.join(OF_TEXT)}; `from` `next` takes all"
             )
+        if do.recycle is not None and do.recycle.draws_again:
+            earlier = next((name for name in OF_EARLIER if getattr(when, name) is not None), None)
+            if earlier is not None:
+                raise ValueError(
+                    f"when.{earlier} is not known where a recycle with `from` `again` decides: its conditions are of "
+                    "the text and of the distribution at the position; `from` `next` takes all"
+                )
         return self
 
     def _check_probe(self, probe: Probe) -> None:
@@ -209,6 +216,14 @@ class Policy(Strict):
                 f"rules {numbers} take several requests; a request has one tree, so only one rule of a policy can"
             )
         self._check_measured()
+        changing = [rule.original.do.on_states for rule in self.rules]
+        again = [number for number, one in enumerate(changing) if isinstance(one, Recycle) and one.draws_again]
+        others = [number for number, one in enumerate(changing) if one is not None and number not in again]
+        if again and others:
+            raise ValueError(
+                f"rules {again} let the model compute a position again, and rules {others} change how it reads tokens; "
+                "a policy does one of the two"
+            )
         return self
 
     def _check_measured(self) -> None:

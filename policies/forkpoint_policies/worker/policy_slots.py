@@ -26,6 +26,7 @@ from .payload import PolicyPayload
 from .request import Request, Wanted, step_temperature
 from .sampled_from import ScoredRows
 from .slots_of_step import slots_of_step
+from .steering.again import for_own_step
 from .steering.shared import STEERING
 
 
@@ -63,7 +64,8 @@ class PolicySlots:
         for stale in {slot, self._slot_of.get(payload.handle, slot)}:
             self.remove(stale)
         temperature = step_temperature(temperature)
-        program = self.slots.add(slot, payload, temperature, generated, self._number_of(payload.address))
+        own = for_own_step(payload) if STEERING.again.is_possible else payload
+        program = self.slots.add(slot, own, temperature, generated, self._number_of(payload.address))
         request = self._requests[slot] = Request(payload, program, temperature)
         self._slot_of[payload.handle] = slot
         self.has_policy_at[slot] = True
@@ -130,6 +132,7 @@ class PolicySlots:
         if (self._ranked or self._readouts) and states is not None:
             batch = replace(batch, hidden=self._hidden(batch, states))
         record = self.slots.step(batch, logits, self.wanted.alternatives)
+        STEERING.again.mark(record.rows)
         if STEERING.in_use:
             STEERING.decide(batch.host_slots, record.rows)
         if self._keeping:

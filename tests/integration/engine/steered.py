@@ -87,6 +87,24 @@ class Reference:
         return found
 
     @torch.inference_mode()
+    def drawn_again(self, prompt: Sequence[int], answer: Sequence[int], layer_at: Mapping[int, int]) -> Logprobs:
+        """As `logprobs`, of a model that computes some positions twice, each with its layer: the second time, the
+        input of the layer for the last token is its output of the first time. All other positions are the model's
+        own."""
+        found = self.logprobs(prompt, answer, {})
+        for position, number in layer_at.items():
+            layer, once = self._model.model.layers[number], list[torch.Tensor]()
+            text = torch.tensor([[*prompt, *answer[:position]]])
+            hook = layer.register_forward_hook(_keeping_last(once))
+            self._model(text)
+            hook.remove()
+            hook = layer.register_forward_pre_hook(_replacing_last(once[0]), with_kwargs=True)
+            logits = self._model(text).logits[0, -1]
+            hook.remove()
+            found[position] = logits.double().log_softmax(-1).numpy()
+        return found
+
+    @torch.inference_mode()
     def states(self, prompt: Sequence[int], answer: Sequence[int], layer: int) -> NDArray[np.float32]:
         """The output of a layer from which each token of an answer is sampled: [n, D]."""
         read: list[Any] = []
@@ -119,6 +137,22 @@ def _running_again(layer: Any, positions: Sequence[int]) -> list[Any]:
         *(one.register_forward_hook(keep) for one in projections),
         layer.register_forward_hook(run_again, with_kwargs=True),
     ]
+
+
+def _keeping_last(kept: list[torch.Tensor]) -> Any:
+    def hook(_module: Any, _args: Any, output: Any) -> None:
+        kept.append((output[0] if isinstance(output, tuple) else output)[:, -1].clone())
+
+    return hook
+
+
+def _replacing_last(state: torch.Tensor) -> Any:
+    def hook(_module: Any, args: Any, options: Any) -> Any:
+        states = args[0].clone()
+        states[:, -1] = state
+        return (states, *args[1:]), options
+
+    return hook
 
 
 def _adding(own: Mapping[int, torch.Tensor]) -> Any:

@@ -55,6 +55,10 @@ def text_of(response: dict[str, Any]) -> str:
     return (message.get("reasoning") or message.get("reasoning_content") or "") + (message["content"] or "")
 
 
+def logprobs_of(response: dict[str, Any]) -> list[float]:
+    return [one["logprob"] for one in response["choices"][0]["logprobs"]["content"]]
+
+
 def refusal(server: Server, policy: Any) -> str:
     sent = {"model": "countdown", "messages": MESSAGES, "max_tokens": 8, "policy": policy}
     response = httpx.post(f"{server.api}/chat/completions", json=sent, timeout=60)
@@ -71,6 +75,52 @@ def test_a_policy_steers_and_says_how_often(steering: Server) -> None:
     assert steered["forkpoint"]["interventions"] == {"steer": {"fired": positions, "effect": 0.0}}
     # unsteered after a steered one: the prefix cache gives it nothing that was computed with the vector
     assert text_of(complete(steering, "observe")) == text_of(plain)
+
+
+def test_a_position_is_computed_again_within_one_ordinary_answer(steering: Server) -> None:
+    again = {"rules": [{"when": {"every": 8}, "do": {"recycle": {"layer": 2, "from": "again"}}}]}
+    body = {"temperature": 1.0, "seed": 4, "logprobs": True}
+    plain, changed = complete(steering, "observe", **body), complete(steering, again, **body)
+    assert logprobs_of(plain) != logprobs_of(changed)
+    assert text_of(complete(steering, again, **body)) == text_of(changed)
+    count = changed["usage"]["completion_tokens"]
+    assert changed["forkpoint"]["interventions"] == {"recycle": {"fired": -(-count // 8), "effect": 0.0}}
+    assert len(logprobs_of(changed)) == count == changed["forkpoint"]["tokens"]
+
+    trace = httpx.get(f"{steering.api}/forks/{changed['id']}", timeout=60).raise_for_status().json()
+    (own,) = trace["choices"]
+    assert own["positions"] == list(range(count))
+    assert [position for position, names in enumerate(own["actions"]) if names == ["recycle"]] == list(
+        range(0, count, 8)
+    )
+
+    sent = {
+        "model": "countdown", "messages": MESSAGES, "max_tokens": 60, "policy": again, "stream": True,
+        "stream_options": {"include_usage": True}, **body,
+    }  # fmt: skip
+    with httpx.stream("POST", f"{steering.api}/chat/completions", json=sent, timeout=120) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
+    parts = [json.loads(line) for line in lines]
+    deltas = [choice["delta"] for part in parts for choice in part.get("choices", ())]
+    fields = ("reasoning", "reasoning_content", "content")
+    streamed = "".join(next((one[field] for field in fields if one.get(field)), "") for one in deltas)
+    assert streamed == text_of(changed)
+    (usage,) = [part["usage"] for part in parts if part.get("usage")]
+    assert usage["completion_tokens"] == count
+    # what is stored of it is the model's own: without a salt, the next request finds it
+    assert logprobs_of(complete(steering, "observe", **body)) == logprobs_of(plain)
+
+
+def test_what_cannot_stand_beside_a_position_that_is_computed_again(steering: Server) -> None:
+    again = {"when": {"every": 8}, "do": {"recycle": {"layer": 2, "from": "again"}}}
+    said = refusal(steering, {"rules": [again, RULE]})
+    assert "rules [0] let the model compute a position again, and rules [1] change how it reads tokens" in said
+    readout = {"when": {"mean_entropy_below": 1.0}, "do": again["do"]}
+    assert "when.mean_entropy_below is not known where a recycle with `from` `again` decides" in refusal(
+        steering, {"rules": [readout]}
+    )
+    several = {"do": {"recycle": {"layer": 2, "from": "again", "tokens": 2}}}
+    assert "with `again` one token is drawn; leave it out" in refusal(steering, {"rules": [several]})
 
 
 @pytest.mark.parametrize("reread", ["next", "here"])

@@ -166,6 +166,27 @@ def test_every_request_of_a_tree_is_the_model_with_the_changes_of_its_path(
         assert sent[first:] == pytest.approx(computed[first : len(sent)], abs=TOLERANCE_NATS)
 
 
+@pytest.mark.parametrize("tree", TREES)
+def test_positions_that_are_computed_again_in_a_tree(server: Server, reference: Reference, tree: str) -> None:
+    """No request of the tree needs to know of them: what is stored is the model's own."""
+    body = {"n": 5} if tree == "branches" else {}
+    again = {"when": {"every": 8}, "do": {"recycle": {"layer": 2, "from": "again"}}}
+    _, trace = trace_of(server, [TREES[tree], again], **body)
+    nodes, prompt = trace["tree"]["nodes"], trace["prompts"][0]["token_ids"]
+    assert len(nodes) >= 3
+    seen = 0.0
+    for number, own in enumerate(trace["choices"]):
+        if not own["token_ids"]:
+            continue
+        tokens, entropies = path_of(trace, number)
+        at = {position: 2 for position in entropies if position % 8 == 0 and position < len(tokens)}
+        first = own["positions"][0]
+        found = reference.drawn_again(prompt, tokens, at)
+        assert farthest(found, entropies, first) < TOLERANCE_NATS + ROUNDING_NATS, nodes[number]
+        seen = max(seen, farthest(reference.logprobs(prompt, tokens, {}), entropies, first))
+    assert seen > 100 * TOLERANCE_NATS
+
+
 def chosen(nodes: list[dict[str, Any]]) -> int:
     """The node that the response is."""
     (number,) = (number for number, node in enumerate(nodes) if node["chosen"])

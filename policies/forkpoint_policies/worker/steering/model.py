@@ -21,6 +21,7 @@ from vllm.model_executor.models import ModelRegistry
 
 from forkpoint_policies.worker.layer_states import LAYER_STATES
 
+from .again import Again, forward_of
 from .hooks import Buffers, attach, decoder_layers
 from .model_state import placing_state_of
 from .options import hidden_layers, recycle_layers
@@ -74,7 +75,17 @@ def _steered(base: Any) -> Any:
             found = super().forward(input_ids, positions, *args, **options)
             if LAYER_STATES.is_wanted:
                 _read(lambda: base.forward(self, input_ids, positions, *args, **options))
+            if STEERING.again.is_expected:
+                _keep(lambda: base.forward(self, input_ids, positions, *args, **options))
             return found
+
+        @functools.wraps(base.compute_logits)
+        def compute_logits(self, hidden_states: Tensor, *args: Any, **options: Any) -> Any:
+            logits = super().compute_logits(hidden_states, *args, **options)
+            if not STEERING.again.is_expected:
+                return logits
+            states = STEERING.again.states(hidden_states, logits)
+            return logits if states is None else super().compute_logits(states, *args, **options)
 
         def get_model_state_cls(self) -> Any:
             """Of the V2 model runner: it asks the state that it makes before each forward."""
@@ -100,6 +111,7 @@ def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...], recycled: t
     attach(layers, numbers, TABLE_ROWS, config.get_hidden_size(), buffers)
     STEERING.attach(buffers)
     LAYER_STATES.attach({number: layers[number] for number in numbers})
+    STEERING.again = Again({number: layers[number] for number in recycled}, tokens)
 
 
 def _place(token_ids: Tensor, positions: Tensor) -> None:
@@ -121,3 +133,13 @@ def _read(run: Callable[[], object]) -> None:
         rows = next(iter(metadata.values())).query_start_loc[1:] - 1
         with override_forward_context(replace(context, skip_compiled=True, slot_mapping={}, moe_layer_index=0)):
             LAYER_STATES.read(run, rows)
+
+
+def _keep(run: Callable[[], Tensor]) -> None:
+    """After a forward that may have to be run again, once its logits are known."""
+
+    def in_context(context: Any) -> Tensor:
+        with override_forward_context(context):
+            return run()
+
+    STEERING.again.keep(forward_of(get_forward_context(), in_context))

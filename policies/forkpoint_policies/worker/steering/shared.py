@@ -16,6 +16,7 @@ from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.worker.artefacts import ARTEFACTS, MAX_HELD
 from forkpoint_policies.worker.request import Request
 
+from .again import Again, Ends
 from .hooks import Buffers
 from .plans import NO_DECISIONS, PlannedRule, Plans
 from .table import NOTHING, VectorRows, Vectors
@@ -44,12 +45,14 @@ class Steering:
         self._plans: dict[Action, Plans] = {}
         self._text_rules: TextRules | None = None
         self._is_clear = True
+        self.again = Again({}, 0)
         self.requests: Requests | None = None
         """Of the batch that runs next; None if no state of theirs is changed."""
 
     def attach(self, buffers: Buffers) -> None:
         """The buffers of the model that this process runs."""
         self._buffers, self._plans, self._text_rules = buffers, {}, None
+        self.again = Again({}, 0)
         self._rows = VectorRows(buffers.tables, _vectors)
 
     def add(self, slot: int, num_slots: int, vocabulary: int, request: Request, generated: Sequence[int]) -> None:
@@ -59,6 +62,7 @@ class Steering:
         if self._buffers is None or program.shadow:
             return
         device = self._buffers.row_of.device
+        self.again.add(slot, num_slots, vocabulary, payload, program, generated, device)
         planned = {
             Action.STEER: self._rules(program, Action.STEER, self._row_of),
             Action.RECYCLE: self._rules(program, Action.RECYCLE, self._number_of),
@@ -80,6 +84,7 @@ class Steering:
             plans.remove(slot)
         if self._text_rules is not None:
             self._text_rules.remove(slot)
+        self.again.remove(slot)
 
     @property
     def in_use(self) -> bool:
@@ -93,10 +98,12 @@ class Steering:
 
     def changes(self, slots: NDArray[np.integer]) -> bool:
         """Whether the request of any of these slots may have a state changed."""
-        return any(plans.in_use and bool(plans.has_plan_at[slots].any()) for plans in self._plans.values())
+        planned = any(plans.in_use and bool(plans.has_plan_at[slots].any()) for plans in self._plans.values())
+        return planned or self.again.decides(slots)
 
     def clear(self) -> None:
         """Change nothing in the next forward."""
+        self.again.expect(None)
         if not self._is_clear and self._buffers is not None:
             self._buffers.clear()
         self._is_clear = True
@@ -106,9 +113,10 @@ class Steering:
         prompt and answer, and its id [n]. Tokens after the last start are padding."""
         assert self._buffers is not None
         count, own_slots = len(requests.slots), torch.from_numpy(requests.slots).to(positions.device)
+        last = starts[1 : count + 1].long() - 1
+        num_generated = positions[last] + 1 - requests.prompt_lens
+        self.again.expect(Ends(requests.slots, num_generated, last, token_ids[last]))
         if self._text_rules is not None:
-            last = starts[1 : count + 1].long() - 1
-            num_generated = positions[last] + 1 - requests.prompt_lens
             decided = self._text_rules.decide(requests.slots, num_generated, token_ids[last])
             if decided is not None:
                 self._decide(own_slots, decided)

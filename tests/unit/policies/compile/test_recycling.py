@@ -29,6 +29,15 @@ def test_its_rules() -> None:
     assert (here.number, here.layer, here.from_here, here.first_position) == (1, 3, True, 1)
 
 
+def test_a_position_that_is_computed_again() -> None:
+    again = {"when": {"entropy_above": 1.0}, "do": {"recycle": {"layer": 3, "from": "again"}}}
+    first, _ = compiled({"do": {"temperature": 0.5}}, again).program.rules
+    assert (first.action, first.number, first.layer, first.from_here) == (Action.RECYCLE_AGAIN, 1, 3, False)
+    assert first.first_position == 0
+    with pytest.raises(InputError, match=r"rules \[0\] let the model compute a position again, and rules \[1\] change"):
+        compiled(again, HERE)
+
+
 def test_its_placebo_acts_at_other_positions() -> None:
     policy = parse_policy({"name": "again", "rules": [AT_FORKS]})
     assert matches_of(policy) == ("positions",)
@@ -68,7 +77,12 @@ def test_a_policy_that_branches_can(tree: dict[str, Any]) -> None:
         ({"do": {"recycle": {"layer": -1}}}, "recycle.layer"),
         ({"do": {"recycle": {"layer": 1.5}}}, "recycle.layer"),
         ({"do": {"recycle": {"layer": 3, "tokens": 0}}}, "recycle.tokens"),
-        ({"do": {"recycle": {"layer": 3, "from": "before"}}}, "recycle.from: Input should be 'next' or 'here'"),
+        ({"do": {"recycle": {"layer": 3, "from": "before"}}}, "recycle.from: Input should be 'next', 'here' or"),
+        (
+            {"when": {"confidence_below": 5.0}, "do": {"recycle": {"layer": 3, "from": "again"}}},
+            "when.confidence_below is not known where a recycle with `from` `again` decides",
+        ),
+        ({"do": {"recycle": {"layer": 3, "from": "again", "tokens": 2}}}, "with `again` one token is drawn; leave it"),
         (
             {"when": {"entropy_above": 1.0}, "do": {"recycle": {"layer": 3, "from": "here"}}},
             "when.entropy_above is known only after the forward pass that a recycle with `from` `here` changes",

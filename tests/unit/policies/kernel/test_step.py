@@ -359,6 +359,21 @@ def test_all_conditions_must_hold() -> None:
         assert fired(apply(policy(rule(holds | broken, observe={})), SPREAD)[1]) == [], broken
 
 
+@pytest.mark.parametrize("likeliest", ["so", " so", "wait", "x"])
+def test_the_likeliest_token_completes_a_connector_here(likeliest: str) -> None:
+    named = policy(rule({"connectors": ["conclusion"], "connector_likeliest": True}, observe={}))
+    exact = policy(rule({"words": ["so", "x"], "match": "token", "connector_likeliest": True}, observe={}))
+    logits = torch.full((SIZE,), -5.0)
+    logits[tokens("so| so|wait|x")] = torch.tensor([2.0, 1.9, 1.8, 1.7])
+    logits[token(likeliest)] = 3.0
+    for written, inside in ((named, False), (exact, True)):
+        at_start, in_word, _ = steps(Run(Request(compiled(written))), tokens("x|y"), logits)
+        counts = likeliest in ("so", " so") or (likeliest == "x" and written is exact)
+        assert fired(at_start) == ([0] if counts else [])
+        counts_inside = likeliest == " so" or (counts and inside)
+        assert fired(in_word) == ([0] if counts_inside else [])
+
+
 def test_connector_probability_sums_what_completes_a_connector_here() -> None:
     written = policy(rule({"connectors": ["conclusion"], "connector_probability_above": 0.2}, observe={}))
     logits = torch.full((SIZE,), -5.0)

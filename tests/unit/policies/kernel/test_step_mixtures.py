@@ -103,6 +103,7 @@ def richer_rules(draw: st.DrawFn) -> Json:
                 {"end_of_reasoning_rank_below": 100},
                 {"mean_entropy_below": 3, "mean_entropy_window": 2},
                 {"entropy_above": 1, "at_temperature": 0.6},
+                {"words": ["so"], "connector_likeliest": True},
             ]
         )
     )

@@ -68,6 +68,7 @@ WRONG: Wrong = {
         when(top_probability_below=-0.1), "policy.rules[0].when.top_probability_below", "or equal to 0",
     ),
     "connector mass of nothing": (when(connector_probability_above=0.1), "policy.rules[0].when", "needs `connectors`"),
+    "likeliest of nothing": (when(connector_likeliest=True), "policy.rules[0].when", "needs `connectors` or `words`"),
     "connectors alone": (when(connectors=["reflection"]), "policy.rules[0].when", "add connector_probability_above"),
     "mass of a wrong family": (
         when(connectors=["x"], connector_probability_above=0), "policy.rules[0].when", "there are refl",

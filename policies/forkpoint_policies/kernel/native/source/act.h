@@ -82,7 +82,8 @@ DEVICE_CALL void act(const Tables &tables, const Step &step, Line logits, Reques
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {
         const int *own = rule_of(request, rule), action = own[ACTION];
         if (!(decision.fired >> rule & 1) || action == ACTION_OBSERVE || action == ACTION_FORCE ||
-            action == ACTION_TREE || action == ACTION_STEER || action == ACTION_RECYCLE)
+            action == ACTION_TREE || action == ACTION_STEER || action == ACTION_RECYCLE ||
+            action == ACTION_RECYCLE_AGAIN)
             continue;
         protect(step, target, shadow, scratch);
         if (temperature == 0.0f && top < 0) top = find_likeliest(target.line, peak, scratch);

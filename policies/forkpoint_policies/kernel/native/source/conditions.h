@@ -72,8 +72,13 @@ DEVICE_CALL Seen look(const Tables &tables, Line line, const Request &request, S
     for (int rule = 0; rule < request.head[NUM_RULES]; ++rule) {
         const int *own = rule_of(request, rule);
         double mass = 0, replaced = 0;
-        if (own[NUM_MASS])
-            mass = set_weight(line, program + own[MASS], own[NUM_MASS], state, peak, 1.0f, NOTHING, scratch);
+        bool has_likeliest = false;
+        if (own[NUM_MASS]) {
+            const int *set = program + own[MASS], count = own[NUM_MASS];
+            mass = set_weight(line, set, count, state, peak, 1.0f, NOTHING, scratch);
+            if (own[BOUNDED] >> SIGNAL_LIKELIEST & 1)
+                has_likeliest = set_weight(line, set, count, state, peak, 1.0f, peak, scratch) > 0;
+        }
         if (own[INSTEAD]) {
             const int *set = program + own[TARGET], count = own[NUM_TARGET];
             if (temperature == 0.0f)
@@ -82,7 +87,10 @@ DEVICE_CALL Seen look(const Tables &tables, Line line, const Request &request, S
                 replaced = set_weight(line, set, count, state, peak, 1.0f / temperature, possible.limit, scratch) /
                            possible.total;
         }
-        if (is_first()) scratch.mass[rule] = (float)(mass / scratch.measured.total), scratch.replaced[rule] = (float)replaced;
+        if (is_first()) {
+            scratch.mass[rule] = (float)(mass / scratch.measured.total), scratch.replaced[rule] = (float)replaced;
+            scratch.has_likeliest[rule] = has_likeliest;
+        }
     }
     Seen seen = {0.0f, INFINITY, nullptr};
     if (uses & USES_WINDOW) {
@@ -200,6 +208,8 @@ DEVICE_CALL bool holds(const Tables &tables, Line line, const Request &request, 
             value = own_temperature ? scratch.at[rule][2] : scratch.measured.top_probability;
         else if (signal == SIGNAL_MASS)
             value = scratch.mass[rule];
+        else if (signal == SIGNAL_LIKELIEST)
+            value = scratch.has_likeliest[rule] ? 1.0f : 0.0f;
         else if (signal == SIGNAL_RANK)
             value = rank;
         else if (signal == SIGNAL_CONFIDENCE)

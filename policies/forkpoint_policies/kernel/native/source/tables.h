@@ -91,6 +91,7 @@ struct Scratch {
     int maxima[NUM_MAXIMA];
     double shares[ORDERED_TOKENS], weighed[ORDERED_TOKENS];
     float mass[MAX_RULES];      // each rule's connectors
+    bool has_likeliest[MAX_RULES];  // whether the likeliest token is one of them
     float replaced[MAX_RULES];  // the probability of the tokens that each rule replaces
     float at[MAX_RULES][3];     // entropy, varentropy and top probability at each rule's own temperature
     float *copies[2];           // [vocabulary] each, for what must not be written to the logits
