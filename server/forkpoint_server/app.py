@@ -273,6 +273,7 @@ async def _make_service(app: FastAPI, engine: EngineClient, started: _Started) -
         artefacts=artefacts.usable,
         hidden_layers=hooked_layers(engine.vllm_config),
         recycle_layers=repeatable_layers(engine.vllm_config),
+        speculates=engine.vllm_config.speculative_config is not None,
     )
     config = ServerConfig(
         registry=started.options.registry,

@@ -131,6 +131,12 @@ def _layer(build: Compilation, recycle: Recycle, field: str) -> int:
             f"layer {recycle.layer} cannot be run again: this server was started with --recycle-layers "
             f"{','.join(map(str, possible))}",
         )
+    if recycle.draws_again and build.target.speculates:
+        raise InputError(
+            f"{field}.from",
+            "`again` cannot be had on this server, which was started with --speculative-config: positions after "
+            "drafts are not computed again; use `next` or `here`",
+        )
     return recycle.layer
 
 

@@ -36,8 +36,8 @@ class ServedModel:
     `encode` turns text into tokens. `frequencies` are the shares of tokens in the model's own text, empty if it was not
     calibrated; `mean_reasoning_tokens` is the mean length of its reasoning, None if not measured; `connectors` are the
     tokens of every connector family. `states_unreadable` says why the last layer's hidden states cannot be read; it is
-    empty where they can. `artefacts` are the vectors and readouts that policies can name; vectors
-    can be added at the `hidden_layers`, and the `recycle_layers` can be run again.
+    empty where they can. `artefacts` are the vectors and readouts that policies can name; vectors can be added at the
+    `hidden_layers`, and the `recycle_layers` can be run again. `speculates`: it has draft tokens.
     """
 
     vocabulary: Vocabulary
@@ -52,6 +52,7 @@ class ServedModel:
     artefacts: Mapping[str, Artefact] = field(default_factory=dict, hash=False, compare=False)
     hidden_layers: tuple[int, ...] = ()
     recycle_layers: tuple[int, ...] = ()
+    speculates: bool = False
 
     @property
     def reasoning_end(self) -> int:

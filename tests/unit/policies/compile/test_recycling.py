@@ -38,6 +38,13 @@ def test_a_position_that_is_computed_again() -> None:
         compiled(again, HERE)
 
 
+def test_drafts_and_a_position_that_is_computed_again() -> None:
+    again = {"do": {"recycle": {"layer": 3, "from": "again"}}}
+    with pytest.raises(InputError, match="`again` cannot be had on this server, which was started with --speculative"):
+        compiled(again, speculates=True)
+    assert compiled(HERE, speculates=True).program.rules
+
+
 def test_its_placebo_acts_at_other_positions() -> None:
     policy = parse_policy({"name": "again", "rules": [AT_FORKS]})
     assert matches_of(policy) == ("positions",)
