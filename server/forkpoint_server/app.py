@@ -61,6 +61,7 @@ from forkpoint_server.routes.forks import forks_router
 from forkpoint_server.routes.models import models_router
 from forkpoint_server.routes.policies import policies_router
 from forkpoint_server.routes.replica import replica_router
+from forkpoint_server.routes.request_fields import describe_request_fields
 from forkpoint_server.routes.states import states_router
 from forkpoint_server.routes.vectors import vectors_router
 from forkpoint_server.routes.viewer import viewer_router
@@ -227,6 +228,7 @@ async def _serve(engine: EngineClient, started: _Started, after_requests: AsyncE
     intervening = InterveningEngine(engine, limits, drain.is_stopping, service.model.vocabulary.silent)
     _add_middlewares(app, service, intervening, drain, args)
     _add_routes(app, service, args.admin_api_key)
+    describe_request_fields(app)
 
     # the engine, decorated, for vLLM's handlers
     await init_app_state(cast(EngineClient, intervening), app.state, args, tasks)

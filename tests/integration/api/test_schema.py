@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -13,6 +14,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
+from forkpoint_server.policies.eligibility import GENERATING
+from forkpoint_server.policies.resolve import FIELDS
 from tests.processes.forkpoint_server import Server
 
 UNAVAILABLE = 503
@@ -47,3 +50,13 @@ def test_no_request_makes_the_server_fail(server: Server) -> None:
 @pytest.mark.soak
 def test_no_request_of_many_makes_the_server_fail(server: Server) -> None:
     assert num_requests_sent(server, 250) >= 5000
+
+
+@pytest.mark.parametrize("path", GENERATING)
+def test_the_document_has_our_fields_beside_vllms(server: Server, path: str) -> None:
+    document = httpx.get(f"{server.url}/openapi.json", timeout=60).raise_for_status().json()
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    theirs, ours = (document["components"]["schemas"][one["$ref"].rpartition("/")[2]] for one in body["allOf"])
+    assert set(FIELDS) == set(ours["properties"])
+    assert not set(FIELDS) & set(theirs["properties"])
+    assert theirs.get("additionalProperties", True)  # else the two would allow nothing together
