@@ -42,13 +42,14 @@ unpack_library() {
 	fetch "$package" || echo "No $library here, and apt-get download $package failed ($venv/debian.log): install $package." >&2
 }
 
-# HAProxy, with those libraries that a small Debian lacks. tests/processes/haproxy.py finds them in the folder.
-unpack_haproxy() {
-	[ -x "$venv/debian/usr/sbin/haproxy" ] && return
-	have haproxy && return
-	echo "Getting Debian's haproxy ..."
-	for package in haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1; do
-		fetch "$package" || echo "No haproxy here, and apt-get download $package failed ($venv/debian.log): install haproxy." >&2
+# A service, with those libraries that a small Debian lacks. tests/processes/unpacked.py finds them in the folder.
+unpack_service() {
+	local service=$1 package
+	[ -x "$venv/debian/usr/sbin/$service" ] && return
+	have "$service" && return
+	echo "Getting Debian's $service ..."
+	for package in "$@"; do
+		fetch "$package" || echo "No $service here, and apt-get download $package failed ($venv/debian.log): install $service." >&2
 	done
 }
 
@@ -66,6 +67,7 @@ install() {
 
 unpack prometheus prometheus promtool
 unpack_library libfaketime libfaketimeMT.so.1
-unpack_haproxy
+unpack_service haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1
+unpack_service pgbouncer libc-ares2 libevent-2.1-7
 install chromium chromium
 install iproute2 ip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .forkpoint_server import Server, free_port
+from .unpacked import service
 
 SLOTS = 4
 START_SECONDS = 30
@@ -37,18 +36,6 @@ backend servers
   default-server check inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
   server-template slot {slots} 127.0.0.1:1 disabled
 """
-
-
-def program() -> tuple[str, dict[str, str]]:
-    """HAProxy, and the variables with which it finds its libraries. Raises FileNotFoundError."""
-    unpacked = Path(sys.executable).parent.parent / "debian"
-    binary = unpacked / "usr" / "sbin" / "haproxy"
-    if binary.is_file():
-        return str(binary), {"LD_LIBRARY_PATH": ":".join(map(str, unpacked.glob("usr/lib/*-linux-gnu")))}
-    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-    if found is None:
-        raise FileNotFoundError("haproxy is not here: `make test` unpacks Debian's; elsewhere put one on PATH")
-    return found, {}
 
 
 @dataclass
@@ -81,7 +68,7 @@ class Router:
 @contextmanager
 def routing(folder: Path) -> Iterator[Router]:
     """A HAProxy without servers, until the block ends."""
-    binary, variables = program()
+    binary, variables = service("haproxy")
     port, admin = free_port(), folder / "haproxy.sock"
     configuration = folder / "haproxy.cfg"
     configuration.write_text(CONFIGURATION.format(socket=admin, port=port, slots=SLOTS))

@@ -15,11 +15,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from .network_file_system import network_file_system
+from .tables import METADATA
 
 FILE_NAME = "forkpoint.sqlite3"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -182,7 +183,14 @@ def _migrate(connection: Connection, shown: str) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    for revision in MigrationContext.configure(connection).get_current_heads():
+    revisions = MigrationContext.configure(connection).get_current_heads()
+    taken = METADATA.tables.keys() & inspect(connection).get_table_names() if not revisions else set()
+    if taken:
+        raise StoreError(
+            f"the database {shown} has tables of another program ({', '.join(sorted(taken))}); name another database "
+            "with --database-url"
+        )
+    for revision in revisions:
         if revision not in known:
             raise StoreError(
                 f"the database {shown} was written by a newer Forkpoint (its revision is {revision}); update this one, "

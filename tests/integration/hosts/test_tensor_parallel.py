@@ -11,13 +11,15 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.polling import health, until
 from tests.integration.puzzles import BANNED, attempts
 from tests.processes.forkpoint_server import Server
 from tests.processes.hosts import Host
 from tests.processes.nodes import serving
 
-STEP_SECONDS = 60
-"""After which vLLM takes a step for lost; 300 by default. The first step compiles the kernel."""
+STEP_SECONDS = 90
+"""After which vLLM takes a step for lost; 300 by default. The first step compiles the kernel, and the server's /health
+says after a minute that the engine answers nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ def test_policies_act_and_every_token_is_reported(server: Server, own_client: op
 
 
 def test_requests_end_with_an_error_when_the_other_host_is_cut_off(server: Server, two_hosts: Sequence[Host]) -> None:
-    """As in vLLM: the server waits for the step, answers 500, and ends, so that whatever started it starts it again."""
+    """As in vLLM: the server waits for the step, answers 500, and ends, so that whatever started it starts it again.
+    While it waits, /health is a 503."""
     bodies: dict[bool, tuple[int, str]] = {}
     streaming = threading.Event()
 
@@ -56,6 +59,8 @@ def test_requests_end_with_an_error_when_the_other_host_is_cut_off(server: Serve
     assert streaming.wait(60)
     two_hosts[1].cut_off()
     started = time.monotonic()
+    until(lambda: health(server)[0] == 503)
+    assert "the engine takes requests and answers none" in health(server)[1]
     for thread in asking:
         thread.join(STEP_SECONDS + 60)
     assert time.monotonic() - started < STEP_SECONDS + 30

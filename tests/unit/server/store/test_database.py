@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from forkpoint_server.store import database as database_module
@@ -75,6 +75,16 @@ def test_a_database_of_a_newer_version(database: Engine, database_url: str) -> N
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match=r"written by a newer Forkpoint \(its revision is 9999\); update this one"):
         open_database(database_url)
+
+
+def test_a_database_of_another_program(database: Engine, database_url: str) -> None:
+    """Nothing is written to it."""
+    with database.begin() as connection:
+        connection.execute(text("DROP TABLE alembic_version"))
+        METADATA.tables["outcomes"].drop(connection)
+    with pytest.raises(StoreError, match=r"has tables of another program \(.*experiments.*\); name another database"):
+        open_database(database_url)
+    assert "outcomes" not in inspect(database).get_table_names()
 
 
 def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:

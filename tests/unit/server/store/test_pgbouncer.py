@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import socket
 import subprocess
 import time
@@ -20,10 +20,10 @@ from forkpoint_server.store.database import open_database
 from forkpoint_server.store.experiments import put_policy, read_definitions
 from forkpoint_server.store.outcomes import Outcome, add_outcomes
 from tests.processes.postgresql import PostgreSQL
+from tests.processes.unpacked import service
 from tests.unit.server.experiments.factories import store
 from tests.unit.server.store.rows import row
 
-PROGRAM = shutil.which("pgbouncer", path="/usr/local/bin:/usr/bin:/usr/sbin")
 CONFIGURATION = """\
 [databases]
 * = host={host} port={port} user={user}
@@ -41,7 +41,7 @@ auth_file = {users}
 @pytest.fixture
 def pooled_url(postgresql_server: PostgreSQL, tmp_path: Path) -> Iterator[str]:
     """An empty database, through two connections that all transactions share."""
-    assert PROGRAM is not None
+    program, variables = service("pgbouncer")
     url = make_url(postgresql_server.new_database())
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         listen = free.getsockname()[1]
@@ -54,7 +54,10 @@ def pooled_url(postgresql_server: PostgreSQL, tmp_path: Path) -> Iterator[str]:
         folder.chmod(0o755)
     sockets = Path(str(host))
     sockets.chmod(0o711)
-    process = subprocess.Popen([PROGRAM, "-q", "-u", "nobody", str(configuration)])
+    process = subprocess.Popen(
+        [program, "-q", *(["-u", "nobody"] if os.getuid() == 0 else []), str(configuration)],
+        env={**os.environ, **variables},
+    )
     try:
         for _ in range(300):
             with closing(socket.socket()) as probe:
@@ -68,8 +71,6 @@ def pooled_url(postgresql_server: PostgreSQL, tmp_path: Path) -> Iterator[str]:
         sockets.chmod(0o700)  # as PostgreSQL wants its data
 
 
-@pytest.mark.soak
-@pytest.mark.skipif(PROGRAM is None, reason="Debian's package pgbouncer is not installed")
 def test_every_call_of_the_store_in_many_threads(pooled_url: str) -> None:
     database = open_database(pooled_url)
     stored = store(database)
