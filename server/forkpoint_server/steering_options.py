@@ -54,8 +54,11 @@ def check_layers(layers: Sequence[int], count: int, option: str = OPTION) -> Non
 
 def _obstacles(config: VllmConfig) -> Iterable[tuple[str, bool]]:
     """What the hooks do not work with, and whether this server is started so."""
-    model, parallel = config.model_config, config.parallel_config
-    yield "with --speculative-config: drafts are computed without the change", config.speculative_config is not None
+    model, parallel, speculative = config.model_config, config.parallel_config, config.speculative_config
+    yield (
+        "with enable_adaptive_verification in --speculative-config: how many drafts a step reads is not known in time",
+        speculative is not None and speculative.enable_adaptive_verification,
+    )
     yield "with --pipeline-parallel-size above 1", parallel.pipeline_parallel_size > 1
     yield "with --prefill-context-parallel-size above 1", parallel.prefill_context_parallel_size > 1
     yield "with micro-batches (--enable-dbo, --ubatch-size)", parallel.use_ubatching

@@ -23,6 +23,8 @@ class LayerStates:
         self._layers: dict[str, Module] = {}
         self._wanted: dict[int, set[str]] = {}  # by slot
         self.states: Mapping[str, Tensor] = {}
+        self.rows: Tensor | None = None
+        """The tokens of the batch that are sampled from, [rows], as the V2 model runner has them; None on V1."""
 
     def attach(self, layers: Mapping[int, Module]) -> None:
         """The hooked layers of the model that this process runs, by number."""

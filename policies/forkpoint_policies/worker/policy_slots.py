@@ -43,7 +43,7 @@ class PolicySlots:
     ) -> None:
         self._artefacts = artefacts
         self.slots = slots_of_step(count, vocabulary, device, depth)
-        self._vocabulary, self._device = vocabulary, device
+        self._vocabulary, self._device, self._depth = vocabulary, device, depth
         self._ranks = RankWindows(count, depth)
         self._ranked: dict[int, Request] = {}  # those whose policies depend on the effective rank
         self._readouts: dict[int, tuple[Readout | None, ...]] = {}  # of those whose policies depend on some
@@ -81,7 +81,7 @@ class PolicySlots:
             self._keeping[slot] = payload.handle
             STATES.begin(payload.handle, payload.max_states, payload.kept_states)
             LAYER_STATES.want(slot, payload.kept_states)
-        STEERING.add(slot, len(self.has_policy_at), self._vocabulary, request, generated)
+        STEERING.add(slot, len(self.has_policy_at), self._vocabulary, request, generated, self._depth)
         self._by_wanted[request.wanted] += 1
         self._wanted = None
         return request
@@ -134,7 +134,7 @@ class PolicySlots:
         record = self.slots.step(batch, logits, self.wanted.alternatives)
         STEERING.again.mark(record.rows)
         if STEERING.in_use:
-            STEERING.decide(batch.host_slots, record.rows)
+            STEERING.decide(batch, record.rows)
         if self._keeping:
             known = {} if states is None else {LAST_LAYER: states}
             STATES.keep(self._keeping, batch.host_slots, record.rows, {**known, **LAYER_STATES.states})

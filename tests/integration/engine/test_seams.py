@@ -17,7 +17,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.middleware.cors import CORSMiddleware
-from vllm.config import ModelConfig, ParallelConfig, VllmConfig
+from vllm.config import ModelConfig, ParallelConfig, SpeculativeConfig, VllmConfig
 from vllm.config.compilation import CompilationMode
 from vllm.entrypoints.launchers.api_server import app_state, entry
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
@@ -36,6 +36,7 @@ from vllm.v1.worker.gpu.model_states import resolve_model_state_cls
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as V2LogitsProcessor
+from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
 from vllm.v1.worker.worker_base import WorkerBase, WorkerWrapperBase
 
 from forkpoint_policies.worker import vllm_v1, vllm_v2
@@ -425,10 +426,20 @@ def test_the_metadata_of_a_forward_on_the_v1_runner() -> None:
 def test_the_state_of_a_model_on_the_v2_runner() -> None:
     assert parameters(resolve_model_state_cls) == ["vllm_config", "model"]
     assert parameters(ModelState.prepare_inputs) == ["input_batch", "req_states"]
-    assert {"req_ids", "num_reqs", "num_tokens", "idx_mapping", "idx_mapping_np", "query_start_loc", "positions",
-            "input_ids"} <= set(InputBatch.__dataclass_fields__)  # fmt: skip
+    assert {
+        "req_ids", "num_reqs", "num_tokens", "idx_mapping", "idx_mapping_np", "query_start_loc", "positions",
+        "input_ids", "logits_indices", "num_draft_tokens_per_req",
+    } <= set(InputBatch.__dataclass_fields__)  # fmt: skip
     own: Any = types.SimpleNamespace(get_model_state_cls=lambda: ModelState)
     assert resolve_model_state_cls(VllmConfig(), own) is ModelState, "a model may bring its own"
+
+
+def test_the_sampler_of_a_server_that_drafts() -> None:
+    """`Rejecting` is made as vLLM makes its base, and writes into the last tensor that it verifies."""
+    assert parameters(ModelState.custom_sampler) == ["sampler"]
+    assert parameters(RejectionSampler.__init__)[:3] == ["sampler", "spec_config", "device"]
+    assert parameters(RejectionSampler._verify)[-1] == "verify_draft_sampled"
+    assert {"target_model_config", "enable_adaptive_verification"} <= set(SpeculativeConfig.__dataclass_fields__)
 
 
 def test_the_layers_are_part_of_the_key_of_the_compile_cache() -> None:

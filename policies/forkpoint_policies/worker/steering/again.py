@@ -82,7 +82,7 @@ class Again:
         if not program.draws_again or program.shadow:
             return
         if self._rules is None:
-            self._rules = TextRules(num_slots, vocabulary, device, again_part)
+            self._rules = TextRules(num_slots, vocabulary, device, part=again_part)
         self._rules.add(slot, payload, generated)
         self._layers_of[slot] = [rule.layer for rule in program.rules if rule.action == Action.RECYCLE_AGAIN]
 

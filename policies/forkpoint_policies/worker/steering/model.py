@@ -62,10 +62,11 @@ def _steered(base: Any) -> Any:
         def __init__(self, *, vllm_config: Any, prefix: str = "", **options: Any) -> None:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **options)
             self._forkpoint_config = vllm_config
-            own = vllm_config.additional_config
+            own = None if _drafts(vllm_config) else vllm_config.additional_config
             layers, recycled = hidden_layers(own), recycle_layers(own)
-            self._forkpoint_places = bool(layers or recycled) and not vllm_config.use_v2_model_runner
-            if layers or recycled:
+            self._forkpoint_is_hooked = bool(layers or recycled)
+            self._forkpoint_places = self._forkpoint_is_hooked and not vllm_config.use_v2_model_runner
+            if self._forkpoint_is_hooked:
                 _hook(self, vllm_config, layers, recycled)
 
         @functools.wraps(base.forward)
@@ -73,7 +74,7 @@ def _steered(base: Any) -> Any:
             if self._forkpoint_places:
                 _place(input_ids, positions)
             found = super().forward(input_ids, positions, *args, **options)
-            if LAYER_STATES.is_wanted:
+            if self._forkpoint_is_hooked and LAYER_STATES.is_wanted:
                 _read(lambda: base.forward(self, input_ids, positions, *args, **options))
             if STEERING.again.is_expected:
                 _keep(lambda: base.forward(self, input_ids, positions, *args, **options))
@@ -93,6 +94,13 @@ def _steered(base: Any) -> Any:
 
     Steered.__name__, Steered.__qualname__ = base.__name__, base.__qualname__
     return Steered
+
+
+def _drafts(vllm_config: Any) -> bool:
+    """Whether this is the configuration of a draft model: it has no hooks. Where the model itself drafts, as from
+    n-grams, vLLM has one configuration for both."""
+    speculative = vllm_config.speculative_config
+    return speculative is not None and vllm_config.model_config is not speculative.target_model_config
 
 
 def _hook(model: Module, vllm_config: Any, numbers: tuple[int, ...], recycled: tuple[int, ...]) -> None:
@@ -125,12 +133,14 @@ def _place(token_ids: Tensor, positions: Tensor) -> None:
 
 
 def _read(run: Callable[[], object]) -> None:
-    """After a forward: read the layers' states at the rows of the logits, the last token of each
-    request. Runs the model again, with the keys and values that the first run has written; not in dummy runs."""
+    """After a forward: read the layers' states at the rows of the logits, those of the last token of each request, and
+    of its drafts. Runs the model again, with the keys and values that the first run has written; not in dummy runs."""
     context = get_forward_context()
     metadata: Any = context.attn_metadata
     if metadata:
-        rows = next(iter(metadata.values())).query_start_loc[1:] - 1
+        rows, LAYER_STATES.rows = LAYER_STATES.rows, None
+        if rows is None:
+            rows = next(iter(metadata.values())).query_start_loc[1:] - 1
         with override_forward_context(replace(context, skip_compiled=True, slot_mapping={}, moe_layer_index=0)):
             LAYER_STATES.read(run, rows)
 

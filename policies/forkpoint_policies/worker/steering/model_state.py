@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from torch.nn import Module
 from vllm.v1.worker.gpu.model_states import resolve_model_state_cls
+from vllm.v1.worker.gpu.spec_decode.rejection_sampler import RejectionSampler
+
+from forkpoint_policies.worker.layer_states import LAYER_STATES
 
 from .shared import STEERING, Requests
 
@@ -26,9 +30,37 @@ def placing_state_of(model: Any, base: Any, vllm_config: Any) -> Any:
     class Placing(resolved):  # type: ignore[misc]
         def prepare_inputs(self, input_batch: Any, req_states: Any) -> Any:
             _place(input_batch, req_states)
+            LAYER_STATES.rows = input_batch.logits_indices
             return super().prepare_inputs(input_batch, req_states)
 
+        def custom_sampler(self, sampler: Any) -> Any:
+            own, speculative = super().custom_sampler(sampler), vllm_config.speculative_config
+            if speculative is None:
+                return own
+            if own is not None:
+                raise ValueError(
+                    f"--hidden-layers cannot be had with --speculative-config for {base.__name__}, which has a sampler "
+                    "of its own; leave one of the two out"
+                )
+            return sampler, Rejecting(sampler, speculative, self.device)
+
     return Placing
+
+
+class Rejecting(RejectionSampler):
+    """The sampler of a server that drafts: it takes no draft that was read otherwise than the policies decide.
+
+    A decision from the distribution is known after the forward in which the draft behind it was read. vLLM rejects
+    drafts below 0, as it does behind a grammar's end, and draws the token there from the model's own distribution.
+    """
+
+    def _verify(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+        STEERING.drafts = args[-1].clone()
+        arguments: list[Any] = [*args[:-1], STEERING.drafts]
+        try:  # the logits processors run first, and decide
+            return super()._verify(*arguments)
+        finally:
+            STEERING.drafts = None
 
 
 def _place(batch: Any, states: Any) -> None:
@@ -39,7 +71,7 @@ def _place(batch: Any, states: Any) -> None:
     if is_dummy or not STEERING.changes(slots):
         STEERING.clear()
         return
-    requests = Requests(slots, states.prompt_len.gpu[batch.idx_mapping[:count]])
+    requests = Requests(slots, states.prompt_len.gpu[batch.idx_mapping[:count]], batch.num_draft_tokens_per_req)
     tokens = batch.num_tokens  # others are padding
     starts = batch.query_start_loc[: count + 1]
     STEERING.place(requests, starts, batch.positions[:tokens], batch.input_ids[:tokens])

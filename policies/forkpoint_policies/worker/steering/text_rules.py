@@ -28,13 +28,19 @@ Part = tuple[bytes, str, int]
 
 
 class TextRules:
-    """The requests that have such rules, by slot, of so many slots. `part` finds the rules in a packed program."""
+    """The requests that have such rules, by slot, of so many slots. `depth` is the most rows that one request has in a
+    step, and `part` finds the rules in a packed program."""
 
     def __init__(
-        self, num_slots: int, vocabulary: int, device: torch.device, part: Callable[[bytes], Part] | None = None
+        self,
+        num_slots: int,
+        vocabulary: int,
+        device: torch.device,
+        depth: int = 1,
+        part: Callable[[bytes], Part] | None = None,
     ) -> None:
         self._part = part or text_part
-        self._slots = slots_of_step(num_slots, vocabulary, device)
+        self._slots = slots_of_step(num_slots, vocabulary, device, depth)
         self._is_in = np.zeros(num_slots + 1, np.bool_)  # the last is for rows without a slot
         self._no_prompts = torch.zeros(num_slots, dtype=torch.int32, device=device)
         self._device = device
@@ -59,11 +65,12 @@ class TextRules:
     def decide(
         self, slots: NDArray[np.int32], num_generated: Tensor, last_tokens: Tensor, logits: Tensor | None = None
     ) -> Tensor | None:
-        """The record of the decisions after each request's last token of a forward, by its slot (negative: none), how
-        many tokens it has generated, and this token: all [r]. None where no request has such rules.
+        """The record of the decisions at each row of a forward's logits, by its request's slot (negative: none), how
+        many tokens this has generated, drafts up to here with them, and the last one: all [rows]. None where no request
+        has such rules.
 
-        Rules that look at logits need those of the rows, [r, vocabulary] float32. A row at which nothing is decided, as
-        inside a prompt, has a negative position.
+        Rules that look at logits need those of the rows, [rows, vocabulary] float32. A row at which nothing is decided,
+        as inside a prompt, has a negative position.
         """
         own = np.where(self._is_in[slots], slots, NONE).astype(np.int32)
         if (own < 0).all():

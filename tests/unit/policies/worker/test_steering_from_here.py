@@ -46,8 +46,10 @@ def buffers() -> Iterator[Buffers]:
 class Writing:
     """One request in a slot, whose model writes a given text: a forward and a step for each of its tokens."""
 
-    def __init__(self, buffers: Buffers, own: Policy, text: Sequence[int] = TEXT, seed: int = 0, slot: int = 1) -> None:
-        self.slots, self.buffers, self.text, self.slot = PolicySlots(4, SIZE, CPU), buffers, list(text), slot
+    def __init__(
+        self, buffers: Buffers, own: Policy, text: Sequence[int] = TEXT, seed: int = 0, slot: int = 1, depth: int = 1
+    ) -> None:
+        self.slots, self.buffers, self.text, self.slot = PolicySlots(4, SIZE, CPU, depth), buffers, list(text), slot
         self.program = compile_policy(own, SERVED).program
         self.seed, self.handle = seed, next(_handles)
         self.scales: dict[int, float] = {}
@@ -60,12 +62,16 @@ class Writing:
         request = Request(self.program, handle=self.handle, seed=self.seed)
         self.slots.add(self.slot, request.payload(), 1.0, generated)
 
-    def forward(self, first: int, last: int) -> None:
-        """Compute the tokens from `first` to before `last`, by their numbers in the answer, beside another request."""
+    def forward(self, first: int, last: int, drafts: Sequence[int] = ()) -> None:
+        """Compute the tokens from `first` to before `last`, by their numbers in the answer, beside another request. The
+        last ones are these drafts."""
         whole = [*range(PROMPT_LEN), *self.text]
+        whole[PROMPT_LEN + last - len(drafts) : PROMPT_LEN + last] = drafts
         own = torch.arange(first + PROMPT_LEN, last + PROMPT_LEN)
         positions = torch.cat((torch.arange(2), own))
-        requests = Requests(np.array([-1, self.slot], np.int32), torch.tensor([2, PROMPT_LEN]))
+        requests = Requests(
+            np.array([-1, self.slot], np.int32), torch.tensor([2, PROMPT_LEN]), np.array([0, len(drafts)])
+        )
         ids = torch.tensor([0, 0, *(whole[at] for at in own.tolist())])
         STEERING.place(requests, torch.tensor([0, 2, 2 + len(own)]), positions, ids)
         found = self.buffers.scale * self.buffers.tables[LAYER][self.buffers.row_of].norm(dim=1).sign()
