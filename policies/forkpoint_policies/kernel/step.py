@@ -48,9 +48,7 @@ class Record:
     alternatives: Tensor | None  # [detailed, k] int64
     probabilities: Tensor | None  # [detailed, k] float32; below 0 where the policy took the token away
     certainty: Tensor | None = None  # [detailed] float32 nats, for trees: as in _self_certainty
-    inherited: Tensor | None = (
-        None  # [n, 1 + 2 R] float32, for branches: confidence in nats, and per rule what Chances sums up
-    )
+    inherited: Tensor | None = None  # [n, 1 + 2 R] float32: confidence in nats, and per rule what Chances sums up
 
     @property
     def num_rules(self) -> int:
@@ -88,7 +86,7 @@ def step(slots: Slots, rows: Rows, logits: Tensor) -> Record:
         alternatives=alternatives,
         probabilities=left,
         certainty=certainty,
-        inherited=_inherited(seen, decision) if layout.uses.branches else None,
+        inherited=_inherited(seen, decision) if layout.uses.branches or layout.uses.chances else None,
     )
 
 
