@@ -43,11 +43,30 @@ def made(kernel: str, count: int, size: int) -> CompiledSlots | TorchSlots:
     return CompiledSlots(count, size, torch.device(kernel), DEPTH)
 
 
+OTHERS = ["torch", "block", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("other", ["torch", "block", *(["cuda"] if torch.cuda.is_available() else [])])
+@pytest.mark.parametrize("other", OTHERS)
 @given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=100)
 def test_two_kernels_do_the_same(other: str, mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+    run_both(other, mixture, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("other", OTHERS)
+@given(mixture=mixtures(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=17_000, deadline=None)
+def test_two_kernels_do_the_same_for_a_hundred_thousand_steps(
+    other: str, mixture: tuple[int, list[Request], list[int]], seed: int
+) -> None:
+    run_both(other, mixture, seed)
+
+
+def run_both(other: str, mixture: tuple[int, list[Request], list[int]], seed: int) -> None:
+    """Steps one mixture in the CPU's compiled step and in another, and compares each step."""
     size, requests, starts = mixture
     random = np.random.default_rng(seed)
     kernels = made("cpu", len(requests), size), made(other, len(requests), size)
