@@ -9,7 +9,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from struct import Struct
@@ -32,12 +32,17 @@ from forkpoint_server.traces.receiver import Receiver
 from forkpoint_server.traces.trace import Trace
 
 from .feeder import FIRST_TOKEN, Fed, Feed
+from .relay import Relay, relaying
 from .schedule import Answer, Schedule
 
 MODEL = "flood"
 LOOPBACK = "127.0.0.1"
 DRAIN_SECONDS = 60.0
 """How long to wait for records that are still on their way after the last step."""
+QUIET_SECONDS = 8.0
+"""After a cut nobody knows how many messages are still to come: none in so long. Workers reconnect within 5 s."""
+HELD_SECONDS = 0.3
+"""So long before the cut, what is sent gets no further than the network's buffers."""
 MEMORY_SECONDS = 0.2
 MIB = 2**20
 LINE_BYTES = 1 << 26
@@ -50,7 +55,8 @@ class Flood:
 
     Without `records_per_second`, of all feeders together, as fast as possible. `encrypted`: over TCP with CURVE
     instead of the local socket. `absent`: the server listens only once all has been sent, so that what the sender's
-    queue does not hold is lost.
+    queue does not hold is lost. `cut_seconds`: so long, after a third of the flood, the network of an encrypted one is
+    cut.
     """
 
     records_per_second: float | None = 10_000
@@ -63,6 +69,7 @@ class Flood:
     alternatives: int = 0
     encrypted: bool = False
     absent: bool = False
+    cut_seconds: float = 0.0
 
     @property
     def steps_per_second(self) -> float | None:
@@ -183,7 +190,13 @@ class _Answers:
 
 
 async def measure(flood: Flood) -> Flooded:
-    """Start the feeders, and receive what they send. Raises RuntimeError for a feeder that ended early."""
+    """Start the feeders, and receive what they send.
+
+    Raises RuntimeError for a feeder that ended early, and ValueError for a cut of a local socket or of a flood without
+    a pace.
+    """
+    if flood.cut_seconds and not (flood.encrypted and flood.records_per_second):
+        raise ValueError("cut_seconds: only a flood over TCP, at a pace, can be cut")
     schedules = _schedules(flood)
     receiver = _CountedReceiver(schedules, flood.encrypted)
     try:
@@ -202,19 +215,30 @@ async def _measure(
 ) -> Flooded:
     process, memory = psutil.Process(), array("q")
     dropped_before = _dropped()
-    async with _feeders(flood, schedules, receiver.address) as feeders:
+    async with AsyncExitStack() as stack:
+        address, relay = receiver.address, None
+        if flood.cut_seconds:
+            endpoint = Endpoint.decode(address)
+            relay = await stack.enter_async_context(relaying(LOOPBACK, int(endpoint.remote.rpartition(":")[2])))
+            address = msgspec.structs.replace(endpoint, remote=f"tcp://{LOOPBACK}:{relay.port}").encode()
+        feeders = await stack.enter_async_context(_feeders(flood, schedules, address))
         sampling = asyncio.create_task(_sample(process, memory))
         before = process.memory_info().rss
         cpu, wall = time.process_time(), time.monotonic()
         for feeder in feeders:
             _write(feeder, b"go\n")
+        cutting = asyncio.create_task(_cut(relay, flood)) if relay is not None else None
         fed = await asyncio.gather(
             *(_follow(feeder, None if flood.absent else answers, number) for number, feeder in enumerate(feeders))
         )
         messages = sum(one.steps for one in schedules) - sum(one.lost for one in fed) // flood.rows
         if flood.absent:
             await receiver.start()
-        await _drain(receiver, messages)
+        if cutting is not None:
+            await cutting
+            await _drain_until_quiet(receiver)
+        else:
+            await _drain(receiver, messages)
         if flood.absent:
             for number, schedule in enumerate(schedules):
                 for step in range(schedule.steps):
@@ -306,6 +330,24 @@ async def _drain(receiver: _CountedReceiver, messages: int) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS
     while receiver.num_messages < messages and time.monotonic() < deadline:  # noqa: ASYNC110  # nothing signals it
         await asyncio.sleep(0.02)
+
+
+async def _drain_until_quiet(receiver: _CountedReceiver) -> None:
+    before = -1
+    while receiver.num_messages > before:
+        before = receiver.num_messages
+        await asyncio.sleep(QUIET_SECONDS)
+
+
+async def _cut(relay: Relay, flood: Flood) -> None:
+    """Cut the network for a while, after a third of the flood."""
+    assert flood.steps_per_second is not None
+    await asyncio.sleep(flood.num_steps / flood.steps_per_second / 3)
+    relay.hold()
+    await asyncio.sleep(HELD_SECONDS)
+    await relay.cut()
+    await asyncio.sleep(flood.cut_seconds)
+    await relay.start()
 
 
 async def _sample(process: psutil.Process, memory: array[int]) -> None:

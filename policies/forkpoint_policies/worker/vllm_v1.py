@@ -17,6 +17,7 @@ from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from forkpoint_policies.kernel.native.columns import NONE
 from forkpoint_policies.kernel.step_types import Batch
 
+from .amx import allow_amx
 from .last_layer import LAST_LAYER
 from .orphan import end_with_server
 from .payload import PolicyPayload
@@ -30,6 +31,7 @@ class PolicyProcessorV1(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         end_with_server()
+        allow_amx(device)
         count = vllm_config.scheduler_config.max_num_seqs
         self._slots = PolicySlots(count, vllm_config.model_config.get_vocab_size(), device)
         self._device = device

@@ -16,6 +16,7 @@ from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, 
 
 from forkpoint_policies.kernel.step_types import Batch
 
+from .amx import allow_amx
 from .last_layer import LAST_LAYER
 from .orphan import end_with_server
 from .payload import PolicyPayload
@@ -28,6 +29,7 @@ class PolicyProcessorV2(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
         end_with_server()
+        allow_amx(req_states.device)
         speculative = vllm_config.speculative_config
         self._depth = 1 + (speculative.num_speculative_tokens or 0 if speculative is not None else 0)
         self._states = req_states

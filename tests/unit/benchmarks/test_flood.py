@@ -60,6 +60,26 @@ async def test_the_loss_that_is_counted_is_the_real_one() -> None:
     assert not keeps_up(flooded)
 
 
+@pytest.mark.slow
+async def test_the_loss_that_is_counted_in_a_cut_is_the_real_one() -> None:
+    flooded = await measure(
+        Flood(
+            records_per_second=8_000, seconds=6.0, feeders=2, rows=8, answer_tokens=50, encrypted=True, cut_seconds=2.5
+        )
+    )
+    assert flooded.lost == 0, "what the sender's queue had no room for"
+    assert flooded.arrived < flooded.sent, "what was on its way is lost"
+    assert flooded.missing == flooded.late_or_lost
+    assert flooded.missing >= flooded.sent - flooded.arrived
+    assert np.isfinite(flooded.lag_at_end), "the last records have arrived: the workers have reconnected"
+    assert not keeps_up(flooded)
+
+
+async def test_a_local_socket_cannot_be_cut() -> None:
+    with pytest.raises(ValueError, match="only a flood over TCP, at a pace"):
+        await measure(Flood(cut_seconds=1.0))
+
+
 async def test_a_flood_without_a_pace_needs_its_number_of_steps() -> None:
     with pytest.raises(ValueError, match="needs its number of steps"):
         await measure(Flood(records_per_second=None))
