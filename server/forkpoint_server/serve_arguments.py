@@ -139,6 +139,10 @@ DESCRIPTION = (
 )
 
 
+LISTENING = ("host", "port", "uds")
+"""vLLM's arguments that say where a server listens."""
+
+
 def check_early(arguments: Sequence[str]) -> None:
     """Check Forkpoint's arguments, the names of vLLM's, and the port.
 
@@ -151,14 +155,17 @@ def check_early(arguments: Sequence[str]) -> None:
         own = (name for action in parser._actions for name in action.option_strings)
         if problem := unknown_option(arguments, options.union(own)):
             parser.exit(2, f"forkpoint serve: {problem}\n")
-    for name in ("--host", "--port", "--uds"):
-        parser.add_argument(name)
+    for name in LISTENING:
+        parser.add_argument(f"--{name}")
     parser.add_argument("--headless", action="store_true")
     args, _ = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
     registry_of(args)
     vectors_of(args)
     if args.headless:
         check_headless(args)
+        for name in LISTENING:
+            if getattr(args, name) is not None:
+                raise _serves_no_requests(name)
     elif args.uds is None:
         has_model = (bool(arguments) and not arguments[0].startswith("-")) or "--model" in arguments
         _check_port(args.host or ("" if has_model else "127.0.0.1"), args.port)
@@ -170,8 +177,11 @@ def check_headless(args: Namespace) -> None:
     own_arguments(own)
     for name, default in vars(own.parse_args([])).items():
         if getattr(args, name) != default and name != "allow_untested_vllm":
-            argument = name.replace("_", "-")
-            raise ValueError(f"--{argument}: a --headless node serves no requests; name it on the first node only")
+            raise _serves_no_requests(name.replace("_", "-"))
+
+
+def _serves_no_requests(argument: str) -> ValueError:
+    return ValueError(f"--{argument}: a --headless node serves no requests; name it on the first node only")
 
 
 def registry_of(args: Namespace) -> Registry:

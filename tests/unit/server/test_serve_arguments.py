@@ -109,7 +109,9 @@ def test_a_wrong_flag_needs_neither_vllm_nor_torch(tmp_path: Path) -> None:
 
 def test_a_headless_node_has_no_arguments_about_requests(parser: ArgumentParser) -> None:
     check_headless(parser.parse_args(["--allow-untested-vllm"]))
-    for arguments in (["--policy", "nowait"], ["--trace-tokens", "0"], ["--telemetry-host", "127.0.0.1"]):
+    of_ours = ["--policy", "nowait"], ["--trace-tokens", "0"], ["--telemetry-host", "127.0.0.1"]
+    of_vllm = ["--port", "8000"], ["--host", "0.0.0.0"]
+    for arguments in (*of_ours, *of_vllm):
         with pytest.raises(ValueError, match=f"{arguments[0]}: a --headless node serves no requests"):
             check_early(["MODEL", "--headless", *arguments])
 
