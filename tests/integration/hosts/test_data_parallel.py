@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.hosts.trees import check_tree
 from tests.integration.polling import until
 from tests.integration.puzzles import BANNED, attempt, attempts
 from tests.processes.forkpoint_server import Server
@@ -45,23 +46,13 @@ def test_policies_act_on_both_hosts_and_every_token_is_reported(server: Server, 
 
 
 def test_trees_branch_on_each_host_and_stay_there(server: Server, own_client: openai.OpenAI) -> None:
-    policy = {"rules": [{"when": {"entropy_above": 0.3}, "do": {"branch": {}}}]}
     ranks = set()
     for seed in range(2):
         before = tokens_by_rank(server)
-        response = own_client.chat.completions.create(
-            model="countdown", messages=[{"role": "user", "content": held_out_puzzles("hard", 1)[0].prompt}], n=4,
-            seed=seed, max_tokens=60, extra_body={"policy": policy},
-        )  # fmt: skip
-        assert len(response.choices) == 4
-        summary = (response.model_extra or {})["forkpoint"]
-        assert summary["branches"] == 3
-        assert summary["complete"]
+        check_tree(server, own_client, seed)
         after = tokens_by_rank(server)
         (rank,) = [name for name in after if after[name] > before.get(name, 0)]
         ranks.add(rank)
-        trace = httpx.get(f"{server.api}/forks/{response.id}").raise_for_status().json()
-        assert all(len(choice["positions"]) == len(choice["token_ids"]) for choice in trace["choices"])
     assert len(ranks) == 2, "trees take turns among the ranks"
 
 

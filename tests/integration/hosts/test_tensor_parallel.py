@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from forkpoint_policies.tasks.countdown import held_out_puzzles
+from tests.integration.hosts.trees import check_tree
 from tests.integration.polling import health, until
 from tests.integration.puzzles import BANNED, attempts
 from tests.processes.forkpoint_server import Server
@@ -35,6 +36,10 @@ def test_policies_act_and_every_token_is_reported(server: Server, own_client: op
     assert all(one.summary["complete"] for one in found)
     assert not any(BANNED.search(one.reasoning) for one in found)
     assert server.metrics()["forkpoint_telemetry_dropped_total"] == 0
+
+
+def test_a_tree_branches_on_both_hosts_at_once(server: Server, own_client: openai.OpenAI) -> None:
+    check_tree(server, own_client, seed=0)
 
 
 def test_requests_end_with_an_error_when_the_other_host_is_cut_off(server: Server, two_hosts: Sequence[Host]) -> None:
