@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forkpoint_policies.spec import Policy
     from forkpoint_policies.worker.records import RecordRows
     from forkpoint_server.traces.trace import Trace
+    from tests.integration.engine.steered import Reference
 
 OPTIONS: dict[str, Any] = {
     "model": str(WEIGHTS), "enforce_eager": True, "max_model_len": 1024, "block_size": 32, "disable_log_stats": False,
@@ -42,6 +43,14 @@ def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    """What transformers computes of the embedded model, also with changed states."""
+    from tests.integration.engine.steered import Reference
+
+    return Reference()
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,6 @@ def served(target: ServedModel) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
-@pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
     yield from running(**OPTIONS)
 

@@ -98,11 +98,6 @@ def served(target: ServedModel) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
-@pytest.fixture(scope="module")
 def steering() -> Iterator[LLM]:
     for llm in running(**OPTIONS, **steering_options()):
         put(llm, VECTORS.values())

@@ -66,11 +66,6 @@ def served(target: ServedModel) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
-@pytest.fixture(scope="module")
 def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runner]]:
     """Engines on the V2 model runner without a draft model and with one, of the embedded model with noise."""
     folder = tmp_path_factory.mktemp("drafts")

@@ -64,11 +64,6 @@ def served(target: ServedModel) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference()
-
-
-@pytest.fixture(scope="module")
 def v1() -> Iterator[LLM]:
     for llm in running(**OPTIONS, logits_processors=[PROCESSORS[False]], enable_prefix_caching=False):
         put(llm, VECTORS.values())

@@ -43,7 +43,7 @@ def test_a_tree_branches_on_both_hosts_at_once(server: Server, own_client: opena
 
 
 def test_requests_end_with_an_error_when_the_other_host_is_cut_off(server: Server, two_hosts: Sequence[Host]) -> None:
-    """As in vLLM: the server waits for the step, answers 500, and ends, so that whatever started it starts it again.
+    """As in vLLM: the server waits for the step, answers 500, and ends, so that a supervisor starts it again.
     While it waits, /health is a 503."""
     bodies: dict[bool, tuple[int, str]] = {}
     streaming = threading.Event()

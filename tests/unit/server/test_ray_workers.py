@@ -48,7 +48,7 @@ def is_closed(workers: RayWorkers) -> bool:
 
 
 def test_all_come_and_the_port_is_free_again() -> None:
-    """Also beside one who says nothing, and one who is no worker."""
+    """Also beside a connection that says nothing, and one of another program."""
     workers = RayWorkers(HOST, 2)
     with closing(connect(workers)), closing(connect(workers)) as scanner:
         scanner.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -69,12 +69,12 @@ def test_one_that_differs() -> None:
 
 def test_a_worker_of_another_version_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """As vLLM makes it: with the extension as the last base of its worker's class."""
-    workers, begun = RayWorkers(HOST, 4), []
+    workers, ranks_that_started = RayWorkers(HOST, 4), []
     monkeypatch.setenv(MEETING, workers.address)
 
     class Worker:
         def __init__(self, vllm_config: Any, rank: int) -> None:
-            begun.append(rank)
+            ranks_that_started.append(rank)
 
     class Extended(Worker, StateReading):
         pass
@@ -82,13 +82,13 @@ def test_a_worker_of_another_version_does_not_begin(monkeypatch: pytest.MonkeyPa
     parallel = SimpleNamespace(world_size=2, data_parallel_rank=1)
     config = SimpleNamespace(parallel_config=parallel)
     Extended(vllm_config=config, rank=0)
-    assert begun == [0]
+    assert ranks_that_started == [0]
     wait_for(lambda: workers.problem().startswith(f"3 of 4 workers did not come to {workers.address} before"))
     server = identity.own_version()
     monkeypatch.setattr(identity, "own_version", lambda: "9.9")
     with pytest.raises(RuntimeError, match=rf"Forkpoint differs on .*: version 9\.9 there, {server} on the server;"):
         Extended(vllm_config=config, rank=1)
-    assert begun == [0]
+    assert ranks_that_started == [0]
     wait_for(lambda: f"version 9.9 there, {server} on the server" in workers.problem())
 
 

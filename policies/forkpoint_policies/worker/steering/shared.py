@@ -211,7 +211,7 @@ def _differ(one: Mapping[Action, tuple[Tensor, Tensor]], other: Mapping[Action, 
 
 def _after_wrong_drafts(slots: Tensor, wrong: Tensor) -> Tensor:
     """Which rows of the logits come after a wrong draft: [n], by the rows' slots and whether the token that a row comes
-    after is wrong. The first token of a request is no draft."""
+    after is wrong. A request's first token is never a draft."""
     row = torch.arange(len(slots), device=slots.device)
     is_draft = torch.zeros_like(wrong)
     is_draft[1:] = slots[1:] == slots[:-1]
