@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forkpoint_policies.compile.program import ControlKind, Program
+from forkpoint_policies.compile.program import ControlKind
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.worker.compiled_slots import CompiledSlots
@@ -25,6 +25,7 @@ from tests.unit.policies.kernel.test_step_mixtures import mixtures, some_tokens
 
 STEPS, DEPTH, ALTERNATIVES = 6, 3, 3
 LAST_PLACES = 2  # units in the last place by which logits may differ where both do arithmetic
+TOTAL_VARIATION = 1e-5  # by which distributions may differ where a placebo spends an effect on other tokens
 BY_OTHER_TOKENS = (ControlKind.PROBABILITY, ControlKind.DOSE)
 
 
@@ -102,7 +103,7 @@ def run_both(other: str, mixture: tuple[int, list[Request], list[int]], seed: in
         devices = "cpu", "cuda" if other == "cuda" else "cpu"
         found = [stepped(one, batch_rows, logits, device) for one, device in zip(kernels, devices, strict=True)]
         (ours, one), (theirs, another) = found
-        check([requests[number].program for number, _ in rows], ours, theirs, (one, another))
+        check([requests[number] for number, _ in rows], ours, theirs, (one, another))
         for number, own in zip(batch, drafts, strict=True):
             accepted = int(random.integers(0, own + 1))
             if random.random() < 0.8:  # else it is evaluated again
@@ -128,12 +129,12 @@ def add(kernels: Sequence[CompiledSlots | TorchSlots], slot: int, request: Reque
         slots.add(slot, payload, step_temperature(request.temperature), generated, 0)
 
 
-def check(programs: Sequence[Program | None], one: StepRecord, other: StepRecord, changed: Sequence[Tensor]) -> None:
+def check(requests: Sequence[Request], one: StepRecord, other: StepRecord, changed: Sequence[Tensor]) -> None:
     """The same rules fire, records agree to rounding, and logits to the last places."""
     whole = slice(0, c.R_ENTROPY)
-    for row, program in enumerate(programs):
+    for row, request in enumerate(requests):
         ours, theirs = one.rows[row], other.rows[row]
-        if program is None:
+        if request.program is None:
             assert torch.equal(changed[0][row], changed[1][row])
             assert int(ours[c.R_POSITION]) == int(theirs[c.R_POSITION]) == c.NONE
             continue
@@ -143,11 +144,24 @@ def check(programs: Sequence[Program | None], one: StepRecord, other: StepRecord
         assert torch.equal(one.likeliest[row], other.likeliest[row])
         assert torch.allclose(one.probabilities[row], other.probabilities[row], rtol=1e-4, atol=1e-7)
         assert torch.allclose(one.certainty[row], other.certainty[row], rtol=1e-5, atol=1e-6)
-        if any(rule.control in BY_OTHER_TOKENS for rule in program.rules):
-            own, others = (values[row].nan_to_num(neginf=-1e9) for values in changed)
-            assert torch.allclose(own, others, rtol=1e-4, atol=1e-4)
+        if by_other_tokens(request):
+            assert total_variation(changed[0][row], changed[1][row], request.temperature) <= TOTAL_VARIATION
         else:
             assert int((order(changed[0][row]) - order(changed[1][row])).abs().max()) <= LAST_PLACES
+
+
+def by_other_tokens(request: Request) -> bool:
+    """Whether a placebo spends a rule's effect on other tokens.
+
+    How much it moves them follows from that effect, which at a low temperature may be no more than a rounding error.
+    """
+    return request.program is not None and any(rule.control in BY_OTHER_TOKENS for rule in request.program.rules)
+
+
+def total_variation(one: Tensor, other: Tensor, temperature: float) -> float:
+    """The share of sampled tokens that would differ at a request's temperature, in float64; at 1 if it is greedy."""
+    mine, its = ((logits.double() / (step_temperature(temperature) or 1.0)).softmax(dim=0) for logits in (one, other))
+    return float((mine - its).abs().sum()) / 2
 
 
 def order(values: Tensor) -> Tensor:
