@@ -24,7 +24,7 @@ from forkpoint_policies.kernel.native.columns import (
 )
 from forkpoint_policies.kernel.record_flags import IN_REASONING
 from forkpoint_policies.kernel.step_types import StepRecord
-from forkpoint_policies.worker.destinations import Destinations
+from forkpoint_policies.worker.destinations import Address, Destinations
 from forkpoint_policies.worker.request import Wanted
 from forkpoint_policies.worker.sender import Sender
 
@@ -78,7 +78,7 @@ def _send_all(feed: Feed, sender: Sender) -> list[float]:
     shape = schedule.rows, max(feed.alternatives, 1)
     likeliest = torch.full(shape, FIRST_TOKEN if feed.alternatives else NONE, dtype=torch.int32)
     probabilities, certainty = torch.full(shape, 0.1), torch.zeros(schedule.rows)
-    destinations = Destinations([feed.address], Wanted(feed.rules, feed.alternatives))
+    destinations = Destinations([Address(feed.address)], Wanted(feed.rules, feed.alternatives))
     logits = torch.zeros(0)
 
     start, reported_at = time.monotonic(), list[float]()

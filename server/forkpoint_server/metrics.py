@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 
-ENTROPY_BUCKETS_NATS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.672, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+from forkpoint_policies.worker.record_sums import ENTROPY_BUCKETS_NATS
+
 LENGTH_BUCKETS_TOKENS = tuple(float(1 << power) for power in range(3, 18))  # up to 131,072
 STEP_BUCKETS_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 REQUEST_BUCKETS_SECONDS = (
@@ -199,9 +200,16 @@ def observe_all(histogram: Histogram, values: NDArray[np.floating]) -> None:
     """As `observe` for each value, in one step: the entropies of long answers would take the event
     loop a second."""
     counts = np.bincount(np.searchsorted(histogram._upper_bounds, values), minlength=len(histogram._upper_bounds))
-    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=False):  # NaN would be behind the last
-        bucket.inc(count)
-    histogram._sum.inc(float(values.sum(dtype=np.float64)))
+    # NaN would be behind the last
+    observe_counts(histogram, counts[: len(histogram._upper_bounds)], float(values.sum(dtype=np.float64)))
+
+
+def observe_counts(histogram: Histogram, counts: NDArray[np.integer], total: float) -> None:
+    """As `observe` for so many values in each bucket, [buckets], which add up to `total`."""
+    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(total)
 
 
 def use_buckets(histogram: Histogram, upper_bounds: Sequence[float]) -> None:

@@ -175,6 +175,7 @@ class Service:
             inactive=inactive,
             stop_tokens=self.config.stop_tokens,
             spans=self.config.spans,
+            stores_traces=self.config.max_trace_tokens > 0,
             enrolment=enrolment,
             without_experiment=plain,
             is_default=is_default,

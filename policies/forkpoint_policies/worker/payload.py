@@ -21,7 +21,8 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     `inherited` is its state there. `forced_tokens` are written regardless of the logits: an existing text is measured
     this way. `limits` are those that the request samples with. `scored`: the log probability of each token in the
     distribution that it is sampled from is reported. `max_states`: the hidden states at so many positions where a rule
-    fires are kept in the worker: those of `kept_states`, by the names of their tensors.
+    fires are kept in the worker: those of `kept_states`, by the names of their tensors. `sums_above`: nobody reads its
+    records one by one, so they are summed, and this is the fork threshold, in nats.
     """
 
     program: bytes
@@ -40,6 +41,7 @@ class PolicyPayload(msgspec.Struct, frozen=True):
     scored: bool = False
     max_states: int = 0
     kept_states: list[str] = []
+    sums_above: float | None = None
 
     def into(self, extra_args: dict[str, Any] | None) -> dict[str, Any]:
         """The request's extra arguments with this payload, which replaces anything that a client sent under the key."""

@@ -19,7 +19,7 @@ from forkpoint_policies.kernel.step_types import Batch, StepRecord
 from forkpoint_policies.spec import MAX_READOUTS
 
 from .artefacts import ARTEFACTS, WorkerArtefacts
-from .destinations import Destinations
+from .destinations import Address, Destinations
 from .kept_states import LAST_LAYER, STATES
 from .layer_states import LAYER_STATES
 from .payload import PolicyPayload
@@ -55,7 +55,7 @@ class PolicySlots:
         """[slots]"""
         self._by_wanted: Counter[Wanted] = Counter()
         self._wanted: Wanted | None = None
-        self.addresses: list[str] = []
+        self.addresses: list[Address] = []
         """Where records go, by the number in their column."""
 
     def add(self, slot: int, payload: PolicyPayload, temperature: float, generated: Sequence[int]) -> Request:
@@ -65,7 +65,7 @@ class PolicySlots:
             self.remove(stale)
         temperature = step_temperature(temperature)
         own = for_own_step(payload) if STEERING.again.is_possible else payload
-        program = self.slots.add(slot, own, temperature, generated, self._number_of(payload.address))
+        program = self.slots.add(slot, own, temperature, generated, self._number_of(payload))
         request = self._requests[slot] = Request(payload, program, temperature)
         self._slot_of[payload.handle] = slot
         self.has_policy_at[slot] = True
@@ -171,9 +171,10 @@ class PolicySlots:
             scored = ScoredRows.of(rows, self._vocabulary, self._device)
         return Destinations(self.addresses, self.wanted, scored)
 
-    def _number_of(self, address: str) -> int:
-        if not address:
+    def _number_of(self, payload: PolicyPayload) -> int:
+        if not payload.address:
             return NONE
+        address = Address(payload.address, payload.sums_above)
         if address not in self.addresses:
             self.addresses.append(address)
         return self.addresses.index(address)

@@ -1,4 +1,4 @@
-"""Sends the record of each step from the worker to the server, in the format of `records`.
+"""Sends the record of each step from the worker to the server, in the format of `records` or summed (`record_sums`).
 
 Generation never waits for the channel: a full queue or an absent server loses records, and the server counts what is
 missing.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,7 +24,7 @@ from forkpoint_policies.kernel.native.columns import NONE, R_ADDRESS, R_EFFECT, 
 from forkpoint_policies.kernel.step_types import StepRecord
 from forkpoint_policies.spec import MAX_RULES
 
-from .destinations import Destinations
+from .destinations import Address, Destinations
 from .endpoint import Endpoint
 from .records import (
     LOGPROB_TYPE,
@@ -37,11 +39,16 @@ from .records import (
     num_columns,
 )
 from .sampled_from import LastDistributions, SampledTokens, Truncate, WholeRows
+from .summed_rows import SummedRows
 
 logger = logging.getLogger(__name__)
 
 MAX_STEPS_WAITING = 4096
 LOOK_EVERY_SECONDS = 0.004
+IDLE_STEPS = 3.0
+"""Without a step for as long as so many took, choices may have ended: what is not sent of them is sent."""
+IDLE_SECONDS = (0.02, 0.3)
+"""The shortest and the longest time for that."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class _Step:
     record: StepRecord
     destinations: Destinations
     seconds: float
+    at: float  # of time.monotonic
     ready: torch.cuda.Event | None
 
 
@@ -68,11 +76,15 @@ class Sender:
     room.
 
     The thread looks for what is there every few milliseconds, rather than being woken at each step: that would hand it
-    Python's lock in the middle of one.
+    Python's lock in the middle of one. `num_stages`: of a pipeline, which has as many batches at once.
     """
 
-    def __init__(self, truncate: Truncate) -> None:
+    def __init__(self, truncate: Truncate, num_stages: int = 1) -> None:
         self.lost = 0
+        self._num_stages = num_stages
+        self._summed: dict[int, SummedRows] = {}  # by the number of the address
+        self._addresses: Sequence[Address] = ()
+        self._last_step, self._step_seconds = time.monotonic(), 0.0
         self._waiting: deque[_Step | _Logprobs | WholeRows] = deque()
         self._last = LastDistributions(truncate)
         self._ending = threading.Event()
@@ -89,7 +101,7 @@ class Sender:
             ready = torch.cuda.Event()
             ready.record()
         if len(self._waiting) < MAX_STEPS_WAITING:
-            self._waiting.append(_Step(on_host, destinations, seconds, ready))
+            self._waiting.append(_Step(on_host, destinations, seconds, time.monotonic(), ready))
         else:
             self.lost += len(record.rows)
         for found in self._last.advance(record, logits, destinations.scored):
@@ -116,6 +128,7 @@ class Sender:
             while not ending:
                 ending = self._ending.wait(LOOK_EVERY_SECONDS)
                 self._send_waiting(context, sockets)
+                self._send_sums(context, sockets, everything=ending or self._is_idle())
         finally:
             context.destroy(linger=200)
 
@@ -148,16 +161,63 @@ class Sender:
         # with the columns of branches there are as many rules as there can be, else as the longest program has
         rules = step.destinations.wanted.rules
         rules, columns = (MAX_RULES, SENT_COLUMNS) if step.destinations.wanted.branches else (rules, R_EFFECT + rules)
-        for address in np.unique(addresses[addresses >= 0]).tolist():
+        self._addresses = step.destinations.addresses
+        numbers = np.unique(addresses[addresses >= 0]).tolist()
+        self._sum(step, rows[:, :columns], addresses, numbers, rules)
+        for address in numbers:
+            if address in self._summed:
+                continue
             own = np.flatnonzero(addresses == address)
             try:
-                socket = _socket(step.destinations.addresses[address], context, sockets)
+                socket = _socket(self._addresses[address].endpoint, context, sockets)
                 if step.record.hidden is not None:  # first, so that who has a record has these, too
                     self._send_hidden(rows[own], step.record.hidden.numpy()[own], socket)
                 frames = encode(rows[own, :columns], _details_of(step.record, own), rules, step.seconds)
                 socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 self.lost += len(own)
+
+    def _sum(
+        self,
+        step: _Step,
+        rows: NDArray[np.int32],
+        addresses: NDArray[np.integer],
+        numbers: Sequence[int],
+        rules: int,
+    ) -> None:
+        """Add a step's rows that are to be summed; without any, it still is a step."""
+        if (elapsed := step.at - self._last_step) < IDLE_SECONDS[1]:
+            self._step_seconds = elapsed
+        self._last_step = step.at
+        for number in numbers:
+            threshold = self._addresses[number].sums_above
+            if threshold is not None and number not in self._summed:
+                self._summed[number] = SummedRows(threshold, self._num_stages)
+        timed = {self._addresses[number].endpoint for number in numbers if number not in self._summed}
+        for number, summed in self._summed.items():
+            # a server counts a step once, though it gets records one by one, too
+            seconds = None if self._addresses[number].endpoint in timed else step.seconds
+            summed.add(rows[addresses == number, : R_EFFECT + rules], rules, seconds)
+
+    def _is_idle(self) -> bool:
+        """Whether steps have stopped."""
+        shortest, longest = IDLE_SECONDS
+        return time.monotonic() - self._last_step > min(max(IDLE_STEPS * self._step_seconds, shortest), longest)
+
+    def _send_sums(
+        self, context: zmq.Context[zmq.Socket[bytes]], sockets: dict[str, zmq.Socket[bytes]], everything: bool
+    ) -> None:
+        for number, summed in self._summed.items():
+            try:
+                message = summed.take(everything)
+                if message is not None:
+                    socket = _socket(self._addresses[number].endpoint, context, sockets)
+                    try:
+                        socket.send_multipart(message.encode(), zmq.NOBLOCK)
+                    except zmq.Again:
+                        self.lost += message.num_tokens
+            except Exception:  # telemetry must never take the worker down
+                logger.exception("forkpoint: sums of records could not be sent")
 
     def _send_hidden(self, rows: NDArray[np.int32], hidden: NDArray[np.float32], socket: zmq.Socket[bytes]) -> None:
         known = np.isfinite(hidden).any(axis=1)

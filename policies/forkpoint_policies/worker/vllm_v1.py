@@ -39,7 +39,7 @@ class PolicyProcessorV1(LogitsProcessor):
         self._at: dict[int, tuple[int, list[int]]] = {}  # batch index -> slot and the request's tokens so far
         self._prompt_len_of: dict[int, int] = {}  # by slot
         self._prompt_lens = torch.zeros(count, dtype=torch.int32, device=device)  # tokens are counted without prompts
-        self._sender = Sender(apply_top_k_top_p)
+        self._sender = Sender(apply_top_k_top_p, vllm_config.parallel_config.pipeline_parallel_size)
         # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
 

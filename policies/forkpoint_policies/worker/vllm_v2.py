@@ -35,7 +35,7 @@ class PolicyProcessorV2(LogitsProcessor):
         self._states = req_states
         self._slots = PolicySlots(req_states.max_num_reqs, req_states.vocab_size, req_states.device, self._depth)
         self._arrived: dict[int, tuple[PolicyPayload, float]] = {}  # slot -> payload and temperature
-        self._sender = Sender(apply_top_k_top_p)
+        self._sender = Sender(apply_top_k_top_p, vllm_config.parallel_config.pipeline_parallel_size)
         # every rank makes the same decisions; one reports them
         self._reports = not model_parallel_is_initialized() or get_tensor_model_parallel_rank() == 0
 

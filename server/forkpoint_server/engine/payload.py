@@ -16,6 +16,7 @@ from forkpoint_server.traces.trace import Trace
 from forkpoint_server.vllm_seam import SamplingParams, VLLMValidationError
 
 from .derived_params import derived_params
+from .early_ends import writes_end
 
 MAX_PROGRAM_BYTES = 64 << 20
 """Of the programs that all choices of a client's request carry, each its own copy, into the engine's process."""
@@ -51,13 +52,13 @@ def initial_state(
 def payload_of(
     context: RequestContext, trace: Trace, start: ChildStart, alternatives: int, *,
     forced_tokens: Sequence[int] = (), limits: SamplingLimits = NO_LIMITS, scored: bool = False,
-    max_states: int = 0, kept_states: Sequence[str] = (),
+    max_states: int = 0, kept_states: Sequence[str] = (), sums_above: float | None = None,
 ) -> PolicyPayload:  # fmt: skip
     """The payload of an engine request that starts so and reports to a trace.
 
     With `forced_tokens`, the request writes these instead of what the model would sample. `limits` are those of its
     sampling. `scored`: the log probabilities of its tokens are reported. `max_states`: the worker keeps the hidden
-    states of these names at so many positions.
+    states of these names at so many positions. `sums_above` is as in PolicyPayload.
     """
     compiled = context.compiled
     return PolicyPayload(
@@ -77,6 +78,7 @@ def payload_of(
         scored=scored,
         max_states=max_states,
         kept_states=list(kept_states),
+        sums_above=sums_above,
     )
 
 
@@ -85,6 +87,16 @@ def limits_of(params: SamplingParams, trial: TrialSampling | None = None) -> Sam
     if trial is not None:
         return SamplingLimits(top_p=trial.top_p)
     return SamplingLimits(params.top_k, params.top_p, params.min_p)
+
+
+def _reads_records(context: RequestContext, params: SamplingParams, trace: Trace) -> bool:
+    """Whether anybody reads the records of a choice one by one, rather than their sums only.
+
+    Where a stop string ends it, or the server, the worker evaluates more positions than sums leave out.
+    """
+    lists_tokens = context.stores_traces or context.options.forks or context.options.policy_logprobs
+    ends_here = bool(params.stop) or writes_end(context, params)
+    return lists_tokens or ends_here or trace.replaced is not None or any(context.applied.signals)
 
 
 def choice_params(
@@ -96,9 +108,11 @@ def choice_params(
     changes: dict[str, Any] = {"n": 1, "seed": seed} if params.n > 1 else {}
     if context.options.policy_logprobs and params.num_logprobs is None:
         changes["logprobs"] = 0  # those of the model's own distribution, reported beside
+    trace.is_summed = not _reads_records(context, params, trace)
     payload = payload_of(
         context, trace, own_start, num_alternatives(context),
         limits=limits_of(params), scored=context.options.policy_logprobs,
+        sums_above=context.fork_threshold if trace.is_summed else None,
     )  # fmt: skip
     return derived_params(params, extra_args=payload.into(params.extra_args), **changes)
 

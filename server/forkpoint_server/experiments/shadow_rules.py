@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
 from forkpoint_policies.spec import MAX_RULES, Policy, Rule
-from forkpoint_server.traces.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class TriggerDetector:
         """One bit per arm for which the request shows whether its policy would have acted."""
         return self.always | sum(1 << arm for arm in self.rules)
 
-    def triggered(self, profiles: Iterable[Profile]) -> int:
-        """One bit per arm whose policy would have acted somewhere in these choices."""
+    def triggered(self, times_fired: Iterable[NDArray[np.integer]]) -> int:
+        """One bit per arm whose policy would have acted somewhere in these choices, of which each has [rules]."""
         found, numbers = self.always, [rule.number for rule in self.compiled.program.rules]
-        for profile in profiles:
-            fired = np.flatnonzero(profile.fired[:, : len(numbers)].any(axis=0))
+        for times in times_fired:
+            fired = np.flatnonzero(times[: len(numbers)])
             acted = {numbers[index] for index in fired.tolist()}
             found |= sum(1 << arm for arm, rules in self.rules.items() if acted & rules and not found >> arm & 1)
         return found

@@ -145,8 +145,12 @@ class PolicyMiddleware:
                     await self._app(scope, body.replay(), injection)
                 finally:
                     keep_alive.stop()
-                    count_in_metrics(context)
-                    context.receiver.close(context.traces)
+                    try:
+                        if not context.settled:
+                            await context.receiver.settle_sums(context.traces)
+                    finally:
+                        count_in_metrics(context)
+                        context.receiver.close(context.traces)
             failed = False
         except asyncio.CancelledError:  # the client is gone
             tracker.note_disconnect()

@@ -42,6 +42,7 @@ class RequestContext:
     options: RequestOptions = field(default_factory=RequestOptions)
     stop_tokens: frozenset[int] = frozenset()  # the tokens that end an answer
     spans: RequestSpans | None = None  # where vLLM's spans go, if they are exported
+    stores_traces: bool = True  # after its end, and shows them before
 
     # what applies where the policy cannot
     enrolment: Enrolment | None = None

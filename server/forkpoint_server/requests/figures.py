@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forkpoint_policies.worker.record_sums import PLANNING
+
 from .context import Reported
 
 
@@ -18,13 +20,13 @@ class Figures:
 
 def figures_of(request: Reported) -> Figures:
     """The figures of a request, from its records."""
-    profiles, num_rules = [trace.profile() for trace in request.traces], len(request.applied.actions)
-    num_measured = sum(len(profile.position) for profile in profiles)
-    num_forks = sum(int((profile.entropy > request.fork_threshold).sum()) for profile in profiles)
+    sums, num_rules = [trace.sums(request.fork_threshold) for trace in request.traces], len(request.applied.actions)
+    num_measured = sum(int(one.tokens.sum()) for one in sums)
+    num_forks = sum(int(one.tokens[0, PLANNING]) for one in sums)
     return Figures(
         num_forks,
         round(num_forks / num_measured, 4) if num_measured else None,
-        sum(float(profile.effect[:, :num_rules].sum()) for profile in profiles),
+        sum(float(one.effect[0, :num_rules].sum()) for one in sums),
     )
 
 

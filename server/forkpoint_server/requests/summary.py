@@ -10,10 +10,10 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.util.types import AttributeValue
 
 from forkpoint_policies.spec import Policy
+from forkpoint_policies.worker.record_sums import EXECUTION, NOTHING, PLANNING, RecordSums, add_up
 from forkpoint_server import metrics
 from forkpoint_server.store.built_in_metrics import SUMMARY_COLUMNS
 from forkpoint_server.traces.hidden_signals import READOUT, by_name
-from forkpoint_server.traces.profile import Profile
 from forkpoint_server.traces.trace import Trace
 from forkpoint_server.tracing import CONVENTIONAL, OF_ALL, RequestSpans, span_attributes
 
@@ -24,9 +24,8 @@ from .tree import Node, shortened
 def summary(context: Reported) -> dict[str, Any]:
     """The figures of the response's `forkpoint` object."""
     applied, tree = context.applied, context.tree
-    profiles = [trace.profile() for trace in context.traces]
-    entropy = np.concatenate([profile.entropy for profile in profiles]) if profiles else np.zeros(0, np.float32)
-    planning = entropy > context.fork_threshold
+    sums = add_up([trace.sums(context.fork_threshold) for trace in context.traces] or [NOTHING])
+    tokens, entropy = sums.tokens[0], sums.entropy[0]
     return {
         "model": context.model_name,
         "policy": applied.name,
@@ -35,31 +34,33 @@ def summary(context: Reported) -> dict[str, Any]:
         "experiment": context.experiment,
         "arm": context.arm_name,
         "tokens": sum(len(trace.tokens) for trace in context.traces) if tree is None else tree.num_generated_tokens,
-        "forks": int(planning.sum()),
-        "mean_entropy": _mean(entropy),
-        "mean_entropy_forks": _mean(entropy[planning]),
-        "mean_entropy_execution": _mean(entropy[~planning]),
+        "forks": int(tokens[PLANNING]),
+        "mean_entropy": _mean(entropy.sum(), tokens.sum()),
+        "mean_entropy_forks": _mean(entropy[PLANNING], tokens[PLANNING]),
+        "mean_entropy_execution": _mean(entropy[EXECUTION], tokens[EXECUTION]),
         "threshold": context.fork_threshold,
         "reasoning_tokens": sum(trace.num_reasoning_tokens for trace in context.traces),
-        "interventions": _interventions(applied.actions, profiles),
-        "left_alone": sum(int(profile.left_alone.sum()) for profile in profiles),
-        "forced": sum(int(profile.forced.sum()) for profile in profiles),
-        "refused": sum(int(profile.refused.sum()) for profile in profiles),
+        "interventions": _interventions(applied.actions, sums),
+        "left_alone": int(sums.left_alone[0]),
+        "forced": int(sums.forced[0]),
+        "refused": int(sums.refused[0]),
         "branches": 0 if tree is None else tree.num_answers - 1,
         "tokens_shared": 0 if tree is None else tree.num_shared_tokens,
         "answers": [] if tree is None else [_answer(node) for node in tree.nodes if node.kind == "answer"],
-        **_hidden(profiles, applied.signals),
+        **_hidden(context),
         "complete": not any(trace.num_missing for trace in context.traces),
         "warnings": list(context.warnings),
     }
 
 
-def _hidden(profiles: Sequence[Profile], names: Sequence[str]) -> dict[str, Any]:
+def _hidden(context: Reported) -> dict[str, Any]:
     """Of policies with a condition on hidden states, the mean of each signal over the tokens where it is known."""
-    if not profiles:
+    names = context.applied.signals
+    if not context.traces or not any(names):
         return {}
-    signals = by_name(names, np.concatenate([profile.hidden for profile in profiles]))
-    means = {name: _mean(column[np.isfinite(column)]) for name, column in signals.items()}
+    signals = by_name(names, np.concatenate([trace.profile().hidden for trace in context.traces]))
+    known = {name: column[np.isfinite(column)] for name, column in signals.items()}
+    means = {name: _mean(column.sum(dtype=np.float64), len(column)) for name, column in known.items()}
     return {"hidden": means} if means else {}
 
 
@@ -79,7 +80,7 @@ def experiment_record(context: RequestContext) -> dict[str, Any]:
     figures, detector = summary(context), context.enrolment.detector
     return {
         "prompt_tokens": context.num_prompt_tokens,
-        "triggered": detector.triggered(trace.profile() for trace in context.traces),
+        "triggered": detector.triggered(trace.sums(context.fork_threshold).fired[0] for trace in context.traces),
         "watched": detector.observed_arms,
         "effect": sum((action["effect"] for action in figures["interventions"].values()), 0.0),
         **{name: figures[name] for name in SUMMARY_COLUMNS},
@@ -114,19 +115,20 @@ def release_spans(context: RequestContext, spans: RequestSpans) -> str | None:
 
 
 def _count_trace(context: RequestContext, trace: Trace) -> None:
-    compiled, profile = context.compiled, trace.profile()
+    compiled, sums = context.compiled, trace.sums(context.fork_threshold)
     labels = context.model_name, compiled.label
     if trace.ended and context.settled:  # of a request that failed or was left, the last records are not waited for
         metrics.DROPPED.labels(context.model_name).inc(trace.num_missing)
 
     # tokens and entropy, by role
-    planning = profile.entropy > context.fork_threshold
-    for role, chosen in (("planning", planning), ("execution", ~planning)):
-        metrics.TOKENS.labels(*labels, role).inc(int(chosen.sum()))
-        metrics.observe_all(metrics.ENTROPY.labels(*labels, role), profile.entropy[chosen])
+    for name, role in (("planning", PLANNING), ("execution", EXECUTION)):
+        metrics.TOKENS.labels(*labels, name).inc(int(sums.tokens[0, role]))
+        entropy = metrics.ENTROPY.labels(*labels, name)
+        metrics.observe_counts(entropy, sums.buckets[0, role], float(sums.entropy[0, role]))
 
     # hidden states
-    for name, column in by_name(context.applied.signals, profile.hidden).items():
+    signals = context.applied.signals
+    for name, column in by_name(signals, trace.profile().hidden).items() if any(signals) else ():
         known = column[np.isfinite(column)]
         if name.startswith(READOUT):
             metrics.observe_all(metrics.READOUT.labels(*labels, name.removeprefix(READOUT)), known)
@@ -140,19 +142,18 @@ def _count_trace(context: RequestContext, trace: Trace) -> None:
         metrics.REASONING.labels(*labels).observe(trace.num_reasoning_tokens)
 
     # interventions, by rule
-    for rule, action in enumerate(compiled.actions[: profile.fired.shape[1]] if compiled.is_named else []):
+    for rule, action in enumerate(compiled.actions[: sums.fired.shape[1]] if compiled.is_named else []):
         families = _connector_families(compiled.policy, compiled.program.rules[rule].number)
-        metrics.INTERVENTIONS.labels(*labels, action, families).inc(int(profile.fired[:, rule].sum()))
-        metrics.EFFECT.labels(*labels, action).inc(float(profile.effect[:, rule].sum()))
+        metrics.INTERVENTIONS.labels(*labels, action, families).inc(int(sums.fired[0, rule]))
+        metrics.EFFECT.labels(*labels, action).inc(float(sums.effect[0, rule]))
 
 
-def _interventions(actions: Sequence[str], profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:
+def _interventions(actions: Sequence[str], sums: RecordSums) -> dict[str, dict[str, float]]:
     """By action, how often its rules fired, and their summed effect."""
     found: dict[str, dict[str, float]] = {action: {"fired": 0, "effect": 0.0} for action in actions}
-    for profile in profiles:
-        for rule, action in enumerate(actions[: profile.fired.shape[1]]):
-            found[action]["fired"] += int(profile.fired[:, rule].sum())
-            found[action]["effect"] += float(profile.effect[:, rule].sum())
+    for rule, action in enumerate(actions[: sums.fired.shape[1]]):
+        found[action]["fired"] += int(sums.fired[0, rule])
+        found[action]["effect"] += float(sums.effect[0, rule])
     return {
         action: {"fired": totals["fired"], "effect": round(totals["effect"], 4)} for action, totals in found.items()
     }
@@ -165,5 +166,5 @@ def _connector_families(policy: Policy, rule: int) -> str:
     return "+".join(sorted(set(tokens.connectors))) if tokens is not None else ""
 
 
-def _mean(values: np.ndarray) -> float | None:
-    return round(float(values.mean()), 4) if values.size else None
+def _mean(total: float, count: int) -> float | None:
+    return round(float(total / count), 4) if count else None

@@ -17,6 +17,7 @@ import zmq
 import zmq.asyncio
 
 from forkpoint_policies.spec import CONFIDENCE_TOKENS
+from forkpoint_policies.worker.record_sums import NUM_FRAMES, decode_sums
 from forkpoint_policies.worker.records import (
     MAX_MESSAGES_WAITING,
     Batch,
@@ -25,13 +26,15 @@ from forkpoint_policies.worker.records import (
     decode_header,
     decode_hidden,
     decode_logprobs,
+    num_columns,
+    row_type,
 )
 from forkpoint_server import metrics
 
 from .likeliest import confidence_of, margin_of
 from .record_log import RecordLog
 from .remote_socket import RemoteSocket
-from .trace import Trace
+from .trace import SummedRange, Trace
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +132,12 @@ class Receiver:
         await asyncio.gather(*(trace.settle(deadline) for trace in traces))
         self.silent = self._num_batches == num_batches and any(trace.num_missing for trace in traces)
 
+    async def settle_sums(self, traces: Iterable[Trace]) -> None:
+        """Wait up to SETTLE_SECONDS for the sums of choices that ended early: of these nothing was sent before."""
+        if self.address and not self.silent:
+            deadline = time.monotonic() + SETTLE_SECONDS
+            await asyncio.gather(*(trace.settle(deadline) for trace in traces if trace.is_summed))
+
     def close(self, traces: Iterable[Trace]) -> None:
         """Stop collecting: the choices have been reported, or their client has left."""
         self._count_steps()
@@ -153,6 +162,8 @@ class Receiver:
                 self._add_distribution(frames)
             elif len(frames) == 4:
                 self._add_hidden(frames)
+            elif len(frames) == NUM_FRAMES:
+                self._add_sums(frames)
             else:
                 self._add_batch(frames)
         except Exception:  # one bad message must not end the telemetry of all requests
@@ -161,10 +172,7 @@ class Receiver:
     def _add_batch(self, frames: list[bytes]) -> None:
         header = decode_header(frames)
         self._log.add(header.columns, header.rules, frames[1])
-        self._num_batches, self.silent = self._num_batches + 1, False
-        self._step_seconds.append(header.seconds)
-        if len(self._step_seconds) >= STEPS_AT_ONCE:
-            self._count_steps()
+        self._note_steps([header.seconds])
         listening = self._log.listening
         if not listening and not header.detailed:
             return
@@ -182,6 +190,24 @@ class Receiver:
     def _deliver(self, handle: int, columns: int, rules: int, rows: bytes) -> None:
         if trace := self._traces.get(handle):
             trace.add(columns, rules, rows)
+
+    def _add_sums(self, frames: list[bytes]) -> None:
+        message = decode_sums(frames)
+        columns = num_columns(row_type(message.rules))
+        self._note_steps(message.seconds.tolist())
+        self._log.add(columns, message.rules, message.rows)
+        handles = np.frombuffer(message.rows, np.int32).reshape(-1, columns)[:, 0].tolist()
+        for number, (handle, first, end, count) in enumerate(message.places.tolist()):
+            if trace := self._traces.get(handle):
+                trace.add_sums(SummedRange(first, end, count, message.sums.of(number)))
+        for handle in self._log.listening.intersection(handles):
+            self._log.read(handle)
+
+    def _note_steps(self, seconds: list[float]) -> None:
+        self._num_batches, self.silent = self._num_batches + 1, False
+        self._step_seconds.extend(seconds)
+        if len(self._step_seconds) >= STEPS_AT_ONCE:
+            self._count_steps()
 
     def _count_steps(self) -> None:
         metrics.observe_all(metrics.STEP.labels(metrics.served_model()), np.array(self._step_seconds))

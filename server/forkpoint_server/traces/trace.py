@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forkpoint_policies.compile.regions import Region, RegionReader, Regions
+from forkpoint_policies.worker.record_sums import RecordSums, add_up, sum_records
 from forkpoint_policies.worker.records import (
     DRAFT,
     HEAD,
@@ -39,6 +40,16 @@ MANY_BYTES = 1_000
 TRACE_BYTES, TOKEN_BYTES, CHUNK_BYTES, ALTERNATIVES_BYTES, ALTERNATIVE_BYTES = 1_500, 43, 200, 160, 80
 """What CPython takes for a trace without its contents, for a token, for records of one width without the records, and
 for the alternatives of a position without and for each of them."""
+
+
+@dataclass(frozen=True)
+class SummedRange:
+    """The sums of `count` records, of positions from `first` to before `end`, which the worker did not send."""
+
+    first: int
+    end: int
+    count: int
+    sums: RecordSums  # of one choice
 
 
 @dataclass(slots=True)
@@ -72,6 +83,7 @@ class Trace:
     margin: dict[int, float] = field(default_factory=dict)  # position -> lead of the likeliest token, a probability
     certainty: dict[int, float] = field(default_factory=dict)  # position -> nats, the self-certainty
     logprobs: PolicyLogprobs | None = None  # for requests with `policy_logprobs`
+    is_summed: bool = False  # by the worker, so that not all of its records arrive
     replaced: ReplacedTokens | None = None  # of a shadow policy whose rules replace tokens
     hidden: HiddenSignals = field(default_factory=HiddenSignals)
     raw_logprobs: array[float] = field(default_factory=lambda: array("d"))  # nats, before any change, if known
@@ -88,6 +100,8 @@ class Trace:
     _last_drafts: tuple[int, ...] = ()  # those before the position that was added last
     _arrived: asyncio.Event | None = None
     _profile: tuple[tuple[int, int], Callable[[], Profile | None]] | None = None
+    _summed: list[SummedRange] = field(default_factory=list)
+    _sums: tuple[tuple[float, tuple[int, int], int], RecordSums] | None = None
     _finished: bool = False
 
     @property
@@ -165,6 +179,12 @@ class Trace:
             else:
                 self.forks.pop(position, None)
 
+    def add_sums(self, summed: SummedRange) -> None:
+        """Store the sums of records that do not come one by one."""
+        self._summed.append(summed)
+        if self._arrived is not None:
+            self._arrived.set()
+
     def read(self) -> None:
         """Add the records that have arrived."""
         if self.log is not None:
@@ -211,7 +231,37 @@ class Trace:
     @property
     def num_missing(self) -> int:
         """How many of the choice's tokens have no valid record yet."""
-        return len(self.tokens) - len(self.profile().position)
+        profile, ranges = self.profile(), self._ranges()
+        single = len(profile.position) if not ranges else int(_outside(ranges, profile.position).sum())
+        return len(self.tokens) - single - sum(one.count for one in ranges)
+
+    def sums(self, fork_threshold: float) -> RecordSums:
+        """What is counted of the records of the committed tokens, summed by the worker or not: of one choice. The
+        threshold, in nats, is the one by which the worker sums."""
+        profile, ranges = self.profile(), self._ranges()
+        known = (fork_threshold, self._amount(), len(ranges))
+        if self._sums is not None and self._sums[0] == known:
+            return self._sums[1]
+        own = _outside(ranges, profile.position) if ranges else slice(None)
+        sums = sum_records(
+            np.zeros(len(profile.position[own]), np.intp), 1, fork_threshold, profile.entropy[own],
+            (profile.left_alone[own], profile.forced[own], profile.refused[own]),
+            profile.fired[own], profile.effect[own],
+        )  # fmt: skip
+        if ranges:
+            sums = add_up([*(one.sums for one in ranges), sums])
+        if not self._finished:
+            self._sums = known, sums
+        return sums
+
+    def _ranges(self) -> list[SummedRange]:
+        """What the worker summed of the committed tokens. Sums that reach beyond them are not of these tokens only."""
+        found, end = list[SummedRange](), self.first_position
+        for one in self._summed:
+            if end <= one.first and one.end <= self.first_position + len(self.tokens):
+                found.append(one)
+                end = one.end
+        return found
 
     def is_valid(self, position: int) -> bool:
         """Whether the record of a position, if there is one, follows the choice's own tokens, not rejected drafts."""
@@ -252,20 +302,24 @@ class Trace:
             self.log = None
         if self.logprobs is not None:
             self.logprobs.finish(self.tokens, self.first_position, self.forks)
-        self.on_records = self._profile = None  # the callback would keep the whole tree alive
+        self.on_records = self._profile = self._sums = None  # the callback would keep the whole tree alive
         self.forks, self.new_forks, self.confidence, self.margin, self.certainty = {}, [], {}, {}, {}
         self._finished = True
 
     def profile(self) -> Profile:
         """The records of the committed tokens, as arrays; not those evaluated beyond them (a stop string's tail)."""
         self.read()
-        amount = sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
+        amount = self._amount()
         if self._profile is not None and self._profile[0] == amount and (read := self._profile[1]()) is not None:
             return read
         profile = self._read([_rows(columns, rules, chunk) for columns, rules, chunk in self._chunks])
         # a finished trace may be stored for long, and a profile is as large as its records
         self._profile = amount, weakref.ref(profile) if self._finished else lambda: profile
         return profile
+
+    def _amount(self) -> tuple[int, int]:
+        """How much is known: bytes of records, and tokens."""
+        return sum(len(chunk) for _, _, chunk in self._chunks), len(self.tokens)
 
     def has_records_since(self, cursor: tuple[int, int]) -> bool:
         """Whether records have arrived after a cursor of `records_since`, of committed tokens or not."""
@@ -297,6 +351,13 @@ class Trace:
         return read_profile(
             parts, self.tokens, self.first_position, self.hidden, self.replaced, alternatives=self._alternatives
         )
+
+
+def _outside(ranges: Sequence[SummedRange], position: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which positions [n] are in none of the ranges, which do not overlap and rise."""
+    firsts, ends = np.array([one.first for one in ranges]), np.array([one.end for one in ranges])
+    outside: NDArray[np.bool_] = np.searchsorted(firsts, position, "right") == np.searchsorted(ends, position, "right")
+    return outside
 
 
 @cache

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from forkpoint_policies.worker.record_sums import ENTROPY_BUCKETS_NATS
 from forkpoint_server import metrics
 from forkpoint_server.engine.engine import _count_finished
 
@@ -127,7 +128,7 @@ def test_metric_names_follow_the_conventions() -> None:
 
 
 def test_the_buckets_fit_entropies() -> None:
-    buckets = metrics.ENTROPY_BUCKETS_NATS
+    buckets = ENTROPY_BUCKETS_NATS
     assert (buckets[0], buckets[-1]) == (0.001, 10.0)
     assert list(buckets) == sorted(buckets)
     assert max(above / below for below, above in itertools.pairwise(buckets)) < 3.5

@@ -133,7 +133,7 @@ def test_records_go_to_the_addresses_of_their_requests() -> None:
     record = slots.step(batch, LOGITS.repeat(4, 1))
     assert record.rows[:, c.R_HANDLE].tolist() == [10, 11, 12, 13]
     numbers = record.rows[:, c.R_ADDRESS].tolist()
-    assert [slots.addresses[number] if number != c.NONE else "" for number in numbers] == [
+    assert [slots.addresses[number].endpoint if number != c.NONE else "" for number in numbers] == [
         "ipc:///a", "", "ipc:///b", "ipc:///a"
     ]  # fmt: skip
     assert (record.likeliest >= 0).sum(dim=1).tolist() == [2, 0, 5, 0]

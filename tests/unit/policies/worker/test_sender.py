@@ -16,7 +16,7 @@ import zmq
 
 from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import StepRecord
-from forkpoint_policies.worker.destinations import Destinations
+from forkpoint_policies.worker.destinations import Address, Destinations
 from forkpoint_policies.worker.payload import PolicyPayload
 from forkpoint_policies.worker.records import (
     MAX_MESSAGES_WAITING,
@@ -83,7 +83,7 @@ def record_of(rows: int, sent: dict[int, list[int]] | None = None, detailed: Seq
 
 
 def to(*addresses: str) -> Destinations:
-    return Destinations(addresses, Wanted(rules=RULES))
+    return Destinations([Address(one) for one in addresses], Wanted(rules=RULES))
 
 
 def untruncated(logits: torch.Tensor, top_k: torch.Tensor | None, top_p: torch.Tensor | None) -> torch.Tensor:
@@ -203,7 +203,7 @@ def test_log_probabilities_arrive_with_the_next_token_and_the_last_distribution_
     address, logits = f"ipc://{tmp_path}/t", torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
     payload = PolicyPayload(b"", "key", 7, address, 0, 1, scored=True)
     scored = ScoredRows.of([(0, Request(payload, PROGRAM, 1.0))], 3, torch.device("cpu"))
-    destinations = Destinations([address], Wanted(rules=RULES), scored)
+    destinations = Destinations([Address(address)], Wanted(rules=RULES), scored)
     with receiving(address) as socket, sending() as sender:
         for position, last in enumerate((0, 2)):
             record = record_of(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, Table, create_engine, func, select
 
 from forkpoint_policies.compile.compiler import CompiledPolicy
@@ -17,7 +18,6 @@ from forkpoint_server.policies.registry import Registry
 from forkpoint_server.policies.resolve import read_policy_field
 from forkpoint_server.store.experiments import Definitions, Epoch, StoredExperiment, add_experiment
 from forkpoint_server.store.tables import ASSIGNMENTS
-from forkpoint_server.traces.profile import Profile
 from tests.unit.policies.vocabularies import TARGET
 
 REGISTRY = Registry()
@@ -78,12 +78,6 @@ def three(**policies: Any) -> list[dict[str, Any]]:
     return [{"name": name, "policy": policy, "weight": 0.2} for name, policy in policies.items()]
 
 
-def fired(*columns: bool) -> Profile:
-    """A choice of two tokens at whose second these rules fired, in the program's order."""
-    single, per_rule, no = np.zeros(2, np.float32), np.zeros((2, len(columns)), np.float32), np.zeros(2, np.bool_)
-    return Profile(
-        position=np.arange(2), confidence=single, held=per_rule, placed=per_rule, entropy=single,
-        top_probability=single, in_reasoning=no, left_alone=no, forced=no, refused=no,
-        fired=np.array([[False] * len(columns), columns]), effect=per_rule, hidden=np.full((2, 3), np.nan, np.float32),
-        alternatives={},
-    )  # fmt: skip
+def fired(*columns: bool) -> NDArray[np.integer]:
+    """How often these rules fired in a choice, in the program's order: at one of its tokens or at none."""
+    return np.array(columns, np.int64)
