@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .records import num_columns, row_type
+from .records import RecordRows, num_columns, row_type
 
 ENTROPY_BUCKETS_NATS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.672, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 NUM_BUCKETS = len(ENTROPY_BUCKETS_NATS) + 1
@@ -147,8 +147,14 @@ class SumsMessage:
     rows: bytes  # int32 [n, columns]
 
     @property
+    def record_rows(self) -> RecordRows:
+        """The rows, to be read."""
+        columns = num_columns(row_type(self.rules))
+        return RecordRows(np.frombuffer(self.rows, np.int32).reshape(-1, columns), self.rules)
+
+    @property
     def num_tokens(self) -> int:
-        return int(self.places[:, 3].sum()) + len(self.rows) // (4 * num_columns(row_type(self.rules)))
+        return int(self.places[:, 3].sum()) + len(self.record_rows.values)
 
     def encode(self) -> list[bytes]:
         """The frames of the message."""

@@ -26,8 +26,6 @@ from forkpoint_policies.worker.records import (
     decode_header,
     decode_hidden,
     decode_logprobs,
-    num_columns,
-    row_type,
 )
 from forkpoint_server import metrics
 
@@ -193,14 +191,13 @@ class Receiver:
 
     def _add_sums(self, frames: list[bytes]) -> None:
         message = decode_sums(frames)
-        columns = num_columns(row_type(message.rules))
+        rows = message.record_rows
         self._note_steps(message.seconds.tolist())
-        self._log.add(columns, message.rules, message.rows)
-        handles = np.frombuffer(message.rows, np.int32).reshape(-1, columns)[:, 0].tolist()
+        self._log.add(rows.values.shape[1], rows.rules, message.rows)
         for number, (handle, first, end, count) in enumerate(message.places.tolist()):
             if trace := self._traces.get(handle):
                 trace.add_sums(SummedRange(first, end, count, message.sums.of(number)))
-        for handle in self._log.listening.intersection(handles):
+        for handle in self._log.listening.intersection(rows.handle.tolist()):
             self._log.read(handle)
 
     def _note_steps(self, seconds: list[float]) -> None:

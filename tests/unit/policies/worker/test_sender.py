@@ -18,6 +18,7 @@ from forkpoint_policies.kernel.native import columns as c
 from forkpoint_policies.kernel.step_types import StepRecord
 from forkpoint_policies.worker.destinations import Address, Destinations
 from forkpoint_policies.worker.payload import PolicyPayload
+from forkpoint_policies.worker.record_sums import NUM_FRAMES, SumsMessage, decode_sums
 from forkpoint_policies.worker.records import (
     MAX_MESSAGES_WAITING,
     Batch,
@@ -30,6 +31,7 @@ from forkpoint_policies.worker.records import (
 from forkpoint_policies.worker.request import Request, Wanted
 from forkpoint_policies.worker.sampled_from import ScoredRows
 from forkpoint_policies.worker.sender import Sender
+from forkpoint_policies.worker.summed_rows import TAIL_STEPS
 from tests.unit.policies.factories import compiled, policy, rule
 
 PATIENCE_MS = 10_000
@@ -243,3 +245,28 @@ def test_signals_of_hidden_states_are_sent_before_the_records(tmp_path: Path) ->
         sender.close()
     assert hidden.places.tolist() == [[rows.handle[1], rows.position[1]]]
     assert np.array_equal(hidden.values, [[2.5, np.nan, np.nan]], equal_nan=True)
+
+
+def test_rows_to_be_summed_arrive_when_their_choice_is_no_longer_in_a_step(tmp_path: Path) -> None:
+    """Two choices, of which the second ends; and one whose records are read, at the same server."""
+    endpoint, threshold = f"ipc://{tmp_path}/t", 0.5
+    destinations = Destinations([Address(endpoint), Address(endpoint, threshold)], Wanted(rules=RULES))
+    with receiving(endpoint) as socket, sending() as sender:
+        for step, rows in enumerate([3] * 20 + [2]):
+            record = record_of(rows, {0: [0], 1: list(range(1, rows))})
+            record.rows[:, c.R_POSITION] = step
+            record.rows[:, c.R_FLAGS] = 0
+            sender.report(record, destinations, seconds=0.5, logits=NO_LOGITS)
+        singles, messages = list[Batch](), list[SumsMessage]()
+        while len(singles) < 21 or sum(one.num_tokens for one in messages) < 41:
+            frames = socket.recv_multipart()
+            if len(frames) == NUM_FRAMES:
+                messages.append(decode_sums(frames))
+            else:
+                singles.append(decode(frames))
+    assert [batch.rows.handle.tolist() for batch in singles] == [[500]] * 21
+    assert sum(len(message.seconds) for message in messages) == 0, "a server counts a step once"
+    ended = {places[0]: places for message in messages for places in message.places.tolist()}
+    assert ended[502] == [502, 0, 20 - TAIL_STEPS, 20 - TAIL_STEPS]
+    assert {handle: first for handle, (_, first, _, _) in ended.items()} == {501: 0, 502: 0}
+    assert sender.lost == 0
