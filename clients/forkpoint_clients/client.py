@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import openai
 
@@ -19,17 +18,7 @@ from .generation import (
 )
 from .policy_builder import PolicyLike
 from .resources import AsyncExperiments, AsyncForks, AsyncPolicies, Experiments, Forks, Policies
-
-DEFAULT_URL = "http://127.0.0.1:8000/v1"
-SERVER_VARIABLE = "FORKPOINT_SERVER"
-KEY_VARIABLE = "FORKPOINT_API_KEY"
-
-
-def api_url(url: str) -> str:
-    """A server's API from what a user writes: with `http://`, and `/v1` where the URL has no path."""
-    url = url if "://" in url else f"http://{url}"
-    parts = urlsplit(url)
-    return parts._replace(path="/v1").geturl() if parts.path in ("", "/") else url
+from .server_address import DEFAULT_URL, KEY_VARIABLE, SERVER_VARIABLE, api_url
 
 
 class Forkpoint(openai.OpenAI):

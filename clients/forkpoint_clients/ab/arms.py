@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from forkpoint_clients.client import api_url
 from forkpoint_clients.evaluate.asker import NO_POLICY
 from forkpoint_clients.evaluate.doses import PLACEBO
+from forkpoint_clients.server_address import api_url
 from forkpoint_policies.catalog import library
 from forkpoint_policies.spec import parse_policy
 from forkpoint_policies.spec.yaml_file import YamlError, read_yaml

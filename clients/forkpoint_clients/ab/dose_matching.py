@@ -29,8 +29,6 @@ FOLDER, FITS = "doses", "doses.json"
 FORMAT = 1
 """The format of what is stored; increased when it or the method changes."""
 
-DEFAULT_ANSWERS = 16
-
 
 @dataclass(frozen=True)
 class DoseMatch:

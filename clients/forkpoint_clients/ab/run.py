@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 from forkpoint_clients.evaluate.asker import (
     NO_POLICY,
-    RETRIES,
     Answer,
     Asker,
     Question,
@@ -25,6 +24,7 @@ from forkpoint_clients.evaluate.asker import (
     without_userinfo,
 )
 from forkpoint_clients.evaluate.datasets import Item, digest, provenance
+from forkpoint_clients.evaluate.defaults import RETRIES
 from forkpoint_clients.evaluate.journal import Journal, Unit
 from forkpoint_policies.spec import TreeAction
 

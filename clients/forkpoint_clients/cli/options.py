@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from forkpoint_clients.client import KEY_VARIABLE, SERVER_VARIABLE, api_url
+from forkpoint_clients.server_address import KEY_VARIABLE, SERVER_VARIABLE, api_url
 
 
 def normalised(url: str | None) -> str | None:
@@ -25,6 +25,7 @@ MaybeServer = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", callback=normalised, help="the server to use, as in http://127.0.0.1:8000"),
 ]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="of one question, before the run stops")]
 ApiKey = Annotated[
     str,
     typer.Option(

@@ -11,6 +11,9 @@ import typer
 from typer.main import get_command
 
 FAILED = 1
+RESUMABLE = 3
+"""The exit status of a run that the same command resumes."""
+INTERRUPTED = 130
 
 
 def run_app(app: typer.Typer, name: str, arguments: list[str]) -> int:

@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletion
 
+from .defaults import RETRIES
+
 NO_POLICY = "none"
 """Makes a Forkpoint apply no policy, regardless of its default and of running experiments."""
-
-RETRIES = 7
-"""Retries of one question. The SDK waits 0.5 s, then twice as long up to 8 s: half a minute before it gives up."""
 
 FIRST_CONTACT_SECONDS = 10.0
 """How long the first answer of a server may take; a list of models needs no engine."""

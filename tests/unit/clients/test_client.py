@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from forkpoint_clients import AsyncForkpoint, Forkpoint
-from forkpoint_clients.client import api_url
+from forkpoint_clients.server_address import api_url
 from forkpoint_clients.types import Experiment, Outcome, Progress, Trace
 
 POLICY = {

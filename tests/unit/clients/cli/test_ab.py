@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from forkpoint_clients.cli.ab import ONE_ARM, RESUMABLE, main
+from forkpoint_clients.cli.ab import main
+from forkpoint_clients.cli.running import RESUMABLE
+from forkpoint_clients.commands.ab import ONE_ARM
 from forkpoint_clients.evaluate.journal import read
 from tests.processes.forkpoint_server import free_port
 from tests.unit.clients.stub_server import completion, error, stub_server

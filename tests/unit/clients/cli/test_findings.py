@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forkpoint_clients.cli import findings
-from forkpoint_clients.cli.ab import RESUMABLE
+from forkpoint_clients.cli.running import RESUMABLE
 from tests.unit.clients.stub_server import completion, error, stub_server
 
 
@@ -42,7 +42,7 @@ def test_a_lost_server_is_reported_with_the_stored_answers(
         monkeypatch.setattr(findings, "DEFAULT_URL", server.url)
         assert findings.main(command(data, tmp_path, server.url)) == RESUMABLE
     said = capsys.readouterr().err
-    assert f"the answers so far are in {tmp_path}; the same command continues from there" in said
+    assert f"The answers so far are in {tmp_path}; the same command continues from there" in said
     assert "start one with `forkpoint serve`" in said
 
 

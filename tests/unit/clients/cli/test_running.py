@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -32,11 +30,3 @@ def test_h_is_help_of_subcommands(arguments: list[str], capsys: pytest.CaptureFi
 def test_a_misspelt_subcommand_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert policies.main(["validat"]) == 2
     assert "Did you mean 'validate'" in capsys.readouterr().err
-
-
-def test_commands_that_estimate_nothing_load_no_statistics() -> None:
-    """The shell's completion imports them at each press of the tab key."""
-    modules = ", ".join(f"forkpoint_clients.cli.{name}" for name in ("policies", "experiments", "watch", "calibrate"))
-    program = f"import sys, {modules}; print(sorted(sys.modules.keys() & {{'scipy', 'statsmodels', 'matplotlib'}}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
