@@ -102,6 +102,7 @@ def instruct(target: ServedModel) -> Instruct:
         scored: bool = False,
         kept_states: Sequence[str] = (),
         served: ServedModel | None = None,
+        sums_above: float | None = None,
         **options: Any,
     ) -> SamplingParams:
         params = SamplingParams(**{"max_tokens": 200, **options})
@@ -126,6 +127,7 @@ def instruct(target: ServedModel) -> Instruct:
                 scored=scored,
                 max_states=4096 * bool(kept_states),
                 kept_states=list(kept_states),
+                sums_above=sums_above,
             )
             params.extra_args = instruction.into(None)
         return params
@@ -157,16 +159,24 @@ class Telemetry:
 
     def traces(self, generate: Callable[[str], list[tuple[int, ...]]]) -> list[Trace]:
         """The trace the server would store of each request that `generate` sends, in their order."""
+        from forkpoint_policies.worker.record_sums import NUM_FRAMES, decode_sums
         from forkpoint_policies.worker.records import decode_distribution, decode_hidden, decode_logprobs
         from forkpoint_server.traces.logprobs import PolicyLogprobs
-        from forkpoint_server.traces.trace import Trace
+        from forkpoint_server.traces.trace import SummedRange, Trace
 
         found: dict[int, Trace] = {}
         answer, reported = self._listen(generate)
-        for rows in _batches(reported):
+
+        def trace_of(handle: int) -> Trace:
+            return found.setdefault(handle, Trace(handle, 0, logprobs=PolicyLogprobs()))
+
+        sums = [decode_sums(frames) for frames in reported if len(frames) == NUM_FRAMES]
+        for message in sums:
+            for number, (handle, first, end, count) in enumerate(message.places.tolist()):
+                trace_of(handle).add_sums(SummedRange(first, end, count, message.sums.of(number)))
+        for rows in [*_batches(reported), *(message.record_rows for message in sums)]:
             for handle, row in zip(rows.handle.tolist(), rows.values, strict=True):
-                trace = found.setdefault(handle, Trace(handle, 0, logprobs=PolicyLogprobs()))
-                trace.add(rows.values.shape[1], rows.rules, row.tobytes())
+                trace_of(handle).add(rows.values.shape[1], rows.rules, row.tobytes())
         for handle, tokens in zip(sorted(found), answer, strict=True):
             found[handle].tokens.extend(tokens)
         for frames in reported:
