@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ from .test_steering import (
     entropies,
     second_passes,
 )
-from .test_steering_runners import farthest, in_process
+from .test_steering_runners import NOISE_NATS, farthest, in_process
 
 BY_RANK: dict[str, Any] = {
     "rules": [
@@ -58,6 +60,8 @@ GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": Tr
 CARELESS = f"{CarelessProcessor.__module__}:{CarelessProcessor.__name__}"
 ACCEPTED = 0.1, 0.95  # a draft that is always right or never would prove little
 STATES = ["layer.1", "layer.2", "last"]
+COMMON: dict[str, Any] = {"max_logprobs": VOCABULARY, **steering_options()}
+SMALL: dict[str, Any] = {"num_gpu_blocks_override": 17, "max_model_len": 256, "enable_prefix_caching": False}
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +70,29 @@ def served(target: ServedModel) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runner]]:
-    """Engines on the V2 model runner without a draft model and with one, of the embedded model with noise."""
+def draft(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The `speculative_config` of a draft model: the embedded one with noise."""
+    return speculating(write_noisy_model(tmp_path_factory.mktemp("model") / "draft", noise=0.3))
+
+
+@contextmanager
+def drafting_runner(log: Path, speculative_config: dict[str, Any], **options: Any) -> Iterator[Runner]:
+    with runner(
+        log, v2=True, logits_processors=[PROCESSORS[True]], speculative_config=speculative_config, **COMMON, **options
+    ) as found:
+        for vector in VECTORS.values():
+            assert not any(found.call(PUT_ARTEFACT, vector.raw))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def runners(tmp_path_factory: pytest.TempPathFactory, draft: dict[str, Any]) -> Iterator[dict[str, Runner]]:
+    """Engines on the V2 model runner without a draft model and with one."""
     folder = tmp_path_factory.mktemp("drafts")
-    common: dict[str, Any] = {"max_logprobs": VOCABULARY, **steering_options()}
-    config = speculating(write_noisy_model(folder / "draft", noise=0.3))
     with (
-        runner(folder / "plain.log", v2=True, logits_processors=[PROCESSORS[True]], **common) as plain,
+        runner(folder / "plain.log", v2=True, logits_processors=[PROCESSORS[True]], **COMMON) as plain,
         runner(
-            folder / "drafts.log", v2=True, logits_processors=[CARELESS], speculative_config=config, **common
+            folder / "drafts.log", v2=True, logits_processors=[CARELESS], speculative_config=draft, **COMMON
         ) as drafting,
     ):
         for one in (plain, drafting):
@@ -206,3 +224,42 @@ def test_the_records_are_those_without_drafts(
     by_rank = [trace.profile().hidden[:, 0] for trace in (found[-1], expected[-1])]
     assert by_rank[0].tobytes() == by_rank[1].tobytes()
     assert expected[-1].profile().fired.any()
+
+
+def test_what_is_preempted_is_changed_alike(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel,
+    draft: dict[str, Any], tmp_path: Path,
+) -> None:  # fmt: skip
+    """Computed again with its drafts, within the noise of float32 between prompts and single tokens."""
+    few, longer = prompts[: len(POLICIES)], {**GREEDY, "max_tokens": 64}
+    params = [instruct(one, served=served, **longer) for one in POLICIES]
+    tokens, expected = in_process(runners["without drafts"], few, params)
+    with drafting_runner(tmp_path / "log", draft, max_num_batched_tokens=64, **SMALL) as cramped:
+        again, found = in_process(cramped, few, params)
+        assert cramped.counters["vllm:num_preemptions"] > 0
+        assert ACCEPTED[0] < cramped.acceptance < ACCEPTED[1]
+    assert again == tokens
+    assert farthest(found, expected) < NOISE_NATS
+
+
+@pytest.mark.parametrize("how", ["compiled", "two ranks"])
+def test_it_is_as_without_drafts(
+    runners: dict[str, Runner], prompts: list[TokensPrompt], instruct: Instruct, served: ServedModel,
+    draft: dict[str, Any], tmp_path: Path, how: str,
+) -> None:  # fmt: skip
+    few = prompts[: len(POLICIES)]
+    params = [instruct(one, served=served, **GREEDY) for one in POLICIES]
+    tokens, expected = in_process(runners["without drafts"], few, params)
+    cache = tmp_path / "cache"
+    options: dict[str, Any] = (
+        {"enforce_eager": False, "environment": {"VLLM_CACHE_ROOT": str(cache)}}
+        if how == "compiled"
+        else {"tensor_parallel_size": 2, "environment": {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}}
+    )
+    with drafting_runner(tmp_path / "log", draft, **options) as drafting:
+        assert len(drafting.call(PUT_ARTEFACT, CALM.raw)) == options.get("tensor_parallel_size", 1)
+        again, found = in_process(drafting, few, params)
+        assert ACCEPTED[0] < drafting.acceptance < ACCEPTED[1]
+    assert [*cache.glob("torch_compile_cache/*")] or how == "two ranks"
+    assert again == tokens
+    assert farthest(found, expected) < TOLERANCE_NATS

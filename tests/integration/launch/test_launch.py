@@ -19,6 +19,9 @@ from forkpoint_server.demo import WEIGHTS
 from tests.integration.polling import until
 from tests.processes.forkpoint_server import CACHE_BYTES, COMMAND, LEFT_OUT, free_port, serving
 
+ADAPTIVE = json.dumps(
+    {"method": "draft_model", "model": str(WEIGHTS), "num_speculative_tokens": 3, "enable_adaptive_verification": True}
+)
 WRONG = {
     ("/no/such/model",): "forkpoint serve: .*/no/such/model",
     ("--max-model-len", "many"): "max-model-len",
@@ -45,6 +48,9 @@ WRONG = {
     ("--recycle-layers", "4"): "forkpoint serve: --recycle-layers: the model has no layer 4; its 4 layers are 0 to 3",
     ("--recycle-layers", "1", "--enable-prompt-embeds"): (
         "forkpoint serve: --recycle-layers cannot be had with --enable-prompt-embeds"
+    ),
+    ("--hidden-layers", "1", "--speculative-config", ADAPTIVE): (
+        "forkpoint serve: --hidden-layers cannot be had with enable_adaptive_verification in --speculative-config: how "
     ),
     ("--retention-days", "0"): "--retention-days: must be a whole number above 0",
     (
