@@ -1,4 +1,4 @@
-"""Request bodies of our routes: parsed by a dependency, and described in the app's OpenAPI document.
+"""Bodies of our routes: requests' parsed by a dependency, and all described in the app's OpenAPI document.
 
 FastAPI's own body parameters would parse a body before the admin key is checked, and report errors through a handler
 that vLLM's routes share.
@@ -58,6 +58,11 @@ def describe_body(operation: str, body: type[BaseModel] | dict[str, Any]) -> dic
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(operation, body)}}},
     }
+
+
+def describe_response(model: type[BaseModel], status: HTTPStatus = HTTPStatus.OK) -> dict[str, Any]:
+    """A route's arguments that describe what it answers with, and do not check it."""
+    return {"response_model": None, "responses": {int(status): {"model": model}}}
 
 
 def _schema(operation: str, body: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,14 @@ from forkpoint_server.experiments.definition import METRIC_NAME, Change, Definit
 from forkpoint_server.experiments.lifecycle import definition_to_store, first_epoch, next_epoch
 from forkpoint_server.experiments.outcomes import read_outcomes, record_outcomes
 from forkpoint_server.experiments.report import analyse_experiment, arm_figures, effects_of, experiment_to_dict
+from forkpoint_server.experiments.response_models import (
+    DeletedResponse,
+    ExperimentResponse,
+    ExperimentsResponse,
+    OutcomesResponse,
+    ReportResponse,
+    TimelineResponse,
+)
 from forkpoint_server.experiments.timeline import MAX_POINTS, timeline
 from forkpoint_server.metrics import count_change
 from forkpoint_server.policies.compiled import LabeledPolicy
@@ -33,7 +41,7 @@ from forkpoint_server.store.recorder import SERVER
 from forkpoint_server.store.tables import MAX_OUTCOME, MAX_RESPONSE_ID_LENGTH
 
 from .admin import admin_only, is_admin
-from .bodies import describe_body, parsed_body
+from .bodies import describe_body, describe_response, parsed_body
 
 MAX_EXPERIMENTS = 128
 FLUSH_SECONDS = 2.0
@@ -63,7 +71,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     guarded = [Depends(admin_only(admin_key))]
     one_report = asyncio.Lock()  # of a large experiment each takes seconds, during which completions are slower
 
-    @router.get("/v1/experiments")
+    @router.get("/v1/experiments", **describe_response(ExperimentsResponse))
     async def list_experiments(request: Request) -> dict[str, Any]:
         """All experiments, oldest first, without their figures."""
         found = await in_thread(read_definitions, service.database)
@@ -76,6 +84,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         status_code=HTTPStatus.CREATED,
         dependencies=guarded,
         openapi_extra=describe_body("post /v1/experiments", Definition),
+        **describe_response(ExperimentResponse, HTTPStatus.CREATED),
     )
     async def create_experiment(
         definition: Annotated[Definition, Depends(parsed_body(partial(parse_body, Definition)))],
@@ -111,7 +120,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.compiled(made.id)
         return _to_dict(service, made)
 
-    @router.get("/v1/experiments/{name}/timeline")
+    @router.get("/v1/experiments/{name}/timeline", **describe_response(TimelineResponse))
     async def show_timeline(
         name: str, metric: str, points: int = Query(default=20, ge=1, le=MAX_POINTS)
     ) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         async with one_report:
             return await in_thread(timeline, service.database, stored, metric, points)
 
-    @router.get("/v1/experiments/{name:path}")
+    @router.get("/v1/experiments/{name:path}", **describe_response(ReportResponse))
     async def show_experiment(
         request: Request,
         name: str,
@@ -144,6 +153,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         "/v1/experiments/{name:path}",
         dependencies=guarded,
         openapi_extra=describe_body("patch /v1/experiments/{name}", Change),
+        **describe_response(ExperimentResponse),
     )
     async def change(
         name: str, requested: Annotated[Change, Depends(parsed_body(partial(parse_body, Change)))]
@@ -160,7 +170,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
         await service.experiments.follow()
         return _to_dict(service, changed)
 
-    @router.delete("/v1/experiments/{name:path}", dependencies=guarded)
+    @router.delete("/v1/experiments/{name:path}", dependencies=guarded, **describe_response(DeletedResponse))
     async def delete(name: str) -> dict[str, Any]:
         """Delete an experiment that is not running, with everything recorded for it."""
         _check_name(name)
@@ -182,6 +192,7 @@ def experiments_router(service: Service, admin_key: str | None) -> APIRouter:
     @router.post(
         "/v1/experiments/{name:path}/outcomes",
         openapi_extra=describe_body("post /v1/experiments/{name}/outcomes", OUTCOMES_SCHEMA),
+        **describe_response(OutcomesResponse),
     )
     async def post_outcomes(
         name: str, outcomes: Annotated[list[Outcome], Depends(parsed_body(read_outcomes))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,9 @@ import httpx
 import openai
 import psutil
 import pytest
+import schemathesis
+from schemathesis.core.failures import Failure
+from schemathesis.schemas import BaseSchema
 from sqlalchemy import Engine, select
 
 from forkpoint_clients import Forkpoint
@@ -33,12 +37,27 @@ ARMS = [{"name": "control", "weight": 0.5}, {"name": "calm", "policy": "nowait",
 UNIT = "X-Unit"
 """Other tests do not send it, so none of their requests is in an experiment of these."""
 
+EXPERIMENT_PATH = re.compile("^/v1/experiments/[^/]+")
+
 Define = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def document(server: Server) -> BaseSchema:
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.api, timeout=120) as client:
+def http(server: Server, document: BaseSchema) -> Iterator[httpx.Client]:
+    """A client of which all answers about experiments must be as the OpenAPI document says."""
+
+    def check(response: httpx.Response) -> None:
+        path = EXPERIMENT_PATH.sub("/v1/experiments/{name}", response.request.url.path)
+        if path.startswith("/v1/experiments") and response.is_success:
+            response.read()
+            document[path][response.request.method].validate_response(response)
+
+    with httpx.Client(base_url=server.api, timeout=120, event_hooks={"response": [check]}) as client:
         yield client
 
 
@@ -139,6 +158,14 @@ def test_arms_are_sticky_reported_and_recorded(http: httpx.Client, define: Defin
     assert rows[-1].unit == hash_of(salt_of("told", "s"), calm) - 2**63
     assert calm not in map(str, rows[-1])  # the unit itself is not stored
     assert shown["analysis"]["sample_ratio"]["units"] == {"control": 1, "calm": 1}
+
+
+def test_an_answer_that_is_not_as_the_document_says_is_noticed(http: httpx.Client, document: BaseSchema) -> None:
+    response = http.get("/experiments")
+    more = httpx.Response(200, json={**response.json(), "more": 1}, request=response.request)
+    more.elapsed = response.elapsed
+    with pytest.raises(Failure):
+        document["/v1/experiments"]["GET"].validate_response(more)
 
 
 def test_all_routes_streams_and_endings(http: httpx.Client, server: Server, define: Define, database: Engine) -> None:
