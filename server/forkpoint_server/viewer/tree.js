@@ -40,9 +40,9 @@ export class Tree {
     this.element.hidden = branches.length < 2;
     const width = this.element.clientWidth;
     if (this.element.hidden || !width) return;
-    this.lanes = inOrder(answers);
+    this.said = groupsOf(answers);
+    this.lanes = inOrder(answers, this.said);
     const x = d3.scaleLinear(shown, [MARGIN.left, width - MARGIN.right]).clamp(true);
-    this.said = groupsOf(this.lanes);
     this.groups.replaceChildren(...[...this.said.values()].map(({ number, answer, count }) => element("span", {}, element("b", {}, sign(number)), ` ${shortened(answer)} `, element("span", { class: "soft" }, `×${count}`))));
     this.choice = this.lanes.some(({ node }) => node && !node.chosen);
     const rows = rowsOf(this.lanes), last = Math.max(...rows.values());
@@ -148,14 +148,23 @@ function sureness(branch) {
   return known.length ? Math.exp(known.reduce((sum, token) => sum + Math.log(/** @type {number} */ (token.before)), 0) / known.length) : null;
 }
 
-/** Parents before children, and these right below them, the latest to leave first, so that no line crosses another. @param {Branch[]} branches */
-function inOrder(branches) {
-  /** @param {Branch | null} parent @returns {Branch[]} */
+/** Parents before children, and these right below them, the latest to leave first, so that no line crosses another. Of
+ * answers that share no beginning, those that say the same are together once all have ended, the most frequent first.
+ * @param {Branch[]} branches @param {Map<string, {number: number}>} said */
+function inOrder(branches, said) {
+  const roots = branches.filter((branch) => !branch.parent);
+  if (roots.every((root) => root.state !== "running")) {
+    const number = (/** @type {Branch} */ root) => said.get(root.node?.answer ?? "")?.number ?? Infinity;
+    roots.sort((one, other) => (number(one) === number(other) ? 0 : number(one) - number(other)));
+  }
+  /** @param {Branch} parent @returns {Branch[]} */
   const below = (parent) =>
     branches.filter((branch) => branch.parent === parent)
-      .sort((one, other) => (parent ? other.at - one.at : 0))
-      .flatMap((branch) => [branch, ...below(branch)]);
-  return below(null);
+      .sort((one, other) => other.at - one.at)
+      .flatMap(withThoseBelow);
+  /** @param {Branch} branch @returns {Branch[]} */
+  const withThoseBelow = (branch) => [branch, ...below(branch)];
+  return roots.flatMap(withThoseBelow);
 }
 
 /** The row of each: its own, or its parent's where it goes on from the end of that. @param {Branch[]} lanes @returns {Map<Branch, number>} */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -171,6 +172,28 @@ def test_two_policies_beside_each_other_part_where_their_tokens_do(page: Page, s
         expect(run_of(page, name).locator(".token.diverges")).to_have_attribute("data-at", str(parts))
     expect(page.locator("#difference")).to_contain_text(f"Identical for {parts} tokens; they differ at token {parts}")
     expect(page.locator("#difference code").first).to_have_text(one["choices"][0]["tokens"][parts].replace(" ", "␣"))
+
+
+def test_independent_answers_that_say_the_same_are_together(page: Page, server: Server) -> None:
+    visit(page, server)
+    submit(page, EASY, "branch", answers="12", most="300")
+    settled(page)
+    nodes = trace_of(server, ids_shown(page)[0])["tree"]["nodes"]
+    assert all(node["parent"] is None for node in nodes)
+    lanes = run_of(page).locator(".tree [role=treeitem]")
+    expect(lanes).to_have_count(len(nodes))
+    said = [re.search("[①-⑳]", lane.get_attribute("aria-label") or "") for lane in lanes.all()]
+    numbers = [ord(one[0]) - ord("①") if one else len(nodes) for one in said]
+    assert numbers == sorted(numbers)
+    counts = Counter(node["answer"] for node in nodes if node["answer"])
+    assert sorted(Counter(numbers).values()) == sorted([*counts.values(), *unanswered(nodes)])
+    assert max(counts.values()) > 1
+
+
+def unanswered(nodes: list[dict[str, Any]]) -> list[int]:
+    """How many have no answer, if any."""
+    count = sum(not node["answer"] for node in nodes)
+    return [count] if count else []
 
 
 def test_a_tree_grows_and_each_of_its_answers_can_be_read(page: Page, server: Server) -> None:
