@@ -72,21 +72,6 @@ print(json.dumps(chosen))
 """
 """Whether vLLM computes prompts in pieces, and whether it caches their prefixes, with each of several arguments."""
 
-ADAPTIVE = """
-import json, sys
-from forkpoint_server.cli import engine_config, parse
-from forkpoint_server.steering_options import hook_layers
-args = parse(json.loads(sys.argv[1]))
-config = engine_config(args)
-config.speculative_config.enable_adaptive_verification = True
-try:
-    hook_layers(args, config)
-except ValueError as error:
-    print(error)
-"""
-"""What is said of hooks beside adaptive verification. vLLM refuses that without full CUDA graphs, so that on a CPU the
-command ends with vLLM's own words before: here it is switched on in vLLM's configuration."""
-
 EACH = """
 import contextlib, io, json, sys
 from forkpoint_server.cli import main
@@ -134,21 +119,6 @@ def test_wrong_arguments(arguments: tuple[str, ...], said: dict[tuple[str, ...],
     assert status not in (0, None)
     assert re.search(WRONG[arguments], words), words[-2000:]
     assert "forkpoint_server" not in words  # no line of a traceback of ours
-
-
-@pytest.mark.parametrize("option", ["--hidden-layers", "--recycle-layers"])
-def test_hooks_beside_adaptive_verification_are_refused(option: str, tmp_path: Path) -> None:
-    drafts = {"method": "draft_model", "model": str(WEIGHTS), "num_speculative_tokens": 3}
-    arguments = [option, "1", "--speculative-config", json.dumps(drafts)]
-    command = [sys.executable, "-c", ADAPTIVE, json.dumps(arguments)]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment(tmp_path), check=False
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    assert ended.stdout.splitlines()[-1] == (
-        f"{option} cannot be had with enable_adaptive_verification in --speculative-config: how many drafts a step "
-        "reads is not known in time"
-    )
 
 
 def test_what_is_chosen_and_said_on_a_cpu(tmp_path: Path) -> None:
