@@ -84,7 +84,7 @@ async def measure(
 
 
 def describe(model: str, profile: Profile) -> str:
-    """A profile in two lines. Of one prompt there is no interval."""
+    """A profile in two lines; that of one prompt has no interval."""
     low, high = profile.interval
     interval = f"95% interval {low:.3f} to {high:.3f}" if profile.prompts > 1 else "no interval: it needs more prompts"
     return (

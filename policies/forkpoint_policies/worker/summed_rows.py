@@ -1,7 +1,7 @@
 """Sums the rows of choices whose records nobody reads one by one: all choices together, every so many steps.
 
 The server alone knows where an answer ends, and which drafts were accepted at its end: so the rows of a choice's last
-steps are not summed. They are sent as they are when the choice may have ended. If it goes on, nothing is wrong: what
+steps are not summed. They are sent as they are when the choice may have ended. If it continues, nothing is wrong: what
 comes later is summed anew, and the server counts each position once.
 """
 

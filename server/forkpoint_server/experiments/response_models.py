@@ -33,7 +33,7 @@ class ArmResponse(_Response):
 
 
 class EpochResponse(_Response):
-    """A time in which nothing was changed, from `begun`, in Unix seconds."""
+    """A time in which nothing was changed; `begun` is its start, in Unix seconds."""
 
     number: int
     begun: int
